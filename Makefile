@@ -1,0 +1,32 @@
+# The front door. Each target is one line of intent; the work is in tools/, which says what it does
+# and, when something is missing, what would cure it. PYTHON=... chooses another interpreter.
+export PYTHON ?= python3
+export PYTHONUNBUFFERED = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench docs clean
+.NOTPARALLEL:
+
+help:   ## list these targets
+	@sed -n 's/^\([a-z]*\):  *## /make \1	/p' Makefile | expand -t 14
+
+demo:   ## fetch a clean file, two executables and an empty file through the gate, and show the verdicts
+	@tools/setup demo && .venv/bin/sluicegate demo
+
+test:   ## run every test on the io_uring backend, then again on the epoll backend
+	@tools/setup test && tools/test
+
+check:  ## format, lint, layers, types (mypy and pyright), docs: what CI checks, fastest first
+	@tools/setup dev && tools/check
+
+bench:  ## measure against haproxy and nginx (minutes; as root it installs them)
+	@tools/setup bench && .venv/bin/python -m benchmarks
+
+docs:   ## build the documentation into docs/_build/html; a dead reference is an error
+	@tools/setup dev && tools/docs
+
+setup:  ## make .venv fit for development: tests, linters, documentation
+	@tools/setup dev
+
+clean:  ## remove what these targets made, the environment included
+	@rm -rf .venv build docs/_build docs/reference/generated .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The measurements behind the speed and memory targets; run with `python -m benchmarks`."""

@@ -1,0 +1,406 @@
+/*
+ * The load generator of the benchmarks: exact counts of HTTP/1.1 requests over epoll, one thread.
+ *
+ * It runs on the core opposite the relay, sends the same bytes to whichever relay it is pointed at, and
+ * checks every response (status 200, whole body).  It prints one JSON object, and exits with 1 if any
+ * request failed: a run with a failed request is not a measurement.
+ *
+ *   load --port N [--host A] [--path /small] [--units N | --duration-ms N] [--connections N]
+ *        [--close] [--interval-us N] [--hold] [--sources N]
+ *
+ * --close        one connection per request (`Connection: close`, read to the end of the stream)
+ * --interval-us  with one request in flight per connection, start one no more often than this
+ * --hold         one request on each connection, then print "held" and keep all of them open and
+ *                silent until standard input ends
+ * --sources N    spread the connections over N client addresses, 127.0.0.2 upwards
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define HEAD_MAX 4096
+#define BODY_BUFFER (256 * 1024)
+#define LATENCIES_MAX (1 << 22)
+
+enum state { CLOSED, CONNECTING, READING_HEAD, READING_BODY, AWAITING_END, WAITING };
+
+struct slot {
+    int fd;
+    enum state state;
+    uint32_t head_length;
+    uint64_t body_left;
+    uint64_t started_ns;
+    uint64_t next_ns;
+    char head[HEAD_MAX];
+};
+
+static struct {
+    const char *host, *path;
+    int port, connections, close_each, hold, sources;
+    uint64_t units, duration_ns, interval_ns;
+} options = {.host = "127.0.0.1", .path = "/small", .connections = 1};
+
+static int epoll_fd;
+static char request[1024];
+static size_t request_length;
+static char body_buffer[BODY_BUFFER];
+static uint64_t started, finished, failed, bytes_in, deadline_ns, opened;
+static uint32_t *latencies_us;
+static volatile sig_atomic_t stopping;
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void stop(int signal_number)
+{
+    (void)signal_number;
+    stopping = 1;
+}
+
+static void slot_close(struct slot *s)
+{
+    if (s->fd >= 0)
+        close(s->fd);
+    s->fd = -1;
+    s->state = CLOSED;
+}
+
+static void slot_fail(struct slot *s, const char *why)
+{
+    if (failed++ < 3)
+        fprintf(stderr, "load: request failed: %s (errno %d: %s)\n", why, errno, strerror(errno));
+    slot_close(s);
+}
+
+static int may_start(void)
+{
+    if (stopping || failed >= 100)
+        return 0;
+    if (options.units && started >= options.units)
+        return 0;
+    return !deadline_ns || now_ns() < deadline_ns;
+}
+
+static void slot_send(struct slot *s)
+{
+    s->head_length = 0;
+    s->state = READING_HEAD;
+    if (send(s->fd, request, request_length, MSG_NOSIGNAL) != (ssize_t)request_length)
+        slot_fail(s, "send");
+}
+
+static void slot_connect(struct slot *s)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = s};
+    int one = 1;
+
+    inet_pton(AF_INET, options.host, &to.sin_addr);
+    s->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (s->fd < 0) {
+        slot_fail(s, "socket");
+        return;
+    }
+    setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (options.sources) {
+        struct sockaddr_in from = {.sin_family = AF_INET};
+        from.sin_addr.s_addr = htonl(0x7f000002u + (uint32_t)(opened % (uint64_t)options.sources));
+        setsockopt(s->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+        if (bind(s->fd, (struct sockaddr *)&from, sizeof from) < 0) {
+            slot_fail(s, "bind");
+            return;
+        }
+    }
+    opened++;
+    s->state = CONNECTING;
+    if (connect(s->fd, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS) {
+        slot_fail(s, "connect");
+        return;
+    }
+    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, s->fd, &event) < 0)
+        slot_fail(s, "epoll_ctl");
+}
+
+/* Begins one unit of work: on the slot's connection, or on a new one. */
+static void slot_start(struct slot *s)
+{
+    started++;
+    s->started_ns = now_ns();
+    s->next_ns = s->started_ns + options.interval_ns;
+    if (s->fd < 0)
+        slot_connect(s);
+    else
+        slot_send(s);
+}
+
+static void slot_next(struct slot *s)
+{
+    if (options.hold || !may_start()) {
+        if (!options.hold)
+            slot_close(s);
+        else
+            s->state = WAITING;
+        return;
+    }
+    if (options.interval_ns && now_ns() < s->next_ns)
+        s->state = WAITING;
+    else
+        slot_start(s);
+}
+
+static void slot_finish(struct slot *s)
+{
+    if (finished < LATENCIES_MAX)
+        latencies_us[finished] = (uint32_t)((now_ns() - s->started_ns) / 1000u);
+    finished++;
+    if (options.close_each)
+        slot_close(s);
+    slot_next(s);
+}
+
+/* Takes what of the head has arrived; 1 when it is whole, 0 when more is needed, -1 when it is wrong. */
+static int slot_head(struct slot *s)
+{
+    char *end, *length;
+    uint64_t beyond;
+
+    s->head[s->head_length] = 0;
+    end = strstr(s->head, "\r\n\r\n");
+    if (!end)
+        return s->head_length < HEAD_MAX - 1 ? 0 : -1;
+    if (strncmp(s->head, "HTTP/1.1 200 ", 13) != 0)
+        return -1;
+    length = strcasestr(s->head, "\r\ncontent-length:");
+    if (!length || length > end)
+        return -1;
+    s->body_left = strtoull(length + 17, NULL, 10);
+    beyond = s->head_length - (uint64_t)(end + 4 - s->head);
+    if (beyond > s->body_left)
+        return -1;
+    s->body_left -= beyond;
+    return 1;
+}
+
+static void slot_read(struct slot *s)
+{
+    for (;;) {
+        ssize_t n;
+        if (s->state == READING_HEAD)
+            n = recv(s->fd, s->head + s->head_length, HEAD_MAX - 1 - s->head_length, 0);
+        else if (s->state == READING_BODY)
+            n = recv(s->fd, body_buffer, sizeof body_buffer, 0);
+        else if (s->state == AWAITING_END)
+            n = recv(s->fd, body_buffer, 1, 0);
+        else
+            return;
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n < 0 || (n == 0) != (s->state == AWAITING_END)) {
+            slot_fail(s, n < 0 ? "recv" : n ? "bytes after the response" : "early end of stream");
+            return;
+        }
+        bytes_in += (uint64_t)n;
+        if (s->state == READING_HEAD) {
+            int whole;
+            s->head_length += (uint32_t)n;
+            whole = slot_head(s);
+            if (whole < 0) {
+                slot_fail(s, "not a 200 response with a length");
+                return;
+            }
+            if (!whole)
+                continue;
+            s->state = READING_BODY;
+        } else if (s->state == READING_BODY) {
+            if ((uint64_t)n > s->body_left) {
+                slot_fail(s, "longer body than announced");
+                return;
+            }
+            s->body_left -= (uint64_t)n;
+        } else {
+            slot_finish(s);
+            return;
+        }
+        if (s->state == READING_BODY && !s->body_left) {
+            if (options.close_each) {
+                s->state = AWAITING_END;
+                continue;
+            }
+            slot_finish(s);
+            if (s->state != READING_HEAD)
+                return;
+        }
+    }
+}
+
+static void slot_ready(struct slot *s, uint32_t events)
+{
+    if (s->fd < 0)
+        return;
+    if (s->state == CONNECTING) {
+        int error = 0;
+        socklen_t size = sizeof error;
+        if (!(events & (EPOLLOUT | EPOLLERR | EPOLLHUP)))
+            return;
+        getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+        if (error) {
+            errno = error;
+            slot_fail(s, "connect");
+            return;
+        }
+        slot_send(s);
+    }
+    if (s->fd >= 0 && s->state == WAITING && (events & EPOLLRDHUP)) {
+        slot_fail(s, "an idle connection was closed");
+        return;
+    }
+    if (s->fd >= 0 && (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)))
+        slot_read(s);
+}
+
+/* One turn of the loop; with an interval, also starts what is due. Returns the slots still open. */
+static int turn(struct slot *slots, int timeout_ms)
+{
+    struct epoll_event events[256];
+    int count = epoll_wait(epoll_fd, events, 256, timeout_ms), active = 0;
+
+    for (int i = 0; i < count; i++)
+        slot_ready(events[i].data.ptr, events[i].events);
+    for (int i = 0; i < options.connections; i++) {
+        struct slot *s = &slots[i];
+        if (options.interval_ns && s->state == WAITING)
+            slot_next(s);
+        active += s->state != CLOSED;
+        if (!options.interval_ns && active)
+            break;
+    }
+    return active;
+}
+
+static void run(struct slot *slots)
+{
+    int timeout_ms = options.interval_ns ? 1 : 1000;
+
+    for (int i = 0; i < options.connections && may_start(); i++)
+        slot_start(&slots[i]);
+    for (int idle_turns = 0; idle_turns < 30;) {
+        uint64_t before = finished + bytes_in;
+        if (!turn(slots, timeout_ms))
+            return;
+        idle_turns = (before == finished + bytes_in && timeout_ms == 1000) ? idle_turns + 1 : 0;
+    }
+    errno = ETIMEDOUT;
+    failed++;
+    fprintf(stderr, "load: no progress for 30 s\n");
+}
+
+/* Opens the connections in small groups: a burst of thousands would overflow the accept queue. */
+static void hold(struct slot *slots)
+{
+    char byte;
+    for (int i = 0; i < options.connections && !failed && !stopping; i++) {
+        slot_start(&slots[i]);
+        for (int spins = 0; spins < 5000 && (uint64_t)i + 1 >= finished + failed + 64; spins++)
+            turn(slots, 1);
+    }
+    for (int spins = 0; spins < 5000 && finished + failed < (uint64_t)options.connections; spins++)
+        turn(slots, 1);
+    if (finished != (uint64_t)options.connections) {
+        failed++;
+        return;
+    }
+    printf("held\n");
+    fflush(stdout);
+    while (!stopping && read(0, &byte, 1) > 0)
+        ;
+    turn(slots, 0);
+}
+
+static int compare(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void report(uint64_t elapsed_ns)
+{
+    uint64_t n = finished < LATENCIES_MAX ? finished : LATENCIES_MAX;
+    qsort(latencies_us, n, sizeof *latencies_us, compare);
+    printf("{\"units\": %lu, \"failed\": %lu, \"bytes\": %lu, \"elapsed_s\": %.6f, \"p50_us\": %u, "
+           "\"p99_us\": %u, \"max_us\": %u}\n",
+           finished, failed, bytes_in, (double)elapsed_ns / 1e9, n ? latencies_us[n / 2] : 0,
+           n ? latencies_us[n * 99 / 100] : 0, n ? latencies_us[n - 1] : 0);
+}
+
+static void parse(int argc, char **argv)
+{
+    static const struct option names[] = {
+        {"port", 1, 0, 'p'},        {"host", 1, 0, 'h'},  {"path", 1, 0, 'u'},    {"units", 1, 0, 'n'},
+        {"duration-ms", 1, 0, 'd'}, {"connections", 1, 0, 'c'}, {"close", 0, 0, 'x'},
+        {"interval-us", 1, 0, 'i'}, {"hold", 0, 0, 'l'},  {"sources", 1, 0, 's'}, {0, 0, 0, 0}};
+    int option;
+    while ((option = getopt_long(argc, argv, "", names, NULL)) != -1) {
+        switch (option) {
+        case 'p': options.port = atoi(optarg); break;
+        case 'h': options.host = optarg; break;
+        case 'u': options.path = optarg; break;
+        case 'n': options.units = strtoull(optarg, NULL, 10); break;
+        case 'd': options.duration_ns = strtoull(optarg, NULL, 10) * 1000000u; break;
+        case 'c': options.connections = atoi(optarg); break;
+        case 'x': options.close_each = 1; break;
+        case 'i': options.interval_ns = strtoull(optarg, NULL, 10) * 1000u; break;
+        case 'l': options.hold = 1; break;
+        case 's': options.sources = atoi(optarg); break;
+        default: exit(2);
+        }
+    }
+    if (!options.port || options.connections < 1 || (!options.units && !options.duration_ns && !options.hold)) {
+        fprintf(stderr, "load: --port, and one of --units, --duration-ms, --hold are needed\n");
+        exit(2);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct sigaction on_stop = {.sa_handler = stop};
+    struct slot *slots;
+    uint64_t begun;
+
+    parse(argc, argv);
+    sigaction(SIGTERM, &on_stop, NULL);
+    sigaction(SIGINT, &on_stop, NULL);
+    request_length = (size_t)snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: bench.example\r\n%s\r\n",
+                                      options.path, options.close_each ? "Connection: close\r\n" : "");
+    slots = calloc((size_t)options.connections, sizeof *slots);
+    latencies_us = malloc(sizeof *latencies_us * LATENCIES_MAX);
+    epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (!slots || !latencies_us || epoll_fd < 0)
+        return 2;
+    for (int i = 0; i < options.connections; i++)
+        slots[i].fd = -1;
+    begun = now_ns();
+    if (options.duration_ns)
+        deadline_ns = begun + options.duration_ns;
+    if (options.hold)
+        hold(slots);
+    else
+        run(slots);
+    report(now_ns() - begun);
+    return failed || (options.units && finished != options.units) ? 1 : 0;
+}

@@ -1,0 +1,1 @@
+"""Sluicegate: an application-layer firewall for Linux that you program in Python."""

@@ -1,0 +1,1 @@
+"""The completion port: sockets, files, timers and tasks complete on one queue."""
