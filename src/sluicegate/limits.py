@@ -10,7 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ACCEPT_AHEAD_MAX", "RECEIVE_AHEAD_MAX", "Limits"]
+__all__ = [
+    "ACCEPT_AHEAD_MAX",
+    "ARCHIVE_BYTES_MAX",
+    "ARCHIVE_DEPTH_MAX",
+    "ARCHIVE_DIRECTORY_BYTES_MAX",
+    "ARCHIVE_ENTRIES_MAX",
+    "ARCHIVE_RATIO_FLOOR_BYTES",
+    "ARCHIVE_RATIO_MAX",
+    "ARCHIVE_SCRATCH_BYTES_MAX",
+    "FTP_COMMAND_LINE_BYTES_MAX",
+    "FTP_PIPELINE_COMMANDS_MAX",
+    "FTP_REPLY_BYTES_MAX",
+    "FTP_REPLY_LINES_MAX",
+    "FTP_REPLY_LINE_BYTES_MAX",
+    "RECEIVE_AHEAD_MAX",
+    "Limits",
+]
 
 # Completion port.
 
@@ -21,6 +37,63 @@ cancelled. Eight small buffers are one round trip of a chatty client."""
 ACCEPT_AHEAD_MAX: Final = 64
 """Accepted sockets per listener that may wait for a start; beyond it the multishot accept is
 cancelled and the backlog holds the rest."""
+
+EVENTS_PER_TURN_MAX: Final = 256
+"""Ready descriptors that one turn of the epoll backend takes: bounds the batch, so that timers and
+posted tasks are never later than one batch."""
+
+RECEIVES_PER_EVENT_MAX: Final = 8
+"""Small receives from one ready socket before the others have their turn (32 KiB)."""
+
+ACCEPTS_PER_EVENT_MAX: Final = 32
+"""Connections accepted from one listener before the others have their turn."""
+
+FILE_THREADS_MAX: Final = 4
+"""Threads for file calls of the epoll backend; more than a few only lengthens the disk's queue, and
+each may hold one caller's buffer."""
+
+
+# Protocols.
+
+FTP_COMMAND_LINE_BYTES_MAX: Final = 4096
+"""One FTP command with its line end: vsftpd's own bound, and room for a path of the kernel's
+``PATH_MAX`` less the verb."""
+
+FTP_PIPELINE_COMMANDS_MAX: Final = 32
+"""FTP commands of one control connection that wait for their replies; beyond it the filter stops
+reading the client. lftp sends about a dozen at once."""
+
+FTP_REPLY_LINE_BYTES_MAX: Final = 8192
+"""One line of an FTP reply: a ``STAT`` listing shows a path with its attributes."""
+
+FTP_REPLY_LINES_MAX: Final = 4096
+"""Lines of one multi-line FTP reply; a ``STAT`` of a directory has one per file."""
+
+FTP_REPLY_BYTES_MAX: Final = 256 << 10
+"""One multi-line FTP reply in memory."""
+
+ARCHIVE_ENTRIES_MAX: Final = 10_000
+"""Members looked at in one archive, those of archives inside it included."""
+
+ARCHIVE_BYTES_MAX: Final = 1 << 30
+"""Bytes unpacked while looking into one archive, those of archives inside it included: a few
+seconds of one thread with deflate."""
+
+ARCHIVE_RATIO_MAX: Final = 250
+"""Unpacked to packed bytes: ordinary text stays below 100, deflate can reach 1,032."""
+
+ARCHIVE_RATIO_FLOOR_BYTES: Final = 4 << 20
+"""The ratio is not judged before this many bytes were unpacked: small files of zeros are common."""
+
+ARCHIVE_DEPTH_MAX: Final = 4
+"""Archives in archives; ``.tar.gz`` counts two."""
+
+ARCHIVE_DIRECTORY_BYTES_MAX: Final = 8 << 20
+"""The central directory of a ZIP file, and one extended header of a tar file, in memory."""
+
+ARCHIVE_SCRATCH_BYTES_MAX: Final = 32 << 20
+"""A ZIP file inside an archive is copied out to be looked into; this is the most that is kept of
+it, in memory unless the caller gives a file."""
 
 
 @dataclass(frozen=True, slots=True)
