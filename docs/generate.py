@@ -1,0 +1,150 @@
+"""Writes the pages that must never lag behind the code: limits, records, the API.
+
+Called by ``conf.py`` before Sphinx reads; ``tests/repo`` asks the same functions whether every
+limit and every record is explained. What these pages say stands in the docstrings, nowhere else.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pathlib
+from collections.abc import Iterator
+
+import sluicegate
+from sluicegate import limits
+
+DOCS = pathlib.Path(__file__).resolve().parent
+PACKAGE = pathlib.Path(inspect.getfile(sluicegate)).parent
+GENERATED = DOCS / "reference" / "generated"
+
+#: Packages whose modules are for others to use, in the order a reader meets them.
+PUBLIC = (
+    ("Filters", ("filterapi",)),
+    ("Values", ("address", "buffer", "clock", "errors", "identifiers", "verdict")),
+    ("The completion port", ("port",)),
+    ("Test kit", ("testing",)),
+    ("Records", ("audit",)),
+    ("Bundled filters", ("bundled",)),
+)
+
+
+def write_generated_pages() -> None:
+    """Write every generated page, touching only files whose text changed."""
+    pages = {"limits.md": describe_limits(), "records.md": describe_records()}
+    for module in public_modules():
+        pages[f"{module}.md"] = describe_module(module)
+    pages["index.md"] = describe_api()
+    GENERATED.mkdir(parents=True, exist_ok=True)
+    for stale in GENERATED.glob("*.md"):
+        if stale.name not in pages:
+            stale.unlink()
+    for name, text in pages.items():
+        path = GENERATED / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def public_modules() -> list[str]:
+    """List the modules of the public packages that define something."""
+    return [module for _, packages in PUBLIC for name in packages for module in modules_of(name)]
+
+
+def modules_of(package: str) -> list[str]:
+    """List the dotted names of one package's (or module's) files that define something."""
+    single = PACKAGE / f"{package}.py"
+    paths = [single] if single.exists() else sorted((PACKAGE / package).rglob("*.py"))
+    found = []
+    for path in paths:
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        if path.name == "__init__.py" or path.name.startswith("_"):
+            continue  # re-exports: documented where they are defined
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if any(isinstance(node, ast.ClassDef | ast.FunctionDef) for node in tree.body):
+            found.append(".".join(parts))
+    return found
+
+
+def describe_module(module: str) -> str:
+    """Make the page of one module."""
+    return f"# `{module}`\n\n```{{eval-rst}}\n.. automodule:: {module}\n```\n"
+
+
+def describe_api() -> str:
+    """Make the page that leads to all modules."""
+    parts = ["# Python API\n\nWhat each module exports, from its docstrings.\n"]
+    for title, packages in PUBLIC:
+        modules = [module for name in packages for module in modules_of(name)]
+        if modules:
+            parts.append(f"\n## {title}\n\n```{{toctree}}\n:maxdepth: 1\n\n")
+            parts.extend(f"{module}\n" for module in modules)
+            parts.append("```\n")
+    return "".join(parts)
+
+
+def documented_names(body: list[ast.stmt]) -> Iterator[tuple[str, str, str]]:
+    """Yield name, value and the docstring that follows, for each annotated assignment."""
+    for node, after in zip(body, [*body[1:], ast.Pass()], strict=True):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            explained = ""
+            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                explained = inspect.cleandoc(str(after.value.value))
+            value = ast.unparse(node.value) if node.value else ""
+            yield node.target.id, value, explained
+
+
+def describe_limits() -> str:
+    """Make the page of every limit, from ``limits.py``.
+
+    Raises:
+        ValueError: A limit has no reason under it.
+    """
+    tree = ast.parse(inspect.getsource(limits))
+    classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Limits"]
+    parts = [
+        (
+            "# Limits\n\nThe first table is what `[limits]` in `sluicegate.toml` may set. "
+            "Reaching a limit is a refusal with its name in the record, never truncation.\n"
+        ),
+        table_of_limits(documented_names(classes[0].body)),
+        "\n## Fixed by a protocol, the kernel or the design\n",
+        table_of_limits(documented_names(tree.body)),
+    ]
+    return "\n".join(parts)
+
+
+def table_of_limits(rows: Iterator[tuple[str, str, str]]) -> str:
+    """Make one table; the value is computed, so that ``8 << 20`` reads as a number of bytes."""
+    lines = ["| limit | default | why |", "|---|---|---|"]
+    for name, source, explained in rows:
+        if not explained:
+            raise ValueError(f"limits.py: {name} has no reason under it; write one")
+        value = getattr(limits, name, None)
+        if value is None:
+            value = getattr(limits.Limits(), name)
+        lines.append(f"| `{name}` | {shown(value, source)} | {' '.join(explained.split())} |")
+    return "\n".join(lines) + "\n"
+
+
+def shown(value: object, source: str) -> str:
+    """Format a value for people: whole numbers grouped, sizes as they are written in the source."""
+    number = (
+        f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}") if isinstance(value, int) else value
+    )
+    return f"{number} (`{source}`)" if "<<" in source else str(number)
+
+
+def describe_records() -> str:
+    """Make the page of every record, from the classes of ``audit/records.py``."""
+    path = PACKAGE / "audit" / "records.py"
+    parts = ["# Records\n\nOne JSON object per line. The fields are those of the classes.\n"]
+    if path.exists():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                parts.append(f"\n## {node.name}\n\n{ast.get_docstring(node) or ''}\n\n")
+                rows = list(documented_names(node.body))
+                if rows:
+                    parts.append("| field | meaning |\n|---|---|\n")
+                parts.extend(f"| `{name}` | {' '.join(why.split())} |\n" for name, _, why in rows)
+    return "".join(parts)

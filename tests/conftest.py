@@ -1,0 +1,88 @@
+"""What every test shares: the backend under test, Hypothesis profiles, and the proof of both.
+
+``tools/test`` runs the suite twice, with ``SLUICEGATE_BACKEND`` set to ``io_uring`` and to
+``epoll``; a test that opens a port asks for the fixture ``backend_name``. What was really opened is
+counted at the driver's own constructor, printed, and written into the JUnit report, where
+``tools/test_report.py`` reads it: a silent fall-back cannot pass for a test of io_uring.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+
+from sluicegate.port.backend import Backend
+
+BACKENDS = ("io_uring", "epoll")
+
+# No deadline: the machine's load is not the code's fault, and no test reads the wall clock.
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "long", deadline=None, print_blob=True, max_examples=10_000, derandomize=False
+)
+hypothesis.settings.load_profile("ci")  # ``pytest --hypothesis-profile=long`` overrides
+
+opened: collections.Counter[str] = collections.Counter()
+#: How many backends of each name this process made.
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backend",
+        choices=BACKENDS,
+        default=os.environ.get("SLUICEGATE_BACKEND") or "io_uring",
+        help="the completion port's driver under test (default: SLUICEGATE_BACKEND, or io_uring)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # For the code under test and for the processes that tests start.
+    os.environ["SLUICEGATE_BACKEND"] = config.getoption("--backend")
+
+    def count_and_make(cls: type[Backend], *_args: object, **_settings: object) -> Backend:
+        opened[cls.name] += 1
+        return object.__new__(cls)
+
+    Backend.__new__ = count_and_make  # type: ignore[method-assign,assignment]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark by folder, so that ``-m 'not real'`` works without a line in each file."""
+    for item in items:
+        for folder in ("real", "kernel"):
+            if f"tests/{folder}/" in item.nodeid:
+                item.add_marker(folder)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"backend asked for: {config.getoption('--backend')}"
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    terminalreporter.section("backends")
+    terminalreporter.line(f"backend used: {backends_used()}")
+
+
+def backends_used() -> str:
+    return ", ".join(f"{name} ({count})" for name, count in sorted(opened.items())) or "none"
+
+
+@pytest.fixture(scope="session")
+def backend_name(pytestconfig: pytest.Config) -> str:
+    """The driver this run is about: ``io_uring`` or ``epoll``. Never fall back from it."""
+    return str(pytestconfig.getoption("--backend"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def report_backends(
+    backend_name: str, record_testsuite_property: Callable[[str, object], None]
+) -> Iterator[None]:
+    yield
+    record_testsuite_property("backend_asked", backend_name)
+    for name, count in opened.items():
+        record_testsuite_property(f"backend_opened_{name}", count)

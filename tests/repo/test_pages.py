@@ -1,0 +1,97 @@
+"""Pages for people: links resolve, code compiles, what the code has the pages explain."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import pathlib
+import re
+import textwrap
+
+import pytest
+
+from docs.generate import describe_limits, describe_records
+from sluicegate import limits
+from tests.repo.source_tree import DOCS, ROOT, package_modules, pages
+
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>[\w{}-]*)[^\n]*\n(?P<body>.*?)^ *```", re.MULTILINE | re.DOTALL
+)
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+CLASS_IN_GLOSSARY = re.compile(r"\{py:class\}`~?(?P<name>[\w.]+)`")
+
+each_page = pytest.mark.parametrize(
+    "page", pages(), ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+
+
+@each_page
+def test_relative_links_lead_somewhere(page: pathlib.Path) -> None:
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    targets = [found["target"].partition("#")[0] for found in LINK.finditer(prose)]
+    dead = [
+        target
+        for target in targets
+        if target
+        and "://" not in target
+        and "generated/" not in target
+        and not (page.parent / target).exists()
+    ]
+    assert dead == []
+
+
+@each_page
+def test_python_on_the_page_compiles(page: pathlib.Path) -> None:
+    for block in FENCE.finditer(page.read_text(encoding="utf-8")):
+        if block["language"] == "python":
+            source = textwrap.dedent(block["body"])
+            compile(source, str(page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_every_limit_is_explained_in_the_reference() -> None:
+    page = describe_limits()
+    names = [*limits.Limits.__dataclass_fields__, *limits.__all__]
+    assert [name for name in names if name != "Limits" and f"`{name}`" not in page] == []
+
+
+def test_every_record_is_explained_in_the_reference() -> None:
+    page = describe_records()
+    records = importlib.import_module("sluicegate.audit.records")
+    assert [name for name in records.__all__ if name[0].isupper() and name not in page] == []
+
+
+def test_every_page_of_the_documentation_is_in_a_table_of_contents() -> None:
+    listed = set()
+    for page in DOCS.rglob("*.md"):
+        for block in FENCE.finditer(page.read_text(encoding="utf-8")):
+            if block["language"] == "{toctree}":
+                entries = [line.strip() for line in block["body"].split("\n") if line.strip()]
+                listed |= {
+                    (page.parent / entry).resolve()
+                    for entry in entries
+                    if not entry.startswith(":")
+                }
+    written = {
+        page.with_suffix("").resolve()
+        for page in DOCS.rglob("*.md")
+        if not {"_build", "generated"} & set(page.parts) and page != DOCS / "index.md"
+    }
+    assert {path.relative_to(DOCS).as_posix() for path in written - listed} == set()
+
+
+def test_classes_that_the_glossary_names_exist() -> None:
+    glossary = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    named = [found["name"] for found in CLASS_IN_GLOSSARY.finditer(glossary)]
+    assert named, "a term that is a class says which"
+    for name in named:
+        module, _, cls = name.rpartition(".")
+        assert isinstance(getattr(importlib.import_module(module), cls), type), name
+
+
+def test_examples_in_docstrings_run() -> None:
+    for module in package_modules():
+        if ">>>" in module.text:
+            outcome = doctest.testmod(importlib.import_module(module.dotted))
+            assert outcome.attempted > 0, module.name
+            assert outcome.failed == 0, module.name
