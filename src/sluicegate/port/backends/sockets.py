@@ -24,14 +24,16 @@ _PIPE_SIZE: Final = 1 << 20
 _SPLICE_FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
-def create_tcp_socket(family: int) -> RawSocket:
-    """Make a blocking TCP socket with ``TCP_NODELAY``, which what it accepts will inherit.
+def create_tcp_socket(family: int, type_flags: int = 0) -> RawSocket:
+    """Make a TCP socket with ``TCP_NODELAY``, which what it accepts will inherit.
+
+    It blocks, unless ``type_flags`` is ``SOCK_NONBLOCK``.
 
     Raises:
         OSError: Out of descriptors, or the family is not supported.
     """
     # The C type: ``socket.socket`` adds a Python layer of 2 µs to construction and closing.
-    sock = socket.SocketType(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    sock = socket.SocketType(family, socket.SOCK_STREAM | type_flags, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError:

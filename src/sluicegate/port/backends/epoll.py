@@ -1,0 +1,597 @@
+"""The driver on epoll, non-blocking sockets and a few threads for files.
+
+The port uses it where io_uring is refused; it behaves like ``uring`` in everything but speed. The
+invariant: a system call is tried only when its result can be delivered in the running turn, or its
+result is stored for the next one; so nothing ever completes inside the call that started it.
+
+Registration is edge-triggered and done once per socket, because one ``epoll_ctl`` costs as much as
+a receive. Edges are remembered: ``Watch.readable`` may be true without need (costs one receive
+that finds nothing) but is cleared only by a receive that emptied the socket. A short receive
+empties a stream socket unless its end, an error or urgent data is waiting (epoll(7), question 9);
+those are reported in the same event and make the watch ``eager``: it then reads until refused.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import select
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import ClassVar, Final, cast
+
+from typing_extensions import override
+
+from sluicegate.address import SocketAddress
+from sluicegate.buffer import Buffer
+from sluicegate.limits import (
+    ACCEPTS_PER_EVENT_MAX,
+    EVENTS_PER_TURN_MAX,
+    FILE_THREADS_MAX,
+    RECEIVES_PER_EVENT_MAX,
+    Limits,
+)
+from sluicegate.port.backend import (
+    BUFFER,
+    MORE,
+    POLL_IN,
+    POLL_OUT,
+    SEND_FLAGS,
+    SLOT_SHIFT,
+    Backend,
+    Completed,
+    Operation,
+    Pipe,
+    RawSocket,
+)
+from sluicegate.port.pool import Slot, SlotPool
+
+from .epoll_watch import (
+    BROKEN,
+    EAGER,
+    EDGE,
+    READABLE,
+    WATCH_BOTH,
+    WATCH_READS,
+    WRITABLE,
+    SlotGroup,
+    Watch,
+)
+from .file_threads import FileThreads, Job
+from .sockets import PipePool, adopt_socket, create_tcp_socket, set_nonblocking
+
+__all__ = ["EpollBackend"]
+
+_DONTWAIT: Final = socket.MSG_DONTWAIT
+_ACCEPT_FLAGS: Final = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+_FILE_TOKEN: Final = -2
+_SYNC_FILE_RANGE_WRITE: Final = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_accept4 = _libc.accept4
+_accept4.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
+_sync_file_range = _libc.sync_file_range
+_sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+
+
+class EpollBackend(Backend):
+    """One epoll set, one pool of shared buffers, a few file threads."""
+
+    name: ClassVar[str] = "epoll"
+
+    def __init__(self, limits: Limits) -> None:
+        self.pool = SlotPool(limits.interactive_buffers_max, limits.bulk_buffers_max)
+        self.pool.give_back = self._give_back
+        self.turns = self.submitted = self.completed = self.starved = 0
+        self.on_unhandled = _report_unhandled
+        self.on_woken = _ignore_woken
+        self._watches: dict[int, Watch] = {}
+        self._finished: deque[tuple[Operation, int]] = deque()
+        #: Final results to run in the next turn.
+        self._retries: deque[Watch] = deque()
+        #: Readers that may find something without a new edge.
+        small_count = self.pool.small_count
+        self._small = SlotGroup(self.pool.slots[:small_count])
+        self._bulk = SlotGroup(self.pool.slots[small_count:])
+        self._jobs: dict[Operation, Job] = {}
+        self._closed = False
+        self._epoll = select.epoll()
+        self._wake_lock = threading.RLock()  # a signal handler may interrupt its own thread
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake_pending = False
+        # Edge-triggered, so it is never read: each write is a new edge.
+        self._epoll.register(self._wake_fd, EDGE | select.EPOLLIN)
+        self._files = FileThreads(FILE_THREADS_MAX, self.wake)
+        self._pipes = PipePool(limits.splice_pipes_max)
+
+    # -- turns ---------------------------------------------------------------------------------
+
+    @override
+    def turn(self, timeout_s: float | None) -> None:
+        self.turns = turn = self.turns + 1
+        if self._finished or self._retries:
+            timeout_s = 0
+        events = self._epoll.poll(timeout_s, EVENTS_PER_TURN_MAX)
+        self._wake_pending = False
+        self.on_woken()
+        if self._finished:
+            self._run_finished()
+        if self._retries:
+            self._run_retries()
+        self._dispatch(events, turn)
+        while (done := self._files.take()) is not None:
+            del self._jobs[done[0]]
+            self._finish_now(*done)
+
+    @override
+    def wake(self) -> None:
+        if self._wake_pending:
+            return
+        with self._wake_lock:
+            if not self._closed:
+                self._wake_pending = True
+                os.eventfd_write(self._wake_fd, 1)
+
+    @override
+    def close(self) -> None:
+        if self._closed:
+            return
+        for watch in list(self._watches.values()):
+            for operation in (watch.reader, watch.writer, *[op for op, _ in watch.pollers or ()]):
+                if operation is not None:
+                    self.cancel(operation)
+        for operation in list(self._jobs):
+            self.cancel(operation)
+        self._files.stop()
+        while (done := self._files.take()) is not None:
+            self._finished.append(done)
+        with self._wake_lock:
+            self._closed = True
+            self._epoll.close()
+            os.close(self._wake_fd)
+        self._watches.clear()
+        self._pipes.close()
+        self._run_finished()
+
+    @override
+    def cancel(self, operation: Operation) -> None:
+        if operation.token == _FILE_TOKEN:
+            job = self._jobs.get(operation)
+            if job is not None and self._files.cancel(job):
+                del self._jobs[operation]
+                self._finished.append((operation, -errno.ECANCELED))
+            return
+        watch = self._watches.get(operation.token)
+        if watch is None:
+            return
+        if watch.reader is operation:
+            self._end_read(watch, -errno.ECANCELED)
+        elif watch.writer is operation:
+            self._end_write(watch, -errno.ECANCELED)
+        elif watch.pollers:
+            kept = [entry for entry in watch.pollers if entry[0] is not operation]
+            if len(kept) < len(watch.pollers):
+                watch.pollers = kept
+                self._finished.append((operation, -errno.ECANCELED))
+
+    @override
+    def redirect(self, operation: Operation, complete: Completed) -> None:
+        operation.complete = complete
+
+    @override
+    def forget(self, operation: Operation) -> None:
+        assert not operation.in_flight, "an operation in flight cannot be forgotten"
+
+    def _begin(self, operation: Operation, token: int) -> None:
+        assert not operation.in_flight, "one submission at a time"
+        if self._closed:
+            raise RuntimeError("the backend is closed: start nothing from a last completion")
+        operation.in_flight = True
+        operation.token = token
+        self.submitted += 1
+
+    def _finish_now(self, operation: Operation, result: int, flags: int = 0) -> None:
+        """Run a last completion."""
+        operation.in_flight = False
+        operation.token = -1
+        self.completed += 1
+        try:
+            operation.complete(result, flags)
+        except BaseException as error:  # noqa: BLE001 - the port decides; the batch goes on
+            self.on_unhandled(operation, error)
+
+    def _dispatch(self, events: list[tuple[int, int]], turn: int) -> None:
+        watches = self._watches
+        for fd, mask in events:
+            watch = watches.get(fd)
+            if watch is None or watch.born == turn:
+                continue
+            if mask & EAGER:
+                watch.eager = True
+            # Writers first: what they complete gives buffers back.
+            if watch.writer is not None and mask & WRITABLE:
+                watch.write(watch, mask)
+            if mask & READABLE:
+                if watch.reader is not None:
+                    watch.read(watch)
+                else:
+                    watch.readable = True
+            if watch.pollers:
+                self._poll_ready(watch, mask)
+
+    def _run_finished(self) -> None:
+        finished = self._finished
+        for _ in range(len(finished)):
+            self._finish_now(*finished.popleft())
+
+    def _run_retries(self) -> None:
+        retries = self._retries
+        for _ in range(len(retries)):
+            watch = retries.popleft()
+            if watch.reader is not None:
+                watch.read(watch)
+
+    # -- files ---------------------------------------------------------------------------------
+
+    @override
+    def read(
+        self, operation: Operation, fd: int, buffer: Buffer, start: int, length: int, offset: int
+    ) -> None:
+        view = buffer.view[start : start + length]
+        self._start_job(operation, lambda: os.preadv(fd, [view], offset))
+
+    @override
+    def write(
+        self, operation: Operation, fd: int, buffer: Buffer, start: int, length: int, offset: int
+    ) -> None:
+        view = buffer.view[start : start + length]
+        self._start_job(operation, lambda: os.pwritev(fd, [view], offset))
+
+    @override
+    def sync(self, operation: Operation, fd: int, *, data_only: bool) -> None:
+        call = os.fdatasync if data_only else os.fsync
+        self._start_job(operation, lambda: call(fd))
+
+    @override
+    def write_back(self, operation: Operation, fd: int, offset: int, length: int) -> None:
+        self._start_job(operation, lambda: _write_back(fd, offset, length))
+
+    @override
+    def splice(
+        self,
+        operation: Operation,
+        fd_in: int,
+        offset_in: int,
+        fd_out: int,
+        offset_out: int,
+        length: int,
+    ) -> None:
+        source = None if offset_in < 0 else offset_in
+        target = None if offset_out < 0 else offset_out
+        self._start_job(
+            operation,
+            lambda: os.splice(
+                fd_in, fd_out, length, offset_src=source, offset_dst=target, flags=_SPLICE_FLAGS
+            ),
+        )
+
+    def _start_job(self, operation: Operation, call: Callable[[], int | None]) -> None:
+        self._begin(operation, _FILE_TOKEN)
+        self._jobs[operation] = job = Job(operation, call)
+        self._files.start(job)
+
+    # -- sockets -------------------------------------------------------------------------------
+
+    @override
+    def create_socket(self, family: int) -> RawSocket:
+        return create_tcp_socket(family, socket.SOCK_NONBLOCK)
+
+    @override
+    def adopt(self, descriptor: int, family: int) -> RawSocket:
+        return adopt_socket(descriptor, family)
+
+    @override
+    def accept(self, operation: Operation, listener: RawSocket) -> None:
+        set_nonblocking(listener)
+        self._start_read(operation, listener, self._accept)
+
+    @override
+    def connect(self, operation: Operation, sock: RawSocket, address: SocketAddress) -> None:
+        watch = self._watch(sock)
+        assert watch.writer is None, "one send or connect at a time"
+        self._begin(operation, watch.fd)
+        error = watch.sock.connect_ex(address.to_kernel())
+        if error != errno.EINPROGRESS:
+            self._finished.append((operation, -error))
+            return
+        watch.writer = operation
+        watch.write = self._connected
+        self._register(watch, WATCH_BOTH)
+
+    @override
+    def receive(self, operation: Operation, sock: RawSocket) -> None:
+        self._start_read(operation, sock, self._receive_small)
+
+    @override
+    def receive_bulk(self, operation: Operation, sock: RawSocket) -> None:
+        self._start_read(operation, sock, self._receive_bulk)
+
+    @override
+    def receive_into(
+        self, operation: Operation, sock: RawSocket, buffer: Buffer, start: int, length: int
+    ) -> None:
+        self._start_read(operation, sock, self._receive_into).target = buffer.view[
+            start : start + length
+        ]
+
+    @override
+    def send(
+        self, operation: Operation, sock: RawSocket, buffer: Buffer, start: int, length: int
+    ) -> None:
+        watch = self._watch(sock)
+        assert watch.writer is None, "one send or connect at a time"
+        self._begin(operation, watch.fd)
+        watch.writer = operation
+        watch.write = self._send_rest
+        watch.unsent = (buffer.view[start : start + length], length)
+        # Tried at once: a refusal makes the kernel promise an edge. The result waits for the turn.
+        result = self._send_some(watch)
+        if result is not None:
+            self._end_write(watch, result)
+        elif watch.mask != WATCH_BOTH:
+            self._register(watch, WATCH_BOTH)
+
+    @override
+    def poll(self, operation: Operation, fd: int, events: int) -> None:
+        watch = self._watches.get(fd)
+        if watch is None:
+            self._watches[fd] = watch = Watch(fd, None, self.turns)
+        self._begin(operation, fd)
+        # Modified even if nothing changes: that makes the kernel look again, which gives a
+        # descriptor that is already ready its edge.
+        try:
+            self._register(watch, watch.mask | events | EDGE)
+        except PermissionError:  # a regular file is always ready
+            self._finished.append((operation, events))
+            return
+        watch.pollers = [*(watch.pollers or ()), (operation, events)]
+
+    @override
+    def open_pipe(self) -> Pipe | None:
+        return self._pipes.take()
+
+    @override
+    def prepare_splice(self, sock: RawSocket) -> None:
+        set_nonblocking(sock)
+
+    @override
+    def close_pipe(self, pipe: Pipe) -> None:
+        self._pipes.give(pipe)
+
+    # -- readiness -----------------------------------------------------------------------------
+
+    def _watch(self, sock: RawSocket) -> Watch:
+        fd = sock.fileno()
+        watch = self._watches.get(fd)
+        if watch is None or watch.sock is not sock:
+            # A closed socket left the set by itself; its watch goes when the number returns.
+            watch = Watch(fd, cast("socket.SocketType", sock), self.turns)
+            self._watches[fd] = watch
+        return watch
+
+    def _register(self, watch: Watch, mask: int) -> None:
+        if watch.mask:
+            try:
+                self._epoll.modify(watch.fd, mask)
+            except FileNotFoundError:  # the number was closed and opened since
+                self._epoll.register(watch.fd, mask)
+        else:
+            try:
+                self._epoll.register(watch.fd, mask)
+            except FileExistsError:  # polled as a bare descriptor before
+                self._epoll.modify(watch.fd, mask)
+        watch.mask = mask
+
+    def _start_read(
+        self, operation: Operation, sock: RawSocket, read: Callable[[Watch], None]
+    ) -> Watch:
+        watch = self._watch(sock)
+        assert watch.reader is None, "one receive or accept at a time"
+        self._begin(operation, watch.fd)
+        watch.reader = operation
+        watch.read = read
+        if watch.mask & WATCH_READS != WATCH_READS:
+            self._register(watch, watch.mask | WATCH_READS)
+        elif watch.readable:
+            self._retries.append(watch)
+        return watch
+
+    def _end_read(self, watch: Watch, result: int) -> None:
+        """Disarm the reader; its last completion runs in the next turn."""
+        operation = watch.reader
+        assert operation is not None
+        self._disarm(watch)
+        self._finished.append((operation, result))
+
+    def _end_read_now(self, watch: Watch, operation: Operation, result: int) -> None:
+        self._disarm(watch)
+        self._finish_now(operation, result)
+
+    def _disarm(self, watch: Watch) -> None:
+        watch.reader = None
+        watch.readable = True  # not known to be empty
+        watch.target = watch.parked = None
+        slot, watch.granted = watch.granted, None
+        if slot is not None:
+            self._give_back(slot)
+
+    def _end_write(self, watch: Watch, result: int) -> None:
+        operation = watch.writer
+        assert operation is not None
+        watch.writer = watch.unsent = None
+        self._finished.append((operation, result))
+
+    # -- receiving -----------------------------------------------------------------------------
+
+    def _receive_small(self, watch: Watch) -> None:
+        operation = watch.reader
+        assert operation is not None
+        for _ in range(RECEIVES_PER_EVENT_MAX):
+            slot = self._small.take(watch)
+            if slot is None:
+                self.starved = self._small.starved + self._bulk.starved
+                return
+            count = self._fill(watch, operation, slot)
+            if count <= 0:
+                return
+            self.completed += 1
+            try:
+                operation.complete(count, BUFFER | MORE | slot.index << SLOT_SHIFT)
+            except BaseException as error:  # noqa: BLE001 - the port decides; the batch goes on
+                self.on_unhandled(operation, error)
+            if watch.reader is not operation:
+                return
+            if count < slot.allocated and not watch.eager:
+                watch.readable = False
+                return
+        self._retries.append(watch)
+
+    def _receive_bulk(self, watch: Watch) -> None:
+        operation = watch.reader
+        assert operation is not None
+        slot = self._bulk.take(watch)
+        if slot is None:
+            self.starved = self._small.starved + self._bulk.starved
+            return
+        count = self._fill(watch, operation, slot)
+        if count <= 0:
+            return
+        self._disarm(watch)
+        if count < slot.allocated and not watch.eager:
+            watch.readable = False
+        self._finish_now(operation, count, BUFFER | slot.index << SLOT_SHIFT)
+
+    def _receive_into(self, watch: Watch) -> None:
+        operation, target = watch.reader, watch.target
+        assert operation is not None
+        assert target is not None
+        try:
+            count = watch.sock.recv_into(target, len(target), _DONTWAIT)
+        except BlockingIOError:
+            watch.readable = False
+            return
+        except OSError as error:
+            self._end_read_now(watch, operation, -(error.errno or errno.EIO))
+            return
+        self._end_read_now(watch, operation, count)
+
+    def _fill(self, watch: Watch, operation: Operation, slot: Slot) -> int:
+        """Receive into a slot; -1 when nothing came. Ends the operation where the stream ends."""
+        try:
+            count = watch.sock.recv_into(slot.view, slot.allocated, _DONTWAIT)
+        except BlockingIOError:
+            self._give_back(slot)
+            watch.readable = False
+            return -1
+        except OSError as error:
+            self._give_back(slot)
+            self._end_read_now(watch, operation, -(error.errno or errno.EIO))
+            return -1
+        if not count:
+            self._give_back(slot)
+            self._end_read_now(watch, operation, 0)
+        return count
+
+    def _give_back(self, slot: Slot) -> None:
+        watch = (self._bulk if slot.is_bulk else self._small).give(slot)
+        if watch is not None:
+            self._retries.append(watch)
+
+    def _accept(self, watch: Watch) -> None:
+        operation = watch.reader
+        assert operation is not None
+        for _ in range(ACCEPTS_PER_EVENT_MAX):
+            descriptor = _accept4(watch.fd, None, None, _ACCEPT_FLAGS)
+            if descriptor < 0:
+                error = ctypes.get_errno()
+                if error == errno.EAGAIN:
+                    watch.readable = False
+                else:
+                    self._end_read_now(watch, operation, -error)
+                return
+            self.completed += 1
+            try:
+                operation.complete(descriptor, MORE)
+            except BaseException as error:  # noqa: BLE001 - the port decides; the batch goes on
+                self.on_unhandled(operation, error)
+            if watch.reader is not operation:
+                return
+        self._retries.append(watch)
+
+    # -- sending -------------------------------------------------------------------------------
+
+    def _connected(self, watch: Watch, mask: int) -> None:
+        operation = watch.writer
+        assert operation is not None
+        result = 0
+        if mask & BROKEN:
+            result = -watch.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        watch.writer = None
+        self._finish_now(operation, result)
+
+    def _send_rest(self, watch: Watch, _mask: int) -> None:
+        result = self._send_some(watch)
+        if result is not None:
+            operation = watch.writer
+            assert operation is not None
+            watch.writer = watch.unsent = None
+            self._finish_now(operation, result)
+
+    def _send_some(self, watch: Watch) -> int | None:
+        """Send until all is taken (its length) or the kernel refuses (None, or an errno)."""
+        assert watch.unsent is not None
+        view, length = watch.unsent
+        send = watch.sock.send
+        try:
+            while view:
+                view = view[send(view, SEND_FLAGS) :]
+        except BlockingIOError:
+            watch.unsent = (view, length)
+            return None
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+        return length
+
+    def _poll_ready(self, watch: Watch, mask: int) -> None:
+        ready: list[Operation] = []
+        waiting: list[tuple[Operation, int]] = []
+        for operation, events in watch.pollers or ():
+            if mask & (events | BROKEN):
+                ready.append(operation)
+            else:
+                waiting.append((operation, events))
+        watch.pollers = waiting or None
+        for operation in ready:
+            self._finish_now(operation, mask & (POLL_IN | POLL_OUT | BROKEN))
+
+
+def _write_back(fd: int, offset: int, length: int) -> int:
+    if _sync_file_range(fd, offset, length, _SYNC_FILE_RANGE_WRITE) < 0:
+        return -ctypes.get_errno()
+    return 0
+
+
+def _ignore_woken() -> None:
+    """Nobody asked for the time of the turn."""
+
+
+def _report_unhandled(_operation: Operation | None, error: BaseException) -> None:
+    """Show it, until the port takes over."""
+    sys.excepthook(type(error), error, error.__traceback__)
+
+
+_SPLICE_FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
