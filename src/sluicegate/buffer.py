@@ -15,7 +15,7 @@ from typing import Final
 
 from .errors import BadContext, WindowExpired
 
-__all__ = ["Buffer", "ConstBuffer", "Lease", "Window"]
+__all__ = ["Buffer", "ConstBuffer", "Lease", "Window", "extent"]
 
 
 class Buffer:
@@ -238,6 +238,20 @@ class Lease:
             finally:
                 del view
                 self._window.buffer.release()
+
+
+def extent(data: Buffer | Window | bytes) -> tuple[Buffer, int, int]:
+    """Return the buffer behind ``data`` and the range it names.
+
+    Raises:
+        WindowExpired: The window's bytes belong to somebody else by now.
+    """
+    if isinstance(data, Window):
+        data.check()
+        return data.buffer, data.start, data.length
+    if isinstance(data, bytes):
+        return ConstBuffer(data), 0, len(data)
+    return data, 0, data.used
 
 
 def _references_at_rest() -> int:

@@ -142,6 +142,10 @@ class Backend(abc.ABC):
     on_unhandled: Callable[[Operation | None, BaseException], None]
     #: Set by the port.
 
+    on_woken: Callable[[], None]
+    #: Set by the port; every ``turn`` calls it after the wait and before the first completion
+    #: runs, so that ``port.now`` is the time of this turn.
+
     @abc.abstractmethod
     def wake(self) -> None:
         """End a waiting ``turn``; the only method for other threads and signal handlers."""

@@ -1,0 +1,457 @@
+"""StreamSocket: a connected TCP socket on the port, as filters see it.
+
+One receive and one send may be in flight; what the kernel delivers ahead waits, bounded. The gate
+hands one to each data filter that faces the network, and ``CompletionPort.connect`` returns one.
+The invariant: every start completes exactly once, later, in the order of the calls; end of stream
+arrives exactly once as an empty window; the descriptor is closed when nothing is in flight on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from sluicegate.address import SocketAddress
+from sluicegate.buffer import Buffer, ConstBuffer, Window, extent
+from sluicegate.errors import BadContext, OperationPending, Side, TransportError
+from sluicegate.limits import RECEIVE_AHEAD_MAX
+
+from .backend import MORE, SEND_FLAGS, SLOT_SHIFT, Operation, RawSocket
+from .pool import SMALL_SLOT_SIZE, Slot
+from .scope import FailureScope, entered
+
+if TYPE_CHECKING:
+    from .port import CompletionPort
+
+__all__ = ["EMPTY", "SocketCompletion", "StreamSocket"]
+
+EMPTY: Final = Window(ConstBuffer(b""), 0, 0)
+"""What a receive brings at the end of the stream."""
+
+_FULL_SLOTS_TO_BULK: Final = 4
+"""Full small slots in a row after which a direction is bulky."""
+
+SHUT_WR: Final = 1
+
+
+class SocketCompletion(Protocol):
+    """Whoever is told of socket operations."""
+
+    def complete_socket_io(
+        self,
+        success: bool,
+        error: int,
+        buffer: Window,
+        user_data: Any,
+        address: SocketAddress | None,
+    ) -> None:
+        """Take the result of a receive or a send.
+
+        Args:
+            success: Whether it succeeded.
+            error: An errno, 0 on success.
+            buffer: The received data, empty at end of stream; or what was sent. Valid during the
+                call, unless leased or sent on.
+            user_data: What the start was given, unchanged.
+            address: The peer of a datagram; None for TCP.
+        """
+        ...
+
+
+class _Pending:
+    """A started receive or send and whom it tells: a completion object or a future."""
+
+    __slots__ = ("buffer", "completion", "future", "length", "start", "user_data")
+
+    def __init__(
+        self,
+        completion: SocketCompletion | None,
+        user_data: Any,
+        future: asyncio.Future[Window] | None = None,
+    ) -> None:
+        self.completion = completion
+        self.user_data = user_data
+        self.future = future
+        self.buffer: Buffer | None = None
+        self.start = 0
+        self.length = 0
+
+
+class StreamSocket:
+    """One connected socket; lives until ``close`` has joined its operations."""
+
+    __slots__ = (
+        "_abortive",
+        "_ahead",
+        "_bulk",
+        "_closing",
+        "_current",
+        "_end",
+        "_end_told",
+        "_full_in_row",
+        "_port",
+        "_raw",
+        "_receive",
+        "_receive_op",
+        "_send",
+        "_send_op",
+        "_shutdown_wanted",
+        "bytes_received",
+        "bytes_sent",
+        "on_closed",
+        "scope",
+        "side",
+    )
+
+    def __init__(self, port: CompletionPort, raw: RawSocket, side: Side = Side.INTERNAL) -> None:
+        self.side = side
+        self.scope: FailureScope | None = None
+        #: Whose failure an exception out of a completion is.
+        self.on_closed: Any = None
+        #: Called without arguments when the descriptor is closed.
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        self._port = port
+        self._raw = raw
+        self._receive_op = Operation(self._on_received)
+        self._send_op = Operation(self._on_sent)
+        self._ahead: deque[tuple[Slot, int]] = deque()
+        self._receive: _Pending | None = None
+        self._send: _Pending | None = None
+        self._current: Slot | None = None
+        #: The slot whose window the reader was given last; its lease ends with the next receive.
+        self._end: int | None = None
+        #: 0 at end of stream, a negative errno after a failure, None before.
+        self._end_told = False
+        self._bulk = False
+        self._full_in_row = 0
+        self._closing = False
+        self._abortive = False
+        self._shutdown_wanted = False
+
+    # -- receiving -----------------------------------------------------------------------------
+
+    def start_receive(
+        self, buffer: Buffer | None, completion: SocketCompletion, user_data: Any = None
+    ) -> None:
+        """Receive once; with ``buffer=None`` the service supplies a shared one, without a copy.
+
+        Raises:
+            OperationPending: A receive is in flight.
+            BadContext: The socket is closed.
+            WrongThread: Not on the port's thread.
+        """
+        pending = _Pending(completion, user_data)
+        pending.buffer = buffer
+        self._begin_receive(pending)
+        if self._ahead or self._end is not None:
+            self._port.post(self._deliver)
+
+    async def receive(self) -> Window:
+        """Return the next bytes; an empty window at the end of the stream.
+
+        The window is valid until the next receive on this socket.
+
+        Raises:
+            OperationPending: A receive is in flight.
+            TransportError: The connection failed.
+        """
+        if self._receive is None and not self._closing:
+            if self._ahead:
+                self._release_current()
+                return self._take_ahead()
+            if self._end == 0 and not self._end_told:
+                self._end_told = True
+                self._release_current()
+                return EMPTY
+        future: asyncio.Future[Window] = asyncio.get_running_loop().create_future()
+        pending = _Pending(None, None, future)
+        self._begin_receive(pending)
+        if self._end is not None:
+            self._port.post(self._deliver)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # What arrives for a reader that gave up waits for the next one.
+            if self._receive is pending:
+                self._receive = None
+            raise
+
+    def _begin_receive(self, pending: _Pending) -> None:
+        self._port.check_thread()
+        if self._closing:
+            raise BadContext("the socket is closed")
+        if self._receive is not None:
+            raise OperationPending("one receive at a time on a socket")
+        self._release_current()
+        self._receive = pending
+        if not self._ahead:
+            self._arm()
+
+    def _arm(self) -> None:
+        if self._receive_op.in_flight or self._end is not None or self._closing:
+            return
+        backend = self._port.backend
+        if self._bulk:
+            backend.receive_bulk(self._receive_op, self._raw)
+        else:
+            backend.receive(self._receive_op, self._raw)
+
+    def _on_received(self, result: int, flags: int) -> None:
+        if result > 0:
+            slot = self._port.backend.pool.slots[flags >> SLOT_SHIFT]
+            self.bytes_received += result
+            if self._closing:
+                slot.pool.recycle(slot)
+            else:
+                self._ahead.append((slot, result))
+                self._note_fill(slot, result, flags)
+        elif not self._closing and (result != -errno.ECANCELED or self._end is not None):
+            self._end = result
+        if self._closing:
+            if not self._receive_op.in_flight:
+                self._finish_close()
+            return
+        if self._receive is not None:
+            self._deliver()
+        if self._receive is not None and not self._ahead:
+            self._arm()
+
+    def _note_fill(self, slot: Slot, result: int, flags: int) -> None:
+        """Promote a direction that fills small slots; stop one that runs ahead of its reader."""
+        if slot.is_bulk:
+            # Back to the small group when a bulky stream turns interactive.
+            self._bulk = result > SMALL_SLOT_SIZE
+            return
+        self._full_in_row = self._full_in_row + 1 if result == SMALL_SLOT_SIZE else 0
+        is_bulky = self._full_in_row >= _FULL_SLOTS_TO_BULK
+        if is_bulky:
+            self._bulk = True
+            self._full_in_row = 0
+        if flags & MORE and (is_bulky or len(self._ahead) >= RECEIVE_AHEAD_MAX):
+            self._port.backend.cancel(self._receive_op)
+
+    def _deliver(self) -> None:
+        """Complete the pending receive with what is there."""
+        pending = self._receive
+        if pending is None:
+            return
+        if self._ahead:
+            self._receive = None
+            window = self._take_ahead()
+            if pending.buffer is not None:
+                window = self._copy_into(pending.buffer, window)
+            self._complete(pending, 0, window)
+        elif self._end is not None:
+            self._receive = None
+            if self._end == 0 and not self._end_told:
+                self._end_told = True
+                self._complete(pending, 0, EMPTY)
+            else:
+                self._complete(pending, -self._end or errno.ENOTCONN, EMPTY)
+
+    def _take_ahead(self) -> Window:
+        slot, length = self._ahead.popleft()
+        slot.used = length
+        slot.lease()
+        self._current = slot
+        return Window(slot, 0, length)
+
+    def _copy_into(self, buffer: Buffer, window: Window) -> Window:
+        """Move received bytes into the caller's buffer; the rest stays for the next receive."""
+        buffer.set_size(0)
+        taken = buffer.append(window.buffer.view[: window.length])
+        slot = self._current
+        assert slot is not None
+        if taken < window.length:
+            rest = slot.view[taken : window.length].tobytes()
+            slot.view[: len(rest)] = rest
+            self._current = None
+            slot.leases -= 1
+            self._ahead.appendleft((slot, len(rest)))
+        else:
+            self._release_current()
+        return buffer.window()
+
+    def _release_current(self) -> None:
+        slot, self._current = self._current, None
+        if slot is not None:
+            slot.release()
+
+    # -- sending -------------------------------------------------------------------------------
+
+    def start_send(
+        self,
+        data: Buffer | Window | bytes,
+        completion: SocketCompletion | None = None,
+        user_data: Any = None,
+    ) -> None:
+        """Send all of ``data``; completes when the kernel accepted its last byte.
+
+        Raises:
+            OperationPending: A send is in flight.
+            BadContext: The socket is closed for sending.
+            WindowExpired: The window's bytes belong to somebody else by now.
+            WrongThread: Not on the port's thread.
+        """
+        pending = _Pending(completion, user_data)
+        error = self._begin_send(pending, data)
+        if error is not None:
+            self._port.post(lambda: self._finish_send(error))
+
+    async def send(self, data: Buffer | Window | bytes) -> None:
+        """Send all of ``data``; returning means that the kernel accepted its last byte.
+
+        Raises:
+            OperationPending: A send is in flight.
+            TransportError: The connection failed.
+        """
+        pending = _Pending(None, None)
+        error = self._begin_send(pending, data)
+        if error is None:
+            pending.future = asyncio.get_running_loop().create_future()
+            await pending.future
+            return
+        self._finish_send(error)
+        if error:
+            raise TransportError(error, self.side, "send")
+
+    def _begin_send(self, pending: _Pending, data: Buffer | Window | bytes) -> int | None:
+        """Try at once; None when an operation carries on, else the errno (0 = all taken)."""
+        self._port.check_thread()
+        if self._closing or self._shutdown_wanted:
+            raise BadContext("the socket is closed for sending")
+        if self._send is not None:
+            raise OperationPending("one send at a time on a socket")
+        buffer, start, length = extent(data)
+        pending.buffer, pending.start, pending.length = buffer, start, length
+        buffer.lease()
+        self._send = pending
+        try:
+            sent = self._raw.send(buffer.view[start : start + length], SEND_FLAGS) if length else 0
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            return error.errno or errno.EIO
+        if sent == length:
+            return 0
+        self._port.backend.send(self._send_op, self._raw, buffer, start + sent, length - sent)
+        return None
+
+    def _on_sent(self, result: int, _flags: int) -> None:
+        self._finish_send(0 if result >= 0 else -result)
+        if self._closing and not self._send_op.in_flight:
+            self._finish_close()
+
+    def _finish_send(self, error: int) -> None:
+        pending, self._send = self._send, None
+        if pending is None or pending.buffer is None:
+            return
+        if not error:
+            self.bytes_sent += pending.length
+        window = Window(pending.buffer, pending.start, pending.length)
+        if self._shutdown_wanted:
+            self._shutdown_now()
+        try:
+            self._complete(pending, error, window)
+        finally:
+            pending.buffer.release()
+
+    # -- ending --------------------------------------------------------------------------------
+
+    def shutdown(self, abortive: bool = False) -> None:
+        """Half close: end the stream that we send, after a pending send; abortive resets."""
+        if abortive:
+            self.close(abortive=True)
+        elif not self._shutdown_wanted and not self._closing:
+            self._shutdown_wanted = True
+            if self._send is None:
+                self._shutdown_now()
+
+    def close(self, abortive: bool = False) -> None:
+        """Close: pending operations complete first (``ECANCELED``), then the descriptor goes.
+
+        Not abortive, a pending send is finished before; abortive, the peer sees a reset.
+        """
+        if self._closing:
+            if abortive and not self._abortive:
+                self._abortive = True
+                self._port.backend.cancel(self._send_op)
+            return
+        self._closing = True
+        self._abortive = abortive
+        self._release_current()
+        while self._ahead:
+            slot, _ = self._ahead.popleft()
+            slot.pool.recycle(slot)
+        if self._receive is not None:
+            self._end = -errno.ECANCELED
+            self._port.post(self._deliver)
+        backend = self._port.backend
+        if self._receive_op.in_flight:
+            backend.cancel(self._receive_op)
+        if self._send_op.in_flight and abortive:
+            backend.cancel(self._send_op)
+        if not self._receive_op.in_flight and not self._send_op.in_flight:
+            self._finish_close()
+
+    def _shutdown_now(self) -> None:
+        try:
+            self._raw.shutdown(SHUT_WR)
+        except OSError as error:
+            if error.errno not in {errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE}:
+                raise
+
+    def _finish_close(self) -> None:
+        if self._receive_op.in_flight or self._send_op.in_flight or self._raw.fileno() < 0:
+            return
+        backend = self._port.backend
+        if self._abortive:
+            backend.abort(self._raw)
+        else:
+            self._raw.close()
+        backend.forget(self._receive_op)
+        backend.forget(self._send_op)
+        if self.on_closed is not None:
+            self.on_closed()
+
+    # -- asking --------------------------------------------------------------------------------
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closing
+
+    def peer_address(self) -> SocketAddress:
+        """Return the address of the other end."""
+        return SocketAddress.from_kernel(self._raw.getpeername())
+
+    def local_address(self) -> SocketAddress:
+        """Return the address of this end."""
+        return SocketAddress.from_kernel(self._raw.getsockname())
+
+    # -- telling -------------------------------------------------------------------------------
+
+    def _complete(self, pending: _Pending, error: int, window: Window) -> None:
+        future = pending.future
+        if future is not None:
+            if future.done():
+                return
+            if error:
+                future.set_exception(TransportError(error, self.side, "socket operation"))
+            else:
+                future.set_result(window)
+            return
+        if pending.completion is None:
+            return
+        try:
+            with entered(self.scope):
+                pending.completion.complete_socket_io(
+                    not error, error, window, pending.user_data, None
+                )
+        except Exception as raised:
+            if self.scope is None:
+                raise
+            self.scope.on_filter_failure(raised)
