@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from typing_extensions import override
+
 from sluicegate.buffer import Buffer
 
 __all__ = ["BULK_SLOT_SIZE", "SMALL_SLOT_SIZE", "Slot", "SlotPool"]
@@ -33,6 +35,7 @@ class Slot(Buffer):
         self.index = index
         self.is_bulk = is_bulk
 
+    @override
     def on_idle(self) -> None:
         """Go back to the pool when the last lease came back."""
         self.pool.recycle(self)

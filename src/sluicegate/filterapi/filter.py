@@ -1,0 +1,35 @@
+"""Filter: one per installed filter, from the service's start to its stop.
+
+``gate/registry`` starts, attaches and stops it. The invariant: a ``start`` that fails leaves the
+filter installed and failed, and traffic that needs it is refused.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING, ClassVar
+
+from .events import Events
+from .session_filter import SessionFilter
+
+if TYPE_CHECKING:
+    from .views import Firewall, Session
+
+__all__ = ["Filter"]
+
+
+class Filter(abc.ABC):
+    """An installed filter; make one with its settings, the service does the rest."""
+
+    name: ClassVar[str] = ""
+
+    @abc.abstractmethod
+    def start(self, firewall: Firewall) -> Events:
+        """Get ready and register for events; raising means that the filter has failed."""
+
+    @abc.abstractmethod
+    def attach(self, session: Session) -> SessionFilter | None:
+        """Make the session filter for a session; None takes no interest in it."""
+
+    def stop(self) -> None:
+        """Release everything; the service stops."""

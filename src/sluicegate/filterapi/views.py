@@ -1,0 +1,283 @@
+"""What filters see of the gate: protocols that its objects satisfy.
+
+Filters are written and typed against these names; the gate implements them, and so does the test
+kit. The invariant: nothing here lets a filter reach another client's session or the gate's insides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from sluicegate.address import AddressFilter, SocketAddress
+from sluicegate.buffer import Buffer, Window
+from sluicegate.errors import Side
+from sluicegate.limits import Limits
+from sluicegate.port import CompletionPort, SocketCompletion, TaskCompletion
+
+from .position import Position
+
+if TYPE_CHECKING:
+    from .content_filter import HeldTransfer, TransferOffer
+    from .data_filter import AnyDataFilter
+
+__all__ = ["Action", "Connection", "DataFilterFactory", "DataSocket", "Firewall", "Session"]
+
+ResultT = TypeVar("ResultT")
+
+
+class DataSocket(Protocol):
+    """One end of a data filter's place in the chain; alike for network and neighbour.
+
+    A completed send means that the next element took the buffer: the neighbour's receive completed
+    with it, or, at the network, the kernel accepted its last byte.
+    """
+
+    def start_receive(
+        self, buffer: Buffer | None, completion: SocketCompletion, user_data: Any = None
+    ) -> None:
+        """Receive once; ``buffer=None`` lets the service supply a shared one, zero copy.
+
+        Raises:
+            OperationPending: A receive is in flight.
+        """
+        ...
+
+    def start_send(
+        self,
+        data: Buffer | Window | bytes,
+        completion: SocketCompletion | None = None,
+        user_data: Any = None,
+    ) -> None:
+        """Send all of ``data``.
+
+        Raises:
+            OperationPending: A send is in flight.
+        """
+        ...
+
+    async def receive(self) -> Window:
+        """Return the next bytes, an empty window at end of stream; valid until the next receive.
+
+        Raises:
+            TransportError: The connection failed.
+        """
+        ...
+
+    async def send(self, data: Buffer | Window | bytes) -> None:
+        """Send all of ``data``; awaiting it is back-pressure.
+
+        Raises:
+            TransportError: The connection failed.
+        """
+        ...
+
+    def shutdown(self, abortive: bool = False) -> None:
+        """End the stream towards this socket; abortive resets."""
+        ...
+
+    def close(self, abortive: bool = False) -> None:
+        """Close; pending operations complete first with ``ECANCELED``."""
+        ...
+
+
+class Action(Protocol):
+    """A permission asked for in advance; ends after one use, its time-out, or with the session."""
+
+    @property
+    def address(self) -> SocketAddress:
+        """Where the expected peer must connect: an address of the gate."""
+        ...
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it can still be used."""
+        ...
+
+    def cancel(self) -> None:
+        """Withdraw it; harmless afterwards."""
+        ...
+
+
+class Connection(Protocol):
+    """One client-side socket, one server-side socket, and the chain between."""
+
+    @property
+    def id(self) -> str:
+        """The identifier in records."""
+        ...
+
+    @property
+    def session(self) -> Session:
+        """The client's session."""
+        ...
+
+    @property
+    def client_address(self) -> SocketAddress:
+        """The client's address."""
+        ...
+
+    @property
+    def server_address(self) -> SocketAddress:
+        """The judged server address."""
+        ...
+
+    @property
+    def client_side_address(self) -> SocketAddress:
+        """The gate's own address towards the client."""
+        ...
+
+    @property
+    def server_side_address(self) -> SocketAddress:
+        """The gate's own address towards the server; valid once connected."""
+        ...
+
+    @property
+    def rule(self) -> str:
+        """Name of the rule that admitted it."""
+        ...
+
+    @property
+    def is_secondary(self) -> bool:
+        """Whether another connection announced it."""
+        ...
+
+    def attach_data_filter(
+        self, data_filter: AnyDataFilter, position: Position | None = None, context: Any = None
+    ) -> None:
+        """As ``Event.attach_data_filter``.
+
+        Raises:
+            BadContext: No event about this connection is being handled.
+        """
+        ...
+
+    def leave(self, data_filter: AnyDataFilter) -> None:
+        """Take a callback filter out of the chain; the connection goes on without it."""
+        ...
+
+    def refuse(self, reason: str) -> None:
+        """Abort both sides; the record says refused with ``reason``."""
+        ...
+
+    def fail(self, reason: str, error: int = 0, side: Side = Side.INTERNAL) -> None:
+        """Abort both sides; the record says failed with ``reason``."""
+        ...
+
+
+DataFilterFactory = Callable[[Connection], "AnyDataFilter"]
+
+
+class Session(Protocol):
+    """One client."""
+
+    @property
+    def id(self) -> str:
+        """The identifier in records."""
+        ...
+
+    @property
+    def client_address(self) -> SocketAddress:
+        """The client's address; its port has no meaning."""
+        ...
+
+    def allow_future_connect(
+        self,
+        connection: Connection,
+        target: SocketAddress,
+        *,
+        ports: range | None = None,
+        context: Any = None,
+    ) -> Action:
+        """Permit one secondary connection of this client to ``target``.
+
+        The gate listens on ``action.address``, on the address where ``connection`` reached it; only
+        this session's client may connect there.
+
+        Args:
+            connection: The primary connection; its end cancels the action.
+            target: The server's address and port; policy judges it with the primary's rule.
+            ports: Where to listen; None lets the kernel choose.
+            context: Handed back in ``ConnectionEstablished``.
+
+        Raises:
+            LimitExceeded: Too many outstanding actions, or no free port in ``ports``.
+            TransportError: Listening failed.
+        """
+        ...
+
+    def bind_for_client(
+        self,
+        connection: Connection,
+        client: SocketAddress,
+        *,
+        peers: AddressFilter,
+        ports: range | None = None,
+        context: Any = None,
+    ) -> Action:
+        """Listen for one secondary connection from a server and relay it to ``client``.
+
+        The gate listens on ``action.address``, on the address from which it reached the server.
+
+        Args:
+            connection: The primary connection; its end cancels the action.
+            client: Where to connect to at the client; must be the session's own address.
+            peers: Who may connect (the server's address).
+            ports: Where to listen; None lets the kernel choose.
+            context: Handed back in ``ConnectionEstablished``.
+
+        Raises:
+            LimitExceeded: Too many outstanding actions, or no free port in ``ports``.
+            TransportError: Listening failed.
+            ValueError: ``client`` is not the session's own address (a bounce).
+        """
+        ...
+
+    def set_data_filter_factory(
+        self,
+        expected: Action,
+        factory: DataFilterFactory,
+        *,
+        position: Position = Position.MIDDLE,
+        context: Any = None,
+    ) -> Action:
+        """Attach a data filter from ``factory`` when the expected connection comes.
+
+        Raises:
+            BadContext: The expectation is over.
+        """
+        ...
+
+    def hold_transfer(self, connection: Connection, offer: TransferOffer) -> HeldTransfer:
+        """Prepare to hold one object: its ``factory`` makes the filter that does it."""
+        ...
+
+
+class Firewall(Protocol):
+    """The running service, as filters see it."""
+
+    @property
+    def port(self) -> CompletionPort:
+        """The completion port: hook files, make overlappeds, set timers."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """The limits in force."""
+        ...
+
+    def create_buffer(self, size: int) -> Buffer:
+        """Allocate an empty buffer."""
+        ...
+
+    def post_task(self, completion: TaskCompletion, user_data: Any = None) -> None:
+        """Run a task once, soon, on the port."""
+        ...
+
+    async def run_blocking(self, function: Callable[..., ResultT], *args: Any) -> ResultT:
+        """Run a blocking call on the pool."""
+        ...
+
+    def note(self, filter_name: str, message: str, facts: Mapping[str, str | int]) -> None:
+        """Write a record in the filter's name."""
+        ...
