@@ -10,6 +10,7 @@ import abc
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from .position import Position
+from .stream_filter import StreamFilter
 
 if TYPE_CHECKING:
     from .views import Connection, DataSocket
@@ -71,4 +72,4 @@ class CallbackDataFilter(abc.ABC):
         """Take the end of the connection; exactly once, also if ``set_sockets`` never came."""
 
 
-AnyDataFilter: TypeAlias = "DataFilter | CallbackDataFilter | StreamFilter"
+AnyDataFilter: TypeAlias = DataFilter | CallbackDataFilter | StreamFilter

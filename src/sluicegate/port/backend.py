@@ -181,7 +181,7 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Cancel everything, run the outstanding completions (``-ECANCELED``), free the kernel's."""
+        """Cancel everything, run the outstanding completions (``-ECANCELED``), free all."""
 
     @abc.abstractmethod
     def cancel(self, operation: Operation) -> None:
@@ -196,7 +196,7 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def forget(self, operation: Operation) -> None:
-        """Free what the backend keeps for an operation that is not in flight and will not be used."""
+        """Free what the backend keeps for an operation that is not in flight, for good."""
 
     # -- files ---------------------------------------------------------------------------------
 
@@ -262,9 +262,9 @@ class Backend(abc.ABC):
         """Receive into small shared slots until cancelled or ended: multishot.
 
         Each completion with ``result > 0`` carries ``BUFFER`` and a slot whose ``used`` is NOT set:
-        the first ``result`` bytes are the data. The receiver owns the slot until it calls
-        ``pool.recycle`` (or leases on it end). Result 0 is end of stream, once, without ``MORE``. When
-        the pool is starved the operation is parked, fairly, and goes on when slots come back: the
+        the first ``result`` bytes are the data. The receiver owns the slot until it
+        calls ``pool.recycle`` (or leases on it end). Result 0 is end of stream, once, without ``MORE``.
+        When the pool is starved the operation is parked, fairly, and goes on when slots come back: the
         receiver notices nothing. May end without ``MORE`` after data: the caller starts again.
         """
 
