@@ -7,6 +7,7 @@ import tomllib
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from docs import field_comments  # noqa: E402 - the path is set above
 from docs.generate import write_generated_pages  # noqa: E402 - the path is set above
 
 project = "Sluicegate"
@@ -35,6 +36,10 @@ napoleon_numpy_docstring = False
 
 # Other projects' names are not resolved (no network while building); our own must be.
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!sluicegate\.).*")]
+nitpick_ignore_regex = [
+    (r"py:.*", r"(?!sluicegate\.).*"),
+    (r"py:class", r"sluicegate\..*\.\w+T"),  # type variables
+]
 
+field_comments.install()
 write_generated_pages()

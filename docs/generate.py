@@ -21,7 +21,7 @@ GENERATED = DOCS / "reference" / "generated"
 #: Packages whose modules are for others to use, in the order a reader meets them.
 PUBLIC = (
     ("Filters", ("filterapi",)),
-    ("Values", ("address", "buffer", "clock", "errors", "identifiers", "verdict")),
+    ("Values", ("address", "buffer", "clock", "errors", "identifiers", "limits", "verdict")),
     ("The completion port", ("port",)),
     ("Test kit", ("testing",)),
     ("Records", ("audit",)),
