@@ -77,7 +77,16 @@ def package_modules() -> tuple[Module, ...]:
 def tracked_files() -> tuple[pathlib.Path, ...]:
     """Every text file that a clone would have (or would, once committed)."""
     listed = subprocess.run(
-        ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        [
+            "git",
+            "-c",
+            "safe.directory=*",
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ],
         cwd=ROOT,
         capture_output=True,
         check=True,
