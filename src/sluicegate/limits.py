@@ -21,6 +21,7 @@ __all__ = [
     "ARCHIVE_SCRATCH_BYTES_MAX",
     "FTP_COMMAND_LINE_BYTES_MAX",
     "FTP_PIPELINE_COMMANDS_MAX",
+    "FTP_PRELIMINARY_REPLIES_MAX",
     "FTP_REPLY_BYTES_MAX",
     "FTP_REPLY_LINES_MAX",
     "FTP_REPLY_LINE_BYTES_MAX",
@@ -62,6 +63,9 @@ FTP_COMMAND_LINE_BYTES_MAX: Final = 4096
 FTP_PIPELINE_COMMANDS_MAX: Final = 32
 """FTP commands of one control connection that wait for their replies; beyond it the filter stops
 reading the client. lftp sends about a dozen at once."""
+
+FTP_PRELIMINARY_REPLIES_MAX: Final = 16
+"""1yz replies to one FTP command; a transfer has one, and a few restart markers at most."""
 
 FTP_REPLY_LINE_BYTES_MAX: Final = 8192
 """One line of an FTP reply: a ``STAT`` listing shows a path with its attributes."""

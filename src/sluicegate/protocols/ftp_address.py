@@ -26,6 +26,7 @@ from sluicegate.errors import ProtocolError, Side
 
 __all__ = [
     "EpsvRequest",
+    "bounce_hazard",
     "decode_eprt_argument",
     "decode_epsv_argument",
     "decode_epsv_reply",
@@ -169,6 +170,17 @@ def port_hazard(port: int) -> str | None:
     if port < _UNPRIVILEGED_FROM:
         return f"port {port} is below {_UNPRIVILEGED_FROM}"
     return None
+
+
+def bounce_hazard(announced: SocketAddress, peer: SocketAddress) -> str | None:
+    """Say why an announced data address must not be used; None when it may be.
+
+    ``peer`` is the far end of the control connection that announced it: an FTP bounce makes
+    somebody else's address the target (RFC 2577 section 3).
+    """
+    if announced.ip != peer.ip:
+        return f"{announced.host} is not the address of the peer ({peer.host})"
+    return port_hazard(announced.port)
 
 
 def _address_of_six(text: bytes, side: Side) -> SocketAddress:
