@@ -262,10 +262,10 @@ class Backend(abc.ABC):
         """Receive into small shared slots until cancelled or ended: multishot.
 
         Each completion with ``result > 0`` carries ``BUFFER`` and a slot whose ``used`` is NOT set:
-        the first ``result`` bytes are the data. The receiver owns the slot until it
-        calls ``pool.recycle`` (or leases on it end). Result 0 is end of stream, once, without ``MORE``.
-        When the pool is starved the operation is parked, fairly, and goes on when slots come back: the
-        receiver notices nothing. May end without ``MORE`` after data: the caller starts again.
+        the first ``result`` bytes are the data. The receiver owns the slot until it calls
+        ``pool.recycle`` (or leases on it end). Result 0 is end of stream, once, without ``MORE``.
+        When the pool is starved the operation is parked, fairly, and goes on when slots come back:
+        the receiver notices nothing. May end without ``MORE`` after data: start it again.
         """
 
     @abc.abstractmethod
