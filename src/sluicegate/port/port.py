@@ -243,6 +243,19 @@ class CompletionPort:
         """Run a call that blocks on the bounded pool and await its result."""
         return await self._pool.run(function, *args)
 
+    def submit_blocking(
+        self,
+        function: Callable[[], ResultT],
+        done: Callable[[ResultT | None, BaseException | None], None],
+    ) -> None:
+        """As ``run_blocking`` without a task: ``done(result, error)`` runs later on the port.
+
+        Raises:
+            LimitExceeded: The port is closed.
+        """
+        self.check_thread()
+        self._pool.submit(function, done)
+
     # -- asking --------------------------------------------------------------------------------
 
     @property
