@@ -58,10 +58,10 @@ from .epoll_watch import (
     WATCH_BOTH,
     WATCH_READS,
     WRITABLE,
-    SlotGroup,
     Watch,
 )
 from .file_threads import FileThreads, Job
+from .slots import SlotGroup
 from .sockets import PipePool, adopt_socket, create_tcp_socket, set_nonblocking
 
 __all__ = ["EpollBackend"]
@@ -95,8 +95,8 @@ class EpollBackend(Backend):
         self._retries: deque[Watch] = deque()
         #: Readers that may find something without a new edge.
         small_count = self.pool.small_count
-        self._small = SlotGroup(self.pool.slots[:small_count])
-        self._bulk = SlotGroup(self.pool.slots[small_count:])
+        self._small = SlotGroup[Watch](self.pool.slots[:small_count])
+        self._bulk = SlotGroup[Watch](self.pool.slots[small_count:])
         self._jobs: dict[Operation, Job] = {}
         self._closed = False
         self._epoll = select.epoll()
@@ -424,7 +424,8 @@ class EpollBackend(Backend):
     def _disarm(self, watch: Watch) -> None:
         watch.reader = None
         watch.readable = True  # not known to be empty
-        watch.target = watch.parked = None
+        watch.target = None
+        watch.is_parked = False
         slot, watch.granted = watch.granted, None
         if slot is not None:
             self._give_back(slot)

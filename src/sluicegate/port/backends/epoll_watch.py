@@ -1,15 +1,13 @@
 """What the epoll backend knows of one descriptor, and the event masks it uses.
 
 ``epoll.py`` makes one ``Watch`` per descriptor and nobody else sees it. The invariant: at most one
-reader and one writer at a time; ``readable`` is never false while bytes wait without a coming edge;
-a slot is free, granted to one receiver, or out.
+reader and one writer at a time; ``readable`` is never false while bytes wait without a coming edge.
 """
 
 from __future__ import annotations
 
 import select
 import socket
-from collections import deque
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -24,7 +22,6 @@ __all__ = [
     "WATCH_BOTH",
     "WATCH_READS",
     "WRITABLE",
-    "SlotGroup",
     "Watch",
 ]
 
@@ -45,8 +42,8 @@ class Watch:
         "eager",
         "fd",
         "granted",
+        "is_parked",
         "mask",
-        "parked",
         "pollers",
         "read",
         "readable",
@@ -73,51 +70,13 @@ class Watch:
         #: Where ``receive_into`` puts its bytes.
         self.granted: Slot | None = None
         #: A slot that came back while this receiver was parked.
-        self.parked: SlotGroup | None = None
-        #: Where this receiver waits for a slot.
+        self.is_parked = False
+        #: Whether this receiver waits for a slot.
         self.writer: Operation | None = None
         self.write: Callable[[Watch, int], None] = _write_nothing
         self.unsent: tuple[memoryview, int] | None = None
         #: What is left of a send, and its whole length.
         self.pollers: list[tuple[Operation, int]] | None = None
-
-
-class SlotGroup:
-    """The free slots of one size, and the receivers that wait for one: first come, first served."""
-
-    __slots__ = ("_free", "_parked", "starved")
-
-    def __init__(self, slots: list[Slot]) -> None:
-        self._free = slots
-        self._parked: deque[Watch] = deque()
-        #: Entries of receivers that ended meanwhile are skipped: their ``parked`` is None.
-        self.starved = 0
-
-    def take(self, watch: Watch) -> Slot | None:
-        """Take a slot for a receiver, or park it behind those who wait already."""
-        slot = watch.granted
-        if slot is not None:
-            watch.granted = None
-            return slot
-        if self._free:
-            return self._free.pop()  # the last one used is the warmest
-        if watch.parked is None:
-            self.starved += 1
-            watch.parked = self
-            self._parked.append(watch)
-        return None
-
-    def give(self, slot: Slot) -> Watch | None:
-        """Hand a slot to whoever waited longest and return it, else keep the slot."""
-        parked = self._parked
-        while parked:
-            watch = parked.popleft()
-            if watch.parked is self:
-                watch.parked = None
-                watch.granted = slot
-                return watch
-        self._free.append(slot)
-        return None
 
 
 def _read_nothing(_watch: Watch) -> None:
