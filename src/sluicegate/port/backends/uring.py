@@ -99,6 +99,9 @@ _ENTER_GETEVENTS: Final = 1 << 0
 _ENTER_EXT_ARG: Final = 1 << 3
 _ENTER_ARGUMENT_SIZE: Final = 24
 
+_NOTHING_HAPPENED: Final = frozenset({errno.EINTR, errno.ETIME, errno.EAGAIN, errno.EBUSY})
+"""A signal, the time-out, no memory for a request now, and overflow that must be read first."""
+
 _U32: Final = 0xFFFFFFFF
 _U64: Final = 0xFFFFFFFFFFFFFFFF
 _U16: Final = 0xFFFF
@@ -137,13 +140,13 @@ class UringBackend(Backend):
         """
         self.turns = self.submitted = self.completed = self.starved = 0
         self.on_unhandled = _raise_unhandled
+        self.on_woken = _do_nothing
         self._ring = ring = Ring(_SUBMISSIONS, _COMPLETIONS, features_masked=features_masked)
         try:
             ring.bound_workers(limits.blocking_threads_max)
             self._small = _Group(ring.add_buffers(_SMALL, limits.interactive_buffers_max))
             self._bulk = _Group(ring.add_buffers(_BULK, limits.bulk_buffers_max))
             ring.restrict(_ALLOWED, _BUFFER_SELECT | _SKIP_SUCCESS)
-            ring.enable()
         except BaseException:
             ring.close()
             raise
@@ -236,8 +239,9 @@ class UringBackend(Backend):
             self._head += taken
             self.submitted += taken
         elif taken < 0:
-            _check_enter()
+            self._check_enter()
         self.turns += 1
+        self.on_woken()
         batch = self._take_completions()
         if batch:
             self._run(batch)
@@ -249,6 +253,18 @@ class UringBackend(Backend):
         return syscall(
             ENTER, self._enter_fd, queued, 1, flags, self._enter_pointer, _ENTER_ARGUMENT_SIZE
         )
+
+    def _check_enter(self) -> None:
+        """Look at an enter that returned -1, and raise what is not just "nothing happened"."""
+        code = get_errno()
+        if code == errno.EBADFD:
+            # The first one: the ring is enabled here, because that fixes its only thread. What is
+            # queued goes with the next enter.
+            self._ring.enable()
+            self._enter_fd = self._ring.enter_fd
+            self._enter_flags = self._ring.enter_flags
+        elif code not in _NOTHING_HAPPENED:
+            raise OSError(code, os.strerror(code), "io_uring_enter")
 
     def _take_completions(self) -> list[tuple[int, int, int]]:
         """Copy what the kernel posted, and make its room free again."""
@@ -421,7 +437,7 @@ class UringBackend(Backend):
             flags = self._enter_flags & ~_ENTER_GETEVENTS
             taken = syscall(ENTER, self._enter_fd, self._tail - self._head, 0, flags, None)
             if taken < 0:
-                _check_enter()
+                self._check_enter()
             else:
                 self._head += taken
                 self.submitted += taken
@@ -802,16 +818,12 @@ def _address_of(memory: bytearray) -> int:
     return addressof(c_char.from_buffer(memory))
 
 
-def _check_enter() -> None:
-    """Look at an enter that returned -1, and raise what is not just "nothing happened"."""
-    code = get_errno()
-    # A signal, the time-out, no memory for a request now, and overflow that must be read first.
-    if code not in {errno.EINTR, errno.ETIME, errno.EAGAIN, errno.EBUSY}:
-        raise OSError(code, os.strerror(code), "io_uring_enter")
-
-
 def _ignore(_result: int, _flags: int) -> None:
     """Drop the completion of a cancellation that found nothing."""
+
+
+def _do_nothing() -> None:
+    """Stand in for what the port sets."""
 
 
 def _raise_unhandled(_operation: Operation | None, error: BaseException) -> None:
