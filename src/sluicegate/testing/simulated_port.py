@@ -39,6 +39,7 @@ from sluicegate.port.backend import (
     Pipe,
     RawSocket,
 )
+from sluicegate.port.backends.file_threads import splice_some
 from sluicegate.port.backends.slots import SlotGroup
 from sluicegate.port.pool import Slot, SlotPool
 
@@ -56,6 +57,8 @@ _STALL_S: Final = 10.0
 """Real seconds that a turn without anything scheduled waits for another thread."""
 
 _TRACE_LENGTH: Final = 200
+
+_CLOSE_ROUNDS_MAX: Final = 10_000
 
 
 class SimulationStalled(Exception):
@@ -139,19 +142,28 @@ class SimulatedBackend(Backend):
     def close(self) -> None:
         if self._is_closed:
             return
-        for flight in list(self._flights.values()):
-            if not flight.is_decided:
-                self._decide(flight, -errno.ECANCELED)
+        for _ in range(_CLOSE_ROUNDS_MAX):
+            if not self._flights:
+                break
+            for flight in list(self._flights.values()):
+                if not flight.is_decided:
+                    self._decide(flight, -errno.ECANCELED)
+            self._tell_untold()
+            while self._told:
+                self._complete(*self._told.popleft())
+        else:
+            raise RuntimeError("an operation is started anew whenever it is cancelled")
+        with self._wake_lock:
+            self._is_closed = True
+            os.close(self._wake_fd)
+
+    def _tell_untold(self) -> None:
+        """Let what is decided be told now, without the rest of the world going on."""
         untold = sorted(self._untold.items(), key=lambda item: (item[1][0].when, item[0]))
         self._untold.clear()
         for _, (event, flight, result, flags) in untold:
             event.cancel()
             self._told.append((flight, result, flags))
-        with self._wake_lock:
-            self._is_closed = True
-            os.close(self._wake_fd)
-        while self._told:
-            self._complete(*self._told.popleft())
 
     @override
     def cancel(self, operation: Operation) -> None:
@@ -171,8 +183,7 @@ class SimulatedBackend(Backend):
         self, operation: Operation, kind: str, sock: SimulatedSocket | None = None
     ) -> Flight:
         assert not operation.in_flight, "one submission at a time"
-        if self._is_closed:
-            raise RuntimeError("the backend is closed: start nothing from a last completion")
+        assert not self._is_closed, "the backend is closed"
         flight = Flight(self._number(), kind, operation)
         operation.in_flight = True
         operation.token = flight.number
@@ -316,15 +327,11 @@ class SimulatedBackend(Backend):
         offset_out: int,
         length: int,
     ) -> None:
-        source = None if offset_in < 0 else offset_in
-        target = None if offset_out < 0 else offset_out
         self._start_file(
             operation,
             "splice",
             fd_in,
-            lambda: os.splice(
-                fd_in, fd_out, length, offset_src=source, offset_dst=target, flags=_SPLICE_FLAGS
-            ),
+            lambda: splice_some(fd_in, offset_in, fd_out, offset_out, length),
         )
 
     def _leased(self, buffer: Buffer, start: int, length: int) -> memoryview:
@@ -550,9 +557,6 @@ class SimulatedBackend(Backend):
         flight = (self._bulk if slot.is_bulk else self._small).give(slot)
         if flight is not None:
             self._schedule(flight)
-
-
-_SPLICE_FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
 def _simulated(sock: RawSocket) -> SimulatedSocket:

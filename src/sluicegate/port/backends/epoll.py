@@ -60,7 +60,7 @@ from .epoll_watch import (
     WRITABLE,
     Watch,
 )
-from .file_threads import FileThreads, Job
+from .file_threads import FileThreads, Job, splice_some, start_write_back
 from .slots import SlotGroup
 from .sockets import PipePool, adopt_socket, create_tcp_socket, set_nonblocking
 
@@ -69,13 +69,11 @@ __all__ = ["EpollBackend"]
 _DONTWAIT: Final = socket.MSG_DONTWAIT
 _ACCEPT_FLAGS: Final = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _FILE_TOKEN: Final = -2
-_SYNC_FILE_RANGE_WRITE: Final = 2
+_CLOSE_ROUNDS_MAX: Final = 10_000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _accept4 = _libc.accept4
 _accept4.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
-_sync_file_range = _libc.sync_file_range
-_sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 
 
 class EpollBackend(Backend):
@@ -140,22 +138,31 @@ class EpollBackend(Backend):
     def close(self) -> None:
         if self._closed:
             return
-        for watch in list(self._watches.values()):
-            for operation in (watch.reader, watch.writer, *[op for op, _ in watch.pollers or ()]):
-                if operation is not None:
-                    self.cancel(operation)
-        for operation in list(self._jobs):
-            self.cancel(operation)
-        self._files.stop()
-        while (done := self._files.take()) is not None:
-            self._finished.append(done)
+        for _ in range(_CLOSE_ROUNDS_MAX):
+            self._cancel_all()
+            self._files.stop()
+            while (done := self._files.take()) is not None:
+                del self._jobs[done[0]]
+                self._finished.append(done)
+            if not self._finished:
+                break
+            self._run_finished()
+        else:
+            raise RuntimeError("an operation is started anew whenever it is cancelled")
         with self._wake_lock:
             self._closed = True
             self._epoll.close()
             os.close(self._wake_fd)
         self._watches.clear()
         self._pipes.close()
-        self._run_finished()
+
+    def _cancel_all(self) -> None:
+        for watch in list(self._watches.values()):
+            for operation in (watch.reader, watch.writer, *[op for op, _ in watch.pollers or ()]):
+                if operation is not None:
+                    self.cancel(operation)
+        for operation in list(self._jobs):
+            self.cancel(operation)
 
     @override
     def cancel(self, operation: Operation) -> None:
@@ -188,8 +195,7 @@ class EpollBackend(Backend):
 
     def _begin(self, operation: Operation, token: int) -> None:
         assert not operation.in_flight, "one submission at a time"
-        if self._closed:
-            raise RuntimeError("the backend is closed: start nothing from a last completion")
+        assert not self._closed, "the backend is closed"
         operation.in_flight = True
         operation.token = token
         self.submitted += 1
@@ -258,7 +264,7 @@ class EpollBackend(Backend):
 
     @override
     def write_back(self, operation: Operation, fd: int, offset: int, length: int) -> None:
-        self._start_job(operation, lambda: _write_back(fd, offset, length))
+        self._start_job(operation, lambda: start_write_back(fd, offset, length))
 
     @override
     def splice(
@@ -270,13 +276,8 @@ class EpollBackend(Backend):
         offset_out: int,
         length: int,
     ) -> None:
-        source = None if offset_in < 0 else offset_in
-        target = None if offset_out < 0 else offset_out
         self._start_job(
-            operation,
-            lambda: os.splice(
-                fd_in, fd_out, length, offset_src=source, offset_dst=target, flags=_SPLICE_FLAGS
-            ),
+            operation, lambda: splice_some(fd_in, offset_in, fd_out, offset_out, length)
         )
 
     def _start_job(self, operation: Operation, call: Callable[[], int | None]) -> None:
@@ -580,12 +581,6 @@ class EpollBackend(Backend):
             self._finish_now(operation, mask & (POLL_IN | POLL_OUT | BROKEN))
 
 
-def _write_back(fd: int, offset: int, length: int) -> int:
-    if _sync_file_range(fd, offset, length, _SYNC_FILE_RANGE_WRITE) < 0:
-        return -ctypes.get_errno()
-    return 0
-
-
 def _ignore_woken() -> None:
     """Nobody asked for the time of the turn."""
 
@@ -593,6 +588,3 @@ def _ignore_woken() -> None:
 def _report_unhandled(_operation: Operation | None, error: BaseException) -> None:
     """Show it, until the port takes over."""
     sys.excepthook(type(error), error, error.__traceback__)
-
-
-_SPLICE_FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK

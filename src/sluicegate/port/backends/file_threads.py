@@ -7,15 +7,24 @@ cancels it, so it has exactly one result.
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import os
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from sluicegate.port.backend import Operation
 
-__all__ = ["FileThreads", "Job"]
+__all__ = ["FileThreads", "Job", "splice_some", "start_write_back"]
+
+_SPLICE_FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+_SYNC_FILE_RANGE_WRITE: Final = 2
+
+_sync_file_range = ctypes.CDLL(None, use_errno=True).sync_file_range
+_sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 
 
 class Job:
@@ -86,3 +95,22 @@ class FileThreads:
                 result = -(error.errno or errno.EIO)
             self._results.append((job.operation, result))
             self._wake()
+
+
+def start_write_back(fd: int, offset: int, length: int) -> int:
+    """Run ``sync_file_range`` for writing; 0 or a negative errno."""
+    if _sync_file_range(fd, offset, length, _SYNC_FILE_RANGE_WRITE) < 0:
+        return -ctypes.get_errno()
+    return 0
+
+
+def splice_some(fd_in: int, offset_in: int, fd_out: int, offset_out: int, length: int) -> int:
+    """Move bytes between a file and a pipe, whose offset is -1."""
+    return os.splice(
+        fd_in,
+        fd_out,
+        length,
+        offset_src=None if offset_in < 0 else offset_in,
+        offset_dst=None if offset_out < 0 else offset_out,
+        flags=_SPLICE_FLAGS,
+    )
