@@ -1,0 +1,15 @@
+"""Operators' documents: TOML with places, checked against models. This file only re-exports."""
+
+from .document import Document, read_document
+from .findings import ConfigRefused, Findings
+from .model import Model, Wrong, typed
+
+__all__ = [
+    "ConfigRefused",
+    "Document",
+    "Findings",
+    "Model",
+    "Wrong",
+    "read_document",
+    "typed",
+]

@@ -1,0 +1,207 @@
+"""Typed models of operators' documents, and messages that people can act on.
+
+``policy`` and ``app`` declare pydantic models, filter authors pydantic models, dataclasses or
+msgspec Structs; ``typed`` checks a table against one and reports everything that is wrong with it.
+The invariant: no key is ignored: what the model does not know is refused, with a suggestion.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from typing import TypeVar, cast
+
+import msgspec
+import pydantic
+from pydantic_core import ErrorDetails
+
+from .document import Document, format_key
+from .findings import Findings
+from .places import KeyPath
+from .shape import element_of, keys_of
+
+__all__ = ["Model", "Wrong", "suggest", "typed"]
+
+ModelT = TypeVar("ModelT")
+
+
+class Model(pydantic.BaseModel):
+    """Base of our own models: frozen, and closed to unknown keys."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Wrong(ValueError):
+    """Raised by validators: the cause, and the cure where there is one."""
+
+    def __init__(self, cause: str, cure: str = "") -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.cure = cure
+
+
+def typed(
+    document: Document, kind: type[ModelT], findings: Findings, at: KeyPath = ()
+) -> ModelT | None:
+    """Check the table at ``at`` against a model; None, with every finding, when it is wrong.
+
+    Args:
+        document: The file.
+        kind: A pydantic model, a dataclass or a msgspec Struct.
+        findings: Where errors go.
+        at: The path of a table (default: the whole document); a missing one counts as empty.
+    """
+    table = _table_at(document.tree, at)
+    before = len(findings.errors)
+    unknown = dict(_unknown_keys(table, kind, at))
+    for path, known in unknown.items():
+        findings.refuse(document.where(path), "unknown key", suggest(str(path[-1]), known))
+    if _is_struct(kind):
+        model = _convert_struct(document, kind, table, findings, at)
+    else:
+        model = _validate(document, kind, table, findings, (at, frozenset(unknown)))
+    return model if len(findings.errors) == before else None
+
+
+def suggest(written: str, known: list[str]) -> str:
+    """Make the cure for a name that does not exist."""
+    close = difflib.get_close_matches(written, known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"one of: {', '.join(known)}" if known else "there is nothing to set here"
+
+
+def _validate(
+    document: Document,
+    kind: type[ModelT],
+    table: object,
+    findings: Findings,
+    scope: tuple[KeyPath, frozenset[KeyPath]],
+) -> ModelT | None:
+    at, reported = scope
+    # Through JSON, because pydantic is strict there in the way TOML means it: "21" is no number,
+    # but an address or a list may become what the model says.
+    try:
+        adapter = pydantic.TypeAdapter(kind)
+        return adapter.validate_json(json.dumps(table, default=str), strict=True)
+    except pydantic.ValidationError as error:
+        for details in error.errors(include_url=False):
+            path = (*at, *_keys_only(details["loc"], table))
+            if path not in reported:
+                cause, cure = _explain(details, kind)
+                findings.refuse(document.where(path), cause, cure)
+    except (pydantic.PydanticUserError, NameError) as error:
+        findings.refuse(
+            document.where(at),
+            f"{kind.__module__}.{kind.__qualname__} cannot be read as a model: {error}",
+            "use types that pydantic knows, imported at run time",
+        )
+    return None
+
+
+def _convert_struct(
+    document: Document, kind: type[ModelT], table: object, findings: Findings, at: KeyPath
+) -> ModelT | None:
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        cause, _, place = str(error).partition(" - at `$")
+        path = [part for part in place.rstrip("`").split(".") if part]
+        findings.refuse(document.where((*at, *path)), cause[0].lower() + cause[1:])
+        return None
+
+
+def _is_struct(kind: type) -> bool:
+    return issubclass(kind, msgspec.Struct)
+
+
+def _table_at(tree: object, path: KeyPath) -> object:
+    for part in path:
+        if isinstance(part, int):
+            tree = cast("list[object]", tree)[part]
+        elif isinstance(tree, Mapping):
+            tree = cast("Mapping[str, object]", tree).get(part, {})
+    return tree
+
+
+def _unknown_keys(
+    value: object, kind: object, path: KeyPath
+) -> Iterator[tuple[KeyPath, list[str]]]:
+    """Yield the path of each key that the model does not know, with the keys that it knows."""
+    if isinstance(value, dict):
+        known = keys_of(kind)
+        if known is None:
+            return
+        for key, inner in cast("dict[str, object]", value).items():
+            if key in known:
+                yield from _unknown_keys(inner, known[key], (*path, key))
+            else:
+                yield (*path, key), sorted(known)
+    elif isinstance(value, list):
+        element = element_of(kind)
+        for index, inner in enumerate(cast("list[object]", value)):
+            yield from _unknown_keys(inner, element, (*path, index))
+
+
+def _explain(details: ErrorDetails, kind: object) -> tuple[str, str]:
+    """Turn pydantic's words into a cause and a cure."""
+    wrong = details.get("ctx", {}).get("error")
+    if isinstance(wrong, Wrong):
+        return wrong.cause, wrong.cure
+    if details["type"] == "missing":
+        return "is missing", _example(details["loc"], kind)
+    shown = json.dumps(details["input"], default=str)
+    shown = shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "…"
+    wanted = _WANTED.get(details["type"])
+    if wanted is None:
+        message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        wanted = message[0].lower() + message[1:]
+    return f"is {shown}, must be {wanted}", _example(details["loc"], kind)
+
+
+def _keys_only(location: KeyPath, table: object) -> KeyPath:
+    """Leave out what pydantic puts between the keys: the alternatives of a union."""
+    keys: list[str | int] = []
+    for place, part in enumerate(location):
+        if isinstance(table, dict) and part in table:
+            keys.append(part)
+            table = cast("dict[object, object]", table)[part]
+        elif isinstance(table, list) and isinstance(part, int):
+            keys.append(part)
+            table = cast("list[object]", table)[part]
+        elif isinstance(table, dict) and place == len(location) - 1:
+            keys.append(part)  # the key that is missing
+    return tuple(keys)
+
+
+def _example(location: KeyPath, kind: object) -> str:
+    """Return an example of a field, if its model has one."""
+    for part in location[:-1]:
+        kind = element_of(kind) if isinstance(part, int) else (keys_of(kind) or {}).get(part)
+    if not (isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)):
+        return ""
+    field = kind.model_fields.get(str(location[-1])) if location else None
+    if field is None or not field.examples:
+        return ""
+    return f"for example: {format_key(location[-1:])} = {json.dumps(field.examples[0])}"
+
+
+_SHOWN_CHARACTERS = 60
+
+_WANTED = {
+    "string_type": "a text in quotes",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "set_type": "a list",
+    "frozen_set_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "dataclass_type": "a table",
+    "finite_number": "a finite number",
+}

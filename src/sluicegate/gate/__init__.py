@@ -1,0 +1,1 @@
+"""The firewall service: listeners, sessions, connections, and the chain of filters between."""

@@ -1,0 +1,76 @@
+"""What the firewall service is told to do: immutable, replaced as a whole by a reload.
+
+``app/build`` makes it from the operator's files, ``gate/service`` applies it. The invariant: a
+``ServiceSettings`` is complete and checked, so applying one never fails half way for a reason that
+could have been known before.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sluicegate.address import SocketAddress
+from sluicegate.filterapi import AnyDataFilter, ContentFilter, Filter
+from sluicegate.limits import Limits
+from sluicegate.policy import PolicySnapshot
+
+__all__ = [
+    "Installation",
+    "InstalledFilter",
+    "ListenerSettings",
+    "OnFailure",
+    "PerConnection",
+    "ServiceSettings",
+]
+
+
+class OnFailure(enum.StrEnum):
+    """What happens to traffic that needs a filter which has failed."""
+
+    DENY = "deny"
+    BYPASS = "bypass"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSettings:
+    """One address to listen on; several may share a name, which is what publications refer to."""
+
+    name: str
+    address: SocketAddress
+
+
+@dataclass(frozen=True, slots=True)
+class PerConnection:
+    """An installed data or stream filter without a ``Filter`` around it.
+
+    The service makes one with ``make`` for each connection of the publications that name it.
+    """
+
+    make: Callable[[], AnyDataFilter]
+
+
+InstalledFilter: TypeAlias = Filter | ContentFilter | PerConnection
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Installation:
+    """One installed filter. A reload hands over the same object when nothing about it changed."""
+
+    name: str
+    filter_object: InstalledFilter
+    on_failure: OnFailure
+    source: str
+    """Where the filter comes from, for people: ``module:Class`` or a file's path."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """Everything the service needs to know; ``filters`` stand in the operator's order."""
+
+    listeners: tuple[ListenerSettings, ...]
+    policy: PolicySnapshot
+    filters: tuple[Installation, ...]
+    limits: Limits

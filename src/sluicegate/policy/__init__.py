@@ -1,0 +1,15 @@
+"""Who may reach what: parsed, compiled, decided, without I/O. This file only re-exports."""
+
+from .decide import Decision, decide
+from .model import Policy, Publication
+from .parse import parse_policy
+from .snapshot import PolicySnapshot
+
+__all__ = [
+    "Decision",
+    "Policy",
+    "PolicySnapshot",
+    "Publication",
+    "decide",
+    "parse_policy",
+]
