@@ -26,6 +26,9 @@ __all__ = [
     "FTP_REPLY_LINES_MAX",
     "FTP_REPLY_LINE_BYTES_MAX",
     "RECEIVE_AHEAD_MAX",
+    "SPOOL_BUFFERS_KEPT_MAX",
+    "SPOOL_HASH_BACKLOG_BYTES_MAX",
+    "TRANSFER_READ_BYTES_MAX",
     "Limits",
 ]
 
@@ -52,6 +55,19 @@ ACCEPTS_PER_EVENT_MAX: Final = 32
 FILE_THREADS_MAX: Final = 4
 """Threads for file calls of the epoll backend; more than a few only lengthens the disk's queue, and
 each may hold one caller's buffer."""
+
+
+# Spool.
+
+SPOOL_BUFFERS_KEPT_MAX: Final = 8
+"""Idle 256 KiB buffers that a spool keeps for the next object: 2 MiB that need no page fault."""
+
+SPOOL_HASH_BACKLOG_BYTES_MAX: Final = 1 << 20
+"""Received bytes of one held object that wait for their hash; beyond it the source is not read, so
+that no object pins more than a few shared buffers."""
+
+TRANSFER_READ_BYTES_MAX: Final = 64 << 20
+"""What a content filter may take into memory with one ``read``; more is read piece by piece."""
 
 
 # Protocols.
@@ -160,6 +176,13 @@ class Limits:
     client_private_bytes_max: int = 8 << 20
     """Private memory for the blocked sends of one client."""
 
+    private_bytes_max: int = 256 << 20
+    """Private memory for the blocked sends of all clients; a connection that blocks beyond it is
+    ended, because a client that does not read may not cost others theirs."""
+
+    stream_hold_bytes_max: int = 1 << 20
+    """What a stream filter may hold back per direction; who needs more wants the whole object."""
+
     splice_pipes_max: int = 64
     """Pipes of 1 MiB for spliced directions; an unprivileged user may have 64 MiB of pipe pages
     (``fs.pipe-user-pages-soft``), beyond it directions are copied."""
@@ -178,6 +201,15 @@ class Limits:
 
     spool_writes_in_flight_max: int = 2
     """Writes in flight per held object: more gains nothing and lengthens the stall of a flush."""
+
+    spool_memory_all_bytes_max: int = 64 << 20
+    """What all held objects of one worker keep in memory; beyond it they go to files at once."""
+
+    spool_free_bytes_min: int = 256 << 20
+    """The spool leaves this much of its file system free; below it objects are refused."""
+
+    spool_free_inodes_min: int = 1024
+    """The spool leaves this many inodes of its file system free; below it objects are refused."""
 
     blocking_threads_max: int = 32
     """Threads for blocking calls of filters; those inside ``heavy_blocking`` do not count until
