@@ -26,6 +26,10 @@ __all__ = [
     "FTP_REPLY_LINES_MAX",
     "FTP_REPLY_LINE_BYTES_MAX",
     "RECEIVE_AHEAD_MAX",
+    "RECORD_FLUSH_DELAY_S",
+    "RECORD_RETRY_DELAY_S",
+    "RECORD_WRITE_BYTES_MAX",
+    "RECORD_WRITE_BYTES_MIN",
     "SPOOL_BUFFERS_KEPT_MAX",
     "SPOOL_HASH_BACKLOG_BYTES_MAX",
     "TRANSFER_READ_BYTES_MAX",
@@ -68,6 +72,23 @@ that no object pins more than a few shared buffers."""
 
 TRANSFER_READ_BYTES_MAX: Final = 64 << 20
 """What a content filter may take into memory with one ``read``; more is read piece by piece."""
+
+
+# Records.
+
+RECORD_FLUSH_DELAY_S: Final = 0.05
+"""How long a record waits for others to be written with it: a write per record would cost more than
+the record, and nobody reads the log within 50 ms."""
+
+RECORD_WRITE_BYTES_MIN: Final = 64 << 10
+"""This much is written at once, without waiting for more."""
+
+RECORD_WRITE_BYTES_MAX: Final = 1 << 20
+"""One write of records takes no more, so that a full queue does not become one long write."""
+
+RECORD_RETRY_DELAY_S: Final = 1.0
+"""After a failed write of records the next attempt comes this much later; meanwhile new traffic is
+refused."""
 
 
 # Protocols.

@@ -1,0 +1,26 @@
+"""Records of what was decided and what became of it. This file only re-exports."""
+
+from .records import (
+    ConnectionRecord,
+    DecisionRecord,
+    FilterFailureRecord,
+    LimitRecord,
+    NoteRecord,
+    Record,
+    ServiceRecord,
+    TransferRecord,
+)
+from .writer import Recorder, RecordWriter
+
+__all__ = [
+    "ConnectionRecord",
+    "DecisionRecord",
+    "FilterFailureRecord",
+    "LimitRecord",
+    "NoteRecord",
+    "Record",
+    "RecordWriter",
+    "Recorder",
+    "ServiceRecord",
+    "TransferRecord",
+]

@@ -1,0 +1,52 @@
+r"""Records as lines of text: JSON that no client's text can break.
+
+``writer`` encodes with it, ``query`` decodes. The invariant: a line is printable ASCII and ends
+with the only line end in it, whatever a file name or a reason holds: control characters, escape
+sequences, line separators and directions of writing are ``\u`` escapes.
+"""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from .records import AnyRecord, Record
+
+__all__ = ["decode_record", "encode_record"]
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
+
+
+def encode_record(record: Record) -> bytes:
+    """Return the line of a record, with its line end.
+
+    Raises:
+        TypeError: A field holds what its type does not allow.
+    """
+    try:
+        line = _encoder.encode(record)
+    except UnicodeEncodeError:
+        return _encode_escaped(record)  # bytes of a name that are no UTF-8
+    # JSON escapes control characters below the space; the rest of the dangerous ones are DEL and
+    # beyond ASCII, and rare enough for the slow way.
+    if line.isascii() and b"\x7f" not in line:
+        return line + b"\n"
+    return _encode_escaped(record)
+
+
+def decode_record(line: bytes) -> AnyRecord:
+    """Return the record of a line.
+
+    Raises:
+        msgspec.ValidationError: It is JSON, and no record of this version.
+        msgspec.DecodeError: It is not JSON.
+    """
+    return _decoder.decode(line)
+
+
+def _encode_escaped(record: Record) -> bytes:
+    fields = msgspec.to_builtins(record)
+    text = json.dumps(fields, ensure_ascii=True, separators=(",", ":"))
+    return text.replace("\x7f", "\\u007f").encode("ascii") + b"\n"

@@ -1,0 +1,128 @@
+"""Reading the log: lines as they are, chosen by kind, verdict, client and time.
+
+The command ``log`` uses it, on a file that the gate may be writing and that a rotation may move. The
+invariant: only whole lines are read, and a line that is no record is skipped and counted.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+__all__ = ["LogFile", "LogLine", "Selection"]
+
+_READ_BYTES: Final = 1 << 20
+
+_decoder: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One record as it stands in the file."""
+
+    raw: bytes
+    """The line without its end."""
+    fields: dict[str, Any]
+    """What it holds, also fields that this version does not know."""
+
+    def text(self, name: str) -> str:
+        """Return a field as text, empty when it is absent."""
+        value = self.fields.get(name)
+        return "" if value is None else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which records are wanted; what is empty chooses nothing away."""
+
+    kinds: frozenset[str] = frozenset()
+    verdicts: frozenset[str] = frozenset()
+    """Of ``verdict`` (decisions, transfers) and ``outcome`` (connections)."""
+    client: str = ""
+    """An address, without its port."""
+    connection: str = ""
+    """An identifier: its records, and those of the connections that it announced."""
+    since: float = field(default=float("-inf"))
+    """Seconds since the Unix epoch."""
+
+    def has(self, line: LogLine) -> bool:
+        """Tell whether a record is wanted."""
+        fields = line.fields
+        if self.kinds and fields.get("kind") not in self.kinds:
+            return False
+        if self.verdicts and not {line.text("verdict"), line.text("outcome")} & self.verdicts:
+            return False
+        if self.connection and self.connection not in {
+            line.text("connection"),
+            line.text("primary"),
+        }:
+            return False
+        if self.client and _host_of(line.text("client")) != self.client:
+            return False
+        return float(fields.get("time", 0.0)) >= self.since
+
+
+class LogFile:
+    """The log at a path, read from its beginning; ``new_lines`` goes on where it stopped."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.skipped = 0
+        #: Lines that were no records.
+        self._path = path
+        self._file = path.open("rb")
+        self._rest = b""
+
+    def new_lines(self) -> Iterator[LogLine]:
+        """Yield the whole lines that came since the last call; follows a rotation."""
+        yield from self._read()
+        if self._was_moved():
+            # What was appended between the last read and the move belongs first.
+            yield from self._read()
+            self._file.close()
+            self._file = self._path.open("rb")
+            self._rest = b""
+            yield from self._read()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _read(self) -> Iterator[LogLine]:
+        while block := self._file.read(_READ_BYTES):
+            lines = (self._rest + block).split(b"\n")
+            self._rest = lines.pop()
+            for raw in lines:
+                line = self._parse(raw)
+                if line is not None:
+                    yield line
+
+    def _parse(self, raw: bytes) -> LogLine | None:
+        if not raw:
+            return None
+        try:
+            return LogLine(raw, _decoder.decode(raw))
+        except msgspec.DecodeError:
+            self.skipped += 1
+            return None
+
+    def _was_moved(self) -> bool:
+        opened = os.fstat(self._file.fileno())
+        try:
+            named = self._path.stat()
+        except FileNotFoundError:
+            return False  # between the move and the gate's reopening
+        if (named.st_dev, named.st_ino) != (opened.st_dev, opened.st_ino):
+            return True
+        if named.st_size < self._file.tell():
+            self._file.seek(0)  # cut in place (copytruncate)
+            self._rest = b""
+        return False
+
+
+def _host_of(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]")

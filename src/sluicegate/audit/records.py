@@ -1,0 +1,225 @@
+"""The catalogue of records: every kind of line in the log, with what its fields mean.
+
+The gate makes them, ``writer`` writes them, ``query`` reads them; the reference page is made from
+this file. The invariant: a field's meaning never changes: what means something else gets another
+name, and readers ignore fields that they do not know.
+
+Times are seconds since the Unix epoch: to make a date of each would cost as much as the rest of the
+record. Fields that hold their default are left out of the line.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+__all__ = [
+    "AnyRecord",
+    "ConnectionRecord",
+    "DecisionRecord",
+    "FilterFailureRecord",
+    "LimitRecord",
+    "NoteRecord",
+    "Outcome",
+    "Record",
+    "ServiceEvent",
+    "ServiceRecord",
+    "TransferRecord",
+]
+
+Outcome: TypeAlias = Literal["released", "refused", "failed"]
+
+ServiceEvent: TypeAlias = Literal[
+    "started", "ready", "reloaded", "reload-refused", "draining", "stopped"
+]
+
+
+# Records hold texts and numbers only, so the cycle collector need not know them.
+class Record(msgspec.Struct, kw_only=True, tag_field="kind", omit_defaults=True, gc=False, eq=True):
+    """What every line carries, beside ``kind``."""
+
+    time: float
+    """When it was written, in seconds since the Unix epoch."""
+
+
+class DecisionRecord(Record, tag="decision", kw_only=True):
+    """One decision on a new connection, before anything is dialled."""
+
+    connection: str
+    """The connection it is about."""
+    session: str
+    """The client's session; empty when the client was refused before it had one."""
+    client: str
+    """The client's address and port."""
+    listener: str
+    """Name of the listener it came to."""
+    verdict: Literal["allowed", "denied"]
+    """What was decided."""
+    reason: str
+    """Why: a reason code of the policy or of the gate, or a filter's own words."""
+    policy: str
+    """SHA-256 of the policy that decided."""
+    rule: str = ""
+    """Name of the rule that matched; absent when none did."""
+    target: str = ""
+    """The server's address and port, as judged; absent when no rule matched."""
+    filter: str = ""
+    """The filter that decided, when one did."""
+    primary: str = ""
+    """For a connection that another one announced: that other one."""
+
+
+class ConnectionRecord(Record, tag="connection", kw_only=True):
+    """One connection that ended; exactly one for every connection that was allowed."""
+
+    connection: str
+    """Which one."""
+    session: str
+    """The client's session."""
+    client: str
+    """The client's address and port."""
+    listener: str
+    """Name of the listener it came to."""
+    rule: str
+    """Name of the rule that admitted it."""
+    server: str
+    """The server's address and port."""
+    started: float
+    """When it was accepted, in seconds since the Unix epoch."""
+    duration_s: float
+    """How long it lived."""
+    outcome: Outcome
+    """How it ended: as its two sides wanted, refused by a verdict, or failed."""
+    reason: str
+    """Why it ended: a reason code of the gate, or a filter's own words."""
+    connect_ms: float = 0.0
+    """How long the server took to answer."""
+    bytes_to_server: int = 0
+    """Bytes that the server was sent."""
+    bytes_to_client: int = 0
+    """Bytes that the client was sent."""
+    bytes_spliced: int = 0
+    """How many of both went through the kernel alone."""
+    filters: tuple[str, ...] = ()
+    """Filters that stood in its chain, from client to server."""
+    side: str = ""
+    """Which side failed, when one did."""
+    error: str = ""
+    """The name of the error there (``ECONNRESET``)."""
+    filter: str = ""
+    """The filter that refused it or failed, when one did."""
+    primary: str = ""
+    """For a connection that another one announced: that other one."""
+
+
+class TransferRecord(Record, tag="transfer", kw_only=True):
+    """One object that was held, and what was decided about it."""
+
+    connection: str
+    """The connection that carried it."""
+    session: str
+    """The client's session."""
+    client: str
+    """The client's address and port."""
+    rule: str
+    """Name of the rule that admitted the connection."""
+    name: str
+    """What the protocol called the object; text of the client or the server."""
+    direction: Literal["download", "upload"]
+    """Which way it moved."""
+    protocol: str
+    """What carried it (``ftp``)."""
+    verdict: Outcome
+    """Whether the receiver was let have it."""
+    reason: str
+    """Why."""
+    bytes: int
+    """Bytes that were held."""
+    sha256: str = ""
+    """Digest of them, hexadecimal; absent when the object never arrived whole."""
+    filter: str = ""
+    """The filter that decided, when one did."""
+    user: str = ""
+    """The user name that the protocol gave: a claim, not an identity."""
+    content_type: str = ""
+    """The type that the protocol gave."""
+    held_ms: float = 0.0
+    """From its first byte to its verdict."""
+    bytes_written: int = 0
+    """Bytes that went to a file; the others stayed in memory."""
+    bytes_delivered: int = 0
+    """Bytes that the receiver was sent."""
+    facts: dict[str, str] = {}
+    """What else the protocol knew (the FTP command)."""
+
+
+class FilterFailureRecord(Record, tag="filter-failure", kw_only=True):
+    """A filter raised, was late, or answered nonsense."""
+
+    filter: str
+    """Which one."""
+    cause: str
+    """What happened."""
+    action: Literal["refused", "bypassed"]
+    """What became of the traffic that needed it."""
+    connection: str = ""
+    """The connection it was about, if it was about one."""
+    session: str = ""
+    """The session it was about, if it was about one."""
+
+
+class NoteRecord(Record, tag="note", kw_only=True):
+    """What a filter wanted the log to keep."""
+
+    filter: str
+    """Which one."""
+    message: str
+    """Its words."""
+    facts: dict[str, str | int] = {}
+    """Its facts."""
+
+
+class LimitRecord(Record, tag="limit", kw_only=True):
+    """A limit was reached, and something was refused for it."""
+
+    limit: str
+    """Its name."""
+    bound: float
+    """Its value."""
+    count: int = 1
+    """How often, since the last record of this limit."""
+    client: str = ""
+    """The client that reached it, if it was one."""
+    connection: str = ""
+    """The connection that reached it, if it was one."""
+
+
+class ServiceRecord(Record, tag="service", kw_only=True):
+    """A step in the life of the gate."""
+
+    event: ServiceEvent
+    """Which step."""
+    version: str = ""
+    """The version of Sluicegate."""
+    boot: str = ""
+    """The mark that identifiers of this run carry."""
+    backend: str = ""
+    """The driver of the completion port."""
+    diagnosis: str = ""
+    """Why it is that driver, and what is lost by it."""
+    policy: str = ""
+    """SHA-256 of the policy in force."""
+    causes: tuple[str, ...] = ()
+    """Why a reload was refused."""
+
+
+AnyRecord: TypeAlias = (
+    DecisionRecord
+    | ConnectionRecord
+    | TransferRecord
+    | FilterFailureRecord
+    | NoteRecord
+    | LimitRecord
+    | ServiceRecord
+)
