@@ -135,16 +135,51 @@ def shown(value: object, source: str) -> str:
 
 
 def describe_records() -> str:
-    """Make the page of every record, from the classes of ``audit/records.py``."""
-    path = PACKAGE / "audit" / "records.py"
-    parts = ["# Records\n\nOne JSON object per line. The fields are those of the classes.\n"]
-    if path.exists():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                parts.append(f"\n## {node.name}\n\n{ast.get_docstring(node) or ''}\n\n")
-                rows = list(documented_names(node.body))
-                if rows:
-                    parts.append("| field | meaning |\n|---|---|\n")
-                parts.extend(f"| `{name}` | {' '.join(why.split())} |\n" for name, _, why in rows)
+    """Make the page of every record, from the classes of ``audit/records.py``.
+
+    Raises:
+        ValueError: A record or a field of one is not explained.
+    """
+    tree = ast.parse((PACKAGE / "audit" / "records.py").read_text(encoding="utf-8"))
+    parts = [f"# Records\n\n{after_first_paragraph(ast.get_docstring(tree) or '')}\n"]
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            parts.append(f"\n## {node.name}\n\n{kind_of(node)}{explained(node)}\n\n")
+            rows = list(documented_names(node.body))
+            parts.append("| field | type | meaning |\n|---|---|---|\n" if rows else "")
+            for name, _, why in rows:
+                if not why:
+                    raise ValueError(f"records.py: {node.name}.{name} is not explained")
+                parts.append(f"| `{name}` | {type_of(node, name)} | {' '.join(why.split())} |\n")
     return "".join(parts)
+
+
+def after_first_paragraph(text: str) -> str:
+    """Leave out the summary line, which the page's title says."""
+    return text.partition("\n\n")[2]
+
+
+def explained(node: ast.ClassDef) -> str:
+    """Return a class's docstring.
+
+    Raises:
+        ValueError: It has none.
+    """
+    text = ast.get_docstring(node)
+    if not text:
+        raise ValueError(f"{node.name} is not explained")
+    return text
+
+
+def kind_of(node: ast.ClassDef) -> str:
+    """Say which ``kind`` marks a record's lines in the log."""
+    tags = [ast.literal_eval(k.value) for k in node.keywords if k.arg == "tag"]
+    return f'`"kind": "{tags[0]}"`. ' if tags else ""
+
+
+def type_of(node: ast.ClassDef, name: str) -> str:
+    """Return a field's type as the source writes it, fit for a cell of a table."""
+    for part in node.body:
+        if isinstance(part, ast.AnnAssign) and ast.unparse(part.target) == name:
+            return f"`{ast.unparse(part.annotation)}`".replace("|", "\\|")
+    return ""
