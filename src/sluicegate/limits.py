@@ -19,6 +19,11 @@ __all__ = [
     "ARCHIVE_RATIO_FLOOR_BYTES",
     "ARCHIVE_RATIO_MAX",
     "ARCHIVE_SCRATCH_BYTES_MAX",
+    "CONTROL_CLIENTS_MAX",
+    "CONTROL_REPLY_BYTES_MAX",
+    "CONTROL_REQUEST_BYTES_MAX",
+    "CONTROL_ROWS_MAX",
+    "CONTROL_TIMEOUT_S",
     "FTP_COMMAND_LINE_BYTES_MAX",
     "FTP_PIPELINE_COMMANDS_MAX",
     "FTP_PRELIMINARY_REPLIES_MAX",
@@ -89,6 +94,24 @@ RECORD_WRITE_BYTES_MAX: Final = 1 << 20
 RECORD_RETRY_DELAY_S: Final = 1.0
 """After a failed write of records the next attempt comes this much later; meanwhile new traffic is
 refused."""
+
+
+# Control socket.
+
+CONTROL_CLIENTS_MAX: Final = 16
+"""Operators' commands that are served at once; more wait for their turn in the backlog."""
+
+CONTROL_REQUEST_BYTES_MAX: Final = 4096
+"""One request: they are names and numbers."""
+
+CONTROL_REPLY_BYTES_MAX: Final = 16 << 20
+"""One reply: ``CONTROL_ROWS_MAX`` rows with room to spare."""
+
+CONTROL_ROWS_MAX: Final = 10_000
+"""Rows of one reply; making more would hold up traffic for tens of milliseconds."""
+
+CONTROL_TIMEOUT_S: Final = 10.0
+"""A command that says nothing for this long is disconnected."""
 
 
 # Protocols.

@@ -1,7 +1,7 @@
 """Reading the log: lines as they are, chosen by kind, verdict, client and time.
 
-The command ``log`` uses it, on a file that the gate may be writing and that a rotation may move. The
-invariant: only whole lines are read, and a line that is no record is skipped and counted.
+The command ``log`` uses it, on a file that the gate may be writing and that a rotation may move.
+The invariant: only whole lines are read, and a line that is no record is skipped and counted.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class Selection:
             return False
         if self.client and _host_of(line.text("client")) != self.client:
             return False
-        return float(fields.get("time", 0.0)) >= self.since
+        time = fields.get("time")
+        return isinstance(time, int | float) and time >= self.since
 
 
 class LogFile:

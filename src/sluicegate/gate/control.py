@@ -1,0 +1,173 @@
+"""The control socket: operators' commands ask the running gate.
+
+``app/run`` opens it beside the service; ``control_client`` is its other end. It runs on asyncio, on
+the same loop as the gate, so a command sees one consistent moment. The invariant: only the gate's
+own user and root reach it (mode 0600, in a folder of mode 0700), and what it is sent is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pathlib
+from typing import Final, Protocol
+
+import msgspec
+
+from sluicegate.documents import ConfigRefused
+from sluicegate.errors import ConfigError
+from sluicegate.limits import (
+    CONTROL_CLIENTS_MAX,
+    CONTROL_REQUEST_BYTES_MAX,
+    CONTROL_ROWS_MAX,
+    CONTROL_TIMEOUT_S,
+)
+
+from .control_messages import (
+    AnyReply,
+    AnyRequest,
+    ConnectionsReply,
+    ConnectionsRequest,
+    DoneReply,
+    FiltersReply,
+    FiltersRequest,
+    MessageTooLong,
+    RefusedReply,
+    ReloadRequest,
+    SessionsReply,
+    SessionsRequest,
+    StatusReply,
+    StatusRequest,
+    StopRequest,
+    decode_request,
+    read_message,
+    write_message,
+)
+from .views import ConnectionView, FilterView, SessionView, StatusView
+
+__all__ = ["ControlServer", "ControlTarget"]
+
+
+class ControlTarget(Protocol):
+    """What can be asked of a running gate."""
+
+    def status(self) -> StatusView:
+        """Return the service as a whole."""
+        ...
+
+    def sessions(self) -> list[SessionView]:
+        """Return every session."""
+        ...
+
+    def connections(self) -> list[ConnectionView]:
+        """Return every open connection."""
+        ...
+
+    def filters(self) -> list[FilterView]:
+        """Return every installed filter."""
+        ...
+
+    async def reload(self) -> list[str]:
+        """Read the configuration again and put it in force, whole; return its warnings.
+
+        Raises:
+            ConfigRefused: It is wrong; the old one stays in force.
+        """
+        ...
+
+    def request_stop(self) -> None:
+        """Begin to drain."""
+        ...
+
+
+class ControlServer:
+    """The listening end; lives as long as the gate."""
+
+    def __init__(self, target: ControlTarget, path: pathlib.Path) -> None:
+        self.path = path
+        self._target = target
+        self._server: asyncio.Server | None = None
+        self._turn = asyncio.Semaphore(CONTROL_CLIENTS_MAX)
+
+    async def start(self) -> None:
+        """Listen. The caller holds the lock of the folder, so a socket found there is stale.
+
+        Raises:
+            ConfigError: The socket cannot be made.
+        """
+        encoded = os.fsencode(self.path)
+        if len(encoded) > _PATH_BYTES_MAX:
+            raise ConfigError(
+                str(self.path),
+                f"the path of a Unix socket has at most {_PATH_BYTES_MAX} bytes",
+                'choose a shorter "state_dir"',
+            )
+        self.path.unlink(missing_ok=True)
+        # Nobody else may connect in the moment between the bind and a chmod.
+        before = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._serve, self.path)
+        except OSError as error:
+            raise ConfigError(
+                str(self.path),
+                f"the control socket cannot be made: {error.strerror}",
+                'set "state_dir" to a folder that the gate may write',
+            ) from error
+        finally:
+            os.umask(before)
+
+    async def stop(self) -> None:
+        """Stop listening and remove the socket."""
+        if self._server is not None:
+            self._server.close()
+            self.path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one command; it may ask again until it goes away or says nothing."""
+        try:
+            async with self._turn:
+                while True:
+                    async with asyncio.timeout(CONTROL_TIMEOUT_S):
+                        message = await read_message(reader, CONTROL_REQUEST_BYTES_MAX)
+                    write_message(writer, await self._answer(message))
+                    async with asyncio.timeout(CONTROL_TIMEOUT_S):
+                        await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
+            pass  # it went away, or it has nothing to say
+        except MessageTooLong as error:
+            write_message(writer, RefusedReply(causes=[str(error)]))
+        finally:
+            writer.close()
+
+    async def _answer(self, message: bytes) -> AnyReply:
+        try:
+            request = decode_request(message)
+        except msgspec.DecodeError as error:
+            return RefusedReply(causes=[f"not a request that this version knows: {error}"])
+        try:
+            return await self._answer_request(request)
+        except ConfigRefused as error:
+            return RefusedReply(causes=[str(one) for one in error.errors])
+
+    async def _answer_request(self, request: AnyRequest) -> AnyReply:
+        target = self._target
+        match request:
+            case StatusRequest():
+                return StatusReply(status=target.status())
+            case SessionsRequest():
+                sessions = target.sessions()
+                return SessionsReply(rows=sessions[:CONTROL_ROWS_MAX], total=len(sessions))
+            case ConnectionsRequest():
+                connections = target.connections()
+                return ConnectionsReply(rows=connections[:CONTROL_ROWS_MAX], total=len(connections))
+            case FiltersRequest():
+                return FiltersReply(rows=target.filters())
+            case ReloadRequest():
+                return DoneReply(notes=await target.reload())
+            case StopRequest():
+                target.request_stop()
+                return DoneReply()
+
+
+_PATH_BYTES_MAX: Final = 107
+"""``sun_path`` of ``sockaddr_un`` without its terminator."""

@@ -1,0 +1,170 @@
+"""What passes over the control socket: one request, one reply, each a length and msgpack.
+
+``control`` answers, ``control_client`` asks. The invariant: a message is never longer than its
+bound, and the length is checked before a byte of the rest is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, TypeAlias
+
+import msgspec
+
+from .views import ConnectionView, FilterView, SessionView, StatusView
+
+__all__ = [
+    "AnyReply",
+    "AnyRequest",
+    "ConnectionsReply",
+    "ConnectionsRequest",
+    "DoneReply",
+    "FiltersReply",
+    "FiltersRequest",
+    "MessageTooLong",
+    "RefusedReply",
+    "ReloadRequest",
+    "Reply",
+    "Request",
+    "SessionsReply",
+    "SessionsRequest",
+    "StatusReply",
+    "StatusRequest",
+    "StopRequest",
+    "decode_reply",
+    "decode_request",
+    "read_message",
+    "write_message",
+]
+
+
+class Request(msgspec.Struct, tag_field="ask", forbid_unknown_fields=True):
+    """What a command asks."""
+
+
+class StatusRequest(Request, tag="status"):
+    """How is the gate?"""
+
+
+class SessionsRequest(Request, tag="sessions"):
+    """Which clients are there?"""
+
+
+class ConnectionsRequest(Request, tag="connections"):
+    """Which connections are open?"""
+
+
+class FiltersRequest(Request, tag="filters"):
+    """What became of the installed filters?"""
+
+
+class ReloadRequest(Request, tag="reload"):
+    """Read the configuration again."""
+
+
+class StopRequest(Request, tag="stop"):
+    """Drain and end."""
+
+
+AnyRequest: TypeAlias = (
+    StatusRequest
+    | SessionsRequest
+    | ConnectionsRequest
+    | FiltersRequest
+    | ReloadRequest
+    | StopRequest
+)
+
+
+class Reply(msgspec.Struct, tag_field="reply", kw_only=True):
+    """What the gate answers."""
+
+
+class StatusReply(Reply, tag="status"):
+    """The service as a whole."""
+
+    status: StatusView
+
+
+class SessionsReply(Reply, tag="sessions"):
+    """Sessions: the first of ``total``."""
+
+    rows: list[SessionView]
+    total: int
+
+
+class ConnectionsReply(Reply, tag="connections"):
+    """Open connections: the first of ``total``."""
+
+    rows: list[ConnectionView]
+    total: int
+
+
+class FiltersReply(Reply, tag="filters"):
+    """Installed filters."""
+
+    rows: list[FilterView]
+
+
+class DoneReply(Reply, tag="done"):
+    """It was done; ``notes`` says what an operator should know about it."""
+
+    notes: list[str] = []
+
+
+class RefusedReply(Reply, tag="refused"):
+    """It was not done, for these reasons."""
+
+    causes: list[str]
+
+
+AnyReply: TypeAlias = (
+    StatusReply | SessionsReply | ConnectionsReply | FiltersReply | DoneReply | RefusedReply
+)
+
+
+class MessageTooLong(Exception):
+    """The other side announced more than a message may have."""
+
+
+async def read_message(reader: asyncio.StreamReader, bytes_max: int) -> bytes:
+    """Return the next message.
+
+    Raises:
+        MessageTooLong: Its announced length is above ``bytes_max``.
+        asyncio.IncompleteReadError: The other side went away.
+    """
+    length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
+    if length > bytes_max:
+        raise MessageTooLong(f"{length} bytes announced, at most {bytes_max} are taken")
+    return await reader.readexactly(length)
+
+
+def write_message(writer: asyncio.StreamWriter, message: Request | Reply) -> None:
+    """Queue a message."""
+    encoded = _encoder.encode(message)
+    writer.write(len(encoded).to_bytes(_LENGTH_BYTES, "big") + encoded)
+
+
+def decode_request(message: bytes) -> AnyRequest:
+    """Return the request in a message.
+
+    Raises:
+        msgspec.DecodeError: It is none.
+    """
+    return _requests.decode(message)
+
+
+def decode_reply(message: bytes) -> AnyReply:
+    """Return the reply in a message.
+
+    Raises:
+        msgspec.DecodeError: It is none.
+    """
+    return _replies.decode(message)
+
+
+_LENGTH_BYTES: Final = 4
+_encoder = msgspec.msgpack.Encoder()
+_requests: msgspec.msgpack.Decoder[AnyRequest] = msgspec.msgpack.Decoder(AnyRequest)
+_replies: msgspec.msgpack.Decoder[AnyReply] = msgspec.msgpack.Decoder(AnyReply)

@@ -1,0 +1,151 @@
+"""What the running service tells about itself: the answers of ``status`` and its kin.
+
+``gate/service`` makes them, ``gate/control`` carries them, ``cli`` shows them. The invariant: a view
+is a copy of one moment, made of texts and numbers only; nothing in it leads back into the gate.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+__all__ = ["ConnectionView", "FilterView", "ListenerView", "Phase", "SessionView", "StatusView"]
+
+
+class Phase(enum.StrEnum):
+    """Where the service stands in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    """Listening, and letting in what policy allows."""
+    REFUSING = "refusing"
+    """Listening, and refusing what is new: records cannot be written."""
+    DRAINING = "draining"
+    """Not listening; connections may end by themselves."""
+    STOPPED = "stopped"
+
+
+class ListenerView(msgspec.Struct, kw_only=True):
+    """One address that the gate listens on."""
+
+    name: str
+    address: str
+    """As bound: with the port that the kernel chose, where 0 was asked for."""
+    accepted: int = 0
+    """Connections since the listener was opened."""
+    is_paused: bool = False
+    """Whether accepting waits, because descriptors or connections ran out."""
+
+
+class StatusView(msgspec.Struct, kw_only=True):
+    """The service as a whole."""
+
+    phase: Phase
+    version: str
+    pid: int
+    boot: str
+    """The mark in this run's identifiers."""
+    backend: str
+    """The driver of the completion port."""
+    diagnosis: str
+    """Why it is that driver, and what is lost by it."""
+    started: float
+    """When, in seconds since the Unix epoch."""
+    policy: str
+    """SHA-256 of the policy in force."""
+    listeners: list[ListenerView] = []
+    connections: int = 0
+    """Open now."""
+    sessions: int = 0
+    """Known now."""
+    connections_allowed: int = 0
+    """Since the start."""
+    connections_denied: int = 0
+    """Since the start."""
+    bytes_to_server: int = 0
+    """Of ended connections, since the start."""
+    bytes_to_client: int = 0
+    """Of ended connections, since the start."""
+    spool_bytes: int = 0
+    """Held on disk and in memory now."""
+    spool_transfers: int = 0
+    """Objects held now."""
+    records_queued_bytes: int = 0
+    """Waiting to be written."""
+    records_lost: int = 0
+    """Since the start."""
+    records_failure: str = ""
+    """Why records cannot be written now."""
+    descriptors_max: int = 0
+    """The limit of this process."""
+    memory_bytes: int = 0
+    """Resident memory of this process."""
+    warnings: list[str] = []
+    """What an operator should look at."""
+
+
+class SessionView(msgspec.Struct, kw_only=True):
+    """One client."""
+
+    session: str
+    client: str
+    started: float
+    """When, in seconds since the Unix epoch."""
+    idle_s: float
+    """Since its last connection came or went; 0 while it has one."""
+    connections: int
+    """Open now."""
+    expected: int = 0
+    """Secondary connections that may still come."""
+    filters: list[str] = []
+    """Filters that are attached to it."""
+
+
+class ConnectionView(msgspec.Struct, kw_only=True):
+    """One open connection."""
+
+    connection: str
+    session: str
+    client: str
+    server: str
+    listener: str
+    rule: str
+    state: str
+    started: float
+    """When, in seconds since the Unix epoch."""
+    idle_s: float = 0.0
+    """Since the last byte in either direction."""
+    bytes_to_server: int = 0
+    bytes_to_client: int = 0
+    is_spliced: bool = False
+    """Whether the kernel moves its bytes alone, in a direction at least."""
+    filters: list[str] = []
+    """The filters in its chain, from client to server."""
+    primary: str = ""
+    """The connection that announced it."""
+
+
+class FilterView(msgspec.Struct, kw_only=True):
+    """One installed filter, in the operator's order."""
+
+    name: str
+    source: str
+    """Where it comes from."""
+    tier: str
+    """What kind it is: filter, content, data, callback or stream."""
+    position: str = ""
+    """Where its data filters stand in a chain, for kinds that say so themselves."""
+    on_failure: str = "deny"
+    state: str = "working"
+    """``working`` or ``failed``."""
+    cause: str = ""
+    """Why it failed."""
+    rules: list[str] = []
+    """Publications that use it."""
+    sessions: int = 0
+    """Sessions that it is attached to."""
+    calls: int = 0
+    """Events, connections and transfers that it was asked about."""
+    failures: int = 0
+    """How often it raised, was late or answered nonsense."""
