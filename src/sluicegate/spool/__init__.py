@@ -1,0 +1,20 @@
+"""The spool: where held objects wait for their verdict, memory first, then an unlinked file.
+
+The gate's transfers are its only users. This file only re-exports.
+"""
+
+from .body import BodyOwner, SpooledBody
+from .delivery import Delivery
+from .directory import SpoolDirectory
+from .reading import SpooledFile
+from .store import SpoolStatistics, SpoolStore
+
+__all__ = [
+    "BodyOwner",
+    "Delivery",
+    "SpoolDirectory",
+    "SpoolStatistics",
+    "SpoolStore",
+    "SpooledBody",
+    "SpooledFile",
+]

@@ -1,0 +1,181 @@
+"""Delivery: sends a held object, or what replaces it, to a data socket.
+
+The gate's transfers start one after the verdict. One piece is on its way to the socket while the
+next is read from the file, so that disk and network overlap. The invariant: the socket has at most
+one send in flight, in order, and every buffer is given back whatever happens.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sluicegate.address import SocketAddress
+from sluicegate.buffer import ConstBuffer, Window
+from sluicegate.errors import BadContext, SluicegateError, TransportError
+
+from .body import SpooledBody
+from .buffers import SPOOL_BUFFER_SIZE, ShelfBuffer
+
+if TYPE_CHECKING:
+    from sluicegate.filterapi import DataSocket
+
+    from .store import SpoolStore
+
+__all__ = ["Delivery"]
+
+
+class Delivery:
+    """One sending of one object; ``done`` is called once, later, unless it was stopped."""
+
+    __slots__ = (
+        "_body",
+        "_done",
+        "_memory",
+        "_offset",
+        "_reading",
+        "_ready",
+        "_sending",
+        "_size",
+        "_socket",
+        "_stopped",
+        "_store",
+        "bytes_delivered",
+    )
+
+    def __init__(
+        self,
+        store: SpoolStore,
+        source: SpooledBody | bytes,
+        socket: DataSocket,
+        done: Callable[[SluicegateError | None], None],
+    ) -> None:
+        self.bytes_delivered = 0
+        #: What the next element of the chain, or the kernel, has accepted.
+        self._store = store
+        self._socket = socket
+        self._done = done
+        self._body: SpooledBody | None = None
+        self._memory: Window | None = None
+        if isinstance(source, bytes):
+            self._memory = Window(ConstBuffer(source), 0, len(source))
+        elif source.is_in_memory:
+            self._memory = source.memory_window()
+        else:
+            self._body = source
+        self._size = len(source) if isinstance(source, bytes) else source.size
+        self._offset = 0
+        #: Where the next piece begins.
+        self._reading: ShelfBuffer | None = None
+        self._ready: deque[ShelfBuffer] = deque()
+        self._sending: ShelfBuffer | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        """Begin; ``done(None)`` or ``done(error)`` follows, never inside this call."""
+        if not self._size:
+            self._finish_later(None)
+        elif self._body is None:
+            self._send_memory()
+        else:
+            self._read_ahead(self._body)
+
+    def stop(self) -> None:
+        """Give up: ``done`` is not called any more; what is in flight completes by itself."""
+        self._stopped = True
+        while self._ready:
+            self._ready.popleft().give_back()
+
+    # -- from memory ---------------------------------------------------------------------------
+
+    def _send_memory(self) -> None:
+        memory = self._memory
+        assert memory is not None
+        length = min(SPOOL_BUFFER_SIZE, self._size - self._offset)
+        window = memory.window(self._offset, length)
+        self._offset += length
+        self._start_send(window)
+
+    # -- from the file -------------------------------------------------------------------------
+
+    def _read_ahead(self, body: SpooledBody) -> None:
+        if self._reading is not None or self._ready or self._offset >= self._size:
+            return
+        buffer = self._reading = self._store.shelf.take()
+        try:
+            body.start_read(buffer, self._offset, buffer.allocated, self._on_read)
+        except BadContext:
+            self._reading = None
+            buffer.give_back()
+            self._finish_later(TransportError(errno.ECANCELED, doing="read the spool file"))
+
+    def _on_read(self, result: int) -> None:
+        buffer, self._reading = self._reading, None
+        assert buffer is not None
+        if self._stopped:
+            buffer.give_back()
+            return
+        if result <= 0:
+            buffer.give_back()
+            # 0: the file is shorter than what was written to it.
+            self._finish(TransportError(-result or errno.EIO, doing="read the spool file"))
+            return
+        self._offset += result
+        self._ready.append(buffer)
+        if self._sending is None:
+            self._send_ready()
+
+    def _send_ready(self) -> None:
+        assert self._body is not None
+        buffer = self._sending = self._ready.popleft()
+        self._start_send(buffer.window())
+        if not self._stopped:
+            self._read_ahead(self._body)
+
+    # -- sending -------------------------------------------------------------------------------
+
+    def _start_send(self, window: Window) -> None:
+        try:
+            self._socket.start_send(window, self)
+        except BadContext:
+            self._give_sent()
+            self._finish_later(TransportError(errno.ECANCELED, doing="send the object"))
+
+    def complete_socket_io(
+        self,
+        success: bool,
+        error: int,
+        buffer: Window,
+        user_data: Any,  # noqa: ARG002 - the contract of the port
+        address: SocketAddress | None,  # noqa: ARG002 - the contract of the port
+    ) -> None:
+        """Take the result of a send (the socket only)."""
+        self._give_sent()
+        if self._stopped:
+            return
+        if not success:
+            self._finish(TransportError(error, doing="send the object"))
+            return
+        self.bytes_delivered += buffer.length
+        if self.bytes_delivered == self._size:
+            self._finish(None)
+        elif self._body is None:
+            self._send_memory()
+        elif self._ready:
+            self._send_ready()
+
+    def _give_sent(self) -> None:
+        buffer, self._sending = self._sending, None
+        if buffer is not None:
+            buffer.give_back()
+
+    def _finish_later(self, error: SluicegateError | None) -> None:
+        self._store.port.post(lambda: self._finish(error))
+
+    def _finish(self, error: SluicegateError | None) -> None:
+        if self._stopped:
+            return
+        self.stop()
+        self._done(error)

@@ -1,0 +1,112 @@
+"""SpoolStore: makes the bodies of held objects and keeps the account of what they take.
+
+One per worker, made by the application with the worker's port; transfers ask it for bodies. The
+invariant: what a body was charged comes back exactly once, so an idle store holds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sluicegate.limits import Limits
+
+from .body import BodyOwner, SpooledBody
+from .buffers import BufferShelf
+from .directory import OpenedFile, SpoolDirectory
+from .quota import Quota
+
+if TYPE_CHECKING:
+    from sluicegate.port import CompletionPort
+
+__all__ = ["SpoolStatistics", "SpoolStore"]
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolStatistics:
+    """What a spool holds, at one moment."""
+
+    bodies: int
+    bytes_held: int
+    memory_bytes: int
+    clients: int
+    bodies_total: int
+    files_total: int
+
+
+class SpoolStore:
+    """The spool of one worker; ``close`` ends all bodies."""
+
+    __slots__ = (
+        "_bodies",
+        "_bodies_total",
+        "_files_total",
+        "directory",
+        "limits",
+        "port",
+        "quota",
+        "shelf",
+    )
+
+    def __init__(
+        self, port: CompletionPort, directory: Path | SpoolDirectory, limits: Limits
+    ) -> None:
+        self.port = port
+        self.limits = limits
+        self.directory = (
+            directory
+            if isinstance(directory, SpoolDirectory)
+            else SpoolDirectory(directory, limits)
+        )
+        self.quota = Quota(limits)
+        self.shelf = BufferShelf()
+        self._bodies: set[SpooledBody] = set()
+        self._bodies_total = 0
+        self._files_total = 0
+
+    def check(self) -> list[str]:
+        """Look at the directory before the first object; return warnings. It may block.
+
+        Raises:
+            ConfigError: Objects cannot be held there; says why, and what to do.
+        """
+        return self.directory.check()
+
+    def create_body(self, owner: BodyOwner, client: str) -> SpooledBody:
+        """Make an empty body, charged to ``client`` (its address without a port)."""
+        body = SpooledBody(self, owner, client)
+        self._bodies.add(body)
+        self._bodies_total += 1
+        return body
+
+    def open_file(self, done: Callable[[OpenedFile | None, BaseException | None], None]) -> None:
+        """Open a spool file in the blocking pool (called by bodies).
+
+        Raises:
+            LimitExceeded: The port is closed.
+        """
+        self.port.submit_blocking(self.directory.open_file, done)
+        self._files_total += 1
+
+    def close(self) -> None:
+        """Remove everything that is held; before the port is closed."""
+        for body in list(self._bodies):
+            body.close()
+
+    def statistics(self) -> SpoolStatistics:
+        """Return what is held now."""
+        return SpoolStatistics(
+            bodies=len(self._bodies),
+            bytes_held=self.quota.total_bytes,
+            memory_bytes=self.quota.memory_bytes,
+            clients=self.quota.client_count,
+            bodies_total=self._bodies_total,
+            files_total=self._files_total,
+        )
+
+    def on_body_released(self, body: SpooledBody, client: str) -> None:
+        """Take that a body has given everything back (called by bodies, once each)."""
+        self._bodies.remove(body)
+        self.quota.discharge(client, body.size)
