@@ -54,6 +54,7 @@ from .epoll_watch import (
     BROKEN,
     EAGER,
     EDGE,
+    NO_SOCKET,
     READABLE,
     WATCH_BOTH,
     WATCH_READS,
@@ -349,8 +350,8 @@ class EpollBackend(Backend):
     @override
     def poll(self, operation: Operation, fd: int, events: int) -> None:
         watch = self._watches.get(fd)
-        if watch is None:
-            self._watches[fd] = watch = Watch(fd, None, self.turns)
+        if watch is None or (watch.sock is not NO_SOCKET and watch.sock.fileno() != fd):
+            self._watches[fd] = watch = Watch(fd, self.turns)
         self._begin(operation, fd)
         # Modified even if nothing changes: that makes the kernel look again, which gives a
         # descriptor that is already ready its edge.
@@ -378,10 +379,10 @@ class EpollBackend(Backend):
     def _watch(self, sock: RawSocket) -> Watch:
         fd = sock.fileno()
         watch = self._watches.get(fd)
-        if watch is None or watch.sock is not sock:
+        if watch is None or (watch.sock is not sock and watch.sock is not NO_SOCKET):
             # A closed socket left the set by itself; its watch goes when the number returns.
-            watch = Watch(fd, cast("socket.SocketType", sock), self.turns)
-            self._watches[fd] = watch
+            watch = self._watches[fd] = Watch(fd, self.turns)
+        watch.sock = cast("socket.SocketType", sock)
         return watch
 
     def _register(self, watch: Watch, mask: int) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "BROKEN",
     "EAGER",
     "EDGE",
+    "NO_SOCKET",
     "READABLE",
     "WATCH_BOTH",
     "WATCH_READS",
@@ -32,6 +33,10 @@ READABLE: Final = select.EPOLLIN | EAGER
 WRITABLE: Final = select.EPOLLOUT | BROKEN
 WATCH_READS: Final = EDGE | select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI
 WATCH_BOTH: Final = WATCH_READS | select.EPOLLOUT
+
+NO_SOCKET: Final = cast("socket.SocketType", None)
+"""The socket of a watch that is polled as a bare descriptor only: it has neither reader nor writer,
+so nobody uses it, and the hot path needs no test for None."""
 
 
 class Watch:
@@ -55,9 +60,9 @@ class Watch:
         "writer",
     )
 
-    def __init__(self, fd: int, sock: socket.SocketType | None, born: int) -> None:
+    def __init__(self, fd: int, born: int) -> None:
         self.fd = fd
-        self.sock = cast("socket.SocketType", sock)
+        self.sock = NO_SOCKET
         self.born = born
         #: The turn that made it: events of that turn's batch are about an earlier owner.
         self.mask = 0

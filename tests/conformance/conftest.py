@@ -1,0 +1,55 @@
+"""The drivers on which the conformance suite runs; io_uring is never skipped silently."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from sluicegate.limits import Limits
+from sluicegate.port.backend import Backend
+from sluicegate.port.backends.epoll import EpollBackend
+from sluicegate.testing import FaultPlan, SimulatedBackend, VirtualClock
+from sluicegate.testing.conformance import BackendFactory
+
+
+def make_uring(limits: Limits) -> Backend:
+    from sluicegate.port.backends.uring import UringBackend
+
+    return UringBackend(limits)
+
+
+def make_uring_as_of_6_1(limits: Limits) -> Backend:
+    from sluicegate.port.backends.uring import UringBackend
+    from sluicegate.port.ring import FEATURES_OPTIONAL
+
+    return UringBackend(limits, features_masked=FEATURES_OPTIONAL)
+
+
+def make_epoll(limits: Limits) -> Backend:
+    return EpollBackend(limits)
+
+
+def simulated(seed: int, faults: FaultPlan) -> BackendFactory:
+    return lambda limits: SimulatedBackend(seed, faults, VirtualClock(), limits)
+
+
+FACTORIES: dict[str, BackendFactory] = {
+    "io_uring": make_uring,
+    "io_uring-6.1": make_uring_as_of_6_1,
+    "epoll": make_epoll,
+    "simulated": simulated(0, FaultPlan()),
+    **{f"simulated-disorder-{seed}": simulated(seed, FaultPlan.disorder()) for seed in range(5)},
+}
+
+
+def chosen() -> list[str]:
+    """All drivers, or without io_uring where the environment says that it runs on epoll."""
+    if os.environ.get("SLUICEGATE_BACKEND") == "epoll":
+        return [name for name in FACTORIES if not name.startswith("io_uring")]
+    return list(FACTORIES)
+
+
+@pytest.fixture(params=chosen())
+def make_backend(request: pytest.FixtureRequest) -> BackendFactory:
+    return FACTORIES[request.param]
