@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 import threading
-from collections import deque
 from collections.abc import Callable
-from ctypes import addressof, c_char, c_void_p, get_errno
+from ctypes import c_void_p, get_errno
 from typing import ClassVar, Final
 
 from typing_extensions import override
@@ -40,9 +38,23 @@ from sluicegate.port.backend import (
     RawSocket,
 )
 from sluicegate.port.pool import SlotPool
-from sluicegate.port.ring import ENTER, BufferRing, Ring, syscall
+from sluicegate.port.ring import ENTER, Ring, syscall
 
+from . import uring_entries as kernel
 from .sockets import PipePool, adopt_socket, create_tcp_socket, set_nonblocking
+from .uring_entries import (
+    BULK,
+    SHAPE_ACCEPT,
+    SHAPE_RECEIVE,
+    SHAPE_RECEIVE_BULK,
+    SHAPE_RECEIVE_INTO,
+    SHAPE_SEND,
+    SMALL,
+    AddressCache,
+    Request,
+    address_of,
+)
+from .uring_slots import SlotGroups
 
 __all__ = ["UringBackend"]
 
@@ -54,86 +66,28 @@ _COMPLETIONS: Final = 4096
 """Sixteen times the submissions, because multishot operations complete many times. Overflow is
 kept by the kernel and costs a re-arm."""
 
-_ADDRESSES_MAX: Final = 1024
-"""Packed addresses kept for connects; more than ``_SUBMISSIONS``, so that a generation is dropped
-only when the kernel has copied what it names."""
-
-_FSYNC: Final = 3
-_POLL_ADD: Final = 6
-_SYNC_FILE_RANGE: Final = 8
-_ACCEPT: Final = 13
-_ASYNC_CANCEL: Final = 14
-_CONNECT: Final = 16
-_READ: Final = 22
-_WRITE: Final = 23
-_SEND: Final = 26
-_RECV: Final = 27
-_SPLICE: Final = 30
-_ALLOWED: Final = (
-    _FSYNC,
-    _POLL_ADD,
-    _SYNC_FILE_RANGE,
-    _ACCEPT,
-    _ASYNC_CANCEL,
-    _CONNECT,
-    _READ,
-    _WRITE,
-    _SEND,
-    _RECV,
-    _SPLICE,
-)
-
-_BUFFER_SELECT: Final = 1 << 5
-_SKIP_SUCCESS: Final = 1 << 6
-
-_RECV_MULTISHOT: Final = 1 << 1
-_ACCEPT_MULTISHOT: Final = 1 << 0
-_CANCEL_ALL_ANY: Final = 1 << 0 | 1 << 2
-_FSYNC_DATASYNC: Final = 1 << 0
-_SYNC_RANGE_WRITE: Final = 2
-_SPLICE_MOVE: Final = 1
-_SOCK_CLOEXEC: Final = 0o2000000
-_SEND_FLAGS: Final = 0x100 | 0x4000  # MSG_WAITALL | MSG_NOSIGNAL
-
-_ENTER_GETEVENTS: Final = 1 << 0
-_ENTER_EXT_ARG: Final = 1 << 3
-_ENTER_ARGUMENT_SIZE: Final = 24
-
-_NOTHING_HAPPENED: Final = frozenset({errno.EINTR, errno.ETIME, errno.EAGAIN, errno.EBUSY})
-"""A signal, the time-out, no memory for a request now, and overflow that must be read first."""
+_CLOSE_ROUNDS_MAX: Final = 10_000
 
 _U32: Final = 0xFFFFFFFF
 _U64: Final = 0xFFFFFFFFFFFFFFFF
-_U16: Final = 0xFFFF
 
-# opcode, flags, ioprio, fd, offset, address, length, operation flags, user_data, buffer group (the
-# low 16 bits) and splice_fd_in (the high 32). The last 16 of the 64 bytes are never used: zero.
-_ENTRY: Final = struct.Struct("<BBHiQQIIQQ")
-_COMPLETION: Final = struct.Struct("<QiI")
-_SLOT: Final = struct.Struct("<QIH")
-_TIMESPEC: Final = struct.Struct("<qq")
-
-_SMALL: Final = 0
-_BULK: Final = 1
-
-_CLOSE_ROUNDS_MAX: Final = 10_000
-
+# Globals are found faster than attributes of a module.
+_COMPLETION: Final = kernel.COMPLETION
+_pack_entry: Final = kernel.ENTRY.pack_into
+_pack_receive: Final = kernel.ENTRY_OF_RECEIVE.pack_into
+_RECEIVE_WORD: Final = SHAPE_RECEIVE.word
 
 _Finisher = Callable[[Operation, int, int], None]
-
-_Request = tuple[int, int, int, int, int, int, int, int, int]
-"""What it takes to submit an operation again, for those that may have to: opcode, entry flags,
-ioprio, fd, address, length, operation flags, buffer group, and what a send that was cut in parts
-reports in the end. A plain tuple, because one is made for each receive."""
+_Batch = list[tuple[int, int, int]]
 
 
 class UringBackend(Backend):
-    """One ring and its buffers; lives as long as its port, on the thread that made it."""
+    """One ring and its buffers; lives as long as its port, on the thread of its first turn."""
 
     name: ClassVar[str] = "io_uring"
 
     def __init__(self, limits: Limits, *, features_masked: frozenset[str] = frozenset()) -> None:
-        """Set up a restricted, enabled ring with its buffers.
+        """Set up a restricted ring with its buffers; the first turn enables it.
 
         Raises:
             BackendUnavailable: The kernel, a sysctl or a sandbox refuses it.
@@ -144,28 +98,22 @@ class UringBackend(Backend):
         self._ring = ring = Ring(_SUBMISSIONS, _COMPLETIONS, features_masked=features_masked)
         try:
             ring.bound_workers(limits.blocking_threads_max)
-            self._small = _Group(ring.add_buffers(_SMALL, limits.interactive_buffers_max))
-            self._bulk = _Group(ring.add_buffers(_BULK, limits.bulk_buffers_max))
-            ring.restrict(_ALLOWED, _BUFFER_SELECT | _SKIP_SUCCESS)
+            small = ring.add_buffers(SMALL, limits.interactive_buffers_max)
+            bulk = ring.add_buffers(BULK, limits.bulk_buffers_max)
+            ring.restrict(kernel.ALLOWED, kernel.BUFFER_SELECT | kernel.SKIP_SUCCESS)
         except BaseException:
             ring.close()
             raise
         self.features = ring.features
+        #: What is used beyond Linux 6.1.
+        self.pool = SlotPool(limits.interactive_buffers_max, limits.bulk_buffers_max)
+        self._slots = SlotGroups(self.pool, small, bulk)
+        self._returned = self._slots.returned
+        self._pipes = PipePool(limits.splice_pipes_max)
+        self._addresses = AddressCache()
         self._bind_ring(ring)
         self._bind_tables()
-        self._bind_finishers()
-        self._pipes = PipePool(limits.splice_pipes_max)
-        self.pool = SlotPool(limits.interactive_buffers_max, limits.bulk_buffers_max)
-        # A method of C, called by ``pool.recycle``: the kernel takes buffers only in an enter, so
-        # they are handed over together before the next one.
-        self._returned = list(self.pool.slots)
-        self.pool.give_back = self._returned.append
-        self._closing = False
-        self._wake_lock = threading.RLock()
-        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
-        self._wake_count = Buffer(8)
-        self._wake_operation = Operation(self._on_wake)
-        self._wait_for_wake()
+        self._bind_wake()
 
     def _bind_ring(self, ring: Ring) -> None:
         self._entries = ring.entries
@@ -181,31 +129,25 @@ class UringBackend(Backend):
         #: Entries before it were consumed by the kernel.
         self._cq_head = 0
         self._was_full = False
-        #: Whether the last batch filled the queue, so that later ones may be out of date.
+        #: Whether the last batch filled the queue, so that later ones may be old news.
         self._enter_fd = ring.enter_fd
         self._enter_flags = ring.enter_flags
-        self._timespec = bytearray(_TIMESPEC.size)
-        self._enter_argument = bytearray(struct.pack("<QIIQ", 0, 0, 0, _address_of(self._timespec)))
-        self._enter_pointer = c_void_p(_address_of(self._enter_argument))
+        self._timespec = bytearray(kernel.TIMESPEC.size)
+        self._enter_argument = bytearray(
+            kernel.ENTER_ARGUMENT.pack(0, 0, 0, address_of(self._timespec))
+        )
+        self._enter_pointer = c_void_p(address_of(self._enter_argument))
 
     def _bind_tables(self) -> None:
         #: Token 0 takes the completions of cancellations.
         self._operations = [Operation(_ignore)]
         self._finishers: list[_Finisher | None] = [None]
-        self._requests: list[_Request | None] = [None]
+        self._requests: list[Request | None] = [None]
         self._tokens_free: list[int] = []
-        self._local: list[tuple[int, int, int]] = []
+        self._local: _Batch = []
         #: Completions that the kernel does not know of; the next turn runs them.
         self._is_hurried = False
         #: Whether the next turn must not wait.
-        self._parked_count = 0
-        #: Receives of both groups that wait for a slot.
-        self._addresses: dict[SocketAddress, tuple[bytearray, int, int]] = {}
-        self._addresses_before = self._addresses
-        self._address_last: SocketAddress | None = None
-        self._address_last_packed = (bytearray(), 0, 0)
-
-    def _bind_finishers(self) -> None:
         # Bound once: one is stored with each start, and they are compared by identity.
         self._receive_ended: _Finisher = self._finish_receive
         self._resumed_ended: _Finisher = self._finish_resumed
@@ -216,19 +158,27 @@ class UringBackend(Backend):
         self._cancelled_poll: _Finisher = self._finish_cancelled_poll
         self._parked: _Finisher = self._finish_parked
 
+    def _bind_wake(self) -> None:
+        self._is_closing = False
+        # Reentrant, because a signal handler may wake in the middle of ``close``.
+        self._wake_lock = threading.RLock()
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
+        self._wake_count = Buffer(8)
+        self._wake_operation = Operation(self._on_wake)
+        self._wait_for_wake()
+
     # -- turns ---------------------------------------------------------------------------------
 
     @override
     def turn(self, timeout_s: float | None) -> None:
         if self._returned:
             self._provide_returned()
+        if self._is_hurried:
+            timeout_s = self._hurry()
         tail = self._tail
         queued = tail - self._head
         if queued:
             self._sq_tail_word[0] = tail & _U32
-        if self._is_hurried:
-            self._is_hurried = False
-            timeout_s = 0
         if timeout_s is None:
             taken = syscall(ENTER, self._enter_fd, queued, 1, self._enter_flags, None)
         elif timeout_s > 0:
@@ -248,10 +198,15 @@ class UringBackend(Backend):
 
     def _enter_timed(self, queued: int, timeout_s: float) -> int:
         seconds = int(timeout_s)
-        _TIMESPEC.pack_into(self._timespec, 0, seconds, int((timeout_s - seconds) * 1e9))
-        flags = self._enter_flags | _ENTER_EXT_ARG
+        kernel.TIMESPEC.pack_into(self._timespec, 0, seconds, int((timeout_s - seconds) * 1e9))
         return syscall(
-            ENTER, self._enter_fd, queued, 1, flags, self._enter_pointer, _ENTER_ARGUMENT_SIZE
+            ENTER,
+            self._enter_fd,
+            queued,
+            1,
+            self._enter_flags | kernel.ENTER_EXT_ARG,
+            self._enter_pointer,
+            kernel.ENTER_ARGUMENT.size,
         )
 
     def _check_enter(self) -> None:
@@ -263,14 +218,15 @@ class UringBackend(Backend):
             self._ring.enable()
             self._enter_fd = self._ring.enter_fd
             self._enter_flags = self._ring.enter_flags
-        elif code not in _NOTHING_HAPPENED:
+            self._is_hurried = True
+        elif code not in kernel.NOTHING_HAPPENED:
             raise OSError(code, os.strerror(code), "io_uring_enter")
 
-    def _take_completions(self) -> list[tuple[int, int, int]]:
+    def _take_completions(self) -> _Batch:
         """Copy what the kernel posted, and make its room free again."""
         head = self._cq_head
         count = (self._cq_tail_word[0] - head) & _U32
-        batch: list[tuple[int, int, int]]
+        batch: _Batch
         if not count:
             batch = []
         else:
@@ -290,15 +246,15 @@ class UringBackend(Backend):
             self._cq_head = head = (head + count) & _U32
             self._cq_head_word[0] = head
             self.completed += count
-            if self._parked_count:
-                self._count_taken(batch)
+            if self._slots.parked_count:
+                self._slots.count_taken(batch)
             self._was_full = count == size
         if self._local:
             batch = self._local + batch
             self._local = []
         return batch
 
-    def _run(self, batch: list[tuple[int, int, int]]) -> None:
+    def _run(self, batch: _Batch) -> None:
         operations = self._operations
         finishers = self._finishers
         operation: Operation | None = None
@@ -332,7 +288,7 @@ class UringBackend(Backend):
                 os.eventfd_write(self._wake_fd, 1)
 
     def _on_wake(self, result: int, _flags: int) -> None:
-        if result >= 0 and not self._closing:
+        if result >= 0 and not self._is_closing:
             self._wait_for_wake()
 
     def _wait_for_wake(self) -> None:
@@ -341,18 +297,16 @@ class UringBackend(Backend):
     @override
     def close(self) -> None:
         """As the contract says; not out of a completion."""
-        if self._closing:
+        if self._is_closing:
             return
-        self._closing = True
+        self._is_closing = True
         for _ in range(_CLOSE_ROUNDS_MAX):
             if not any(operation.in_flight for operation in self._operations):
                 break
             self._drop_queued()
-            self._queue(0, _ASYNC_CANCEL, 0, 0, -1, 0, 0, 0, _CANCEL_ALL_ANY, 0)
-            for group in (self._small, self._bulk):
-                while group.parked:
-                    self._finish_locally(group.parked.popleft())
-            self._parked_count = 0
+            for operation in self._slots.unpark_all():
+                self._finish_locally(operation)
+            self._queue(0, kernel.ASYNC_CANCEL, -1, 0, 0, 0, kernel.CANCEL_ALL)
             self.turn(None)
         else:
             raise RuntimeError("an operation is started anew whenever it is cancelled")
@@ -365,11 +319,11 @@ class UringBackend(Backend):
     def _drop_queued(self) -> None:
         """Let what was started while closing end without having begun."""
         for position in range(self._head, self._tail):
-            token = _ENTRY.unpack_from(self._entries, (position & self._entries_mask) << 6)[8]
+            token: int = kernel.ENTRY.unpack_from(
+                self._entries, (position & self._entries_mask) << 6
+            )[6]
             if token:
-                self._finishers[token] = None
-                self._local.append((token, -errno.ECANCELED, 0))
-                self._is_hurried = True
+                self._finish_locally(self._operations[token])
         self._tail = self._head
 
     # -- operations ----------------------------------------------------------------------------
@@ -399,26 +353,23 @@ class UringBackend(Backend):
     def _queue(  # noqa: PLR0917 - the fields of an entry
         self,
         token: int,
-        opcode: int,
-        flags: int,
-        ioprio: int,
+        word: int,
         fd: int,
         offset: int,
         address: int,
         length: int,
-        operation_flags: int,
-        group: int,
+        operation_flags: int = 0,
+        group: int = 0,
     ) -> None:
         """Write one entry; the next enter submits it."""
         tail = self._tail
-        if tail - self._head > self._entries_mask:
+        mask = self._entries_mask
+        if tail - self._head > mask:
             self._make_room()
-        _ENTRY.pack_into(
+        _pack_entry(
             self._entries,
-            (tail & self._entries_mask) << 6,
-            opcode,
-            flags,
-            ioprio,
+            (tail & mask) << 6,
+            word,
             fd,
             offset,
             address,
@@ -429,22 +380,22 @@ class UringBackend(Backend):
         )
         self._tail = tail + 1
 
+    def _queue_request(self, token: int, request: Request) -> None:
+        shape, fd, address, length, _ = request
+        self._queue(token, shape.word, fd, 0, address, length, shape.operation_flags, shape.group)
+
     def _make_room(self) -> None:
         """Submit what is queued without running anything."""
         self._sq_tail_word[0] = self._tail & _U32
         while self._tail - self._head > self._entries_mask:
             # Without GETEVENTS the kernel runs no deferred work, so nothing completes in here.
-            flags = self._enter_flags & ~_ENTER_GETEVENTS
+            flags = self._enter_flags & ~kernel.ENTER_GETEVENTS
             taken = syscall(ENTER, self._enter_fd, self._tail - self._head, 0, flags, None)
             if taken < 0:
                 self._check_enter()
             else:
                 self._head += taken
                 self.submitted += taken
-
-    def _queue_request(self, token: int, request: _Request) -> None:
-        opcode, flags, ioprio, fd, address, length, operation_flags, group, _ = request
-        self._queue(token, opcode, flags, ioprio, fd, 0, address, length, operation_flags, group)
 
     def _finish_locally(self, operation: Operation) -> None:
         """Let the next turn complete an operation that is not in the kernel as cancelled."""
@@ -459,15 +410,14 @@ class UringBackend(Backend):
         token = operation.token
         finisher = self._finishers[token]
         if finisher is self._parked:
-            self._group_of(token).parked.remove(operation)
-            self._parked_count -= 1
+            self._slots.unpark(operation, self._slots.of(self._request_of(token)[0].group))
             self._finish_locally(operation)
             return
         if finisher is self._poll_ended:
             self._finishers[token] = self._cancelled_poll
         elif finisher is not None and finisher is not self._cancelled_poll:
             self._finishers[token] = self._cancelled
-        self._queue(0, _ASYNC_CANCEL, _SKIP_SUCCESS, 0, -1, 0, token, 0, 0, 0)
+        self._queue(0, kernel.ASYNC_CANCEL | kernel.SKIP_SUCCESS << 8, -1, 0, token, 0)
 
     @override
     def redirect(self, operation: Operation, complete: Completed) -> None:
@@ -480,7 +430,6 @@ class UringBackend(Backend):
         if token >= 0:
             operation.token = -1
             self._operations[token] = self._operations[0]
-            self._finishers[token] = self._requests[token] = None
             self._tokens_free.append(token)
 
     # -- files ---------------------------------------------------------------------------------
@@ -490,24 +439,26 @@ class UringBackend(Backend):
         self, operation: Operation, fd: int, buffer: Buffer, start: int, length: int, offset: int
     ) -> None:
         token = self._begin(operation, None)
-        self._queue(token, _READ, 0, 0, fd, offset & _U64, buffer.address + start, length, 0, 0)
+        self._queue(token, kernel.READ, fd, offset & _U64, buffer.address + start, length)
 
     @override
     def write(
         self, operation: Operation, fd: int, buffer: Buffer, start: int, length: int, offset: int
     ) -> None:
         token = self._begin(operation, None)
-        self._queue(token, _WRITE, 0, 0, fd, offset & _U64, buffer.address + start, length, 0, 0)
+        self._queue(token, kernel.WRITE, fd, offset & _U64, buffer.address + start, length)
 
     @override
     def sync(self, operation: Operation, fd: int, *, data_only: bool) -> None:
         token = self._begin(operation, None)
-        self._queue(token, _FSYNC, 0, 0, fd, 0, 0, 0, _FSYNC_DATASYNC if data_only else 0, 0)
+        flags = kernel.FSYNC_DATA_ONLY if data_only else 0
+        self._queue(token, kernel.FSYNC, fd, 0, 0, 0, flags)
 
     @override
     def write_back(self, operation: Operation, fd: int, offset: int, length: int) -> None:
         token = self._begin(operation, None)
-        self._queue(token, _SYNC_FILE_RANGE, 0, 0, fd, offset, 0, length, _SYNC_RANGE_WRITE, 0)
+        flags = kernel.SYNC_RANGE_WRITE
+        self._queue(token, kernel.SYNC_FILE_RANGE, fd, offset, 0, length, flags)
 
     @override
     def splice(
@@ -522,14 +473,12 @@ class UringBackend(Backend):
         token = self._begin(operation, None)
         self._queue(
             token,
-            _SPLICE,
-            0,
-            0,
+            kernel.SPLICE,
             fd_out,
             offset_out & _U64,
             offset_in & _U64,
             length,
-            _SPLICE_MOVE,
+            kernel.SPLICE_MOVE,
             fd_in << 32,
         )
 
@@ -545,74 +494,71 @@ class UringBackend(Backend):
 
     @override
     def accept(self, operation: Operation, listener: RawSocket) -> None:
-        token = self._begin(operation, self._accept_ended)
-        request = (_ACCEPT, 0, _ACCEPT_MULTISHOT, listener.fileno(), 0, 0, _SOCK_CLOEXEC, 0, 0)
-        self._requests[token] = request
-        self._queue_request(token, request)
+        self._start_request(
+            operation, self._accept_ended, (SHAPE_ACCEPT, listener.fileno(), 0, 0, 0)
+        )
 
     @override
     def connect(self, operation: Operation, sock: RawSocket, address: SocketAddress) -> None:
-        if address is not self._address_last:
-            self._pack_address(address)
-        _, where, size = self._address_last_packed
+        _, where, size = self._addresses.locate(address)
         token = self._begin(operation, None)
-        self._queue(token, _CONNECT, 0, 0, sock.fileno(), size, where, 0, 0, 0)
-
-    def _pack_address(self, address: SocketAddress) -> None:
-        """Find or make the kernel's form of an address, at a place that stays."""
-        packed = self._addresses.get(address)
-        if packed is None:
-            if len(self._addresses) >= _ADDRESSES_MAX:
-                self._addresses_before = self._addresses
-                self._addresses = {}
-            memory = bytearray(address.packed())
-            packed = self._addresses[address] = (memory, _address_of(memory), len(memory))
-        self._address_last = address
-        self._address_last_packed = packed
+        self._queue(token, kernel.CONNECT, sock.fileno(), size, where, 0)
 
     @override
     def receive(self, operation: Operation, sock: RawSocket) -> None:
-        token = self._begin(operation, self._receive_ended)
         fd = sock.fileno()
-        self._requests[token] = (_RECV, _BUFFER_SELECT, _RECV_MULTISHOT, fd, 0, 0, 0, _SMALL, 0)
-        if self._small.parked:
-            self._park(operation, self._small)
-        else:
-            self._queue(token, _RECV, _BUFFER_SELECT, _RECV_MULTISHOT, fd, 0, 0, 0, 0, _SMALL)
+        token = self._begin(operation, self._receive_ended)
+        self._requests[token] = (SHAPE_RECEIVE, fd, 0, 0, 0)
+        if self._slots.small.parked:
+            self._park(operation, token)
+            return
+        # ``_queue`` in full: there are two of these for each connection.
+        tail = self._tail
+        mask = self._entries_mask
+        if tail - self._head > mask:
+            self._make_room()
+        _pack_receive(self._entries, (tail & mask) << 6, _RECEIVE_WORD, fd, token, SMALL)
+        self._tail = tail + 1
 
     @override
     def receive_bulk(self, operation: Operation, sock: RawSocket) -> None:
+        request = (SHAPE_RECEIVE_BULK, sock.fileno(), 0, 0, 0)
         token = self._begin(operation, self._receive_ended)
-        fd = sock.fileno()
-        self._requests[token] = (_RECV, _BUFFER_SELECT, 0, fd, 0, 0, 0, _BULK, 0)
-        if self._bulk.parked:
-            self._park(operation, self._bulk)
+        self._requests[token] = request
+        if self._slots.bulk.parked:
+            self._park(operation, token)
         else:
-            self._queue(token, _RECV, _BUFFER_SELECT, 0, fd, 0, 0, 0, 0, _BULK)
+            self._queue_request(token, request)
 
     @override
     def receive_into(
         self, operation: Operation, sock: RawSocket, buffer: Buffer, start: int, length: int
     ) -> None:
-        token = self._begin(operation, self._receive_ended)
-        request = (_RECV, 0, 0, sock.fileno(), buffer.address + start, length, 0, 0, 0)
-        self._requests[token] = request
-        self._queue_request(token, request)
+        self._start_request(
+            operation,
+            self._receive_ended,
+            (SHAPE_RECEIVE_INTO, sock.fileno(), buffer.address + start, length, 0),
+        )
 
     @override
     def send(
         self, operation: Operation, sock: RawSocket, buffer: Buffer, start: int, length: int
     ) -> None:
-        token = self._begin(operation, self._send_ended)
-        where = buffer.address + start
-        request = (_SEND, 0, 0, sock.fileno(), where, length, _SEND_FLAGS, 0, length)
+        self._start_request(
+            operation,
+            self._send_ended,
+            (SHAPE_SEND, sock.fileno(), buffer.address + start, length, length),
+        )
+
+    def _start_request(self, operation: Operation, finisher: _Finisher, request: Request) -> None:
+        token = self._begin(operation, finisher)
         self._requests[token] = request
         self._queue_request(token, request)
 
     @override
     def poll(self, operation: Operation, fd: int, events: int) -> None:
         token = self._begin(operation, None)
-        self._queue(token, _POLL_ADD, 0, 0, fd, 0, 0, 0, events, 0)
+        self._queue(token, kernel.POLL_ADD, fd, 0, 0, 0, events)
 
     @override
     def open_pipe(self) -> Pipe | None:
@@ -634,11 +580,12 @@ class UringBackend(Backend):
                 # A slot that was chosen but not filled; the contract has none at end of stream.
                 self.pool.recycle(self.pool.slots[flags >> SLOT_SHIFT])
                 flags = 0
-            if result == -errno.ENOBUFS and self._uses_slots(operation.token):
-                self._starve(operation)
-                return
+            token = operation.token
             if result == -errno.EAGAIN:
-                self._poll_then_again(operation.token)
+                self._poll_then_again(token)
+                return
+            if result == -errno.ENOBUFS and self._request_of(token)[0].uses_slots:
+                self._starve(operation, token)
                 return
         operation.in_flight = False
         operation.complete(result, flags)
@@ -656,30 +603,25 @@ class UringBackend(Backend):
 
     def _finish_send(self, operation: Operation, result: int, flags: int) -> None:
         token = operation.token
-        request = self._request_of(token)
-        length, total = request[5], request[8]
-        if result == length:
-            operation.in_flight = False
-            operation.complete(total, flags)
-        elif result > 0:
-            # MSG_WAITALL still gives less when a signal or an error came in between: the rest
-            # says which.
-            where = request[4] + result
-            rest = (*request[:4], where, length - result, *request[6:])
+        shape, fd, where, length, total = self._request_of(token)
+        if 0 < result < length:
+            # MSG_WAITALL still gives less when a signal or an error came in between; sending the
+            # rest tells which.
+            rest = (shape, fd, where + result, length - result, total)
             self._requests[token] = rest
             self._queue_request(token, rest)
         elif result == -errno.EAGAIN:
             self._poll_then_again(token)
         else:
             operation.in_flight = False
-            operation.complete(result, flags)
+            operation.complete(total if result == length else result, flags)
 
     def _poll_then_again(self, token: int) -> None:
         """Wait for readiness ourselves: on ``O_NONBLOCK`` sockets the ring does not."""
-        request = self._request_of(token)
-        events = POLL_OUT if request[0] == _SEND else POLL_IN
+        shape, fd, _, _, _ = self._request_of(token)
         self._finishers[token] = self._poll_ended
-        self._queue(token, _POLL_ADD, 0, 0, request[3], 0, 0, 0, events, 0)
+        events = POLL_OUT if shape is SHAPE_SEND else POLL_IN
+        self._queue(token, kernel.POLL_ADD, fd, 0, 0, 0, events)
 
     def _finish_poll(self, operation: Operation, result: int, flags: int) -> None:
         if result < 0:
@@ -688,134 +630,88 @@ class UringBackend(Backend):
             return
         token = operation.token
         request = self._request_of(token)
-        finishers = {_RECV: self._receive_ended, _SEND: self._send_ended}
-        self._finishers[token] = finishers.get(request[0], self._accept_ended)
+        if request[0] is SHAPE_SEND:
+            self._finishers[token] = self._send_ended
+        elif request[0] is SHAPE_ACCEPT:
+            self._finishers[token] = self._accept_ended
+        else:
+            self._finishers[token] = self._receive_ended
         self._queue_request(token, request)
 
     def _finish_cancelled(self, operation: Operation, result: int, flags: int) -> None:
-        request = self._request_of(operation.token)
-        if request[0] == _SEND and result >= 0:
-            result = request[8] if result == request[5] else -errno.ECANCELED
+        shape, _, _, length, total = self._request_of(operation.token)
+        if shape is SHAPE_SEND and result >= 0:
+            result = total if result == length else -errno.ECANCELED
         elif result in {-errno.EAGAIN, -errno.ENOBUFS}:
             result = -errno.ECANCELED
         operation.in_flight = False
         operation.complete(result, flags)
 
-    def _finish_cancelled_poll(self, operation: Operation, result: int, flags: int) -> None:
+    def _finish_cancelled_poll(self, operation: Operation, _result: int, _flags: int) -> None:
         operation.in_flight = False
-        operation.complete(min(result, -errno.ECANCELED), flags)
+        operation.complete(-errno.ECANCELED, 0)
 
     # -- slots ---------------------------------------------------------------------------------
 
     def _provide_returned(self) -> None:
-        """Give the kernel the slots that came back."""
-        small, bulk = self._small, self._bulk
-        small_tail, bulk_tail = small.tail, bulk.tail
-        for slot in self._returned:
-            group = bulk if slot.is_bulk else small
-            place = group.tail & group.mask
-            # Slots mostly come back in the order in which they went, and then the entry is there
-            # already. The view is another one when the slot's memory was replaced.
-            if group.views[place] is not slot.view:
-                _SLOT.pack_into(group.memory, place << 4, slot.address, slot.allocated, slot.index)
-                group.views[place] = slot.view
-            group.tail += 1
-        self._returned.clear()
-        small.tail_word[0] = small.tail & _U16
-        bulk.tail_word[0] = bulk.tail & _U16
-        if self._parked_count:
-            small.available += small.tail - small_tail
-            bulk.available += bulk.tail - bulk_tail
+        self._slots.provide_returned()
+        if self._slots.parked_count:
             self._resume_parked()
 
-    def _starve(self, operation: Operation) -> None:
-        """Park a receive that found its group empty."""
-        group = self._group_of(operation.token)
-        # The kernel saw an empty group in the enter that posted this, and slots are given only
-        # between enters. After an overflow this may be old news: then let one try.
-        group.available = 1 if self._was_full else 0
-        if group.available:
-            self._is_hurried = True
-        self.starved += 1
-        self._park(operation, group)
+    def _hurry(self) -> float:
+        """Let this turn not wait, because there is something to do without the kernel."""
+        self._is_hurried = False
+        if self._slots.parked_count:
+            self._resume_parked()
+        return 0.0
 
-    def _park(self, operation: Operation, group: _Group) -> None:
-        self._finishers[operation.token] = self._parked
-        group.parked.append(operation)
-        self._parked_count += 1
+    def _park(self, operation: Operation, token: int) -> None:
+        self._finishers[token] = self._parked
+        self._slots.park(operation, self._slots.of(self._request_of(token)[0].group))
 
     def _finish_parked(self, _operation: Operation, _result: int, _flags: int) -> None:
         raise AssertionError("a parked operation is not in the kernel and cannot complete")
 
-    def _count_taken(self, batch: list[tuple[int, int, int]]) -> None:
-        """Keep the count of available slots right while somebody waits for one."""
-        first_bulk = self.pool.small_count
-        for _, _, flags in batch:
-            if flags & BUFFER:
-                group = self._bulk if flags >> SLOT_SHIFT >= first_bulk else self._small
-                group.available -= 1
+    def _starve(self, operation: Operation, token: int) -> None:
+        """Park a receive that found its group empty."""
+        slots = self._slots
+        self.starved += 1
+        self._finishers[token] = self._parked
+        group = slots.of(self._request_of(token)[0].group)
+        slots.park_starved(operation, group, is_news=not self._was_full)
+        self._is_hurried = self._is_hurried or slots.is_slot_idle()
 
     def _resume_parked(self) -> None:
-        """Let as many parked receives try as there are slots, oldest first.
+        """Let parked receives try, once each, so that a stream that is always full waits its turn.
 
-        Each takes one slot and then stands at the end of the queue again, so that a stream that is
-        always full does not take them all.
+        Each takes one slot at most and then stands at the end of the queue again.
         """
-        for group in (self._small, self._bulk):
-            for _ in range(min(group.available, len(group.parked))):
-                token = group.parked.popleft().token
-                self._parked_count -= 1
-                opcode, flags, _, fd, _, _, _, number, _ = self._request_of(token)
-                self._finishers[token] = self._resumed_ended
-                self._queue(token, opcode, flags, 0, fd, 0, 0, 0, 0, number)
-            if group.parked and group.available > 0:
-                # Those that were resumed may be idle and leave their slot to the next.
-                self._is_hurried = True
+        for operation in self._slots.unpark_able():
+            token = operation.token
+            shape, fd, _, _, _ = self._request_of(token)
+            self._finishers[token] = self._resumed_ended
+            word = SHAPE_RECEIVE_BULK.word
+            self._queue(token, word, fd, 0, 0, 0, 0, shape.group)
+        if self._slots.is_slot_idle():
+            self._is_hurried = True
 
     def _finish_resumed(self, operation: Operation, result: int, flags: int) -> None:
         token = operation.token
         request = self._request_of(token)
-        if result <= 0 or not request[2] & _RECV_MULTISHOT:
+        if result <= 0 or not request[0].is_multishot:
             self._finish_receive(operation, result, flags)
             return
-        if self._small.parked:
-            self._park(operation, self._small)
+        if self._slots.small.parked:
+            self._park(operation, token)
         else:
             self._finishers[token] = self._receive_ended
             self._queue_request(token, request)
         operation.complete(result, flags | MORE)
 
-    def _group_of(self, token: int) -> _Group:
-        return self._bulk if self._request_of(token)[7] == _BULK else self._small
-
-    def _uses_slots(self, token: int) -> bool:
-        return bool(self._request_of(token)[1] & _BUFFER_SELECT)
-
-    def _request_of(self, token: int) -> _Request:
+    def _request_of(self, token: int) -> Request:
         request = self._requests[token]
         assert request is not None, "only operations with a request have finishers"
         return request
-
-
-class _Group:
-    """One group of provided buffers: its ring, and the receives that wait for a slot."""
-
-    __slots__ = ("available", "mask", "memory", "parked", "tail", "tail_word", "views")
-
-    def __init__(self, ring: BufferRing) -> None:
-        self.memory = ring.memory
-        self.mask = ring.mask
-        self.tail_word = ring.tail_word
-        self.tail = 0
-        self.views: list[memoryview | None] = [None] * ring.size
-        #: The memory that each entry names.
-        self.parked: deque[Operation] = deque()
-        self.available = 0
-        #: Slots that the kernel has; counted only while something is parked.
-
-
-def _address_of(memory: bytearray) -> int:
-    return addressof(c_char.from_buffer(memory))
 
 
 def _ignore(_result: int, _flags: int) -> None:
