@@ -34,7 +34,7 @@ BackendFactory: TypeAlias = Callable[[Limits], Backend]
 BENCH_LIMITS: Final = Limits(interactive_buffers_max=8, bulk_buffers_max=4, splice_pipes_max=4)
 """Few buffers, so that their end is soon reached."""
 
-_TURNS_MAX: Final = 2000
+_IDLE_TURNS_MAX: Final = 400
 _TURN_S: Final = 0.02
 _SETTLE_TURNS: Final = 10
 _SETTLE_S: Final = 0.002
@@ -77,6 +77,7 @@ class Receiver(Recorder):
         super().__init__()
         self.data = bytearray()
         self.ends = 0
+        self.starts = 0
         self.error = 0
         self.holds = False
         #: Whether it keeps its slots until ``let_go``.
@@ -90,6 +91,7 @@ class Receiver(Recorder):
     def start(self) -> Receiver:
         """Start the operation."""
         self.is_stopping = False
+        self.starts += 1
         backend = self._bench.backend
         start = backend.receive_bulk if self._is_bulk else backend.receive
         start(self.operation, self._sock)
@@ -160,10 +162,13 @@ class BackendBench:
 
     def until(self, condition: Callable[[], object], what: str) -> None:
         """Turn until ``condition`` holds; ``what`` was promised."""
-        for _ in range(_TURNS_MAX):
+        idle_turns = 0
+        while idle_turns < _IDLE_TURNS_MAX:
             if condition():
                 return
+            completed = self.backend.completed
             self.backend.turn(_TURN_S)
+            idle_turns = idle_turns + 1 if self.backend.completed == completed else 0
         raise NonConforming(f"did not happen: {what}")
 
     def settle(self) -> None:

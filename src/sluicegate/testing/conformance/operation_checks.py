@@ -41,6 +41,8 @@ def check_start_never_completes_inside(make_backend: BackendFactory) -> None:
         listener, address = bench.listen()
         bench.connect(address)
         bench.send(client, b"waiting")
+        polled_client, polled = bench.pair()
+        bench.send(polled_client, b"waiting too")
         bench.settle()
         backend = bench.backend
         buffer = bench.buffer(64)
@@ -52,7 +54,7 @@ def check_start_never_completes_inside(make_backend: BackendFactory) -> None:
             lambda op: backend.read(op, -1, buffer, 0, 8, 0),
             lambda op: backend.accept(op, listener),
             lambda op: backend.connect(op, bench.socket(), address),
-            lambda op: backend.poll(op, server.fileno(), POLL_IN),
+            lambda op: backend.poll(op, polled.fileno(), POLL_IN),
             lambda op: backend.receive(op, server),
             lambda op: backend.send(op, server, buffer, 0, 8),
             lambda op: backend.receive_into(op, client, buffer, 8, 8),
