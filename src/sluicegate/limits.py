@@ -16,9 +16,12 @@ __all__ = [
     "ARCHIVE_DEPTH_MAX",
     "ARCHIVE_DIRECTORY_BYTES_MAX",
     "ARCHIVE_ENTRIES_MAX",
+    "ARCHIVE_HEADER_BYTES_MAX",
+    "ARCHIVE_MEMORY_BYTES_MAX",
     "ARCHIVE_RATIO_FLOOR_BYTES",
     "ARCHIVE_RATIO_MAX",
     "ARCHIVE_SCRATCH_BYTES_MAX",
+    "ARCHIVE_STREAMS_MAX",
     "CONTROL_CLIENTS_MAX",
     "CONTROL_REPLY_BYTES_MAX",
     "CONTROL_REQUEST_BYTES_MAX",
@@ -153,7 +156,17 @@ ARCHIVE_DEPTH_MAX: Final = 4
 """Archives in archives; ``.tar.gz`` counts two."""
 
 ARCHIVE_DIRECTORY_BYTES_MAX: Final = 8 << 20
-"""The central directory of a ZIP file, and one extended header of a tar file, in memory."""
+"""The central directory of a ZIP file in memory, and what may lie between its members."""
+
+ARCHIVE_HEADER_BYTES_MAX: Final = 64 << 10
+"""One extended header of a tar file (long names, pax records) in memory."""
+
+ARCHIVE_MEMORY_BYTES_MAX: Final = 80 << 20
+"""What unpacking one xz stream may take; ``xz -9`` needs 65 MiB, its format allows 4 GiB."""
+
+ARCHIVE_STREAMS_MAX: Final = 100_000
+"""Packed streams that one gzip, bzip2 or xz file is made of: parallel packers make one for each
+64 KiB, so this is 6 GiB."""
 
 ARCHIVE_SCRATCH_BYTES_MAX: Final = 32 << 20
 """A ZIP file inside an archive is copied out to be looked into; this is the most that is kept of

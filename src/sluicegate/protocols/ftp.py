@@ -26,6 +26,7 @@ from sluicegate.limits import (
     FTP_REPLY_LINES_MAX,
 )
 from sluicegate.protocols.receive import Line, LineBuffer, LineEnds, escape_iac
+from sluicegate.protocols.text import printable
 
 __all__ = [
     "FtpCommand",
@@ -256,12 +257,6 @@ def encode_reply(code: int, text: str | Sequence[str], *, is_continued: bool = F
         b"%03d%s%s\r\n" % (code, mark, line) for mark, line in zip(marks, lines, strict=True)
     )
     return escape_iac(b"".join(encoded))
-
-
-def printable(text: bytes) -> str:
-    """Return bytes of a peer as text for logs: UTF-8, everything unprintable escaped."""
-    decoded = text.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in decoded)
 
 
 #: Longer than RFC 959's three or four letters, for XSHA256 and its like; a TAB, a colon or a

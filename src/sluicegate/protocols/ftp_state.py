@@ -8,7 +8,7 @@ would let a file pass uninspected (no user rather than the old one, an offset ra
 from __future__ import annotations
 
 from sluicegate.address import SocketAddress
-from sluicegate.protocols.ftp import FtpReply, printable
+from sluicegate.protocols.ftp import FtpReply
 from sluicegate.protocols.ftp_address import (
     EpsvRequest,
     decode_eprt_argument,
@@ -23,6 +23,7 @@ from sluicegate.protocols.ftp_verbs import (
     decode_restart_argument,
     decode_type_argument,
 )
+from sluicegate.protocols.text import printable
 
 __all__ = ["FtpState"]
 
