@@ -2,7 +2,7 @@
 
 from .document import Document, read_document
 from .findings import ConfigRefused, Findings
-from .model import Model, Wrong, typed
+from .model import Model, Wrong, suggest, typed
 
 __all__ = [
     "ConfigRefused",
@@ -11,5 +11,6 @@ __all__ = [
     "Model",
     "Wrong",
     "read_document",
+    "suggest",
     "typed",
 ]

@@ -28,11 +28,17 @@ class Document:
     def where(self, path: Iterable[str | int] = ()) -> str:
         """Return ``file:line: key`` for a key, also for one that is missing."""
         path = tuple(path)
+        line = self.line(path)
+        place = f"{self.name}:{line}" if line else self.name
+        return f"{place}: {format_key(path)}" if path else place
+
+    def line(self, path: KeyPath) -> int:
+        """Return the line of a key, or of the table around a missing one; 0 for the file."""
         for length in range(len(path), 0, -1):
             line = self.lines.get(path[:length])
             if line is not None:
-                return f"{self.name}:{line}: {format_key(path)}"
-        return f"{self.name}: {format_key(path)}" if path else self.name
+                return line
+        return 0
 
 
 def read_document(text: str, name: str, findings: Findings) -> Document | None:

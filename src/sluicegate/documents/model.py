@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Mapping
-from typing import TypeVar, cast
+from typing import Final, NamedTuple, TypeVar, cast
 
 import msgspec
 import pydantic
@@ -53,15 +53,26 @@ def typed(
         at: The path of a table (default: the whole document); a missing one counts as empty.
     """
     table = _table_at(document.tree, at)
-    before = len(findings.errors)
-    unknown = dict(_unknown_keys(table, kind, at))
-    for path, known in unknown.items():
-        findings.refuse(document.where(path), "unknown key", suggest(str(path[-1]), known))
-    if _is_struct(kind):
-        model = _convert_struct(document, kind, table, findings, at)
-    else:
-        model = _validate(document, kind, table, findings, (at, frozenset(unknown)))
-    return model if len(findings.errors) == before else None
+    found: list[_Fault] = []
+    meant: set[KeyPath] = set()
+    for path, known in _unknown_keys(table, kind, at):
+        cure = suggest(str(path[-1]), known)
+        found.append(_Fault(path, "unknown key", cure))
+        meant.update((*path[:-1], key) for key in known if cure == f"did you mean {key!r}?")
+    unknown = {fault.path for fault in found}
+    check = _convert_struct if _is_struct(kind) else _validate
+    model, faults = check(kind, table, at)
+    # A key that is missing because it was misspelt is one mistake, not two.
+    found += [
+        fault
+        for fault in faults
+        if fault.path not in unknown and not (fault.cause == _MISSING and fault.path in meant)
+    ]
+    found.sort(key=lambda fault: document.line(fault.path))
+    for fault in found:
+        findings.refuse(document.where(fault.path), fault.cause, fault.cure)
+    assert found or model is not None, "what is refused has a reason"
+    return None if found else model
 
 
 def suggest(written: str, known: list[str]) -> str:
@@ -72,44 +83,41 @@ def suggest(written: str, known: list[str]) -> str:
     return f"one of: {', '.join(known)}" if known else "there is nothing to set here"
 
 
-def _validate(
-    document: Document,
-    kind: type[ModelT],
-    table: object,
-    findings: Findings,
-    scope: tuple[KeyPath, frozenset[KeyPath]],
-) -> ModelT | None:
-    at, reported = scope
+class _Fault(NamedTuple):
+    """One thing that is wrong, before it has a line."""
+
+    path: KeyPath
+    cause: str
+    cure: str = ""
+
+
+def _validate(kind: type[ModelT], table: object, at: KeyPath) -> tuple[ModelT | None, list[_Fault]]:
     # Through JSON, because pydantic is strict there in the way TOML means it: "21" is no number,
     # but an address or a list may become what the model says.
     try:
         adapter = pydantic.TypeAdapter(kind)
-        return adapter.validate_json(json.dumps(table, default=str), strict=True)
+        return adapter.validate_json(json.dumps(table, default=str), strict=True), []
     except pydantic.ValidationError as error:
-        for details in error.errors(include_url=False):
-            path = (*at, *_keys_only(details["loc"], table))
-            if path not in reported:
-                cause, cure = _explain(details, kind)
-                findings.refuse(document.where(path), cause, cure)
+        return None, [
+            _Fault((*at, *_keys_only(details["loc"], table)), *_explain(details, kind))
+            for details in error.errors(include_url=False)
+            if not _is_consequence(details)
+        ]
     except (pydantic.PydanticUserError, NameError) as error:
-        findings.refuse(
-            document.where(at),
-            f"{kind.__module__}.{kind.__qualname__} cannot be read as a model: {error}",
-            "use types that pydantic knows, imported at run time",
-        )
-    return None
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        cure = "use types that pydantic knows, imported at run time"
+        return None, [_Fault(at, f"{name} cannot be read as a model: {error}", cure)]
 
 
 def _convert_struct(
-    document: Document, kind: type[ModelT], table: object, findings: Findings, at: KeyPath
-) -> ModelT | None:
+    kind: type[ModelT], table: object, at: KeyPath
+) -> tuple[ModelT | None, list[_Fault]]:
     try:
-        return msgspec.convert(table, kind)
+        return msgspec.convert(table, kind), []
     except msgspec.ValidationError as error:
         cause, _, place = str(error).partition(" - at `$")
         path = [part for part in place.rstrip("`").split(".") if part]
-        findings.refuse(document.where((*at, *path)), cause[0].lower() + cause[1:])
-        return None
+        return None, [_Fault((*at, *path), cause[0].lower() + cause[1:])]
 
 
 def _is_struct(kind: type) -> bool:
@@ -150,14 +158,24 @@ def _explain(details: ErrorDetails, kind: object) -> tuple[str, str]:
     if isinstance(wrong, Wrong):
         return wrong.cause, wrong.cure
     if details["type"] == "missing":
-        return "is missing", _example(details["loc"], kind)
+        return _MISSING, _example(details["loc"], kind)
     shown = json.dumps(details["input"], default=str)
     shown = shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "…"
-    wanted = _WANTED.get(details["type"])
-    if wanted is None:
+    wanted = _WANTED.get(details["type"], "").format(**details.get("ctx", {}))
+    if not wanted:
         message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         wanted = message[0].lower() + message[1:]
     return f"is {shown}, must be {wanted}", _example(details["loc"], kind)
+
+
+def _is_consequence(details: ErrorDetails) -> bool:
+    """Tell whether a list is called too short only because elements of it are wrong."""
+    written = details["input"]
+    return (
+        details["type"] == "too_short"
+        and isinstance(written, list)
+        and len(cast("list[object]", written)) >= details.get("ctx", {})["min_length"]
+    )
 
 
 def _keys_only(location: KeyPath, table: object) -> KeyPath:
@@ -187,9 +205,16 @@ def _example(location: KeyPath, kind: object) -> str:
     return f"for example: {format_key(location[-1:])} = {json.dumps(field.examples[0])}"
 
 
-_SHOWN_CHARACTERS = 60
+_MISSING: Final = "is missing"
 
-_WANTED = {
+_SHOWN_CHARACTERS: Final = 60
+
+_WANTED: Final = {
+    "greater_than_equal": "at least {ge:g}",
+    "less_than_equal": "at most {le:g}",
+    "greater_than": "above {gt:g}",
+    "less_than": "below {lt:g}",
+    "too_short": "a list of at least {min_length}",
     "string_type": "a text in quotes",
     "int_type": "a whole number",
     "int_from_float": "a whole number",

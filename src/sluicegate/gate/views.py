@@ -1,7 +1,7 @@
 """What the running service tells about itself: the answers of ``status`` and its kin.
 
-``gate/service`` makes them, ``gate/control`` carries them, ``cli`` shows them. The invariant: a view
-is a copy of one moment, made of texts and numbers only; nothing in it leads back into the gate.
+``gate/service`` makes them, ``gate/control`` carries them, ``cli`` shows them. The invariant: a
+view is a copy of one moment, of texts and numbers only; nothing in it leads back into the gate.
 """
 
 from __future__ import annotations

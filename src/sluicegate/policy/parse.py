@@ -17,7 +17,7 @@ from sluicegate.documents import Document, Findings, Model, Wrong, read_document
 
 from .model import Policy, Publication
 
-__all__ = ["Name", "ParsedPolicy", "SocketAddressText", "parse_network", "parse_policy"]
+__all__ = ["Name", "ParsedPolicy", "parse_address", "parse_network", "parse_policy"]
 
 
 class ParsedPolicy:
@@ -32,6 +32,7 @@ class ParsedPolicy:
 
 def parse_policy(text: str, name: str, findings: Findings) -> ParsedPolicy | None:
     """Read a policy; None, with every finding, when it is wrong. An empty one denies everything."""
+    before = len(findings.errors)
     document = read_document(text, name, findings)
     if document is None:
         return None
@@ -39,7 +40,7 @@ def parse_policy(text: str, name: str, findings: Findings) -> ParsedPolicy | Non
     if tables is None:
         return None
     _check_names(tables, document, findings)
-    if findings.errors:
+    if len(findings.errors) > before:
         return None
     return ParsedPolicy(Policy(tuple(_to_publication(one) for one in tables.publish)), document)
 
@@ -73,7 +74,12 @@ def _network_cure(text: str) -> str:
         return _NETWORK_CURE
 
 
-def _parse_address(text: object) -> SocketAddress:
+def parse_address(text: object) -> SocketAddress:
+    """Read ``192.0.2.10:21`` or ``[2001:db8::10]:21``.
+
+    Raises:
+        Wrong: It is neither, or the same address has a plainer form.
+    """
     if not isinstance(text, str):
         raise Wrong(f"is {text!r}, must be an address in quotes", _ADDRESS_CURE)
     try:
@@ -88,7 +94,7 @@ def _parse_address(text: object) -> SocketAddress:
 
 
 def _parse_server(text: object) -> SocketAddress:
-    address = _parse_address(text)
+    address = parse_address(text)
     if address.port == 0:
         raise Wrong(f"is {text!r}, which has no port", _ADDRESS_CURE)
     if address.ip.is_unspecified or address.ip.is_multicast:
@@ -100,8 +106,6 @@ _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 _NETWORK_CURE: Final = 'for example "10.0.0.0/8", "2001:db8::/32" or "192.0.2.7"'
 _ADDRESS_CURE: Final = 'for example "192.0.2.10:21" or "[2001:db8::10]:21"; names are not resolved'
 
-SocketAddressText = Annotated[SocketAddress, PlainValidator(_parse_address)]
-"""A field that holds ``ADDRESS:PORT``."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 """A name that appears in records, tables and other files."""

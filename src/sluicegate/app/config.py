@@ -1,0 +1,197 @@
+"""``sluicegate.toml``: from a file to a ``Configuration``, with every mistake named.
+
+``load`` calls it, first of all. Relative paths are relative to the file's own folder, so every
+command that names the same file means the same gate. The invariant: a ``Configuration`` is complete
+and typed; unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from dataclasses import dataclass
+from typing import Annotated, Literal, cast
+
+import pydantic
+
+from sluicegate.address import SocketAddress
+from sluicegate.documents import Document, Findings, Model, Wrong, read_document, typed
+from sluicegate.gate.settings import ListenerSettings, OnFailure
+from sluicegate.limits import Limits
+from sluicegate.policy.parse import Name, parse_address
+
+from .limit_table import LimitTable, contradictions, to_limits
+
+__all__ = [
+    "Configuration",
+    "FilterTable",
+    "read_configuration",
+    "read_text",
+]
+
+BackendChoice = Literal["auto", "io_uring", "epoll"]
+
+
+class _ServiceTable(Model):
+    """``[service]``."""
+
+    state_dir: str = pydantic.Field(default="state", min_length=1)
+    backend: BackendChoice = "auto"
+    policy: str = pydantic.Field(default="policy.toml", min_length=1)
+
+
+def _parse_addresses(value: object) -> tuple[SocketAddress, ...]:
+    """Take one address or a list of them."""
+    values = cast("list[object]", value) if isinstance(value, list) else [value]
+    if not values:
+        raise Wrong("is an empty list", 'for example ["0.0.0.0:21", "[::]:21"]')
+    return tuple(parse_address(one) for one in values)
+
+
+class _ListenerTable(Model, arbitrary_types_allowed=True):
+    """One ``[[listener]]``."""
+
+    name: Name = pydantic.Field(examples=["ftp"])
+    address: Annotated[tuple[SocketAddress, ...], pydantic.PlainValidator(_parse_addresses)] = (
+        pydantic.Field(examples=[["0.0.0.0:21", "[::]:21"]])
+    )
+
+
+class _SpoolTable(Model):
+    """``[spool]``."""
+
+    dir: str = pydantic.Field(default="", description="default: spool in state_dir")
+
+
+class _LogTable(Model):
+    """``[log]``."""
+
+    path: str = pydantic.Field(default="", description="default: records.jsonl in state_dir")
+
+
+class FilterTable(Model):
+    """One ``[[filter]]``."""
+
+    name: Name = pydantic.Field(examples=["exe_block"])
+    use: str = ""
+    """Entry point, ``module:Class`` or ``path.py:Class``; empty means the name itself."""
+    on_failure: OnFailure = OnFailure.DENY
+    settings: dict[str, object] = pydantic.Field(default_factory=dict)
+
+
+class _Tables(Model):
+    """The whole of ``sluicegate.toml``."""
+
+    service: _ServiceTable = _ServiceTable()
+    listener: tuple[_ListenerTable, ...] = pydantic.Field(
+        min_length=1, examples=[[{"name": "ftp", "address": "0.0.0.0:21"}]]
+    )
+    limits: LimitTable = LimitTable()
+    spool: _SpoolTable = _SpoolTable()
+    log: _LogTable = _LogTable()
+    filter: tuple[FilterTable, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What ``sluicegate.toml`` says, with paths resolved and defaults filled in."""
+
+    path: pathlib.Path
+    document: Document
+    state_dir: pathlib.Path
+    backend: BackendChoice
+    policy_path: pathlib.Path
+    spool_dir: pathlib.Path
+    log_path: pathlib.Path
+    listeners: tuple[ListenerSettings, ...]
+    limits: Limits
+    filters: tuple[FilterTable, ...]
+
+    @property
+    def control_path(self) -> pathlib.Path:
+        """Where the control socket is."""
+        return self.state_dir / "control.sock"
+
+    @property
+    def lock_path(self) -> pathlib.Path:
+        """What the running gate holds, so that there is one per ``state_dir``."""
+        return self.state_dir / "lock"
+
+
+def read_configuration(path: pathlib.Path, findings: Findings) -> Configuration | None:
+    """Read ``sluicegate.toml``; None, with every finding, when it is wrong."""
+    text = read_text(path, findings, "choose the file with --config")
+    if text is None:
+        return None
+    document = read_document(text, path.name, findings)
+    if document is None:
+        return None
+    tables = typed(document, _Tables, findings)
+    if tables is None:
+        return None
+    limits = to_limits(tables.limits)
+    for key, cause, cure in contradictions(tables.limits, limits):
+        findings.refuse(document.where(("limits", key)), cause, cure)
+    _check_listeners(tables, document, findings)
+    _check_filters(tables, document, findings)
+    folder = path.absolute().parent
+    state_dir = folder / tables.service.state_dir
+    return Configuration(
+        path=path,
+        document=document,
+        state_dir=state_dir,
+        backend=tables.service.backend,
+        policy_path=folder / tables.service.policy,
+        spool_dir=folder / tables.spool.dir if tables.spool.dir else state_dir / "spool",
+        log_path=folder / tables.log.path if tables.log.path else state_dir / "records.jsonl",
+        listeners=tuple(
+            ListenerSettings(table.name, address)
+            for table in tables.listener
+            for address in table.address
+        ),
+        limits=limits,
+        filters=tables.filter,
+    )
+
+
+def read_text(path: pathlib.Path, findings: Findings, cure: str) -> str | None:
+    """Return a file's text; None, with a finding, when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        findings.refuse(str(path), f"cannot be read: {error.strerror}", cure)
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        findings.refuse(f"{path.name}:{line}", "not UTF-8", "save the file as UTF-8")
+    return None
+
+
+def _check_listeners(tables: _Tables, document: Document, findings: Findings) -> None:
+    names: set[str] = set()
+    addresses: dict[SocketAddress, str] = {}
+    for index, table in enumerate(tables.listener):
+        if table.name in names:
+            findings.refuse(
+                document.where(("listener", index, "name")),
+                f"the name {table.name!r} is taken by another listener",
+                'one listener may have several addresses: address = ["…", "…"]',
+            )
+        names.add(table.name)
+        for address in table.address:
+            if address.port and address in addresses:
+                findings.refuse(
+                    document.where(("listener", index, "address")),
+                    f"{address} is taken by the listener {addresses[address]!r}",
+                )
+            addresses.setdefault(address, table.name)
+
+
+def _check_filters(tables: _Tables, document: Document, findings: Findings) -> None:
+    names: set[str] = set()
+    for index, table in enumerate(tables.filter):
+        if table.name in names:
+            findings.refuse(
+                document.where(("filter", index, "name")),
+                f"the name {table.name!r} is taken by another filter",
+                'the same filter may be installed twice: give "name" a second one and keep "use"',
+            )
+        names.add(table.name)

@@ -1,0 +1,129 @@
+"""All of an operator's files together: read, checked against each other, ready to be applied.
+
+``check`` shows what it finds, ``run`` and a reload put the result in force. The invariant: the
+result is whole or there is none; what is wrong is found without touching the running gate.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from dataclasses import dataclass
+
+from sluicegate.documents import Findings, suggest
+from sluicegate.gate.settings import ServiceSettings
+from sluicegate.policy import PolicySnapshot, parse_policy
+from sluicegate.policy.parse import ParsedPolicy
+
+from .config import Configuration, read_configuration, read_text
+from .filters import InstalledFilters, install_filters
+
+__all__ = ["Loaded", "load"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that may be put in force."""
+
+    configuration: Configuration
+    filters: InstalledFilters
+    settings: ServiceSettings
+    warnings: tuple[str, ...]
+
+
+def load(path: pathlib.Path, findings: Findings, before: Loaded | None = None) -> Loaded | None:
+    """Read everything that ``sluicegate.toml`` leads to; None, with every finding, if wrong.
+
+    Args:
+        path: Of ``sluicegate.toml``.
+        findings: Where errors and warnings go.
+        before: What is in force; filters about which nothing changed are kept.
+    """
+    configuration = read_configuration(path, findings)
+    if configuration is None:
+        return None
+    filters = install_filters(configuration, before.filters if before else None, findings)
+    policy = _load_policy(configuration, findings)
+    if policy is None:
+        return None
+    snapshot = PolicySnapshot(policy.policy)
+    _check_rules(configuration, filters, policy, findings)
+    _check_use(configuration, policy, snapshot, findings)
+    if findings.errors:
+        return None
+    return Loaded(
+        configuration=configuration,
+        filters=filters,
+        settings=ServiceSettings(
+            listeners=configuration.listeners,
+            policy=snapshot,
+            filters=filters.installations,
+            limits=configuration.limits,
+        ),
+        warnings=tuple(str(warning) for warning in findings.warnings),
+    )
+
+
+def _load_policy(configuration: Configuration, findings: Findings) -> ParsedPolicy | None:
+    path = configuration.policy_path
+    text = read_text(path, findings, 'say where it is: "policy" in [service]')
+    return None if text is None else parse_policy(text, path.name, findings)
+
+
+def _check_rules(
+    configuration: Configuration,
+    filters: InstalledFilters,
+    parsed: ParsedPolicy,
+    findings: Findings,
+) -> None:
+    """Refuse rules that name listeners or filters which do not exist."""
+    document = parsed.document
+    listeners = sorted({listener.name for listener in configuration.listeners})
+    # A filter that cannot be loaded has its own finding: its rules are not to blame.
+    installed = sorted({table.name for table in configuration.filters})
+    for index, publication in enumerate(parsed.policy.publications):
+        at = ("publish", index)
+        if publication.listener not in listeners:
+            findings.refuse(
+                document.where((*at, "listener")),
+                f"there is no listener {publication.listener!r} in {configuration.path.name}",
+                suggest(publication.listener, listeners),
+            )
+        for place, name in enumerate(publication.filters):
+            if name not in installed:
+                findings.refuse(
+                    document.where((*at, "filters", place)),
+                    f"there is no filter {name!r} in {configuration.path.name}",
+                    suggest(name, installed),
+                )
+        filters.check_rule(publication, document, index, findings)
+
+
+def _check_use(
+    configuration: Configuration,
+    parsed: ParsedPolicy,
+    snapshot: PolicySnapshot,
+    findings: Findings,
+) -> None:
+    """Warn of what has no effect."""
+    published = snapshot.publications_by_listener
+    for index, name in enumerate(dict.fromkeys(one.name for one in configuration.listeners)):
+        if name not in published:
+            findings.warn(
+                configuration.document.where(("listener", index)),
+                f"nothing is published on {name!r}: every client is refused there",
+                f"add a [[publish]] with listener = {name!r} to {configuration.policy_path.name}",
+            )
+    places = {one.name: place for place, one in enumerate(parsed.policy.publications)}
+    for publication in snapshot.unreachable():
+        findings.warn(
+            parsed.document.where(("publish", places[publication.name])),
+            f"the rule {publication.name!r} never matches: earlier ones cover its clients",
+            "put it before them, or remove it",
+        )
+    for index, table in enumerate(configuration.filters):
+        if table.on_failure == "bypass":
+            findings.warn(
+                configuration.document.where(("filter", index, "on_failure")),
+                f"traffic passes without {table.name!r} when it fails",
+                'on_failure = "deny" refuses it',
+            )
