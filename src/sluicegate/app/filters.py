@@ -11,7 +11,7 @@ import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from sluicegate.documents import Document, Findings, typed
 from sluicegate.filterapi import ContentFilter, Filter
@@ -135,7 +135,7 @@ def _make(filter_class: FilterClass, settings: object) -> InstalledFilter:
     return PerConnection(make)
 
 
-def _declared(filter_class: FilterClass, name: str) -> type | None:
+def _declared(filter_class: FilterClass, name: str) -> type[object] | None:
     """Return the model that a filter class declares under a name."""
     declared: object = getattr(filter_class, name, None)
-    return cast("type", declared) if isinstance(declared, type) else None
+    return declared if isinstance(declared, type) else None
