@@ -20,6 +20,7 @@ from .position import Position
 if TYPE_CHECKING:
     from .content_filter import HeldTransfer, TransferOffer
     from .data_filter import AnyDataFilter
+    from .session_filter import SessionFilter
 
 __all__ = ["Action", "Connection", "DataFilterFactory", "DataSocket", "Firewall", "Session"]
 
@@ -187,6 +188,7 @@ class Session(Protocol):
         target: SocketAddress,
         *,
         ports: range | None = None,
+        session_filter: SessionFilter | None = None,
         context: Any = None,
     ) -> Action:
         """Permit one secondary connection of this client to ``target``.
@@ -198,6 +200,7 @@ class Session(Protocol):
             connection: The primary connection; its end cancels the action.
             target: The server's address and port; policy judges it with the primary's rule.
             ports: Where to listen; None lets the kernel choose.
+            session_filter: Who is told ``ConnectionEstablished``; None: nobody.
             context: Handed back in ``ConnectionEstablished``.
 
         Raises:
@@ -213,6 +216,7 @@ class Session(Protocol):
         *,
         peers: AddressFilter,
         ports: range | None = None,
+        session_filter: SessionFilter | None = None,
         context: Any = None,
     ) -> Action:
         """Listen for one secondary connection from a server and relay it to ``client``.
@@ -224,6 +228,7 @@ class Session(Protocol):
             client: Where to connect to at the client; must be the session's own address.
             peers: Who may connect (the server's address).
             ports: Where to listen; None lets the kernel choose.
+            session_filter: Who is told ``ConnectionEstablished``; None: nobody.
             context: Handed back in ``ConnectionEstablished``.
 
         Raises:

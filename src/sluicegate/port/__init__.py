@@ -8,7 +8,8 @@ from .listener import AcceptCompletion, Accepted, Listener
 from .overlapped import ExternalIoCompletion, Overlapped
 from .port import CompletionPort, PortStatistics, TaskCompletion
 from .scope import FailureScope
-from .stream import SocketCompletion, StreamSocket
+from .pending import SocketCompletion
+from .stream import StreamSocket
 from .timers import Timer
 from .workers import heavy_blocking
 

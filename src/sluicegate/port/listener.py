@@ -97,6 +97,11 @@ class Listener:
         """Return the address it listens on."""
         return SocketAddress.from_kernel(self._raw.getsockname())
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether accepting waits for descriptors or memory."""
+        return self._retry is not None and self._retry.is_pending
+
     def accept_into(self, handler: Callable[[RawSocket], None]) -> None:
         """Hand every connection to ``handler`` until ``pause_accepting`` or ``close``."""
         self._handler = handler

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from sluicegate.address import SocketAddress
 from sluicegate.buffer import Buffer, ConstBuffer, Window, extent
@@ -19,13 +20,14 @@ from sluicegate.errors import BadContext, OperationPending, Side, TransportError
 from sluicegate.limits import RECEIVE_AHEAD_MAX
 
 from .backend import MORE, SEND_FLAGS, SLOT_SHIFT, Operation, RawSocket
+from .pending import PendingIo, SocketCompletion
 from .pool import SMALL_SLOT_SIZE, Slot
-from .scope import FailureScope, entered
+from .scope import FailureScope
 
 if TYPE_CHECKING:
     from .port import CompletionPort
 
-__all__ = ["EMPTY", "SocketCompletion", "StreamSocket"]
+__all__ = ["EMPTY", "GivenAway", "StreamSocket"]
 
 EMPTY: Final = Window(ConstBuffer(b""), 0, 0)
 """What a receive brings at the end of the stream."""
@@ -34,49 +36,6 @@ _FULL_SLOTS_TO_BULK: Final = 4
 """Full small slots in a row after which a direction is bulky."""
 
 SHUT_WR: Final = 1
-
-
-class SocketCompletion(Protocol):
-    """Whoever is told of socket operations."""
-
-    def complete_socket_io(
-        self,
-        success: bool,
-        error: int,
-        buffer: Window,
-        user_data: Any,
-        address: SocketAddress | None,
-    ) -> None:
-        """Take the result of a receive or a send.
-
-        Args:
-            success: Whether it succeeded.
-            error: An errno, 0 on success.
-            buffer: The received data, empty at end of stream; or what was sent. Valid during the
-                call, unless leased or sent on.
-            user_data: What the start was given, unchanged.
-            address: The peer of a datagram; None for TCP.
-        """
-        ...
-
-
-class _Pending:
-    """A started receive or send and whom it tells: a completion object or a future."""
-
-    __slots__ = ("buffer", "completion", "future", "length", "start", "user_data")
-
-    def __init__(
-        self,
-        completion: SocketCompletion | None,
-        user_data: Any,
-        future: asyncio.Future[Window] | None = None,
-    ) -> None:
-        self.completion = completion
-        self.user_data = user_data
-        self.future = future
-        self.buffer: Buffer | None = None
-        self.start = 0
-        self.length = 0
 
 
 class StreamSocket:
@@ -100,7 +59,9 @@ class StreamSocket:
         "_shutdown_wanted",
         "bytes_received",
         "bytes_sent",
+        "last_active",
         "on_closed",
+        "on_send_idle",
         "scope",
         "side",
     )
@@ -109,8 +70,12 @@ class StreamSocket:
         self.side = side
         self.scope: FailureScope | None = None
         #: Whose failure an exception out of a completion is.
-        self.on_closed: Any = None
-        #: Called without arguments when the descriptor is closed.
+        self.on_closed: Callable[[], None] | None = None
+        #: Told when the descriptor is closed.
+        self.on_send_idle: Callable[[], None] | None = None
+        #: Told, once, when a send has completed.
+        self.last_active = port.now
+        #: The port's time of the last byte in either direction.
         self.bytes_received = 0
         self.bytes_sent = 0
         self._port = port
@@ -118,8 +83,8 @@ class StreamSocket:
         self._receive_op = Operation(self._on_received)
         self._send_op = Operation(self._on_sent)
         self._ahead: deque[tuple[Slot, int]] = deque()
-        self._receive: _Pending | None = None
-        self._send: _Pending | None = None
+        self._receive: PendingIo | None = None
+        self._send: PendingIo | None = None
         self._current: Slot | None = None
         #: The slot whose window the reader was given last; its lease ends with the next receive.
         self._end: int | None = None
@@ -143,7 +108,7 @@ class StreamSocket:
             BadContext: The socket is closed.
             WrongThread: Not on the port's thread.
         """
-        pending = _Pending(completion, user_data)
+        pending = PendingIo(completion, user_data)
         pending.buffer = buffer
         self._begin_receive(pending)
         if self._ahead or self._end is not None:
@@ -167,7 +132,7 @@ class StreamSocket:
                 self._release_current()
                 return EMPTY
         future: asyncio.Future[Window] = asyncio.get_running_loop().create_future()
-        pending = _Pending(None, None, future)
+        pending = PendingIo(None, None, future)
         self._begin_receive(pending)
         if self._end is not None:
             self._port.post(self._deliver)
@@ -179,7 +144,7 @@ class StreamSocket:
                 self._receive = None
             raise
 
-    def _begin_receive(self, pending: _Pending) -> None:
+    def _begin_receive(self, pending: PendingIo) -> None:
         self._port.check_thread()
         if self._closing:
             raise BadContext("the socket is closed")
@@ -203,6 +168,7 @@ class StreamSocket:
         if result > 0:
             slot = self._port.backend.pool.slots[flags >> SLOT_SHIFT]
             self.bytes_received += result
+            self.last_active = self._port.now
             if self._closing:
                 slot.pool.recycle(slot)
             else:
@@ -243,14 +209,14 @@ class StreamSocket:
             window = self._take_ahead()
             if pending.buffer is not None:
                 window = self._copy_into(pending.buffer, window)
-            self._complete(pending, 0, window)
+            pending.complete(0, window, self.side, self.scope)
         elif self._end is not None:
             self._receive = None
             if self._end == 0 and not self._end_told:
                 self._end_told = True
-                self._complete(pending, 0, EMPTY)
+                pending.complete(0, EMPTY, self.side, self.scope)
             else:
-                self._complete(pending, -self._end or errno.ENOTCONN, EMPTY)
+                pending.complete(-self._end or errno.ENOTCONN, EMPTY, self.side, self.scope)
 
     def _take_ahead(self) -> Window:
         slot, length = self._ahead.popleft()
@@ -296,7 +262,7 @@ class StreamSocket:
             WindowExpired: The window's bytes belong to somebody else by now.
             WrongThread: Not on the port's thread.
         """
-        pending = _Pending(completion, user_data)
+        pending = PendingIo(completion, user_data)
         error = self._begin_send(pending, data)
         if error is not None:
             self._port.post(lambda: self._finish_send(error))
@@ -308,7 +274,7 @@ class StreamSocket:
             OperationPending: A send is in flight.
             TransportError: The connection failed.
         """
-        pending = _Pending(None, None)
+        pending = PendingIo(None, None)
         error = self._begin_send(pending, data)
         if error is None:
             pending.future = asyncio.get_running_loop().create_future()
@@ -318,7 +284,7 @@ class StreamSocket:
         if error:
             raise TransportError(error, self.side, "send")
 
-    def _begin_send(self, pending: _Pending, data: Buffer | Window | bytes) -> int | None:
+    def _begin_send(self, pending: PendingIo, data: Buffer | Window | bytes) -> int | None:
         """Try at once; None when an operation carries on, else the errno (0 = all taken)."""
         self._port.check_thread()
         if self._closing or self._shutdown_wanted:
@@ -351,13 +317,17 @@ class StreamSocket:
             return
         if not error:
             self.bytes_sent += pending.length
+            self.last_active = self._port.now
         window = Window(pending.buffer, pending.start, pending.length)
         if self._shutdown_wanted:
             self._shutdown_now()
         try:
-            self._complete(pending, error, window)
+            pending.complete(error, window, self.side, self.scope)
         finally:
             pending.buffer.release()
+            if self.on_send_idle is not None:
+                told, self.on_send_idle = self.on_send_idle, None
+                told()
 
     # -- ending --------------------------------------------------------------------------------
 
@@ -417,6 +387,42 @@ class StreamSocket:
         if self.on_closed is not None:
             self.on_closed()
 
+    # -- giving the socket away ------------------------------------------------------------------
+
+    def withdraw(self) -> None:
+        """Complete a pending receive with ``ECANCELED``; what arrives waits for the next one."""
+        pending, self._receive = self._receive, None
+        if pending is not None:
+            pending.complete(errno.ECANCELED, EMPTY, self.side, self.scope)
+
+    def give_away(self) -> GivenAway:
+        """End this object's use of the socket, which goes on under another owner.
+
+        Nothing may be pending; the receive operation may be in flight and is the new owner's to
+        redirect.
+        """
+        assert self._receive is None, "a receive is pending: withdraw it first"
+        assert self._send is None, "a send is pending: wait for on_send_idle"
+        self._release_current()
+        self._closing = True
+        return GivenAway(
+            self._receive_op,
+            self._ahead,
+            ended=self._end == 0,
+            error=-self._end if self._end else 0,
+            shut=self._shutdown_wanted,
+        )
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a send is in flight."""
+        return self._send is not None
+
+    @property
+    def was_aborted(self) -> bool:
+        """Whether it was closed with a reset."""
+        return self._abortive
+
     # -- asking --------------------------------------------------------------------------------
 
     @property
@@ -432,26 +438,28 @@ class StreamSocket:
         """Return the address of this end."""
         return SocketAddress.from_kernel(self._raw.getsockname())
 
-    # -- telling -------------------------------------------------------------------------------
 
-    def _complete(self, pending: _Pending, error: int, window: Window) -> None:
-        future = pending.future
-        if future is not None:
-            if future.done():
-                return
-            if error:
-                future.set_exception(TransportError(error, self.side, "socket operation"))
-            else:
-                future.set_result(window)
-            return
-        if pending.completion is None:
-            return
-        try:
-            with entered(self.scope):
-                pending.completion.complete_socket_io(
-                    not error, error, window, pending.user_data, None
-                )
-        except Exception as raised:
-            if self.scope is None:
-                raise
-            self.scope.on_filter_failure(raised)
+class GivenAway:
+    """What a stream socket hands to the new owner of its descriptor."""
+
+    __slots__ = ("ahead", "ended", "error", "receive_op", "shut")
+
+    def __init__(
+        self,
+        receive_op: Operation,
+        ahead: deque[tuple[Slot, int]],
+        *,
+        ended: bool,
+        error: int,
+        shut: bool,
+    ) -> None:
+        self.receive_op = receive_op
+        #: In flight or not; to be redirected.
+        self.ahead = ahead
+        #: Received and not read.
+        self.ended = ended
+        #: The peer's end of stream has come.
+        self.error = error
+        #: An errno when receiving has failed.
+        self.shut = shut
+        #: Our stream to the peer was ended.

@@ -1,0 +1,570 @@
+"""GateConnection: one client-side socket, one server-side socket, and what runs between.
+
+A listener or an expectation makes it; it asks the filters, dials, pumps, and ends in exactly one
+record. The invariant: descriptors are closed only when no operation is in flight on either
+(``close`` joins), filters are detached exactly once, and the first reason to end is the one
+recorded.
+
+States: ASKED -> DIALLING -> OPEN -> CLOSING -> CLOSED; any state may go to CLOSING.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+from typing import TYPE_CHECKING, Any, Final
+
+from sluicegate.address import SocketAddress
+from sluicegate.errors import (
+    BadContext,
+    FilterFailed,
+    LimitExceeded,
+    Side,
+    TransportError,
+    errno_name,
+)
+from sluicegate.filterapi import (
+    AnyDataFilter,
+    ConnectionTerminating,
+    ConnectRequested,
+    Deny,
+    Event,
+    EventVerdict,
+    Outcome,
+    Position,
+    StreamFilter,
+)
+from sluicegate.policy.decide import PUBLISHED
+from sluicegate.port.backend import Operation, RawSocket
+
+from .chain import Attached, FilterChain
+from .dispatch import dispatch, tell
+from .pump import Direction
+from .registry import RulePlan, position_of
+from .stages import Stage, StageGroup
+from .views import ConnectionView
+
+if TYPE_CHECKING:
+    from sluicegate.port import CompletionPort
+
+    from .blockage import Blockage
+    from .secondary import ExpectedConnection
+    from .service import FirewallService
+    from .session import GateSession
+
+__all__ = ["EXPECTED", "GateConnection", "State"]
+
+EXPECTED: Final = "expected"
+"""The reason code of a secondary connection that came as announced."""
+
+
+class State(enum.Enum):
+    """Where a connection is in its life."""
+
+    ASKED = "asked"
+    DIALLING = "dialling"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class GateConnection:
+    """One connection; satisfies ``filterapi.Connection`` and ``port.FailureScope``."""
+
+    __slots__ = (
+        "_abortive",
+        "_attached",
+        "_chain",
+        "_client_raw",
+        "_client_side_address",
+        "_connect_op",
+        "_server_raw",
+        "_service",
+        "blockage",
+        "client_address",
+        "connect_s",
+        "error",
+        "error_side",
+        "expectations",
+        "expected",
+        "from_client",
+        "from_server",
+        "id",
+        "is_asking",
+        "is_closing",
+        "last_active",
+        "listener_name",
+        "outcome",
+        "plan",
+        "port",
+        "reason",
+        "server_address",
+        "session",
+        "started",
+        "started_wall",
+        "state",
+        "wheel_slot",
+    )
+
+    def __init__(
+        self,
+        service: FirewallService,
+        session: GateSession,
+        plan: RulePlan,
+        listener_name: str,
+        client_address: SocketAddress,
+        server_address: SocketAddress,
+    ) -> None:
+        port = service.port
+        self.id = service.connection_ids.next()
+        self.session = session
+        self.plan = plan
+        #: What runs for it, as its rule said when it came.
+        self.listener_name = listener_name
+        self.client_address = client_address
+        self.server_address = server_address
+        self.port: CompletionPort = port
+        self.blockage: Blockage = service.blockage
+        self.started = self.last_active = port.now
+        self.started_wall = service.wall_now()
+        self.connect_s = -1.0
+        #: Seconds the dial took; negative before.
+        self.state = State.ASKED
+        self.is_closing = False
+        #: Whether it is closing or closed; the pump reads it on its slow paths.
+        self.is_asking = False
+        #: Whether an event about it is being handled.
+        self.outcome = Outcome.RELEASED
+        self.reason = ""
+        self.error = 0
+        self.error_side: Side | None = None
+        self.wheel_slot = -1
+        self.from_client: Direction | None = None
+        self.from_server: Direction | None = None
+        self.expectations: set[ExpectedConnection] | None = None
+        #: Secondary connections that it announced and that have not come.
+        self.expected: ExpectedConnection | None = None
+        #: The expectation it fulfils; None for a primary connection.
+        self._service = service
+        self._client_raw: RawSocket | None = None
+        self._server_raw: RawSocket | None = None
+        self._client_side_address: SocketAddress | None = None
+        self._connect_op: Operation | None = None
+        self._attached: list[Attached] | None = None
+        self._chain: FilterChain | None = None
+        self._abortive = False
+
+    # -- coming up -----------------------------------------------------------------------------
+
+    def begin(self, client_raw: RawSocket | None, server_raw: RawSocket | None) -> None:
+        """Start with the end that is there; the other is dialled when the filters agree."""
+        self._client_raw = client_raw
+        self._server_raw = server_raw
+        service = self._service
+        service.add_connection(self)
+        if self.plan.is_plain and self.expected is None:
+            service.record_decision(self, "allowed", PUBLISHED)
+            self._dial()
+            return
+        if self.plan.blocked:
+            self._deny(self.plan.blocked)
+            return
+        self.is_asking = True
+        event = self._opening_event()
+        if self.expected is not None:
+            try:
+                self.expected.attach_filters(self)
+            except Exception as error:  # noqa: BLE001 - a filter's factory may raise anything
+                self.is_asking = False
+                self.on_filter_failure(error)
+                return
+        dispatch(service, self, event, self._on_verdict)
+
+    def _opening_event(self) -> Event:
+        if self.expected is not None:
+            return self.expected.opening_event(self)
+        return ConnectRequested(self, self.server_address)
+
+    def _on_verdict(self, verdict: EventVerdict) -> None:
+        self.is_asking = False
+        if self.is_closing:
+            return
+        if isinstance(verdict, Deny):
+            self._deny(verdict.reason)
+            return
+        try:
+            for step in self.plan.connection if self.expected is None else ():
+                step.installed.calls += 1
+                self._attach(step.make(), None, None, step.installed.name)
+        except Exception as error:  # noqa: BLE001 - a filter's constructor may raise anything
+            self.on_filter_failure(error)
+            return
+        reason = PUBLISHED if self.expected is None else EXPECTED
+        self._service.record_decision(self, "allowed", reason)
+        self._dial()
+
+    def _deny(self, reason: str) -> None:
+        self._service.record_decision(self, "denied", reason)
+        self.refuse(reason)
+
+    def _dial(self) -> None:
+        service = self._service
+        self.state = State.DIALLING
+        address = self.server_address if self._server_raw is None else self.client_address
+        backend = self.port.backend
+        try:
+            raw = backend.create_socket(address.family)
+        except OSError as error:
+            self.fail("no descriptor for the dial", error.errno or errno.EMFILE)
+            return
+        if self._server_raw is None:
+            self._server_raw = raw
+        else:
+            self._client_raw = raw
+        operation = Operation(self._on_connected)
+        self._connect_op = operation
+        backend.connect(operation, raw, address)
+        service.wheel.add(self, self.started + service.limits.connect_timeout_s)
+
+    def _on_connected(self, result: int, _flags: int) -> None:
+        if self.is_closing:
+            self.join()
+            return
+        if result < 0:
+            self.on_transport_error(self._dialled_side, -result, "connect")
+            return
+        self.connect_s = self.port.now - self.started
+        self.last_active = self.port.now
+        self.state = State.OPEN
+        client, server = self._client_raw, self._server_raw
+        assert client is not None
+        assert server is not None
+        if self._attached is not None:
+            self._open_chain(client, server, self._attached)
+        else:
+            self._open_directions(client, server, None)
+        if self.expected is not None:
+            self.expected.on_established(self)
+
+    @property
+    def _dialled_side(self) -> Side:
+        expected = self.expected
+        return Side.SERVER if expected is None else expected.dialled_side
+
+    def _open_directions(
+        self, client: RawSocket, server: RawSocket, group: StageGroup | None
+    ) -> None:
+        bound = self._service.limits.stream_hold_bytes_max
+        stages = (
+            (group.for_side(Side.CLIENT, bound), group.for_side(Side.SERVER, bound))
+            if group
+            else (None, None)
+        )
+        self.from_client = Direction(self, Side.CLIENT, client, server, stages[0])
+        self.from_server = Direction(self, Side.SERVER, server, client, stages[1])
+        self.from_client.start()
+        self.from_server.start()
+
+    def _open_chain(self, client: RawSocket, server: RawSocket, attached: list[Attached]) -> None:
+        attached.sort(key=lambda item: item.position)
+        if all(isinstance(item.filter, StreamFilter) for item in attached):
+            try:
+                group = self._start_stages(attached)
+            except Exception as error:  # noqa: BLE001 - a filter may raise anything
+                self.on_filter_failure(error)
+                return
+            if not self.is_closing:
+                self._open_directions(client, server, group)
+            return
+        self._chain = FilterChain(self, self._service, client, server, attached)
+        self._chain.start()
+
+    def _start_stages(self, attached: list[Attached]) -> StageGroup:
+        stages: list[Stage] = []
+        for item in attached:
+            assert isinstance(item.filter, StreamFilter)
+            item.filter.on_start(self)
+            stages.append(Stage(item.name, item.filter))
+        return StageGroup(stages)
+
+    # -- what filters ask (filterapi.Connection) -------------------------------------------------
+
+    @property
+    def client_side_address(self) -> SocketAddress:
+        """The gate's own address towards the client."""
+        if self._client_side_address is None:
+            assert self._client_raw is not None
+            self._client_side_address = SocketAddress.from_kernel(self._client_raw.getsockname())
+        return self._client_side_address
+
+    @property
+    def server_side_address(self) -> SocketAddress:
+        """The gate's own address towards the server.
+
+        Raises:
+            BadContext: The connection is not up.
+        """
+        if self._server_raw is None:
+            raise BadContext("the server side is not connected yet")
+        return SocketAddress.from_kernel(self._server_raw.getsockname())
+
+    @property
+    def rule(self) -> str:
+        """Name of the rule that admitted it."""
+        return self.plan.publication.name
+
+    @property
+    def is_secondary(self) -> bool:
+        """Whether another connection announced it."""
+        return self.expected is not None
+
+    def attach_data_filter(
+        self, data_filter: AnyDataFilter, position: Position | None = None, context: Any = None
+    ) -> None:
+        """As ``filterapi.Connection.attach_data_filter``."""
+        if not self.is_asking:
+            raise BadContext("data filters are attached while an event is being handled")
+        self._attach(data_filter, position, context, type(data_filter).name)
+
+    def _attach(
+        self, data_filter: AnyDataFilter, position: Position | None, context: Any, name: str
+    ) -> None:
+        if self._attached is None:
+            self._attached = []
+        place = position_of(data_filter, position)
+        named = name or type(data_filter).__name__
+        self._attached.append(Attached(data_filter, place, context, named))
+
+    def leave(self, data_filter: AnyDataFilter) -> None:
+        """As ``filterapi.Connection.leave``."""
+        if self._chain is None:
+            raise BadContext("only data filters of an open chain can leave it")
+        self._chain.leave(data_filter)
+
+    def refuse(self, reason: str) -> None:
+        """As ``filterapi.Connection.refuse``."""
+        self._end(Outcome.REFUSED, reason)
+
+    def fail(self, reason: str, error: int = 0, side: Side = Side.INTERNAL) -> None:
+        """As ``filterapi.Connection.fail``."""
+        self._end(Outcome.FAILED, reason, error, side)
+
+    def add_expected(self, expected: ExpectedConnection) -> None:
+        """Tie an expectation to this connection's life."""
+        if self.expectations is None:
+            self.expectations = set()
+        self.expectations.add(expected)
+
+    def drop_expected(self, expected: ExpectedConnection) -> None:
+        """Forget an expectation that is over."""
+        if self.expectations is not None:
+            self.expectations.discard(expected)
+
+    # -- what ends it --------------------------------------------------------------------------
+
+    def on_direction_done(self) -> bool:
+        """Take the end of one direction; True when that was the last and the end of all."""
+        assert self.from_client is not None
+        assert self.from_server is not None
+        if self.from_client.is_done and self.from_server.is_done:
+            self.close(abortive=False)
+            return True
+        self._service.wheel.add(self, self.due())
+        return False
+
+    def on_transport_error(self, side: Side, error: int, doing: str = "") -> None:
+        """Take a failed socket: both sides are reset."""
+        what = f"{doing} " if doing else ""
+        self._end(Outcome.FAILED, f"{side} {what}{errno_name(error)}", error, side)
+
+    def on_filter_failure(self, error: BaseException) -> None:
+        """Take a filter's failure: this connection ends, no other."""
+        if isinstance(error, TransportError):
+            self.on_transport_error(error.side, error.error, error.doing)
+        elif isinstance(error, LimitExceeded):
+            self.on_limit(error)
+        else:
+            name = error.filter_name if isinstance(error, FilterFailed) else ""
+            self._service.on_connection_filter_error(self, name, error)
+            self._end(Outcome.FAILED, f"filter failure: {name or type(error).__name__}")
+
+    def on_relay_quiet(self) -> None:
+        """Take note that a relay of the chain has nothing under way."""
+        if self._chain is not None:
+            self._chain.on_relay_quiet()
+
+    def on_detach_error(self, name: str, error: Exception) -> None:
+        """Record a filter that failed while it was being detached."""
+        self._service.on_connection_filter_error(self, name, error)
+
+    def on_limit(self, error: LimitExceeded) -> None:
+        """Take a limit: both sides are reset, the record names it."""
+        self._service.on_limit(error, self)
+        self._end(Outcome.FAILED, f"limit {error.limit}")
+
+    def due(self) -> float:
+        """Return the next deadline as things stand."""
+        limits = self._service.limits
+        if self.state is State.DIALLING:
+            return self.started + limits.connect_timeout_s
+        idle_s = limits.idle_timeout_s
+        first, second = self.from_client, self.from_server
+        due = self.started + limits.connection_total_s
+        if first is not None and second is not None:
+            if first.is_done or second.is_done:
+                idle_s = min(idle_s, limits.half_closed_timeout_s)
+            for direction in (first, second):
+                if direction.blocked_since:
+                    due = min(due, direction.blocked_since + limits.send_stall_s)
+        elif self._chain is not None:
+            self.last_active = max(self.last_active, self._chain.last_active)
+        return min(due, self.last_active + idle_s)
+
+    def on_expired(self) -> None:
+        """Take a deadline: say which, and end."""
+        limits, now = self._service.limits, self.port.clock.monotonic()
+        if self.state is State.DIALLING:
+            self.on_transport_error(self._dialled_side, errno.ETIMEDOUT, "connect")
+            return
+        directions = [item for item in (self.from_client, self.from_server) if item is not None]
+        stalled = [
+            item
+            for item in directions
+            if item.blocked_since and item.blocked_since + limits.send_stall_s <= now
+        ]
+        if stalled:
+            self.fail(f"{stalled[0].sink_side} stalled", errno.ETIMEDOUT, stalled[0].sink_side)
+        elif self.started + limits.connection_total_s <= now:
+            self.refuse("connection_total_s reached")
+        elif any(item.is_done for item in directions):
+            self.fail("half-closed time-out", errno.ETIMEDOUT)
+        else:
+            self.fail("idle time-out", errno.ETIMEDOUT)
+
+    def watch_stall(self) -> None:
+        """See to it that a blocked direction is looked at in time."""
+        self._service.wheel.add(self, self.due())
+
+    def _end(self, outcome: Outcome, reason: str, error: int = 0, side: Side | None = None) -> None:
+        if self.is_closing:
+            return
+        self.outcome = outcome
+        self.reason = reason
+        self.error = error
+        self.error_side = side
+        self.close(abortive=True)
+
+    # -- closing -------------------------------------------------------------------------------
+
+    def close(self, *, abortive: bool) -> None:
+        """End both sides; the descriptors go when nothing is in flight on them."""
+        if self.is_closing:
+            return
+        self.is_closing = True
+        self.state = State.CLOSING
+        self._abortive = abortive
+        self._service.wheel.remove(self)
+        for expected in list(self.expectations or ()):
+            expected.cancel()
+        connect_op = self._connect_op
+        if connect_op is not None and connect_op.in_flight:
+            self.port.backend.cancel(connect_op)
+        for direction in (self.from_client, self.from_server):
+            if direction is not None:
+                direction.stop()
+        if self._chain is not None:
+            self._chain.stop(abortive=abortive)
+        self.join()
+
+    def join(self) -> None:
+        """Finish when the last operation in flight has completed."""
+        connect_op = self._connect_op
+        if self.state is not State.CLOSING or (connect_op is not None and connect_op.in_flight):
+            return
+        first, second = self.from_client, self.from_server
+        if (first is not None and first.is_busy) or (second is not None and second.is_busy):
+            return
+        if self._chain is not None and self._chain.is_busy:
+            return
+        self.state = State.CLOSED
+        self._finish()
+
+    def _finish(self) -> None:
+        backend = self.port.backend
+        for direction in (self.from_client, self.from_server):
+            if direction is not None:
+                direction.forget()
+        if self._connect_op is not None:
+            backend.forget(self._connect_op)
+        for raw in (self._client_raw, self._server_raw):
+            # A chain's sockets have closed their descriptors themselves.
+            if raw is not None and raw.fileno() >= 0:
+                if self._abortive:
+                    backend.abort(raw)
+                else:
+                    raw.close()
+        if self._attached is not None:
+            self._detach_filters()
+        if self.plan.events:
+            tell(self._service, self, ConnectionTerminating(self))
+        self._service.end_connection(self)
+
+    def _detach_filters(self) -> None:
+        """Detach each attached filter once; a chain sees to those whose coroutine still runs."""
+        for item in self._attached or ():
+            if self._chain is not None and self._chain.is_running(item):
+                continue
+            item.detach(self)
+
+    def adopt_directions(
+        self, client: Direction, server: Direction, bytes_before: tuple[int, int]
+    ) -> None:
+        """Go on as a plain pump after the last filter left the chain."""
+        self._chain = None
+        self.from_client, self.from_server = client, server
+        client.bytes, server.bytes = bytes_before
+
+    # -- asking --------------------------------------------------------------------------------
+
+    @property
+    def raw_sockets(self) -> tuple[RawSocket | None, RawSocket | None]:
+        """Both sockets, for the chain."""
+        return self._client_raw, self._server_raw
+
+    def byte_counts(self) -> tuple[int, int, int]:
+        """Return bytes from the client, from the server, and how many of both were spliced."""
+        first, second = self.from_client, self.from_server
+        if first is not None and second is not None:
+            return first.bytes, second.bytes, first.bytes_spliced + second.bytes_spliced
+        if self._chain is not None:
+            return (*self._chain.byte_counts(), 0)
+        return 0, 0, 0
+
+    def view(self) -> ConnectionView:
+        """Return a copy of this moment, for people."""
+        to_server, to_client, _ = self.byte_counts()
+        directions = (self.from_client, self.from_server)
+        return ConnectionView(
+            connection=self.id,
+            session=self.session.id,
+            client=str(self.client_address),
+            server=str(self.server_address),
+            listener=self.listener_name,
+            rule=self.rule,
+            state=self.state.value,
+            started=self.started_wall,
+            idle_s=self.port.now - self.last_active,
+            bytes_to_server=to_server,
+            bytes_to_client=to_client,
+            is_spliced=any(item is not None and item.is_spliced for item in directions),
+            filters=list(self.filter_names()),
+            primary=self.expected.primary.id if self.expected is not None else "",
+        )
+
+    def filter_names(self) -> tuple[str, ...]:
+        """Return the names of the data filters that were attached, client to server."""
+        return tuple(item.name for item in self._attached or ())
+
+    def is_drained(self) -> bool:
+        """Tell whether no data filter has unfinished work."""
+        return self._chain is None or self._chain.is_drained()

@@ -1,0 +1,162 @@
+"""Dispatch: events go to session filters, their verdicts are combined.
+
+The one place where a filter's answer to an event is awaited, bounded and judged. The invariant:
+any deny wins, a filter that raises, is late or answers nonsense denies (fail closed), and an event
+is over when its dispatch is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from sluicegate.filterapi import (
+    Allow,
+    ConnectionTerminating,
+    Deny,
+    Event,
+    EventVerdict,
+    Pass,
+    SessionFilter,
+)
+from sluicegate.port.scope import entered
+
+from .registry import EventStep
+
+if TYPE_CHECKING:
+    from .connection import GateConnection
+    from .service import FirewallService
+
+__all__ = ["dispatch", "tell"]
+
+_PASS = Pass()
+
+
+def dispatch(
+    service: FirewallService,
+    connection: GateConnection,
+    event: Event,
+    done: Callable[[EventVerdict], None],
+) -> None:
+    """Ask every filter of the connection's rule, then call ``done`` with the combined verdict.
+
+    ``done`` runs inside this call when no filter answers with a coroutine.
+    """
+    steps = list(connection.plan.events)
+    combined: EventVerdict = _PASS
+    while steps:
+        step = steps.pop(0)
+        answer = _ask(service, connection, step, event)
+        if inspect.isawaitable(answer):
+            waiting = (step, answer)
+            service.spawn(_go_on(service, connection, event, waiting, steps, (combined, done)))
+            return
+        combined = _combine(combined, _checked(service, step, answer))
+        if isinstance(combined, Deny):
+            break
+    event.close()
+    done(combined)
+
+
+async def _go_on(
+    service: FirewallService,
+    connection: GateConnection,
+    event: Event,
+    waiting: tuple[EventStep, Awaitable[EventVerdict]],
+    steps: list[EventStep],
+    so_far: tuple[EventVerdict, Callable[[EventVerdict], None]],
+) -> None:
+    """Carry a dispatch on from the first filter that answered with a coroutine."""
+    step, answer = waiting
+    combined, done = so_far
+    combined = _combine(combined, await _awaited(service, connection, step, answer))
+    for step in steps:
+        if isinstance(combined, Deny):
+            break
+        verdict = _ask(service, connection, step, event)
+        if inspect.isawaitable(verdict):
+            verdict = await _awaited(service, connection, step, verdict)
+        combined = _combine(combined, _checked(service, step, verdict))
+    event.close()
+    done(combined)
+
+
+def tell(
+    service: FirewallService, connection: GateConnection, event: ConnectionTerminating
+) -> None:
+    """Tell the session filters that know a connection of its end; answers are ignored."""
+    for step in connection.plan.events:
+        if not step.installed.events.has(type(event), is_secondary=connection.is_secondary):
+            continue
+        session_filter = connection.session.filter_named(step.installed.name)
+        if session_filter is not None:
+            try:
+                session_filter.on_event(event)
+            except Exception as error:  # noqa: BLE001 - third-party code
+                service.on_filter_error(step.installed, error)
+    event.close()
+
+
+def _ask(
+    service: FirewallService, connection: GateConnection, step: EventStep, event: Event
+) -> object:
+    """Return what one filter answers at once: a verdict, an awaitable, or nonsense."""
+    if not step.installed.events.has(type(event), is_secondary=event.is_secondary):
+        return _PASS
+    try:
+        session_filter = connection.session.attached(step)
+        if session_filter is None or not _is_wanted(session_filter, event):
+            return _PASS
+        event.rule_settings = step.settings
+        step.installed.calls += 1
+        with entered(connection):
+            return session_filter.on_event(event)
+    except Exception as error:  # noqa: BLE001 - third-party code; its traffic is refused
+        return _failure(service, step, error)
+
+
+async def _awaited(
+    service: FirewallService,
+    connection: GateConnection,
+    step: EventStep,
+    answer: Awaitable[EventVerdict],
+) -> EventVerdict:
+    try:
+        async with asyncio.timeout(service.limits.filter_event_timeout_s):
+            with entered(connection):
+                verdict = await answer
+    except TimeoutError:
+        late = TimeoutError(f"no answer within {service.limits.filter_event_timeout_s} s")
+        return _failure(service, step, late)
+    except Exception as error:  # noqa: BLE001 - third-party code; its traffic is refused
+        return _failure(service, step, error)
+    return _checked(service, step, verdict)
+
+
+def _checked(service: FirewallService, step: EventStep, answer: object) -> EventVerdict:
+    if isinstance(answer, Allow | Deny | Pass):
+        return answer
+    return _failure(service, step, TypeError(f"answered {answer!r}, not a verdict"))
+
+
+def _failure(service: FirewallService, step: EventStep, error: Exception) -> EventVerdict:
+    """Note a filter's failure; the traffic is refused unless the operator said bypass."""
+    service.on_filter_error(step.installed, error)
+    if step.installed.is_bypassed_on_failure:
+        return _PASS
+    return Deny(f"filter failure: {step.installed.name}")
+
+
+def _is_wanted(session_filter: SessionFilter, event: Event) -> bool:
+    narrowed = session_filter.events
+    return narrowed is None or narrowed.has(type(event), is_secondary=event.is_secondary)
+
+
+def _combine(first: EventVerdict, second: EventVerdict) -> EventVerdict:
+    if isinstance(first, Deny):
+        return first
+    if isinstance(second, Deny) or isinstance(first, Pass):
+        return second
+    return first

@@ -1,0 +1,70 @@
+"""The gate's listener: a client knocks, the policy answers.
+
+One per configured address; hands each admitted client to a connection. The invariant: nothing is
+dialled, and no filter is asked, for a client that policy refuses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sluicegate.address import SocketAddress
+from sluicegate.port import Listener
+from sluicegate.port.backend import RawSocket
+
+from .settings import ListenerSettings
+from .views import ListenerView
+
+if TYPE_CHECKING:
+    from .service import FirewallService
+
+__all__ = ["EntryListener"]
+
+
+class EntryListener:
+    """One address of the gate."""
+
+    __slots__ = ("_service", "accepted", "listener", "refused", "settings")
+
+    def __init__(
+        self, service: FirewallService, settings: ListenerSettings, listener: Listener
+    ) -> None:
+        self.settings = settings
+        self.listener = listener
+        self.accepted = 0
+        self.refused = 0
+        self._service = service
+        listener.on_paused = self._on_paused
+
+    def open(self) -> None:
+        """Begin to accept."""
+        self.listener.accept_into(self._on_accepted)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self.listener.close()
+
+    def view(self) -> ListenerView:
+        """Return a copy of this moment, for people."""
+        return ListenerView(
+            name=self.settings.name,
+            address=str(self.listener.local_address()),
+            accepted=self.accepted,
+            is_paused=self.listener.is_paused,
+        )
+
+    def _on_accepted(self, raw: RawSocket) -> None:
+        try:
+            name = raw.getpeername()
+        except OSError:
+            # The client was gone before anybody looked: it never had a connection.
+            raw.close()
+            return
+        client = SocketAddress.from_kernel(name)
+        if self._service.admit(self.settings.name, raw, client):
+            self.accepted += 1
+        else:
+            self.refused += 1
+
+    def _on_paused(self, error: int) -> None:
+        self._service.on_accept_paused(self.settings, error)

@@ -1,0 +1,462 @@
+"""The pump: one direction of a connection, from the network to the network.
+
+This is the hot path. A connection without data filters, or with stream filters only, has two
+directions; each receives into shared slots and sends at once on the port's thread. The rules of
+this file:
+
+1. What is received is offered to the kernel's send buffer in the same call (``try``). On nearly
+   every chunk that is the end: no operation is submitted, nothing is allocated but one view.
+2. What the kernel did not take *blocks* the direction: it stops receiving (that is the
+   back-pressure), keeps the rest, and polls for room. Receives that were under way wait behind.
+3. A blocked direction may pin a shared slot only while few do; beyond half of a group the rest is
+   copied to private memory on the client's account, so that clients who do not read never take
+   the slots of those who do (``Blockage``).
+4. A direction that fills small slots is bulky. Without stages it is spliced in the kernel
+   (``splice.py``), else it receives into large slots, one at a time.
+5. With stages, only what they released is sent; ``stages.py`` knows how.
+
+The one invariant: a byte leaves only in order, once, and after every stage released it.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from sluicegate.buffer import Buffer, ConstBuffer, Window
+from sluicegate.errors import LimitExceeded, Side
+from sluicegate.limits import RECEIVE_AHEAD_MAX
+from sluicegate.port.backend import MORE, POLL_OUT, SEND_FLAGS, SLOT_SHIFT, Operation, RawSocket
+from sluicegate.port.pool import SMALL_SLOT_SIZE, Slot
+
+from .splice import SpliceFlow
+from .stages import Stages
+
+if TYPE_CHECKING:
+    from .connection import GateConnection
+
+__all__ = ["Direction", "Flow"]
+
+SHUT_WR: Final = 1
+
+_FULL_SLOTS_TO_BULK: Final = 4
+"""Full small slots in one turn that make a direction bulky."""
+
+_GONE: Final = frozenset({errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE})
+
+
+class Flow(enum.Enum):
+    """How a direction receives."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+    SPLICED = "spliced"
+
+
+class Direction:
+    """Bytes from one socket to the other; owned by its connection."""
+
+    __slots__ = (
+        "_backend",
+        "_backlog",
+        "_connection",
+        "_ended",
+        "_flow",
+        "_full_at",
+        "_full_count",
+        "_pool",
+        "_port",
+        "_rest",
+        "_send_op",
+        "_sink",
+        "_sink_send",
+        "_slots",
+        "_source",
+        "_splice",
+        "_stages",
+        "blocked_since",
+        "bytes",
+        "bytes_spliced",
+        "is_done",
+        "receive_op",
+        "side",
+    )
+
+    def __init__(
+        self,
+        connection: GateConnection,
+        side: Side,
+        source: RawSocket,
+        sink: RawSocket,
+        stages: Stages | None,
+    ) -> None:
+        port = connection.port
+        self.side = side
+        #: The side that sends on this direction.
+        self.bytes = 0
+        #: Received from ``side``.
+        self.bytes_spliced = 0
+        self.is_done = False
+        #: The end of the stream was passed on.
+        self.blocked_since = 0.0
+        #: When the sink stopped taking bytes; 0 while it takes them.
+        self.receive_op = Operation(self.on_received)
+        self._connection = connection
+        self._port = port
+        self._backend = port.backend
+        self._pool = port.backend.pool
+        self._slots = port.backend.pool.slots
+        self._source = source
+        self._sink = sink
+        self._sink_send = sink.send
+        self._stages = stages
+        self._send_op: Operation | None = None
+        self._backlog: deque[tuple[Slot, int]] | None = None
+        #: Received while blocked; None while the direction flows.
+        self._rest: tuple[Buffer, int, int] | None = None
+        #: What the kernel did not take yet: buffer, start, length; its lease is ours.
+        self._ended = False
+        self._flow = Flow.INTERACTIVE
+        self._full_at = -1.0
+        self._full_count = 0
+        self._splice: SpliceFlow | None = None
+
+    # -- the hot path --------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to receive."""
+        self._backend.receive(self.receive_op, self._source)
+
+    def on_received(self, result: int, flags: int) -> None:
+        """Take what the source sent and offer it to the sink."""
+        if result <= 0:
+            self._on_receive_ended(result)
+            return
+        slot = self._slots[flags >> SLOT_SHIFT]
+        self.bytes += result
+        self._connection.last_active = self._port.now
+        if self._backlog is not None:
+            self._wait_behind(slot, result, flags)
+        elif self._stages is not None:
+            self._inspect(slot, result)
+        else:
+            try:
+                sent = self._sink_send(slot.view[:result], SEND_FLAGS)
+            except OSError as error:
+                sent = self._note_send_error(error)
+            if sent == result:
+                self._pool.recycle(slot)
+            else:
+                self._block(slot, sent, result - sent)
+        if result == SMALL_SLOT_SIZE or not flags & MORE:
+            self._continue(result, flags)
+
+    def _continue(self, result: int, flags: int) -> None:
+        """Choose how to receive next: after a full slot, and when a receive has ended."""
+        if result == SMALL_SLOT_SIZE and self._flow is Flow.INTERACTIVE:
+            now = self._port.now
+            if self._full_at != now:
+                self._full_at = now
+                self._full_count = 0
+            self._full_count += 1
+            if self._full_count == _FULL_SLOTS_TO_BULK:
+                self._flow = Flow.BULK if self._stages is not None else Flow.SPLICED
+                if flags & MORE:
+                    self._backend.cancel(self.receive_op)
+        elif self._flow is Flow.BULK and result < SMALL_SLOT_SIZE:
+            self._flow = Flow.INTERACTIVE
+        if not flags & MORE:
+            self._arm()
+
+    def _arm(self) -> None:
+        if self._backlog is not None or self._ended or self._connection.is_closing:
+            return
+        if self.receive_op.in_flight:
+            return
+        if self._flow is Flow.SPLICED and not self._begin_splice():
+            self._flow = Flow.BULK
+        if self._flow is Flow.INTERACTIVE:
+            self._backend.receive(self.receive_op, self._source)
+        elif self._flow is Flow.BULK:
+            self._backend.receive_bulk(self.receive_op, self._source)
+
+    def _on_receive_ended(self, result: int) -> None:
+        if self._connection.is_closing:
+            self._connection.join()
+        elif result == 0:
+            self.on_end()
+        elif result == -errno.ECANCELED:
+            self._arm()
+        else:
+            self._connection.on_transport_error(self.side, -result)
+
+    # -- stages --------------------------------------------------------------------------------
+
+    def _inspect(self, slot: Slot, length: int) -> None:
+        """Run the stages on a chunk and send what they released."""
+        stages = self._stages
+        assert stages is not None
+        slot.leases += 1
+        try:
+            verdict = stages.judge(self.side, Window(slot, 0, length))
+        except Exception as error:  # noqa: BLE001 - a filter may raise anything; fail closed
+            slot.release()
+            self._connection.on_filter_failure(error)
+            return
+        if verdict is True:
+            # Everything released as it is: send from the slot itself.
+            self._offer(slot, 0, length)
+        elif verdict:
+            buffer = ConstBuffer(verdict)
+            buffer.lease()
+            slot.release()
+            self._offer(buffer, 0, len(verdict))
+        else:
+            slot.release()
+        if stages.cut_reason is not None:
+            self._connection.refuse(stages.cut_reason)
+        elif not stages.is_active:
+            self._stages = None
+
+    def _offer(self, buffer: Buffer, start: int, length: int) -> None:
+        """Send a leased range; what is not taken blocks the direction."""
+        try:
+            sent = self._sink_send(buffer.view[start : start + length], SEND_FLAGS)
+        except OSError as error:
+            sent = self._note_send_error(error)
+        if sent == length:
+            buffer.release()
+        else:
+            buffer.leases -= 1
+            self._block(buffer, start + sent, length - sent)
+
+    # -- blocked -------------------------------------------------------------------------------
+
+    def _note_send_error(self, error: OSError) -> int:
+        """Tell a full send buffer from a failed connection; nothing was sent either way."""
+        if not isinstance(error, BlockingIOError):
+            self._connection.on_transport_error(self.sink_side, error.errno or errno.EIO)
+        return 0
+
+    def _block(self, buffer: Buffer, start: int, length: int) -> None:
+        """Keep what the sink did not take, stop receiving, and wait for room."""
+        connection = self._connection
+        buffer.lease()
+        if connection.is_closing:
+            buffer.release()
+            return
+        try:
+            self._rest = connection.blockage.keep(connection.session, buffer, start, length)
+        except LimitExceeded as error:
+            buffer.release()
+            connection.on_limit(error)
+            return
+        if self._backlog is None:
+            self._backlog = deque()
+        if self._send_op is None:
+            self._send_op = Operation(self._on_room)
+        self.blocked_since = self._port.now
+        connection.watch_stall()
+        self._backend.poll(self._send_op, self._sink.fileno(), POLL_OUT)
+
+    def _wait_behind(self, slot: Slot, length: int, flags: int) -> None:
+        """Queue what was received although the direction is blocked."""
+        backlog = self._backlog
+        assert backlog is not None
+        backlog.append((slot, length))
+        if flags & MORE and len(backlog) >= RECEIVE_AHEAD_MAX:
+            self._backend.cancel(self.receive_op)
+
+    def _on_room(self, result: int, _flags: int) -> None:
+        """Offer again what was kept, then what waits behind it."""
+        connection = self._connection
+        if connection.is_closing:
+            connection.join()
+            return
+        if result < 0:
+            connection.on_transport_error(self.sink_side, -result)
+            return
+        rest, self._rest = self._rest, None
+        backlog = self._backlog
+        assert rest is not None
+        assert backlog is not None
+        connection.last_active = self._port.now
+        self.blocked_since = 0.0
+        buffer, start, length = rest
+        connection.blockage.give_up(connection.session, buffer)
+        self._offer(buffer, start, length)
+        while backlog and not self._is_stuck():
+            slot, received = backlog.popleft()
+            if self._stages is not None:
+                self._inspect(slot, received)
+            else:
+                slot.leases += 1
+                self._offer(slot, 0, received)
+        if not self._is_stuck():
+            self._backlog = None
+            if self._ended:
+                self._pass_end_on()
+            else:
+                self._arm()
+
+    def _is_stuck(self) -> bool:
+        """Whether nothing more may be offered now."""
+        return self._rest is not None or self._connection.is_closing
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def on_end(self) -> None:
+        """Take the source's end of stream; it is passed on behind the last byte."""
+        self._ended = True
+        if self._backlog is None:
+            self._pass_end_on()
+
+    def _pass_end_on(self) -> None:
+        stages, connection = self._stages, self._connection
+        if stages is not None:
+            self._stages = None
+            try:
+                tail = stages.end(self.side)
+            except Exception as error:  # noqa: BLE001 - a filter may raise anything; fail closed
+                connection.on_filter_failure(error)
+                return
+            if stages.cut_reason is not None:
+                connection.refuse(stages.cut_reason)
+                return
+            if tail:
+                buffer = ConstBuffer(tail)
+                buffer.lease()
+                self._offer(buffer, 0, len(tail))
+                if self._is_stuck():
+                    return
+        self.is_done = True
+        if connection.on_direction_done():
+            return
+        try:
+            self._sink.shutdown(SHUT_WR)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+
+    def adopt(self, chunks: deque[tuple[Slot, int]], *, ended: bool, shut: bool) -> None:
+        """Go on where a filter that left stopped reading.
+
+        Args:
+            chunks: Received for the filter, not read by it.
+            ended: The source's end of stream has been received.
+            shut: The sink's stream was ended by the filter already.
+        """
+        if shut:
+            while chunks:
+                self._pool.recycle(chunks.popleft()[0])
+            self._ended = self.is_done = True
+            if self.receive_op.in_flight:
+                self._backend.cancel(self.receive_op)
+            return
+        while chunks:
+            slot, length = chunks.popleft()
+            if self._backlog is not None:
+                self._backlog.append((slot, length))
+            else:
+                slot.leases += 1
+                self._offer(slot, 0, length)
+        if ended:
+            self.on_end()
+        else:
+            self._arm()
+
+    def take_operation(self, operation: Operation) -> None:
+        """Receive with an operation that a stream socket gave away, in flight or not."""
+        self.receive_op = operation
+        self._backend.redirect(operation, self.on_received)
+
+    def stop(self) -> None:
+        """Cancel what is in flight and drop what waits."""
+        backlog, self._backlog = self._backlog, None
+        for slot, _ in backlog or ():
+            self._pool.recycle(slot)
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            self._connection.blockage.give_up(self._connection.session, rest[0])
+            rest[0].release()
+        if self.receive_op.in_flight:
+            # Late data is recycled there, without a look at this direction's state.
+            self._backend.redirect(self.receive_op, self._on_late)
+            self._backend.cancel(self.receive_op)
+        if self._send_op is not None and self._send_op.in_flight:
+            self._backend.cancel(self._send_op)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an operation is in flight."""
+        send_op = self._send_op
+        return self.receive_op.in_flight or (send_op is not None and send_op.in_flight)
+
+    def forget(self) -> None:
+        """Free the operations; nothing is in flight."""
+        self._backend.forget(self.receive_op)
+        if self._send_op is not None:
+            self._backend.forget(self._send_op)
+        if self._splice is not None:
+            self._splice.close()
+            self._splice = None
+
+    def _on_late(self, result: int, flags: int) -> None:
+        if result > 0 and flags & 1:
+            self._pool.recycle(self._slots[flags >> SLOT_SHIFT])
+        if not flags & MORE:
+            self._connection.join()
+
+    # -- spliced -------------------------------------------------------------------------------
+
+    def _begin_splice(self) -> bool:
+        """Move the direction into the kernel; False when there is no pipe to have."""
+        pipe = self._backend.open_pipe()
+        if pipe is None:
+            return False
+        self._backend.prepare_splice(self._source)
+        self._backend.prepare_splice(self._sink)
+        self._splice = SpliceFlow(self, self._backend, pipe, self._source, self._sink)
+        self._splice.run()
+        return True
+
+    def on_spliced(self, count: int) -> None:
+        """Count bytes that the kernel moved."""
+        self.bytes += count
+        self.bytes_spliced += count
+        self._connection.last_active = self._port.now
+
+    def on_splice_stalled(self, *, is_stalled: bool) -> None:
+        """Note whether the sink takes nothing."""
+        if is_stalled:
+            self.blocked_since = self._port.now
+            self._connection.watch_stall()
+        else:
+            self.blocked_since = 0.0
+
+    def on_splice_over(self, error: int | None, side: Side | None = None) -> None:
+        """Take the end of splicing: 0 is end of stream, None a stream that turned interactive."""
+        self._splice = None
+        if self._connection.is_closing:
+            self._connection.join()
+        elif error is None:
+            self._flow = Flow.INTERACTIVE
+            self._full_at = -1.0
+            self._backend.redirect(self.receive_op, self.on_received)
+            self._arm()
+        elif error == 0:
+            self.on_end()
+        else:
+            self._connection.on_transport_error(side or self.side, error)
+
+    @property
+    def is_spliced(self) -> bool:
+        """Whether the kernel moves its bytes alone now."""
+        return self._splice is not None
+
+    @property
+    def sink_side(self) -> Side:
+        """The side that receives on this direction."""
+        return self.sink_side

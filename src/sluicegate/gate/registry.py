@@ -1,0 +1,217 @@
+"""The registry: installed filters, what became of them, and which rule needs which.
+
+The service starts filters through it and compiles a plan per publication at every reload, so that a
+new connection asks no questions. The invariant: a rule that needs a filter which has failed is
+blocked, unless the operator wrote ``on_failure = "bypass"`` for that filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from sluicegate.filterapi import (
+    AnyDataFilter,
+    CallbackDataFilter,
+    ContentFilter,
+    DataFilter,
+    Events,
+    Filter,
+    Firewall,
+    Position,
+    StreamFilter,
+)
+from sluicegate.policy import Publication
+
+from .settings import Installation, InstalledFilter, OnFailure, PerConnection
+from .views import FilterView
+
+__all__ = ["ContentStep", "EventStep", "Installed", "Registry", "RulePlan"]
+
+
+class Installed:
+    """One installed filter and its state; kept over reloads while its installation is the same."""
+
+    __slots__ = ("calls", "events", "failed", "failures", "installation", "sessions")
+
+    def __init__(self, installation: Installation) -> None:
+        self.installation = installation
+        self.events = Events()
+        self.failed = ""
+        #: Why it could not start; empty while it works.
+        self.calls = 0
+        self.failures = 0
+        self.sessions = 0
+
+    @property
+    def name(self) -> str:
+        """Its name in configuration and records."""
+        return self.installation.name
+
+    @property
+    def is_bypassed_on_failure(self) -> bool:
+        """Whether traffic goes on without it."""
+        return self.installation.on_failure is OnFailure.BYPASS
+
+    def start(self, firewall: Firewall, on_error: Callable[[Installed, Exception], None]) -> None:
+        """Start it; a failure is noted, told, and leaves the service running."""
+        target = self.installation.filter_object
+        if not isinstance(target, Filter):
+            return
+        try:
+            self.events = target.start(firewall)
+        except Exception as error:  # noqa: BLE001 - third-party code; its traffic is refused
+            self.failed = f"{type(error).__name__}: {error}"
+            on_error(self, error)
+
+    def stop(self, on_error: Callable[[Installed, Exception], None]) -> None:
+        """Stop it; a failure is told."""
+        target = self.installation.filter_object
+        if isinstance(target, Filter) and not self.failed:
+            try:
+                target.stop()
+            except Exception as error:  # noqa: BLE001 - third-party code
+                on_error(self, error)
+
+    def view(self, rules: list[str]) -> FilterView:
+        """Return a copy of this moment, for people."""
+        tier, position = _tier(self.installation.filter_object)
+        return FilterView(
+            name=self.name,
+            source=self.installation.source,
+            tier=tier,
+            position=position,
+            on_failure=self.installation.on_failure.value,
+            state="failed" if self.failed else "working",
+            cause=self.failed,
+            rules=rules,
+            sessions=self.sessions,
+            calls=self.calls,
+            failures=self.failures,
+        )
+
+
+def _tier(target: InstalledFilter) -> tuple[str, str]:
+    """Return what kind a filter is and, where the kind says so, where it stands."""
+    if isinstance(target, Filter):
+        return "filter", ""
+    if isinstance(target, ContentFilter):
+        return "content", ""
+    made = target.make()
+    kinds = ((StreamFilter, "stream"), (CallbackDataFilter, "callback"), (DataFilter, "data"))
+    tier = next(name for kind, name in kinds if isinstance(made, kind))
+    return tier, type(made).position.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class EventStep:
+    """A filter that is told of events, with the rule's settings for it."""
+
+    installed: Installed
+    filter: Filter
+    settings: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionStep:
+    """A data or stream filter made for each connection."""
+
+    installed: Installed
+    make: Callable[[], AnyDataFilter]
+
+
+@dataclass(frozen=True, slots=True)
+class ContentStep:
+    """A content filter that is asked about transfers."""
+
+    installed: Installed
+    filter: ContentFilter
+
+
+@dataclass(frozen=True, slots=True)
+class RulePlan:
+    """What runs for connections of one publication, compiled once."""
+
+    publication: Publication
+    blocked: str = ""
+    """Why all its traffic is refused; empty when its filters work."""
+    events: tuple[EventStep, ...] = ()
+    connection: tuple[ConnectionStep, ...] = ()
+    content: tuple[ContentStep, ...] = ()
+    names: tuple[str, ...] = field(default=())
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no filter runs at all."""
+        return not (self.events or self.connection or self.blocked)
+
+
+class Registry:
+    """All installed filters of one service."""
+
+    def __init__(
+        self, firewall: Firewall, on_error: Callable[[Installed, Exception], None]
+    ) -> None:
+        self._firewall = firewall
+        self._on_error = on_error
+        self._installed: dict[str, Installed] = {}
+
+    @property
+    def installed(self) -> tuple[Installed, ...]:
+        """Every installed filter in the operator's order."""
+        return tuple(self._installed.values())
+
+    def apply(self, installations: tuple[Installation, ...]) -> None:
+        """Start what is new, keep what is the same, stop what is gone."""
+        before = self._installed
+        self._installed = {}
+        for installation in installations:
+            known = before.get(installation.name)
+            if known is not None and known.installation is installation:
+                self._installed[installation.name] = before.pop(installation.name)
+                continue
+            installed = Installed(installation)
+            installed.start(self._firewall, self._on_error)
+            self._installed[installation.name] = installed
+        for gone in before.values():
+            gone.stop(self._on_error)
+
+    def stop(self) -> None:
+        """Stop every filter."""
+        for installed in self._installed.values():
+            installed.stop(self._on_error)
+        self._installed = {}
+
+    def plan(self, publication: Publication) -> RulePlan:
+        """Compile what runs for a publication, in the order of position, then of the rule."""
+        events: list[EventStep] = []
+        connection: list[ConnectionStep] = []
+        content: list[ContentStep] = []
+        for name in publication.filters:
+            installed = self._installed.get(name)
+            if installed is None:
+                return RulePlan(publication, blocked=f"filter {name} is not installed")
+            if installed.failed:
+                if installed.is_bypassed_on_failure:
+                    continue
+                return RulePlan(publication, blocked=f"filter {name} failed: {installed.failed}")
+            target = installed.installation.filter_object
+            if isinstance(target, Filter):
+                settings = publication.settings.get(name, {})
+                events.append(EventStep(installed, target, settings))
+            elif isinstance(target, PerConnection):
+                connection.append(ConnectionStep(installed, target.make))
+            else:
+                content.append(ContentStep(installed, target))
+        return RulePlan(
+            publication,
+            events=tuple(events),
+            connection=tuple(connection),
+            content=tuple(content),
+            names=tuple(publication.filters),
+        )
+
+
+def position_of(data_filter: AnyDataFilter, position: Position | None) -> Position:
+    """Return where a data filter stands: as asked, or by its class."""
+    return type(data_filter).position if position is None else position

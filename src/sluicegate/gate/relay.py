@@ -1,0 +1,171 @@
+"""Relay: an element of a mixed chain that passes bytes on, through stream filters or none.
+
+A chain with data filters keeps its stream filters in relays, and puts one in the place of a data
+filter that left. The invariant: per direction at most one chunk is between the receive and the
+completed send.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sluicegate.address import SocketAddress
+from sluicegate.buffer import Buffer, Window
+from sluicegate.errors import Side
+from sluicegate.port.pending import SocketCompletion
+
+from .stages import Stages
+
+if TYPE_CHECKING:
+    from .connection import GateConnection
+
+__all__ = ["ChainSocket", "Relay", "RelayHalf"]
+
+
+class ChainSocket(Protocol):
+    """What the chain uses of network sockets and link ends alike."""
+
+    def start_receive(
+        self, buffer: Buffer | None, completion: SocketCompletion, user_data: Any = None
+    ) -> None:
+        """Receive once."""
+        ...
+
+    def start_send(
+        self,
+        data: Buffer | Window | bytes,
+        completion: SocketCompletion | None = None,
+        user_data: Any = None,
+    ) -> None:
+        """Send all of ``data``."""
+        ...
+
+    def shutdown(self, abortive: bool = False) -> None:
+        """End the stream towards the neighbour."""
+        ...
+
+    def withdraw(self) -> None:
+        """Complete a pending receive with ``ECANCELED``."""
+        ...
+
+
+class RelayHalf:
+    """One direction of a relay."""
+
+    __slots__ = (
+        "_connection",
+        "_sink",
+        "_source",
+        "is_done",
+        "is_moving",
+        "is_paused",
+        "side",
+        "stages",
+    )
+
+    def __init__(
+        self,
+        connection: GateConnection,
+        side: Side,
+        source: ChainSocket,
+        sink: ChainSocket,
+        stages: Stages | None,
+    ) -> None:
+        self.side = side
+        self.stages = stages
+        self.is_moving = False
+        #: Between a receive that brought bytes and their completed send.
+        self.is_done = False
+        #: The end of the stream was passed on.
+        self.is_paused = False
+        #: No new receive is started: the chain collapses.
+        self._connection = connection
+        self._source = source
+        self._sink = sink
+
+    def start(self) -> None:
+        """Receive the next chunk."""
+        if not self.is_paused and not self.is_done and not self._connection.is_closing:
+            self._source.start_receive(None, self, None)
+
+    def pause(self) -> None:
+        """Take no more from the source."""
+        self.is_paused = True
+        if not self.is_moving:
+            self._source.withdraw()
+
+    def complete_socket_io(
+        self,
+        success: bool,
+        error: int,
+        buffer: Window,
+        user_data: Any,
+        address: SocketAddress | None,
+    ) -> None:
+        """Take a chunk and send it on, or the completion of that send."""
+        del address
+        if self._connection.is_closing or (self.is_paused and not self.is_moving and not success):
+            return
+        if not success:
+            self._connection.on_transport_error(self.side, error)
+        elif user_data is _SENT:
+            self._on_sent()
+        elif len(buffer):
+            self._on_chunk(buffer)
+        else:
+            self._on_end()
+
+    def _on_chunk(self, window: Window) -> None:
+        data: Window | bytes = window
+        stages = self.stages
+        if stages is not None:
+            verdict = stages.judge(self.side, window)
+            if stages.cut_reason is not None:
+                self._connection.refuse(stages.cut_reason)
+                return
+            if verdict is not True:
+                data = verdict
+        if len(data):
+            self.is_moving = True
+            self._sink.start_send(data, self, _SENT)
+        else:
+            self.start()
+
+    def _on_sent(self) -> None:
+        self.is_moving = False
+        if self.is_done:
+            self._sink.shutdown()
+        else:
+            self.start()
+        self._connection.on_relay_quiet()
+
+    def _on_end(self) -> None:
+        self.is_done = True
+        stages, self.stages = self.stages, None
+        tail = stages.end(self.side) if stages is not None else b""
+        if stages is not None and stages.cut_reason is not None:
+            self._connection.refuse(stages.cut_reason)
+        elif tail:
+            self.is_moving = True
+            self._sink.start_send(tail, self, _SENT)
+        else:
+            self._sink.shutdown()
+            self._connection.on_relay_quiet()
+
+
+class Relay:
+    """Both directions of an element that passes bytes on."""
+
+    __slots__ = ("from_client", "from_server")
+
+    def __init__(self, from_client: RelayHalf, from_server: RelayHalf) -> None:
+        self.from_client = from_client
+        self.from_server = from_server
+
+    @property
+    def halves(self) -> tuple[RelayHalf, RelayHalf]:
+        """Both directions."""
+        return self.from_client, self.from_server
+
+
+_SENT = object()

@@ -1,0 +1,459 @@
+"""FirewallService: the running gate of one worker.
+
+``app`` makes it with a port, a recorder and a spool, and applies settings to it; listeners hand it
+clients, filters see it as ``filterapi.Firewall``. The invariant: every connection it admits is in
+its table until it has ended in exactly one record, and nothing is admitted that cannot be recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any, Literal, TypeVar
+
+from sluicegate.address import SocketAddress
+from sluicegate.audit import (
+    ConnectionRecord,
+    DecisionRecord,
+    FilterFailureRecord,
+    NoteRecord,
+    Recorder,
+)
+from sluicegate.buffer import Buffer
+from sluicegate.clock import Clock
+from sluicegate.errors import LimitExceeded, errno_name
+from sluicegate.filterapi import TaskCompletion
+from sluicegate.identifiers import IdentifierSource
+from sluicegate.limits import Limits
+from sluicegate.policy import PolicySnapshot, decide
+from sluicegate.port import CompletionPort
+from sluicegate.port.backend import RawSocket
+from sluicegate.port.timers import DeadlineWheel
+from sluicegate.spool import SpoolStore
+
+from .blockage import Blockage
+from .connection import GateConnection
+from .limit_log import LimitLog
+from .listener import EntryListener
+from .registry import ContentStep, Installed, Registry, RulePlan
+from .secondary import ExpectedConnection
+from .session import GateSession
+from .settings import ListenerSettings, ServiceSettings
+from .transfer import TransferService
+from .views import ConnectionView, FilterView, ListenerView, Phase, SessionView
+
+__all__ = ["FirewallService"]
+
+ResultT = TypeVar("ResultT")
+
+
+class FirewallService:
+    """One worker's gate; satisfies ``filterapi.Firewall``."""
+
+    def __init__(
+        self,
+        port: CompletionPort,
+        *,
+        limits: Limits,
+        recorder: Recorder,
+        clock: Clock,
+        spool: SpoolStore,
+        boot_mark: str,
+    ) -> None:
+        self.port = port
+        self.limits = limits
+        self.clock = clock
+        self.recorder = recorder
+        self.boot_mark = boot_mark
+        self.connection_ids = IdentifierSource("c", boot_mark)
+        self.blockage = Blockage(limits)
+        self.wheel = DeadlineWheel(port.timers, clock)
+        self.transfers = TransferService(port, spool, limits, clock, self._content_steps, recorder)
+        self.phase = Phase.STARTING
+        self.allowed = 0
+        self.denied = 0
+        self.bytes_from_clients = 0
+        self.bytes_from_servers = 0
+        self.wall_now = clock.wall
+        self._session_ids = IdentifierSource("s", boot_mark)
+        self._registry = Registry(self, self.on_filter_error)
+        self._limit_log = LimitLog(recorder, clock)
+        self._listeners: list[EntryListener] = []
+        self._sessions: dict[str, GateSession] = {}
+        self._connections: dict[str, GateConnection] = {}
+        self._plans: dict[str, RulePlan] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._settings: ServiceSettings | None = None
+        self._next_passive = 0
+        self._on_empty: asyncio.Event | None = None
+
+    # -- life ----------------------------------------------------------------------------------
+
+    async def start(self, settings: ServiceSettings) -> None:
+        """Start the filters, then listen.
+
+        Raises:
+            TransportError: An address cannot be listened on.
+        """
+        await self.apply(settings)
+        self.phase = Phase.READY
+
+    async def apply(self, settings: ServiceSettings) -> None:
+        """Put settings in force, whole: connections that are there keep the rules they came by.
+
+        Raises:
+            TransportError: A new address cannot be listened on; the old settings stay in force.
+        """
+        opened = self._open_new_listeners(settings)
+        self._registry.apply(settings.filters)
+        self._settings = settings
+        self._plans = {
+            publication.name: self._registry.plan(publication)
+            for publication in settings.policy.policy.publications
+        }
+        kept = [item for item in self._listeners if item.settings in settings.listeners]
+        for gone in self._listeners:
+            if gone not in kept:
+                gone.close()
+        self._listeners = kept + opened
+        for entry in opened:
+            entry.open()
+
+    def _open_new_listeners(self, settings: ServiceSettings) -> list[EntryListener]:
+        """Bind what is new before anything changes; undo all of it when one fails."""
+        there = {entry.settings for entry in self._listeners}
+        opened: list[EntryListener] = []
+        try:
+            opened.extend(
+                EntryListener(self, item, self.port.listen(item.address))
+                for item in settings.listeners
+                if item not in there
+            )
+        except BaseException:
+            for entry in opened:
+                entry.close()
+            raise
+        return opened
+
+    async def drain(self, timeout_s: float) -> None:
+        """Stop listening; wait for connections and slow filters, at most ``timeout_s``."""
+        self.phase = Phase.DRAINING
+        for entry in self._listeners:
+            entry.close()
+        await self._wait_empty(timeout_s)
+
+    async def stop(self) -> None:
+        """End every connection, session and filter; returns when all of it is recorded."""
+        self.phase = Phase.DRAINING
+        for entry in self._listeners:
+            entry.close()
+        for connection in list(self._connections.values()):
+            connection.refuse("service stopping")
+        await self._wait_empty(None)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for session in list(self._sessions.values()):
+            self.forget_session(session)
+        self._registry.stop()
+        self.phase = Phase.STOPPED
+
+    async def _wait_empty(self, timeout_s: float | None) -> None:
+        """Wait until the last connection has ended, or the time is over."""
+        if self._connections:
+            self._on_empty = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._on_empty.wait()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine as the service's own; a failure of it is the port's to report."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            error = task.exception()
+            if error is not None:
+                self.port.on_error(error)
+
+    # -- admitting -----------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> PolicySnapshot:
+        """The policy in force."""
+        assert self._settings is not None, "no settings were applied"
+        return self._settings.policy
+
+    def admit(self, listener_name: str, raw: RawSocket, client: SocketAddress) -> bool:
+        """Decide on a new client and begin its connection; False when it was refused."""
+        if not self.recorder.is_accepting:
+            # It cannot even be recorded that it was refused; the writer has said why.
+            self._turn_away(raw)
+            return False
+        decision = decide(self.policy, listener_name, client)
+        publication = decision.publication
+        if publication is None:
+            self._record_refusal(listener_name, client, decision.reason, "")
+            self._turn_away(raw)
+            return False
+        limits = self.limits
+        session = self._sessions.get(client.host)
+        if len(self._connections) >= limits.connections_max:
+            bound = LimitExceeded("connections_max", limits.connections_max)
+        elif session is not None and session.connections >= limits.connections_per_client_max:
+            bound = LimitExceeded("connections_per_client_max", limits.connections_per_client_max)
+        else:
+            bound = None
+        if bound is not None:
+            self._limit_log.note(bound, client=str(client))
+            self._record_refusal(listener_name, client, f"limit {bound.limit}", publication.name)
+            self._turn_away(raw)
+            return False
+        if session is None:
+            session = self._open_session(client)
+        plan = self._plans[publication.name]
+        self.allowed += 1
+        GateConnection(self, session, plan, listener_name, client, publication.server).begin(
+            raw, None
+        )
+        return True
+
+    def begin_expected(self, expected: ExpectedConnection, raw: RawSocket) -> None:
+        """Begin the secondary connection that an expectation was for."""
+        primary = expected.primary
+        connection = GateConnection(
+            self,
+            primary.session,
+            primary.plan,
+            primary.listener_name,
+            primary.client_address,
+            primary.server_address,
+        )
+        connection.expected = expected
+        self.allowed += 1
+        if expected.is_client_expected:
+            connection.server_address = expected.target
+            connection.client_address = expected.remote
+            connection.begin(raw, None)
+        else:
+            connection.client_address = expected.target
+            connection.server_address = expected.remote
+            connection.begin(None, raw)
+
+    def _turn_away(self, raw: RawSocket) -> None:
+        self.denied += 1
+        self.port.backend.abort(raw)
+
+    def _open_session(self, client: SocketAddress) -> GateSession:
+        session = GateSession(self, self._session_ids.next(), client.with_port(0), self.port.now)
+        self._sessions[client.host] = session
+        self.wheel.add(session, session.due())
+        return session
+
+    # -- the table -----------------------------------------------------------------------------
+
+    def add_connection(self, connection: GateConnection) -> None:
+        """Take a connection into the table."""
+        self._connections[connection.id] = connection
+        connection.session.connections += 1
+
+    def find_connection(self, identifier: str) -> GateConnection | None:
+        """Return a connection that has not ended."""
+        return self._connections.get(identifier)
+
+    def end_connection(self, connection: GateConnection) -> None:
+        """Take a connection out of the table and record its end."""
+        del self._connections[connection.id]
+        if not self._connections and self._on_empty is not None:
+            self._on_empty.set()
+        session, now = connection.session, self.port.now
+        session.connections -= 1
+        session.last_active = now
+        to_server, to_client, spliced = connection.byte_counts()
+        self.bytes_from_clients += to_server
+        self.bytes_from_servers += to_client
+        expected = connection.expected
+        self.recorder.write(
+            ConnectionRecord(
+                time=self.wall_now(),
+                connection=connection.id,
+                session=session.id,
+                client=str(connection.client_address),
+                listener=connection.listener_name,
+                rule=connection.plan.publication.name,
+                server=str(connection.server_address),
+                started=connection.started_wall,
+                duration_s=round(now - connection.started, 6),
+                outcome=connection.outcome.value,
+                reason=connection.reason,
+                connect_ms=round(max(connection.connect_s, 0.0) * 1000, 3),
+                bytes_to_server=to_server,
+                bytes_to_client=to_client,
+                bytes_spliced=spliced,
+                filters=connection.filter_names(),
+                side=connection.error_side or "",
+                error=errno_name(connection.error) if connection.error else "",
+                primary=expected.primary.id if expected is not None else "",
+            )
+        )
+
+    def forget_session(self, session: GateSession) -> None:
+        """End an idle session."""
+        self.wheel.remove(session)
+        if self._sessions.pop(session.client_address.host, None) is not None:
+            session.end()
+
+    # -- what happened -------------------------------------------------------------------------
+
+    def record_decision(
+        self, connection: GateConnection, verdict: Literal["allowed", "denied"], reason: str
+    ) -> None:
+        """Record what was decided about a connection before it is dialled."""
+        expected = connection.expected
+        self.recorder.write(
+            DecisionRecord(
+                time=self.wall_now(),
+                connection=connection.id,
+                session=connection.session.id,
+                client=str(connection.client_address),
+                listener=connection.listener_name,
+                verdict=verdict,
+                reason=reason,
+                policy=self.policy.hash,
+                rule=connection.plan.publication.name,
+                target=str(connection.server_address),
+                primary=expected.primary.id if expected is not None else "",
+            )
+        )
+
+    def _record_refusal(
+        self, listener_name: str, client: SocketAddress, reason: str, rule: str
+    ) -> None:
+        self.recorder.write(
+            DecisionRecord(
+                time=self.wall_now(),
+                connection=self.connection_ids.next(),
+                session="",
+                client=str(client),
+                listener=listener_name,
+                verdict="denied",
+                reason=reason,
+                policy=self.policy.hash,
+                rule=rule,
+            )
+        )
+
+    def on_filter_error(self, installed: Installed, error: Exception) -> None:
+        """Record a filter's failure outside a data path."""
+        installed.failures += 1
+        self.recorder.write(
+            FilterFailureRecord(
+                time=self.wall_now(),
+                filter=installed.name,
+                cause=f"{type(error).__name__}: {error}",
+                action="bypassed" if installed.is_bypassed_on_failure else "refused",
+            )
+        )
+
+    def on_connection_filter_error(
+        self, connection: GateConnection, name: str, error: BaseException
+    ) -> None:
+        """Record a data filter's failure; its connection ends."""
+        for installed in self._registry.installed:
+            if installed.name == name:
+                installed.failures += 1
+        self.recorder.write(
+            FilterFailureRecord(
+                time=self.wall_now(),
+                filter=name,
+                cause=f"{type(error).__name__}: {error}",
+                action="refused",
+                connection=connection.id,
+                session=connection.session.id,
+            )
+        )
+
+    def on_limit(self, error: LimitExceeded, connection: GateConnection) -> None:
+        """Record that a connection reached a limit."""
+        self._limit_log.note(error, client=str(connection.client_address), connection=connection.id)
+
+    def on_accept_paused(self, settings: ListenerSettings, error: int) -> None:
+        """Record that accepting waits for descriptors or memory."""
+        del settings
+        self._limit_log.note(LimitExceeded(f"accept paused: {errno_name(error)}", 0))
+
+    def on_unexpected_peer(
+        self, primary: GateConnection, remote: SocketAddress, address: SocketAddress
+    ) -> None:
+        """Record that somebody else knocked where a peer was expected."""
+        self.denied += 1
+        self._record_refusal(
+            primary.listener_name, remote, f"not the expected peer at {address}", primary.rule
+        )
+
+    def rotate_ports(self, ports: range) -> Iterator[int]:
+        """Yield each port of a range once, beginning behind the one that was given out last."""
+        for step in range(len(ports)):
+            index = (self._next_passive + step) % len(ports)
+            yield_port = ports[index]
+            self._next_passive = index + 1
+            yield yield_port
+
+    # -- filterapi.Firewall ----------------------------------------------------------------------
+
+    def create_buffer(self, size: int) -> Buffer:
+        """Allocate an empty buffer."""
+        return self.port.create_buffer(size)
+
+    def post_task(self, completion: TaskCompletion, user_data: Any = None) -> None:
+        """Run a task once, soon, on the port."""
+        self.port.post_task(completion, user_data)
+
+    async def run_blocking(self, function: Callable[..., ResultT], *args: Any) -> ResultT:
+        """Run a blocking call on the pool."""
+        return await self.port.run_blocking(function, *args)
+
+    def note(self, filter_name: str, message: str, facts: Mapping[str, str | int]) -> None:
+        """Write a record in a filter's name."""
+        self.recorder.write(
+            NoteRecord(time=self.wall_now(), filter=filter_name, message=message, facts=dict(facts))
+        )
+
+    # -- asking --------------------------------------------------------------------------------
+
+    @property
+    def connection_count(self) -> int:
+        """Connections that have not ended."""
+        return len(self._connections)
+
+    @property
+    def session_count(self) -> int:
+        """Sessions that are known."""
+        return len(self._sessions)
+
+    def listeners(self) -> list[ListenerView]:
+        """Return every address that is listened on."""
+        return [entry.view() for entry in self._listeners]
+
+    def sessions(self) -> list[SessionView]:
+        """Return every session."""
+        return [session.view() for session in self._sessions.values()]
+
+    def connections(self) -> list[ConnectionView]:
+        """Return every connection that has not ended."""
+        return [connection.view() for connection in self._connections.values()]
+
+    def filters(self) -> list[FilterView]:
+        """Return every installed filter, in the operator's order."""
+        rules: dict[str, list[str]] = {}
+        for plan in self._plans.values():
+            for name in plan.publication.filters:
+                rules.setdefault(name, []).append(plan.publication.name)
+        return [item.view(rules.get(item.name, [])) for item in self._registry.installed]
+
+    def _content_steps(self, connection: GateConnection) -> tuple[ContentStep, ...]:
+        return connection.plan.content

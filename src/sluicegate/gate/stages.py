@@ -1,0 +1,142 @@
+"""Stages: the stream filters of one direction, run inline.
+
+The pump asks ``judge`` for every chunk; both directions of a connection share the filters and keep
+what is held apart. The invariant: the bytes returned are exactly those that every stage released,
+in order, and a filter sees nothing its predecessor holds.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sluicegate.buffer import ConstBuffer, Window
+from sluicegate.errors import FilterFailed, LimitExceeded, Side
+from sluicegate.filterapi import FORWARD, Cut, Forward, Rewrite, StreamFilter, StreamVerdict
+from sluicegate.filterapi.stream_filter import Leave
+
+__all__ = ["Stage", "StageGroup", "Stages"]
+
+
+class Stage:
+    """One stream filter of one connection; in both directions' lists until it leaves."""
+
+    __slots__ = ("filter", "has_left", "name")
+
+    def __init__(self, name: str, stream_filter: StreamFilter) -> None:
+        self.name = name
+        self.filter = stream_filter
+        self.has_left = False
+
+
+class StageGroup:
+    """The stream filters of a connection in position order (client to server)."""
+
+    __slots__ = ("stages",)
+
+    def __init__(self, stages: list[Stage]) -> None:
+        self.stages = stages
+
+    def for_side(self, side: Side, hold_bytes_max: int) -> Stages:
+        """Return the stages as bytes from ``side`` meet them."""
+        ordered = self.stages if side is Side.CLIENT else self.stages[::-1]
+        return Stages(ordered, hold_bytes_max)
+
+
+class Stages:
+    """The stages of one direction, and what each holds back."""
+
+    __slots__ = ("_held", "_hold_bytes_max", "_only", "_stages", "cut_reason")
+
+    def __init__(self, stages: list[Stage], hold_bytes_max: int) -> None:
+        self.cut_reason: str | None = None
+        #: Set when a stage refused the connection.
+        self._stages = list(stages)
+        self._held: list[bytes] = [b""] * len(stages)
+        self._hold_bytes_max = hold_bytes_max
+        self._only = stages[0] if len(stages) == 1 else None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a stage is left that wants bytes or holds some."""
+        return any(
+            held or not stage.has_left for stage, held in zip(self._stages, self._held, strict=True)
+        )
+
+    def judge(self, side: Side, window: Window) -> Literal[True] | bytes:
+        """Show a chunk to the stages; True releases it as it is, else the bytes to send.
+
+        Raises:
+            FilterFailed: A filter answered nonsense.
+            LimitExceeded: A filter holds more than ``stream_hold_bytes_max``.
+        """
+        only = self._only
+        if only is not None and not only.has_left and not self._held[0]:
+            # One stage that holds nothing, as nearly always: no copy, no list.
+            verdict = only.filter.on_data(side, window)
+            if verdict is FORWARD:
+                return True
+            return self._apply(0, bytes(window), verdict)
+        return self._through(side, bytes(window))
+
+    def end(self, side: Side) -> bytes:
+        """Tell each stage of the end of the stream, once; return what they release at last.
+
+        Raises:
+            FilterFailed: A filter answered nonsense.
+        """
+        tail = b""
+        for index, stage in enumerate(self._stages):
+            if tail:
+                tail = self._show(side, index, tail)
+            held, self._held[index] = self._held[index], b""
+            if stage.has_left:
+                tail += held
+                continue
+            verdict = stage.filter.on_end(side, Window(ConstBuffer(held), 0, len(held)))
+            if isinstance(verdict, Rewrite):
+                tail += verdict.data
+            elif isinstance(verdict, Cut):
+                self.cut_reason = verdict.reason
+                return b""
+            elif isinstance(verdict, Forward | Leave):
+                tail += held
+            else:
+                raise FilterFailed(stage.name, f"answered {verdict!r} to the end of the stream")
+        return tail
+
+    def _through(self, side: Side, data: bytes) -> bytes:
+        for index in range(len(self._stages)):
+            data = self._show(side, index, data)
+            if not data or self.cut_reason is not None:
+                return b""
+        return data
+
+    def _show(self, side: Side, index: int, data: bytes) -> bytes:
+        """Show bytes to one stage, behind what it holds; return what it releases."""
+        stage = self._stages[index]
+        data = self._held[index] + data
+        self._held[index] = b""
+        if stage.has_left:
+            return data
+        verdict = stage.filter.on_data(side, Window(ConstBuffer(data), 0, len(data)))
+        return self._apply(index, data, verdict)
+
+    def _apply(self, index: int, data: bytes, verdict: StreamVerdict) -> bytes:
+        stage = self._stages[index]
+        if isinstance(verdict, Forward):
+            count = len(data) if verdict.count is None else verdict.count
+            if not 0 <= count <= len(data):
+                raise FilterFailed(stage.name, f"released {count} of {len(data)} bytes")
+            if len(data) - count > self._hold_bytes_max:
+                raise LimitExceeded("stream_hold_bytes_max", self._hold_bytes_max)
+            self._held[index] = data[count:]
+            return data[:count]
+        if isinstance(verdict, Rewrite):
+            return verdict.data
+        if isinstance(verdict, Cut):
+            self.cut_reason = verdict.reason
+            return b""
+        if isinstance(verdict, Leave):
+            stage.has_left = True
+            return data
+        raise FilterFailed(stage.name, f"answered {verdict!r}")

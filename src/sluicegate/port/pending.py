@@ -1,0 +1,84 @@
+"""One started receive or send, and whom its result tells.
+
+Shared by sockets on the network (``stream.py``) and the links between two data filters. The
+invariant: it is completed once, and an exception out of a completion goes to the scope's owner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+from sluicegate.address import SocketAddress
+from sluicegate.buffer import Buffer, Window
+from sluicegate.errors import Side, TransportError
+
+from .scope import FailureScope, entered
+
+__all__ = ["PendingIo", "SocketCompletion"]
+
+
+class SocketCompletion(Protocol):
+    """Whoever is told of socket operations."""
+
+    def complete_socket_io(
+        self,
+        success: bool,
+        error: int,
+        buffer: Window,
+        user_data: Any,
+        address: SocketAddress | None,
+    ) -> None:
+        """Take the result of a receive or a send.
+
+        Args:
+            success: Whether it succeeded.
+            error: An errno, 0 on success.
+            buffer: The received data, empty at end of stream; or what was sent. Valid during the
+                call, unless leased or sent on.
+            user_data: What the start was given, unchanged.
+            address: The peer of a datagram; None for TCP.
+        """
+        ...
+
+
+class PendingIo:
+    """A started receive or send: told to a completion object or a future, or to nobody."""
+
+    __slots__ = ("buffer", "completion", "future", "length", "start", "user_data")
+
+    def __init__(
+        self,
+        completion: SocketCompletion | None,
+        user_data: Any,
+        future: asyncio.Future[Window] | None = None,
+    ) -> None:
+        self.completion = completion
+        self.user_data = user_data
+        self.future = future
+        self.buffer: Buffer | None = None
+        self.start = 0
+        self.length = 0
+
+    def complete(
+        self, error: int, window: Window, side: Side, scope: FailureScope | None
+    ) -> None:
+        """Tell the result: an errno (0 on success) and the bytes."""
+        future = self.future
+        if future is not None:
+            if future.done():
+                return
+            if error:
+                future.set_exception(TransportError(error, side, "socket operation"))
+            else:
+                future.set_result(window)
+            return
+        if self.completion is None:
+            return
+        try:
+            with entered(scope):
+                self.completion.complete_socket_io(not error, error, window, self.user_data, None)
+        except Exception as raised:
+            if scope is None:
+                raise
+            scope.on_filter_failure(raised)
