@@ -75,7 +75,8 @@ class Receiver(Recorder):
 
     def __init__(self, bench: BackendBench, sock: RawSocket, *, is_bulk: bool = False) -> None:
         super().__init__()
-        self.data = bytearray()
+        self.count = 0
+        #: Bytes received.
         self.ends = 0
         self.starts = 0
         self.error = 0
@@ -87,6 +88,12 @@ class Receiver(Recorder):
         self._bench = bench
         self._sock = sock
         self._is_bulk = is_bulk
+        self._parts: list[bytes] = []
+
+    @property
+    def data(self) -> bytes:
+        """All bytes received."""
+        return b"".join(self._parts)
 
     def start(self) -> Receiver:
         """Start the operation."""
@@ -113,13 +120,16 @@ class Receiver(Recorder):
         if result > 0:
             demand(bool(flags & BUFFER), "a receive with data names its slot")
             slot = self._bench.backend.pool.slots[flags >> SLOT_SHIFT]
-            self.data += slot.view[:result]
+            self._parts.append(bytes(slot.view[:result]))
+            self.count += result
             if self.holds:
                 self.held.append(slot)
             else:
                 slot.pool.recycle(slot)
         elif result == 0:
-            demand(not flags, "the end of a stream carries neither MORE nor a slot")
+            demand(
+                not flags & (MORE | BUFFER), "the end of a stream carries neither MORE nor a slot"
+            )
             self.ends += 1
         elif result != -errno.ECANCELED:
             self.error = -result
@@ -168,6 +178,9 @@ class BackendBench:
                 return
             completed = self.backend.completed
             self.backend.turn(_TURN_S)
+            for _, error in self.unhandled:
+                if isinstance(error, NonConforming):
+                    raise error
             idle_turns = idle_turns + 1 if self.backend.completed == completed else 0
         raise NonConforming(f"did not happen: {what}")
 
@@ -175,6 +188,15 @@ class BackendBench:
         """Turn until nothing more is to be expected."""
         for _ in range(_SETTLE_TURNS):
             self.backend.turn(_SETTLE_S)
+
+    def until_data(self, receiver: Receiver, data: bytes, what: str) -> None:
+        """Turn until a receiver has ``data``; it must not be anything else."""
+        self.until(lambda: receiver.count >= len(data), what)
+        demand(receiver.data == data, f"exactly what was sent arrives: {what}")
+
+    def until_completions(self, recorder: Recorder, count: int, what: str) -> None:
+        """Turn until an operation has completed ``count`` times."""
+        self.until(lambda: len(recorder.results) >= count, what)
 
     def finish(self, recorder: Recorder, what: str = "the operation completes") -> int:
         """Turn until an operation has ended and return its last result."""

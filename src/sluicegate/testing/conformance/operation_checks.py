@@ -10,7 +10,7 @@ import errno
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final
 
@@ -25,7 +25,7 @@ _MANY: Final = 600
 
 
 @contextmanager
-def _temporary_file(contents: bytes = b"") -> Iterator[int]:
+def _temporary_file(contents: bytes = b"") -> Generator[int, None, None]:
     with tempfile.TemporaryFile(buffering=0) as file:
         file.write(contents)
         yield file.fileno()
@@ -358,9 +358,8 @@ def check_poll_is_one_shot_and_level(make_backend: BackendFactory) -> None:
             demand(len(readable.results) == rounds, "a poll completes once")
             if rounds < 3:
                 backend.poll(readable.operation, server.fileno(), POLL_IN)
-                bench.until(
-                    lambda rounds=rounds: len(readable.results) > rounds,
-                    "a poll on what is still ready completes",
+                bench.until_completions(
+                    readable, rounds + 1, "what is still ready completes again"
                 )
 
 
@@ -381,18 +380,15 @@ def check_poll_of_a_foreign_descriptor(make_backend: BackendFactory) -> None:
 
     with BackendBench(make_backend) as bench, select.epoll() as nested:
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        recorder = Recorder()
         try:
             nested.register(reader, select.EPOLLIN)
-            recorder = Recorder()
             for rounds in range(1, 4):
                 bench.backend.poll(recorder.operation, nested.fileno(), POLL_IN)
                 bench.settle()
                 demand(len(recorder.results) < rounds, "a poll waits for its descriptor")
                 os.write(writer, b"x")
-                bench.until(
-                    lambda rounds=rounds: len(recorder.results) == rounds,
-                    "a poll of a nested epoll set completes",
-                )
+                bench.until_completions(recorder, rounds, "a poll of a nested epoll set completes")
                 os.read(reader, 1)
         finally:
             bench.backend.cancel(recorder.operation)

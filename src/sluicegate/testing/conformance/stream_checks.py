@@ -36,7 +36,7 @@ def check_connect_and_names(make_backend: BackendFactory) -> None:
             demand(client.getsockname()[:2] == server.getpeername()[:2], "the client's name")
             bench.send(client, b"there")
             receiver = bench.receiver(server)
-            bench.until(lambda r=receiver: r.data == b"there", "bytes arrive")
+            bench.until_data(receiver, b"there", "bytes arrive")
 
 
 def check_connect_refused(make_backend: BackendFactory) -> None:
@@ -85,7 +85,7 @@ def check_abort_resets(make_backend: BackendFactory) -> None:
         client, server = bench.pair()
         receiver = bench.receiver(server)
         bench.send(client, b"last words")
-        bench.until(lambda: receiver.data == b"last words", "bytes arrive before a reset")
+        bench.until_data(receiver, b"last words", "bytes arrive before a reset")
         bench.backend.abort(client)
         bench.finish(receiver, "a reset ends a receive")
         demand(receiver.error == errno.ECONNRESET, "a reset is ECONNRESET")
@@ -107,7 +107,7 @@ def _check_receive_in_order(make_backend: BackendFactory, *, is_bulk: bool) -> N
         data = pattern(700_000)
         receiver = bench.receiver(server, is_bulk=is_bulk)
         sent = bench.start_send(client, data)
-        bench.until(lambda: len(receiver.data) >= len(data), "all bytes arrive")
+        bench.until_data(receiver, data, "all bytes arrive")
         demand(receiver.data == data, "the bytes arrive in their order, once")
         demand(bench.finish(sent) == len(data), "a send tells its whole length")
 
@@ -126,7 +126,7 @@ def check_slots_have_their_size(make_backend: BackendFactory) -> None:
         demand(slot.is_bulk and slot.allocated == BULK_SLOT_SIZE, "it names a large slot")
         bench.backend.pool.recycle(slot)
         receiver = bench.receiver(server)
-        bench.until(lambda: receiver.data, "bytes arrive")
+        bench.until(lambda: receiver.count, "bytes arrive")
         demand(receiver.results[0][0] <= SMALL_SLOT_SIZE, "a receive fills one small slot")
         slot = bench.backend.pool.slots[receiver.results[0][1] >> SLOT_SHIFT]
         demand(not slot.is_bulk, "a receive names a small slot")
@@ -152,7 +152,7 @@ def _check_end_of_stream_once(make_backend: BackendFactory, *, is_bulk: bool) ->
         demand(not receiver.operation.in_flight, "the end of the stream ends the operation")
         back = bench.receiver(client)
         bench.send(server, b"still open")
-        bench.until(lambda: back.data == b"still open", "half closed is half open")
+        bench.until_data(back, b"still open", "half closed is half open")
 
 
 def check_receive_into(make_backend: BackendFactory) -> None:
@@ -186,7 +186,7 @@ def check_cancelled_receive_loses_nothing(make_backend: BackendFactory) -> None:
         receiver = Receiver(bench, server)
         sent = bench.start_send(client, data)
         rounds = 0
-        while len(receiver.data) < len(data):
+        while receiver.count < len(data):
             rounds += 1
             demand(rounds < 20_000, "a cancelled and restarted receive goes on")
             receiver.results.clear()
@@ -221,17 +221,16 @@ def _check_starved_receivers_go_on(make_backend: BackendFactory, *, is_bulk: boo
         bench.settle()
         slots = 1 if is_bulk else 2
         while len(hog.held) < slots:
-            before = len(hog.data)
             bench.send(hog_client, b"hold this")
-            bench.until(lambda b=before: len(hog.data) > b, "the hog gets a slot")
+            bench.until_completions(hog, len(hog.results) + 1, "the hog gets a slot")
         for index, (client, _) in enumerate(pairs):
             bench.send(client, pattern(100, index))
         bench.settle()
         demand(bench.backend.starved > 0, "starvation is counted")
-        demand(not any(r.data for r in receivers), "no data without a slot")
+        demand(not any(r.count for r in receivers), "no data without a slot")
         demand(not any(r.results for r in receivers), "a starved receiver notices nothing")
         hog.let_go()
-        bench.until(lambda: all(len(r.data) == 100 for r in receivers), "all go on")
+        bench.until(lambda: all(r.count == 100 for r in receivers), "all go on")
         for index, receiver in enumerate(receivers):
             demand(receiver.data == pattern(100, index), "each gets its own bytes")
 
@@ -253,14 +252,14 @@ def check_a_live_client_among_stalled_ones(make_backend: BackendFactory) -> None
         bench.start_send(live_client, pattern(20_000))
         for _ in range(40):
             bench.settle()
-            if len(live.data) >= 20_000:
+            if live.count >= 20_000:
                 break
             # What the pool's owner does with a slot that is held too long: take its bytes away.
             holder = next((r for r in stalled if r.held), None)
             if holder is not None:
                 slot = holder.held.pop(0)
                 slot.pool.recycle(slot)
-        bench.until(lambda: len(live.data) == 20_000, "a live client is not starved for ever")
+        bench.until(lambda: live.count == 20_000, "a live client is not starved for ever")
         demand(live.data == pattern(20_000), "its bytes are its own")
 
 
@@ -283,7 +282,7 @@ def check_cancel_while_starved(make_backend: BackendFactory) -> None:
         demand(starved.final_count == 1, "it ends once")
         hog.let_go()
         starved.start()
-        bench.until(lambda: starved.data == b"waiting", "its bytes wait for the next receive")
+        bench.until_data(starved, b"waiting", "its bytes wait for the next receive")
 
 
 def check_kept_slice_keeps_its_bytes(make_backend: BackendFactory) -> None:
@@ -314,7 +313,7 @@ def check_kept_slice_keeps_its_bytes(make_backend: BackendFactory) -> None:
         client, server = bench.pair()
         receiver = bench.receiver(server)
         bench.send(client, b"another one!")
-        bench.until(lambda: receiver.data == b"another one!", "the slot serves another client")
+        bench.until_data(receiver, b"another one!", "the slot serves another client")
         demand(bytes(kept[0]) == b"first client", "a kept slice keeps its bytes")
         demand(bench.backend.pool.replaced == 1, "the replacement is counted")
         demand(len(named) == 1, "who kept it is named")
@@ -333,7 +332,7 @@ def check_send_completes_when_all_is_taken(make_backend: BackendFactory) -> None
         demand(not sent.results, "a send without a reader does not complete")
         receiver = bench.receiver(server, is_bulk=True)
         demand(bench.finish(sent) == len(data), "a send tells its whole length")
-        bench.until(lambda: len(receiver.data) == len(data), "all bytes arrive")
+        bench.until_data(receiver, data, "all bytes arrive")
         demand(receiver.data == data, "in their order")
 
 
@@ -347,7 +346,7 @@ def check_order_of_sends(make_backend: BackendFactory) -> None:
             part = pattern(index * 37 + 1, index)
             expected += part
             bench.send(client, part)
-        bench.until(lambda: len(receiver.data) == len(expected), "all sends arrive")
+        bench.until_data(receiver, expected, "all sends arrive")
         demand(receiver.data == expected, "sends arrive in the order of the calls")
 
 
@@ -382,7 +381,7 @@ def check_both_directions_at_once(make_backend: BackendFactory) -> None:
         receivers = [bench.receiver(server), bench.receiver(client, is_bulk=True)]
         sends = [bench.start_send(client, there), bench.start_send(server, back)]
         bench.until(lambda: all(s.results for s in sends), "both sends complete")
-        bench.until(lambda: all(len(r.data) == _LARGE for r in receivers), "all arrives")
+        bench.until(lambda: all(r.count == _LARGE for r in receivers), "all arrives")
         demand(receivers[0].data == there, "one way")
         demand(receivers[1].data == back, "and the other")
 
@@ -415,7 +414,7 @@ def check_splice_between_sockets(make_backend: BackendFactory) -> None:
                 except BlockingIOError:
                     _wait_for(bench, gate_server, POLL_OUT)
             bench.backend.turn(0.001)
-        bench.until(lambda: len(receiver.data) >= len(data), "spliced bytes arrive")
+        bench.until_data(receiver, data, "spliced bytes arrive")
         demand(receiver.data == data, "a spliced stream is whole")
         client.shutdown(socket.SHUT_WR)
         _wait_for(bench, gate_client, POLL_IN)
@@ -465,7 +464,7 @@ def _splice_once(bench: BackendBench, pipe: Pipe, data: bytes) -> None:
             moved += pipe.fill(gate_client, 100)
         _wait_for(bench, gate_server, POLL_OUT)
         pipe.drain(gate_server)
-    bench.until(lambda: len(receiver.data) >= len(data), "spliced bytes arrive")
+    bench.until_data(receiver, data, "spliced bytes arrive")
     demand(receiver.data == data, "no leftover reaches another client")
 
 
