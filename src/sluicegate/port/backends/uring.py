@@ -17,7 +17,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable
-from ctypes import c_void_p, get_errno
+from ctypes import c_size_t, c_void_p, get_errno
 from typing import ClassVar, Final
 
 from typing_extensions import override
@@ -206,7 +206,8 @@ class UringBackend(Backend):
             1,
             self._enter_flags | kernel.ENTER_EXT_ARG,
             self._enter_pointer,
-            kernel.ENTER_ARGUMENT.size,
+            # On the stack, where ctypes leaves the upper half of a plain int as it was.
+            c_size_t(kernel.ENTER_ARGUMENT.size),
         )
 
     def _check_enter(self) -> None:
@@ -673,11 +674,16 @@ class UringBackend(Backend):
         raise AssertionError("a parked operation is not in the kernel and cannot complete")
 
     def _starve(self, operation: Operation, token: int) -> None:
-        """Park a receive that found its group empty."""
+        """Go on with more slots, or park a receive that found its group empty."""
         slots = self._slots
+        request = self._request_of(token)
+        group = slots.of(request[0].group)
+        if slots.grow(group):
+            self._finishers[token] = self._receive_ended
+            self._queue_request(token, request)
+            return
         self.starved += 1
         self._finishers[token] = self._parked
-        group = slots.of(self._request_of(token)[0].group)
         slots.park_starved(operation, group, is_news=not self._was_full)
         self._is_hurried = self._is_hurried or slots.is_slot_idle()
 

@@ -1,8 +1,10 @@
 """The io_uring driver's side of the slot pool: handing slots over, and who waits for one.
 
 The driver calls it before it enters (slots that came back go to the kernel together) and when a
-receive found its group empty. The invariant: while a receive is parked, ``available`` never counts
-less than the slots that the kernel has, so a slot that lies there idle always finds its receiver.
+receive found its group empty. Only as many slots circulate as the traffic needs, because the kernel
+fills them in turn and a small set stays in the processor's caches (1024 slots instead of 64 cost
+5 % of a small request). The invariant: while a receive is parked, all slots of its group circulate
+and ``available`` never counts less than the kernel has, so an idle slot finds its receiver.
 """
 
 from __future__ import annotations
@@ -20,22 +22,71 @@ __all__ = ["SlotGroup", "SlotGroups"]
 
 _U16: Final = 0xFFFF
 
+_SMALL_CIRCULATING_MIN: Final = 64
+"""256 KiB: what a second-level cache holds beside all else."""
+
+_BULK_CIRCULATING_MIN: Final = 4
+"""1 MiB."""
+
+_CALM_ROUNDS: Final = 1024
+"""After so many rounds of the circulating slots without want, half of them rest."""
+
 
 class SlotGroup:
     """One group of provided buffers: its ring, and the receives that wait for a slot of it."""
 
-    __slots__ = ("available", "mask", "memory", "parked", "tail", "tail_word", "views")
+    __slots__ = (
+        "_circulating",
+        "_circulating_min",
+        "available",
+        "grown_at",
+        "mask",
+        "memory",
+        "parked",
+        "reserve",
+        "shrink_at",
+        "tail",
+        "tail_word",
+        "views",
+    )
 
-    def __init__(self, ring: BufferRing) -> None:
+    def __init__(self, ring: BufferRing, slots: list[Slot], circulating_min: int) -> None:
         self.memory = ring.memory
         self.mask = ring.mask
         self.tail_word = ring.tail_word
         self.tail = 0
+        #: Slots handed over so far.
         self.views: list[memoryview | None] = [None] * ring.size
         #: The memory that each entry names.
         self.parked: deque[Operation] = deque()
         self.available = 0
         #: Slots that the kernel has; counted only while something is parked.
+        self._circulating = self._circulating_min = min(circulating_min, len(slots))
+        self.reserve = slots[self._circulating :]
+        #: Slots that rest while the others suffice.
+        self.shrink_at = self._circulating * _CALM_ROUNDS
+        #: The ``tail`` from which on they sufficed for long.
+        self.grown_at = -1
+        #: The ``tail`` at which they last did not suffice.
+
+    def grow(self) -> list[Slot]:
+        """Put resting slots into circulation, as many as there are in it; return them."""
+        self.grown_at = self.tail
+        slots = self.reserve[: self._circulating]
+        del self.reserve[: self._circulating]
+        self._resize(self._circulating + len(slots))
+        return slots
+
+    def shrink(self, returned: list[Slot]) -> None:
+        """Let half of the circulating slots rest, as far as they are among ``returned``."""
+        surplus = self._circulating - max(self._circulating // 2, self._circulating_min)
+        del returned[surplus:]
+        self.reserve += returned
+        self._resize(self._circulating - len(returned))
+
+    def _resize(self, circulating: int) -> None:
+        self._circulating = circulating
+        self.shrink_at = self.tail + circulating * _CALM_ROUNDS
 
 
 class SlotGroups:
@@ -44,12 +95,15 @@ class SlotGroups:
     __slots__ = ("bulk", "parked_count", "returned", "small", "small_count")
 
     def __init__(self, pool: SlotPool, small: BufferRing, bulk: BufferRing) -> None:
-        self.small = SlotGroup(small)
-        self.bulk = SlotGroup(bulk)
-        self.small_count = pool.small_count
+        count = self.small_count = pool.small_count
+        self.small = SlotGroup(small, pool.slots[:count], _SMALL_CIRCULATING_MIN)
+        self.bulk = SlotGroup(bulk, pool.slots[count:], _BULK_CIRCULATING_MIN)
         self.parked_count = 0
-        self.returned: list[Slot] = list(pool.slots)
-        #: Slots that came back since the last enter; all of them at first.
+        resting = len(self.small.reserve), len(self.bulk.reserve)
+        self.returned = (
+            pool.slots[: count - resting[0]] + (pool.slots[count : len(pool.slots) - resting[1]])
+        )
+        #: Slots that came back since the last enter; the first ones at first.
         # A method of C, called by ``pool.recycle``: the kernel takes buffers only in an enter, so
         # they are handed over together before the next one.
         pool.give_back = self.returned.append
@@ -62,6 +116,8 @@ class SlotGroups:
         """Give the kernel the slots that came back."""
         small, bulk = self.small, self.bulk
         small_tail, bulk_tail = small.tail, bulk.tail
+        if small_tail > small.shrink_at or bulk_tail > bulk.shrink_at:
+            self._shrink()
         for slot in self.returned:
             group = bulk if slot.is_bulk else small
             tail = group.tail
@@ -78,6 +134,29 @@ class SlotGroups:
         if self.parked_count:
             small.available += small.tail - small_tail
             bulk.available += bulk.tail - bulk_tail
+
+    def _shrink(self) -> None:
+        if self.parked_count:
+            return
+        small = [slot for slot in self.returned if not slot.is_bulk]
+        bulk = [slot for slot in self.returned if slot.is_bulk]
+        if self.small.tail > self.small.shrink_at:
+            self.small.shrink(small)
+        if self.bulk.tail > self.bulk.shrink_at:
+            self.bulk.shrink(bulk)
+        resting = {slot.index for slot in (*self.small.reserve, *self.bulk.reserve)}
+        # In place: the pool appends to this very list.
+        self.returned[:] = [slot for slot in self.returned if slot.index not in resting]
+
+    def grow(self, group: SlotGroup) -> bool:
+        """Let resting slots circulate, if there are any; the next enter hands them over."""
+        if group.grown_at == group.tail:
+            # Another receive of this batch found the group empty before.
+            return True
+        if not group.reserve:
+            return False
+        self.returned += group.grow()
+        return True
 
     def park(self, operation: Operation, group: SlotGroup) -> None:
         """Let a receive wait behind those that wait already."""
