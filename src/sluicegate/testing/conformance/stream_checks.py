@@ -221,8 +221,9 @@ def _check_starved_receivers_go_on(make_backend: BackendFactory, *, is_bulk: boo
         bench.settle()
         slots = 1 if is_bulk else 2
         while len(hog.held) < slots:
+            expected = len(hog.results) + 1
             bench.send(hog_client, b"hold this")
-            bench.until_completions(hog, len(hog.results) + 1, "the hog gets a slot")
+            bench.until_completions(hog, expected, "the hog gets a slot")
         for index, (client, _) in enumerate(pairs):
             bench.send(client, pattern(100, index))
         bench.settle()
