@@ -1,7 +1,7 @@
 """The web server that all relays forward to: nginx, one process, on the load's core."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from benchmarks.processes import LOAD_CORE, Bench, free_port
@@ -37,7 +37,7 @@ http {{
 
 
 @contextlib.contextmanager
-def nginx(bench: Bench) -> Iterator[int]:
+def nginx(bench: Bench, prefix: tuple[str, ...] = ()) -> Generator[int]:
     """Runs nginx with `/small` (200 bytes) and `/large` (100 MB in memory); yields its port."""
     directory = bench.make_directory("nginx")
     memory = Path("/dev/shm")  # a tmpfs: reading the file costs the backend no disk
@@ -51,7 +51,7 @@ def nginx(bench: Bench) -> Iterator[int]:
         NGINX_CONF.format(directory=directory, port=port, small="x" * SMALL_BODY_BYTES, large=large)
     )
     large.parent.chmod(0o755)
-    command = ["nginx", "-p", str(directory), "-c", str(configuration)]
+    command = [*prefix, "nginx", "-p", str(directory), "-c", str(configuration)]
     with bench.running("nginx", command, core=LOAD_CORE, port=port) as started:
         yield port
         started.check_alive()

@@ -1,7 +1,7 @@
 """CPU time and memory of a relay: everything its processes and threads have used.
 
-Called before and after each unit of load.  The invariant is that nothing escapes: threads that have ended,
-kernel workers of io_uring (they are threads of the process), child processes, living or reaped.
+Called before and after each unit of load.  The invariant is that nothing escapes: threads that have
+ended, kernel workers of io_uring (threads of the process), child processes, living or reaped.
 """
 
 import dataclasses
@@ -28,8 +28,8 @@ def process_tree(pid: int) -> list[int]:
 def cpu_time_s(pid: int) -> float:
     """User and system time of the process and its descendants, living and reaped.
 
-    The process clock is used rather than `/proc/PID/task/*/stat`: it counts in nanoseconds, and keeps the
-    time of threads that have ended (io_uring's workers come and go).
+    The process clock is used rather than `/proc/PID/task/*/stat`: it counts in nanoseconds, and
+    keeps the time of threads that have ended (io_uring's workers come and go).
     """
     total_ns = 0
     for member in process_tree(pid):
@@ -67,3 +67,19 @@ def memory(pid: int) -> Memory:
             elif line.startswith("Pss:"):
                 pss_kib += int(line.split()[1])
     return Memory(rss_kib * 1024, pss_kib * 1024)
+
+
+def reset_peak_rss(pid: int) -> None:
+    """Lets the peak of the resident memory start again from what is resident now."""
+    for member in process_tree(pid):
+        Path(f"/proc/{member}/clear_refs").write_text("5")
+
+
+def peak_rss_bytes(pid: int) -> int:
+    """The most that was resident since the last reset, over the process and its descendants."""
+    total_kib = 0
+    for member in process_tree(pid):
+        for line in Path(f"/proc/{member}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                total_kib += int(line.split()[1])
+    return total_kib * 1024

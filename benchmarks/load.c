@@ -33,6 +33,7 @@
 #define HEAD_MAX 4096
 #define BODY_BUFFER (256 * 1024)
 #define LATENCIES_MAX (1 << 22)
+#define HOLD_BURST 64
 
 enum state { CLOSED, CONNECTING, READING_HEAD, READING_BODY, AWAITING_END, WAITING };
 
@@ -313,15 +314,18 @@ static void run(struct slot *slots)
 /* Opens the connections in small groups: a burst of thousands would overflow the accept queue. */
 static void hold(struct slot *slots)
 {
+    uint64_t wanted = (uint64_t)options.connections, progress = 0;
     char byte;
-    for (int i = 0; i < options.connections && !failed && !stopping; i++) {
-        slot_start(&slots[i]);
-        for (int spins = 0; spins < 5000 && (uint64_t)i + 1 >= finished + failed + 64; spins++)
-            turn(slots, 1);
+
+    for (int quiet_turns = 0; finished < wanted && !failed && !stopping && quiet_turns < 50;) {
+        while (started < wanted && started < finished + HOLD_BURST)
+            slot_start(&slots[started]);
+        turn(slots, 100);
+        quiet_turns = finished > progress ? 0 : quiet_turns + 1;
+        progress = finished;
     }
-    for (int spins = 0; spins < 5000 && finished + failed < (uint64_t)options.connections; spins++)
-        turn(slots, 1);
-    if (finished != (uint64_t)options.connections) {
+    if (finished != wanted) {
+        fprintf(stderr, "load: %lu of %lu connections could be opened\n", finished, wanted);
         failed++;
         return;
     }

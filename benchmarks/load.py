@@ -1,17 +1,21 @@
-"""Runs the load generator (`load.c`, compiled at first use) and measures what a unit of work costs the relay.
+"""Runs the load generator (`load.c`, compiled at the start) and measures what a relay spends on it.
 
-The three traffic patterns of the targets are here, so that every case and the probe use the same.  The
-invariant: a run in which any request failed raises, and never becomes a sample.
+The three traffic patterns of the targets are here, so that every case and the probe use the same.
+The invariant: a run in which any request failed raises, and never becomes a sample.
 """
 
+import contextlib
 import dataclasses
 import json
+import signal
 import subprocess
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 from benchmarks.cpu_time import cpu_time_s
-from benchmarks.processes import LOAD_CORE, Bench, BenchmarkError, Running
+from benchmarks.processes import LOAD_CORE, Bench, BenchmarkError, Running, end_group
+from benchmarks.relays import Relay
 
 LOAD_TIMEOUT_S = 180.0
 SETTLE_STEP_S = 0.02
@@ -28,6 +32,15 @@ class Pattern:
     count: int
     warm_up: int
     bytes_per_unit: int = 0
+
+    @property
+    def display(self) -> tuple[float, str]:
+        """What a cost in seconds is multiplied with for people, and the unit it then has."""
+        return (1.0, "s/GB") if self.bytes_per_unit else (1e6, f"us/{self.unit}")
+
+    def amount(self, units: int) -> float:
+        """What a cost is divided by: the requests, or the gigabytes in them."""
+        return units * self.bytes_per_unit / 1e9 if self.bytes_per_unit else float(units)
 
 
 CONNECTIONS = Pattern(
@@ -51,14 +64,6 @@ class LoadReport:
     p50_us: int
     p99_us: int
     max_us: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Sample:
-    """One measured run: CPU time of the relay per unit, in seconds, and what the client saw."""
-
-    cpu_s_per_unit: float
-    report: LoadReport
 
 
 class Load:
@@ -95,18 +100,45 @@ class Load:
         """Lets a new relay fill its pools and caches before it is measured."""
         self.run(relay_port, "--units", str(pattern.warm_up), *pattern.arguments)
 
-    def sample(self, relay: Running, port: int, pattern: Pattern, scale: float = 1.0) -> Sample:
+    def cpu_s_per_unit(self, relay: Relay, pattern: Pattern, scale: float = 1.0) -> float:
         """Measures one run of a pattern through a relay that is already warm."""
         units = max(int(pattern.count * scale), 1)
-        before_s = settled_cpu_time_s(relay)
-        report = self.run(port, "--units", str(units), *pattern.arguments)
-        used_s = settled_cpu_time_s(relay) - before_s
-        amount = report.units * (pattern.bytes_per_unit / 1e9 if pattern.bytes_per_unit else 1.0)
-        return Sample(used_s / amount, report)
+        before_s = settled_cpu_time_s(relay.running)
+        report = self.run(relay.port, "--units", str(units), *pattern.arguments)
+        return (settled_cpu_time_s(relay.running) - before_s) / pattern.amount(report.units)
+
+    @contextlib.contextmanager
+    def running(
+        self, port: int, *arguments: str, prefix: tuple[str, ...] = ()
+    ) -> Generator[subprocess.Popen[str]]:
+        """Runs a load beside something else; it is ended, if it has not, when the block ends."""
+        process = subprocess.Popen(
+            [*prefix, *self.command(port, *arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            end_group(process)
+
+    def finish(self, process: subprocess.Popen[str]) -> LoadReport:
+        """Ends a running load by closing its input or by a signal, and takes its report.
+
+        Raises:
+            BenchmarkError: a request failed.
+        """
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=LOAD_TIMEOUT_S)
+        if process.returncode:
+            raise BenchmarkError(f"requests failed: {output}")
+        return LoadReport(**json.loads(output.splitlines()[-1]))
 
 
 def settled_cpu_time_s(relay: Running) -> float:
-    """The relay's CPU time once it has stopped growing: the work left by the last request is counted."""
+    """The relay's CPU time once it stands still: work that the last request left is counted."""
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
     relay.check_alive()
     before_s = cpu_time_s(relay.pid)

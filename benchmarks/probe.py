@@ -1,32 +1,32 @@
 """`python -m benchmarks probe`: any relay command against haproxy, for tuning.
 
-Not part of the targets: it takes a command line, interleaves it with haproxy, and prints costs per unit.
+Not part of the targets: it takes a command line, interleaves it with haproxy, and prints costs per
+unit.  Without a command it measures haproxy against itself, which must come out as 1.0 within the
+interval.
 """
 
 import argparse
 import contextlib
-import shutil
 import statistics
+from pathlib import Path
 
 from benchmarks import backend, relays
-from benchmarks.load import PATTERNS, Load, Pattern, Sample
+from benchmarks.load import PATTERNS, Load, Pattern
+from benchmarks.pairs import Pairs
 from benchmarks.processes import Bench, free_port
-from benchmarks.ratios import median_ratio
-
-Pair = tuple[Sample, Sample]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the probe."""
     parser.add_argument(
-        "--relay-cmd",
-        help="command of the relay, e.g. 'python relay.py {port} {backend}'; default: haproxy again",
+        "--relay-cmd", help="e.g. 'python relay.py {port} {backend}'; default: haproxy again"
     )
     parser.add_argument("--port", type=int, help="port the relay listens on (default: any free)")
     parser.add_argument("--only", choices=[*PATTERNS], action="append", help="default: all three")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the units of a run")
     parser.add_argument("--splice", action="store_true", help="haproxy with splice forced")
+    parser.add_argument("--output", type=Path, help="where to put what the relay printed")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -40,41 +40,36 @@ def main(arguments: argparse.Namespace) -> int:
         else:
             ours = stack.enter_context(relays.haproxy(bench, web, splice=arguments.splice))
         load = Load(bench)
-        for name in arguments.only or PATTERNS:
-            pattern = PATTERNS[name]
-            pairs = measure(load, (ours, peer), pattern, arguments.pairs, arguments.scale)
-            print_line(pattern, pairs)
-        shutil.copyfile(ours.running.output, "/tmp/sluicegate-probe.log")
+        try:
+            for name in arguments.only or PATTERNS:
+                probe(load, ours, peer, PATTERNS[name], arguments)
+        finally:
+            if arguments.output:
+                arguments.output.write_text(ours.running.output.read_text(errors="replace"))
     return 0
 
 
-def measure(
-    load: Load, pair: tuple[relays.Relay, relays.Relay], pattern: Pattern, pairs: int, scale: float
-) -> list[Pair]:
-    """Runs the pattern through both relays in turn, the first alternating."""
-    for relay in pair:
+def probe(
+    load: Load,
+    ours: relays.Relay,
+    peer: relays.Relay,
+    pattern: Pattern,
+    arguments: argparse.Namespace,
+) -> None:
+    """Measures one pattern and prints its line: both costs, and their ratio."""
+    for relay in (ours, peer):
         load.warm_up(relay.port, pattern)
-    results: list[Pair] = []
-    for index in range(pairs):
-        taken: dict[int, Sample] = {}
-        for which in (0, 1) if index % 2 == 0 else (1, 0):
-            relay = pair[which]
-            taken[which] = load.sample(relay.running, relay.port, pattern, scale)
-        results.append((taken[0], taken[1]))
-    return results
-
-
-def print_line(pattern: Pattern, pairs: list[Pair]) -> None:
-    """One line: both costs, their ratio, and what the client saw of ours."""
-    ours = [a.cpu_s_per_unit for a, _ in pairs]
-    theirs = [b.cpu_s_per_unit for _, b in pairs]
-    ratio = median_ratio(ours, theirs)
-    factor, unit = (1.0, "s/GB") if pattern.bytes_per_unit else (1e6, f"us/{pattern.unit}")
-    report = pairs[-1][0].report
+    taken = Pairs()
+    taken.extend(
+        arguments.pairs,
+        lambda: load.cpu_s_per_unit(ours, pattern, arguments.scale),
+        lambda: load.cpu_s_per_unit(peer, pattern, arguments.scale),
+    )
+    factor, unit = pattern.display
+    ratio = taken.ratio()
     print(
-        f"{pattern.name:5} relay {statistics.median(ours) * factor:8.3f}  haproxy "
-        f"{statistics.median(theirs) * factor:8.3f} {unit:14} ratio {ratio.median:.3f} "
-        f"[{ratio.low:.3f}, {ratio.high:.3f}]  last run of the relay: {report.units} in "
-        f"{report.elapsed_s:.2f} s, p50 {report.p50_us} us, p99 {report.p99_us} us",
+        f"{pattern.name:5} relay {statistics.median(taken.ours) * factor:8.3f}  haproxy "
+        f"{statistics.median(taken.theirs) * factor:8.3f} {unit:14} "
+        f"ratio {ratio.median:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]",
         flush=True,
     )

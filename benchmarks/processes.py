@@ -1,11 +1,12 @@
 """The processes of a benchmark: pinned to a core, waited for, and always ended.
 
-Relays, the backend and the load generator are started here and nowhere else.  The invariant: whatever ends the
+Relays, servers and long-running loads are started and ended here.  The invariant: whatever ends the
 run (success, failure, Ctrl-C), no process of it survives, nor its descendants.
 """
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import resource
 import shutil
@@ -14,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -59,12 +60,17 @@ class Running:
 class Bench:
     """A temporary directory and the processes started in it, until the `with` block ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, disk: Path = Path("/var/tmp")) -> None:
         self._stack = contextlib.ExitStack()
+        self._disk = disk
         self.directory = Path()
 
     def __enter__(self) -> Self:
+        if not {RELAY_CORE, LOAD_CORE} <= os.sched_getaffinity(0):
+            raise BenchmarkError("two cores are needed: one for the relay, one for all else")
+        check_is_disk(self._disk)
         raise_descriptor_limit()
+        os.environ["PATH"] += ":/usr/sbin:/sbin"  # where Debian keeps servers
         os.sched_setaffinity(0, {LOAD_CORE})
         self.directory = Path(tempfile.mkdtemp(prefix="sluicegate-bench-"))
         self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
@@ -79,15 +85,19 @@ class Bench:
         self._stack.close()
 
     def make_directory(self, name: str, parent: Path | None = None) -> Path:
-        """A new directory for one participant; under another parent it is removed at the end too."""
+        """A new directory for one participant, removed at the end wherever it is."""
         path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent or self.directory))
         self._stack.callback(shutil.rmtree, path, ignore_errors=True)
         return path
 
+    def disk_directory(self, name: str) -> Path:
+        """A new directory on a real disk, for spools."""
+        return self.make_directory(f"sluicegate-bench-{name}", self._disk)
+
     @contextlib.contextmanager
     def running(
         self, name: str, command: Sequence[str], *, core: int, port: int | None = None
-    ) -> Iterator[Running]:
+    ) -> Generator[Running]:
         """Runs a command on one core, from when its port accepts until the block ends."""
         output = Path(tempfile.mkstemp(prefix=f"{name}-", suffix=".log", dir=self.directory)[1])
         with output.open("w") as sink:
@@ -120,6 +130,26 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def descriptor_limit() -> int:
+    """How many descriptors a process of the bench may have."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def check_is_disk(path: Path) -> None:
+    """Makes sure that spools will lie on a disk: in memory they would measure nothing.
+
+    Raises:
+        BenchmarkError: the directory is on tmpfs.
+    """
+    if not path.is_dir():
+        raise BenchmarkError(f"{path} is not a directory; name one with --spool-dir")
+    kind = subprocess.run(
+        ["stat", "-f", "-c", "%T", str(path)], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if kind in {"tmpfs", "ramfs"}:
+        raise BenchmarkError(f"{path} is in memory ({kind}); name a disk with --spool-dir")
+
+
 def wait_until_accepting(started: Running, port: int) -> None:
     """Returns once something accepts on the port.
 
@@ -150,9 +180,17 @@ def end_group(process: subprocess.Popen[str]) -> None:
         process.wait()
 
 
+PORTS = itertools.cycle(range(18_000, 19_000))
+"""Below the range that outgoing connections draw from; never the same twice in a row."""
+
+
 def free_port() -> int:
-    """A port nobody listens on now, outside the range that outgoing connections draw from."""
-    for port in range(18_000, 19_000):
+    """A port nobody listens on now.
+
+    Raises:
+        BenchmarkError: all are taken.
+    """
+    for port in itertools.islice(PORTS, 1000):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -1,6 +1,7 @@
 """The statistics of interleaved pairs: the median ratio and its bootstrap interval.
 
-Pure functions of the samples; the random source is seeded, so that the same samples give the same interval.
+Pure functions of the samples; the random source is seeded, so that the same samples give the same
+interval.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ RESAMPLES = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """The median of the ratios of pairs, with the 95 % interval of that median."""
+    """A median with its 95 % interval: of ratios, or of plain figures."""
 
     median: float
     low: float
@@ -22,13 +23,13 @@ class Ratio:
 
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
     """The median of `ours[i] / theirs[i]` with its bootstrap 95 % interval."""
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return median_value([a / b for a, b in zip(ours, theirs, strict=True)])
+
+
+def median_value(values: Sequence[float]) -> Ratio:
+    """The median of the values with its bootstrap 95 % interval."""
     source = random.Random(20)
-    medians = sorted(
-        statistics.median(source.choices(ratios, k=len(ratios))) for _ in range(RESAMPLES)
-    )
-    return Ratio(
-        statistics.median(ratios),
-        medians[int(RESAMPLES * 0.025)],
-        medians[int(RESAMPLES * 0.975) - 1],
-    )
+    count = len(values)
+    medians = sorted(statistics.median(source.choices(values, k=count)) for _ in range(RESAMPLES))
+    low, high = medians[int(RESAMPLES * 0.025)], medians[int(RESAMPLES * 0.975) - 1]
+    return Ratio(statistics.median(values), low, high)

@@ -1,20 +1,33 @@
-"""How each relay is run: haproxy in its three settings, sluicegate, or any command.
+"""How each relay is run: haproxy in its settings, sluicegate, the C spool, or any command.
 
-The only file that knows command lines and configuration of relays.  All forward one port to the backend, as plain
-TCP, without logging on the peer's side.
+The only file that knows command lines and configuration of relays.  All forward published ports to
+servers on this machine; the peer writes no log, sluicegate writes its records as it always does.
 """
 
 import contextlib
 import dataclasses
+import json
 import shlex
-from collections.abc import Iterator
+import socket
+import sys
+from collections.abc import Generator, Sequence
+from pathlib import Path
 
-from benchmarks.processes import RELAY_CORE, Bench, Running, free_port
+from benchmarks.processes import (
+    RELAY_CORE,
+    Bench,
+    BenchmarkError,
+    Running,
+    descriptor_limit,
+    free_port,
+)
+
+FILTERS = Path(__file__).with_name("filters.py")
 
 HAPROXY_CFG = """\
 global
   nbthread 1
-  maxconn 8000
+  maxconn {connections_max}
   stats socket {directory}/stats.sock
 {global_extra}
 defaults
@@ -25,20 +38,31 @@ defaults
 listen web
   bind 127.0.0.1:{port} backlog 4096
 {listen_extra}
-  server backend 127.0.0.1:{backend}
+  server backend 127.0.0.1:{server}
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class Relay:
-    """A running relay and the port to send the load to."""
+    """A running relay and the port to send the load to; `directory` holds what it keeps."""
 
     running: Running
     port: int
+    directory: Path
+    other_ports: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A port that sluicegate publishes: the server behind it and the filters on its connections."""
+
+    name: str
+    server: int
+    filters: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
-def haproxy(bench: Bench, backend: int, *, splice: bool = False) -> Iterator[Relay]:
+def haproxy(bench: Bench, server: int, *, splice: bool = False) -> Generator[Relay]:
     """Runs haproxy in TCP mode on one thread; with `splice`, made to splice in both directions."""
     directory = bench.make_directory("haproxy")
     port = free_port()
@@ -47,19 +71,95 @@ def haproxy(bench: Bench, backend: int, *, splice: bool = False) -> Iterator[Rel
         HAPROXY_CFG.format(
             directory=directory,
             port=port,
-            backend=backend,
+            server=server,
+            connections_max=(descriptor_limit() - 600) // 2,
             global_extra="  maxpipes 200" if splice else "",
             listen_extra="  option splice-request\n  option splice-response" if splice else "",
         )
     )
     command = ["haproxy", "-db", "-f", str(configuration)]
     with bench.running("haproxy", command, core=RELAY_CORE, port=port) as running:
-        yield Relay(running, port)
+        yield Relay(running, port, directory)
+
+
+def haproxy_spliced_share(relay: Relay) -> float:
+    """The part of all bytes that this haproxy has sent by splice, from its own counters."""
+    with socket.socket(socket.AF_UNIX) as control:
+        control.connect(str(relay.directory / "stats.sock"))
+        control.sendall(b"show info\n")
+        lines = control.makefile().read().splitlines()
+    info = {line.partition(": ")[0]: line.partition(": ")[2] for line in lines}
+    # The first name is how haproxy spells it.
+    spliced = info.get("TotalSplicdedBytesOut") or info.get("TotalSplicedBytesOut")
+    if spliced is None:
+        raise BenchmarkError("this haproxy does not say how much it spliced")
+    return int(spliced) / max(int(info["TotalBytesOut"]), 1)
 
 
 @contextlib.contextmanager
-def any_command(bench: Bench, command: str, port: int, backend: int) -> Iterator[Relay]:
+def sluicegate(
+    bench: Bench,
+    published: Sequence[Published],
+    *,
+    backend: str = "io_uring",
+    spool: Path | None = None,
+) -> Generator[Relay]:
+    """Runs sluicegate with one worker in its own process; the first published port is `port`."""
+    directory = bench.make_directory("sluicegate")
+    ports = {entry.name: free_port() for entry in published}
+    main = [
+        "[service]",
+        f'state_dir = "{directory}"',
+        f'backend = "{backend}"',
+        "[log]",
+        f'path = "{directory}/records.jsonl"',
+        "[spool]",
+        f'dir = "{spool or bench.disk_directory("spool")}"',
+    ]
+    policy: list[str] = []
+    for entry in published:
+        main += [
+            "[[listener]]",
+            f'name = "{entry.name}"',
+            f'address = "127.0.0.1:{ports[entry.name]}"',
+        ]
+        policy += [
+            "[[publish]]",
+            f'name = "{entry.name}"',
+            f'listener = "{entry.name}"',
+            f'server = "127.0.0.1:{entry.server}"',
+            'clients = ["127.0.0.0/8"]',
+            f"filters = {json.dumps(entry.filters)}",
+        ]
+    for name in sorted({name for entry in published for name in entry.filters}):
+        main += ["[[filter]]", f'name = "{name}"', f'use = "{filter_source(name)}"']
+    (directory / "sluicegate.toml").write_text("\n".join(main) + "\n")
+    (directory / "policy.toml").write_text("\n".join(policy) + "\n")
+    program = Path(sys.executable).with_name("sluicegate")
+    command = [str(program), "run", "--config", str(directory / "sluicegate.toml")]
+    port = ports[published[0].name]
+    with bench.running("sluicegate", command, core=RELAY_CORE, port=port) as running:
+        yield Relay(running, port, directory, ports)
+
+
+def filter_source(name: str) -> str:
+    """What `use` says for a filter: a class of `filters.py`, or a bundled one by its name."""
+    own = {"look": "Look", "relay": "RelayInPython", "hold": "Hold"}
+    return f"{FILTERS}:{own[name]}" if name in own else name
+
+
+@contextlib.contextmanager
+def spool_baseline(bench: Bench, program: Path, server: int, spool: Path) -> Generator[Relay]:
+    """Runs the C program that spools with blocking calls."""
+    port = free_port()
+    command = [str(program), str(port), str(server), str(spool)]
+    with bench.running("spool_baseline", command, core=RELAY_CORE, port=port) as running:
+        yield Relay(running, port, spool)
+
+
+@contextlib.contextmanager
+def any_command(bench: Bench, command: str, port: int, server: int) -> Generator[Relay]:
     """Runs any relay; `{port}` and `{backend}` in its command line are filled in."""
-    words = shlex.split(command.format(port=port, backend=backend))
+    words = shlex.split(command.format(port=port, backend=server))
     with bench.running("relay", words, core=RELAY_CORE, port=port) as running:
-        yield Relay(running, port)
+        yield Relay(running, port, bench.directory)

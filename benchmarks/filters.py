@@ -1,0 +1,82 @@
+"""The filters that the bench attaches: the least that each tier can do, so the tier is measured.
+
+Written against the public filter API alone, and loaded by path as an operator's own would be.
+"""
+
+import asyncio
+from typing import ClassVar
+
+from typing_extensions import override
+
+from sluicegate.filterapi import (
+    FORWARD,
+    Connection,
+    ContentFilter,
+    ContentVerdict,
+    DataFilter,
+    DataSocket,
+    Release,
+    Side,
+    StreamFilter,
+    StreamVerdict,
+    Transfer,
+    Window,
+)
+
+__all__ = ["Hold", "Look", "RelayInPython"]
+
+
+class Look(StreamFilter):
+    """Sees every chunk, and reads its first and last byte in place."""
+
+    __slots__ = ("bytes_seen", "edges")
+    name: ClassVar[str] = "look"
+
+    def __init__(self) -> None:
+        self.bytes_seen = 0
+        self.edges = 0
+
+    @override
+    def on_data(self, side: Side, window: Window) -> StreamVerdict:
+        """Looks without a copy, and releases all of it."""
+        del side
+        with window.lease() as view:
+            self.bytes_seen += len(view)
+            self.edges ^= view[0] ^ view[-1]
+        return FORWARD
+
+
+class RelayInPython(DataFilter):
+    """Awaits every chunk of both directions and sends it on: the dearest way through the gate."""
+
+    name: ClassVar[str] = "relay"
+
+    @override
+    async def run(
+        self, client: DataSocket, server: DataSocket | None, connection: Connection
+    ) -> None:
+        """Relays both directions until both have ended."""
+        del connection
+        assert server is not None, "a published port has a server"
+        async with asyncio.TaskGroup() as directions:
+            directions.create_task(relay(client, server))
+            await relay(server, client)
+
+
+async def relay(source: DataSocket, target: DataSocket) -> None:
+    """Moves one direction to its end of stream, and hands that on too."""
+    while window := await source.receive():
+        await target.send(window)
+    target.shutdown()
+
+
+class Hold(ContentFilter):
+    """Has every object held and hashed, and releases it unread."""
+
+    name: ClassVar[str] = "hold"
+
+    @override
+    async def inspect(self, transfer: Transfer) -> ContentVerdict:
+        """Releases what arrived whole."""
+        assert transfer.sha256, "a held object has its hash"
+        return Release()

@@ -1,0 +1,93 @@
+"""The targets of speed against haproxy: new connections, small requests, bulk.
+
+Each case is one line of the table `CASES`; all go through the same measurement.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import statistics
+
+from benchmarks import relays
+from benchmarks.load import BULK, CONNECTIONS, REQUESTS, Load, Pattern
+from benchmarks.pairs import Pairs, rounds
+from benchmarks.processes import Bench, BenchmarkError
+from benchmarks.results import Result, Target
+
+SPLICED_SHARE_MIN = 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class TrafficCase:
+    """One target: a pattern through sluicegate so configured, against haproxy so configured."""
+
+    name: str
+    pattern: Pattern
+    at_most: float
+    backend: str = "io_uring"
+    filters: tuple[str, ...] = ()
+    peer_splices: bool = False
+
+    @property
+    def target(self) -> Target:
+        """The row of the table of targets."""
+        peer = "haproxy, splice forced" if self.peer_splices else "haproxy"
+        through = f" through {', '.join(self.filters)}" if self.filters else ""
+        return Target(
+            self.name,
+            f"CPU per {self.pattern.unit}{through} on {self.backend} / {peer}",
+            self.at_most,
+        )
+
+
+CASES = (
+    TrafficCase("conn", CONNECTIONS, 1.15),
+    TrafficCase("conn-epoll", CONNECTIONS, 1.35, backend="epoll"),
+    TrafficCase("conn-data-filter", CONNECTIONS, 2.0, filters=("relay",)),
+    TrafficCase("rr", REQUESTS, 1.10),
+    TrafficCase("rr-stream-filter", REQUESTS, 1.2, filters=("look",)),
+    TrafficCase("bulk-vs-splice", BULK, 0.6, peer_splices=True),
+    TrafficCase("bulk", BULK, 0.2),
+    TrafficCase("bulk-stream-filter", BULK, 0.6, filters=("look",)),
+    TrafficCase("bulk-data-filter", BULK, 0.7, filters=("relay",)),
+)
+
+
+def measure(
+    bench: Bench, load: Load, web: int, case: TrafficCase, pairs: int, scale: float
+) -> Result:
+    """Measures one case in interleaved pairs, with fresh relays every few pairs."""
+    taken = Pairs()
+    for count in rounds(pairs):
+        with contextlib.ExitStack() as stack:
+            published = [relays.Published("web", web, case.filters)]
+            ours = stack.enter_context(relays.sluicegate(bench, published, backend=case.backend))
+            peer = stack.enter_context(relays.haproxy(bench, web, splice=case.peer_splices))
+            for relay in (ours, peer):
+                load.warm_up(relay.port, case.pattern)
+            if case.peer_splices:
+                check_splicing(peer)
+            cost = functools.partial(load.cpu_s_per_unit, pattern=case.pattern, scale=scale)
+            taken.extend(count, functools.partial(cost, ours), functools.partial(cost, peer))
+    factor, unit = case.pattern.display
+    return Result(
+        case.target,
+        taken.ratio(),
+        statistics.median(taken.ours) * factor,
+        statistics.median(taken.theirs) * factor,
+        unit,
+        pairs,
+    )
+
+
+def check_splicing(peer: relays.Relay) -> None:
+    """Makes sure that the peer that is said to splice does.
+
+    Raises:
+        BenchmarkError: it copied instead.
+    """
+    share = relays.haproxy_spliced_share(peer)
+    if share < SPLICED_SHARE_MIN:
+        raise BenchmarkError(
+            f"haproxy was told to splice, but spliced only {share:.0%} of the bytes"
+        )
