@@ -38,7 +38,7 @@ napoleon_numpy_docstring = False
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!sluicegate\.).*"),
-    (r"py:class", r"sluicegate\..*\.\w+T"),  # type variables
+    (r"py:.*", r"sluicegate\..*\.\w+T"),  # type variables
 ]
 
 field_comments.install()

@@ -13,6 +13,8 @@ import pytest
 
 from docs.generate import describe_limits, describe_records
 from sluicegate import limits
+from sluicegate.app.load import load
+from sluicegate.documents import Findings
 from tests.repo.source_tree import DOCS, ROOT, package_modules, pages
 
 FENCE = re.compile(
@@ -49,6 +51,28 @@ def test_python_on_the_page_compiles(page: pathlib.Path) -> None:
             compile(source, str(page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
+def test_configuration_on_the_pages_is_accepted(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "filters").mkdir()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    filters = [b["body"] for b in FENCE.finditer(readme) if b["language"] == "python"]
+    (tmp_path / "filters" / "no_macros.py").write_text(filters[0], encoding="utf-8")
+    checked = []
+    for page in pages():
+        files = [
+            found
+            for block in FENCE.finditer(page.read_text(encoding="utf-8"))
+            if (found := re.match(r"# ([a-z]+\.toml)\n", textwrap.dedent(block["body"])))
+        ]
+        for found in files:
+            (tmp_path / found[1]).write_text(found.string, encoding="utf-8")
+        if files:
+            findings = Findings()
+            load(tmp_path / "sluicegate.toml", findings)
+            assert (page.name, findings.errors, findings.warnings) == (page.name, [], [])
+            checked.append(page.name)
+    assert "configuration.md" in checked
+
+
 def test_every_limit_is_explained_in_the_reference() -> None:
     page = describe_limits()
     names = [*limits.Limits.__dataclass_fields__, *limits.__all__]
@@ -58,7 +82,9 @@ def test_every_limit_is_explained_in_the_reference() -> None:
 def test_every_record_is_explained_in_the_reference() -> None:
     page = describe_records()
     records = importlib.import_module("sluicegate.audit.records")
-    assert [name for name in records.__all__ if name[0].isupper() and name not in page] == []
+    classes = [name for name in records.__all__ if isinstance(getattr(records, name), type)]
+    assert classes
+    assert [name for name in classes if f"## {name}" not in page] == []
 
 
 def test_every_page_of_the_documentation_is_in_a_table_of_contents() -> None:

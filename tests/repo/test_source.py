@@ -63,7 +63,8 @@ def test_functions_and_files_are_short(module: Module) -> None:
         if (lines := (function.end_lineno or 0) - function.lineno + 1) > FUNCTION_LINES_MAX
     }
     assert {k: v for k, v in longer.items() if v > LONG_FUNCTIONS.get(k, 0)} == {}
-    assert module.text.count("\n") <= FILE_LINES_MAX
+    if not module.name.startswith("tests/"):
+        assert module.text.count("\n") <= FILE_LINES_MAX
 
 
 def test_list_of_long_functions_has_no_entry_that_became_short() -> None:
