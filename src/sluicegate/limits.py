@@ -40,6 +40,7 @@ __all__ = [
     "RECORD_WRITE_BYTES_MIN",
     "SPOOL_BUFFERS_KEPT_MAX",
     "SPOOL_HASH_BACKLOG_BYTES_MAX",
+    "SPOOL_READ_BUFFERS_MAX",
     "TRANSFER_READ_BYTES_MAX",
     "Limits",
 ]
@@ -77,6 +78,10 @@ SPOOL_BUFFERS_KEPT_MAX: Final = 8
 SPOOL_HASH_BACKLOG_BYTES_MAX: Final = 1 << 20
 """Received bytes of one held object that wait for their hash; beyond it the source is not read, so
 that no object pins more than a few shared buffers."""
+
+SPOOL_READ_BUFFERS_MAX: Final = 128
+"""Buffers (32 MiB) with bytes of held objects on their way to receivers, beyond which files are
+read in pieces of 16 KiB, without reading ahead: who does not read must not take all memory."""
 
 TRANSFER_READ_BYTES_MAX: Final = 64 << 20
 """What a content filter may take into memory with one ``read``; more is read piece by piece."""

@@ -4,12 +4,13 @@ The gate's transfers are its only users. This file only re-exports.
 """
 
 from .body import BodyOwner, SpooledBody
-from .delivery import Delivery
+from .delivery import SENDING, Delivery
 from .directory import SpoolDirectory
 from .reading import SpooledFile
 from .store import SpoolStatistics, SpoolStore
 
 __all__ = [
+    "SENDING",
     "BodyOwner",
     "Delivery",
     "SpoolDirectory",

@@ -12,23 +12,27 @@ from typing import Final
 from typing_extensions import override
 
 from sluicegate.buffer import Buffer
-from sluicegate.limits import SPOOL_BUFFERS_KEPT_MAX
+from sluicegate.limits import SPOOL_BUFFERS_KEPT_MAX, SPOOL_READ_BUFFERS_MAX
 
 __all__ = ["SPOOL_BUFFER_SIZE", "BufferShelf", "ShelfBuffer"]
 
 SPOOL_BUFFER_SIZE: Final = 256 << 10
 """As the port's large slots: smaller ones cost more calls per byte."""
 
+_STRAINED_SIZE: Final = 16 << 10
+
 
 class ShelfBuffer(Buffer):
     """A buffer that knows where it belongs."""
 
-    __slots__ = ("_is_given", "_shelf")
+    __slots__ = ("_is_given", "_shelf", "is_for_reading")
 
     def __init__(self, shelf: BufferShelf, size: int) -> None:
         super().__init__(size)
         self._shelf = shelf
         self._is_given = False
+        self.is_for_reading = False
+        #: Whether it counts among the buffers that receivers keep busy.
 
     def take(self) -> ShelfBuffer:
         """Begin another life (the shelf only)."""
@@ -52,9 +56,10 @@ class ShelfBuffer(Buffer):
 class BufferShelf:
     """The warm buffers of one spool."""
 
-    __slots__ = ("_warm",)
+    __slots__ = ("_for_reading", "_warm")
 
     def __init__(self) -> None:
+        self._for_reading = 0
         self._warm: list[ShelfBuffer] = []
 
     def take(self) -> ShelfBuffer:
@@ -63,10 +68,27 @@ class BufferShelf:
 
     def take_sized(self, size: int) -> ShelfBuffer:
         """Return an empty buffer of any size; only the usual size is kept warm."""
-        return self.take() if size == SPOOL_BUFFER_SIZE else ShelfBuffer(self, size)
+        if size == SPOOL_BUFFER_SIZE:
+            return self.take()
+        return ShelfBuffer(self, size)
+
+    def take_for_reading(self) -> ShelfBuffer:
+        """Return a buffer to read a file into: a small one while too many are lent."""
+        buffer = self.take_sized(_STRAINED_SIZE if self.is_strained else SPOOL_BUFFER_SIZE)
+        buffer.is_for_reading = True
+        self._for_reading += 1
+        return buffer
+
+    @property
+    def is_strained(self) -> bool:
+        """Whether receivers that do not read hold so many buffers that all must make do."""
+        return self._for_reading >= SPOOL_READ_BUFFERS_MAX
 
     def put(self, buffer: ShelfBuffer) -> None:
         """Keep a buffer that nobody uses (called by buffers)."""
+        if buffer.is_for_reading:
+            buffer.is_for_reading = False
+            self._for_reading -= 1
         buffer.generation += 1
         buffer.used = 0
         kept_by_somebody = buffer.exported and buffer.is_exported()
@@ -76,6 +98,6 @@ class BufferShelf:
             self._warm.append(buffer)
 
     @property
-    def warm_count(self) -> int:
-        """Buffers on the shelf."""
-        return len(self._warm)
+    def reading_count(self) -> int:
+        """Buffers that deliveries and content filters read into, or that are being sent."""
+        return self._for_reading

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sluicegate.address import SocketAddress
 from sluicegate.buffer import ConstBuffer, Window
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from .store import SpoolStore
 
-__all__ = ["Delivery"]
+__all__ = ["SENDING", "Delivery"]
+
+SENDING: Final = "send the object"
+"""What a delivery was doing when it failed with the socket, not with the spool."""
 
 
 class Delivery:
@@ -103,7 +106,10 @@ class Delivery:
     def _read_ahead(self, body: SpooledBody) -> None:
         if self._reading is not None or self._ready or self._offset >= self._size:
             return
-        buffer = self._reading = self._store.shelf.take()
+        shelf = self._store.shelf
+        if shelf.is_strained and self._sending is not None:
+            return
+        buffer = self._reading = shelf.take_for_reading()
         try:
             body.start_read(buffer, self._offset, buffer.allocated, self._on_read)
         except BadContext:
@@ -141,7 +147,7 @@ class Delivery:
             self._socket.start_send(window, self)
         except BadContext:
             self._give_sent()
-            self._finish_later(TransportError(errno.ECANCELED, doing="send the object"))
+            self._finish_later(TransportError(errno.ECANCELED, doing=SENDING))
 
     def complete_socket_io(
         self,
@@ -156,7 +162,7 @@ class Delivery:
         if self._stopped:
             return
         if not success:
-            self._finish(TransportError(error, doing="send the object"))
+            self._finish(TransportError(error, doing=SENDING))
             return
         self.bytes_delivered += buffer.length
         if self.bytes_delivered == self._size:
@@ -165,6 +171,8 @@ class Delivery:
             self._send_memory()
         elif self._ready:
             self._send_ready()
+        else:
+            self._read_ahead(self._body)
 
     def _give_sent(self) -> None:
         buffer, self._sending = self._sending, None

@@ -89,7 +89,7 @@ class SpooledFile:
     async def _read_piece(self, offset: int, count: int) -> bytes:
         self._check_open()
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        buffer = self._store.shelf.take()
+        buffer = self._store.shelf.take_for_reading()
 
         def on_read(result: int) -> None:
             piece = buffer.view[: max(result, 0)].tobytes()

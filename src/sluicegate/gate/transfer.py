@@ -1,0 +1,231 @@
+"""Transfers: objects that protocol filters ask the service to hold until their verdict.
+
+``GateSession.hold_transfer`` makes one here; its ``factory`` makes the data filter that holds the
+object on the data connection (``transfer_filter``). The invariant: every transfer that began ends
+in exactly one record, and whoever waits for its outcome is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from sluicegate.audit import FilterFailureRecord, Recorder, TransferRecord
+from sluicegate.clock import Clock
+from sluicegate.errors import BadContext
+from sluicegate.filterapi import (
+    AnyDataFilter,
+    Connection,
+    Outcome,
+    TransferOffer,
+    TransferOutcome,
+)
+from sluicegate.limits import Limits
+from sluicegate.spool import SpoolStore
+
+from .transfer_filter import TransferFilter
+
+if TYPE_CHECKING:
+    from sluicegate.port import CompletionPort
+
+    from .registry import ContentStep
+
+__all__ = ["GateTransfer", "TransferService"]
+
+ConnectionT = TypeVar("ConnectionT", bound=Connection)
+
+
+class TransferService(Generic[ConnectionT]):
+    """Holds objects for one worker's gate."""
+
+    __slots__ = (
+        "_recorder",
+        "_tasks",
+        "clock",
+        "content_filters",
+        "limits",
+        "port",
+        "store",
+    )
+
+    def __init__(
+        self,
+        port: CompletionPort,
+        store: SpoolStore,
+        limits: Limits,
+        clock: Clock,
+        content_filters: Callable[[ConnectionT], Sequence[ContentStep]],
+        recorder: Recorder,
+    ) -> None:
+        self.port = port
+        self.store = store
+        self.limits = limits
+        self.clock = clock
+        self.content_filters = content_filters
+        #: The content filters of a connection's rule, in the operator's order.
+        self._recorder = recorder
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def hold(self, connection: ConnectionT, offer: TransferOffer) -> GateTransfer:
+        """Prepare to hold one object that ``connection`` (the primary one) has announced."""
+        return GateTransfer(self, offer, self.content_filters(connection))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a judgement; a failure of it is the port's to report."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+        return task
+
+    def record_filter_failure(self, step: ContentStep, cause: str, connection: Connection) -> None:
+        """Record that a content filter failed, and what becomes of the object for it."""
+        self._recorder.write(
+            FilterFailureRecord(
+                time=self.clock.wall(),
+                filter=step.installed.name,
+                cause=cause,
+                action="bypassed" if step.installed.is_bypassed_on_failure else "refused",
+                connection=connection.id,
+                session=connection.session.id,
+            )
+        )
+
+    def record(
+        self,
+        connection: Connection,
+        offer: TransferOffer,
+        outcome: TransferOutcome,
+        filter_name: str,
+        bytes_written: int,
+    ) -> None:
+        """Record what became of one object."""
+        self._recorder.write(
+            TransferRecord(
+                time=self.clock.wall(),
+                connection=connection.id,
+                session=connection.session.id,
+                client=str(connection.client_address),
+                rule=connection.rule,
+                name=offer.name,
+                direction=offer.direction.value,
+                protocol=offer.protocol,
+                verdict=outcome.outcome.value,
+                reason=outcome.reason,
+                bytes=outcome.bytes_held,
+                sha256=outcome.sha256,
+                filter=filter_name,
+                user=offer.user,
+                content_type=offer.content_type,
+                held_ms=outcome.held_ms,
+                bytes_written=bytes_written,
+                bytes_delivered=outcome.bytes_delivered,
+                facts=offer.facts,
+            )
+        )
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            error = task.exception()
+            if error is not None:
+                self.port.on_error(error)
+
+
+class GateTransfer:
+    """A protocol filter's handle on one held object (``filterapi.HeldTransfer``)."""
+
+    __slots__ = (
+        "_filter",
+        "_finished",
+        "_finished_waiters",
+        "_judged",
+        "_judged_waiters",
+        "_service",
+        "cancelled",
+        "offer",
+        "steps",
+    )
+
+    def __init__(
+        self,
+        service: TransferService[Any],
+        offer: TransferOffer,
+        steps: Sequence[ContentStep],
+    ) -> None:
+        self.offer = offer
+        self.steps = steps
+        self.cancelled = ""
+        #: Why it was given up by the protocol filter; empty otherwise.
+        self._service = service
+        self._filter: TransferFilter | None = None
+        self._judged: TransferOutcome | None = None
+        self._finished: TransferOutcome | None = None
+        self._judged_waiters: list[asyncio.Future[TransferOutcome]] = []
+        self._finished_waiters: list[asyncio.Future[TransferOutcome]] = []
+
+    # -- filterapi.HeldTransfer ------------------------------------------------------------------
+
+    def factory(self, connection: Connection) -> AnyDataFilter:
+        """Make the data filter that holds the object; once.
+
+        Raises:
+            BadContext: It was made before: one transfer holds one object.
+        """
+        del connection
+        if self._filter is not None:
+            raise BadContext("one transfer holds one object: ask hold_transfer for another")
+        self._filter = TransferFilter(self._service, self)
+        return self._filter
+
+    async def judged(self) -> TransferOutcome:
+        """Wait for the verdict."""
+        return await _wait(self._judged, self._judged_waiters)
+
+    async def finished(self) -> TransferOutcome:
+        """Wait until the receiver has every byte, or never will."""
+        return await _wait(self._finished, self._finished_waiters)
+
+    def cancel(self, reason: str) -> None:
+        """Give up: nothing more is delivered, both sides of the data connection are reset."""
+        if self._finished is not None:
+            return
+        self.cancelled = reason
+        if self._filter is not None:
+            self._filter.cancel(reason)
+        else:
+            self.on_finished(
+                TransferOutcome(Outcome.FAILED, reason, 0, "", held_ms=0.0, bytes_delivered=0)
+            )
+
+    # -- what the data filter tells --------------------------------------------------------------
+
+    def on_judged(self, outcome: TransferOutcome) -> None:
+        """Take the verdict."""
+        if self._judged is None:
+            self._judged = outcome
+            _tell(self._judged_waiters, outcome)
+
+    def on_finished(self, outcome: TransferOutcome) -> None:
+        """Take the end; where no verdict came before, this is it."""
+        assert self._finished is None, "a transfer ends once"
+        self._finished = outcome
+        self.on_judged(outcome)
+        _tell(self._finished_waiters, outcome)
+
+
+async def _wait(
+    outcome: TransferOutcome | None, waiters: list[asyncio.Future[TransferOutcome]]
+) -> TransferOutcome:
+    if outcome is not None:
+        return outcome
+    future: asyncio.Future[TransferOutcome] = asyncio.get_running_loop().create_future()
+    waiters.append(future)
+    return await future
+
+
+def _tell(waiters: list[asyncio.Future[TransferOutcome]], outcome: TransferOutcome) -> None:
+    for future in waiters:
+        if not future.done():
+            future.set_result(outcome)
+    waiters.clear()
