@@ -66,12 +66,14 @@ class Bench:
         self.directory = Path()
 
     def __enter__(self) -> Self:
-        if not {RELAY_CORE, LOAD_CORE} <= os.sched_getaffinity(0):
+        cores = os.sched_getaffinity(0)
+        if not {RELAY_CORE, LOAD_CORE} <= cores:
             raise BenchmarkError("two cores are needed: one for the relay, one for all else")
         check_is_disk(self._disk)
         raise_descriptor_limit()
         os.environ["PATH"] += ":/usr/sbin:/sbin"  # where Debian keeps servers
         os.sched_setaffinity(0, {LOAD_CORE})
+        self._stack.callback(os.sched_setaffinity, 0, cores)
         self.directory = Path(tempfile.mkdtemp(prefix="sluicegate-bench-"))
         self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
         return self
