@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pathlib
 from dataclasses import dataclass
-from typing import Annotated, Literal, cast
+from typing import Annotated, Final, Literal, cast
 
 import pydantic
 
@@ -24,6 +24,8 @@ from .limit_table import LimitTable, contradictions, to_limits
 __all__ = [
     "Configuration",
     "FilterTable",
+    "StatePaths",
+    "find_state",
     "read_configuration",
     "read_text",
 ]
@@ -92,6 +94,14 @@ class _Tables(Model):
 
 
 @dataclass(frozen=True, slots=True)
+class StatePaths:
+    """Where a gate keeps what others ask for; known even if the rest of its file is wrong."""
+
+    control_path: pathlib.Path
+    log_path: pathlib.Path
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """What ``sluicegate.toml`` says, with paths resolved and defaults filled in."""
 
@@ -109,12 +119,35 @@ class Configuration:
     @property
     def control_path(self) -> pathlib.Path:
         """Where the control socket is."""
-        return self.state_dir / "control.sock"
+        return self.state_dir / _CONTROL_NAME
 
     @property
     def lock_path(self) -> pathlib.Path:
         """What the running gate holds, so that there is one per ``state_dir``."""
         return self.state_dir / "lock"
+
+
+_CONTROL_NAME: Final = "control.sock"
+_LOG_NAME: Final = "records.jsonl"
+
+
+def find_state(path: pathlib.Path, findings: Findings) -> StatePaths | None:
+    """Read only where a gate keeps its state, for commands that ask a running one."""
+    text = read_text(path, findings, "choose the file with --config")
+    document = read_document(text, path.name, findings) if text is not None else None
+    if document is None:
+        return None
+    service = typed(document, _ServiceTable, findings, ("service",))
+    log = typed(document, _LogTable, findings, ("log",))
+    if service is None or log is None:
+        return None
+    folder = path.absolute().parent
+    state_dir = folder / service.state_dir
+    return StatePaths(state_dir / _CONTROL_NAME, _log_path(folder, state_dir, log))
+
+
+def _log_path(folder: pathlib.Path, state_dir: pathlib.Path, log: _LogTable) -> pathlib.Path:
+    return folder / log.path if log.path else state_dir / _LOG_NAME
 
 
 def read_configuration(path: pathlib.Path, findings: Findings) -> Configuration | None:
@@ -142,7 +175,7 @@ def read_configuration(path: pathlib.Path, findings: Findings) -> Configuration 
         backend=tables.service.backend,
         policy_path=folder / tables.service.policy,
         spool_dir=folder / tables.spool.dir if tables.spool.dir else state_dir / "spool",
-        log_path=folder / tables.log.path if tables.log.path else state_dir / "records.jsonl",
+        log_path=_log_path(folder, state_dir, tables.log),
         listeners=tuple(
             ListenerSettings(table.name, address)
             for table in tables.listener

@@ -1,0 +1,154 @@
+"""Running a gate: from the files to a service that is ready, until a signal ends it.
+
+``cli run`` calls ``run_gate``. SIGTERM drains, SIGINT ends at once, a second signal ends a drain;
+SIGHUP reloads, and opens the log again. The invariant: nothing listens before everything was
+checked, and whatever ends a gate, its records are written and its folder is free for the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import pathlib
+import signal
+from collections.abc import Callable, Generator
+
+from sluicegate.documents import ConfigRefused, Findings
+from sluicegate.port.diagnosis import diagnose
+from sluicegate.port.loop import current_port, run
+
+from .build import Gate
+from .load import Loaded, load
+from .machine import (
+    StateLock,
+    make_directory,
+    notify_service_manager,
+    quieten_collector,
+    raise_descriptor_limit,
+)
+
+__all__ = ["run_gate"]
+
+
+def run_gate(path: pathlib.Path, say: Callable[[str], None]) -> None:
+    """Run the gate that a configuration describes, until it is told to end.
+
+    Args:
+        path: Of ``sluicegate.toml``.
+        say: Shows a line to whoever started it.
+
+    Raises:
+        ConfigRefused: The files are wrong; nothing was started.
+        ConfigError: The machine cannot give what they ask for.
+        BackendUnavailable: The backend that was asked for by name is refused.
+    """
+    findings = Findings()
+    loaded = load(path, findings)
+    if loaded is None:
+        raise ConfigRefused(tuple(findings.errors))
+    configuration = loaded.configuration
+    make_directory(configuration.state_dir, '"state_dir" in [service]')
+    make_directory(configuration.spool_dir, '"dir" in [spool]')
+    lock = StateLock(configuration.lock_path)
+    try:
+        life = _Life(loaded, str(diagnose(configuration.backend)), say)
+        run(life.live(), backend=configuration.backend, limits=configuration.limits)
+    finally:
+        lock.release()
+
+
+class _Life:
+    """One gate from start to end, and the signals that move it on."""
+
+    def __init__(self, loaded: Loaded, diagnosis: str, say: Callable[[str], None]) -> None:
+        self._loaded = loaded
+        self._limits = loaded.configuration.limits
+        self._diagnosis = diagnosis
+        self._say = say
+        self._stop_asked = asyncio.Event()
+        self._reload_asked = asyncio.Event()
+        self._is_hurried = False
+        self._drain: asyncio.Timeout | None = None
+
+    async def live(self) -> None:
+        """Start, serve until asked to stop, drain, stop."""
+        gate = Gate(
+            self._loaded,
+            current_port(),
+            diagnosis=self._diagnosis,
+            say=self._say,
+            on_stop_requested=self._stop_asked.set,
+        )
+        try:
+            with self._signals():
+                await self._start(gate)
+                async with asyncio.TaskGroup() as tasks:
+                    reloading = tasks.create_task(self._reload_when_asked(gate))
+                    await self._stop_asked.wait()
+                    reloading.cancel()
+                notify_service_manager("STOPPING=1")
+                await self._drain_gate(gate)
+        finally:
+            await gate.stop()
+        self._say("stopped")
+
+    async def _start(self, gate: Gate) -> None:
+        gate.descriptors_max, warning = raise_descriptor_limit(self._limits)
+        if warning:
+            gate.warnings.append(warning)
+        await gate.start()
+        quieten_collector()
+        status = gate.status()
+        for line in status.warnings:
+            self._say(f"warning: {line}")
+        self._say(f"backend {status.diagnosis}")
+        for listener in status.listeners:
+            self._say(f"listening on {listener.address} ({listener.name})")
+        self._say(f"ready, policy {status.policy[:12]}, pid {status.pid}")
+        notify_service_manager("READY=1")
+
+    async def _drain_gate(self, gate: Gate) -> None:
+        timeout_s = self._limits.drain_timeout_s
+        count = gate.service.connection_count
+        if self._is_hurried or not count or not timeout_s:
+            return
+        self._say(f"draining {count} connections, at most {timeout_s:g} s; a signal ends it now")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s) as self._drain:
+                await gate.drain(timeout_s)
+
+    async def _reload_when_asked(self, gate: Gate) -> None:
+        while True:
+            await self._reload_asked.wait()
+            self._reload_asked.clear()
+            gate.reopen_log()
+            try:
+                for line in await gate.reload():
+                    self._say(f"warning: {line}")
+            except ConfigRefused as error:
+                for one in error.errors:
+                    self._say(f"error: {one}")
+                self._say("reload refused: what was in force stays in force")
+            else:
+                self._say(f"reloaded, policy {gate.service.policy.hash[:12]}")
+
+    # -- signals -------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _signals(self) -> Generator[None]:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._on_stop_signal, False)
+        loop.add_signal_handler(signal.SIGINT, self._on_stop_signal, True)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    def _on_stop_signal(self, is_hurried: bool) -> None:
+        if self._stop_asked.is_set() or is_hurried:
+            self._is_hurried = True
+            if self._drain is not None and not self._drain.expired():
+                self._drain.reschedule(asyncio.get_running_loop().time())
+        self._stop_asked.set()

@@ -1,0 +1,176 @@
+"""``sluicegate log``: read what the gate recorded, and follow it."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import threading
+from collections.abc import Iterator
+from typing import Final, cast
+
+import click
+
+from sluicegate.app.config import find_state
+from sluicegate.audit.query import LogFile, LogLine, Selection
+from sluicegate.clock import SystemClock
+from sluicegate.documents import Findings
+from sluicegate.errors import ConfigError
+
+from .display import format_time, printable
+from .options import config_option, find_config, json_option
+
+__all__ = ["log"]
+
+_FOLLOW_S: Final = 0.2
+"""How often a followed log is looked at; records are written every 50 ms."""
+
+_KINDS: Final = (
+    "decision", "connection", "transfer", "filter-failure", "note", "limit", "service",
+)  # fmt: skip
+_VERDICTS: Final = ("allowed", "denied", "released", "refused", "failed")
+_SINCE: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)", re.ASCII)
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+#: Shown first and in this order; what is left follows as name=value.
+_LEADING: Final = ("verdict", "outcome", "event", "reason", "cause", "message", "limit", "name")
+_HIDDEN: Final = frozenset({"time", "kind", *_LEADING})
+
+
+@click.command()
+@config_option
+@click.option(
+    "--file",
+    "file",
+    type=click.Path(path_type=pathlib.Path, exists=True),
+    help="Read this file in place of the one that the configuration names.",
+)
+@click.option("--follow", "-f", is_flag=True, help="Go on with what is recorded from now on.")
+@click.option(
+    "--lines",
+    "-n",
+    type=click.IntRange(0),
+    default=None,
+    help="Only the last so many [default: all; 10 with -f].",
+)
+@click.option(
+    "--kind",
+    "-k",
+    "kinds",
+    multiple=True,
+    type=click.Choice(_KINDS),
+    help="Only this kind; may be given several times.",
+)
+@click.option(
+    "--verdict",
+    "-v",
+    "verdicts",
+    multiple=True,
+    type=click.Choice(_VERDICTS),
+    help="Only what was decided so, or ended so; may be given several times.",
+)
+@click.option("--client", default="", metavar="ADDRESS", help="Only this client.")
+@click.option(
+    "--connection",
+    default="",
+    metavar="ID",
+    help="Only this connection, and those that it announced.",
+)
+@click.option("--since", default="", metavar="15m|2h|1d", help="Only the last so much time.")
+@json_option
+def log(
+    config: pathlib.Path | None,
+    file: pathlib.Path | None,
+    *,
+    follow: bool,
+    lines: int | None,
+    kinds: tuple[str, ...],
+    verdicts: tuple[str, ...],
+    client: str,
+    connection: str,
+    since: str,
+    as_json: bool,
+) -> None:
+    """Show what the gate recorded: one line for each decision, connection, object and event.
+
+    The file itself is JSON lines; --json prints them as they are.
+
+    \b
+    Examples:
+        sluicegate log -f
+        sluicegate log --verdict refused --since 1h
+        sluicegate log --client 10.1.2.3 --kind transfer --json | jq .name
+    """  # fmt: skip
+    selection = Selection(
+        kinds=frozenset(kinds),
+        verdicts=frozenset(verdicts),
+        client=client,
+        connection=connection,
+        since=_parse_since(since) if since else float("-inf"),
+    )
+    opened = _open(file or _log_path(config))
+    try:
+        found = [line for line in opened.new_lines() if selection.has(line)]
+        last = 10 if lines is None and follow else lines
+        for line in found if last is None else found[len(found) - min(last, len(found)) :]:
+            _show(line, as_json=as_json)
+        if follow:
+            for line in _following(opened):
+                if selection.has(line):
+                    _show(line, as_json=as_json)
+    finally:
+        opened.close()
+    if opened.skipped:
+        click.echo(f"{opened.skipped} lines are no records and were left out", err=True)
+
+
+def _following(opened: LogFile) -> Iterator[LogLine]:
+    waiting = threading.Event()
+    while True:
+        waiting.wait(_FOLLOW_S)
+        yield from opened.new_lines()
+
+
+def _log_path(config: pathlib.Path | None) -> pathlib.Path:
+    findings = Findings()
+    state = find_state(find_config(config), findings)
+    findings.raise_errors()
+    assert state is not None, "a state that cannot be found is a finding"
+    return state.log_path
+
+
+def _open(path: pathlib.Path) -> LogFile:
+    try:
+        return LogFile(path)
+    except OSError as error:
+        raise ConfigError(
+            str(path),
+            f"the log cannot be read: {error.strerror}",
+            "did the gate ever run? choose its --config, or the log's --file",
+        ) from error
+
+
+def _parse_since(text: str) -> float:
+    found = _SINCE.fullmatch(text)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is no time such as 30s, 15m, 2h or 1d")
+    return SystemClock().wall() - float(found[1]) * _UNITS_S[found[2]]
+
+
+def _show(line: LogLine, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(line.raw)
+        return
+    time = line.fields.get("time")
+    shown = format_time(time) if isinstance(time, int | float) else "?"
+    leading = " ".join(f"{_plain(line.fields[name])}" for name in _LEADING if name in line.fields)
+    rest = " ".join(
+        f"{name}={_plain(value)}" for name, value in line.fields.items() if name not in _HIDDEN
+    )
+    click.echo(f"{shown} {line.text('kind'):<14} {leading}  {rest}".rstrip())
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        value = ",".join(map(str, cast("list[object]", value)))
+    text = printable(str(value))
+    return repr(text) if " " in text or not text else text

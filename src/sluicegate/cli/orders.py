@@ -1,0 +1,64 @@
+"""``sluicegate reload`` and ``stop``: what a running gate is told to do."""
+
+from __future__ import annotations
+
+import pathlib
+
+import click
+
+from sluicegate.errors import SluicegateError
+from sluicegate.gate.control_messages import (
+    DoneReply,
+    RefusedReply,
+    ReloadRequest,
+    Request,
+    StopRequest,
+)
+
+from .display import printable
+from .options import ask, config_option
+from .replies import unexpected
+
+__all__ = ["reload", "stop"]
+
+_WRONG = 2
+
+
+@click.command()
+@config_option
+def reload(config: pathlib.Path | None) -> None:
+    """Make the gate read its files again, and put them in force, whole.
+
+    When something is wrong with them, the old ones stay in force and the exit code is 2.
+    Connections that are open keep the rules that admitted them.
+
+    \b
+    Examples:
+        sluicegate check && sluicegate reload
+    """
+    _order(config, ReloadRequest())
+    click.echo("reloaded")
+
+
+@click.command()
+@config_option
+def stop(config: pathlib.Path | None) -> None:
+    """Make the gate drain and end, as SIGTERM does."""
+    _order(config, StopRequest())
+    click.echo("draining")
+
+
+def _order(config: pathlib.Path | None, request: Request) -> None:
+    reply = ask(config, request)
+    match reply:
+        case DoneReply(notes=notes):
+            for note in notes:
+                click.echo(f"{click.style('warning:', fg='yellow')} {printable(note)}", err=True)
+        case RefusedReply(causes=causes):
+            for cause in causes:
+                click.echo(f"{click.style('error:', fg='red')} {printable(cause)}", err=True)
+            if not causes:
+                raise SluicegateError("the gate refused, and did not say why")
+            click.get_current_context().exit(_WRONG)
+        case _:
+            raise unexpected(reply)

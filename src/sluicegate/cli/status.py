@@ -1,0 +1,85 @@
+"""``sluicegate status``: how is the gate? Its exit code is the readiness check."""
+
+from __future__ import annotations
+
+import pathlib
+
+import click
+
+from sluicegate.clock import SystemClock
+from sluicegate.gate.control_messages import StatusReply, StatusRequest
+from sluicegate.gate.views import Phase, StatusView
+
+from .display import format_bytes, format_duration, printable, show_json, show_table
+from .options import ask, config_option, json_option
+from .replies import unexpected
+
+__all__ = ["status"]
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing; the exit code says it.")
+def status(config: pathlib.Path | None, *, as_json: bool, quiet: bool) -> None:
+    """Say how the gate is: what it listens on, what it holds, what went wrong.
+
+    The exit code is 0 when the gate is ready to let in what policy allows, else 1: use it as a
+    readiness check.
+
+    \b
+    Examples:
+        sluicegate status
+        sluicegate status --json | jq .connections
+        until sluicegate status -q; do sleep 1; done
+    """
+    reply = ask(config, StatusRequest())
+    if not isinstance(reply, StatusReply):
+        raise unexpected(reply)
+    if as_json:
+        show_json(reply.status)
+    elif not quiet:
+        _show(reply.status)
+    if reply.status.phase is not Phase.READY:
+        click.get_current_context().exit(1)
+
+
+def _show(view: StatusView) -> None:
+    color = "green" if view.phase is Phase.READY else "red"
+    running = format_duration(SystemClock().wall() - view.started)
+    click.echo(
+        f"{click.style(view.phase.value, fg=color)}, version {view.version}, pid {view.pid}, "
+        f"for {running}"
+    )
+    facts = [
+        ("backend", view.diagnosis),
+        ("policy", view.policy),
+        ("connections", f"{view.connections} open, {view.sessions} sessions"),
+        ("decisions", f"{view.connections_allowed} allowed, {view.connections_denied} denied"),
+        ("relayed", _describe_bytes(view)),
+        ("spool", f"{view.spool_transfers} objects, {format_bytes(view.spool_bytes)}"),
+        ("records", _describe_records(view)),
+        ("memory", f"{format_bytes(view.memory_bytes)}, {view.descriptors_max} descriptors"),
+    ]
+    for name, text in facts:
+        click.echo(f"{name:<12} {printable(text)}")
+    click.echo("")
+    show_table(
+        ("LISTENER", "ADDRESS", "ACCEPTED", ""),
+        [
+            (one.name, one.address, str(one.accepted), "paused" if one.is_paused else "")
+            for one in view.listeners
+        ],
+    )
+    for warning in view.warnings:
+        click.echo(f"{click.style('warning:', fg='yellow')} {printable(warning)}")
+
+
+def _describe_bytes(view: StatusView) -> str:
+    to_server, to_client = format_bytes(view.bytes_to_server), format_bytes(view.bytes_to_client)
+    return f"{to_server} to servers, {to_client} to clients"
+
+
+def _describe_records(view: StatusView) -> str:
+    text = f"{format_bytes(view.records_queued_bytes)} waiting, {view.records_lost} lost"
+    return f"{text}; CANNOT BE WRITTEN: {view.records_failure}" if view.records_failure else text
