@@ -7,10 +7,11 @@ import os
 import pytest
 
 from sluicegate.limits import Limits
+from sluicegate.port import CompletionPort
 from sluicegate.port.backend import Backend
 from sluicegate.port.backends.epoll import EpollBackend
 from sluicegate.testing import FaultPlan, SimulatedBackend, VirtualClock
-from sluicegate.testing.conformance import BackendFactory
+from sluicegate.testing.conformance import BackendFactory, PortFactory
 
 
 def make_uring(limits: Limits) -> Backend:
@@ -53,3 +54,13 @@ def chosen() -> list[str]:
 @pytest.fixture(params=chosen())
 def make_backend(request: pytest.FixtureRequest) -> BackendFactory:
     return FACTORIES[request.param]
+
+
+@pytest.fixture
+def make_port(make_backend: BackendFactory) -> PortFactory:
+    def make(limits: Limits) -> CompletionPort:
+        backend = make_backend(limits)
+        clock = backend.clock if isinstance(backend, SimulatedBackend) else None
+        return CompletionPort(backend, clock=clock, limits=limits)
+
+    return make

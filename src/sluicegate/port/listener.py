@@ -178,6 +178,8 @@ class Listener:
     def _on_accept_ended(self, result: int) -> None:
         if self.closed:
             self._finish_close()
+        elif self._port.is_closing:
+            self._fail(errno.ECANCELED)
         elif -result in _RESOURCE_ERRORS:
             if self.on_paused is not None:
                 self.on_paused(-result)

@@ -83,6 +83,8 @@ class CompletionPort:
         #: The time of this turn: cheaper than a clock, and exact enough for deadlines.
         self.on_error: Callable[[BaseException], None] = _print_error
         #: Told of exceptions that belong to no connection; the gate records them.
+        self.is_closing = False
+        #: From ``close`` on a cancellation is the end: nothing starts its operation again.
         self._thread = threading.get_ident()
         self._handles: dict[int, Handle] = {}
         self._posted: deque[Callable[[], None]] = deque()
@@ -127,6 +129,7 @@ class CompletionPort:
 
     def close(self) -> None:
         """Cancel everything and run the last completions; closes what is hooked."""
+        self.is_closing = True
         for handle in list(self._handles.values()):
             handle.close()
         self._pool.close()

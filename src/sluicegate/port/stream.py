@@ -174,7 +174,7 @@ class StreamSocket:
             else:
                 self._ahead.append((slot, result))
                 self._note_fill(slot, result, flags)
-        elif not self._closing and (result != -errno.ECANCELED or self._end is not None):
+        elif not self._closing and (result != -errno.ECANCELED or self._port.is_closing):
             self._end = result
         if self._closing:
             if not self._receive_op.in_flight:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Final, Self, TypeAlias
 
@@ -25,6 +26,8 @@ __all__ = [
     "NonConforming",
     "Receiver",
     "Recorder",
+    "count_free_slots",
+    "demand",
     "pattern",
 ]
 
@@ -161,12 +164,16 @@ class BackendBench:
         trace: TracebackType | None,
     ) -> None:
         self.backend.close()
-        for sock in self._sockets:
-            sock.close()
+        self.close_sockets()
         for buffer in self._leased:
             buffer.release()
         if error is None and self.unhandled:
             raise self.unhandled[0][1]
+
+    def close_sockets(self) -> None:
+        """Close what the bench opened; nothing may be in flight on it."""
+        for sock in self._sockets:
+            sock.close()
 
     # -- waiting -------------------------------------------------------------------------------
 
@@ -273,6 +280,36 @@ class BackendBench:
         buffer.lease()
         self._leased.append(buffer)
         return buffer
+
+
+def count_free_slots(backend: Backend) -> int:
+    """Hold as many small slots as the driver gives at once, give them back, and return how many.
+
+    Nothing else may be receiving meanwhile.
+    """
+    on_unhandled = backend.on_unhandled
+    bench = BackendBench(lambda _limits: backend)
+    client, server = bench.pair()
+    hog = Receiver(bench, server)
+    hog.holds = True
+    hog.start()
+    starved = backend.starved
+    for count in range(backend.pool.small_count):
+        bench.send(client, b"x")
+        bench.until(
+            partial(_holds_or_starves, hog, count, backend, starved), "a byte that was sent arrives"
+        )
+    free = len(hog.held)
+    hog.let_go()
+    hog.stop()
+    bench.until(lambda: not hog.operation.in_flight, "a cancelled receive ends")
+    bench.close_sockets()
+    backend.on_unhandled = on_unhandled
+    return free
+
+
+def _holds_or_starves(hog: Receiver, count: int, backend: Backend, starved: int) -> bool:
+    return len(hog.held) > count or backend.starved > starved
 
 
 def demand(condition: bool, sentence: str) -> None:

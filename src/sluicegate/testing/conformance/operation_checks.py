@@ -358,9 +358,7 @@ def check_poll_is_one_shot_and_level(make_backend: BackendFactory) -> None:
             demand(len(readable.results) == rounds, "a poll completes once")
             if rounds < 3:
                 backend.poll(readable.operation, server.fileno(), POLL_IN)
-                bench.until_completions(
-                    readable, rounds + 1, "what is still ready completes again"
-                )
+                bench.until_completions(readable, rounds + 1, "what is still ready completes again")
 
 
 def check_poll_tells_the_end(make_backend: BackendFactory) -> None:
