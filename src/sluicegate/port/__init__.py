@@ -3,12 +3,14 @@
 Usable on its own: ``run`` is the door, ``CompletionPort`` the queue. This file only re-exports.
 """
 
+from .diagnosis import BackendUnavailable, Diagnosis, choose_backend, diagnose
 from .handle import Handle
 from .listener import AcceptCompletion, Accepted, Listener
+from .loop import PortEventLoop, current_port, run
 from .overlapped import ExternalIoCompletion, Overlapped
+from .pending import SocketCompletion
 from .port import CompletionPort, PortStatistics, TaskCompletion
 from .scope import FailureScope
-from .pending import SocketCompletion
 from .stream import StreamSocket
 from .timers import Timer
 from .workers import heavy_blocking
@@ -16,16 +18,23 @@ from .workers import heavy_blocking
 __all__ = [
     "AcceptCompletion",
     "Accepted",
+    "BackendUnavailable",
     "CompletionPort",
+    "Diagnosis",
     "ExternalIoCompletion",
     "FailureScope",
     "Handle",
     "Listener",
     "Overlapped",
+    "PortEventLoop",
     "PortStatistics",
     "SocketCompletion",
     "StreamSocket",
     "TaskCompletion",
     "Timer",
+    "choose_backend",
+    "current_port",
+    "diagnose",
     "heavy_blocking",
+    "run",
 ]
