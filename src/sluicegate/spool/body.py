@@ -155,11 +155,14 @@ class SpooledBody:
 
         Raises:
             LimitExceeded: The object, its client or the spool has reached a limit; nothing taken.
-            BadContext: The body is finishing, failed or closed.
+            BadContext: The body is finishing or closed.
             WindowExpired: The window's bytes belong to somebody else by now.
         """
-        if self._finishing or self._failed or self.closed:
+        if self._finishing or self.closed:
             raise BadContext("the body takes no more")
+        if self._failed:
+            # The owner is about to be told.
+            return False
         window.check()
         length = window.length
         self._store.quota.charge(self._client, self.size, length)
@@ -179,9 +182,11 @@ class SpooledBody:
 
     def finish(self) -> None:
         """Say that the object is complete; ``on_body_finished`` follows, never inside this call."""
-        if self._finishing or self._failed or self.closed:
+        if self._finishing or self.closed:
             raise BadContext("the body takes no more")
         self._finishing = True
+        if self._failed:
+            return
         if self._spilled:
             self._flush()
         elif self._memory is not None:
@@ -283,7 +288,7 @@ class SpooledBody:
         if opened is not None:
             count = self._store.limits.spool_writes_in_flight_max
             self._store.quota.note_free(opened.free_bytes)
-            self._file = SpoolFile(self._store.port, opened.descriptor)
+            self._file = self._store.adopt_file(opened.descriptor)
             self._free = [self._create_overlapped() for _ in range(count)]
             self._write_back = self._create_overlapped()
         if isinstance(error, SluicegateError):

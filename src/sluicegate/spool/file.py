@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 
 from sluicegate.errors import BadContext, LimitExceeded
@@ -22,9 +23,12 @@ __all__ = ["SpoolFile"]
 class SpoolFile:
     """One open spool file; made when the pool opened it, ended by ``close``."""
 
-    __slots__ = ("_descriptor", "_lock", "_port", "handle")
+    __slots__ = ("_descriptor", "_lock", "_on_closed", "_port", "handle")
 
-    def __init__(self, port: CompletionPort, descriptor: int) -> None:
+    def __init__(
+        self, port: CompletionPort, descriptor: int, on_closed: Callable[[], None]
+    ) -> None:
+        self._on_closed = on_closed
         self.handle: Handle = port.hook(descriptor, owns=False)
         self._port = port
         self._descriptor = descriptor
@@ -55,11 +59,12 @@ class SpoolFile:
         with self._lock:
             descriptor, self._descriptor = self._descriptor, -1
         try:
-            self._port.submit_blocking(lambda: os.close(descriptor), _check_closed)
+            self._port.submit_blocking(lambda: os.close(descriptor), self._finish_close)
         except LimitExceeded:
             os.close(descriptor)  # the port has ended, so nobody waits for its thread
+            self._on_closed()
 
-
-def _check_closed(_result: None, error: BaseException | None) -> None:
-    if error is not None:
-        raise error
+    def _finish_close(self, _result: None, error: BaseException | None) -> None:
+        self._on_closed()
+        if error is not None:
+            raise error

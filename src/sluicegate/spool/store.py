@@ -16,6 +16,7 @@ from sluicegate.limits import Limits
 from .body import BodyOwner, SpooledBody
 from .buffers import BufferShelf
 from .directory import OpenedFile, SpoolDirectory
+from .file import SpoolFile
 from .quota import Quota
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class SpoolStatistics:
     memory_bytes: int
     clients: int
     bodies_total: int
+    files_open: int
     files_total: int
 
 
@@ -42,6 +44,7 @@ class SpoolStore:
     __slots__ = (
         "_bodies",
         "_bodies_total",
+        "_files_open",
         "_files_total",
         "directory",
         "limits",
@@ -64,6 +67,7 @@ class SpoolStore:
         self.shelf = BufferShelf()
         self._bodies: set[SpooledBody] = set()
         self._bodies_total = 0
+        self._files_open = 0
         self._files_total = 0
 
     def check(self) -> list[str]:
@@ -90,6 +94,11 @@ class SpoolStore:
         self.port.submit_blocking(self.directory.open_file, done)
         self._files_total += 1
 
+    def adopt_file(self, descriptor: int) -> SpoolFile:
+        """Take a file that was opened into the account (called by bodies)."""
+        self._files_open += 1
+        return SpoolFile(self.port, descriptor, self._on_file_closed)
+
     def close(self) -> None:
         """Remove everything that is held; before the port is closed."""
         for body in list(self._bodies):
@@ -103,6 +112,7 @@ class SpoolStore:
             memory_bytes=self.quota.memory_bytes,
             clients=self.quota.client_count,
             bodies_total=self._bodies_total,
+            files_open=self._files_open,
             files_total=self._files_total,
         )
 
@@ -110,3 +120,6 @@ class SpoolStore:
         """Take that a body has given everything back (called by bodies, once each)."""
         self._bodies.remove(body)
         self.quota.discharge(client, body.size)
+
+    def _on_file_closed(self) -> None:
+        self._files_open -= 1
