@@ -118,6 +118,7 @@ class Ring:
         "fd",
         "features",
         "setup_flags",
+        "sq_head",
         "sq_tail",
     )
 
@@ -176,11 +177,12 @@ class Ring:
         self.entries_size, self.completions_size, features = params[0], params[1], params[5]
         if features & _FEATURES_REQUIRED != _FEATURES_REQUIRED:
             raise BackendUnavailable("the kernel's io_uring is too old", _KERNEL_CURE)
-        sq_tail_at, sq_array_at = params[11], params[16]
+        sq_head_at, sq_tail_at, sq_array_at = params[10], params[11], params[16]
         cq_head_at, cq_tail_at, cqes_at = params[20], params[21], params[25]
         size = max(cqes_at + self.completions_size * 16, sq_array_at + self.entries_size * 4)
         queues = memoryview(self._map_at(0, size))
         self._views.append(queues)
+        self.sq_head = self._words(queues, sq_head_at, 1)
         self.sq_tail = self._words(queues, sq_tail_at, 1)
         self.cq_head = self._words(queues, cq_head_at, 1)
         self.cq_tail = self._words(queues, cq_tail_at, 1)

@@ -67,6 +67,7 @@ _COMPLETIONS: Final = 4096
 kept by the kernel and costs a re-arm."""
 
 _CLOSE_ROUNDS_MAX: Final = 10_000
+_CLOSE_ROUND_S: Final = 0.05
 
 _U32: Final = 0xFFFFFFFF
 _U64: Final = 0xFFFFFFFFFFFFFFFF
@@ -120,6 +121,7 @@ class UringBackend(Backend):
         self._entries_mask = ring.entries_size - 1
         self._completions = ring.completions
         self._completions_size = ring.completions_size
+        self._sq_head_word = ring.sq_head
         self._sq_tail_word = ring.sq_tail
         self._cq_head_word = ring.cq_head
         self._cq_tail_word = ring.cq_tail
@@ -301,24 +303,38 @@ class UringBackend(Backend):
         if self._is_closing:
             return
         self._is_closing = True
-        for _ in range(_CLOSE_ROUNDS_MAX):
-            if not any(operation.in_flight for operation in self._operations):
-                break
-            self._drop_queued()
-            for operation in self._slots.unpark_all():
-                self._finish_locally(operation)
-            self._queue(0, kernel.ASYNC_CANCEL, -1, 0, 0, 0, kernel.CANCEL_ALL)
-            self.turn(None)
-        else:
-            raise RuntimeError("an operation is started anew whenever it is cancelled")
+        self._withdraw_all()
         self._pipes.close()
         with self._wake_lock:
             os.close(self._wake_fd)
             self._wake_fd = -1
         self._ring.close()
 
-    def _drop_queued(self) -> None:
-        """Let what was started while closing end without having begun."""
+    def _withdraw_all(self) -> None:
+        """Cancel until nothing is in flight."""
+        found: list[int] = []
+        withdrawal = Operation(lambda result, _: found.append(result))
+        for _ in range(_CLOSE_ROUNDS_MAX):
+            self._finish_unsubmitted()
+            token = self._begin(withdrawal, None)
+            self._queue(token, kernel.ASYNC_CANCEL, -1, 0, 0, 0, kernel.CANCEL_ALL)
+            while withdrawal.in_flight:
+                self.turn(None)
+            running = [operation for operation in self._operations if operation.in_flight]
+            if not running:
+                return
+            if found[-2:] == [0, 0]:
+                # The kernel knows of none of them: an interrupt (Ctrl-C) hit the turn that had
+                # taken their completions.
+                for operation in running:
+                    self._finish_locally(operation)
+            # File operations that a kernel thread is at cannot be withdrawn, only waited for.
+            self.turn(_CLOSE_ROUND_S)
+        raise RuntimeError("operations do not end, or are started anew whenever they do")
+
+    def _finish_unsubmitted(self) -> None:
+        """Let what is not in the kernel end without having begun."""
+        self._sync_head()
         for position in range(self._head, self._tail):
             token: int = kernel.ENTRY.unpack_from(
                 self._entries, (position & self._entries_mask) << 6
@@ -326,6 +342,8 @@ class UringBackend(Backend):
             if token:
                 self._finish_locally(self._operations[token])
         self._tail = self._head
+        for operation in self._slots.unpark_all():
+            self._finish_locally(operation)
 
     # -- operations ----------------------------------------------------------------------------
 
@@ -395,8 +413,12 @@ class UringBackend(Backend):
             if taken < 0:
                 self._check_enter()
             else:
-                self._head += taken
                 self.submitted += taken
+            self._sync_head()
+
+    def _sync_head(self) -> None:
+        """Ask the kernel how far it is: an interrupt may have hit the turn behind its enter."""
+        self._head = self._tail - ((self._tail - self._sq_head_word[0]) & _U32)
 
     def _finish_locally(self, operation: Operation) -> None:
         """Let the next turn complete an operation that is not in the kernel as cancelled."""
