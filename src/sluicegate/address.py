@@ -13,6 +13,8 @@ import socket
 import struct
 from collections.abc import Iterable
 
+from typing_extensions import override
+
 __all__ = ["AddressFilter", "IpAddress", "IpNetwork", "SocketAddress"]
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -26,7 +28,7 @@ class SocketAddress:
     connection.
     """
 
-    __slots__ = ("_ip", "host", "port", "scope")
+    __slots__ = ("_ip", "_text", "host", "port", "scope")
 
     def __init__(self, host: str, port: int, scope: int = 0) -> None:
         self.host = host
@@ -35,11 +37,14 @@ class SocketAddress:
         self.scope = scope
         #: IPv6 scope id, 0 for none.
         self._ip: IpAddress | None = None
+        self._text = ""
 
     @classmethod
     def from_kernel(cls, name: tuple[object, ...]) -> SocketAddress:
         """Make one from what ``getpeername``, ``getsockname`` or ``accept`` returned."""
         host = str(name[0])
+        if len(name) == 2:  # noqa: PLR2004 - sockaddr_in: nothing to unwrap
+            return cls(host, name[1])  # type: ignore[arg-type]  # a number, says the kernel
         if host.startswith("::ffff:") and "." in host:
             host = host[7:]
         if "%" in host:
@@ -103,18 +108,26 @@ class SocketAddress:
         """Return the same host with another port."""
         return SocketAddress(self.host, port, self.scope)
 
+    @override
     def __str__(self) -> str:
         """Format as ``host:port`` with brackets around IPv6."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        # Made once: every connection's records name it several times.
+        if not self._text:
+            host = f"[{self.host}]" if ":" in self.host else self.host
+            self._text = f"{host}:{self.port}"
+        return self._text
 
+    @override
     def __repr__(self) -> str:
         return f"SocketAddress({self!s})"
 
+    @override
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SocketAddress):
             return NotImplemented
         return (self.host, self.port, self.scope) == (other.host, other.port, other.scope)
 
+    @override
     def __hash__(self) -> int:
         return hash((self.host, self.port))
 

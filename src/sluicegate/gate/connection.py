@@ -360,17 +360,32 @@ class GateConnection:
         if self.expectations is not None:
             self.expectations.discard(expected)
 
+    def _cancel_expectations(self) -> None:
+        for expected in list(self.expectations or ()):
+            expected.cancel()
+
     # -- what ends it --------------------------------------------------------------------------
 
     def on_direction_done(self) -> bool:
         """Take the end of one direction; True when that was the last and the end of all."""
         assert self.from_client is not None
         assert self.from_server is not None
-        if self.from_client.is_done and self.from_server.is_done:
+        service = self._service
+        if not (self.from_client.is_done and self.from_server.is_done):
+            half_closed = self.port.now + service.limits.half_closed_timeout_s
+            service.wheel.hasten(self, half_closed)
+            return False
+        if self.from_client.is_busy or self.from_server.is_busy:
             self.close(abortive=False)
-            return True
-        self._service.wheel.add(self, self.due())
-        return False
+        else:
+            # Nothing is in flight and nothing waits, as at the end of nearly every connection.
+            self.is_closing = True
+            self.state = State.CLOSED
+            service.wheel.remove(self)
+            if self.expectations:
+                self._cancel_expectations()
+            self._finish()
+        return True
 
     def on_transport_error(self, side: Side, error: int, doing: str = "") -> None:
         """Take a failed socket: both sides are reset."""
@@ -443,7 +458,7 @@ class GateConnection:
 
     def watch_stall(self) -> None:
         """See to it that a blocked direction is looked at in time."""
-        self._service.wheel.add(self, self.due())
+        self._service.wheel.hasten(self, self.port.now + self._service.limits.send_stall_s)
 
     def _end(self, outcome: Outcome, reason: str, error: int = 0, side: Side | None = None) -> None:
         if self.is_closing:
@@ -464,8 +479,8 @@ class GateConnection:
         self.state = State.CLOSING
         self._abortive = abortive
         self._service.wheel.remove(self)
-        for expected in list(self.expectations or ()):
-            expected.cancel()
+        if self.expectations:
+            self._cancel_expectations()
         connect_op = self._connect_op
         if connect_op is not None and connect_op.in_flight:
             self.port.backend.cancel(connect_op)
@@ -563,7 +578,8 @@ class GateConnection:
 
     def filter_names(self) -> tuple[str, ...]:
         """Return the names of the data filters that were attached, client to server."""
-        return tuple(item.name for item in self._attached or ())
+        attached = self._attached
+        return tuple([item.name for item in attached]) if attached is not None else ()
 
     def is_drained(self) -> bool:
         """Tell whether no data filter has unfinished work."""

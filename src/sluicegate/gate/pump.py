@@ -55,30 +55,44 @@ class Flow(enum.Enum):
     SPLICED = "spliced"
 
 
+class Bulk:
+    """What a direction knows of itself once it filled a slot."""
+
+    __slots__ = ("_full_at", "_full_count", "bytes_spliced", "flow", "splice")
+
+    def __init__(self) -> None:
+        self.flow = Flow.INTERACTIVE
+        self.splice: SpliceFlow | None = None
+        self.bytes_spliced = 0
+        self._full_at = -1.0
+        self._full_count = 0
+
+    def is_proven(self, now: float) -> bool:
+        """Count a full slot; True for the one that makes the direction bulky."""
+        if self._full_at != now:
+            self._full_at = now
+            self._full_count = 0
+        self._full_count += 1
+        return self._full_count == _FULL_SLOTS_TO_BULK
+
+
 class Direction:
     """Bytes from one socket to the other; owned by its connection."""
 
     __slots__ = (
-        "_backend",
         "_backlog",
+        "_bulk",
         "_connection",
         "_ended",
-        "_flow",
-        "_full_at",
-        "_full_count",
-        "_pool",
         "_port",
         "_rest",
         "_send_op",
         "_sink",
         "_sink_send",
-        "_slots",
         "_source",
-        "_splice",
         "_stages",
         "blocked_since",
         "bytes",
-        "bytes_spliced",
         "is_done",
         "receive_op",
         "side",
@@ -92,22 +106,17 @@ class Direction:
         sink: RawSocket,
         stages: Stages | None,
     ) -> None:
-        port = connection.port
         self.side = side
         #: The side that sends on this direction.
         self.bytes = 0
         #: Received from ``side``.
-        self.bytes_spliced = 0
         self.is_done = False
         #: The end of the stream was passed on.
         self.blocked_since = 0.0
         #: When the sink stopped taking bytes; 0 while it takes them.
         self.receive_op = Operation(self.on_received)
         self._connection = connection
-        self._port = port
-        self._backend = port.backend
-        self._pool = port.backend.pool
-        self._slots = port.backend.pool.slots
+        self._port = connection.port
         self._source = source
         self._sink = sink
         self._sink_send = sink.send
@@ -118,23 +127,21 @@ class Direction:
         self._rest: tuple[Buffer, int, int] | None = None
         #: What the kernel did not take yet: buffer, start, length; its lease is ours.
         self._ended = False
-        self._flow = Flow.INTERACTIVE
-        self._full_at = -1.0
-        self._full_count = 0
-        self._splice: SpliceFlow | None = None
+        self._bulk: Bulk | None = None
+        #: None while no slot was ever filled, as on most connections.
 
     # -- the hot path --------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to receive."""
-        self._backend.receive(self.receive_op, self._source)
+        self._port.backend.receive(self.receive_op, self._source)
 
     def on_received(self, result: int, flags: int) -> None:
         """Take what the source sent and offer it to the sink."""
         if result <= 0:
             self._on_receive_ended(result)
             return
-        slot = self._slots[flags >> SLOT_SHIFT]
+        slot = self._port.pool.slots[flags >> SLOT_SHIFT]
         self.bytes += result
         self._connection.last_active = self._port.now
         if self._backlog is not None:
@@ -147,7 +154,7 @@ class Direction:
             except OSError as error:
                 sent = self._note_send_error(error)
             if sent == result:
-                self._pool.recycle(slot)
+                self._port.pool.recycle(slot)
             else:
                 self._block(slot, sent, result - sent)
         if result == SMALL_SLOT_SIZE or not flags & MORE:
@@ -155,18 +162,16 @@ class Direction:
 
     def _continue(self, result: int, flags: int) -> None:
         """Choose how to receive next: after a full slot, and when a receive has ended."""
-        if result == SMALL_SLOT_SIZE and self._flow is Flow.INTERACTIVE:
-            now = self._port.now
-            if self._full_at != now:
-                self._full_at = now
-                self._full_count = 0
-            self._full_count += 1
-            if self._full_count == _FULL_SLOTS_TO_BULK:
-                self._flow = Flow.BULK if self._stages is not None else Flow.SPLICED
+        bulk = self._bulk
+        if result == SMALL_SLOT_SIZE and (bulk is None or bulk.flow is Flow.INTERACTIVE):
+            if bulk is None:
+                bulk = self._bulk = Bulk()
+            if bulk.is_proven(self._port.now):
+                bulk.flow = Flow.BULK if self._stages is not None else Flow.SPLICED
                 if flags & MORE:
-                    self._backend.cancel(self.receive_op)
-        elif self._flow is Flow.BULK and result < SMALL_SLOT_SIZE:
-            self._flow = Flow.INTERACTIVE
+                    self._port.backend.cancel(self.receive_op)
+        elif bulk is not None and bulk.flow is Flow.BULK and result < SMALL_SLOT_SIZE:
+            bulk.flow = Flow.INTERACTIVE
         if not flags & MORE:
             self._arm()
 
@@ -175,12 +180,12 @@ class Direction:
             return
         if self.receive_op.in_flight:
             return
-        if self._flow is Flow.SPLICED and not self._begin_splice():
-            self._flow = Flow.BULK
-        if self._flow is Flow.INTERACTIVE:
-            self._backend.receive(self.receive_op, self._source)
-        elif self._flow is Flow.BULK:
-            self._backend.receive_bulk(self.receive_op, self._source)
+        bulk = self._bulk
+        if bulk is None or bulk.flow is Flow.INTERACTIVE:
+            self._port.backend.receive(self.receive_op, self._source)
+        elif bulk.flow is Flow.BULK or not self._begin_splice(bulk):
+            bulk.flow = Flow.BULK
+            self._port.backend.receive_bulk(self.receive_op, self._source)
 
     def _on_receive_ended(self, result: int) -> None:
         if self._connection.is_closing:
@@ -259,7 +264,7 @@ class Direction:
             self._send_op = Operation(self._on_room)
         self.blocked_since = self._port.now
         connection.watch_stall()
-        self._backend.poll(self._send_op, self._sink.fileno(), POLL_OUT)
+        self._port.backend.poll(self._send_op, self._sink.fileno(), POLL_OUT)
 
     def _wait_behind(self, slot: Slot, length: int, flags: int) -> None:
         """Queue what was received although the direction is blocked."""
@@ -267,7 +272,7 @@ class Direction:
         assert backlog is not None
         backlog.append((slot, length))
         if flags & MORE and len(backlog) >= RECEIVE_AHEAD_MAX:
-            self._backend.cancel(self.receive_op)
+            self._port.backend.cancel(self.receive_op)
 
     def _on_room(self, result: int, _flags: int) -> None:
         """Offer again what was kept, then what waits behind it."""
@@ -350,10 +355,10 @@ class Direction:
         """
         if shut:
             while chunks:
-                self._pool.recycle(chunks.popleft()[0])
+                self._port.pool.recycle(chunks.popleft()[0])
             self._ended = self.is_done = True
             if self.receive_op.in_flight:
-                self._backend.cancel(self.receive_op)
+                self._port.backend.cancel(self.receive_op)
             return
         while chunks:
             slot, length = chunks.popleft()
@@ -370,23 +375,23 @@ class Direction:
     def take_operation(self, operation: Operation) -> None:
         """Receive with an operation that a stream socket gave away, in flight or not."""
         self.receive_op = operation
-        self._backend.redirect(operation, self.on_received)
+        self._port.backend.redirect(operation, self.on_received)
 
     def stop(self) -> None:
         """Cancel what is in flight and drop what waits."""
         backlog, self._backlog = self._backlog, None
         for slot, _ in backlog or ():
-            self._pool.recycle(slot)
+            self._port.pool.recycle(slot)
         rest, self._rest = self._rest, None
         if rest is not None:
             self._connection.blockage.give_up(self._connection.session, rest[0])
             rest[0].release()
         if self.receive_op.in_flight:
             # Late data is recycled there, without a look at this direction's state.
-            self._backend.redirect(self.receive_op, self._on_late)
-            self._backend.cancel(self.receive_op)
+            self._port.backend.redirect(self.receive_op, self._on_late)
+            self._port.backend.cancel(self.receive_op)
         if self._send_op is not None and self._send_op.in_flight:
-            self._backend.cancel(self._send_op)
+            self._port.backend.cancel(self._send_op)
 
     @property
     def is_busy(self) -> bool:
@@ -396,36 +401,37 @@ class Direction:
 
     def forget(self) -> None:
         """Free the operations; nothing is in flight."""
-        self._backend.forget(self.receive_op)
+        self._port.backend.forget(self.receive_op)
         if self._send_op is not None:
-            self._backend.forget(self._send_op)
-        if self._splice is not None:
-            self._splice.close()
-            self._splice = None
+            self._port.backend.forget(self._send_op)
+        if self._bulk is not None and self._bulk.splice is not None:
+            self._bulk.splice.close()
 
     def _on_late(self, result: int, flags: int) -> None:
         if result > 0 and flags & 1:
-            self._pool.recycle(self._slots[flags >> SLOT_SHIFT])
+            self._port.pool.recycle(self._port.pool.slots[flags >> SLOT_SHIFT])
         if not flags & MORE:
             self._connection.join()
 
     # -- spliced -------------------------------------------------------------------------------
 
-    def _begin_splice(self) -> bool:
+    def _begin_splice(self, bulk: Bulk) -> bool:
         """Move the direction into the kernel; False when there is no pipe to have."""
-        pipe = self._backend.open_pipe()
+        backend = self._port.backend
+        pipe = backend.open_pipe()
         if pipe is None:
             return False
-        self._backend.prepare_splice(self._source)
-        self._backend.prepare_splice(self._sink)
-        self._splice = SpliceFlow(self, self._backend, pipe, self._source, self._sink)
-        self._splice.run()
+        backend.prepare_splice(self._source)
+        backend.prepare_splice(self._sink)
+        bulk.splice = SpliceFlow(self, backend, pipe, self._source, self._sink)
+        bulk.splice.run()
         return True
 
     def on_spliced(self, count: int) -> None:
         """Count bytes that the kernel moved."""
+        assert self._bulk is not None
         self.bytes += count
-        self.bytes_spliced += count
+        self._bulk.bytes_spliced += count
         self._connection.last_active = self._port.now
 
     def on_splice_stalled(self, *, is_stalled: bool) -> None:
@@ -438,13 +444,13 @@ class Direction:
 
     def on_splice_over(self, error: int | None, side: Side | None = None) -> None:
         """Take the end of splicing: 0 is end of stream, None a stream that turned interactive."""
-        self._splice = None
+        assert self._bulk is not None
+        self._bulk.splice = None
         if self._connection.is_closing:
             self._connection.join()
         elif error is None:
-            self._flow = Flow.INTERACTIVE
-            self._full_at = -1.0
-            self._backend.redirect(self.receive_op, self.on_received)
+            self._bulk.flow = Flow.INTERACTIVE
+            self._port.backend.redirect(self.receive_op, self.on_received)
             self._arm()
         elif error == 0:
             self.on_end()
@@ -454,7 +460,12 @@ class Direction:
     @property
     def is_spliced(self) -> bool:
         """Whether the kernel moves its bytes alone now."""
-        return self._splice is not None
+        return self._bulk is not None and self._bulk.splice is not None
+
+    @property
+    def bytes_spliced(self) -> int:
+        """How many of ``bytes`` the kernel moved alone."""
+        return self._bulk.bytes_spliced if self._bulk is not None else 0
 
     @property
     def sink_side(self) -> Side:

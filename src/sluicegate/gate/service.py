@@ -26,7 +26,7 @@ from sluicegate.errors import LimitExceeded, errno_name
 from sluicegate.filterapi import TaskCompletion
 from sluicegate.identifiers import IdentifierSource
 from sluicegate.limits import Limits
-from sluicegate.policy import PolicySnapshot, decide
+from sluicegate.policy import Policy, PolicySnapshot, decide
 from sluicegate.port import CompletionPort
 from sluicegate.port.backend import RawSocket
 from sluicegate.port.timers import DeadlineWheel
@@ -84,7 +84,8 @@ class FirewallService:
         self._connections: dict[str, GateConnection] = {}
         self._plans: dict[str, RulePlan] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._settings: ServiceSettings | None = None
+        self._policy = PolicySnapshot(Policy())
+        #: Before settings are applied nothing is allowed.
         self._next_passive = 0
         self._on_empty: asyncio.Event | None = None
 
@@ -107,7 +108,7 @@ class FirewallService:
         """
         opened = self._open_new_listeners(settings)
         self._registry.apply(settings.filters)
-        self._settings = settings
+        self._policy = settings.policy
         self._plans = {
             publication.name: self._registry.plan(publication)
             for publication in settings.policy.policy.publications
@@ -185,8 +186,7 @@ class FirewallService:
     @property
     def policy(self) -> PolicySnapshot:
         """The policy in force."""
-        assert self._settings is not None, "no settings were applied"
-        return self._settings.policy
+        return self._policy
 
     def admit(self, listener_name: str, raw: RawSocket, client: SocketAddress) -> bool:
         """Decide on a new client and begin its connection; False when it was refused."""
@@ -194,33 +194,36 @@ class FirewallService:
             # It cannot even be recorded that it was refused; the writer has said why.
             self._turn_away(raw)
             return False
-        decision = decide(self.policy, listener_name, client)
-        publication = decision.publication
-        if publication is None:
-            self._record_refusal(listener_name, client, decision.reason, "")
-            self._turn_away(raw)
-            return False
-        limits = self.limits
         session = self._sessions.get(client.host)
+        known = session.plans.get(listener_name) if session is not None else None
+        if known is not None and known[0] is self._policy:
+            plan = known[1]
+        else:
+            decision = decide(self._policy, listener_name, client)
+            if decision.publication is None:
+                self._record_refusal(listener_name, client, decision.reason, "")
+                self._turn_away(raw)
+                return False
+            plan = self._plans[decision.publication.name]
+            session = self._open_session(client) if session is None else session
+            session.plans[listener_name] = (self._policy, plan)
+        assert session is not None, "a plan is known by its session"
+        limits = self.limits
         if len(self._connections) >= limits.connections_max:
             bound = LimitExceeded("connections_max", limits.connections_max)
-        elif session is not None and session.connections >= limits.connections_per_client_max:
+        elif session.connections >= limits.connections_per_client_max:
             bound = LimitExceeded("connections_per_client_max", limits.connections_per_client_max)
         else:
-            bound = None
-        if bound is not None:
-            self._limit_log.note(bound, client=str(client))
-            self._record_refusal(listener_name, client, f"limit {bound.limit}", publication.name)
-            self._turn_away(raw)
-            return False
-        if session is None:
-            session = self._open_session(client)
-        plan = self._plans[publication.name]
-        self.allowed += 1
-        GateConnection(self, session, plan, listener_name, client, publication.server).begin(
-            raw, None
-        )
-        return True
+            self.allowed += 1
+            connection = GateConnection(
+                self, session, plan, listener_name, client, plan.publication.server
+            )
+            connection.begin(raw, None)
+            return True
+        self._limit_log.note(bound, client=str(client))
+        self._record_refusal(listener_name, client, f"limit {bound.limit}", plan.publication.name)
+        self._turn_away(raw)
+        return False
 
     def begin_expected(self, expected: ExpectedConnection, raw: RawSocket) -> None:
         """Begin the secondary connection that an expectation was for."""
@@ -323,7 +326,7 @@ class FirewallService:
                 listener=connection.listener_name,
                 verdict=verdict,
                 reason=reason,
-                policy=self.policy.hash,
+                policy=self._policy.hash,
                 rule=connection.plan.publication.name,
                 target=str(connection.server_address),
                 primary=expected.primary.id if expected is not None else "",
@@ -342,7 +345,7 @@ class FirewallService:
                 listener=listener_name,
                 verdict="denied",
                 reason=reason,
-                policy=self.policy.hash,
+                policy=self._policy.hash,
                 rule=rule,
             )
         )

@@ -18,8 +18,9 @@ from sluicegate.filterapi import (
     SessionFilter,
     TransferOffer,
 )
+from sluicegate.policy import PolicySnapshot
 
-from .registry import EventStep
+from .registry import EventStep, RulePlan
 from .secondary import ExpectedConnection, FactoryAction
 from .views import SessionView
 
@@ -42,6 +43,7 @@ class GateSession:
         "id",
         "last_active",
         "pinned_slots",
+        "plans",
         "private_bytes",
         "started",
         "wheel_slot",
@@ -57,6 +59,8 @@ class GateSession:
         self.private_bytes = 0
         self.started = now
         self.last_active = now
+        self.plans: dict[str, tuple[PolicySnapshot, RulePlan]] = {}
+        #: What was decided for this client by listener, and the policy that decided.
         self.wheel_slot = -1
         self._service = service
         self._filters: dict[str, tuple[EventStep, SessionFilter | None]] = {}

@@ -76,6 +76,7 @@ class CompletionPort:
         self, backend: Backend, *, clock: Clock | None = None, limits: Limits | None = None
     ) -> None:
         self.backend = backend
+        self.pool = backend.pool
         self.clock: Clock = clock or SystemClock()
         self.limits = limits or Limits()
         self.timers = Timers(self.clock)
