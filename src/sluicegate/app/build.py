@@ -25,7 +25,9 @@ from .load import Loaded, load
 from .machine import resident_bytes
 from .reload import settings_for_restart
 
-__all__ = ["Gate"]
+__all__ = ["VERSION", "Gate"]
+
+_LISTENING: Final = frozenset({Phase.READY, Phase.REFUSING})
 
 VERSION: Final = importlib.metadata.version("sluicegate")
 
@@ -172,7 +174,7 @@ class Gate:
             diagnosis=self._diagnosis,
             started=self._started,
             policy=service.policy.hash,
-            listeners=service.listeners(),
+            listeners=service.listeners() if phase in _LISTENING else [],
             connections=service.connection_count,
             sessions=service.session_count,
             connections_allowed=service.allowed,
