@@ -13,6 +13,8 @@ import sys
 from types import TracebackType
 from typing import Final
 
+from typing_extensions import override
+
 from .errors import BadContext, WindowExpired
 
 __all__ = ["Buffer", "ConstBuffer", "Lease", "Window", "extent"]
@@ -136,6 +138,7 @@ class ConstBuffer(Buffer):
         self._address = 0
 
     @property
+    @override
     def address(self) -> int:
         """Where the bytes are; ``view`` keeps them there."""
         if not self._address:
@@ -144,6 +147,7 @@ class ConstBuffer(Buffer):
             )
         return self._address
 
+    @override
     def _check_writable(self) -> None:
         raise BadContext("the buffer is constant")
 
@@ -197,6 +201,7 @@ class Window:
     def __len__(self) -> int:
         return self.length
 
+    @override
     def __repr__(self) -> str:
         return f"Window({self.length} bytes at {self.start})"
 

@@ -10,6 +10,8 @@ import enum
 import errno as errno_names
 import os
 
+from typing_extensions import override
+
 __all__ = [
     "BadContext",
     "ConfigError",
@@ -49,6 +51,7 @@ class TransportError(SluicegateError):
         self.side = side
         self.doing = doing
 
+    @override
     def __str__(self) -> str:
         """Name the operation, the side and the errno."""
         what = f"{self.doing}: " if self.doing else ""
@@ -74,7 +77,7 @@ class LimitExceeded(SluicegateError):
 
 
 class ConfigError(SluicegateError):
-    """An operator's file is wrong: ``where`` is ``file:line: key``, ``cure`` what would be right."""
+    """An operator's file is wrong: ``where`` is ``file:line: key``, ``cure`` what is right."""
 
     def __init__(self, where: str, cause: str, cure: str = "") -> None:
         super().__init__(f"{where}: {cause}" + (f" ({cure})" if cure else ""))
