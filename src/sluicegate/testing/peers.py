@@ -22,20 +22,20 @@ ResultT = TypeVar("ResultT")
 
 
 class _Signal:
-    """What a peer waits for; resumes it once."""
+    """What peers wait for; resumes each once."""
 
-    __slots__ = ("_resume", "_value")
+    __slots__ = ("_resumes", "_value")
 
     def __init__(self) -> None:
-        self._resume: Callable[[], None] | None = None
+        self._resumes: list[Callable[[], None]] = []
         self._value: int | None = None
 
     def set(self, value: int = 0) -> None:
-        """Let the waiter go on; later calls change nothing."""
+        """Let the waiters go on; later calls change nothing."""
         if self._value is None:
             self._value = value
-            if self._resume is not None:
-                self._resume()
+            for resume in self._resumes:
+                resume()
 
     def __await__(self) -> Generator[_Signal, None, int]:
         if self._value is None:
@@ -43,9 +43,9 @@ class _Signal:
         assert self._value is not None, "a peer was resumed without its signal"
         return self._value
 
-    def resumes(self, resume: Callable[[], None]) -> None:
-        """Choose what ``set`` resumes."""
-        self._resume = resume
+    def add(self, resume: Callable[[], None]) -> None:
+        """Let ``set`` resume one more waiter."""
+        self._resumes.append(resume)
 
 
 class PeerTask(Generic[ResultT]):
@@ -56,6 +56,7 @@ class PeerTask(Generic[ResultT]):
         self.is_done = False
         self.error: BaseException | None = None
         self._coroutine = coroutine
+        self._ended = _Signal()
         self._value: ResultT | None = None
 
     def result(self) -> ResultT:
@@ -67,6 +68,8 @@ class PeerTask(Generic[ResultT]):
 
     def step(self) -> None:
         """Run the peer until it waits again."""
+        if self.is_done:
+            return  # stopped while its signal was on the way
         try:
             signal: _Signal = self._coroutine.send(None)
         except StopIteration as end:
@@ -77,7 +80,14 @@ class PeerTask(Generic[ResultT]):
             self.is_done = True
             self.error = error
         else:
-            signal.resumes(self.step)
+            signal.add(self.step)
+        if self.is_done:
+            self._ended.set()
+
+    async def join(self) -> ResultT:
+        """Wait, as another peer, until this one has ended; return or raise as ``result``."""
+        await self._ended
+        return self.result()
 
     def stop(self) -> None:
         """End the peer where it waits."""
@@ -93,6 +103,8 @@ class PeerStream:
         self.socket = sock
         self._network = network
         self._pending = b""
+        self._waiting: list[_Signal] = []
+        sock.on_change = self._on_change
 
     @property
     def local(self) -> SocketAddress:
@@ -176,8 +188,14 @@ class PeerStream:
 
     async def _changed(self) -> None:
         signal = _Signal()
-        self.socket.on_change = signal.set
+        self._waiting.append(signal)
         await signal
+
+    def _on_change(self) -> None:
+        # A reader and a writer may wait at once, as two tasks of one peer.
+        waiting, self._waiting = self._waiting, []
+        for signal in waiting:
+            signal.set()
 
 
 class PeerListener:
