@@ -37,10 +37,12 @@ What is decided here:
 - **REST** holds until a file transfer started, whatever failed in between: servers differ, and to
   believe in an offset that is gone refuses a file, the contrary would pass one without its head.
 - **Keep-alive.** Towards the server ``own_command("NOOP")`` while ``is_server_idle`` (its part of
-  the transfer done, its idle timer running). Towards the client nothing: RFC 959 would allow
-  further 1yz replies, but curl and ftplib take each for the final one, and no reply can be left
-  open (``226-``) whose code is not known yet. TCP keep-alive holds the path; the client's own data
-  time-out is the bound on a hold.
+  the transfer done, its idle timer running). Towards the client nothing by default; TCP keep-alive
+  holds the path. RFC 959 section 5.4 would allow further 1yz replies, but curl and ftplib fail on
+  them. ``encode_reply(150, ..., is_continued=True)`` can keep the 150 open and feed it with lines:
+  lftp and ftplib then wait as long as lines come, but libcurl's response time-out (two minutes)
+  runs until a reply is whole, while after a whole 150 it waits for data without one. A final reply
+  cannot be kept open (``226-``) because its code is the verdict.
 """
 
 from __future__ import annotations
