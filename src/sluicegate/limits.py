@@ -183,7 +183,7 @@ class Limits:
     """What an operator may set; the defaults suit one worker with 1 GiB of memory."""
 
     connect_timeout_s: float = 20.0
-    """A server that has not answered a SYN for this long is down; TCP's own limit is two minutes."""
+    """A server that has not answered a SYN for so long is down; TCP itself takes two minutes."""
 
     idle_timeout_s: float = 1800.0
     """A connection without a byte in either direction; RFC 5382 asks NATs for at least 2 h 4 min
