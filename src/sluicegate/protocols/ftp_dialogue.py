@@ -42,7 +42,8 @@ What is decided here:
   them. ``encode_reply(150, ..., is_continued=True)`` can keep the 150 open and feed it with lines:
   lftp and ftplib then wait as long as lines come, but libcurl's response time-out (two minutes)
   runs until a reply is whole, while after a whole 150 it waits for data without one. A final reply
-  cannot be kept open (``226-``) because its code is the verdict.
+  cannot be kept open (``226-``) because its code is the verdict; after an upload curl waits for it
+  one minute, whatever lines come.
 """
 
 from __future__ import annotations
