@@ -51,6 +51,9 @@ class InlineThreads:
             result, error = None, raised
         self.port.post(lambda: done(result, error))
 
+    async def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        return function(*args)
+
     def close(self) -> None:
         pass
 
