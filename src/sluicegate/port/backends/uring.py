@@ -54,7 +54,7 @@ from .uring_entries import (
     Request,
     address_of,
 )
-from .uring_slots import SlotGroups
+from .uring_slots import SlotGroup, SlotGroups
 
 __all__ = ["UringBackend"]
 
@@ -706,8 +706,33 @@ class UringBackend(Backend):
             return
         self.starved += 1
         self._finishers[token] = self._parked
+        is_first = not group.parked
         slots.park_starved(operation, group, is_news=not self._was_full)
+        if is_first:
+            self._park_queued(group)
         self._is_hurried = self._is_hurried or slots.is_slot_idle()
+
+    def _park_queued(self, group: SlotGroup) -> None:
+        """Take back the receives that were started in this batch before we knew of the want.
+
+        Else a stream that takes each slot and starts again at once would always be first.
+        """
+        kept: list[bytes] = []
+        for position in range(self._head, self._tail):
+            start = (position & self._entries_mask) << 6
+            entry = bytes(self._entries[start : start + 64])
+            fields = kernel.ENTRY.unpack_from(entry)
+            token: int = fields[6]
+            if fields[0] not in kernel.SLOT_WORDS or self._slots.of(fields[7]) is not group:
+                kept.append(entry)
+            elif self._finishers[token] is self._cancelled:
+                self._finish_locally(self._operations[token])
+            else:
+                self._park(self._operations[token], token)
+        for index, entry in enumerate(kept):
+            start = ((self._head + index) & self._entries_mask) << 6
+            self._entries[start : start + 64] = entry
+        self._tail = self._head + len(kept)
 
     def _resume_parked(self) -> None:
         """Let parked receives try, once each, so that a stream that is always full waits its turn.

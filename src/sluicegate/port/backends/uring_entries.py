@@ -39,6 +39,7 @@ __all__ = [
     "SHAPE_SEND",
     "SKIP_SUCCESS",
     "SLOT",
+    "SLOT_WORDS",
     "SMALL",
     "SPLICE",
     "SPLICE_MOVE",
@@ -135,6 +136,7 @@ SHAPE_ACCEPT: Final = Shape(
 )
 SHAPE_RECEIVE: Final = Shape(RECV, flags=BUFFER_SELECT, ioprio=RECV_MULTISHOT, group=SMALL)
 SHAPE_RECEIVE_BULK: Final = Shape(RECV, flags=BUFFER_SELECT, group=BULK)
+SLOT_WORDS: Final = frozenset({SHAPE_RECEIVE.word, SHAPE_RECEIVE_BULK.word})
 SHAPE_RECEIVE_INTO: Final = Shape(RECV, group=SMALL)
 SHAPE_SEND: Final = Shape(SEND, operation_flags=_SEND_FLAGS, group=SMALL)
 

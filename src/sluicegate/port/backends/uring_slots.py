@@ -38,6 +38,7 @@ class SlotGroup:
     __slots__ = (
         "_circulating",
         "_circulating_min",
+        "_surplus",
         "available",
         "grown_at",
         "mask",
@@ -64,6 +65,8 @@ class SlotGroup:
         self._circulating = self._circulating_min = min(circulating_min, len(slots))
         self.reserve = slots[self._circulating :]
         #: Slots that rest while the others suffice.
+        self._surplus = 0
+        #: Slots that have yet to rest.
         self.shrink_at = self._circulating * _CALM_ROUNDS
         #: The ``tail`` from which on they sufficed for long.
         self.grown_at = -1
@@ -74,19 +77,25 @@ class SlotGroup:
         self.grown_at = self.tail
         slots = self.reserve[: self._circulating]
         del self.reserve[: self._circulating]
-        self._resize(self._circulating + len(slots))
+        self._circulating += len(slots)
+        self._begin_calm()
         return slots
 
     def shrink(self, returned: list[Slot]) -> None:
-        """Let half of the circulating slots rest, as far as they are among ``returned``."""
-        surplus = self._circulating - max(self._circulating // 2, self._circulating_min)
-        del returned[surplus:]
-        self.reserve += returned
-        self._resize(self._circulating - len(returned))
+        """Let slots out of ``returned`` rest until half as many circulate."""
+        if not self._surplus:
+            target = max(self._circulating // 2, self._circulating_min)
+            self._surplus = self._circulating - target
+        resting = returned[: self._surplus]
+        self.reserve += resting
+        self._circulating -= len(resting)
+        self._surplus -= len(resting)
+        if not self._surplus:
+            self._begin_calm()
 
-    def _resize(self, circulating: int) -> None:
-        self._circulating = circulating
-        self.shrink_at = self.tail + circulating * _CALM_ROUNDS
+    def _begin_calm(self) -> None:
+        self._surplus = 0
+        self.shrink_at = self.tail + self._circulating * _CALM_ROUNDS
 
 
 class SlotGroups:
