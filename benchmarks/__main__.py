@@ -5,8 +5,11 @@
 
 import argparse
 import contextlib
+import functools
+import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +19,7 @@ from benchmarks.processes import Bench, BenchmarkError
 from benchmarks.results import Result, print_result, print_table, write_json
 
 PAIRS = 15
+LOAD_AVERAGE_MAX = 0.5
 SPOOL = "spool"
 NAMES = (*(case.name for case in traffic.CASES), *(case.name for case in idle.CASES), SPOOL)
 
@@ -53,30 +57,57 @@ def main() -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measures the named cases; 1 when a target is missed."""
-    names = arguments.only or NAMES
-    pairs, scale = (2, 0.2) if arguments.quick else (arguments.pairs, 1.0)
+    """Measures the named cases; 1 when a target is missed, 2 when one could not be measured."""
+    warn_of_others()
     results: list[Result] = []
+    failures: list[str] = []
     with Bench(arguments.spool_dir) as bench, contextlib.ExitStack() as stack:
-        load = Load(bench)
         web = stack.enter_context(backend.nginx(bench))
-        for case in traffic.CASES:
-            if case.name in names:
-                results.append(traffic.measure(bench, load, web, case, pairs, scale))
-                print_result(results[-1])
-        for rest in idle.CASES:
-            if rest.name in names:
-                repeats, idle_s = (1, 2.0) if arguments.quick else (3, idle.IDLE_S)
-                results += idle.measure(bench, load, web, rest, repeats, idle_s)
-                print_result(results[-2])
-        if SPOOL in names:
-            size = int(spool.OBJECT_BYTES * (0.125 if arguments.quick else 1.0))
-            results += spool.measure(bench, load, pairs, size)
+        cases = measurements(bench, Load(bench), web, arguments)
+        for name in arguments.only or NAMES:
+            try:
+                measured = cases[name]()
+            except BenchmarkError as error:
+                # The others are still worth their minutes.
+                failures.append(f"{name} could not be measured: {error}")
+                print(failures[-1], flush=True)
+                continue
+            for result in measured:
+                print_result(result)
+            results += measured
     print()
     print_table(results)
+    for failure in failures:
+        print(failure.splitlines()[0])
     if arguments.json:
         write_json(results, arguments.json)
+    if failures:
+        return 2
     return 0 if all(result.is_met for result in results) else 1
+
+
+def measurements(
+    bench: Bench, load: Load, web: int, arguments: argparse.Namespace
+) -> dict[str, Callable[[], list[Result]]]:
+    """What each name of a case stands for."""
+    pairs, scale = (2, 0.2) if arguments.quick else (arguments.pairs, 1.0)
+    repeats, idle_s = (1, 2.0) if arguments.quick else (idle.REPEATS, idle.IDLE_S)
+    size = spool.OBJECT_BYTES // 8 if arguments.quick else spool.OBJECT_BYTES
+    cases: dict[str, Callable[[], list[Result]]] = {
+        case.name: functools.partial(traffic.measure, bench, load, web, case, pairs, scale)
+        for case in traffic.CASES
+    }
+    for case in idle.CASES:
+        cases[case.name] = functools.partial(idle.measure, bench, load, web, case, repeats, idle_s)
+    cases[SPOOL] = functools.partial(spool.measure, bench, load, pairs, size)
+    return cases
+
+
+def warn_of_others() -> None:
+    """Says so when something else uses the machine: the figures would be its, too."""
+    busy = os.getloadavg()[0]
+    if busy > LOAD_AVERAGE_MAX:
+        print(f"benchmarks: the load average is {busy:.2f}: figures will vary, intervals widen")
 
 
 def stop(signal_number: int, frame: object) -> NoReturn:

@@ -22,6 +22,7 @@ SOURCES = 20
 DESCRIPTORS_KEPT = 800
 """What a relay needs besides two descriptors per connection."""
 IDLE_S = 10.0
+REPEATS = 3
 CPU_MS_MAX = 1.0
 """Zero, as far as it can be told from one interrupt that was charged to a sleeping process."""
 

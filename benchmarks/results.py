@@ -56,8 +56,8 @@ def print_result(result: Result) -> None:
     """One line as soon as a case is done: a whole run takes a quarter of an hour."""
     measured, target = result.measured, result.target
     print(
-        f"{target.name}: {measured.median:.3g} [{measured.low:.3g}, {measured.high:.3g}] of "
-        f"at most {target.at_most:g} {target.unit}",
+        f"{target.name}: {target.what}: {measured.median:.3g} "
+        f"[{measured.low:.3g}, {measured.high:.3g}], at most {target.at_most:g} {target.unit}",
         flush=True,
     )
 
@@ -83,6 +83,7 @@ def write_json(results: Sequence[Result], path: Path) -> None:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
+        "load_average_at_end": os.getloadavg()[0],
     }
     rows = [dataclasses.asdict(result) | {"met": result.is_met} for result in results]
     path.write_text(json.dumps({"machine": machine, "results": rows}, indent=2) + "\n")

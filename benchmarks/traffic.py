@@ -7,8 +7,10 @@ import contextlib
 import dataclasses
 import functools
 import statistics
+from collections.abc import Generator
 
 from benchmarks import relays
+from benchmarks.cpu_time import user_and_system_s
 from benchmarks.load import BULK, CONNECTIONS, REQUESTS, Load, Pattern
 from benchmarks.pairs import Pairs, rounds
 from benchmarks.processes import Bench, BenchmarkError
@@ -53,11 +55,33 @@ CASES = (
 )
 
 
+@dataclasses.dataclass
+class Split:
+    """How the CPU time of a relay divides into its own code and the kernel's."""
+
+    user_s: float = 0.0
+    system_s: float = 0.0
+
+    @contextlib.contextmanager
+    def over(self, relay: relays.Relay) -> Generator[None]:
+        """Adds what the relay uses within the block."""
+        before = user_and_system_s(relay.running.pid)
+        yield
+        after = user_and_system_s(relay.running.pid)
+        self.user_s += after[0] - before[0]
+        self.system_s += after[1] - before[1]
+
+    def text(self, cost: float) -> str:
+        """A cost, divided in this proportion."""
+        share = self.user_s / max(self.user_s + self.system_s, 1e-9)
+        return f"user {cost * share:.3g} + system {cost * (1 - share):.3g}"
+
+
 def measure(
     bench: Bench, load: Load, web: int, case: TrafficCase, pairs: int, scale: float
-) -> Result:
+) -> list[Result]:
     """Measures one case in interleaved pairs, with fresh relays every few pairs."""
-    taken = Pairs()
+    taken, ours_split, peer_split = Pairs(), Split(), Split()
     for count in rounds(pairs):
         with contextlib.ExitStack() as stack:
             published = [relays.Published("web", web, case.filters)]
@@ -68,16 +92,13 @@ def measure(
             if case.peer_splices:
                 check_splicing(peer)
             cost = functools.partial(load.cpu_s_per_unit, pattern=case.pattern, scale=scale)
-            taken.extend(count, functools.partial(cost, ours), functools.partial(cost, peer))
+            with ours_split.over(ours), peer_split.over(peer):
+                taken.extend(count, functools.partial(cost, ours), functools.partial(cost, peer))
     factor, unit = case.pattern.display
-    return Result(
-        case.target,
-        taken.ratio(),
-        statistics.median(taken.ours) * factor,
-        statistics.median(taken.theirs) * factor,
-        unit,
-        pairs,
-    )
+    cost_ours = statistics.median(taken.ours) * factor
+    cost_peer = statistics.median(taken.theirs) * factor
+    note = f"{ours_split.text(cost_ours)}; peer {peer_split.text(cost_peer)} {unit}"
+    return [Result(case.target, taken.ratio(), cost_ours, cost_peer, unit, pairs, note)]
 
 
 def check_splicing(peer: relays.Relay) -> None:
