@@ -48,6 +48,24 @@ class Recorder(Protocol):
 class RecordWriter:
     """Appends records to one file; made by ``app``, ended by ``close``."""
 
+    __slots__ = (
+        "_bytes_max",
+        "_handle",
+        "_idle",
+        "_is_reopening",
+        "_lost_untold",
+        "_on_trouble",
+        "_overlapped",
+        "_pending",
+        "_port",
+        "_queue",
+        "_timer",
+        "_written",
+        "failure",
+        "lost",
+        "path",
+    )
+
     def __init__(
         self,
         port: CompletionPort,
@@ -76,13 +94,12 @@ class RecordWriter:
         self._pending = b""
         self._written = 0
         self._lost_untold = 0
-        self._handle: Handle
         self._timer: Timer | None = None
         self._is_reopening = False
         self._idle: list[asyncio.Future[None]] = []
         self._overlapped: Overlapped = port.create_overlapped()
         self._overlapped.set_notification(self)
-        self._open()
+        self._handle = self._open()
 
     # -- the recorder --------------------------------------------------------------------------
 
@@ -119,7 +136,7 @@ class RecordWriter:
             self._timer = None
         if self._overlapped.is_busy:
             return
-        if self._is_reopening:
+        if self._is_reopening and (self.failure or not self._pending):
             self._reopen_now()
         if not self._pending:
             self._take()
@@ -215,7 +232,7 @@ class RecordWriter:
 
     # -- the file ------------------------------------------------------------------------------
 
-    def _open(self) -> None:
+    def _open(self) -> Handle:
         try:
             descriptor = os.open(
                 self.path,
@@ -231,8 +248,11 @@ class RecordWriter:
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             # A crash or a full disk cut the last line: end it, so that ours begins a line.
-            self._pending = b"\n" + self._pending
-        self._handle = self._port.hook(descriptor)
+            if self._pending:
+                self._pending = b"\n" + self._pending
+            else:
+                self._queue[:0] = b"\n"
+        return self._port.hook(descriptor)
 
     def _reopen_now(self) -> None:
         """Change to the file that the path names now; the old one goes on if that fails."""
@@ -242,7 +262,7 @@ class RecordWriter:
         self._pending, self._written = self._pending[begin:], 0
         before = self._handle
         try:
-            self._open()
+            self._handle = self._open()
         except ConfigError as error:
             self._on_trouble(f"{error}; records go on to the file that was open")
         else:
