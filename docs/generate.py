@@ -1,4 +1,4 @@
-"""Writes the pages that must never lag behind the code: limits, records, the API.
+"""Writes the pages that must never lag behind the code: commands, filters, limits, records, API.
 
 Called by ``conf.py`` before Sphinx reads; ``tests/repo`` asks the same functions whether every
 limit and every record is explained. What these pages say stands in the docstrings, nowhere else.
@@ -7,12 +7,18 @@ limit and every record is explained. What these pages say stands in the docstrin
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import pathlib
+import re
+import tomllib
 from collections.abc import Iterator
+
+import click
 
 import sluicegate
 from sluicegate import limits
+from sluicegate.cli.main import cli
 
 DOCS = pathlib.Path(__file__).resolve().parent
 PACKAGE = pathlib.Path(inspect.getfile(sluicegate)).parent
@@ -31,7 +37,12 @@ PUBLIC = (
 
 def write_generated_pages() -> None:
     """Write every generated page, touching only files whose text changed."""
-    pages = {"limits.md": describe_limits(), "records.md": describe_records()}
+    pages = {
+        "commands.md": describe_commands(),
+        "filters.md": describe_filters(),
+        "limits.md": describe_limits(),
+        "records.md": describe_records(),
+    }
     for module in public_modules():
         pages[f"{module}.md"] = describe_module(module)
     pages["index.md"] = describe_api()
@@ -183,3 +194,65 @@ def type_of(node: ast.ClassDef, name: str) -> str:
         if isinstance(part, ast.AnnAssign) and ast.unparse(part.target) == name:
             return f"`{ast.unparse(part.annotation)}`".replace("|", "\\|")
     return ""
+
+
+def describe_commands() -> str:
+    """Make the page of every command, from what ``--help`` says."""
+    context = click.Context(cli, info_name="sluicegate", max_content_width=96)
+    parts = [f"# Commands\n\n```text\n{cli.get_help(context)}\n```\n"]
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None, f"{name} is listed and not there"
+        inner = click.Context(command, info_name=name, parent=context, max_content_width=96)
+        parts.append(f"\n## {name}\n\n```text\n{command.get_help(inner)}\n```\n")
+    return "".join(parts)
+
+
+def describe_filters() -> str:
+    """Make the page of the filters that come with the gate, from their settings' models.
+
+    Raises:
+        ValueError: A setting is not explained.
+    """
+    parts = [
+        "# Bundled filters\n\n`use` may be left out in `[[filter]]` when `name` is one of these.\n"
+    ]
+    for name, place in sorted(entry_points().items()):
+        module_name, _, class_name = place.partition(":")
+        module = importlib.import_module(module_name)
+        filter_class = getattr(module, class_name)
+        parts.append(f"\n## `{name}`\n\n{inspect.cleandoc(filter_class.__doc__ or '')}\n")
+        for attribute, where in (
+            ("Settings", "filter.settings"),
+            ("RuleSettings", "publish.settings"),
+        ):
+            model = getattr(filter_class, attribute, None)
+            if model is not None:
+                parts.append(f"\n`[{where}]`:\n\n{table_of_settings(model)}")
+    return "".join(parts)
+
+
+def entry_points() -> dict[str, str]:
+    """Return the project's own filters, from ``pyproject.toml``."""
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    return dict(project["project"]["entry-points"]["sluicegate.filters"])
+
+
+def table_of_settings(model: type) -> str:
+    """Make the table of one settings model, explained by the strings below its fields.
+
+    Raises:
+        ValueError: A setting is not explained.
+    """
+    tree = ast.parse(inspect.getsource(inspect.getmodule(model) or model))
+    classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == model.__name__]
+    lines = ["| key | default | means |", "|---|---|---|"]
+    for name, source, explained_by in documented_names(classes[0].body):
+        if not explained_by:
+            raise ValueError(f"{model.__name__}.{name} has no string under it; write one")
+        default = re.sub(
+            r"^(?:pydantic\.)?Field\((?:default=)?(.*?)(?:, \w+=.*)?\)$", r"\1", source
+        )
+        shown_default = default.replace("|", "\\|") or "required"
+        lines.append(f"| `{name}` | `{shown_default}` | {' '.join(explained_by.split())} |")
+    return "\n".join(lines) + "\n"

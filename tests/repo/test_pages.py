@@ -93,11 +93,11 @@ def test_every_page_of_the_documentation_is_in_a_table_of_contents() -> None:
         for block in FENCE.finditer(page.read_text(encoding="utf-8")):
             if block["language"] == "{toctree}":
                 entries = [line.strip() for line in block["body"].split("\n") if line.strip()]
-                listed |= {
-                    (page.parent / entry).resolve()
-                    for entry in entries
-                    if not entry.startswith(":")
-                }
+                for entry in entries:
+                    if entry == "*":
+                        listed |= {found.with_suffix("") for found in page.parent.glob("*.md")}
+                    elif not entry.startswith(":"):
+                        listed.add((page.parent / entry).resolve())
     written = {
         page.with_suffix("").resolve()
         for page in DOCS.rglob("*.md")
