@@ -11,19 +11,30 @@ from typing_extensions import override
 from sluicegate.filterapi import (
     FORWARD,
     Connection,
+    ConnectRequested,
     ContentFilter,
     ContentVerdict,
     DataFilter,
     DataSocket,
+    Direction,
+    Event,
+    Events,
+    EventVerdict,
+    Filter,
+    Firewall,
+    Pass,
     Release,
+    Session,
+    SessionFilter,
     Side,
     StreamFilter,
     StreamVerdict,
     Transfer,
+    TransferOffer,
     Window,
 )
 
-__all__ = ["Hold", "Look", "RelayInPython"]
+__all__ = ["Hold", "Look", "RelayInPython", "StreamAsObject"]
 
 
 class Look(StreamFilter):
@@ -68,6 +79,34 @@ async def relay(source: DataSocket, target: DataSocket) -> None:
     while window := await source.receive():
         await target.send(window)
     target.shutdown()
+
+
+class StreamAsObject(Filter):
+    """A protocol filter for the simplest protocol: what the server sends is one object."""
+
+    name: ClassVar[str] = "object"
+
+    @override
+    def start(self, firewall: Firewall) -> Events:
+        """Asks for every connection of its rule."""
+        return Events.of(ConnectRequested)
+
+    @override
+    def attach(self, session: Session) -> SessionFilter | None:
+        """Makes the session's part."""
+        return HoldEachStream(session)
+
+
+class HoldEachStream(SessionFilter):
+    """Has the server's stream of every connection of one session held."""
+
+    @override
+    def on_event(self, event: Event) -> EventVerdict:
+        """Puts the service's own holding filter on the connection."""
+        offer = TransferOffer(name="stream", direction=Direction.DOWNLOAD, protocol="stream")
+        held = self.session.hold_transfer(event.connection, offer)
+        event.attach_data_filter(held.factory(event.connection))
+        return Pass()
 
 
 class Hold(ContentFilter):

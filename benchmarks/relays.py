@@ -23,6 +23,12 @@ from benchmarks.processes import (
 )
 
 FILTERS = Path(__file__).with_name("filters.py")
+FILTER_CLASSES = {
+    "look": "Look",
+    "relay": "RelayInPython",
+    "object": "StreamAsObject",
+    "hold": "Hold",
+}
 
 HAPROXY_CFG = """\
 global
@@ -132,7 +138,7 @@ def sluicegate(
             f"filters = {json.dumps(entry.filters)}",
         ]
     for name in sorted({name for entry in published for name in entry.filters}):
-        main += ["[[filter]]", f'name = "{name}"', f'use = "{filter_source(name)}"']
+        main += ["[[filter]]", f'name = "{name}"', f'use = "{FILTERS}:{FILTER_CLASSES[name]}"']
     (directory / "sluicegate.toml").write_text("\n".join(main) + "\n")
     (directory / "policy.toml").write_text("\n".join(policy) + "\n")
     program = Path(sys.executable).with_name("sluicegate")
@@ -140,12 +146,6 @@ def sluicegate(
     port = ports[published[0].name]
     with bench.running("sluicegate", command, core=RELAY_CORE, port=port) as running:
         yield Relay(running, port, directory, ports)
-
-
-def filter_source(name: str) -> str:
-    """What `use` says for a filter: a class of `filters.py`, or a bundled one by its name."""
-    own = {"look": "Look", "relay": "RelayInPython", "hold": "Hold"}
-    return f"{FILTERS}:{own[name]}" if name in own else name
 
 
 @contextlib.contextmanager

@@ -1,13 +1,11 @@
 """The targets of the spool: 1 GiB held, hashed and sent, in CPU time, memory, and others' latency.
 
-Sluicegate gets the object by FTP, because a content filter sees objects and not bytes; the C
-program gets the same bytes as a bare stream.  The client checks the length of every transfer, and
-the hash of the first.
+Both relays get the same bare stream from the same server.  The client checks the length of every
+transfer, and the hash of the first.
 """
 
 import contextlib
 import dataclasses
-import ftplib
 import functools
 import hashlib
 import os
@@ -43,10 +41,9 @@ Fetch = Callable[[], None]
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """Where the object comes from: its two ports, size and hash."""
+    """Where the object comes from: its port, size and hash."""
 
-    ftp_port: int
-    stream_port: int
+    port: int
     size: int
     sha256: str
 
@@ -64,11 +61,10 @@ def origin(bench: Bench, size: int) -> Generator[Origin]:
             block[:8] = index.to_bytes(8, "big")
             file.write(block)
             digest.update(block)
-    ftp_port, stream_port = free_port(), free_port()
-    command = [sys.executable, "-m", "benchmarks.ftp_origin"]
-    command += [str(ftp_port), str(stream_port), str(path)]
-    with bench.running("origin", command, core=LOAD_CORE, port=ftp_port) as started:
-        yield Origin(ftp_port, stream_port, path.stat().st_size, digest.hexdigest())
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.origin", str(port), str(path)]
+    with bench.running("origin", command, core=LOAD_CORE, port=port) as started:
+        yield Origin(port, path.stat().st_size, digest.hexdigest())
         started.check_alive()
 
 
@@ -84,26 +80,26 @@ def measure(bench: Bench, load: Load, pairs: int, size: int = OBJECT_BYTES) -> l
         for count in rounds(pairs):
             spool = bench.disk_directory("spool")
             published = [
-                relays.Published("ftp", source.ftp_port, ("ftp_access", "hold")),
+                relays.Published("object", source.port, ("object", "hold")),
                 relays.Published("web", web),
             ]
             with (
                 relays.sluicegate(bench, published, spool=spool) as ours,
-                relays.spool_baseline(bench, program, source.stream_port, spool) as peer,
+                relays.spool_baseline(bench, program, source.port, spool) as peer,
             ):
-                by_ftp = functools.partial(fetch_ftp, ours.port, source)
-                by_stream = functools.partial(fetch_stream, peer.port, source)
-                by_ftp(check_hash=True)
-                by_stream(check_hash=True)
+                through_ours = functools.partial(fetch, ours.port, source)
+                through_peer = functools.partial(fetch, peer.port, source)
+                through_ours(check_hash=True)
+                through_peer(check_hash=True)
                 costs.extend(
                     count,
-                    functools.partial(cpu_s_per_gib, ours, by_ftp, size),
-                    functools.partial(cpu_s_per_gib, peer, by_stream, size),
+                    functools.partial(cpu_s_per_gib, ours, through_ours, size),
+                    functools.partial(cpu_s_per_gib, peer, through_peer, size),
                 )
-                growths_mib += [rss_growth_mib(ours, by_ftp) for _ in range(count)]
+                growths_mib += [rss_growth_mib(ours, through_ours) for _ in range(count)]
                 delays.extend(
                     count,
-                    functools.partial(p99_us_during, load, ours, urgent, by_ftp),
+                    functools.partial(p99_us_during, load, ours, urgent, through_ours),
                     functools.partial(p99_us_during, load, ours, urgent, rest),
                 )
     return results(costs, delays, growths_mib, pairs)
@@ -141,54 +137,38 @@ def results(costs: Pairs, delays: Pairs, growths_mib: list[float], pairs: int) -
     ]
 
 
-def fetch_ftp(port: int, source: Origin, *, check_hash: bool = False) -> None:
-    """Fetches the object through sluicegate, and sees that it came whole.
-
-    Raises:
-        BenchmarkError: it did not.
-    """
-    with ftplib.FTP(timeout=TRANSFER_TIMEOUT_S) as client:
-        client.connect("127.0.0.1", port)
-        client.login("bench", "bench")
-        with client.transfercmd("RETR object") as stream:
-            take(stream, source, check_hash)
-        client.voidresp()
-
-
-def fetch_stream(port: int, source: Origin, *, check_hash: bool = False) -> None:
-    """Fetches the object through the C program, and sees that it came whole."""
-    with socket.create_connection(("127.0.0.1", port), TRANSFER_TIMEOUT_S) as stream:
-        take(stream, source, check_hash)
-
-
-def take(stream: socket.socket, source: Origin, check_hash: bool) -> None:
-    """Receives to the end of the stream.
+def fetch(port: int, source: Origin, *, check_hash: bool = False) -> None:
+    """Fetches the object through a relay, to the end of the stream.
 
     Raises:
         BenchmarkError: size or hash are not those of the object.
     """
     digest, received = hashlib.sha256(), 0
     buffer = memoryview(bytearray(RECEIVE_BYTES))
-    while count := stream.recv_into(buffer):
-        received += count
-        if check_hash:
-            digest.update(buffer[:count])
+    try:
+        with socket.create_connection(("127.0.0.1", port), TRANSFER_TIMEOUT_S) as stream:
+            while count := stream.recv_into(buffer):
+                received += count
+                if check_hash:
+                    digest.update(buffer[:count])
+    except OSError as error:
+        raise BenchmarkError(f"the transfer failed after {received} bytes: {error}") from error
     if received != source.size or (check_hash and digest.hexdigest() != source.sha256):
         raise BenchmarkError(f"the object came with {received} bytes of {source.size}, or changed")
 
 
-def cpu_s_per_gib(relay: relays.Relay, fetch: Fetch, size: int) -> float:
+def cpu_s_per_gib(relay: relays.Relay, transfer: Fetch, size: int) -> float:
     """What one transfer costs the relay."""
     before_s = settled_cpu_time_s(relay.running)
-    fetch()
+    transfer()
     return (settled_cpu_time_s(relay.running) - before_s) * (1 << 30) / size
 
 
-def rss_growth_mib(relay: relays.Relay, fetch: Fetch) -> float:
+def rss_growth_mib(relay: relays.Relay, transfer: Fetch) -> float:
     """How far the resident memory rises above its level in one transfer."""
     before = memory(relay.running.pid).rss_bytes
     reset_peak_rss(relay.running.pid)
-    fetch()
+    transfer()
     return max(peak_rss_bytes(relay.running.pid) - before, 0) / (1 << 20)
 
 
