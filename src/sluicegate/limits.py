@@ -28,6 +28,7 @@ __all__ = [
     "CONTROL_ROWS_MAX",
     "CONTROL_TIMEOUT_S",
     "FTP_COMMAND_LINE_BYTES_MAX",
+    "FTP_KEEP_ALIVE_S",
     "FTP_PIPELINE_COMMANDS_MAX",
     "FTP_PRELIMINARY_REPLIES_MAX",
     "FTP_REPLY_BYTES_MAX",
@@ -127,6 +128,10 @@ CONTROL_TIMEOUT_S: Final = 10.0
 FTP_COMMAND_LINE_BYTES_MAX: Final = 4096
 """One FTP command with its line end: vsftpd's own bound, and room for a path of the kernel's
 ``PATH_MAX`` less the verb."""
+
+FTP_KEEP_ALIVE_S: Final = 30.0
+"""While an object is held, the server gets a NOOP this often: short of any server's idle time-out
+(vsftpd 300 s, ProFTPD 600 s, IIS 120 s), and of a NAT's."""
 
 FTP_PIPELINE_COMMANDS_MAX: Final = 32
 """FTP commands of one control connection that wait for their replies; beyond it the filter stops

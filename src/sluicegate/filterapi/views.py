@@ -157,6 +157,33 @@ class Connection(Protocol):
         """Take a callback filter out of the chain; the connection goes on without it."""
         ...
 
+    def hand_over(
+        self, data_filter: AnyDataFilter, successor: AnyDataFilter, context: Any = None
+    ) -> None:
+        """Put ``successor`` in a data filter's place in the chain, with the same sockets.
+
+        The one that hands over must have nothing pending on them, and is detached when it is done
+        (a coroutine: when it returns).
+
+        Raises:
+            BadContext: ``data_filter`` is not in the chain, or the connection has ended.
+        """
+        ...
+
+    def dial_server(self, address: SocketAddress) -> None:
+        """Begin to dial the server of a connection that came up without it (``dial_later``).
+
+        A failure ends the connection. Until it is there, sends towards the server wait.
+
+        Args:
+            address: On the host that was judged; it may have announced another port meanwhile.
+
+        Raises:
+            BadContext: The server was dialled before, or the connection has ended.
+            ValueError: Another host than the one that was judged.
+        """
+        ...
+
     def refuse(self, reason: str) -> None:
         """Abort both sides; the record says refused with ``reason``."""
         ...
@@ -190,6 +217,7 @@ class Session(Protocol):
         ports: range | None = None,
         session_filter: SessionFilter | None = None,
         context: Any = None,
+        dial_later: bool = False,
     ) -> Action:
         """Permit one secondary connection of this client to ``target``.
 
@@ -202,10 +230,36 @@ class Session(Protocol):
             ports: Where to listen; None lets the kernel choose.
             session_filter: Who is told ``ConnectionEstablished``; None: nobody.
             context: Handed back in ``ConnectionEstablished``.
+            dial_later: The server is not dialled when the client comes, but when a data filter
+                asks for it (``Connection.dial_server``); needs one that does.
 
         Raises:
             LimitExceeded: Too many outstanding actions, or no free port in ``ports``.
             TransportError: Listening failed.
+        """
+        ...
+
+    def connect_to_client(
+        self,
+        connection: Connection,
+        client: SocketAddress,
+        *,
+        session_filter: SessionFilter | None = None,
+        context: Any = None,
+    ) -> Action:
+        """Dial the client for one secondary connection, whose server is dialled later.
+
+        It begins on the port's next turn, so that a data filter factory can be set before.
+
+        Args:
+            connection: The primary connection; its end cancels the action.
+            client: Where to connect to at the client; must be the session's own address.
+            session_filter: Who is told ``ConnectionEstablished``; None: nobody.
+            context: Handed back in ``ConnectionEstablished``.
+
+        Raises:
+            LimitExceeded: Too many outstanding actions.
+            ValueError: ``client`` is not the session's own address (a bounce).
         """
         ...
 

@@ -3,8 +3,9 @@
 Stream filters alone need no chain: the pump runs them inline. As soon as one data filter is
 attached, every element gets two sockets that look alike, on the network or on a link. A data filter
 that leaves is replaced by a relay; when the last has left and the relays are quiet, the chain
-collapses into the pump, and what nobody inspects is spliced. The invariant: no filter sees more
-than its predecessor released, and no byte is lost or doubled when one leaves.
+collapses into the pump, and what nobody inspects is spliced. A server that is dialled later joins
+behind a link, on which sends wait until then. The invariant: no filter sees more than its
+predecessor released, and no byte is lost or doubled when one leaves.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ ElementSocket = StreamSocket | LinkEnd
 class Attached:
     """A data filter attached to one connection; detached exactly once."""
 
-    __slots__ = ("_is_detached", "context", "filter", "name", "position")
+    __slots__ = ("_is_detached", "context", "filter", "is_running", "name", "position")
 
     def __init__(
         self, data_filter: AnyDataFilter, position: Position, context: Any, name: str
@@ -49,6 +50,8 @@ class Attached:
         self.position = position
         self.context = context
         self.name = name
+        self.is_running = False
+        #: Whether a coroutine of it has not ended.
         self._is_detached = False
 
     def detach(self, connection: GateConnection) -> None:
@@ -65,14 +68,12 @@ class Attached:
 class _Element:
     """One place in the chain: a data filter, or a relay (with stages, or after a leave)."""
 
-    __slots__ = ("attached", "client", "is_running", "relay", "server")
+    __slots__ = ("attached", "client", "relay", "server")
 
     def __init__(self, client: ElementSocket, server: ElementSocket) -> None:
         self.client = client
         self.server = server
         self.attached: Attached | None = None
-        self.is_running = False
-        #: Whether a coroutine of it has not ended.
         self.relay: Relay | None = None
 
 
@@ -84,21 +85,25 @@ class FilterChain:
         connection: GateConnection,
         service: FirewallService,
         client: RawSocket,
-        server: RawSocket,
+        server: RawSocket | None,
         attached: list[Attached],
     ) -> None:
         self._connection = connection
         self._service = service
         self._port = service.port
-        self._client = StreamSocket(service.port, client, Side.CLIENT)
-        self._server = StreamSocket(service.port, server, Side.SERVER)
-        for socket in (self._client, self._server):
-            socket.scope = connection
-            socket.on_closed = self._on_socket_closed
+        self._client = self._own(client, Side.CLIENT)
+        self._server = None if server is None else self._own(server, Side.SERVER)
+        self._server_link: LinkEnd | None = None
+        #: Where a server that is dialled later joins.
         self._elements: list[_Element] = []
         self._groups: dict[int, StageGroup] = {}
-        self._is_stopping = False
         self._build(attached)
+
+    def _own(self, raw: RawSocket, side: Side) -> StreamSocket:
+        socket = StreamSocket(self._port, raw, side)
+        socket.scope = self._connection
+        socket.on_closed = self._on_socket_closed
+        return socket
 
     def _build(self, attached: list[Attached]) -> None:
         """Lay the elements out with a link between each two neighbours."""
@@ -111,11 +116,15 @@ class FilterChain:
                 runs.append([item])
         left: ElementSocket = self._client
         for index, run in enumerate(runs):
-            right: ElementSocket = self._server
-            following = right
-            if index < len(runs) - 1:
+            right: ElementSocket
+            following: ElementSocket
+            if self._server is None or index < len(runs) - 1:
                 right, following = make_link(self._port)
                 right.scope = following.scope = self._connection
+                if index == len(runs) - 1:
+                    self._server_link = following
+            else:
+                right = following = self._server
             element = _Element(left, right)
             if isinstance(run[0].filter, StreamFilter):
                 self._groups[index] = StageGroup([_stage(item) for item in run])
@@ -144,29 +153,42 @@ class FilterChain:
                 stage.filter.on_start(connection)
             self._start_relay(element, group)
         elif isinstance(attached.filter, DataFilter):
-            element.is_running = True
-            self._service.spawn(self._run(element, attached.filter))
+            attached.is_running = True
+            self._service.spawn(self._run(element, attached, attached.filter))
         elif isinstance(attached.filter, CallbackDataFilter):
             with entered(connection):
                 attached.filter.set_sockets(
                     element.client, element.server, connection, attached.context
                 )
 
-    async def _run(self, element: _Element, data_filter: DataFilter) -> None:
+    async def _run(self, element: _Element, attached: Attached, data_filter: DataFilter) -> None:
         connection = self._connection
         try:
             with entered(connection):
                 await data_filter.run(element.client, element.server, connection)
         except Exception as error:  # noqa: BLE001 - third-party code; fail closed
-            element.is_running = False
+            attached.is_running = False
             connection.on_filter_failure(_named(element, error))
         else:
-            element.is_running = False
-            self._on_returned(element)
+            attached.is_running = False
+            if element.attached is attached:
+                self._on_returned(element)
         finally:
-            element.is_running = False
-            if connection.is_closing and element.attached is not None:
-                element.attached.detach(connection)
+            attached.is_running = False
+            if connection.is_closing or element.attached is not attached:
+                attached.detach(connection)
+
+    def join_server(self, server: RawSocket) -> None:
+        """Go on with the server that was dialled later, behind what the filters sent meanwhile."""
+        link, self._server_link = self._server_link, None
+        assert link is not None, "a server joins once"
+        self._server = self._own(server, Side.SERVER)
+        element = _Element(link, self._server)
+        self._elements.append(element)
+        if any(other.attached is not None for other in self._elements):
+            self._start_relay(element, None)
+        else:
+            self.on_relay_quiet()
 
     def _start_relay(self, element: _Element, group: StageGroup | None) -> None:
         bound = self._service.limits.stream_hold_bytes_max
@@ -191,18 +213,37 @@ class FilterChain:
         Raises:
             BadContext: It is not in this chain.
         """
+        place = self.place_of(data_filter)
+        for element in self._elements:
+            if element.attached is place:
+                self._on_returned(element)
+
+    def place_of(self, data_filter: AnyDataFilter) -> Attached:
+        """Return a data filter's place.
+
+        Raises:
+            BadContext: It is not in this chain.
+        """
         for element in self._elements:
             if element.attached is not None and element.attached.filter is data_filter:
-                self._on_returned(element)
-                return
+                return element.attached
         raise BadContext("the filter is not in this connection's chain")
+
+    def hand_over(self, place: Attached, following: Attached) -> None:
+        """Let another filter go on in a data filter's place."""
+        for index, element in enumerate(self._elements):
+            if element.attached is place:
+                element.attached = following
+                if not place.is_running:
+                    place.detach(self._connection)
+                self._start_element(index, element)
 
     def _on_returned(self, element: _Element) -> None:
         """Go on without a data filter once its last sends are through."""
         if self._connection.is_closing:
             return
         if element.client.is_closed or element.server.is_closed:
-            self._connection.close(abortive=self._client.was_aborted or self._server.was_aborted)
+            self._connection.close(abortive=self._was_aborted)
             return
         for socket in (element.client, element.server):
             if socket.is_sending:
@@ -227,6 +268,8 @@ class FilterChain:
         """Collapse when no data filter is left and nothing is between two elements."""
         if self._connection.is_closing or any(item.attached for item in self._elements):
             return
+        if self._server is None:
+            return  # ``join_server`` looks again
         if any(half.is_moving for half in self._halves()):
             return
         links = [e.server for e in self._elements[:-1]] + [e.client for e in self._elements[1:]]
@@ -237,6 +280,7 @@ class FilterChain:
     def _collapse(self) -> None:
         """Hand both sockets to the pump, with the stages that are left."""
         connection = self._connection
+        assert self._server is not None
         client, server = self._client.give_away(), self._server.give_away()
         client_raw, server_raw = connection.raw_sockets
         assert client_raw is not None
@@ -275,41 +319,46 @@ class FilterChain:
 
     def stop(self, *, abortive: bool) -> None:
         """Close every socket; pending operations complete first, then filters are detached."""
-        self._is_stopping = True
         for element in self._elements:
             for socket in (element.client, element.server):
                 socket.close(abortive=abortive)
+        if self._server_link is not None:
+            self._server_link.close(abortive=abortive)
 
     @property
     def is_busy(self) -> bool:
-        """Whether a descriptor is not closed yet."""
+        """Whether a socket is not closed yet; one that is still dialled is the connection's."""
         client, server = self._connection.raw_sockets
-        return any(raw is not None and raw.fileno() >= 0 for raw in (client, server))
-
-    def is_running(self, attached: Attached) -> bool:
-        """Whether a filter's coroutine has not ended; its end detaches it."""
-        return any(item.attached is attached and item.is_running for item in self._elements)
+        owned = (client,) if self._server is None else (client, server)
+        return any(raw is not None and raw.fileno() >= 0 for raw in owned)
 
     def _on_socket_closed(self) -> None:
         connection = self._connection
         if connection.is_closing:
             connection.join()
-        elif self._client.is_closed and self._server.is_closed:
-            if self._client.was_aborted or self._server.was_aborted:
+        elif self._client.is_closed and (self._server is None or self._server.is_closed):
+            if self._was_aborted:
                 connection.fail("aborted by a filter")
             else:
                 connection.close(abortive=False)
+
+    @property
+    def _was_aborted(self) -> bool:
+        server = self._server
+        return self._client.was_aborted or (server is not None and server.was_aborted)
 
     # -- asking --------------------------------------------------------------------------------
 
     @property
     def last_active(self) -> float:
         """When a byte last moved at the network, on the port's clock."""
-        return max(self._client.last_active, self._server.last_active)
+        client, server = self._client, self._server
+        return client.last_active if server is None else max(client.last_active, server.last_active)
 
     def byte_counts(self) -> tuple[int, int]:
         """Return the bytes received from the client and from the server."""
-        return self._client.bytes_received, self._server.bytes_received
+        server = self._server
+        return self._client.bytes_received, 0 if server is None else server.bytes_received
 
     def is_drained(self) -> bool:
         """Tell whether no data filter has unfinished work."""

@@ -78,6 +78,8 @@ class GateConnection:
         "_client_raw",
         "_client_side_address",
         "_connect_op",
+        "_dial_began",
+        "_dialled_side",
         "_server_raw",
         "_service",
         "blockage",
@@ -150,6 +152,8 @@ class GateConnection:
         self._server_raw: RawSocket | None = None
         self._client_side_address: SocketAddress | None = None
         self._connect_op: Operation | None = None
+        self._dial_began = 0.0
+        self._dialled_side = Side.SERVER
         self._attached: list[Attached] | None = None
         self._chain: FilterChain | None = None
         self._abortive = False
@@ -164,7 +168,7 @@ class GateConnection:
         service.add_connection(self)
         if self.plan.is_plain and self.expected is None:
             service.record_decision(self, "allowed", PUBLISHED)
-            self._dial()
+            self._dial(Side.SERVER)
             return
         if self.plan.blocked:
             self._deny(self.plan.blocked)
@@ -201,30 +205,52 @@ class GateConnection:
             return
         reason = PUBLISHED if self.expected is None else EXPECTED
         self._service.record_decision(self, "allowed", reason)
-        self._dial()
+        self._come_up()
 
     def _deny(self, reason: str) -> None:
         self._service.record_decision(self, "denied", reason)
         self.refuse(reason)
 
-    def _dial(self) -> None:
+    def _come_up(self) -> None:
+        """Dial the end that is missing, or open with the client alone if the server is to wait."""
+        if self._client_raw is None:
+            self._dial(Side.CLIENT)
+        elif self.expected is not None and self.expected.dial_later:
+            self._open_without_server(self._client_raw)
+        else:
+            self._dial(Side.SERVER)
+
+    def dial_server(self, address: SocketAddress) -> None:
+        """As ``filterapi.Connection.dial_server``."""
+        if self.state is not State.OPEN or self._server_raw is not None:
+            raise BadContext("the server was dialled before, or the connection has ended")
+        if address.host != self.server_address.host:
+            raise ValueError(f"{address} is not on the host that was judged")
+        self.server_address = address
+        self._dial(Side.SERVER)
+
+    def _dial(self, side: Side) -> None:
         service = self._service
         self.state = State.DIALLING
-        address = self.server_address if self._server_raw is None else self.client_address
+        self._dialled_side = side
+        self._dial_began = self.port.now
+        address = self.server_address if side is Side.SERVER else self.client_address
         backend = self.port.backend
         try:
             raw = backend.create_socket(address.family)
         except OSError as error:
             self.fail("no descriptor for the dial", error.errno or errno.EMFILE)
             return
-        if self._server_raw is None:
+        if side is Side.SERVER:
             self._server_raw = raw
         else:
             self._client_raw = raw
+        if self._connect_op is not None:
+            backend.forget(self._connect_op)
         operation = Operation(self._on_connected)
         self._connect_op = operation
         backend.connect(operation, raw, address)
-        service.wheel.add(self, self.started + service.limits.connect_timeout_s)
+        service.wheel.add(self, self.due())
 
     def _on_connected(self, result: int, _flags: int) -> None:
         if self.is_closing:
@@ -233,12 +259,17 @@ class GateConnection:
         if result < 0:
             self.on_transport_error(self._dialled_side, -result, "connect")
             return
-        self.connect_s = self.port.now - self.started
+        self.connect_s = self.port.now - self._dial_began
         self.last_active = self.port.now
         self.state = State.OPEN
         client, server = self._client_raw, self._server_raw
         assert client is not None
-        assert server is not None
+        if server is None:
+            self._open_without_server(client)
+            return
+        if self._chain is not None:
+            self._chain.join_server(server)
+            return
         if self._attached is not None:
             self._open_chain(client, server, self._attached)
         else:
@@ -246,10 +277,19 @@ class GateConnection:
         if self.expected is not None:
             self.expected.on_established(self)
 
-    @property
-    def _dialled_side(self) -> Side:
-        expected = self.expected
-        return Side.SERVER if expected is None else expected.dialled_side
+    def _open_without_server(self, client: RawSocket) -> None:
+        """Run the filters with the client's end alone; one of them asks for the server."""
+        attached = self._attached or []
+        if all(isinstance(item.filter, StreamFilter) for item in attached):
+            self.fail("no filter is there that would dial the server")
+            return
+        self.state = State.OPEN
+        attached.sort(key=lambda item: item.position)
+        self._chain = FilterChain(self, self._service, client, None, attached)
+        self._chain.start()
+        self._service.wheel.add(self, self.due())
+        if self.expected is not None and not self.is_closing:
+            self.expected.on_established(self)
 
     def _open_directions(
         self, client: RawSocket, server: RawSocket, group: StageGroup | None
@@ -341,6 +381,18 @@ class GateConnection:
             raise BadContext("only data filters of an open chain can leave it")
         self._chain.leave(data_filter)
 
+    def hand_over(
+        self, data_filter: AnyDataFilter, successor: AnyDataFilter, context: Any = None
+    ) -> None:
+        """As ``filterapi.Connection.hand_over``."""
+        if self._chain is None or self._attached is None or self.is_closing:
+            raise BadContext("only data filters of an open chain can hand their place over")
+        place = self._chain.place_of(data_filter)
+        name = type(successor).name or type(successor).__name__
+        following = Attached(successor, place.position, context, name)
+        self._attached.insert(self._attached.index(place) + 1, following)
+        self._chain.hand_over(place, following)
+
     def refuse(self, reason: str) -> None:
         """As ``filterapi.Connection.refuse``."""
         self._end(Outcome.REFUSED, reason)
@@ -421,7 +473,7 @@ class GateConnection:
         """Return the next deadline as things stand."""
         limits = self._service.limits
         if self.state is State.DIALLING:
-            return self.started + limits.connect_timeout_s
+            return self._dial_began + limits.connect_timeout_s
         idle_s = limits.idle_timeout_s
         first, second = self.from_client, self.from_server
         due = self.started + limits.connection_total_s
@@ -525,11 +577,10 @@ class GateConnection:
         self._service.end_connection(self)
 
     def _detach_filters(self) -> None:
-        """Detach each attached filter once; a chain sees to those whose coroutine still runs."""
+        """Detach each attached filter once; the end of its coroutine does it for one that runs."""
         for item in self._attached or ():
-            if self._chain is not None and self._chain.is_running(item):
-                continue
-            item.detach(self)
+            if not item.is_running:
+                item.detach(self)
 
     def adopt_directions(
         self, client: Direction, server: Direction, bytes_before: tuple[int, int]

@@ -77,16 +77,19 @@ class ExpectedConnection:
         self,
         service: FirewallService,
         primary: GateConnection,
-        listener: Listener,
+        listener: Listener | None,
         *,
         dialled_side: Side,
         target: SocketAddress,
         peers: AddressFilter,
         told: Told,
+        dial_later: bool = False,
     ) -> None:
         self.dialled_side = dialled_side
         #: Which side the gate dials when the peer has come.
-        self.address = listener.local_address()
+        self.dial_later = dial_later
+        #: Whether the server is dialled only when a data filter asks for it.
+        self.address = listener.local_address() if listener else primary.client_side_address
         self._service = service
         self._primary = primary
         self._listener = listener
@@ -100,7 +103,10 @@ class ExpectedConnection:
             service.limits.expected_connection_timeout_s, self._on_timeout
         )
         primary.add_expected(self)
-        listener.accept_into(self._on_accepted)
+        if listener is not None:
+            listener.accept_into(self._on_accepted)
+        else:
+            service.port.post(self._on_turn)
 
     @classmethod
     def from_client(
@@ -110,13 +116,26 @@ class ExpectedConnection:
         target: SocketAddress,
         ports: range | None,
         told: Told,
+        *,
+        dial_later: bool,
     ) -> ExpectedConnection:
         """Expect the client; the server at ``target`` is dialled."""
         listener = _listen(service, primary.client_side_address, ports)
         peers = AddressFilter.only(primary.client_address.host)
         return cls(
             service, primary, listener,
-            dialled_side=Side.SERVER, target=target, peers=peers, told=told,
+            dialled_side=Side.SERVER, target=target, peers=peers, told=told, dial_later=dial_later,
+        )  # fmt: skip
+
+    @classmethod
+    def to_client(
+        cls, service: FirewallService, primary: GateConnection, client: SocketAddress, told: Told
+    ) -> ExpectedConnection:
+        """Expect nobody: dial ``client`` on the next turn, and the server when asked for."""
+        return cls(
+            service, primary, None,
+            dialled_side=Side.CLIENT, target=client, peers=AddressFilter(), told=told,
+            dial_later=True,
         )  # fmt: skip
 
     @classmethod
@@ -174,7 +193,8 @@ class ExpectedConnection:
         if not self._is_over:
             self._is_over = True
             self._timer.cancel()
-            self._listener.close()
+            if self._listener is not None:
+                self._listener.close()
             self._primary.session.drop_expected(self)
             self._primary.drop_expected(self)
 
@@ -205,8 +225,8 @@ class ExpectedConnection:
 
     def opening_event(self, connection: GateConnection) -> Event:
         """Return the event that opens the connection that fulfils it."""
-        if self.dialled_side is Side.SERVER:
-            return ConnectRequested(connection, self._target, is_secondary=True)
+        if self.dial_later or self.dialled_side is Side.SERVER:
+            return ConnectRequested(connection, connection.server_address, is_secondary=True)
         return ConnectionAccepted(connection, self.remote)
 
     def on_established(self, connection: GateConnection) -> None:
@@ -236,6 +256,11 @@ class ExpectedConnection:
         self._remote = remote
         self.cancel()
         self._service.begin_expected(self, raw)
+
+    def _on_turn(self) -> None:
+        if not self._is_over:
+            self.cancel()
+            self._service.begin_expected(self, None)
 
     def _on_timeout(self) -> None:
         self.cancel()

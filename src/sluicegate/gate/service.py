@@ -225,8 +225,8 @@ class FirewallService:
         self._turn_away(raw)
         return False
 
-    def begin_expected(self, expected: ExpectedConnection, raw: RawSocket) -> None:
-        """Begin the secondary connection that an expectation was for."""
+    def begin_expected(self, expected: ExpectedConnection, raw: RawSocket | None) -> None:
+        """Begin the secondary connection that an expectation was for, with the peer that came."""
         primary = expected.primary
         connection = GateConnection(
             self,
@@ -244,7 +244,11 @@ class FirewallService:
             connection.begin(raw, None)
         else:
             connection.client_address = expected.target
-            connection.server_address = expected.remote
+            if raw is None:
+                # Which port of the server is not known before it is dialled.
+                connection.server_address = primary.server_address.with_port(0)
+            else:
+                connection.server_address = expected.remote
             connection.begin(None, raw)
 
     def _turn_away(self, raw: RawSocket) -> None:

@@ -135,13 +135,30 @@ class GateSession:
         ports: range | None = None,
         session_filter: SessionFilter | None = None,
         context: Any = None,
+        dial_later: bool = False,
     ) -> ExpectedConnection:
         """As ``filterapi.Session.allow_future_connect``."""
         primary = self._own(connection)
         told = (session_filter, context)
         return self._expect(
-            ExpectedConnection.from_client(self._service, primary, target, ports, told)
+            ExpectedConnection.from_client(
+                self._service, primary, target, ports, told, dial_later=dial_later
+            )
         )
+
+    def connect_to_client(
+        self,
+        connection: Connection,
+        client: SocketAddress,
+        *,
+        session_filter: SessionFilter | None = None,
+        context: Any = None,
+    ) -> ExpectedConnection:
+        """As ``filterapi.Session.connect_to_client``."""
+        primary = self._own(connection)
+        self._check_own_address(client)
+        told = (session_filter, context)
+        return self._expect(ExpectedConnection.to_client(self._service, primary, client, told))
 
     def bind_for_client(
         self,
@@ -155,8 +172,7 @@ class GateSession:
     ) -> ExpectedConnection:
         """As ``filterapi.Session.bind_for_client``."""
         primary = self._own(connection)
-        if client.host != self.client_address.host:
-            raise ValueError(f"{client} is not the client's own address (a bounce)")
+        self._check_own_address(client)
         told = (session_filter, context)
         return self._expect(
             ExpectedConnection.from_server(self._service, primary, client, peers, ports, told)
@@ -187,6 +203,10 @@ class GateSession:
     def _expect(self, expected: ExpectedConnection) -> ExpectedConnection:
         self._expected.add(expected)
         return expected
+
+    def _check_own_address(self, client: SocketAddress) -> None:
+        if client.host != self.client_address.host:
+            raise ValueError(f"{client} is not the client's own address (a bounce)")
 
     def _own(self, connection: Connection) -> GateConnection:
         """Check that a connection is this session's own and that there is room for one more."""
