@@ -4,11 +4,12 @@ The port uses it where io_uring is refused; it behaves like ``uring`` in everyth
 invariant: a system call is tried only when its result can be delivered in the running turn, or its
 result is stored for the next one; so nothing ever completes inside the call that started it.
 
-Registration is edge-triggered and done once per socket, because one ``epoll_ctl`` costs as much as
-a receive. Edges are remembered: ``Watch.readable`` may be true without need (costs one receive
-that finds nothing) but is cleared only by a receive that emptied the socket. A short receive
-empties a stream socket unless its end, an error or urgent data is waiting (epoll(7), question 9);
-those are reported in the same event and make the watch ``eager``: it then reads until refused.
+Registration is edge-triggered (but for listeners) and done once per socket, because an
+``epoll_ctl`` costs as much as a receive. Edges are remembered: ``Watch.readable`` may be true
+without need (costs one receive that finds nothing) but is cleared only by a receive that emptied
+the socket. A short receive empties a stream socket unless its end, an error or urgent data waits
+(epoll(7), question 9); those come with the same event and make the watch ``eager``: it then reads
+until refused.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ from .epoll_watch import (
     BROKEN,
     EAGER,
     EDGE,
+    LISTEN,
     NO_SOCKET,
     READABLE,
     WATCH_BOTH,
@@ -299,7 +301,7 @@ class EpollBackend(Backend):
     @override
     def accept(self, operation: Operation, listener: RawSocket) -> None:
         set_nonblocking(listener)
-        self._start_read(operation, listener, self._accept)
+        self._start_read(operation, listener, self._accept, LISTEN)
 
     @override
     def connect(self, operation: Operation, sock: RawSocket, address: SocketAddress) -> None:
@@ -399,15 +401,19 @@ class EpollBackend(Backend):
         watch.mask = mask
 
     def _start_read(
-        self, operation: Operation, sock: RawSocket, read: Callable[[Watch], None]
+        self,
+        operation: Operation,
+        sock: RawSocket,
+        read: Callable[[Watch], None],
+        events: int = WATCH_READS,
     ) -> Watch:
         watch = self._watch(sock)
         assert watch.reader is None, "one receive or accept at a time"
         self._begin(operation, watch.fd)
         watch.reader = operation
         watch.read = read
-        if watch.mask & WATCH_READS != WATCH_READS:
-            self._register(watch, watch.mask | WATCH_READS)
+        if watch.mask & events != events:
+            self._register(watch, watch.mask | events)
         elif watch.readable:
             self._retries.append(watch)
         return watch
@@ -425,6 +431,9 @@ class EpollBackend(Backend):
 
     def _disarm(self, watch: Watch) -> None:
         watch.reader = None
+        if watch.mask == LISTEN:
+            self._epoll.unregister(watch.fd)
+            watch.mask = 0
         watch.readable = True  # not known to be empty
         watch.target = None
         watch.is_parked = False
@@ -517,13 +526,16 @@ class EpollBackend(Backend):
     def _accept(self, watch: Watch) -> None:
         operation = watch.reader
         assert operation is not None
-        for _ in range(ACCEPTS_PER_EVENT_MAX):
+        # One at a time, and twice as many in each turn that finds the listener ready again: so the
+        # call that finds nobody, which costs as much as one that does, is made after bursts only.
+        is_burst = watch.accept_turn == self.turns - 1
+        watch.accept_turn = self.turns
+        watch.accepts = min(watch.accepts * 2, ACCEPTS_PER_EVENT_MAX) if is_burst else 1
+        for _ in range(watch.accepts):
             descriptor = _accept4(watch.fd, None, None, _ACCEPT_FLAGS)
             if descriptor < 0:
                 error = ctypes.get_errno()
-                if error == errno.EAGAIN:
-                    watch.readable = False
-                else:
+                if error != errno.EAGAIN:
                     self._end_read_now(watch, operation, -error)
                 return
             self.completed += 1
@@ -533,7 +545,6 @@ class EpollBackend(Backend):
                 self.on_unhandled(operation, error)
             if watch.reader is not operation:
                 return
-        self._retries.append(watch)
 
     # -- sending -------------------------------------------------------------------------------
 

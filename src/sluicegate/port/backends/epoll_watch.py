@@ -18,6 +18,7 @@ __all__ = [
     "BROKEN",
     "EAGER",
     "EDGE",
+    "LISTEN",
     "NO_SOCKET",
     "READABLE",
     "WATCH_BOTH",
@@ -32,6 +33,9 @@ EAGER: Final = BROKEN | select.EPOLLRDHUP | select.EPOLLPRI
 READABLE: Final = select.EPOLLIN | EAGER
 WRITABLE: Final = select.EPOLLOUT | BROKEN
 WATCH_READS: Final = EDGE | select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI
+LISTEN: Final = select.EPOLLIN
+"""Level-triggered: a listener is not drained at once. It leaves the set with its accept."""
+
 WATCH_BOTH: Final = WATCH_READS | select.EPOLLOUT
 
 NO_SOCKET: Final = cast("socket.SocketType", None)
@@ -43,6 +47,8 @@ class Watch:
     """What the backend knows of one descriptor; replaced when the number changes hands."""
 
     __slots__ = (
+        "accept_turn",
+        "accepts",
         "born",
         "eager",
         "fd",
@@ -71,6 +77,10 @@ class Watch:
         self.eager = False
         self.reader: Operation | None = None
         self.read: Callable[[Watch], None] = _read_nothing
+        self.accepts = 1
+        #: How many connections the last event brought at most,
+        self.accept_turn = -1
+        #: and in which turn that was.
         self.target: memoryview | None = None
         #: Where ``receive_into`` puts its bytes.
         self.granted: Slot | None = None

@@ -1,24 +1,14 @@
-"""The io_uring driver: one ring, entered once per turn, in pure Python.
+"""The io_uring driver: what the port can start, in pure Python.
 
-The port calls it; it calls ``ring`` for set-up and the kernel for everything else. A turn gives
-returned slots back, submits what was started, waits, stores the batch of completions, then runs it.
-The invariant: an operation's token (its index in ``_operations``, and the ``user_data`` of its
-entries) stays its own while anything of it is in the kernel, so a completion can never reach a
-stranger.
-
-How a completion finds its way: with ``MORE`` straight to ``operation.complete``; without, through
-``_finishers[token]``, which is None for plain operations. A finisher is there where the kernel's
-last word is not yet ours: starved and non-blocking receives go on, short sends send the rest.
+The port calls it; ``uring_turns`` below it submits, waits and runs. The invariant: what is started
+here completes once, whatever the kernel says in between: a receive that found no slot, a socket
+that would block, a send that was cut, a queue that overflowed are carried on here.
 """
 
 from __future__ import annotations
 
 import errno
-import os
-import threading
-from collections.abc import Callable
-from ctypes import c_size_t, c_void_p, get_errno
-from typing import ClassVar, Final
+from typing import Final
 
 from typing_extensions import override
 
@@ -31,61 +21,36 @@ from sluicegate.port.backend import (
     POLL_IN,
     POLL_OUT,
     SLOT_SHIFT,
-    Backend,
-    Completed,
     Operation,
     Pipe,
     RawSocket,
 )
-from sluicegate.port.pool import SlotPool
-from sluicegate.port.ring import ENTER, Ring, syscall
 
 from . import uring_entries as kernel
-from .sockets import PipePool, adopt_socket, create_tcp_socket, set_nonblocking
+from .sockets import adopt_socket, create_tcp_socket, set_nonblocking
 from .uring_entries import (
-    BULK,
     SHAPE_ACCEPT,
     SHAPE_RECEIVE,
     SHAPE_RECEIVE_BULK,
     SHAPE_RECEIVE_INTO,
     SHAPE_SEND,
     SMALL,
-    AddressCache,
     Request,
-    address_of,
 )
-from .uring_slots import SlotGroup, SlotGroups
+from .uring_slots import SlotGroup
+from .uring_turns import Finisher, UringTurns
 
 __all__ = ["UringBackend"]
 
-_SUBMISSIONS: Final = 256
-"""Entries of 64 bytes: 16 KiB stay in the first-level cache. More starts in one turn cost an extra
-enter."""
-
-_COMPLETIONS: Final = 4096
-"""Sixteen times the submissions, because multishot operations complete many times. Overflow is
-kept by the kernel and costs a re-arm."""
-
-_CLOSE_ROUNDS_MAX: Final = 10_000
-_CLOSE_ROUND_S: Final = 0.05
-
-_U32: Final = 0xFFFFFFFF
 _U64: Final = 0xFFFFFFFFFFFFFFFF
 
-# Globals are found faster than attributes of a module.
-_COMPLETION: Final = kernel.COMPLETION
-_pack_entry: Final = kernel.ENTRY.pack_into
+# A global is found faster than attributes of a module.
 _pack_receive: Final = kernel.ENTRY_OF_RECEIVE.pack_into
 _RECEIVE_WORD: Final = SHAPE_RECEIVE.word
 
-_Finisher = Callable[[Operation, int, int], None]
-_Batch = list[tuple[int, int, int]]
 
-
-class UringBackend(Backend):
+class UringBackend(UringTurns):
     """One ring and its buffers; lives as long as its port, on the thread of its first turn."""
-
-    name: ClassVar[str] = "io_uring"
 
     def __init__(self, limits: Limits, *, features_masked: frozenset[str] = frozenset()) -> None:
         """Set up a restricted ring with its buffers; the first turn enables it.
@@ -93,338 +58,18 @@ class UringBackend(Backend):
         Raises:
             BackendUnavailable: The kernel, a sysctl or a sandbox refuses it.
         """
-        self.turns = self.submitted = self.completed = self.starved = 0
-        self.on_unhandled = _raise_unhandled
-        self.on_woken = _do_nothing
-        self._ring = ring = Ring(_SUBMISSIONS, _COMPLETIONS, features_masked=features_masked)
-        try:
-            ring.bound_workers(limits.blocking_threads_max)
-            small = ring.add_buffers(SMALL, limits.interactive_buffers_max)
-            bulk = ring.add_buffers(BULK, limits.bulk_buffers_max)
-            ring.restrict(kernel.ALLOWED, kernel.BUFFER_SELECT | kernel.SKIP_SUCCESS)
-        except BaseException:
-            ring.close()
-            raise
-        self.features = ring.features
-        #: What is used beyond Linux 6.1.
-        self.pool = SlotPool(limits.interactive_buffers_max, limits.bulk_buffers_max)
-        self._slots = SlotGroups(self.pool, small, bulk)
-        self._returned = self._slots.returned
-        self._pipes = PipePool(limits.splice_pipes_max)
-        self._addresses = AddressCache()
-        self._bind_ring(ring)
-        self._bind_tables()
-        self._bind_wake()
-
-    def _bind_ring(self, ring: Ring) -> None:
-        self._entries = ring.entries
-        self._entries_mask = ring.entries_size - 1
-        self._completions = ring.completions
-        self._completions_size = ring.completions_size
-        self._sq_head_word = ring.sq_head
-        self._sq_tail_word = ring.sq_tail
-        self._cq_head_word = ring.cq_head
-        self._cq_tail_word = ring.cq_tail
-        self._tail = 0
-        #: Where the next entry goes; grows without bound, masked where the kernel sees it.
-        self._head = 0
-        #: Entries before it were consumed by the kernel.
-        self._cq_head = 0
-        self._was_full = False
-        #: Whether the last batch filled the queue, so that later ones may be old news.
-        self._enter_fd = ring.enter_fd
-        self._enter_flags = ring.enter_flags
-        self._timespec = bytearray(kernel.TIMESPEC.size)
-        self._enter_argument = bytearray(
-            kernel.ENTER_ARGUMENT.pack(0, 0, 0, address_of(self._timespec))
-        )
-        self._enter_pointer = c_void_p(address_of(self._enter_argument))
-
-    def _bind_tables(self) -> None:
-        #: Token 0 takes the completions of cancellations.
-        self._operations = [Operation(_ignore)]
-        self._finishers: list[_Finisher | None] = [None]
-        self._requests: list[Request | None] = [None]
-        self._tokens_free: list[int] = []
-        self._local: _Batch = []
-        #: Completions that the kernel does not know of; the next turn runs them.
-        self._is_hurried = False
-        #: Whether the next turn must not wait.
+        super().__init__(limits, features_masked=features_masked)
         # Bound once: one is stored with each start, and they are compared by identity.
-        self._receive_ended: _Finisher = self._finish_receive
-        self._resumed_ended: _Finisher = self._finish_resumed
-        self._accept_ended: _Finisher = self._finish_accept
-        self._send_ended: _Finisher = self._finish_send
-        self._poll_ended: _Finisher = self._finish_poll
-        self._cancelled: _Finisher = self._finish_cancelled
-        self._cancelled_poll: _Finisher = self._finish_cancelled_poll
-        self._parked: _Finisher = self._finish_parked
-
-    def _bind_wake(self) -> None:
-        self._is_closing = False
-        # Reentrant, because a signal handler may wake in the middle of ``close``.
-        self._wake_lock = threading.RLock()
-        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
-        self._wake_count = Buffer(8)
-        self._wake_operation = Operation(self._on_wake)
-        self._wait_for_wake()
-
-    # -- turns ---------------------------------------------------------------------------------
-
-    @override
-    def turn(self, timeout_s: float | None) -> None:
-        if self._returned:
-            self._provide_returned()
-        if self._is_hurried:
-            timeout_s = self._hurry()
-        tail = self._tail
-        queued = tail - self._head
-        if queued:
-            self._sq_tail_word[0] = tail & _U32
-        if timeout_s is None:
-            taken = syscall(ENTER, self._enter_fd, queued, 1, self._enter_flags, None)
-        elif timeout_s > 0:
-            taken = self._enter_timed(queued, timeout_s)
-        else:
-            taken = syscall(ENTER, self._enter_fd, queued, 0, self._enter_flags, None)
-        if taken > 0:
-            self._head += taken
-            self.submitted += taken
-        elif taken < 0:
-            self._check_enter()
-        self.turns += 1
-        self.on_woken()
-        batch = self._take_completions()
-        if batch:
-            self._run(batch)
-
-    def _enter_timed(self, queued: int, timeout_s: float) -> int:
-        seconds = int(timeout_s)
-        kernel.TIMESPEC.pack_into(self._timespec, 0, seconds, int((timeout_s - seconds) * 1e9))
-        return syscall(
-            ENTER,
-            self._enter_fd,
-            queued,
-            1,
-            self._enter_flags | kernel.ENTER_EXT_ARG,
-            self._enter_pointer,
-            # On the stack, where ctypes leaves the upper half of a plain int as it was.
-            c_size_t(kernel.ENTER_ARGUMENT.size),
-        )
-
-    def _check_enter(self) -> None:
-        """Look at an enter that returned -1, and raise what is not just "nothing happened"."""
-        code = get_errno()
-        if code == errno.EBADFD:
-            # The first one: the ring is enabled here, because that fixes its only thread. What is
-            # queued goes with the next enter.
-            self._ring.enable()
-            self._enter_fd = self._ring.enter_fd
-            self._enter_flags = self._ring.enter_flags
-            self._is_hurried = True
-        elif code not in kernel.NOTHING_HAPPENED:
-            raise OSError(code, os.strerror(code), "io_uring_enter")
-
-    def _take_completions(self) -> _Batch:
-        """Copy what the kernel posted, and make its room free again."""
-        head = self._cq_head
-        count = (self._cq_tail_word[0] - head) & _U32
-        batch: _Batch
-        if not count:
-            batch = []
-        else:
-            size = self._completions_size
-            first = head & (size - 1)
-            end = first + count
-            completions = self._completions
-            if count == 1:
-                batch = [_COMPLETION.unpack_from(completions, first << 4)]
-            elif end <= size:
-                batch = list(_COMPLETION.iter_unpack(completions[first << 4 : end << 4]))
-            else:
-                batch = [
-                    *_COMPLETION.iter_unpack(completions[first << 4 :]),
-                    *_COMPLETION.iter_unpack(completions[: (end - size) << 4]),
-                ]
-            self._cq_head = head = (head + count) & _U32
-            self._cq_head_word[0] = head
-            self.completed += count
-            if self._slots.parked_count:
-                self._slots.count_taken(batch)
-            self._was_full = count == size
-        if self._local:
-            batch = self._local + batch
-            self._local = []
-        return batch
-
-    def _run(self, batch: _Batch) -> None:
-        operations = self._operations
-        finishers = self._finishers
-        operation: Operation | None = None
-        rest = iter(batch)
-        while True:
-            try:
-                for token, result, flags in rest:
-                    operation = operations[token]
-                    if flags & MORE:
-                        operation.complete(result, flags)
-                        continue
-                    finish = finishers[token]
-                    if finish is None:
-                        operation.in_flight = False
-                        operation.complete(result, flags)
-                    else:
-                        finish(operation, result, flags)
-                return
-            except BaseException as error:  # noqa: BLE001 - the batch must go on, whatever it was
-                try:
-                    self.on_unhandled(operation, error)
-                except BaseException:
-                    self._local[:0] = rest
-                    self._is_hurried = True
-                    raise
-
-    @override
-    def wake(self) -> None:
-        with self._wake_lock:
-            if self._wake_fd >= 0:
-                os.eventfd_write(self._wake_fd, 1)
-
-    def _on_wake(self, result: int, _flags: int) -> None:
-        if result >= 0 and not self._is_closing:
-            self._wait_for_wake()
-
-    def _wait_for_wake(self) -> None:
-        self.read(self._wake_operation, self._wake_fd, self._wake_count, 0, 8, 0)
-
-    @override
-    def close(self) -> None:
-        """As the contract says; not out of a completion."""
-        if self._is_closing:
-            return
-        self._is_closing = True
-        self._withdraw_all()
-        self._pipes.close()
-        with self._wake_lock:
-            os.close(self._wake_fd)
-            self._wake_fd = -1
-        self._ring.close()
-
-    def _withdraw_all(self) -> None:
-        """Cancel until nothing is in flight."""
-        found: list[int] = []
-        withdrawal = Operation(lambda result, _: found.append(result))
-        for _ in range(_CLOSE_ROUNDS_MAX):
-            self._finish_unsubmitted()
-            token = self._begin(withdrawal, None)
-            self._queue(token, kernel.ASYNC_CANCEL, -1, 0, 0, 0, kernel.CANCEL_ALL)
-            while withdrawal.in_flight:
-                self.turn(None)
-            running = [operation for operation in self._operations if operation.in_flight]
-            if not running:
-                return
-            if found[-2:] == [0, 0]:
-                # The kernel knows of none of them: an interrupt (Ctrl-C) hit the turn that had
-                # taken their completions.
-                for operation in running:
-                    self._finish_locally(operation)
-            # File operations that a kernel thread is at cannot be withdrawn, only waited for.
-            self.turn(_CLOSE_ROUND_S)
-        raise RuntimeError("operations do not end, or are started anew whenever they do")
-
-    def _finish_unsubmitted(self) -> None:
-        """Let what is not in the kernel end without having begun."""
-        self._sync_head()
-        for position in range(self._head, self._tail):
-            token: int = kernel.ENTRY.unpack_from(
-                self._entries, (position & self._entries_mask) << 6
-            )[6]
-            if token:
-                self._finish_locally(self._operations[token])
-        self._tail = self._head
-        for operation in self._slots.unpark_all():
-            self._finish_locally(operation)
+        self._receive_ended: Finisher = self._finish_receive
+        self._resumed_ended: Finisher = self._finish_resumed
+        self._accept_ended: Finisher = self._finish_accept
+        self._send_ended: Finisher = self._finish_send
+        self._poll_ended: Finisher = self._finish_poll
+        self._cancelled: Finisher = self._finish_cancelled
+        self._cancelled_poll: Finisher = self._finish_cancelled_poll
+        self._parked: Finisher = self._finish_parked
 
     # -- operations ----------------------------------------------------------------------------
-
-    def _begin(self, operation: Operation, finisher: _Finisher | None) -> int:
-        """Mark an operation as in flight and return its token."""
-        assert not operation.in_flight, "the operation is in flight"
-        operation.in_flight = True
-        token = operation.token
-        if token < 0:
-            token = self._register(operation)
-        self._finishers[token] = finisher
-        return token
-
-    def _register(self, operation: Operation) -> int:
-        if self._tokens_free:
-            token = self._tokens_free.pop()
-            self._operations[token] = operation
-        else:
-            token = len(self._operations)
-            self._operations.append(operation)
-            self._finishers.append(None)
-            self._requests.append(None)
-        operation.token = token
-        return token
-
-    def _queue(  # noqa: PLR0917 - the fields of an entry
-        self,
-        token: int,
-        word: int,
-        fd: int,
-        offset: int,
-        address: int,
-        length: int,
-        operation_flags: int = 0,
-        group: int = 0,
-    ) -> None:
-        """Write one entry; the next enter submits it."""
-        tail = self._tail
-        mask = self._entries_mask
-        if tail - self._head > mask:
-            self._make_room()
-        _pack_entry(
-            self._entries,
-            (tail & mask) << 6,
-            word,
-            fd,
-            offset,
-            address,
-            length,
-            operation_flags,
-            token,
-            group,
-        )
-        self._tail = tail + 1
-
-    def _queue_request(self, token: int, request: Request) -> None:
-        shape, fd, address, length, _ = request
-        self._queue(token, shape.word, fd, 0, address, length, shape.operation_flags, shape.group)
-
-    def _make_room(self) -> None:
-        """Submit what is queued without running anything."""
-        self._sq_tail_word[0] = self._tail & _U32
-        while self._tail - self._head > self._entries_mask:
-            # Without GETEVENTS the kernel runs no deferred work, so nothing completes in here.
-            flags = self._enter_flags & ~kernel.ENTER_GETEVENTS
-            taken = syscall(ENTER, self._enter_fd, self._tail - self._head, 0, flags, None)
-            if taken < 0:
-                self._check_enter()
-            else:
-                self.submitted += taken
-            self._sync_head()
-
-    def _sync_head(self) -> None:
-        """Ask the kernel how far it is: an interrupt may have hit the turn behind its enter."""
-        self._head = self._tail - ((self._tail - self._sq_head_word[0]) & _U32)
-
-    def _finish_locally(self, operation: Operation) -> None:
-        """Let the next turn complete an operation that is not in the kernel as cancelled."""
-        self._finishers[operation.token] = None
-        self._local.append((operation.token, -errno.ECANCELED, 0))
-        self._is_hurried = True
 
     @override
     def cancel(self, operation: Operation) -> None:
@@ -441,19 +86,6 @@ class UringBackend(Backend):
         elif finisher is not None and finisher is not self._cancelled_poll:
             self._finishers[token] = self._cancelled
         self._queue(0, kernel.ASYNC_CANCEL | kernel.SKIP_SUCCESS << 8, -1, 0, token, 0)
-
-    @override
-    def redirect(self, operation: Operation, complete: Completed) -> None:
-        operation.complete = complete
-
-    @override
-    def forget(self, operation: Operation) -> None:
-        assert not operation.in_flight, "the operation is in flight"
-        token = operation.token
-        if token >= 0:
-            operation.token = -1
-            self._operations[token] = self._operations[0]
-            self._tokens_free.append(token)
 
     # -- files ---------------------------------------------------------------------------------
 
@@ -573,7 +205,7 @@ class UringBackend(Backend):
             (SHAPE_SEND, sock.fileno(), buffer.address + start, length, length),
         )
 
-    def _start_request(self, operation: Operation, finisher: _Finisher, request: Request) -> None:
+    def _start_request(self, operation: Operation, finisher: Finisher, request: Request) -> None:
         token = self._begin(operation, finisher)
         self._requests[token] = request
         self._queue_request(token, request)
@@ -676,18 +308,6 @@ class UringBackend(Backend):
 
     # -- slots ---------------------------------------------------------------------------------
 
-    def _provide_returned(self) -> None:
-        self._slots.provide_returned()
-        if self._slots.parked_count:
-            self._resume_parked()
-
-    def _hurry(self) -> float:
-        """Let this turn not wait, because there is something to do without the kernel."""
-        self._is_hurried = False
-        if self._slots.parked_count:
-            self._resume_parked()
-        return 0.0
-
     def _park(self, operation: Operation, token: int) -> None:
         self._finishers[token] = self._parked
         self._slots.park(operation, self._slots.of(self._request_of(token)[0].group))
@@ -734,6 +354,7 @@ class UringBackend(Backend):
             self._entries[start : start + 64] = entry
         self._tail = self._head + len(kept)
 
+    @override
     def _resume_parked(self) -> None:
         """Let parked receives try, once each, so that a stream that is always full waits its turn.
 
@@ -765,15 +386,3 @@ class UringBackend(Backend):
         request = self._requests[token]
         assert request is not None, "only operations with a request have finishers"
         return request
-
-
-def _ignore(_result: int, _flags: int) -> None:
-    """Drop the completion of a cancellation that found nothing."""
-
-
-def _do_nothing() -> None:
-    """Stand in for what the port sets."""
-
-
-def _raise_unhandled(_operation: Operation | None, error: BaseException) -> None:
-    raise error
