@@ -88,6 +88,7 @@ class ControlServer:
         self._target = target
         self._server: asyncio.Server | None = None
         self._turn = asyncio.Semaphore(CONTROL_CLIENTS_MAX)
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
         """Listen. The caller holds the lock of the folder, so a socket found there is stale.
@@ -117,13 +118,16 @@ class ControlServer:
             os.umask(before)
 
     async def stop(self) -> None:
-        """Stop listening and remove the socket."""
+        """Stop listening, remove the socket, and let go of who is connected."""
         if self._server is not None:
             self._server.close()
             self.path.unlink(missing_ok=True)
+        for writer in list(self._writers):
+            writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one command; it may ask again until it goes away or says nothing."""
+        self._writers.add(writer)
         try:
             async with self._turn:
                 while True:
@@ -137,6 +141,7 @@ class ControlServer:
         except MessageTooLong as error:
             write_message(writer, RefusedReply(causes=[str(error)]))
         finally:
+            self._writers.discard(writer)
             writer.close()
 
     async def _answer(self, message: bytes) -> AnyReply:

@@ -7,6 +7,7 @@ command that hangs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pathlib
 
 import msgspec
@@ -77,3 +78,5 @@ async def _ask(path: pathlib.Path, request: Request) -> AnyReply:
         return decode_reply(await read_message(reader, CONTROL_REPLY_BYTES_MAX))
     finally:
         writer.close()
+        with contextlib.suppress(OSError):  # the answer, or its absence, is known by now
+            await writer.wait_closed()

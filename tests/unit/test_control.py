@@ -1,0 +1,280 @@
+"""The control socket: who is answered, what is refused, and that nobody can hold it up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pathlib
+import stat
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from sluicegate.documents import ConfigRefused
+from sluicegate.errors import ConfigError
+from sluicegate.gate import control
+from sluicegate.gate.control import ControlServer
+from sluicegate.gate.control_client import GateUnreachable, ask_gate
+from sluicegate.gate.control_messages import (
+    ConnectionsReply,
+    ConnectionsRequest,
+    DoneReply,
+    FiltersReply,
+    FiltersRequest,
+    RefusedReply,
+    ReloadRequest,
+    SessionsReply,
+    SessionsRequest,
+    StatusReply,
+    StatusRequest,
+    StopRequest,
+    decode_reply,
+    read_message,
+)
+from sluicegate.gate.views import ConnectionView, FilterView, Phase, SessionView, StatusView
+from sluicegate.limits import CONTROL_REPLY_BYTES_MAX, CONTROL_REQUEST_BYTES_MAX
+
+STATUS = StatusView(
+    phase=Phase.READY,
+    version="1",
+    pid=1,
+    boot="b",
+    backend="simulated",
+    diagnosis="asked for",
+    started=0.0,
+    policy="00",
+)
+
+
+class Target:
+    """A gate that answers from a list."""
+
+    def __init__(self) -> None:
+        self.stops = 0
+        self.refusal: ConfigRefused | None = None
+        self.session_count = 1
+
+    def status(self) -> StatusView:
+        return STATUS
+
+    def sessions(self) -> list[SessionView]:
+        one = SessionView(session="s-1", client="10.0.0.1", started=0.0, idle_s=0.0, connections=1)
+        return [one] * self.session_count
+
+    def connections(self) -> list[ConnectionView]:
+        return []
+
+    def filters(self) -> list[FilterView]:
+        return [FilterView(name="f", source="m:F", tier="content")]
+
+    async def reload(self) -> list[str]:
+        if self.refusal is not None:
+            raise self.refusal
+        return ["a warning"]
+
+    def request_stop(self) -> None:
+        self.stops += 1
+
+
+@asynccontextmanager
+async def serving(target: Target, path: pathlib.Path) -> AsyncIterator[pathlib.Path]:
+    server = ControlServer(target, path)
+    await server.start()
+    try:
+        yield path
+    finally:
+        await server.stop()
+
+
+@pytest.fixture
+def path(tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path / "control.sock"
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    await writer.wait_closed()
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(main())
+
+
+def test_every_question_has_its_answer(path: pathlib.Path) -> None:
+    async def main() -> None:
+        target = Target()
+        async with serving(target, path):
+            assert await ask_gate(path, StatusRequest()) == StatusReply(status=STATUS)
+            sessions = await ask_gate(path, SessionsRequest())
+            assert isinstance(sessions, SessionsReply)
+            assert [row.client for row in sessions.rows] == ["10.0.0.1"]
+            assert await ask_gate(path, ConnectionsRequest()) == ConnectionsReply(rows=[], total=0)
+            filters = await ask_gate(path, FiltersRequest())
+            assert isinstance(filters, FiltersReply)
+            assert await ask_gate(path, ReloadRequest()) == DoneReply(notes=["a warning"])
+            assert await ask_gate(path, StopRequest()) == DoneReply()
+            assert target.stops == 1
+
+    run(main)
+
+
+def test_refused_reload_tells_every_cause(path: pathlib.Path) -> None:
+    async def main() -> None:
+        target = Target()
+        target.refusal = ConfigRefused((ConfigError("a:1", "x"), ConfigError("a:2", "y", "z")))
+        async with serving(target, path):
+            reply = await ask_gate(path, ReloadRequest())
+        assert reply == RefusedReply(causes=["a:1: x", "a:2: y (z)"])
+
+    run(main)
+
+
+def test_rows_beyond_the_bound_are_counted_and_not_sent(
+    path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "CONTROL_ROWS_MAX", 3)
+
+    async def main() -> None:
+        target = Target()
+        target.session_count = 5
+        async with serving(target, path):
+            reply = await ask_gate(path, SessionsRequest())
+        assert isinstance(reply, SessionsReply)
+        assert (len(reply.rows), reply.total) == (3, 5)
+
+    run(main)
+
+
+def test_only_the_owner_may_connect(path: pathlib.Path) -> None:
+    async def main() -> None:
+        before = os.umask(0o022)
+        async with serving(Target(), path):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert os.umask(before) == 0o022
+        assert not path.exists()
+
+    run(main)
+
+
+def test_socket_of_a_gate_that_crashed_is_replaced(path: pathlib.Path) -> None:
+    async def main() -> None:
+        path.touch()
+        async with serving(Target(), path):
+            assert isinstance(await ask_gate(path, StatusRequest()), StatusReply)
+
+    run(main)
+
+
+def test_path_too_long_for_a_socket_is_refused_with_a_cure(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        with pytest.raises(ConfigError, match="choose a shorter"):
+            await ControlServer(Target(), tmp_path / ("x" * 120)).start()
+
+    run(main)
+
+
+def test_folder_that_is_missing_is_refused_with_a_cure(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        with pytest.raises(ConfigError, match="cannot be made"):
+            await ControlServer(Target(), tmp_path / "missing" / "control.sock").start()
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (b"\x00\x00\x00\x01\xc1", "not a request that this version knows"),
+        (b"\x00\x00\x00\x00", "not a request that this version knows"),
+        (b"\x00\x00\x00\x0b\x81\xa3ask\xa5dance", "not a request that this version knows"),
+        (b"\x00\x00\x00\x14\x82\xa3ask\xa6status\xa4more\x01\x00\x00", "not a request"),
+        ((CONTROL_REQUEST_BYTES_MAX + 1).to_bytes(4, "big"), "bytes announced, at most"),
+        (b"\xff\xff\xff\xff" + b"x" * 100, "bytes announced, at most"),
+    ],
+)
+def test_nonsense_is_refused(path: pathlib.Path, sent: bytes, expected: str) -> None:
+    async def main() -> None:
+        async with serving(Target(), path):
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(sent)
+            reply = decode_reply(await read_message(reader, CONTROL_REPLY_BYTES_MAX))
+            await close(writer)
+        assert isinstance(reply, RefusedReply)
+        assert expected in reply.causes[0]
+
+    run(main)
+
+
+def test_who_says_nothing_is_disconnected(
+    path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "CONTROL_TIMEOUT_S", 0.01)
+
+    async def main() -> None:
+        async with serving(Target(), path):
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(b"\x00\x00")
+            assert await reader.read() == b""
+            await close(writer)
+
+    run(main)
+
+
+def test_silent_guests_leave_room_for_others(
+    path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "CONTROL_TIMEOUT_S", 0.05)
+
+    async def main() -> None:
+        async with serving(Target(), path):
+            silent = [await asyncio.open_unix_connection(path) for _ in range(40)]
+            assert isinstance(await ask_gate(path, StatusRequest()), StatusReply)
+            for _, writer in silent:
+                await close(writer)
+
+    run(main)
+
+
+async def refused(path: pathlib.Path) -> str:
+    with pytest.raises(GateUnreachable) as raised:
+        await ask_gate(path, StatusRequest(), timeout_s=0.05)
+    return str(raised.value)
+
+
+def test_gate_that_never_ran_is_told_apart_from_one_that_died(path: pathlib.Path) -> None:
+    async def main() -> None:
+        assert "no gate runs here (start it with: sluicegate run" in await refused(path)
+        server = await asyncio.start_unix_server(lambda *_: None, path)
+        server.close()
+        assert "the gate that made this socket is gone" in await refused(path)
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b"", "the answer was cut"),
+        (b"\x00\x00\x00\x01\xc1", "the answer was cut"),
+        (b"\xff\xff\xff\xff", "the answer was cut"),
+        (None, "no answer within 0.05 s"),
+    ],
+)
+def test_gate_that_answers_nonsense_is_an_error_with_a_cure(
+    path: pathlib.Path, answer: bytes | None, expected: str
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if answer is not None:
+            writer.write(answer)
+            writer.close()
+        else:
+            await reader.read()
+            writer.close()
+
+    async def main() -> None:
+        async with await asyncio.start_unix_server(serve, path):
+            assert expected in await refused(path)
+
+    run(main)
