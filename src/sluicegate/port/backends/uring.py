@@ -52,6 +52,17 @@ _RECEIVE_WORD: Final = SHAPE_RECEIVE.word
 class UringBackend(UringTurns):
     """One ring and its buffers; lives as long as its port, on the thread of its first turn."""
 
+    __slots__ = (
+        "_accept_ended",
+        "_cancelled",
+        "_cancelled_poll",
+        "_parked",
+        "_poll_ended",
+        "_receive_ended",
+        "_resumed_ended",
+        "_send_ended",
+    )
+
     def __init__(self, limits: Limits, *, features_masked: frozenset[str] = frozenset()) -> None:
         """Set up a restricted ring with its buffers; the first turn enables it.
 

@@ -59,6 +59,51 @@ _Batch = list[tuple[int, int, int]]
 class UringTurns(Backend):
     """One ring, its tables and its turns; ``UringBackend`` adds the operations."""
 
+    # More attributes than an instance holds inline; as slots, a start costs a fifth less.
+    __slots__ = (
+        "_addresses",
+        "_completions",
+        "_completions_size",
+        "_cq_head",
+        "_cq_head_word",
+        "_cq_tail_word",
+        "_enter_argument",
+        "_enter_fd",
+        "_enter_flags",
+        "_enter_pointer",
+        "_entries",
+        "_entries_mask",
+        "_finishers",
+        "_head",
+        "_is_closing",
+        "_is_hurried",
+        "_local",
+        "_operations",
+        "_pipes",
+        "_requests",
+        "_returned",
+        "_ring",
+        "_slots",
+        "_sq_head_word",
+        "_sq_tail_word",
+        "_tail",
+        "_timespec",
+        "_tokens_free",
+        "_wake_count",
+        "_wake_fd",
+        "_wake_lock",
+        "_wake_operation",
+        "_was_full",
+        "completed",
+        "features",
+        "on_unhandled",
+        "on_woken",
+        "pool",
+        "starved",
+        "submitted",
+        "turns",
+    )
+
     name: ClassVar[str] = "io_uring"
 
     def __init__(self, limits: Limits, *, features_masked: frozenset[str] = frozenset()) -> None:
