@@ -14,8 +14,8 @@ VAGUE_MODULES = {
     "base", "common", "core", "helper", "helpers", "manager", "managers", "misc", "util", "utils",
 }  # fmt: skip
 VAGUE_CLASS = re.compile(r"(Manager|Helpers?|Utils?|Info)$")
-#: ``selectors.BaseSelector`` asks for these names.
-GETTERS_OF_LIBRARIES = {"get_key", "get_map"}
+#: ``selectors.BaseSelector`` and ``click.Group`` ask for these names.
+GETTERS_OF_LIBRARIES = {"get_command", "get_key", "get_map"}
 
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 600

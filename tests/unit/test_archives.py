@@ -443,7 +443,10 @@ def holds_executable(archive: bytes) -> bool:
         with zipfile.ZipFile(io.BytesIO(archive)) as file:
             return any(is_or_holds(file.read(name)) for name in file.namelist())
     except Exception:
-        pass
+        return holds_executable_as_tar(archive)
+
+
+def holds_executable_as_tar(archive: bytes) -> bool:
     try:
         with tarfile.open(fileobj=io.BytesIO(archive)) as file:
             members = [file.extractfile(member) for member in file if member.isreg()]

@@ -147,16 +147,16 @@ class LinkEnd:
             self._fail_send(errno.ECANCELED)
             return
         if peer._closed:  # noqa: SLF001 - two ends of one thing
-            self._fail_send(errno.ECONNRESET if peer._aborted else errno.EPIPE)  # noqa: SLF001
-        receive, send = self._receive, peer._send  # noqa: SLF001
+            self._fail_send(errno.ECONNRESET if peer._aborted else errno.EPIPE)  # noqa: SLF001 - likewise
+        receive, send = self._receive, peer._send  # noqa: SLF001 - likewise
         if receive is None:
             return
         if send is not None and send.buffer is not None:
             self._take(receive, send, send.buffer)
-        elif peer._aborted:  # noqa: SLF001
+        elif peer._aborted:  # noqa: SLF001 - likewise
             self._receive = None
             receive.complete(errno.ECONNRESET, EMPTY, self.side, self.scope)
-        elif peer._shut:  # noqa: SLF001
+        elif peer._shut:  # noqa: SLF001 - likewise
             self._receive = None
             error = errno.ENOTCONN if self._end_told else 0
             self._end_told = True

@@ -204,7 +204,7 @@ def _refusal_of(decode: Callable[[], object], code: int) -> FtpRefusal | None:
         decode()
     except ProtocolError as error:
         # 522 must name the families (RFC 2428 section 2).
-        return FtpRefusal(code, f"{error.hint}{', use (1,2)' if code == 522 else ''}")  # noqa: PLR2004
+        return FtpRefusal(code, f"{error.hint}{', use (1,2)' if code == 522 else ''}")  # noqa: PLR2004 - RFC 2428
     return None
 
 

@@ -149,7 +149,7 @@ class SimulatedSocket:
         """Return this end's name."""
         self._check_open()
         if self.local is None:
-            return ("::", 0, 0, 0) if self.family == socket.AF_INET6 else ("0.0.0.0", 0)  # noqa: S104
+            return ("::", 0, 0, 0) if self.family == socket.AF_INET6 else ("0.0.0.0", 0)  # noqa: S104 - of a network in memory
         return self.local.to_kernel()
 
     def setsockopt(self, level: int, name: int, value: int | bytes, /) -> None:
@@ -298,7 +298,7 @@ class SimulatedNetwork:
             OSError: ``EADDRINUSE``.
         """
         if sock.local is None:
-            wildcard = "::" if sock.family == socket.AF_INET6 else "0.0.0.0"  # noqa: S104
+            wildcard = "::" if sock.family == socket.AF_INET6 else "0.0.0.0"  # noqa: S104 - of a network in memory
             sock.local = self.name_for(SocketAddress(wildcard, 0))
         if sock.local in self._listeners:
             raise OSError(errno.EADDRINUSE, f"{sock.local} has a listener")
@@ -356,7 +356,7 @@ class SimulatedNetwork:
         client.on_change()
 
     def _find_listener(self, address: SocketAddress) -> SimulatedSocket | None:
-        wildcard = "::" if ":" in address.host else "0.0.0.0"  # noqa: S104
+        wildcard = "::" if ":" in address.host else "0.0.0.0"  # noqa: S104 - of a network in memory
         return self._listeners.get(address) or self._listeners.get(
             SocketAddress(wildcard, address.port)
         )
