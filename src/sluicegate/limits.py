@@ -76,9 +76,9 @@ each may hold one caller's buffer."""
 SPOOL_BUFFERS_KEPT_MAX: Final = 8
 """Idle 256 KiB buffers that a spool keeps for the next object: 2 MiB that need no page fault."""
 
-SPOOL_HASH_BACKLOG_BYTES_MAX: Final = 1 << 20
-"""Received bytes of one held object that wait for their hash; beyond it the source is not read, so
-that no object pins more than a few shared buffers."""
+SPOOL_HASH_BACKLOG_BYTES_MAX: Final = 3 << 19
+"""Received bytes of one held object that wait for their hash (1.5 MiB: a batch of 1 MiB, and what
+arrives meanwhile); beyond it the source is not read, so that no object pins many shared buffers."""
 
 SPOOL_READ_BUFFERS_MAX: Final = 128
 """Buffers (32 MiB) with bytes of held objects on their way to receivers, beyond which files are

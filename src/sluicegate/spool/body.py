@@ -171,12 +171,8 @@ class SpooledBody:
         if len(self._head) < _HEAD_BYTES:
             rest = min(length, _HEAD_BYTES - len(self._head))
             self._head += buffer.view[start : start + rest].tobytes()
-        if length and not self._collect(buffer, start, length, offset):
-            self._spilled = True
-            self._flush()
-            if not self._collect(buffer, start, length, offset):
-                self._queue(buffer, start, length, offset)
-            self._advance()
+        if length:
+            self._take(buffer, start, length, offset)
         self._waiting = not self._has_room()
         return not self._waiting
 
@@ -192,6 +188,21 @@ class SpooledBody:
         elif self._memory is not None:
             self._digest.add(self._memory, 0, self._memory.used)
         self._store.port.post(self._advance)
+
+    def _take(self, buffer: Buffer, start: int, length: int, offset: int) -> None:
+        """Keep a piece where it belongs: in memory, for a later write, or in a write of its own."""
+        if not self._spilled or length < _DIRECT_BYTES_MIN:
+            if self._collect(buffer, start, length, offset):
+                return
+            self._spilled = True
+            self._flush()
+            if self._collect(buffer, start, length, offset):
+                self._advance()
+                return
+        elif self._collected:
+            self._flush()
+        self._queue(buffer, start, length, offset)
+        self._advance()
 
     def _collect(self, buffer: Buffer, start: int, length: int, offset: int) -> bool:
         """Copy a piece into the body's own buffer, if it belongs there and fits."""
@@ -259,7 +270,7 @@ class SpooledBody:
         try:
             if self._pending:
                 self._write_pending()
-            self._digest.push()
+            self._digest.push(at_once=self._finishing)
         except LimitExceeded as error:  # the port is closing
             self._fail(error)
             return
