@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
 import io
@@ -74,3 +75,22 @@ def test_stream_filter_of_the_howto_leaves_ssh_alone_and_cuts_the_rest() -> None
     assert answer(b"SSH-2.0-client\r\n") == LEAVE
     assert answer(b"SS") == Forward(0)
     assert answer(b"GET / HTTP/1.1\r\n") == Cut("not an SSH client")
+
+
+def bare(source: str) -> str:
+    """Leave out what the README leaves out: docstrings, and that a method overrides one."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if ast.get_docstring(node):
+                del node.body[0]
+            if not isinstance(node, ast.Module):
+                node.decorator_list = []
+    return ast.unparse(tree).replace("from typing_extensions import override\n", "")
+
+
+def test_filter_of_the_readme_is_the_example() -> None:
+    example = (ROOT / "examples" / "filters" / "no_macros.py").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = readme.partition("```python\n")[2].partition("```")[0]
+    assert bare(block) == bare(example)
