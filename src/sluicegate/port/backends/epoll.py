@@ -49,7 +49,7 @@ from sluicegate.port.backend import (
     Pipe,
     RawSocket,
 )
-from sluicegate.port.pool import Slot, SlotPool
+from sluicegate.port.pool import SMALL_SLOT_SIZE, Slot, SlotPool
 
 from .epoll_watch import (
     BROKEN,
@@ -179,14 +179,14 @@ class EpollBackend(Backend):
         if watch is None:
             return
         if watch.reader is operation:
-            self._end_read(watch, -errno.ECANCELED)
+            self._disarm(watch)
         elif watch.writer is operation:
-            self._end_write(watch, -errno.ECANCELED)
-        elif watch.pollers:
-            kept = [entry for entry in watch.pollers if entry[0] is not operation]
-            if len(kept) < len(watch.pollers):
-                watch.pollers = kept
-                self._finished.append((operation, -errno.ECANCELED))
+            watch.writer = watch.unsent = None
+        elif operation in [polled for polled, _ in watch.pollers or ()]:
+            watch.pollers = [entry for entry in watch.pollers or () if entry[0] is not operation]
+        else:
+            return  # it has ended, and will be told in the next turn
+        self._finished.append((operation, -errno.ECANCELED))
 
     @override
     def redirect(self, operation: Operation, complete: Completed) -> None:
@@ -345,15 +345,18 @@ class EpollBackend(Backend):
         # Tried at once: a refusal makes the kernel promise an edge. The result waits for the turn.
         result = self._send_some(watch)
         if result is not None:
-            self._end_write(watch, result)
+            watch.writer = watch.unsent = None
+            self._finished.append((operation, result))
         elif watch.mask != WATCH_BOTH:
             self._register(watch, WATCH_BOTH)
 
     @override
     def poll(self, operation: Operation, fd: int, events: int) -> None:
         watch = self._watches.get(fd)
-        if watch is None or (watch.sock is not NO_SOCKET and watch.sock.fileno() != fd):
-            self._watches[fd] = watch = Watch(fd, self.turns)
+        if watch is None:
+            watch = self._watches[fd] = Watch(fd, self.turns)
+        elif watch.sock is not NO_SOCKET and watch.sock.fileno() != fd:
+            watch.renew(NO_SOCKET, self.turns)
         self._begin(operation, fd)
         # Modified even if nothing changes: that makes the kernel look again, which gives a
         # descriptor that is already ready its edge.
@@ -381,10 +384,12 @@ class EpollBackend(Backend):
     def _watch(self, sock: RawSocket) -> Watch:
         fd = sock.fileno()
         watch = self._watches.get(fd)
-        if watch is None or (watch.sock is not sock and watch.sock is not NO_SOCKET):
-            # A closed socket left the set by itself; its watch goes when the number returns.
+        if watch is None:
             watch = self._watches[fd] = Watch(fd, self.turns)
-        watch.sock = cast("socket.SocketType", sock)
+            watch.sock = cast("socket.SocketType", sock)
+        elif watch.sock is not sock:
+            # A closed socket left the set by itself; its number is another's now.
+            watch.renew(cast("socket.SocketType", sock), self.turns)
         return watch
 
     def _register(self, watch: Watch, mask: int) -> None:
@@ -418,13 +423,6 @@ class EpollBackend(Backend):
             self._retries.append(watch)
         return watch
 
-    def _end_read(self, watch: Watch, result: int) -> None:
-        """Disarm the reader; its last completion runs in the next turn."""
-        operation = watch.reader
-        assert operation is not None
-        self._disarm(watch)
-        self._finished.append((operation, result))
-
     def _end_read_now(self, watch: Watch, operation: Operation, result: int) -> None:
         self._disarm(watch)
         self._finish_now(operation, result)
@@ -441,24 +439,25 @@ class EpollBackend(Backend):
         if slot is not None:
             self._give_back(slot)
 
-    def _end_write(self, watch: Watch, result: int) -> None:
-        operation = watch.writer
-        assert operation is not None
-        watch.writer = watch.unsent = None
-        self._finished.append((operation, result))
-
     # -- receiving -----------------------------------------------------------------------------
 
     def _receive_small(self, watch: Watch) -> None:
         operation = watch.reader
         assert operation is not None
+        take = self._small.take
+        recv_into = watch.sock.recv_into
         for _ in range(RECEIVES_PER_EVENT_MAX):
-            slot = self._small.take(watch)
+            slot = take(watch)
             if slot is None:
                 self.starved = self._small.starved + self._bulk.starved
                 return
-            count = self._fill(watch, operation, slot)
-            if count <= 0:
+            try:
+                count = recv_into(slot.view, SMALL_SLOT_SIZE, _DONTWAIT)
+            except OSError as error:
+                self._no_data(watch, operation, slot, error)
+                return
+            if not count:
+                self._no_data(watch, operation, slot, None)
                 return
             self.completed += 1
             try:
@@ -467,7 +466,7 @@ class EpollBackend(Backend):
                 self.on_unhandled(operation, error)
             if watch.reader is not operation:
                 return
-            if count < slot.allocated and not watch.eager:
+            if count < SMALL_SLOT_SIZE and not watch.eager:
                 watch.readable = False
                 return
         self._retries.append(watch)
@@ -479,8 +478,13 @@ class EpollBackend(Backend):
         if slot is None:
             self.starved = self._small.starved + self._bulk.starved
             return
-        count = self._fill(watch, operation, slot)
-        if count <= 0:
+        try:
+            count = watch.sock.recv_into(slot.view, slot.allocated, _DONTWAIT)
+        except OSError as error:
+            self._no_data(watch, operation, slot, error)
+            return
+        if not count:
+            self._no_data(watch, operation, slot, None)
             return
         self._disarm(watch)
         if count < slot.allocated and not watch.eager:
@@ -493,30 +497,21 @@ class EpollBackend(Backend):
         assert target is not None
         try:
             count = watch.sock.recv_into(target, len(target), _DONTWAIT)
-        except BlockingIOError:
-            watch.readable = False
-            return
         except OSError as error:
-            self._end_read_now(watch, operation, -(error.errno or errno.EIO))
-            return
-        self._end_read_now(watch, operation, count)
+            self._no_data(watch, operation, None, error)
+        else:
+            self._end_read_now(watch, operation, count)
 
-    def _fill(self, watch: Watch, operation: Operation, slot: Slot) -> int:
-        """Receive into a slot; -1 when nothing came. Ends the operation where the stream ends."""
-        try:
-            count = watch.sock.recv_into(slot.view, slot.allocated, _DONTWAIT)
-        except BlockingIOError:
+    def _no_data(
+        self, watch: Watch, operation: Operation, slot: Slot | None, error: OSError | None
+    ) -> None:
+        """Wait for the next edge, or end where the stream (no error) or the connection did."""
+        if slot is not None:
             self._give_back(slot)
+        if isinstance(error, BlockingIOError):
             watch.readable = False
-            return -1
-        except OSError as error:
-            self._give_back(slot)
-            self._end_read_now(watch, operation, -(error.errno or errno.EIO))
-            return -1
-        if not count:
-            self._give_back(slot)
-            self._end_read_now(watch, operation, 0)
-        return count
+        else:
+            self._end_read_now(watch, operation, -(error.errno or errno.EIO) if error else 0)
 
     def _give_back(self, slot: Slot) -> None:
         watch = (self._bulk if slot.is_bulk else self._small).give(slot)

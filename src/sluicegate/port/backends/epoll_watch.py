@@ -44,7 +44,7 @@ so nobody uses it, and the hot path needs no test for None."""
 
 
 class Watch:
-    """What the backend knows of one descriptor; replaced when the number changes hands."""
+    """What the backend knows of one descriptor; renewed when the number changes hands."""
 
     __slots__ = (
         "accept_turn",
@@ -92,6 +92,22 @@ class Watch:
         self.unsent: tuple[memoryview, int] | None = None
         #: What is left of a send, and its whole length.
         self.pollers: list[tuple[Operation, int]] | None = None
+
+    def renew(self, sock: socket.SocketType, born: int) -> None:
+        """Serve another socket that got the same number; cheaper than a new watch."""
+        assert self.reader is None, "a socket was closed under an operation in flight"
+        assert self.writer is None, "a socket was closed under an operation in flight"
+        if self.sock is NO_SOCKET:
+            # Polled as a bare descriptor before it was known as this socket; or a number that was
+            # polled and closed, which is why the next start registers in any case.
+            self.sock = sock
+            self.mask = self.mask if self.pollers else 0
+            return
+        self.sock = sock
+        self.born = born
+        self.mask = 0
+        self.readable = self.eager = False
+        self.pollers = None
 
 
 def _read_nothing(_watch: Watch) -> None:
