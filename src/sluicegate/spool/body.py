@@ -51,7 +51,7 @@ _DIRECT_BYTES_MIN: Final = 64 << 10
 """Copying less than this (10 µs) is cheaper than a write of its own (20 µs and a completion)."""
 
 _WRITE_BACK_BYTES: Final = 32 << 20
-"""Dirty bytes after which the disk is set to work, so that no flush is long."""
+"""Dirty bytes with which the disk is set to work at a time, so that no flush is long."""
 
 
 class BodyOwner(Protocol):
@@ -357,10 +357,14 @@ class SpooledBody:
 
     def _note_written(self, length: int) -> None:
         self._unsynced += length
-        overlapped, file = self._write_back, self._file
-        if self._unsynced < _WRITE_BACK_BYTES or overlapped is None or overlapped.is_busy:
+        if self._unsynced < _WRITE_BACK_BYTES:
             return
+        overlapped, file = self._write_back, self._file
+        assert overlapped is not None
         assert file is not None
+        if overlapped.is_busy or not self._store.is_write_back_due:
+            self._unsynced = 0
+            return
         # Writes complete in any order; what a range misses, the next one or the kernel takes.
         overlapped.offset = max(0, self.size - self._unsynced)
         overlapped.set_notification(self, None)

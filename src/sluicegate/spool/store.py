@@ -6,10 +6,11 @@ invariant: what a body was charged comes back exactly once, so an idle store hol
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sluicegate.limits import Limits
 
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
 
 __all__ = ["SpoolStatistics", "SpoolStore"]
+
+_WRITE_BACK_FLOOR_BYTES: Final = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 32
+"""A third of what the kernel lets lie by default (``vm.dirty_background_ratio``, 10 %). Most held
+objects are gone before they must be on the disk, and writing one costs a tenth of a second of CPU
+per gigabyte; beyond this the disk is kept busy in small steps instead of stalled by a large one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,11 @@ class SpoolStore:
         """Take a file that was opened into the account (called by bodies)."""
         self._files_open += 1
         return SpoolFile(self.port, descriptor, self._on_file_closed)
+
+    @property
+    def is_write_back_due(self) -> bool:
+        """Whether the files hold so much that the kernel would soon write it all at once."""
+        return self.quota.total_bytes - self.quota.memory_bytes > _WRITE_BACK_FLOOR_BYTES
 
     def close(self) -> None:
         """Remove everything that is held; before the port is closed."""
