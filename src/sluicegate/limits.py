@@ -22,6 +22,9 @@ __all__ = [
     "ARCHIVE_RATIO_MAX",
     "ARCHIVE_SCRATCH_BYTES_MAX",
     "ARCHIVE_STREAMS_MAX",
+    "BULK_SLOTS_CIRCULATING_MIN",
+    "CLOSE_ROUNDS_MAX",
+    "CLOSE_ROUND_S",
     "CONTROL_CLIENTS_MAX",
     "CONTROL_REPLY_BYTES_MAX",
     "CONTROL_REQUEST_BYTES_MAX",
@@ -34,11 +37,15 @@ __all__ = [
     "FTP_REPLY_BYTES_MAX",
     "FTP_REPLY_LINES_MAX",
     "FTP_REPLY_LINE_BYTES_MAX",
+    "PACKED_ADDRESSES_MAX",
     "RECEIVE_AHEAD_MAX",
     "RECORD_FLUSH_DELAY_S",
     "RECORD_RETRY_DELAY_S",
     "RECORD_WRITE_BYTES_MAX",
     "RECORD_WRITE_BYTES_MIN",
+    "RING_COMPLETIONS",
+    "RING_ENTRIES",
+    "SMALL_SLOTS_CIRCULATING_MIN",
     "SPOOL_BUFFERS_KEPT_MAX",
     "SPOOL_HASH_BACKLOG_BYTES_MAX",
     "SPOOL_READ_BUFFERS_MAX",
@@ -69,6 +76,32 @@ ACCEPTS_PER_EVENT_MAX: Final = 32
 FILE_THREADS_MAX: Final = 4
 """Threads for file calls of the epoll backend; more than a few only lengthens the disk's queue, and
 each may hold one caller's buffer."""
+
+RING_ENTRIES: Final = 256
+"""Operations that io_uring takes in one enter: 16 KiB of entries stay in the first-level cache.
+More starts in one turn cost an extra enter."""
+
+RING_COMPLETIONS: Final = 4096
+"""Completions that one enter may bring: sixteen times the entries, because multishot operations
+complete many times. The kernel keeps what is more for the next one."""
+
+SMALL_SLOTS_CIRCULATING_MIN: Final = 64
+"""Small receive buffers in use while they suffice: 256 KiB, what a second-level cache holds beside
+all else."""
+
+BULK_SLOTS_CIRCULATING_MIN: Final = 4
+"""Large receive buffers in use while they suffice: 1 MiB."""
+
+PACKED_ADDRESSES_MAX: Final = 1024
+"""Addresses kept in the kernel's form for connects; must be more than ``RING_ENTRIES``, so that one
+is dropped only when the kernel has copied it."""
+
+CLOSE_ROUNDS_MAX: Final = 10_000
+"""Attempts to end what is in flight when the io_uring backend closes; each waits up to
+``CLOSE_ROUND_S`` for file operations, which cannot be withdrawn."""
+
+CLOSE_ROUND_S: Final = 0.05
+"""How long one attempt waits."""
 
 
 # Spool.

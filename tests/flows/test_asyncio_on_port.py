@@ -17,7 +17,15 @@ import pytest
 from sluicegate.address import SocketAddress
 from sluicegate.errors import ConfigError
 from sluicegate.limits import Limits
-from sluicegate.port import BackendUnavailable, current_port, diagnosis, run
+from sluicegate.port import (
+    BackendUnavailable,
+    CompletionPort,
+    PortEventLoop,
+    choose_backend,
+    current_port,
+    diagnosis,
+    run,
+)
 from sluicegate.port.backend import POLL_IN, Operation
 
 
@@ -373,6 +381,15 @@ def test_a_native_completion_may_set_an_asyncio_timer(on_port):
             await done
 
     on_port(main())
+
+
+def test_a_native_completion_may_stop_the_loop(backend_name):
+    bounds = Limits()
+    port = CompletionPort(choose_backend(backend_name, bounds), limits=bounds)
+    loop = PortEventLoop(port)
+    port.call_after(0.01, loop.stop)
+    loop.run_forever()
+    loop.close()
 
 
 def test_descriptors_come_back(on_port):

@@ -132,8 +132,8 @@ def test_a_bulk_receive_that_starts_while_others_wait_stands_behind_them():
 
 
 def test_overflow_of_the_completion_queue_loses_nothing(monkeypatch):
-    monkeypatch.setattr(uring_turns, "_SUBMISSIONS", 8)
-    monkeypatch.setattr(uring_turns, "_COMPLETIONS", 16)
+    monkeypatch.setattr(uring_turns, "RING_ENTRIES", 8)
+    monkeypatch.setattr(uring_turns, "RING_COMPLETIONS", 16)
     with driver() as backend, contextlib.ExitStack() as stack:
         pairs = [stack.enter_context(pair(backend)) for _ in range(40)]
         readers = [Reader(backend, raw) for raw, _ in pairs]
@@ -150,8 +150,8 @@ def test_overflow_of_the_completion_queue_loses_nothing(monkeypatch):
 
 
 def test_an_accept_that_overflow_ended_goes_on(monkeypatch):
-    monkeypatch.setattr(uring_turns, "_SUBMISSIONS", 4)
-    monkeypatch.setattr(uring_turns, "_COMPLETIONS", 4)
+    monkeypatch.setattr(uring_turns, "RING_ENTRIES", 4)
+    monkeypatch.setattr(uring_turns, "RING_COMPLETIONS", 4)
     import socket
 
     with driver() as backend, contextlib.ExitStack() as stack:

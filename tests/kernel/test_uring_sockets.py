@@ -278,3 +278,31 @@ def test_a_forgotten_token_is_used_again():
         assert len(tokens) == 1
         os.close(read_fd)
         os.close(write_fd)
+
+
+def test_closing_out_of_a_completion_is_refused():
+    with driver() as backend:
+        refused: list[BaseException] = []
+        backend.on_unhandled = lambda _operation, error: refused.append(error)
+        read_fd, write_fd = os.pipe()
+        os.write(write_fd, b"x")
+        operation = Operation(lambda *_: backend.close())
+        backend.poll(operation, read_fd, POLL_IN)
+        until(backend, lambda: refused)
+        assert isinstance(refused[0], RuntimeError)
+        os.close(read_fd)
+        os.close(write_fd)
+
+
+def test_a_range_beyond_the_kernels_field_is_no_error_of_ours():
+    with driver() as backend, open("/dev/zero", "rb", buffering=0) as zero:
+        log = Log()
+        buffer = Buffer(1 << 16)
+        backend.write_back(log.operation, zero.fileno(), 0, 1 << 40)
+        until(backend, lambda: log.is_over)
+        assert log.results[0][0] == -errno.ESPIPE
+        assert not log.operation.in_flight
+        again = Log()
+        backend.read(again.operation, zero.fileno(), buffer, 0, 1 << 16, 0)
+        until(backend, lambda: again.is_over)
+        assert again.results[0][0] == 1 << 16

@@ -39,7 +39,7 @@ class PortEventLoop(asyncio.SelectorEventLoop):
         """Return the port's clock."""
         return self.port.clock.monotonic()
 
-    # Whatever asks asyncio for a step passes one of these two, futures and tasks included.
+    # Whatever asks asyncio for a step passes one of these, futures and tasks included.
 
     @override
     def call_soon(
@@ -63,6 +63,12 @@ class PortEventLoop(asyncio.SelectorEventLoop):
         """As in asyncio; ends the wait for native completions."""
         self._waiting.interrupt()
         return super().call_at(when, callback, *args, context=context)
+
+    @override
+    def stop(self) -> None:
+        """As in asyncio, also out of a native completion."""
+        self._waiting.interrupt()
+        super().stop()
 
     @override
     def close(self) -> None:

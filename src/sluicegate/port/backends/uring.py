@@ -29,6 +29,7 @@ from sluicegate.port.backend import (
 from . import uring_entries as kernel
 from .sockets import adopt_socket, create_tcp_socket, set_nonblocking
 from .uring_entries import (
+    LENGTH_MAX,
     SHAPE_ACCEPT,
     SHAPE_RECEIVE,
     SHAPE_RECEIVE_BULK,
@@ -43,6 +44,7 @@ from .uring_turns import Finisher, UringTurns
 __all__ = ["UringBackend"]
 
 _U64: Final = 0xFFFFFFFFFFFFFFFF
+
 
 # A global is found faster than attributes of a module.
 _pack_receive: Final = kernel.ENTRY_OF_RECEIVE.pack_into
@@ -104,15 +106,17 @@ class UringBackend(UringTurns):
     def read(
         self, operation: Operation, fd: int, buffer: Buffer, start: int, length: int, offset: int
     ) -> None:
+        where = buffer.address + start
         token = self._begin(operation, None)
-        self._queue(token, kernel.READ, fd, offset & _U64, buffer.address + start, length)
+        self._queue(token, kernel.READ, fd, offset & _U64, where, min(length, LENGTH_MAX))
 
     @override
     def write(
         self, operation: Operation, fd: int, buffer: Buffer, start: int, length: int, offset: int
     ) -> None:
+        where = buffer.address + start
         token = self._begin(operation, None)
-        self._queue(token, kernel.WRITE, fd, offset & _U64, buffer.address + start, length)
+        self._queue(token, kernel.WRITE, fd, offset & _U64, where, min(length, LENGTH_MAX))
 
     @override
     def sync(self, operation: Operation, fd: int, *, data_only: bool) -> None:
@@ -124,7 +128,9 @@ class UringBackend(UringTurns):
     def write_back(self, operation: Operation, fd: int, offset: int, length: int) -> None:
         token = self._begin(operation, None)
         flags = kernel.SYNC_RANGE_WRITE
-        self._queue(token, kernel.SYNC_FILE_RANGE, fd, offset, 0, length, flags)
+        # The kernel's field has 32 bits; zero means up to the end of the file.
+        span = length if length <= LENGTH_MAX else 0
+        self._queue(token, kernel.SYNC_FILE_RANGE, fd, offset, 0, span, flags)
 
     @override
     def splice(
@@ -143,7 +149,7 @@ class UringBackend(UringTurns):
             fd_out,
             offset_out & _U64,
             offset_in & _U64,
-            length,
+            min(length, LENGTH_MAX),
             kernel.SPLICE_MOVE,
             fd_in << 32,
         )
@@ -338,7 +344,7 @@ class UringBackend(UringTurns):
         self.starved += 1
         self._finishers[token] = self._parked
         is_first = not group.parked
-        slots.park_starved(operation, group, is_news=not self._was_full)
+        slots.park_starved(operation, group, is_news=not self._old_news_turns)
         if is_first:
             self._park_queued(group)
         self._is_hurried = self._is_hurried or slots.is_slot_idle()

@@ -13,6 +13,7 @@ from ctypes import addressof, c_char
 from typing import Final
 
 from sluicegate.address import SocketAddress
+from sluicegate.limits import PACKED_ADDRESSES_MAX
 
 __all__ = [
     "ALLOWED",
@@ -29,6 +30,7 @@ __all__ = [
     "ENTRY_OF_RECEIVE",
     "FSYNC",
     "FSYNC_DATA_ONLY",
+    "LENGTH_MAX",
     "NOTHING_HAPPENED",
     "POLL_ADD",
     "READ",
@@ -110,9 +112,9 @@ ENTER_ARGUMENT: Final = struct.Struct("<QIIQ")
 SMALL: Final = 0
 BULK: Final = 1
 
-_ADDRESSES_MAX: Final = 1024
-"""Packed addresses of one generation; more than a submission queue holds, so that a generation is
-dropped only when the kernel has copied what its last connects named."""
+
+LENGTH_MAX: Final = 0x7FFFF000
+"""What one call of the kernel moves at most (``MAX_RW_COUNT``)."""
 
 
 class Shape:
@@ -162,7 +164,7 @@ class AddressCache:
         if address is not self._last:
             packed = self._packed.get(address)
             if packed is None:
-                if len(self._packed) >= _ADDRESSES_MAX:
+                if len(self._packed) >= PACKED_ADDRESSES_MAX:
                     self._before = self._packed
                     self._packed = {}
                 memory = bytearray(address.packed())

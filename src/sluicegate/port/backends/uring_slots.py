@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from sluicegate.limits import BULK_SLOTS_CIRCULATING_MIN, SMALL_SLOTS_CIRCULATING_MIN
 from sluicegate.port.backend import BUFFER, SLOT_SHIFT, Operation
 from sluicegate.port.pool import Slot, SlotPool
 from sluicegate.port.ring import BufferRing
@@ -21,12 +22,6 @@ from .uring_entries import BULK, SLOT
 __all__ = ["SlotGroup", "SlotGroups"]
 
 _U16: Final = 0xFFFF
-
-_SMALL_CIRCULATING_MIN: Final = 64
-"""256 KiB: what a second-level cache holds beside all else."""
-
-_BULK_CIRCULATING_MIN: Final = 4
-"""1 MiB."""
 
 _CALM_ROUNDS: Final = 1024
 """After so many rounds of the circulating slots without want, half of them rest."""
@@ -105,8 +100,8 @@ class SlotGroups:
 
     def __init__(self, pool: SlotPool, small: BufferRing, bulk: BufferRing) -> None:
         count = self.small_count = pool.small_count
-        self.small = SlotGroup(small, pool.slots[:count], _SMALL_CIRCULATING_MIN)
-        self.bulk = SlotGroup(bulk, pool.slots[count:], _BULK_CIRCULATING_MIN)
+        self.small = SlotGroup(small, pool.slots[:count], SMALL_SLOTS_CIRCULATING_MIN)
+        self.bulk = SlotGroup(bulk, pool.slots[count:], BULK_SLOTS_CIRCULATING_MIN)
         self.parked_count = 0
         resting = len(self.small.reserve), len(self.bulk.reserve)
         self.returned = (

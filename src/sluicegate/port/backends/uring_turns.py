@@ -23,28 +23,23 @@ from typing import ClassVar, Final
 from typing_extensions import override
 
 from sluicegate.buffer import Buffer
-from sluicegate.limits import Limits
+from sluicegate.limits import (
+    CLOSE_ROUND_S,
+    CLOSE_ROUNDS_MAX,
+    RING_COMPLETIONS,
+    RING_ENTRIES,
+    Limits,
+)
 from sluicegate.port.backend import MORE, Backend, Completed, Operation
 from sluicegate.port.pool import SlotPool
 from sluicegate.port.ring import ENTER, Ring, syscall
 
 from . import uring_entries as kernel
 from .sockets import PipePool
-from .uring_entries import BULK, SMALL, AddressCache, Request, address_of
+from .uring_entries import BULK, LENGTH_MAX, SMALL, AddressCache, Request, address_of
 from .uring_slots import SlotGroups
 
 __all__ = ["Finisher", "UringTurns"]
-
-_SUBMISSIONS: Final = 256
-"""Entries of 64 bytes: 16 KiB stay in the first-level cache. More starts in one turn cost an extra
-enter."""
-
-_COMPLETIONS: Final = 4096
-"""Sixteen times the submissions, because multishot operations complete many times. Overflow is
-kept by the kernel and costs a re-arm."""
-
-_CLOSE_ROUNDS_MAX: Final = 10_000
-_CLOSE_ROUND_S: Final = 0.05
 
 _U32: Final = 0xFFFFFFFF
 
@@ -77,7 +72,9 @@ class UringTurns(Backend):
         "_head",
         "_is_closing",
         "_is_hurried",
+        "_is_running",
         "_local",
+        "_old_news_turns",
         "_operations",
         "_pipes",
         "_requests",
@@ -93,7 +90,6 @@ class UringTurns(Backend):
         "_wake_fd",
         "_wake_lock",
         "_wake_operation",
-        "_was_full",
         "completed",
         "features",
         "on_unhandled",
@@ -115,7 +111,7 @@ class UringTurns(Backend):
         self.turns = self.submitted = self.completed = self.starved = 0
         self.on_unhandled = _raise_unhandled
         self.on_woken = _do_nothing
-        self._ring = ring = Ring(_SUBMISSIONS, _COMPLETIONS, features_masked=features_masked)
+        self._ring = ring = Ring(RING_ENTRIES, RING_COMPLETIONS, features_masked=features_masked)
         try:
             ring.bound_workers(limits.blocking_threads_max)
             small = ring.add_buffers(SMALL, limits.interactive_buffers_max)
@@ -149,8 +145,8 @@ class UringTurns(Backend):
         self._head = 0
         #: Entries before it were consumed by the kernel.
         self._cq_head = 0
-        self._was_full = False
-        #: Whether the last batch filled the queue, so that later ones may be old news.
+        self._old_news_turns = 0
+        #: Set when the queue was full: what the kernel held back meanwhile comes a turn later.
         self._enter_fd = ring.enter_fd
         self._enter_flags = ring.enter_flags
         self._timespec = bytearray(kernel.TIMESPEC.size)
@@ -169,6 +165,8 @@ class UringTurns(Backend):
         #: Completions that the kernel does not know of; the next turn runs them.
         self._is_hurried = False
         #: Whether the next turn must not wait.
+        self._is_running = False
+        #: Whether a completion is on the stack.
 
     def _bind_wake(self) -> None:
         self._is_closing = False
@@ -261,7 +259,10 @@ class UringTurns(Backend):
             self.completed += count
             if self._slots.parked_count:
                 self._slots.count_taken(batch)
-            self._was_full = count == size
+            if count == size:
+                self._old_news_turns = 2
+            elif self._old_news_turns:
+                self._old_news_turns -= 1
         if self._local:
             batch = self._local + batch
             self._local = []
@@ -272,6 +273,7 @@ class UringTurns(Backend):
         finishers = self._finishers
         operation: Operation | None = None
         rest = iter(batch)
+        self._is_running = True
         while True:
             try:
                 for token, result, flags in rest:
@@ -285,6 +287,7 @@ class UringTurns(Backend):
                         operation.complete(result, flags)
                     else:
                         finish(operation, result, flags)
+                self._is_running = False
                 return
             except BaseException as error:  # noqa: BLE001 - the batch must go on, whatever it was
                 try:
@@ -292,6 +295,7 @@ class UringTurns(Backend):
                 except BaseException:
                     self._local[:0] = rest
                     self._is_hurried = True
+                    self._is_running = False
                     raise
 
     @override
@@ -310,9 +314,15 @@ class UringTurns(Backend):
 
     @override
     def close(self) -> None:
-        """As the contract says; not out of a completion."""
+        """As the contract says.
+
+        Raises:
+            RuntimeError: Called out of a completion, whose batch could not be ended.
+        """
         if self._is_closing:
             return
+        if self._is_running:
+            raise RuntimeError("close the driver between turns: post the call to the port")
         self._is_closing = True
         self._withdraw_all()
         self._pipes.close()
@@ -325,7 +335,7 @@ class UringTurns(Backend):
         """Cancel until nothing is in flight."""
         found: list[int] = []
         withdrawal = Operation(lambda result, _: found.append(result))
-        for _ in range(_CLOSE_ROUNDS_MAX):
+        for _ in range(CLOSE_ROUNDS_MAX):
             self._finish_unsubmitted()
             token = self._begin(withdrawal, None)
             self._queue(token, kernel.ASYNC_CANCEL, -1, 0, 0, 0, kernel.CANCEL_ALL)
@@ -340,7 +350,7 @@ class UringTurns(Backend):
                 for operation in running:
                     self._finish_locally(operation)
             # File operations that a kernel thread is at cannot be withdrawn, only waited for.
-            self.turn(_CLOSE_ROUND_S)
+            self.turn(CLOSE_ROUND_S)
         raise RuntimeError("operations do not end, or are started anew whenever they do")
 
     def _finish_unsubmitted(self) -> None:
@@ -412,7 +422,8 @@ class UringTurns(Backend):
 
     def _queue_request(self, token: int, request: Request) -> None:
         shape, fd, address, length, _ = request
-        self._queue(token, shape.word, fd, 0, address, length, shape.operation_flags, shape.group)
+        size = min(length, LENGTH_MAX)
+        self._queue(token, shape.word, fd, 0, address, size, shape.operation_flags, shape.group)
 
     def _make_room(self) -> None:
         """Submit what is queued without running anything."""
