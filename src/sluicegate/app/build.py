@@ -189,6 +189,7 @@ class Gate:
             descriptors_max=self.descriptors_max,
             memory_bytes=resident_bytes(),
             warnings=[
+                *self._internal_errors(),
                 *self.warnings,
                 *self.loaded.warnings,
                 *settings_for_restart(self._begun_with, self.loaded),
@@ -196,6 +197,11 @@ class Gate:
         )
 
     # -- private -------------------------------------------------------------------------------
+
+    def _internal_errors(self) -> list[str]:
+        """Return a warning if something failed that belongs to no connection: a bug of ours."""
+        count = self._port.statistics().unhandled_errors
+        return [f"{count} internal errors; the gate's own output has them"] if count else []
 
     def _record(
         self,
