@@ -162,7 +162,7 @@ def _show(line: LogLine, *, as_json: bool) -> None:
         return
     time = line.fields.get("time")
     shown = format_time(time) if isinstance(time, int | float) else "?"
-    leading = " ".join(f"{_plain(line.fields[name])}" for name in _LEADING if name in line.fields)
+    leading = " ".join(_plain(line.fields[name]) for name in _LEADING if line.fields.get(name))
     rest = " ".join(
         f"{name}={_plain(value)}" for name, value in line.fields.items() if name not in _HIDDEN
     )
@@ -172,5 +172,8 @@ def _show(line: LogLine, *, as_json: bool) -> None:
 def _plain(value: object) -> str:
     if isinstance(value, list):
         value = ",".join(map(str, cast("list[object]", value)))
+    elif isinstance(value, dict):
+        items = cast("dict[str, object]", value).items()
+        value = ",".join(f"{name}:{inner}" for name, inner in items)
     text = printable(str(value))
     return repr(text) if " " in text or not text else text
