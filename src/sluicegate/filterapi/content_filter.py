@@ -160,6 +160,13 @@ class HeldTransfer(Protocol):
         """Wait until the receiver has every byte, or never will."""
         ...
 
+    def deliver(self) -> None:
+        """Say that the receiver is ready (``deliver_later``), also before the verdict.
+
+        Nothing is delivered that is not released.
+        """
+        ...
+
     def cancel(self, reason: str) -> None:
         """Give up: nothing more is delivered, both sides of the data connection are reset."""
         ...

@@ -307,8 +307,17 @@ class Session(Protocol):
         """
         ...
 
-    def hold_transfer(self, connection: Connection, offer: TransferOffer) -> HeldTransfer:
-        """Prepare to hold one object: its ``factory`` makes the filter that does it."""
+    def hold_transfer(
+        self, connection: Connection, offer: TransferOffer, *, deliver_later: bool = False
+    ) -> HeldTransfer:
+        """Prepare to hold one object: its ``factory`` makes the filter that does it.
+
+        Args:
+            connection: The primary connection; its rule says who judges.
+            offer: What is known of the object.
+            deliver_later: An object that was released waits for ``HeldTransfer.deliver``: its
+                receiver must be told before it may get a byte.
+        """
         ...
 
 

@@ -191,9 +191,13 @@ class GateSession:
             raise BadContext("the expectation is over: set the factory before it is used")
         return expected.add_factory(factory, position, context)
 
-    def hold_transfer(self, connection: Connection, offer: TransferOffer) -> HeldTransfer:
+    def hold_transfer(
+        self, connection: Connection, offer: TransferOffer, *, deliver_later: bool = False
+    ) -> HeldTransfer:
         """As ``filterapi.Session.hold_transfer``."""
-        held: HeldTransfer = self._service.transfers.hold(self._own(connection), offer)
+        held: HeldTransfer = self._service.transfers.hold(
+            self._own(connection), offer, deliver_later=deliver_later
+        )
         return held
 
     def drop_expected(self, expected: ExpectedConnection) -> None:

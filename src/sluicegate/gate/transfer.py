@@ -67,9 +67,13 @@ class TransferService(Generic[ConnectionT]):
         self._recorder = recorder
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def hold(self, connection: ConnectionT, offer: TransferOffer) -> GateTransfer:
+    def hold(
+        self, connection: ConnectionT, offer: TransferOffer, *, deliver_later: bool = False
+    ) -> GateTransfer:
         """Prepare to hold one object that ``connection`` (the primary one) has announced."""
-        return GateTransfer(self, offer, self.content_filters(connection))
+        return GateTransfer(
+            self, offer, self.content_filters(connection), may_deliver=not deliver_later
+        )
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a judgement; a failure of it is the port's to report."""
@@ -143,6 +147,7 @@ class GateTransfer:
         "_judged_waiters",
         "_service",
         "cancelled",
+        "may_deliver",
         "offer",
         "steps",
     )
@@ -152,9 +157,13 @@ class GateTransfer:
         service: TransferService[Any],
         offer: TransferOffer,
         steps: Sequence[ContentStep],
+        *,
+        may_deliver: bool,
     ) -> None:
         self.offer = offer
         self.steps = steps
+        self.may_deliver = may_deliver
+        #: Whether the receiver is ready for what is released.
         self.cancelled = ""
         #: Why it was given up by the protocol filter; empty otherwise.
         self._service = service
@@ -185,6 +194,12 @@ class GateTransfer:
     async def finished(self) -> TransferOutcome:
         """Wait until the receiver has every byte, or never will."""
         return await _wait(self._finished, self._finished_waiters)
+
+    def deliver(self) -> None:
+        """Say that the receiver is ready."""
+        self.may_deliver = True
+        if self._filter is not None:
+            self._filter.on_receiver_ready()
 
     def cancel(self, reason: str) -> None:
         """Give up: nothing more is delivered, both sides of the data connection are reset."""

@@ -7,7 +7,7 @@ verdict, and however it ends the body is closed, the outcome is told, and one re
 
 Phases::
 
-    WAITING -> RECEIVING -> STORING -> JUDGING -> DELIVERING -> ENDING -> OVER
+    WAITING -> RECEIVING -> STORING -> JUDGING -> RELEASED -> DELIVERING -> ENDING -> OVER
     (any) -> OVER, by refusal, failure, cancellation or detach
 
 Nothing here awaits anything: the bytes travel by callbacks, ``complete_socket_io`` -> ``append`` ->
@@ -63,6 +63,7 @@ class Phase(enum.Enum):
     RECEIVING = "receiving"
     STORING = "storing"
     JUDGING = "judging"
+    RELEASED = "released"
     DELIVERING = "delivering"
     ENDING = "ending"
     OVER = "over"
@@ -86,6 +87,8 @@ class TransferFilter(CallbackDataFilter):
         self._bytes_max: tuple[int, str] | None = None
         self._body: SpooledBody | None = None
         self._delivery: Delivery | None = None
+        self._released: SpooledBody | bytes = b""
+        #: What is to be delivered.
         self._task: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
         self._timer_bytes = 0
@@ -140,11 +143,21 @@ class TransferFilter(CallbackDataFilter):
         """Give up, because the protocol filter says so (``HeldTransfer.cancel``)."""
         self._fail(reason)
 
+    def on_receiver_ready(self) -> None:
+        """Deliver what was released (``HeldTransfer.deliver``)."""
+        if self._phase is Phase.RELEASED:
+            self._deliver()
+        elif self._phase is Phase.WAITING and self._connection is not None:
+            self._pass_by()
+
     def _pass_by(self) -> None:
         """Leave the chain: nobody wants to see this object."""
         if self._phase is Phase.WAITING:
             assert self._connection is not None
-            self._settle(Outcome.RELEASED, "no content filter asks for such objects")
+            if not self._transfer.may_deliver:
+                self._transfer.on_judged(self._outcome(Outcome.RELEASED, _UNWANTED))
+                return
+            self._settle(Outcome.RELEASED, _UNWANTED)
             self._connection.leave(self)
 
     # -- receiving -----------------------------------------------------------------------------
@@ -262,7 +275,14 @@ class TransferFilter(CallbackDataFilter):
         if isinstance(verdict, Replace):
             source = verdict.body
             self._close_body()
+        self._released = source
+        self._phase = Phase.RELEASED
         self._transfer.on_judged(self._outcome(Outcome.RELEASED, judgement.reason))
+        if self._transfer.may_deliver:
+            self._deliver()
+
+    def _deliver(self) -> None:
+        source, self._released = self._released, b""
         self._phase = Phase.DELIVERING
         self._delivery = Delivery(self._service.store, source, self._sink, self._on_delivered)
         self._watch(self._service.limits.send_stall_s)
@@ -393,6 +413,7 @@ class TransferFilter(CallbackDataFilter):
         )
 
 
+_UNWANTED = "no content filter asks for such objects"
 _UNDECIDED = Judgement(Refuse("no verdict"), "no verdict")
 _FROM_SOURCE = object()
 _FROM_SINK = object()
