@@ -224,7 +224,7 @@ def describe_filters() -> str:
         parts.append(f"\n## `{name}`\n\n{inspect.cleandoc(filter_class.__doc__ or '')}\n")
         for attribute, where in (
             ("Settings", "filter.settings"),
-            ("RuleSettings", "publish.settings"),
+            ("RuleSettings", f"publish.settings.{name}"),
         ):
             model = getattr(filter_class, attribute, None)
             if model is not None:
