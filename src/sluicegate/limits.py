@@ -59,6 +59,12 @@ RECEIVE_AHEAD_MAX: Final = 8
 """Received buffers per direction that may wait for a start; beyond it the multishot receive is
 cancelled. Eight small buffers are one round trip of a chatty client."""
 
+OPERATIONS_KEPT_MAX: Final = 1024
+"""Operations kept for the next dial: as many as complete in one turn of a busy gate."""
+
+DIRECTIONS_KEPT_MAX: Final = 1024
+"""Directions kept for the next connection, for the same reason; each is less than 1 KiB."""
+
 ACCEPT_AHEAD_MAX: Final = 64
 """Accepted sockets per listener that may wait for a start; beyond it the multishot accept is
 cancelled and the backlog holds the rest."""

@@ -294,7 +294,9 @@ class FilterChain:
             (Side.SERVER, server_raw, client_raw),
         ):
             left = group.for_side(side, bound) if group.stages else None
-            directions.append(Direction(connection, side, source, sink, left))
+            direction = Direction(self._port)
+            direction.open(connection, side, source, sink, left)
+            directions.append(direction)
         counts = self.byte_counts()
         connection.adopt_directions(directions[0], directions[1], counts)
         for direction, given, other in (

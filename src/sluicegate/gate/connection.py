@@ -128,7 +128,7 @@ class GateConnection:
         self.port: CompletionPort = port
         self.blockage: Blockage = service.blockage
         self.started = self.last_active = port.now
-        self.started_wall = service.wall_now()
+        self.started_wall = port.wall
         self.connect_s = -1.0
         #: Seconds the dial took; negative before.
         self.state = State.ASKED
@@ -245,12 +245,10 @@ class GateConnection:
             self._server_raw = raw
         else:
             self._client_raw = raw
-        if self._connect_op is not None:
-            backend.forget(self._connect_op)
-        operation = Operation(self._on_connected)
-        self._connect_op = operation
-        backend.connect(operation, raw, address)
-        service.wheel.add(self, self.due())
+        if self._connect_op is None:
+            self._connect_op = service.dials.take(self._on_connected)
+        backend.connect(self._connect_op, raw, address)
+        service.wheel.add(self, self._dial_began + service.limits.connect_timeout_s)
 
     def _on_connected(self, result: int, _flags: int) -> None:
         if self.is_closing:
@@ -300,10 +298,13 @@ class GateConnection:
             if group
             else (None, None)
         )
-        self.from_client = Direction(self, Side.CLIENT, client, server, stages[0])
-        self.from_server = Direction(self, Side.SERVER, server, client, stages[1])
-        self.from_client.start()
-        self.from_server.start()
+        directions = self._service.directions
+        self.from_client = first = directions.take()
+        self.from_server = second = directions.take()
+        first.open(self, Side.CLIENT, client, server, stages[0])
+        second.open(self, Side.SERVER, server, client, stages[1])
+        first.start()
+        second.start()
 
     def _open_chain(self, client: RawSocket, server: RawSocket, attached: list[Attached]) -> None:
         attached.sort(key=lambda item: item.position)
@@ -557,24 +558,26 @@ class GateConnection:
         self._finish()
 
     def _finish(self) -> None:
-        backend = self.port.backend
-        for direction in (self.from_client, self.from_server):
-            if direction is not None:
-                direction.forget()
+        service = self._service
         if self._connect_op is not None:
-            backend.forget(self._connect_op)
+            service.dials.give(self._connect_op)
         for raw in (self._client_raw, self._server_raw):
-            # A chain's sockets have closed their descriptors themselves.
-            if raw is not None and raw.fileno() >= 0:
-                if self._abortive:
-                    backend.abort(raw)
+            # A chain's sockets have closed their descriptors themselves; closing again is harmless.
+            if raw is not None:
+                if self._abortive and raw.fileno() >= 0:
+                    self.port.backend.abort(raw)
                 else:
                     raw.close()
         if self._attached is not None:
             self._detach_filters()
         if self.plan.events:
-            tell(self._service, self, ConnectionTerminating(self))
-        self._service.end_connection(self)
+            tell(service, self, ConnectionTerminating(self))
+        service.end_connection(self)
+        first, second = self.from_client, self.from_server
+        if first is not None and second is not None:
+            self.from_client = self.from_server = None
+            service.directions.give(first)
+            service.directions.give(second)
 
     def _detach_filters(self) -> None:
         """Detach each attached filter once; the end of its coroutine does it for one that runs."""

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 
 from sluicegate.buffer import Buffer, ConstBuffer, Window
 from sluicegate.errors import LimitExceeded, Side
-from sluicegate.limits import RECEIVE_AHEAD_MAX
+from sluicegate.limits import DIRECTIONS_KEPT_MAX, RECEIVE_AHEAD_MAX
 from sluicegate.port.backend import MORE, POLL_OUT, SEND_FLAGS, SLOT_SHIFT, Operation, RawSocket
 from sluicegate.port.pool import SMALL_SLOT_SIZE, Slot
 
@@ -35,9 +35,11 @@ from .splice import SpliceFlow
 from .stages import Stages
 
 if TYPE_CHECKING:
+    from sluicegate.port import CompletionPort
+
     from .connection import GateConnection
 
-__all__ = ["Direction", "Flow"]
+__all__ = ["Direction", "DirectionPool", "Flow"]
 
 SHUT_WR: Final = 1
 
@@ -76,8 +78,33 @@ class Bulk:
         return self._full_count == _FULL_SLOTS_TO_BULK
 
 
+class DirectionPool:
+    """Directions between two connections; the service owns one pool.
+
+    Only plain ones come back: those that were bulky, blocked or stopped are left to the collector.
+    """
+
+    __slots__ = ("_free", "_port")
+
+    def __init__(self, port: CompletionPort) -> None:
+        self._port = port
+        self._free: list[Direction] = []
+
+    def take(self) -> Direction:
+        """Return a direction to be opened."""
+        return self._free.pop() if self._free else Direction(self._port)
+
+    def give(self, direction: Direction) -> None:
+        """Take a direction back from a connection that has ended."""
+        if direction.retire():
+            if len(self._free) < DIRECTIONS_KEPT_MAX:
+                self._free.append(direction)
+            else:
+                self._port.backend.forget(direction.receive_op)
+
+
 class Direction:
-    """Bytes from one socket to the other; owned by its connection."""
+    """Bytes from one socket to the other; owned by its connection, then pooled."""
 
     __slots__ = (
         "_backlog",
@@ -85,10 +112,12 @@ class Direction:
         "_connection",
         "_ended",
         "_port",
+        "_recycle",
         "_rest",
         "_send_op",
         "_sink",
         "_sink_send",
+        "_slots",
         "_source",
         "_stages",
         "blocked_since",
@@ -98,7 +127,14 @@ class Direction:
         "side",
     )
 
-    def __init__(
+    def __init__(self, port: CompletionPort) -> None:
+        self.receive_op = Operation(self.on_received)
+        self._port = port
+        self._slots = port.pool.slots
+        self._recycle = port.pool.recycle
+        self._send_op: Operation | None = None
+
+    def open(
         self,
         connection: GateConnection,
         side: Side,
@@ -106,6 +142,7 @@ class Direction:
         sink: RawSocket,
         stages: Stages | None,
     ) -> None:
+        """Serve a connection from now on."""
         self.side = side
         #: The side that sends on this direction.
         self.bytes = 0
@@ -114,14 +151,11 @@ class Direction:
         #: The end of the stream was passed on.
         self.blocked_since = 0.0
         #: When the sink stopped taking bytes; 0 while it takes them.
-        self.receive_op = Operation(self.on_received)
         self._connection = connection
-        self._port = connection.port
         self._source = source
         self._sink = sink
         self._sink_send = sink.send
         self._stages = stages
-        self._send_op: Operation | None = None
         self._backlog: deque[tuple[Slot, int]] | None = None
         #: Received while blocked; None while the direction flows.
         self._rest: tuple[Buffer, int, int] | None = None
@@ -141,7 +175,7 @@ class Direction:
         if result <= 0:
             self._on_receive_ended(result)
             return
-        slot = self._port.pool.slots[flags >> SLOT_SHIFT]
+        slot = self._slots[flags >> SLOT_SHIFT]
         self.bytes += result
         self._connection.last_active = self._port.now
         if self._backlog is not None:
@@ -154,7 +188,7 @@ class Direction:
             except OSError as error:
                 sent = self._note_send_error(error)
             if sent == result:
-                self._port.pool.recycle(slot)
+                self._recycle(slot)
             else:
                 self._block(slot, sent, result - sent)
         if result == SMALL_SLOT_SIZE or not flags & MORE:
@@ -188,7 +222,10 @@ class Direction:
             self._port.backend.receive_bulk(self.receive_op, self._source)
 
     def _on_receive_ended(self, result: int) -> None:
-        if self._connection.is_closing:
+        if result == 0 and self._backlog is None and not self._connection.is_closing:
+            self._ended = True
+            self._pass_end_on()
+        elif self._connection.is_closing:
             self._connection.join()
         elif result == 0:
             self.on_end()
@@ -355,7 +392,7 @@ class Direction:
         """
         if shut:
             while chunks:
-                self._port.pool.recycle(chunks.popleft()[0])
+                self._recycle(chunks.popleft()[0])
             self._ended = self.is_done = True
             if self.receive_op.in_flight:
                 self._port.backend.cancel(self.receive_op)
@@ -381,7 +418,7 @@ class Direction:
         """Cancel what is in flight and drop what waits."""
         backlog, self._backlog = self._backlog, None
         for slot, _ in backlog or ():
-            self._port.pool.recycle(slot)
+            self._recycle(slot)
         rest, self._rest = self._rest, None
         if rest is not None:
             self._connection.blockage.give_up(self._connection.session, rest[0])
@@ -389,6 +426,7 @@ class Direction:
         if self.receive_op.in_flight:
             # Late data is recycled there, without a look at this direction's state.
             self._port.backend.redirect(self.receive_op, self._on_late)
+            self._bulk = self._bulk or Bulk()
             self._port.backend.cancel(self.receive_op)
         if self._send_op is not None and self._send_op.in_flight:
             self._port.backend.cancel(self._send_op)
@@ -399,17 +437,25 @@ class Direction:
         send_op = self._send_op
         return self.receive_op.in_flight or (send_op is not None and send_op.in_flight)
 
-    def forget(self) -> None:
-        """Free the operations; nothing is in flight."""
-        self._port.backend.forget(self.receive_op)
-        if self._send_op is not None:
-            self._port.backend.forget(self._send_op)
+    def retire(self) -> bool:
+        """End the service of a connection; True when the direction can serve another one.
+
+        Nothing is in flight. What a pooled direction keeps is what costs: its operation, known to
+        the backend, and the bound completion.
+        """
+        if self._bulk is None and self._send_op is None and self._rest is None:
+            return True
         if self._bulk is not None and self._bulk.splice is not None:
             self._bulk.splice.close()
+        backend = self._port.backend
+        backend.forget(self.receive_op)
+        if self._send_op is not None:
+            backend.forget(self._send_op)
+        return False
 
     def _on_late(self, result: int, flags: int) -> None:
         if result > 0 and flags & 1:
-            self._port.pool.recycle(self._port.pool.slots[flags >> SLOT_SHIFT])
+            self._recycle(self._slots[flags >> SLOT_SHIFT])
         if not flags & MORE:
             self._connection.join()
 

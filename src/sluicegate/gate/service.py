@@ -28,7 +28,7 @@ from sluicegate.identifiers import IdentifierSource
 from sluicegate.limits import Limits
 from sluicegate.policy import Policy, PolicySnapshot, decide
 from sluicegate.port import CompletionPort
-from sluicegate.port.backend import RawSocket
+from sluicegate.port.backend import OperationPool, RawSocket
 from sluicegate.port.timers import DeadlineWheel
 from sluicegate.spool import SpoolStore
 
@@ -36,6 +36,7 @@ from .blockage import Blockage
 from .connection import GateConnection
 from .limit_log import LimitLog
 from .listener import EntryListener
+from .pump import DirectionPool
 from .registry import ContentStep, Installed, Registry, RulePlan
 from .secondary import ExpectedConnection
 from .session import GateSession
@@ -68,6 +69,8 @@ class FirewallService:
         self.boot_mark = boot_mark
         self.connection_ids = IdentifierSource("c", boot_mark)
         self.blockage = Blockage(limits)
+        self.directions = DirectionPool(port)
+        self.dials = OperationPool(port.backend)
         self.wheel = DeadlineWheel(port.timers, clock)
         self.transfers = TransferService(port, spool, limits, clock, self._content_steps, recorder)
         self.phase = Phase.STARTING
@@ -286,7 +289,7 @@ class FirewallService:
         expected = connection.expected
         self.recorder.write(
             ConnectionRecord(
-                time=self.wall_now(),
+                time=self.port.wall,
                 connection=connection.id,
                 session=session.id,
                 client=str(connection.client_address),
@@ -323,7 +326,7 @@ class FirewallService:
         expected = connection.expected
         self.recorder.write(
             DecisionRecord(
-                time=self.wall_now(),
+                time=self.port.wall,
                 connection=connection.id,
                 session=connection.session.id,
                 client=str(connection.client_address),

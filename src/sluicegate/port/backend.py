@@ -24,6 +24,7 @@ from typing import ClassVar, Final, Protocol
 
 from sluicegate.address import SocketAddress
 from sluicegate.buffer import Buffer
+from sluicegate.limits import OPERATIONS_KEPT_MAX
 
 from .pool import SlotPool
 
@@ -37,6 +38,7 @@ __all__ = [
     "Backend",
     "Completed",
     "Operation",
+    "OperationPool",
     "Pipe",
     "RawSocket",
 ]
@@ -69,6 +71,31 @@ class Operation:
         #: Set by the backend when started, cleared by it before the last completion runs.
         self.token = -1
         #: The backend's private mark; -1 while it knows nothing of this operation.
+
+
+class OperationPool:
+    """Operations between two uses: one that its backend knows costs less to start again."""
+
+    __slots__ = ("_backend", "_free")
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._free: list[Operation] = []
+
+    def take(self, complete: Completed) -> Operation:
+        """Return an operation that tells ``complete``."""
+        if not self._free:
+            return Operation(complete)
+        operation = self._free.pop()
+        self._backend.redirect(operation, complete)
+        return operation
+
+    def give(self, operation: Operation) -> None:
+        """Take an operation back that is not in flight."""
+        if len(self._free) < OPERATIONS_KEPT_MAX:
+            self._free.append(operation)
+        else:
+            self._backend.forget(operation)
 
 
 class RawSocket(Protocol):

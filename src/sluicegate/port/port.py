@@ -73,7 +73,14 @@ class CompletionPort:
     """One queue, one thread; made with a backend, ended by ``close``."""
 
     def __init__(
-        self, backend: Backend, *, clock: Clock | None = None, limits: Limits | None = None
+        self,
+        backend: Backend,
+        *,
+        clock: Clock | None = None,
+        limits: Limits | None = None,
+        make_pool: Callable[[int, int, Callable[[Callable[[], None]], None]], BlockingPool] = (
+            BlockingPool
+        ),
     ) -> None:
         self.backend = backend
         self.pool = backend.pool
@@ -82,6 +89,8 @@ class CompletionPort:
         self.timers = Timers(self.clock)
         self.now = self.clock.monotonic()
         #: The time of this turn: cheaper than a clock, and exact enough for deadlines.
+        self.wall = self.clock.wall()
+        #: The same moment for people, in seconds since the Unix epoch.
         self.on_error: Callable[[BaseException], None] = _print_error
         #: Told of exceptions that belong to no connection; the gate records them.
         self.is_closing = False
@@ -91,7 +100,7 @@ class CompletionPort:
         self._posted: deque[Callable[[], None]] = deque()
         self._posted_elsewhere: deque[Callable[[], None]] = deque()
         self._unhandled = 0
-        self._pool = BlockingPool(
+        self._pool = make_pool(
             self.limits.blocking_threads_max,
             self.limits.blocking_threads_grown_max,
             self.post_threadsafe,
@@ -298,6 +307,7 @@ class CompletionPort:
 
     def _on_woken(self) -> None:
         self.now = self.clock.monotonic()
+        self.wall = self.clock.wall()
 
     def _on_timer_error(self, error: BaseException) -> None:
         self._on_unhandled(None, error)
