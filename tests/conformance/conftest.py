@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from sluicegate.limits import Limits
@@ -44,16 +42,12 @@ FACTORIES: dict[str, BackendFactory] = {
 }
 
 
-def chosen() -> list[str]:
-    """All drivers, or without io_uring where the environment says that it runs on epoll."""
-    if os.environ.get("SLUICEGATE_BACKEND") == "epoll":
-        return [name for name in FACTORIES if not name.startswith("io_uring")]
-    return list(FACTORIES)
-
-
-@pytest.fixture(params=chosen())
-def make_backend(request: pytest.FixtureRequest) -> BackendFactory:
-    return FACTORIES[request.param]
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run on all drivers, or without io_uring where the run is said to be about epoll."""
+    if "make_backend" in metafunc.fixturenames:
+        is_epoll_run = metafunc.config.getoption("--backend") == "epoll"
+        names = [name for name in FACTORIES if not (is_epoll_run and name.startswith("io_uring"))]
+        metafunc.parametrize("make_backend", [FACTORIES[name] for name in names], ids=names)
 
 
 @pytest.fixture

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
 import tempfile
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
 from sluicegate.address import SocketAddress
 from sluicegate.buffer import Buffer, ConstBuffer
 from sluicegate.limits import Limits
+from sluicegate.port import CompletionPort, PortEventLoop, heavy_blocking
 from sluicegate.port.backend import MORE, SLOT_SHIFT, Operation
 from sluicegate.testing import (
     FaultPlan,
@@ -19,6 +24,7 @@ from sluicegate.testing import (
     SimulatedBackend,
     SimulatedPeers,
     SimulationStalled,
+    simulated_completion_port,
 )
 
 GATE = SocketAddress("10.0.0.1", 21)
@@ -407,3 +413,70 @@ def test_a_connect_that_is_never_answered_times_out() -> None:
         return 0.0
 
     assert pair.run(client()) == [127]
+
+
+# -- asyncio and blocking calls on virtual time ----------------------------------------------------
+
+
+def run_on_simulation(
+    main: Callable[[CompletionPort], Coroutine[Any, Any, Any]], seed: int = 0
+) -> tuple[Any, float]:
+    backend = SimulatedBackend(seed, FaultPlan.disorder())
+    start = backend.clock.monotonic()
+    port = simulated_completion_port(backend)
+    with asyncio.Runner(loop_factory=lambda: PortEventLoop(port)) as runner:
+        result = runner.run(main(port))
+        return result, backend.clock.monotonic() - start
+
+
+def test_an_hour_of_sleep_takes_no_time() -> None:
+    _, elapsed = run_on_simulation(lambda _port: asyncio.sleep(3600.0))
+
+    assert elapsed == pytest.approx(3600.0, abs=0.1)
+
+
+def test_a_blocking_call_runs_on_a_thread_while_the_world_stands_still() -> None:
+    async def main(port: CompletionPort) -> list[object]:
+        def call() -> list[object]:
+            with heavy_blocking():
+                before = port.clock.monotonic()
+            return [threading.current_thread() is not own, port.clock.monotonic() - before]
+
+        own = threading.current_thread()
+        timer: list[bool] = []
+        port.call_after(1000.0, lambda: timer.append(True))
+        found = await port.run_blocking(call)
+        return [*found, timer]
+
+    assert run_on_simulation(main)[0] == [True, 0.0, []]
+
+
+def test_blocking_calls_end_in_the_order_of_the_seed() -> None:
+    def order_of(seed: int) -> list[int]:
+        async def main(port: CompletionPort) -> list[int]:
+            ended: list[int] = []
+
+            async def one(number: int) -> None:
+                ended.append(await port.run_blocking(lambda: number))
+
+            async with asyncio.TaskGroup() as group:
+                for number in range(8):
+                    group.create_task(one(number))
+            return ended
+
+        return run_on_simulation(main, seed)[0]
+
+    assert order_of(3) == order_of(3)
+    assert sorted(order_of(3)) == list(range(8))
+    assert any(order_of(seed) != order_of(3) for seed in range(4, 8))
+
+
+def test_a_blocking_call_that_fails_raises_in_its_caller() -> None:
+    async def main(port: CompletionPort) -> str:
+        try:
+            await port.run_blocking(int, "no number")
+        except ValueError as error:
+            return str(error)
+        return "no error"
+
+    assert "no number" in run_on_simulation(main)[0]

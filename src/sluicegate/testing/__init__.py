@@ -9,6 +9,7 @@ from .faults import Dice, FaultPlan
 from .network import SimulatedNetwork, SimulatedSocket
 from .peers import PeerListener, PeerStream, PeerTask, SimulatedPeers
 from .simulated_port import SimulatedBackend, SimulationStalled
+from .virtual_pool import VirtualPool, simulated_completion_port
 
 __all__ = [
     "Dice",
@@ -23,4 +24,6 @@ __all__ = [
     "SimulatedSocket",
     "SimulationStalled",
     "VirtualClock",
+    "VirtualPool",
+    "simulated_completion_port",
 ]

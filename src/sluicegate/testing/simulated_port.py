@@ -226,7 +226,8 @@ class SimulatedBackend(Backend):
     def _tell(self, flight: Flight, result: int, flags: int) -> None:
         """Let a result be told now, or much later, but never before an earlier one."""
         when = self.clock.monotonic()
-        if self.dice.happens(self.dice.plan.late_result):
+        # Polls are not delayed: what asks (asyncio's selector) only looks again.
+        if flight.kind != "poll" and self.dice.happens(self.dice.plan.late_result):
             when += self.dice.random.uniform(*self.dice.plan.delay_s)
         flight.last_told = when = max(when, flight.last_told)
         number = self._number()
