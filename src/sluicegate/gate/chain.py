@@ -95,6 +95,8 @@ class FilterChain:
         self._server = None if server is None else self._own(server, Side.SERVER)
         self._server_link: LinkEnd | None = None
         #: Where a server that is dialled later joins.
+        self._is_collapsing = False
+        #: Nothing more is taken from the network: what is between two elements drains.
         self._elements: list[_Element] = []
         self._groups: dict[int, StageGroup] = {}
         self._build(attached)
@@ -188,7 +190,7 @@ class FilterChain:
         if any(other.attached is not None for other in self._elements):
             self._start_relay(element, None)
         else:
-            self.on_relay_quiet()
+            self._begin_collapse()
 
     def _start_relay(self, element: _Element, group: StageGroup | None) -> None:
         bound = self._service.limits.stream_hold_bytes_max
@@ -203,7 +205,11 @@ class FilterChain:
         ]
         element.relay = Relay(halves[0], halves[1])
         for half in halves:
+            half.is_paused = self._is_collapsing and self._is_network(half.source)
             half.start()
+
+    def _is_network(self, socket: object) -> bool:
+        return socket is self._client or socket is self._server
 
     # -- leaving -------------------------------------------------------------------------------
 
@@ -254,19 +260,30 @@ class FilterChain:
         attached, element.attached = element.attached, None
         if attached is not None:
             attached.detach(self._connection)
-        if any(other.attached is not None for other in self._elements):
+        if any(other.attached is not None for other in self._elements) or not self._can_collapse:
             self._start_relay(element, None)
         else:
             self._begin_collapse()
 
+    @property
+    def _can_collapse(self) -> bool:
+        """Whether the pump can take over what stages hold: those of one element, not of more."""
+        return len(self._groups) <= 1
+
     def _begin_collapse(self) -> None:
+        """Take no more from the network, and let drain what is between two elements."""
+        self._is_collapsing = True
         for half in self._halves():
-            half.pause()
+            if self._is_network(half.source):
+                half.pause()
+        for element in self._elements:
+            if element.relay is None and len(self._elements) > 1:
+                self._start_relay(element, None)
         self.on_relay_quiet()
 
     def on_relay_quiet(self) -> None:
         """Collapse when no data filter is left and nothing is between two elements."""
-        if self._connection.is_closing or any(item.attached for item in self._elements):
+        if self._connection.is_closing or not self._is_collapsing:
             return
         if self._server is None:
             return  # ``join_server`` looks again
@@ -285,17 +302,17 @@ class FilterChain:
         client_raw, server_raw = connection.raw_sockets
         assert client_raw is not None
         assert server_raw is not None
-        stages = [stage for group in self._groups.values() for stage in group.stages]
-        group = StageGroup([stage for stage in stages if not stage.has_left])
-        bound = self._service.limits.stream_hold_bytes_max
+        staged = next((self._elements[index].relay for index in self._groups), None)
         directions: list[Direction] = []
-        for side, source, sink in (
-            (Side.CLIENT, client_raw, server_raw),
-            (Side.SERVER, server_raw, client_raw),
+        for place, side, source, sink in (
+            (0, Side.CLIENT, client_raw, server_raw),
+            (1, Side.SERVER, server_raw, client_raw),
         ):
-            left = group.for_side(side, bound) if group.stages else None
+            stages = None if staged is None else staged.halves[place].stages
+            if stages is not None and not stages.is_active:
+                stages = None
             direction = Direction(self._port)
-            direction.open(connection, side, source, sink, left)
+            direction.open(connection, side, source, sink, stages)
             directions.append(direction)
         counts = self.byte_counts()
         connection.adopt_directions(directions[0], directions[1], counts)

@@ -55,11 +55,11 @@ class RelayHalf:
     __slots__ = (
         "_connection",
         "_sink",
-        "_source",
         "is_done",
         "is_moving",
         "is_paused",
         "side",
+        "source",
         "stages",
     )
 
@@ -79,20 +79,20 @@ class RelayHalf:
         #: The end of the stream was passed on.
         self.is_paused = False
         #: No new receive is started: the chain collapses.
+        self.source = source
         self._connection = connection
-        self._source = source
         self._sink = sink
 
     def start(self) -> None:
         """Receive the next chunk."""
         if not self.is_paused and not self.is_done and not self._connection.is_closing:
-            self._source.start_receive(None, self, None)
+            self.source.start_receive(None, self, None)
 
     def pause(self) -> None:
         """Take no more from the source."""
         self.is_paused = True
         if not self.is_moving:
-            self._source.withdraw()
+            self.source.withdraw()
 
     def complete_socket_io(
         self,
