@@ -19,7 +19,7 @@ from sluicegate.errors import ConfigError
 from .display import format_time, printable
 from .options import config_option, find_config, json_option
 
-__all__ = ["log"]
+__all__ = ["log", "show_line"]
 
 _FOLLOW_S: Final = 0.2
 """How often a followed log is looked at; records are written every 50 ms."""
@@ -112,11 +112,11 @@ def log(
         found = [line for line in opened.new_lines() if selection.has(line)]
         last = 10 if lines is None and follow else lines
         for line in found if last is None else found[len(found) - min(last, len(found)) :]:
-            _show(line, as_json=as_json)
+            show_line(line, as_json=as_json)
         if follow:
             for line in _following(opened):
                 if selection.has(line):
-                    _show(line, as_json=as_json)
+                    show_line(line, as_json=as_json)
     finally:
         opened.close()
     if opened.skipped:
@@ -156,7 +156,8 @@ def _parse_since(text: str) -> float:
     return SystemClock().wall() - float(found[1]) * _UNITS_S[found[2]]
 
 
-def _show(line: LogLine, *, as_json: bool) -> None:
+def show_line(line: LogLine, *, as_json: bool) -> None:
+    """Print one record, as it is or for people."""
     if as_json:
         click.echo(line.raw)
         return

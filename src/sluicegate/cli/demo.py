@@ -1,0 +1,81 @@
+"""``sluicegate demo``: see the gate hold, judge, release and refuse, here, in seconds."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from sluicegate.app.demo import Fetched, run_demo
+
+from .display import format_bytes, printable, show_json
+from .log import show_line
+from .options import json_option
+
+__all__ = ["demo"]
+
+
+@click.command()
+@json_option
+def demo(*, as_json: bool) -> None:
+    """Fetch files of an FTP server through a gate that holds each, and refuses executables.
+
+    Everything runs here, on loopback, in a temporary folder, without privileges: an FTP server with
+    a clean file of 64 MiB, a Windows and a Linux executable and an empty file; a gate in front of
+    it; a client that fetches all of them. The exit code is 0 only if every outcome was right.
+
+    \b
+    Examples:
+        sluicegate demo
+        sluicegate demo --json | jq '.outcomes[] | {name, verdict}'
+    """
+
+    def say(line: str) -> None:
+        if not as_json:
+            click.echo(f"{click.style('demo:', fg='cyan')} {printable(line)}")
+
+    def on_fetched(fetched: Fetched) -> None:
+        if not as_json:
+            _show_fetched(fetched)
+
+    try:
+        done = run_demo(say, on_fetched)
+    except KeyboardInterrupt:
+        click.echo("interrupted; nothing is left behind", err=True)
+        sys.exit(130)
+    if as_json:
+        show_json(done.report)
+    else:
+        click.echo("\nWhat the gate recorded (sluicegate log shows it):")
+        for line in done.records:
+            show_line(line, as_json=False)
+        _show_result(done.is_right, [one for one in done.fetched if not one.is_right])
+    sys.exit(0 if done.is_right else 1)
+
+
+def _show_fetched(fetched: Fetched) -> None:
+    outcome = fetched.outcome
+    color = "green" if outcome.verdict == "released" else "yellow"
+    where = "in memory"
+    if fetched.bytes_written:
+        where = f"{format_bytes(fetched.bytes_written)} of it written to the spool"
+    click.echo(f"  {outcome.name}: {click.style(outcome.verdict, fg=color, bold=True)}")
+    click.echo(f"    held       {format_bytes(outcome.bytes)}, {where}, {outcome.held_ms:.1f} ms")
+    click.echo(f"    scanned    {printable(outcome.reason)}")
+    speed = ""
+    if outcome.bytes_to_client:
+        speed = f", {format_bytes(outcome.bytes_to_client / fetched.elapsed_s)} per second"
+    same = {True: ", the same SHA-256 as at the server", False: ", ALTERED", None: ""}
+    click.echo(
+        f"    client got {outcome.bytes_to_client} bytes{same[outcome.sha256_ok]}, "
+        f"in {fetched.elapsed_s:.2f} s{speed}"
+    )
+    click.echo(f"    and was told {printable(fetched.reply)}")
+
+
+def _show_result(is_right: bool, wrong: list[Fetched]) -> None:
+    if is_right:
+        click.secho("\nEvery outcome was right.", fg="green", bold=True)
+        return
+    names = ", ".join(one.outcome.name for one in wrong) or "not every file was fetched"
+    click.secho(f"\nWrong: {names}", fg="red", bold=True, err=True)
