@@ -31,7 +31,6 @@ PUBLIC = (
     ("The completion port", ("port",)),
     ("Test kit", ("testing",)),
     ("Records", ("audit",)),
-    ("Bundled filters", ("bundled",)),
 )
 
 
@@ -77,8 +76,19 @@ def modules_of(package: str) -> list[str]:
 
 
 def describe_module(module: str) -> str:
-    """Make the page of one module."""
-    return f"# `{module}`\n\n```{{eval-rst}}\n.. automodule:: {module}\n```\n"
+    """Make the page of one module: what it defines, not what it passes on."""
+    path = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    passed_on = [
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
+    return (
+        f"# `{module}`\n\n```{{eval-rst}}\n.. automodule:: {module}\n"
+        f"   :exclude-members: {', '.join(passed_on)}\n```\n"
+    )
 
 
 def describe_api() -> str:

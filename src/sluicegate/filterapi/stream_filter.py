@@ -18,7 +18,17 @@ from .position import Position
 if TYPE_CHECKING:
     from .views import Connection
 
-__all__ = ["FORWARD", "HOLD", "LEAVE", "Cut", "Forward", "Rewrite", "StreamFilter", "StreamVerdict"]
+__all__ = [
+    "FORWARD",
+    "HOLD",
+    "LEAVE",
+    "Cut",
+    "Forward",
+    "Leave",
+    "Rewrite",
+    "StreamFilter",
+    "StreamVerdict",
+]
 
 
 @dataclass(frozen=True, slots=True)
