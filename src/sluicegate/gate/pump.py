@@ -146,7 +146,7 @@ class Direction:
         self.side = side
         #: The side that sends on this direction.
         self.bytes = 0
-        #: Received from ``side``.
+        #: What the other side was sent.
         self.is_done = False
         #: The end of the stream was passed on.
         self.blocked_since = 0.0
@@ -176,7 +176,6 @@ class Direction:
             self._on_receive_ended(result)
             return
         slot = self._slots[flags >> SLOT_SHIFT]
-        self.bytes += result
         self._connection.last_active = self._port.now
         if self._backlog is not None:
             self._wait_behind(slot, result, flags)
@@ -187,6 +186,7 @@ class Direction:
                 sent = self._sink_send(slot.view[:result], SEND_FLAGS)
             except OSError as error:
                 sent = self._note_send_error(error)
+            self.bytes += sent
             if sent == result:
                 self._recycle(slot)
             else:
@@ -268,6 +268,7 @@ class Direction:
             sent = self._sink_send(buffer.view[start : start + length], SEND_FLAGS)
         except OSError as error:
             sent = self._note_send_error(error)
+        self.bytes += sent
         if sent == length:
             buffer.release()
         else:
@@ -510,7 +511,7 @@ class Direction:
 
     @property
     def bytes_spliced(self) -> int:
-        """How many of ``bytes`` the kernel moved alone."""
+        """How many bytes the kernel moved alone."""
         return self._bulk.bytes_spliced if self._bulk is not None else 0
 
     @property

@@ -84,10 +84,9 @@ class SpliceFlow:
                 if not count:
                     self._finish(0)
                     return
-                direction.on_spliced(count)
                 self._small_in_row = self._small_in_row + 1 if count <= _SMALL else 0
             try:
-                pipe.drain(self._sink)
+                direction.on_spliced(pipe.drain(self._sink))
             except BlockingIOError:
                 direction.on_splice_stalled(is_stalled=True)
                 self._backend.poll(self._operation, self._sink.fileno(), POLL_OUT)
