@@ -38,11 +38,11 @@ from sluicegate.policy.decide import PUBLISHED
 from sluicegate.port.backend import Operation, RawSocket
 
 from .chain import Attached, FilterChain
+from .deadline import find_deadline, find_expiry
 from .dispatch import dispatch, tell
 from .pump import Direction
 from .registry import RulePlan, position_of
 from .stages import Stage, StageGroup
-from .views import ConnectionView
 
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
@@ -475,39 +475,17 @@ class GateConnection:
         limits = self._service.limits
         if self.state is State.DIALLING:
             return self._dial_began + limits.connect_timeout_s
-        idle_s = limits.idle_timeout_s
-        first, second = self.from_client, self.from_server
-        due = self.started + limits.connection_total_s
-        if first is not None and second is not None:
-            if first.is_done or second.is_done:
-                idle_s = min(idle_s, limits.half_closed_timeout_s)
-            for direction in (first, second):
-                if direction.blocked_since:
-                    due = min(due, direction.blocked_since + limits.send_stall_s)
-        elif self._chain is not None:
+        if self._chain is not None:
             self.last_active = max(self.last_active, self._chain.last_active)
-        return min(due, self.last_active + idle_s)
+        return find_deadline(limits, self.started, self.last_active, self._directions)
 
     def on_expired(self) -> None:
         """Take a deadline: say which, and end."""
-        limits, now = self._service.limits, self.port.clock.monotonic()
         if self.state is State.DIALLING:
             self.on_transport_error(self._dialled_side, errno.ETIMEDOUT, "connect")
             return
-        directions = [item for item in (self.from_client, self.from_server) if item is not None]
-        stalled = [
-            item
-            for item in directions
-            if item.blocked_since and item.blocked_since + limits.send_stall_s <= now
-        ]
-        if stalled:
-            self.fail(f"{stalled[0].sink_side} stalled", errno.ETIMEDOUT, stalled[0].sink_side)
-        elif self.started + limits.connection_total_s <= now:
-            self.refuse("connection_total_s reached")
-        elif any(item.is_done for item in directions):
-            self.fail("half-closed time-out", errno.ETIMEDOUT)
-        else:
-            self.fail("idle time-out", errno.ETIMEDOUT)
+        now = self.port.clock.monotonic()
+        self._end(*find_expiry(self._service.limits, now, self.started, self._directions))
 
     def watch_stall(self) -> None:
         """See to it that a blocked direction is looked at in time."""
@@ -600,35 +578,19 @@ class GateConnection:
         """Both sockets, for the chain."""
         return self._client_raw, self._server_raw
 
+    @property
+    def _directions(self) -> tuple[Direction, Direction] | None:
+        first, second = self.from_client, self.from_server
+        return None if first is None or second is None else (first, second)
+
     def byte_counts(self) -> tuple[int, int, int]:
-        """Return bytes from the client, from the server, and how many of both were spliced."""
+        """Return what the server was sent, what the client was sent, and how much was spliced."""
         first, second = self.from_client, self.from_server
         if first is not None and second is not None:
             return first.bytes, second.bytes, first.bytes_spliced + second.bytes_spliced
         if self._chain is not None:
             return (*self._chain.byte_counts(), 0)
         return 0, 0, 0
-
-    def view(self) -> ConnectionView:
-        """Return a copy of this moment, for people."""
-        to_server, to_client, _ = self.byte_counts()
-        directions = (self.from_client, self.from_server)
-        return ConnectionView(
-            connection=self.id,
-            session=self.session.id,
-            client=str(self.client_address),
-            server=str(self.server_address),
-            listener=self.listener_name,
-            rule=self.rule,
-            state=self.state.value,
-            started=self.started_wall,
-            idle_s=self.port.now - self.last_active,
-            bytes_to_server=to_server,
-            bytes_to_client=to_client,
-            is_spliced=any(item is not None and item.is_spliced for item in directions),
-            filters=list(self.filter_names()),
-            primary=self.expected.primary.id if self.expected is not None else "",
-        )
 
     def filter_names(self) -> tuple[str, ...]:
         """Return the names of the data filters that were attached, client to server."""

@@ -142,16 +142,12 @@ class FirewallService:
 
     async def drain(self, timeout_s: float) -> None:
         """Stop listening; wait for connections and slow filters, at most ``timeout_s``."""
-        self.phase = Phase.DRAINING
-        for entry in self._listeners:
-            entry.close()
+        self._stop_listening()
         await self._wait_empty(timeout_s)
 
     async def stop(self) -> None:
         """End every connection, session and filter; returns when all of it is recorded."""
-        self.phase = Phase.DRAINING
-        for entry in self._listeners:
-            entry.close()
+        self._stop_listening()
         for connection in list(self._connections.values()):
             connection.refuse("service stopping")
         await self._wait_empty(None)
@@ -162,6 +158,12 @@ class FirewallService:
             self.forget_session(session)
         self._registry.stop()
         self.phase = Phase.STOPPED
+
+    def _stop_listening(self) -> None:
+        self.phase = Phase.DRAINING
+        entries, self._listeners = self._listeners, []
+        for entry in entries:
+            entry.close()
 
     async def _wait_empty(self, timeout_s: float | None) -> None:
         """Wait until the last connection has ended, or the time is over."""
@@ -455,7 +457,7 @@ class FirewallService:
 
     def connections(self) -> list[ConnectionView]:
         """Return every connection that has not ended."""
-        return [connection.view() for connection in self._connections.values()]
+        return [_view(connection, self.port.now) for connection in self._connections.values()]
 
     def filters(self) -> list[FilterView]:
         """Return every installed filter, in the operator's order."""
@@ -467,3 +469,26 @@ class FirewallService:
 
     def _content_steps(self, connection: GateConnection) -> tuple[ContentStep, ...]:
         return connection.plan.content
+
+
+def _view(connection: GateConnection, now: float) -> ConnectionView:
+    """Return a copy of a connection's moment, for people."""
+    to_server, to_client, _ = connection.byte_counts()
+    directions = (connection.from_client, connection.from_server)
+    expected = connection.expected
+    return ConnectionView(
+        connection=connection.id,
+        session=connection.session.id,
+        client=str(connection.client_address),
+        server=str(connection.server_address),
+        listener=connection.listener_name,
+        rule=connection.rule,
+        state=connection.state.value,
+        started=connection.started_wall,
+        idle_s=now - connection.last_active,
+        bytes_to_server=to_server,
+        bytes_to_client=to_client,
+        is_spliced=any(item is not None and item.is_spliced for item in directions),
+        filters=list(connection.filter_names()),
+        primary=expected.primary.id if expected is not None else "",
+    )
