@@ -44,6 +44,9 @@ class FaultPlan:
     late_result: float = 0.0
     """A completion is told long after its result was decided: a cancellation comes too late."""
 
+    late_s: tuple[float, float] = (0.000_5, 0.2)
+    """How long after."""
+
     short_read: float = 0.0
     """A file read brings less than asked."""
 

@@ -26,7 +26,7 @@ from typing_extensions import override
 
 from sluicegate.address import SocketAddress
 from sluicegate.buffer import Buffer
-from sluicegate.limits import Limits
+from sluicegate.limits import RECEIVES_PER_EVENT_MAX, Limits
 from sluicegate.port.backend import (
     BUFFER,
     MORE,
@@ -228,7 +228,7 @@ class SimulatedBackend(Backend):
         when = self.clock.monotonic()
         # Polls are not delayed: what asks (asyncio's selector) only looks again.
         if flight.kind != "poll" and self.dice.happens(self.dice.plan.late_result):
-            when += self.dice.random.uniform(*self.dice.plan.delay_s)
+            when += self.dice.random.uniform(*self.dice.plan.late_s)
         flight.last_told = when = max(when, flight.last_told)
         number = self._number()
         event = self.clock.call_at(when, lambda: self._on_told(number))
@@ -494,8 +494,15 @@ class SimulatedBackend(Backend):
             self._schedule(flight)
 
     def _attempt_receive(self, flight: Flight) -> None:
-        sock = flight.sock
-        assert sock is not None
+        """Receive what is there, a few slots in one go, as a multishot receive does."""
+        assert flight.sock is not None
+        for _ in range(RECEIVES_PER_EVENT_MAX):
+            self._receive_once(flight, flight.sock)
+            if flight.is_decided or flight.is_parked or not flight.sock.is_readable:
+                return
+        self._schedule(flight)
+
+    def _receive_once(self, flight: Flight, sock: SimulatedSocket) -> None:
         is_bulk = flight.kind == "receive_bulk"
         slot = (self._bulk if is_bulk else self._small).take(flight)
         if slot is None:
@@ -518,10 +525,8 @@ class SimulatedBackend(Backend):
         flags = BUFFER | slot.index << SLOT_SHIFT
         if is_bulk or self.dice.happens(self.dice.plan.multishot_end):
             self._decide(flight, len(data), flags)
-            return
-        self._tell(flight, len(data), flags | MORE)
-        if sock.is_readable:
-            self._schedule(flight)
+        else:
+            self._tell(flight, len(data), flags | MORE)
 
     def _attempt_receive_into(self, flight: Flight, view: memoryview) -> None:
         assert flight.sock is not None
