@@ -527,8 +527,7 @@ class GateConnection:
         connect_op = self._connect_op
         if self.state is not State.CLOSING or (connect_op is not None and connect_op.in_flight):
             return
-        first, second = self.from_client, self.from_server
-        if (first is not None and first.is_busy) or (second is not None and second.is_busy):
+        if any(direction.is_busy for direction in self._directions or ()):
             return
         if self._chain is not None and self._chain.is_busy:
             return
@@ -585,9 +584,8 @@ class GateConnection:
 
     def byte_counts(self) -> tuple[int, int, int]:
         """Return what the server was sent, what the client was sent, and how much was spliced."""
-        first, second = self.from_client, self.from_server
-        if first is not None and second is not None:
-            return first.bytes, second.bytes, first.bytes_spliced + second.bytes_spliced
+        if (both := self._directions) is not None:
+            return both[0].bytes, both[1].bytes, both[0].bytes_spliced + both[1].bytes_spliced
         if self._chain is not None:
             return (*self._chain.byte_counts(), 0)
         return 0, 0, 0
