@@ -314,8 +314,11 @@ class FilterChain:
             direction = Direction(self._port)
             direction.open(connection, side, source, sink, stages)
             directions.append(direction)
-        counts = self.byte_counts()
-        connection.adopt_directions(directions[0], directions[1], counts)
+        to_server, to_client = self.byte_counts()
+        # What was received and not read yet is the pump's to send.
+        to_server += sum(length for _, length in client.ahead)
+        to_client += sum(length for _, length in server.ahead)
+        connection.adopt_directions(directions[0], directions[1], (to_server, to_client))
         for direction, given, other in (
             (directions[0], client, server),
             (directions[1], server, client),
@@ -375,9 +378,9 @@ class FilterChain:
         return client.last_active if server is None else max(client.last_active, server.last_active)
 
     def byte_counts(self) -> tuple[int, int]:
-        """Return the bytes received from the client and from the server."""
+        """Return the bytes that the server and the client were sent: what is held is not."""
         server = self._server
-        return self._client.bytes_received, 0 if server is None else server.bytes_received
+        return 0 if server is None else server.bytes_sent, self._client.bytes_sent
 
     def is_drained(self) -> bool:
         """Tell whether no data filter has unfinished work."""
