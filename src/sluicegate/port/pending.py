@@ -45,7 +45,7 @@ class SocketCompletion(Protocol):
 class PendingIo:
     """A started receive or send: told to a completion object or a future, or to nobody."""
 
-    __slots__ = ("buffer", "completion", "future", "length", "start", "user_data")
+    __slots__ = ("buffer", "completion", "future", "is_kept", "length", "start", "user_data")
 
     def __init__(
         self,
@@ -59,10 +59,22 @@ class PendingIo:
         self.buffer: Buffer | None = None
         self.start = 0
         self.length = 0
+        self.is_kept = False
+        #: Whether the buffer is on somebody's account while it waits.
 
-    def complete(
-        self, error: int, window: Window, side: Side, scope: FailureScope | None
-    ) -> None:
+    def receive_into(self, buffer: Buffer) -> None:
+        """Receive into the caller's buffer.
+
+        Raises:
+            BadContext: The buffer is in flight.
+            ValueError: It has no room: nothing received would look like the end of the stream.
+        """
+        buffer.set_size(0)
+        if not buffer.allocated:
+            raise ValueError("a buffer without room cannot be received into")
+        self.buffer = buffer
+
+    def complete(self, error: int, window: Window, side: Side, scope: FailureScope | None) -> None:
         """Tell the result: an errno (0 on success) and the bytes."""
         future = self.future
         if future is not None:
