@@ -49,6 +49,7 @@ __all__ = [
     "SPOOL_BUFFERS_KEPT_MAX",
     "SPOOL_HASH_BACKLOG_BYTES_MAX",
     "SPOOL_READ_BUFFERS_MAX",
+    "SPOOL_RECEIVE_BUFFERS_MAX",
     "TRANSFER_READ_BYTES_MAX",
     "Limits",
 ]
@@ -112,14 +113,19 @@ CLOSE_ROUND_S: Final = 0.05
 
 # Spool.
 
-SPOOL_BUFFERS_KEPT_MAX: Final = 8
-"""Idle 256 KiB buffers that a spool keeps for the next object: 2 MiB that need no page fault."""
+SPOOL_BUFFERS_KEPT_MAX: Final = 6
+"""Idle buffers of each size (256 KiB, 1 MiB) that a spool keeps for the next object: one transfer
+has about so many in use, and memory that comes and goes costs a page fault for every 4 KiB."""
+
+SPOOL_RECEIVE_BUFFERS_MAX: Final = 16
+"""Large (1 MiB) buffers that bulky held streams of one worker receive into; the others take the
+port's shared ones."""
 
 SPOOL_HASH_BACKLOG_BYTES_MAX: Final = 3 << 19
 """Received bytes of one held object that wait for their hash (1.5 MiB: a batch of 1 MiB, and what
 arrives meanwhile); beyond it the source is not read, so that no object pins many shared buffers."""
 
-SPOOL_READ_BUFFERS_MAX: Final = 128
+SPOOL_READ_BUFFERS_MAX: Final = 32
 """Buffers (32 MiB) with bytes of held objects on their way to receivers, beyond which files are
 read in pieces of 16 KiB, without reading ahead: who does not read must not take all memory."""
 

@@ -157,5 +157,5 @@ def check_empty(port: CompletionPort, store: SpoolStore) -> None:
     run(port, lambda: store.statistics().files_open == 0 and store.statistics().bodies == 0)
     statistics = store.statistics()
     assert statistics.bytes_held == statistics.memory_bytes == statistics.clients == 0
-    assert store.shelf.reading_count == 0
+    assert store.shelf.lent_count == 0
     assert port.statistics().handles == 0

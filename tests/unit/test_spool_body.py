@@ -39,7 +39,7 @@ LIMITS = Limits(
     spool_free_bytes_min=0,
     spool_free_inodes_min=0,
 )
-CONTENT = random.Random(1).randbytes(1 << 20)
+CONTENT = random.Random(1).randbytes(3 << 20)
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +261,7 @@ def test_failed_send_ends_the_delivery_once(port: CompletionPort, directory: Pat
     delivery.start()
     run(port, lambda: bool(ends))
     assert isinstance(ends[0], TransportError)
-    assert delivery.bytes_delivered == 262144
+    assert delivery.bytes_delivered == 1 << 20
     body.close()
     check_empty(port, store)
     assert len(ends) == 1
@@ -273,7 +273,7 @@ def test_pieces_are_small_while_receivers_hold_too_many_buffers(
     store, owner = make_store(port, directory), Owner()
     body = store.create_body(owner, "client")
     fill(port, body, owner, [CONTENT], directory)
-    held = [store.shelf.take_for_reading() for _ in range(128)]
+    held = [store.shelf.take_for_reading() for _ in range(32)]
     collector = Collector(port)
     ends: list[object] = []
     Delivery(store, body, collector, ends.append).start()  # type: ignore[arg-type]
@@ -290,13 +290,13 @@ def test_kept_slice_of_a_spool_buffer_never_shows_another_object(
     port: CompletionPort, directory: Path
 ) -> None:
     store = make_store(port, directory)
-    buffer = store.shelf.take()
+    buffer = store.shelf.take(262144)
     buffer.append(b"secret")
     lease = buffer.window().lease()
     with lease as view:
         kept = view[:]
     buffer.give_back()
-    following = store.shelf.take()
+    following = store.shelf.take(262144)
     following.append(b"others")
     assert bytes(kept) == b"secret"
     assert isinstance(following, Buffer)

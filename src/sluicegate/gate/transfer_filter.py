@@ -43,9 +43,9 @@ from sluicegate.filterapi import (
     Replace,
     TransferOutcome,
 )
-from sluicegate.port import Timer
+from sluicegate.port import StreamSocket, Timer
 from sluicegate.port.scope import current_scope, entered
-from sluicegate.spool import SENDING, Delivery, SpooledBody
+from sluicegate.spool import SENDING, Delivery, ShelfBuffer, SpooledBody
 
 from .judgement import HeldObject, Judgement, bytes_limit, judge, wanting
 
@@ -87,6 +87,8 @@ class TransferFilter(CallbackDataFilter):
         self._bytes_max: tuple[int, str] | None = None
         self._body: SpooledBody | None = None
         self._delivery: Delivery | None = None
+        self._spare: ShelfBuffer | None = None
+        #: A large buffer that the next piece may be received into.
         self._released: SpooledBody | bytes = b""
         #: What is to be delivered.
         self._task: asyncio.Task[None] | None = None
@@ -197,6 +199,7 @@ class TransferFilter(CallbackDataFilter):
         except LimitExceeded as error:
             self._refuse(f"limit {error.limit}")
             return
+        self._give_spare_back()
         if self._bytes_max is not None and body.size > self._bytes_max[0]:
             bound, name = self._bytes_max
             self._refuse(f"larger than the {bound} bytes that {name} can judge", name)
@@ -204,17 +207,31 @@ class TransferFilter(CallbackDataFilter):
             self._receive_on()
 
     def _receive_on(self) -> None:
+        body, source = self._body, self._source
+        assert body is not None
         try:
-            self._source.start_receive(None, self, _FROM_SOURCE)
+            # Between two data filters bytes come in their neighbour's buffers, without a copy.
+            if isinstance(source, StreamSocket):
+                self._spare = body.take_receive_buffer()
+            if self._spare is not None and isinstance(source, StreamSocket):
+                source.start_receive_direct(self._spare, self, _FROM_SOURCE)
+            else:
+                source.start_receive(None, self, _FROM_SOURCE)
         except BadContext:
             # The connection is being closed for a reason of its own; detach follows.
             return
+
+    def _give_spare_back(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.give_back()
 
     def _on_source_end(self) -> None:
         body = self._body
         assert body is not None
         if not body.size:
             self._started = self._service.clock.monotonic()
+        self._give_spare_back()
         self._phase = Phase.STORING
         body.finish()
 
@@ -377,6 +394,7 @@ class TransferFilter(CallbackDataFilter):
         if self._task is not None:
             self._task.cancel()
             self._task = None
+        self._give_spare_back()
         self._close_body()
         if already_told:
             return

@@ -47,6 +47,7 @@ class StreamSocket:
         "_bulk",
         "_closing",
         "_current",
+        "_direct",
         "_end",
         "_end_told",
         "_full_in_row",
@@ -87,6 +88,8 @@ class StreamSocket:
         self._send: PendingIo | None = None
         self._current: Slot | None = None
         #: The slot whose window the reader was given last; its lease ends with the next receive.
+        self._direct: Buffer | None = None
+        #: The caller's buffer that the kernel receives into, while it does.
         self._end: int | None = None
         #: 0 at end of stream, a negative errno after a failure, None before.
         self._end_told = False
@@ -113,6 +116,30 @@ class StreamSocket:
         self._begin_receive(pending)
         if self._ahead or self._end is not None:
             self._port.post(self._deliver)
+
+    def start_receive_direct(
+        self, buffer: Buffer, completion: SocketCompletion, user_data: Any = None
+    ) -> None:
+        """Receive once, into ``buffer`` without a copy if the stream has proved bulky.
+
+        Else into a shared one, as ``start_receive(None, …)``: the completion's window says which.
+        For those who keep the bytes and own larger buffers than the port. It cannot be withdrawn.
+
+        Raises:
+            OperationPending: A receive is in flight.
+            BadContext: The socket is closed, or the buffer is in flight.
+            WrongThread: Not on the port's thread.
+        """
+        if not self._bulk or self._ahead or self._end is not None or self._receive_op.in_flight:
+            self.start_receive(None, completion, user_data)
+            return
+        buffer.set_size(0)
+        self._direct = buffer
+        try:
+            self._begin_receive(PendingIo(completion, user_data))
+        except BaseException:
+            self._direct = None
+            raise
 
     async def receive(self) -> Window:
         """Return the next bytes; an empty window at the end of the stream.
@@ -158,14 +185,23 @@ class StreamSocket:
     def _arm(self) -> None:
         if self._receive_op.in_flight or self._end is not None or self._closing:
             return
-        backend = self._port.backend
-        if self._bulk:
+        backend, direct = self._port.backend, self._direct
+        if direct is not None:
+            direct.lease()
+            backend.receive_into(self._receive_op, self._raw, direct, 0, direct.allocated)
+        elif self._bulk:
             backend.receive_bulk(self._receive_op, self._raw)
         else:
             backend.receive(self._receive_op, self._raw)
 
     def _on_received(self, result: int, flags: int) -> None:
-        if result > 0:
+        direct, self._direct = self._direct, None
+        if direct is not None:
+            if result > 0 and not self._closing:
+                self._deliver_direct(direct, result)
+                return
+            direct.release()
+        if result > 0 and direct is None:
             slot = self._port.backend.pool.slots[flags >> SLOT_SHIFT]
             self.bytes_received += result
             self.last_active = self._port.now
@@ -184,6 +220,19 @@ class StreamSocket:
             self._deliver()
         if self._receive is not None and not self._ahead:
             self._arm()
+
+    def _deliver_direct(self, buffer: Buffer, length: int) -> None:
+        """Complete the pending receive with what the kernel put into the caller's buffer."""
+        pending, self._receive = self._receive, None
+        assert pending is not None, "a direct receive was withdrawn"
+        self.bytes_received += length
+        self.last_active = self._port.now
+        self._bulk = length > SMALL_SLOT_SIZE
+        buffer.used = length
+        try:
+            pending.complete(0, Window(buffer, 0, length), self.side, self.scope)
+        finally:
+            buffer.release()
 
     def _note_fill(self, slot: Slot, result: int, flags: int) -> None:
         """Promote a direction that fills small slots; stop one that runs ahead of its reader."""
@@ -391,6 +440,7 @@ class StreamSocket:
 
     def withdraw(self) -> None:
         """Complete a pending receive with ``ECANCELED``; what arrives waits for the next one."""
+        assert self._direct is None, "a direct receive cannot be withdrawn"
         pending, self._receive = self._receive, None
         if pending is not None:
             pending.complete(errno.ECANCELED, EMPTY, self.side, self.scope)

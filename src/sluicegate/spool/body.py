@@ -50,6 +50,9 @@ _FIRST_SIZE: Final = 16 << 10
 _DIRECT_BYTES_MIN: Final = 64 << 10
 """Copying less than this (10 µs) is cheaper than a write of its own (20 µs and a completion)."""
 
+_BULKY_BYTES: Final = 2 << 20
+"""An object that has grown this large is likely to grow on; only then large buffers pay."""
+
 _WRITE_BACK_BYTES: Final = 32 << 20
 """Dirty bytes with which the disk is set to work at a time, so that no flush is long."""
 
@@ -176,6 +179,13 @@ class SpooledBody:
         self._waiting = not self._has_room()
         return not self._waiting
 
+    def take_receive_buffer(self) -> ShelfBuffer | None:
+        """Return a large buffer to receive the next piece into, if the object is worth one.
+
+        Whoever takes it gives it back, also after ``append``: the body holds leases of its own.
+        """
+        return self._store.shelf.take_for_receiving() if self.size >= _BULKY_BYTES else None
+
     def finish(self) -> None:
         """Say that the object is complete; ``on_body_finished`` follows, never inside this call."""
         if self._finishing or self.closed:
@@ -232,7 +242,7 @@ class SpooledBody:
         wanted = _memory_size(size, self._store.limits.spool_memory_bytes_max)
         if size > wanted or not quota.take_memory(wanted - allocated):
             return False
-        grown = self._store.shelf.take_sized(wanted)
+        grown = self._store.shelf.take(wanted)
         if memory is not None:
             grown.append(memory.view[: memory.used])
             memory.give_back()

@@ -1,42 +1,59 @@
 """Buffers of the spool: a shelf of warm ones, so that a held object costs no page faults.
 
-Bodies collect small pieces in them and deliveries read files into them. The invariant: a buffer
+Bodies collect small pieces in them, bulky streams are received into them, and deliveries read
+files into them. The invariant: a buffer
 goes back on the shelf only when its last lease ended and nothing outside exports its memory, so a
 slice that somebody kept never shows another object's bytes.
 """
 
 from __future__ import annotations
 
+import enum
 from typing import Final
 
 from typing_extensions import override
 
 from sluicegate.buffer import Buffer
-from sluicegate.limits import SPOOL_BUFFERS_KEPT_MAX, SPOOL_READ_BUFFERS_MAX
+from sluicegate.limits import (
+    SPOOL_BUFFERS_KEPT_MAX,
+    SPOOL_READ_BUFFERS_MAX,
+    SPOOL_RECEIVE_BUFFERS_MAX,
+)
 
-__all__ = ["SPOOL_BUFFER_SIZE", "BufferShelf", "ShelfBuffer"]
+__all__ = ["LARGE_BUFFER_SIZE", "SPOOL_BUFFER_SIZE", "BufferShelf", "BufferUse", "ShelfBuffer"]
 
 SPOOL_BUFFER_SIZE: Final = 256 << 10
-"""As the port's large slots: smaller ones cost more calls per byte."""
+"""For collecting; as the port's large slots."""
+
+LARGE_BUFFER_SIZE: Final = 1 << 20
+"""For whole files on their way in and out: a quarter of the calls per byte."""
 
 _STRAINED_SIZE: Final = 16 << 10
+
+
+class BufferUse(enum.Enum):
+    """What a buffer was lent for; each use has its bound."""
+
+    COLLECTING = "collecting"
+    READING = "reading"
+    RECEIVING = "receiving"
 
 
 class ShelfBuffer(Buffer):
     """A buffer that knows where it belongs."""
 
-    __slots__ = ("_is_given", "_shelf", "is_for_reading")
+    __slots__ = ("_is_given", "_shelf", "use")
 
     def __init__(self, shelf: BufferShelf, size: int) -> None:
         super().__init__(size)
         self._shelf = shelf
         self._is_given = False
-        self.is_for_reading = False
-        #: Whether it counts among the buffers that receivers keep busy.
+        self.use = BufferUse.COLLECTING
 
-    def take(self) -> ShelfBuffer:
+    def begin(self, use: BufferUse) -> ShelfBuffer:
         """Begin another life (the shelf only)."""
         self._is_given = False
+        self.use = use
         return self
 
     def give_back(self) -> None:
@@ -56,48 +73,47 @@ class ShelfBuffer(Buffer):
 class BufferShelf:
     """The warm buffers of one spool."""
 
-    __slots__ = ("_for_reading", "_warm")
+    __slots__ = ("_lent", "_warm")
 
     def __init__(self) -> None:
-        self._for_reading = 0
-        self._warm: list[ShelfBuffer] = []
+        self._lent = dict.fromkeys(BufferUse, 0)
+        self._warm: dict[int, list[ShelfBuffer]] = {SPOOL_BUFFER_SIZE: [], LARGE_BUFFER_SIZE: []}
 
-    def take(self) -> ShelfBuffer:
-        """Return an empty buffer of ``SPOOL_BUFFER_SIZE``."""
-        return self._warm.pop().take() if self._warm else ShelfBuffer(self, SPOOL_BUFFER_SIZE)
-
-    def take_sized(self, size: int) -> ShelfBuffer:
-        """Return an empty buffer of any size; only the usual size is kept warm."""
-        if size == SPOOL_BUFFER_SIZE:
-            return self.take()
-        return ShelfBuffer(self, size)
+    def take(self, size: int, use: BufferUse = BufferUse.COLLECTING) -> ShelfBuffer:
+        """Return an empty buffer; only the usual sizes are kept warm."""
+        self._lent[use] += 1
+        warm = self._warm.get(size)
+        return (warm.pop() if warm else ShelfBuffer(self, size)).begin(use)
 
     def take_for_reading(self) -> ShelfBuffer:
         """Return a buffer to read a file into: a small one while too many are lent."""
-        buffer = self.take_sized(_STRAINED_SIZE if self.is_strained else SPOOL_BUFFER_SIZE)
-        buffer.is_for_reading = True
-        self._for_reading += 1
-        return buffer
+        return self.take(
+            _STRAINED_SIZE if self.is_strained else LARGE_BUFFER_SIZE, BufferUse.READING
+        )
+
+    def take_for_receiving(self) -> ShelfBuffer | None:
+        """Return a large buffer for a bulky stream, or None when enough streams have one."""
+        if self._lent[BufferUse.RECEIVING] >= SPOOL_RECEIVE_BUFFERS_MAX:
+            return None
+        return self.take(LARGE_BUFFER_SIZE, BufferUse.RECEIVING)
 
     @property
     def is_strained(self) -> bool:
         """Whether receivers that do not read hold so many buffers that all must make do."""
-        return self._for_reading >= SPOOL_READ_BUFFERS_MAX
+        return self._lent[BufferUse.READING] >= SPOOL_READ_BUFFERS_MAX
 
     def put(self, buffer: ShelfBuffer) -> None:
         """Keep a buffer that nobody uses (called by buffers)."""
-        if buffer.is_for_reading:
-            buffer.is_for_reading = False
-            self._for_reading -= 1
+        self._lent[buffer.use] -= 1
         buffer.generation += 1
         buffer.used = 0
         kept_by_somebody = buffer.exported and buffer.is_exported()
         buffer.exported = False
-        usual = buffer.allocated == SPOOL_BUFFER_SIZE
-        if usual and not kept_by_somebody and len(self._warm) < SPOOL_BUFFERS_KEPT_MAX:
-            self._warm.append(buffer)
+        warm = self._warm.get(buffer.allocated)
+        if warm is not None and not kept_by_somebody and len(warm) < SPOOL_BUFFERS_KEPT_MAX:
+            warm.append(buffer)
 
     @property
-    def reading_count(self) -> int:
-        """Buffers that deliveries and content filters read into, or that are being sent."""
-        return self._for_reading
+    def lent_count(self) -> int:
+        """Buffers in use."""
+        return sum(self._lent.values())
