@@ -42,15 +42,15 @@ class SocketAddress:
     @classmethod
     def from_kernel(cls, name: tuple[object, ...]) -> SocketAddress:
         """Make one from what ``getpeername``, ``getsockname`` or ``accept`` returned."""
-        host = str(name[0])
+        host, port = str(name[0]), name[1]
         if len(name) == 2:  # noqa: PLR2004 - sockaddr_in: nothing to unwrap
-            return cls(host, name[1])  # type: ignore[arg-type]  # a number, says the kernel
+            return cls(host, port)  # type: ignore[arg-type]  # a number, says the kernel
         if host.startswith("::ffff:") and "." in host:
             host = host[7:]
         if "%" in host:
             host = host.partition("%")[0]
         scope = int(str(name[3])) if len(name) > 3 else 0  # noqa: PLR2004 - sockaddr_in6
-        return cls(host, int(str(name[1])), scope)
+        return cls(host, int(str(port)), scope)
 
     @classmethod
     def parse(cls, text: str) -> SocketAddress:

@@ -75,7 +75,7 @@ class TransferOffer:
     content_type: str = ""
     is_text: bool = False
     """Whether the protocol may convert line ends on the way (FTP ASCII)."""
-    facts: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict[str, str])
     """More for the record (the FTP command, say)."""
 
 

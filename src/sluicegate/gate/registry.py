@@ -14,7 +14,6 @@ from sluicegate.filterapi import (
     AnyDataFilter,
     CallbackDataFilter,
     ContentFilter,
-    DataFilter,
     Events,
     Filter,
     Firewall,
@@ -98,8 +97,11 @@ def _tier(target: InstalledFilter) -> tuple[str, str]:
     if isinstance(target, ContentFilter):
         return "content", ""
     made = target.make()
-    kinds = ((StreamFilter, "stream"), (CallbackDataFilter, "callback"), (DataFilter, "data"))
-    tier = next(name for kind, name in kinds if isinstance(made, kind))
+    tier = "data"
+    if isinstance(made, StreamFilter):
+        tier = "stream"
+    elif isinstance(made, CallbackDataFilter):
+        tier = "callback"
     return tier, type(made).position.name.lower()
 
 

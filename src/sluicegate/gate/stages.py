@@ -11,7 +11,7 @@ from typing import Literal
 
 from sluicegate.buffer import ConstBuffer, Window
 from sluicegate.errors import FilterFailed, LimitExceeded, Side
-from sluicegate.filterapi import FORWARD, Cut, Forward, Rewrite, StreamFilter, StreamVerdict
+from sluicegate.filterapi import FORWARD, Cut, Forward, Rewrite, StreamFilter
 from sluicegate.filterapi.stream_filter import Leave
 
 __all__ = ["Stage", "StageGroup", "Stages"]
@@ -93,16 +93,20 @@ class Stages:
                 tail += held
                 continue
             verdict = stage.filter.on_end(side, Window(ConstBuffer(held), 0, len(held)))
-            if isinstance(verdict, Rewrite):
-                tail += verdict.data
-            elif isinstance(verdict, Cut):
-                self.cut_reason = verdict.reason
+            tail += self._apply_at_end(stage, held, verdict)
+            if self.cut_reason is not None:
                 return b""
-            elif isinstance(verdict, Forward | Leave):
-                tail += held
-            else:
-                raise FilterFailed(stage.name, f"answered {verdict!r} to the end of the stream")
         return tail
+
+    def _apply_at_end(self, stage: Stage, held: bytes, verdict: object) -> bytes:
+        if isinstance(verdict, Rewrite):
+            return verdict.data
+        if isinstance(verdict, Cut):
+            self.cut_reason = verdict.reason
+            return b""
+        if isinstance(verdict, Forward | Leave):
+            return held
+        raise FilterFailed(stage.name, f"answered {verdict!r} to the end of the stream")
 
     def _through(self, side: Side, data: bytes) -> bytes:
         for index in range(len(self._stages)):
@@ -121,7 +125,7 @@ class Stages:
         verdict = stage.filter.on_data(side, Window(ConstBuffer(data), 0, len(data)))
         return self._apply(index, data, verdict)
 
-    def _apply(self, index: int, data: bytes, verdict: StreamVerdict) -> bytes:
+    def _apply(self, index: int, data: bytes, verdict: object) -> bytes:
         stage = self._stages[index]
         if isinstance(verdict, Forward):
             count = len(data) if verdict.count is None else verdict.count

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from sluicegate.errors import LimitExceeded, WrongThread
@@ -24,7 +24,7 @@ _member = threading.local()
 
 
 @contextlib.contextmanager
-def heavy_blocking() -> Iterator[None]:
+def heavy_blocking() -> Generator[None]:
     """Mark a stretch inside ``run_blocking`` that waits for a network, a lock of a device, a disk.
 
     Raises:
