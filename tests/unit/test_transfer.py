@@ -308,7 +308,15 @@ def test_failing_disk_ends_in_a_refusal_with_its_name(
     assert name in record.reason
 
 
-@pytest.mark.parametrize("turn", [0, 1, 3, 5, 8, 12, 16, 20, 25, 30, 40])
+@pytest.fixture(params=[False, True], ids=["shared-slots", "large-buffers"])
+def receives_large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to receive: into shared slots, and into the spool's own large buffers."""
+    if request.param:
+        monkeypatch.setattr("sluicegate.spool.body._BULKY_BYTES", 0)
+
+
+@pytest.mark.usefixtures("receives_large")
+@pytest.mark.parametrize("turn", [0, 1, 3, 5, 8, 12, 16, 20, 25, 30, 40, 50, 60, 80])
 def test_transfer_may_be_cancelled_at_any_moment(directory: Path, turn: int) -> None:
     world = World(directory, [step(Scripted())])
 
@@ -337,6 +345,7 @@ def test_one_transfer_holds_one_object(directory: Path) -> None:
 # -- chance ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("receives_large")
 @pytest.mark.parametrize("seed", range(25))
 def test_correct_peers_get_what_was_sent_whatever_the_order_of_things(
     directory: Path, seed: int
@@ -351,6 +360,7 @@ def test_correct_peers_get_what_was_sent_whatever_the_order_of_things(
     assert [record.verdict for record in result.records] == ["released"]
 
 
+@pytest.mark.usefixtures("receives_large")
 @pytest.mark.parametrize("seed", range(40))
 def test_hostile_world_leaves_nothing_behind_and_one_record(directory: Path, seed: int) -> None:
     size = random.Random(seed).choice([1, 49_999, 50_001, 300_000])
