@@ -10,71 +10,113 @@ predecessor released, and no byte is lost or doubled when one leaves.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from typing import TYPE_CHECKING
 
 from sluicegate.errors import BadContext, FilterFailed, LimitExceeded, Side, TransportError
-from sluicegate.filterapi import (
-    AnyDataFilter,
-    CallbackDataFilter,
-    DataFilter,
-    Position,
-    StreamFilter,
-)
+from sluicegate.filterapi import AnyDataFilter, CallbackDataFilter, DataFilter, StreamFilter
 from sluicegate.port import StreamSocket
 from sluicegate.port.backend import RawSocket
 from sluicegate.port.scope import entered
 
+from .attached import Attached
 from .link import LinkEnd, make_link
 from .pump import Direction
-from .relay import Relay, RelayHalf
-from .stages import Stage, StageGroup
+from .relay import RelayHalf
+from .stages import Stage, StageGroup, Stages
 
 if TYPE_CHECKING:
     from .connection import GateConnection
     from .service import FirewallService
 
-__all__ = ["Attached", "FilterChain"]
+__all__ = ["FilterChain", "Outlet"]
 
 ElementSocket = StreamSocket | LinkEnd
 
 
-class Attached:
-    """A data filter attached to one connection; detached exactly once."""
+class _Element:
+    """One place in the chain: a data filter, or a relay (with stages, or after a leave).
 
-    __slots__ = ("_is_detached", "context", "filter", "is_running", "name", "position")
+    It is the scope in which its filter's code runs, so a failure is told with the filter's name.
+    """
+
+    __slots__ = ("_connection", "attached", "client", "group", "halves", "server")
 
     def __init__(
-        self, data_filter: AnyDataFilter, position: Position, context: Any, name: str
+        self, connection: GateConnection, client: ElementSocket, server: ElementSocket
     ) -> None:
-        self.filter = data_filter
-        self.position = position
-        self.context = context
-        self.name = name
-        self.is_running = False
-        #: Whether a coroutine of it has not ended.
-        self._is_detached = False
-
-    def detach(self, connection: GateConnection) -> None:
-        """Tell the filter that the connection has ended for it."""
-        if self._is_detached:
-            return
-        self._is_detached = True
-        try:
-            self.filter.detach()
-        except Exception as error:  # noqa: BLE001 - third-party code, after the end
-            connection.on_detach_error(self.name, error)
-
-
-class _Element:
-    """One place in the chain: a data filter, or a relay (with stages, or after a leave)."""
-
-    __slots__ = ("attached", "client", "relay", "server")
-
-    def __init__(self, client: ElementSocket, server: ElementSocket) -> None:
         self.client = client
         self.server = server
         self.attached: Attached | None = None
-        self.relay: Relay | None = None
+        self.group: StageGroup | None = None
+        #: The stream filters here, if it is their place.
+        self.halves: tuple[RelayHalf, ...] = ()
+        #: From the client and from the server, while no data filter is here.
+        self._connection = connection
+
+    @property
+    def sockets(self) -> tuple[ElementSocket, ElementSocket]:
+        """Both sockets."""
+        return self.client, self.server
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will pass here any more."""
+        if self.client.is_closed and self.server.is_closed:
+            return True
+        return bool(self.halves) and all(half.is_over for half in self.halves)
+
+    @property
+    def filter_names(self) -> tuple[str, ...]:
+        """Whose code runs here."""
+        if self.attached is not None:
+            return (self.attached.name,)
+        return tuple(stage.name for stage in self.group.stages) if self.group is not None else ()
+
+    @property
+    def id(self) -> str:
+        """The connection's, for records."""
+        return self._connection.id
+
+    def on_filter_failure(self, error: BaseException) -> None:
+        """End the connection, by the failed filter's name."""
+        if isinstance(error, BadContext) and self._connection.is_closing:
+            return  # It used a socket that was closed meanwhile, not by itself.
+        self._connection.on_filter_failure(self._named(error))
+
+    def _named(self, error: BaseException) -> BaseException:
+        """Say which filter failed, unless the error speaks of the connection or a limit."""
+        if self.attached is None or isinstance(error, LimitExceeded | FilterFailed):
+            return error
+        if isinstance(error, TransportError) and error.side is not Side.INTERNAL:
+            return error
+        failure = FilterFailed(self.attached.name, f"{type(error).__name__}: {error}")
+        failure.__cause__ = error
+        return failure
+
+
+class Outlet:
+    """What the deadlines ask of a network socket of a chain: how sending to it goes."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, socket: StreamSocket) -> None:
+        self._socket = socket
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the stream to it was ended."""
+        return self._socket.is_shut
+
+    @property
+    def blocked_since(self) -> float:
+        """When it stopped taking bytes; 0 while it takes them."""
+        return self._socket.blocked_since
+
+    @property
+    def sink_side(self) -> Side:
+        """Which side it is."""
+        return self._socket.side
 
 
 class FilterChain:
@@ -98,14 +140,26 @@ class FilterChain:
         self._is_collapsing = False
         #: Nothing more is taken from the network: what is between two elements drains.
         self._elements: list[_Element] = []
-        self._groups: dict[int, StageGroup] = {}
         self._build(attached)
 
     def _own(self, raw: RawSocket, side: Side) -> StreamSocket:
         socket = StreamSocket(self._port, raw, side)
-        socket.scope = self._connection
+        socket.account = self._connection
         socket.on_closed = self._on_socket_closed
         return socket
+
+    def _link(self) -> tuple[LinkEnd, LinkEnd]:
+        ends = make_link(self._port)
+        for end in ends:
+            end.account = end.scope = self._connection
+            end.on_closed = self._on_socket_closed
+        return ends
+
+    def _add(self, client: ElementSocket, server: ElementSocket) -> _Element:
+        element = _Element(self._connection, client, server)
+        client.scope = server.scope = element
+        self._elements.append(element)
+        return element
 
     def _build(self, attached: list[Attached]) -> None:
         """Lay the elements out with a link between each two neighbours."""
@@ -121,80 +175,81 @@ class FilterChain:
             right: ElementSocket
             following: ElementSocket
             if self._server is None or index < len(runs) - 1:
-                right, following = make_link(self._port)
-                right.scope = following.scope = self._connection
+                right, following = self._link()
                 if index == len(runs) - 1:
                     self._server_link = following
             else:
                 right = following = self._server
-            element = _Element(left, right)
+            element = self._add(left, right)
             if isinstance(run[0].filter, StreamFilter):
-                self._groups[index] = StageGroup([_stage(item) for item in run])
+                element.group = StageGroup([_stage(item) for item in run])
             else:
                 element.attached = run[0]
-            self._elements.append(element)
             left = following
 
     # -- running -------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start every element; a failure ends the connection."""
-        for index, element in enumerate(self._elements):
+        for element in list(self._elements):
             if self._connection.is_closing:
                 return
             try:
-                self._start_element(index, element)
+                self._start_element(element)
             except Exception as error:  # noqa: BLE001 - third-party code; fail closed
-                self._connection.on_filter_failure(_named(element, error))
+                element.on_filter_failure(error)
 
-    def _start_element(self, index: int, element: _Element) -> None:
+    def _start_element(self, element: _Element) -> None:
         attached, connection = element.attached, self._connection
-        if attached is None:
-            group = self._groups[index]
-            for stage in group.stages:
-                stage.filter.on_start(connection)
-            self._start_relay(element, group)
-        elif isinstance(attached.filter, DataFilter):
-            attached.is_running = True
-            self._service.spawn(self._run(element, attached, attached.filter))
-        elif isinstance(attached.filter, CallbackDataFilter):
-            with entered(connection):
+        if element.group is not None:
+            for stage in element.group.stages:
+                stage.start(connection)
+            self._start_relay(element)
+        elif attached is not None and isinstance(attached.filter, DataFilter):
+            attached.task = self._service.spawn(self._run(element, attached, attached.filter))
+        elif attached is not None and isinstance(attached.filter, CallbackDataFilter):
+            with entered(element):
                 attached.filter.set_sockets(
                     element.client, element.server, connection, attached.context
                 )
 
     async def _run(self, element: _Element, attached: Attached, data_filter: DataFilter) -> None:
         connection = self._connection
+        failure: BaseException | None = None
         try:
-            with entered(connection):
+            with entered(element):
                 await data_filter.run(element.client, element.server, connection)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if connection.is_closing or (task is not None and task.cancelling()):
+                raise
+            failure = FilterFailed(attached.name, f"was cancelled: {error}")
         except Exception as error:  # noqa: BLE001 - third-party code; fail closed
-            attached.is_running = False
-            connection.on_filter_failure(_named(element, error))
-        else:
-            attached.is_running = False
-            if element.attached is attached:
-                self._on_returned(element)
+            failure = error
         finally:
-            attached.is_running = False
+            self._service.wheel.remove(attached)
+            attached.task = None
             if connection.is_closing or element.attached is not attached:
-                attached.detach(connection)
+                attached.detach()
+        if failure is not None:
+            element.on_filter_failure(failure)
+        elif element.attached is attached:
+            self._on_returned(element)
 
     def join_server(self, server: RawSocket) -> None:
         """Go on with the server that was dialled later, behind what the filters sent meanwhile."""
         link, self._server_link = self._server_link, None
         assert link is not None, "a server joins once"
         self._server = self._own(server, Side.SERVER)
-        element = _Element(link, self._server)
-        self._elements.append(element)
+        element = self._add(link, self._server)
         if any(other.attached is not None for other in self._elements):
-            self._start_relay(element, None)
+            self._start_relay(element)
         else:
             self._begin_collapse()
 
-    def _start_relay(self, element: _Element, group: StageGroup | None) -> None:
-        bound = self._service.limits.stream_hold_bytes_max
-        halves = [
+    def _start_relay(self, element: _Element) -> None:
+        bound, group = self._service.limits.stream_hold_bytes_max, element.group
+        element.halves = tuple(
             RelayHalf(
                 self._connection, side, source, sink, group.for_side(side, bound) if group else None
             )
@@ -202,9 +257,8 @@ class FilterChain:
                 (Side.CLIENT, element.client, element.server),
                 (Side.SERVER, element.server, element.client),
             )
-        ]
-        element.relay = Relay(halves[0], halves[1])
-        for half in halves:
+        )
+        for half in element.halves:
             half.is_paused = self._is_collapsing and self._is_network(half.source)
             half.start()
 
@@ -217,9 +271,11 @@ class FilterChain:
         """Take a callback filter out of the chain.
 
         Raises:
-            BadContext: It is not in this chain.
+            BadContext: It is not in this chain, or is a coroutine, which leaves by returning.
         """
         place = self.place_of(data_filter)
+        if isinstance(data_filter, DataFilter):
+            raise BadContext("a DataFilter leaves the chain by returning from run")
         for element in self._elements:
             if element.attached is place:
                 self._on_returned(element)
@@ -237,38 +293,38 @@ class FilterChain:
 
     def hand_over(self, place: Attached, following: Attached) -> None:
         """Let another filter go on in a data filter's place."""
-        for index, element in enumerate(self._elements):
+        for element in self._elements:
             if element.attached is place:
                 element.attached = following
                 if not place.is_running:
-                    place.detach(self._connection)
-                self._start_element(index, element)
+                    place.detach()
+                self._start_element(element)
 
     def _on_returned(self, element: _Element) -> None:
         """Go on without a data filter once its last sends are through."""
-        if self._connection.is_closing:
+        attached = element.attached
+        if self._connection.is_closing or attached is None:
             return
         if element.client.is_closed or element.server.is_closed:
-            self._connection.close(abortive=self._was_aborted)
+            self._end()
             return
-        for socket in (element.client, element.server):
+        for socket in element.sockets:
             if socket.is_sending:
                 socket.on_send_idle = lambda: self._on_returned(element)
                 return
-        for socket in (element.client, element.server):
+        for socket in element.sockets:
             socket.withdraw()
-        attached, element.attached = element.attached, None
-        if attached is not None:
-            attached.detach(self._connection)
-        if any(other.attached is not None for other in self._elements) or not self._can_collapse:
-            self._start_relay(element, None)
+        if self._connection.is_closing:
+            return
+        if any(socket.is_receiving or socket.is_sending for socket in element.sockets):
+            element.on_filter_failure(FilterFailed(attached.name, "went on while it was leaving"))
+            return
+        element.attached = None
+        attached.detach()
+        if any(other.attached is not None for other in self._elements):
+            self._start_relay(element)
         else:
             self._begin_collapse()
-
-    @property
-    def _can_collapse(self) -> bool:
-        """Whether the pump can take over what stages hold: those of one element, not of more."""
-        return len(self._groups) <= 1
 
     def _begin_collapse(self) -> None:
         """Take no more from the network, and let drain what is between two elements."""
@@ -277,99 +333,112 @@ class FilterChain:
             if self._is_network(half.source):
                 half.pause()
         for element in self._elements:
-            if element.relay is None and len(self._elements) > 1:
-                self._start_relay(element, None)
+            if not element.halves and len(self._elements) > 1:
+                self._start_relay(element)
         self.on_relay_quiet()
 
     def on_relay_quiet(self) -> None:
         """Collapse when no data filter is left and nothing is between two elements."""
-        if self._connection.is_closing or not self._is_collapsing:
+        if self._connection.is_closing:
             return
-        if self._server is None:
-            return  # ``join_server`` looks again
+        if all(element.is_over for element in self._elements):
+            self._end()
+        elif self._is_collapsing and self._server is not None and self._is_quiet():
+            self._collapse()
+
+    def _is_quiet(self) -> bool:
         if any(half.is_moving for half in self._halves()):
-            return
-        links = [e.server for e in self._elements[:-1]] + [e.client for e in self._elements[1:]]
-        if any(link.is_sending for link in links):
-            return
-        self._collapse()
+            return False
+        return not any(
+            isinstance(socket, LinkEnd) and (socket.is_sending or socket.is_end_under_way)
+            for element in self._elements
+            for socket in element.sockets
+        )
 
     def _collapse(self) -> None:
         """Hand both sockets to the pump, with the stages that are left."""
         connection = self._connection
         assert self._server is not None
+        counts = self.byte_counts()
         client, server = self._client.give_away(), self._server.give_away()
         client_raw, server_raw = connection.raw_sockets
         assert client_raw is not None
         assert server_raw is not None
-        staged = next((self._elements[index].relay for index in self._groups), None)
-        directions: list[Direction] = []
-        for place, side, source, sink in (
-            (0, Side.CLIENT, client_raw, server_raw),
-            (1, Side.SERVER, server_raw, client_raw),
-        ):
-            stages = None if staged is None else staged.halves[place].stages
-            if stages is not None and not stages.is_active:
-                stages = None
-            direction = Direction(self._port)
-            direction.open(connection, side, source, sink, stages)
-            directions.append(direction)
-        to_server, to_client = self.byte_counts()
-        # What was received and not read yet is the pump's to send.
-        to_server += sum(length for _, length in client.ahead)
-        to_client += sum(length for _, length in server.ahead)
-        connection.adopt_directions(directions[0], directions[1], (to_server, to_client))
-        for direction, given, other in (
-            (directions[0], client, server),
-            (directions[1], server, client),
-        ):
-            direction.take_operation(given.receive_op)
-            if given.error:
-                connection.on_transport_error(direction.side, given.error)
-                return
-            direction.adopt(given.ahead, ended=given.ended, shut=other.shut)
+        first, second = Direction(self._port), Direction(self._port)
+        first.open(connection, Side.CLIENT, client_raw, server_raw, self._stages_left(Side.CLIENT))
+        second.open(connection, Side.SERVER, server_raw, client_raw, self._stages_left(Side.SERVER))
+        first.take_operation(client.receive_op)
+        second.take_operation(server.receive_op)
+        connection.adopt_directions(first, second, counts)
+        for side, error in ((Side.CLIENT, client.error), (Side.SERVER, server.error)):
+            if error:
+                connection.on_transport_error(side, error)
+        first.adopt(client.ahead, ended=client.ended, shut=server.shut)
+        second.adopt(server.ahead, ended=server.ended, shut=client.shut)
+
+    def _stages_left(self, side: Side) -> Stages | None:
+        """Return the stages that bytes from a side still meet, with what they hold, in order."""
+        halves = [half for half in self._halves() if half.side is side]
+        if side is Side.SERVER:
+            halves.reverse()
+        parts = [half.stages for half in halves if half.stages is not None]
+        stages = Stages.joined(parts) if parts else None
+        return stages if stages is not None and stages.is_active else None
 
     def _halves(self) -> list[RelayHalf]:
-        return [
-            half
-            for element in self._elements
-            if element.relay is not None
-            for half in element.relay.halves
-        ]
+        return [half for element in self._elements for half in element.halves]
 
     # -- ending --------------------------------------------------------------------------------
 
     def stop(self, *, abortive: bool) -> None:
         """Close every socket; pending operations complete first, then filters are detached."""
         for element in self._elements:
-            for socket in (element.client, element.server):
+            for socket in element.sockets:
                 socket.close(abortive=abortive)
         if self._server_link is not None:
             self._server_link.close(abortive=abortive)
+        if not abortive and any(
+            socket.is_sending for element in self._elements for socket in element.sockets
+        ):
+            # A last send may wait for a peer that never reads.
+            limits = self._service.limits
+            self._port.call_after(limits.send_stall_s, lambda: self.stop(abortive=True))
 
     @property
     def is_busy(self) -> bool:
-        """Whether a socket is not closed yet; one that is still dialled is the connection's."""
-        client, server = self._connection.raw_sockets
-        owned = (client,) if self._server is None else (client, server)
-        return any(raw is not None and raw.fileno() >= 0 for raw in owned)
+        """Whether a socket is open, or something started on it was not told.
+
+        A server that is still dialled is the connection's.
+        """
+        link = self._server_link
+        return any(
+            socket.is_busy for element in self._elements for socket in element.sockets
+        ) or (link is not None and link.is_busy)
 
     def _on_socket_closed(self) -> None:
         connection = self._connection
         if connection.is_closing:
             connection.join()
         elif self._client.is_closed and (self._server is None or self._server.is_closed):
-            if self._was_aborted:
-                connection.fail("aborted by a filter")
-            else:
-                connection.close(abortive=False)
+            self._end()
+        else:
+            self.on_relay_quiet()
 
-    @property
-    def _was_aborted(self) -> bool:
-        server = self._server
-        return self._client.was_aborted or (server is not None and server.was_aborted)
+    def _end(self) -> None:
+        """End the connection as its filters ended their sockets."""
+        sockets = [socket for element in self._elements for socket in element.sockets]
+        if any(socket.was_aborted for socket in sockets):
+            self._connection.fail("aborted by a filter")
+        else:
+            self._connection.close(abortive=False)
 
     # -- asking --------------------------------------------------------------------------------
+
+    @property
+    def outlets(self) -> tuple[Outlet, ...]:
+        """The network sockets, for the deadlines."""
+        sockets = (self._client,) if self._server is None else (self._client, self._server)
+        return tuple(Outlet(socket) for socket in sockets)
 
     @property
     def last_active(self) -> float:
@@ -384,23 +453,9 @@ class FilterChain:
 
     def is_drained(self) -> bool:
         """Tell whether no data filter has unfinished work."""
-        return all(
-            item.attached is None
-            or isinstance(item.attached.filter, StreamFilter)
-            or item.attached.filter.is_drained()
-            for item in self._elements
-        )
+        return all(item.attached is None or item.attached.is_drained for item in self._elements)
 
 
 def _stage(item: Attached) -> Stage:
     assert isinstance(item.filter, StreamFilter)
     return Stage(item.name, item.filter)
-
-
-def _named(element: _Element, error: Exception) -> Exception:
-    """Say which filter failed, unless the error speaks of the network or a limit."""
-    if isinstance(error, TransportError | LimitExceeded | FilterFailed) or element.attached is None:
-        return error
-    failure = FilterFailed(element.attached.name, f"{type(error).__name__}: {error}")
-    failure.__cause__ = error
-    return failure
