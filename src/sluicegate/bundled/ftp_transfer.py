@@ -189,10 +189,11 @@ class HeldUpload(UnheldTransfer):
             failure = self._host.connect_to_client(channel)
             if failure:
                 channel.drop(failure)
+        reply: FtpReply | None = None
         if not await channel.arrival(self._host.limits.expected_connection_timeout_s):
             channel.drop("the client opened no data connection")
+            reply = _CANNOT_OPEN
         outcome = await held.judged()
-        reply = _CANNOT_OPEN
         if outcome.outcome is Outcome.RELEASED:
             reply = await self._deliver()
             if reply.is_failure:
@@ -237,11 +238,11 @@ def _hold(connection: Connection, transfer: FtpTransfer, direction: Direction) -
     )
 
 
-def _final_reply(reply: FtpReply, outcome: TransferOutcome) -> bytes:
+def _final_reply(reply: FtpReply | None, outcome: TransferOutcome) -> bytes:
     """Return what the client is told: the server's reply, or the gate's in its place."""
     if outcome.outcome is Outcome.REFUSED:
         return encode_reply(550, f"Refused: {outcome.reason}")
-    if outcome.outcome is Outcome.RELEASED or reply.is_failure:
+    if reply is not None and (reply.is_failure or outcome.outcome is Outcome.RELEASED):
         return reply.to_bytes()
     return encode_reply(426, f"Transfer failed: {outcome.reason}")
 
