@@ -7,9 +7,9 @@ result is stored for the next one; so nothing ever completes inside the call tha
 Registration is edge-triggered (but for listeners) and done once per socket, because an
 ``epoll_ctl`` costs as much as a receive. Edges are remembered: ``Watch.readable`` may be true
 without need (costs one receive that finds nothing) but is cleared only by a receive that emptied
-the socket. A short receive empties a stream socket unless its end, an error or urgent data waits
-(epoll(7), question 9); those come with the same event and make the watch ``eager``: it then reads
-until refused.
+the socket. A short receive empties a stream socket (epoll(7), question 9) unless an error or
+urgent data waits: that comes with the same event and makes the watch ``eager``, so that it reads
+until refused. When the event said that the peer has ended its stream, a short receive was the last.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ from sluicegate.port.pool import SMALL_SLOT_SIZE, Slot, SlotPool
 
 from .epoll_watch import (
     BROKEN,
-    EAGER,
     EDGE,
     LISTEN,
     NO_SOCKET,
     READABLE,
+    UNUSUAL,
     WATCH_BOTH,
     WATCH_READS,
     WRITABLE,
@@ -219,8 +219,8 @@ class EpollBackend(Backend):
             watch = watches.get(fd)
             if watch is None or watch.born == turn:
                 continue
-            if mask & EAGER:
-                watch.eager = True
+            if mask & UNUSUAL:
+                watch.note(mask)
             # Writers first: what they complete gives buffers back.
             if watch.writer is not None and mask & WRITABLE:
                 watch.write(watch, mask)
@@ -467,7 +467,10 @@ class EpollBackend(Backend):
             if watch.reader is not operation:
                 return
             if count < SMALL_SLOT_SIZE and not watch.eager:
-                watch.readable = False
+                if watch.has_ended:
+                    self._end_read_now(watch, operation, 0)
+                else:
+                    watch.readable = False
                 return
         self._retries.append(watch)
 
@@ -487,7 +490,7 @@ class EpollBackend(Backend):
             self._no_data(watch, operation, slot, None)
             return
         self._disarm(watch)
-        if count < slot.allocated and not watch.eager:
+        if count < slot.allocated and not watch.eager and not watch.has_ended:
             watch.readable = False
         self._finish_now(operation, count, BUFFER | slot.index << SLOT_SHIFT)
 

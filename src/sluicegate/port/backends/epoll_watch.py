@@ -16,11 +16,11 @@ from sluicegate.port.pool import Slot
 
 __all__ = [
     "BROKEN",
-    "EAGER",
     "EDGE",
     "LISTEN",
     "NO_SOCKET",
     "READABLE",
+    "UNUSUAL",
     "WATCH_BOTH",
     "WATCH_READS",
     "WRITABLE",
@@ -29,8 +29,9 @@ __all__ = [
 
 EDGE: Final = select.EPOLLET
 BROKEN: Final = select.EPOLLERR | select.EPOLLHUP
-EAGER: Final = BROKEN | select.EPOLLRDHUP | select.EPOLLPRI
-READABLE: Final = select.EPOLLIN | EAGER
+EAGER: Final = BROKEN | select.EPOLLPRI
+UNUSUAL: Final = EAGER | select.EPOLLRDHUP
+READABLE: Final = select.EPOLLIN | UNUSUAL
 WRITABLE: Final = select.EPOLLOUT | BROKEN
 WATCH_READS: Final = EDGE | select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI
 LISTEN: Final = select.EPOLLIN
@@ -53,6 +54,7 @@ class Watch:
         "eager",
         "fd",
         "granted",
+        "has_ended",
         "is_parked",
         "mask",
         "pollers",
@@ -75,6 +77,9 @@ class Watch:
         #: What is registered; 0 for nothing yet.
         self.readable = False
         self.eager = False
+        #: A short receive does not prove that nothing is left.
+        self.has_ended = False
+        #: The peer's FIN was there at the last event: nothing comes behind what is there.
         self.reader: Operation | None = None
         self.read: Callable[[Watch], None] = _read_nothing
         self.accepts = 1
@@ -106,8 +111,15 @@ class Watch:
         self.sock = sock
         self.born = born
         self.mask = 0
-        self.readable = self.eager = False
+        self.readable = self.eager = self.has_ended = False
         self.pollers = None
+
+    def note(self, mask: int) -> None:
+        """Remember what an event said of the stream's end, of errors and of urgent data."""
+        if mask & EAGER:
+            self.eager = True
+        if mask & select.EPOLLRDHUP:
+            self.has_ended = True
 
 
 def _read_nothing(_watch: Watch) -> None:
