@@ -7,7 +7,7 @@ receivers of other connections always find some; the rest is private memory, on 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from sluicegate.buffer import Buffer
 from sluicegate.errors import LimitExceeded
@@ -17,7 +17,10 @@ from sluicegate.port.pool import Slot
 if TYPE_CHECKING:
     from .session import GateSession
 
-__all__ = ["Blockage"]
+__all__ = ["Blockage", "Kept"]
+
+Kept: TypeAlias = tuple[Buffer, int, int]
+"""A leased range that waits, on somebody's account: buffer, start, length."""
 
 
 class Blockage:
@@ -43,9 +46,7 @@ class Blockage:
         self._small_max = limits.interactive_buffers_max // 2
         self._bulk_max = limits.bulk_buffers_max // 2
 
-    def keep(
-        self, session: GateSession, buffer: Buffer, start: int, length: int
-    ) -> tuple[Buffer, int, int]:
+    def keep(self, session: GateSession, buffer: Buffer, start: int, length: int) -> Kept:
         """Keep a leased range; returns it, or a leased private copy in its place.
 
         Raises:
@@ -53,8 +54,13 @@ class Blockage:
         """
         if isinstance(buffer, Slot) and self._may_pin(session, buffer):
             return buffer, start, length
+        if isinstance(buffer, PrivateCopy):
+            # A part of it was sent; copying the rest again would save nothing worth the time.
+            self._charge(session, buffer.allocated)
+            return buffer, start, length
         self._charge(session, length)
-        private = Buffer(length)
+        self.copied += 1
+        private = PrivateCopy(length)
         private.append(buffer.view[start : start + length])
         private.lease()
         buffer.release()
@@ -94,4 +100,9 @@ class Blockage:
             raise LimitExceeded("private_bytes_max", limits.private_bytes_max)
         session.private_bytes += length
         self.private_bytes += length
-        self.copied += 1
+
+
+class PrivateCopy(Buffer):
+    """A rest in memory of its own, charged to its client."""
+
+    __slots__ = ()

@@ -411,9 +411,9 @@ class FilterChain:
         A server that is still dialled is the connection's.
         """
         link = self._server_link
-        return any(
-            socket.is_busy for element in self._elements for socket in element.sockets
-        ) or (link is not None and link.is_busy)
+        return any(socket.is_busy for element in self._elements for socket in element.sockets) or (
+            link is not None and link.is_busy
+        )
 
     def _on_socket_closed(self) -> None:
         connection = self._connection

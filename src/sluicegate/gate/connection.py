@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import enum
 import errno
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from sluicegate.address import SocketAddress
+from sluicegate.buffer import Buffer
 from sluicegate.errors import (
     BadContext,
     FilterFailed,
@@ -37,7 +39,9 @@ from sluicegate.filterapi import (
 from sluicegate.policy.decide import PUBLISHED
 from sluicegate.port.backend import Operation, RawSocket
 
-from .chain import Attached, FilterChain
+from .attached import Attached
+from .blockage import Kept
+from .chain import FilterChain, Outlet
 from .deadline import find_deadline, find_expiry
 from .dispatch import dispatch, tell
 from .pump import Direction
@@ -46,6 +50,7 @@ from .stages import Stage, StageGroup
 
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
+    from sluicegate.port.timers import DeadlineWheel
 
     from .blockage import Blockage
     from .secondary import ExpectedConnection
@@ -324,8 +329,9 @@ class GateConnection:
         stages: list[Stage] = []
         for item in attached:
             assert isinstance(item.filter, StreamFilter)
-            item.filter.on_start(self)
-            stages.append(Stage(item.name, item.filter))
+            stage = Stage(item.name, item.filter)
+            stage.start(self)
+            stages.append(stage)
         return StageGroup(stages)
 
     # -- what filters ask (filterapi.Connection) -------------------------------------------------
@@ -363,7 +369,7 @@ class GateConnection:
         self, data_filter: AnyDataFilter, position: Position | None = None, context: Any = None
     ) -> None:
         """As ``filterapi.Connection.attach_data_filter``."""
-        if not self.is_asking:
+        if not self.is_asking or self.is_closing:
             raise BadContext("data filters are attached while an event is being handled")
         self._attach(data_filter, position, context, type(data_filter).name)
 
@@ -374,7 +380,7 @@ class GateConnection:
             self._attached = []
         place = position_of(data_filter, position)
         named = name or type(data_filter).__name__
-        self._attached.append(Attached(data_filter, place, context, named))
+        self._attached.append(Attached(self, data_filter, place, context, named))
 
     def leave(self, data_filter: AnyDataFilter) -> None:
         """As ``filterapi.Connection.leave``."""
@@ -390,7 +396,7 @@ class GateConnection:
             raise BadContext("only data filters of an open chain can hand their place over")
         place = self._chain.place_of(data_filter)
         name = type(successor).name or type(successor).__name__
-        following = Attached(successor, place.position, context, name)
+        following = Attached(self, successor, place.position, context, name)
         self._attached.insert(self._attached.index(place) + 1, following)
         self._chain.hand_over(place, following)
 
@@ -451,7 +457,8 @@ class GateConnection:
             self.on_transport_error(error.side, error.error, error.doing)
         elif isinstance(error, LimitExceeded):
             self.on_limit(error)
-        else:
+        elif not (self.is_closing and isinstance(error, BadContext)):
+            # (A filter that used what was closed meanwhile has not failed.)
             name = error.filter_name if isinstance(error, FilterFailed) else ""
             self._service.on_connection_filter_error(self, name, error)
             self._end(Outcome.FAILED, f"filter failure: {name or type(error).__name__}")
@@ -477,7 +484,7 @@ class GateConnection:
             return self._dial_began + limits.connect_timeout_s
         if self._chain is not None:
             self.last_active = max(self.last_active, self._chain.last_active)
-        return find_deadline(limits, self.started, self.last_active, self._directions)
+        return find_deadline(limits, self.started, self.last_active, self._outlets)
 
     def on_expired(self) -> None:
         """Take a deadline: say which, and end."""
@@ -485,7 +492,29 @@ class GateConnection:
             self.on_transport_error(self._dialled_side, errno.ETIMEDOUT, "connect")
             return
         now = self.port.clock.monotonic()
-        self._end(*find_expiry(self._service.limits, now, self.started, self._directions))
+        self._end(*find_expiry(self._service.limits, now, self.started, self._outlets))
+
+    # -- shared slots that wait (port.stream.Account) ------------------------------------------
+
+    def keep(self, buffer: Buffer, start: int, length: int) -> Kept | None:
+        """Keep a range for a data filter, or a copy of it; None when that ended the connection."""
+        if self.is_closing:
+            buffer.release()
+            return None
+        try:
+            return self.blockage.keep(self.session, buffer, start, length)
+        except LimitExceeded as error:
+            buffer.release()
+            self.on_limit(error)
+            return None
+
+    def give_up(self, buffer: Buffer) -> None:
+        """End what ``keep`` began."""
+        self.blockage.give_up(self.session, buffer)
+
+    def on_send_blocked(self) -> None:
+        """Take note that a side does not take what a data filter sends it."""
+        self.watch_stall()
 
     def watch_stall(self) -> None:
         """See to it that a blocked direction is looked at in time."""
@@ -559,8 +588,10 @@ class GateConnection:
     def _detach_filters(self) -> None:
         """Detach each attached filter once; the end of its coroutine does it for one that runs."""
         for item in self._attached or ():
-            if not item.is_running:
-                item.detach(self)
+            if item.is_running:
+                item.wait_until(self.port.now + self._service.limits.drain_timeout_s)
+            else:
+                item.detach()
 
     def adopt_directions(
         self, client: Direction, server: Direction, bytes_before: tuple[int, int]
@@ -576,6 +607,18 @@ class GateConnection:
     def raw_sockets(self) -> tuple[RawSocket | None, RawSocket | None]:
         """Both sockets, for the chain."""
         return self._client_raw, self._server_raw
+
+    @property
+    def deadlines(self) -> DeadlineWheel:
+        """The wheel of its deadlines."""
+        return self._service.wheel
+
+    @property
+    def _outlets(self) -> Sequence[Direction] | Sequence[Outlet]:
+        """What sends to either side, for the deadlines."""
+        if self._chain is not None:
+            return self._chain.outlets
+        return self._directions or ()
 
     @property
     def _directions(self) -> tuple[Direction, Direction] | None:

@@ -7,16 +7,33 @@ same facts and limits, so whatever expired is what the record names.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from sluicegate.errors import Side
 from sluicegate.filterapi import Outcome
 from sluicegate.limits import Limits
 
-if TYPE_CHECKING:
-    from .pump import Direction
+__all__ = ["Expiry", "Outlet", "find_deadline", "find_expiry"]
 
-__all__ = ["Expiry", "find_deadline", "find_expiry"]
+
+class Outlet(Protocol):
+    """What sends to one side: a direction of the pump, or a socket of the chain."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the stream to that side was ended."""
+        ...
+
+    @property
+    def blocked_since(self) -> float:
+        """When the side stopped taking bytes; 0 while it takes them."""
+        ...
+
+    @property
+    def sink_side(self) -> Side:
+        """Which side that is."""
+        ...
 
 
 class Expiry(NamedTuple):
@@ -32,7 +49,7 @@ def find_deadline(
     limits: Limits,
     started: float,
     last_active: float,
-    directions: tuple[Direction, Direction] | None,
+    outlets: Sequence[Outlet],
 ) -> float:
     """Return when an open connection is due, on the port's monotonic clock.
 
@@ -40,15 +57,15 @@ def find_deadline(
         limits: In force.
         started: When the connection was accepted.
         last_active: When its last byte moved.
-        directions: Both, when the pump runs them.
+        outlets: What sends to either side, as far as they are there.
     """
     due = started + limits.connection_total_s
     idle_s = limits.idle_timeout_s
-    for direction in directions or ():
-        if direction.is_done:
+    for outlet in outlets:
+        if outlet.is_done:
             idle_s = min(idle_s, limits.half_closed_timeout_s)
-        if direction.blocked_since:
-            due = min(due, direction.blocked_since + limits.send_stall_s)
+        if outlet.blocked_since:
+            due = min(due, outlet.blocked_since + limits.send_stall_s)
     return min(due, last_active + idle_s)
 
 
@@ -56,14 +73,14 @@ def find_expiry(
     limits: Limits,
     now: float,
     started: float,
-    directions: tuple[Direction, Direction] | None,
+    outlets: Sequence[Outlet],
 ) -> Expiry:
     """Say which deadline of an open connection has passed."""
-    for direction in directions or ():
-        if direction.blocked_since and direction.blocked_since + limits.send_stall_s <= now:
-            side = direction.sink_side
+    for outlet in outlets:
+        if outlet.blocked_since and outlet.blocked_since + limits.send_stall_s <= now:
+            side = outlet.sink_side
             return Expiry(Outcome.FAILED, f"{side} stalled", errno.ETIMEDOUT, side)
     if started + limits.connection_total_s <= now:
         return Expiry(Outcome.REFUSED, "connection_total_s reached")
-    what = "half-closed" if any(item.is_done for item in directions or ()) else "idle"
+    what = "half-closed" if any(item.is_done for item in outlets) else "idle"
     return Expiry(Outcome.FAILED, f"{what} time-out", errno.ETIMEDOUT, Side.INTERNAL)

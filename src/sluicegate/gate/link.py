@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from sluicegate.buffer import Buffer, Window, extent
 from sluicegate.errors import BadContext, OperationPending, Side
 from sluicegate.port.pending import PendingIo, SocketCompletion
+from sluicegate.port.pool import Slot
 from sluicegate.port.scope import FailureScope
-from sluicegate.port.stream import EMPTY
+from sluicegate.port.stream import EMPTY, Account, Kept
 
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
@@ -32,11 +33,16 @@ class LinkEnd:
         "_closed",
         "_current",
         "_end_told",
+        "_is_read_kept",
         "_peer",
         "_port",
         "_receive",
         "_send",
+        "_sent_part",
         "_shut",
+        "_unread",
+        "account",
+        "on_closed",
         "on_send_idle",
         "scope",
         "side",
@@ -45,13 +51,23 @@ class LinkEnd:
     def __init__(self, port: CompletionPort, side: Side) -> None:
         self.side = side
         self.scope: FailureScope | None = None
+        self.account: Account | None = None
+        self.on_closed: Callable[[], None] | None = None
+        #: Told, once, when it is closed and everything pending was told.
         self.on_send_idle: Callable[[], None] | None = None
         #: Told, once, when a send has completed.
         self._port = port
         self._peer: LinkEnd = self
         self._receive: PendingIo | None = None
         self._send: PendingIo | None = None
+        self._sent_part = 0
+        #: How much of the pending send the neighbour took into buffers of its own.
         self._current: Buffer | None = None
+        #: What the reader was given last; its lease ends with the next receive.
+        self._unread: Kept | None = None
+        #: Received by a reader that gave up before it saw it; leased.
+        self._is_read_kept = False
+        #: Whether that buffer, one or the other, is on the account.
         self._shut = False
         self._closed = False
         self._aborted = False
@@ -68,7 +84,8 @@ class LinkEnd:
     ) -> None:
         """As ``filterapi.DataSocket.start_receive``."""
         pending = PendingIo(completion, user_data)
-        pending.buffer = buffer
+        if buffer is not None:
+            pending.receive_into(buffer)
         self._begin_receive(pending)
 
     async def receive(self) -> Window:
@@ -81,6 +98,8 @@ class LinkEnd:
         except asyncio.CancelledError:
             if self._receive is pending:
                 self._receive = None
+            else:
+                self._take_back(future)
             raise
 
     def start_send(
@@ -107,12 +126,15 @@ class LinkEnd:
             self._port.post(self._peer.settle)
 
     def close(self, abortive: bool = False) -> None:
-        """As ``filterapi.DataSocket.close``."""
-        if self._closed:
+        """As ``filterapi.DataSocket.close``: not abortive, the neighbour gets what was sent."""
+        if self._closed and not (abortive and not self._aborted):
             return
         self._closed = self._shut = True
         self._aborted = abortive
         self._release_current()
+        unread, self._unread = self._unread, None
+        if unread is not None:
+            self._drop_read(unread[0])
         self._port.post(self.settle)
         self._port.post(self._peer.settle)
 
@@ -124,14 +146,46 @@ class LinkEnd:
         return self._closed
 
     @property
+    def was_aborted(self) -> bool:
+        """Whether it was closed with a reset."""
+        return self._aborted
+
+    @property
     def is_shut(self) -> bool:
         """Whether our stream to the neighbour was ended."""
         return self._shut
 
     @property
+    def is_deserted(self) -> bool:
+        """Whether the neighbour closed its end without a reset: it takes nothing more."""
+        peer = self._peer
+        return peer._closed and not peer._aborted  # noqa: SLF001 - two ends of one thing
+
+    @property
+    def is_end_told(self) -> bool:
+        """Whether our reader was told the end of the neighbour's stream."""
+        return self._end_told
+
+    @property
+    def is_end_under_way(self) -> bool:
+        """Whether the neighbour has not been told that our stream has ended."""
+        peer = self._peer
+        return self._shut and not (peer._end_told or peer._closed)  # noqa: SLF001
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether a receive is pending."""
+        return self._receive is not None
+
+    @property
     def is_sending(self) -> bool:
         """Whether a send waits for the neighbour."""
         return self._send is not None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it is open, or something started was not told."""
+        return not self._closed or self._receive is not None or self._send is not None
 
     def withdraw(self) -> None:
         """Complete a pending receive with ``ECANCELED``."""
@@ -141,30 +195,43 @@ class LinkEnd:
 
     def settle(self) -> None:
         """Complete what can be completed: a receive here, the neighbour's send to here."""
+        try:
+            self._settle()
+        finally:
+            if not self.is_busy and self.on_closed is not None:
+                told, self.on_closed = self.on_closed, None
+                told()
+
+    # -- private -------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
         peer = self._peer
         if self._closed:
             self.withdraw()
-            self._fail_send(errno.ECANCELED)
-            return
         if peer._closed:  # noqa: SLF001 - two ends of one thing
-            self._fail_send(errno.ECONNRESET if peer._aborted else errno.EPIPE)  # noqa: SLF001 - likewise
-        receive, send = self._receive, peer._send  # noqa: SLF001 - likewise
+            gone = errno.ECONNRESET if peer._aborted else errno.EPIPE  # noqa: SLF001
+            self._fail_send(errno.ECANCELED if self._closed else gone)
+        elif self._aborted:
+            self._fail_send(errno.ECANCELED)
+        receive, send = self._receive, peer._send  # noqa: SLF001
         if receive is None:
-            return
-        if send is not None and send.buffer is not None:
+            if send is not None and not self._closed:
+                peer.keep_send()
+        elif self._unread is not None:
+            self._hand_over(receive, self._unread)
+        elif send is not None and send.buffer is not None:
             self._take(receive, send, send.buffer)
-        elif peer._aborted:  # noqa: SLF001 - likewise
+        elif peer._aborted:  # noqa: SLF001
             self._receive = None
             receive.complete(errno.ECONNRESET, EMPTY, self.side, self.scope)
-        elif peer._shut:  # noqa: SLF001 - likewise
+        elif peer._shut:  # noqa: SLF001
             self._receive = None
             error = errno.ENOTCONN if self._end_told else 0
             self._end_told = True
             receive.complete(error, EMPTY, self.side, self.scope)
 
-    # -- private -------------------------------------------------------------------------------
-
     def _begin_receive(self, pending: PendingIo) -> None:
+        self._port.check_thread()
         if self._closed:
             raise BadContext("the socket is closed")
         if self._receive is not None:
@@ -174,6 +241,7 @@ class LinkEnd:
         self._port.post(self.settle)
 
     def _begin_send(self, pending: PendingIo, data: Buffer | Window | bytes) -> None:
+        self._port.check_thread()
         if self._closed or self._shut:
             raise BadContext("the socket is closed for sending")
         if self._send is not None:
@@ -181,49 +249,127 @@ class LinkEnd:
         pending.buffer, pending.start, pending.length = extent(data)
         pending.buffer.lease()
         self._send = pending
-        self._port.post(self._peer.settle)
+        self._sent_part = 0
+        if pending.length:
+            self._port.post(self._peer.settle)
+        else:
+            # An empty window would be the end of the stream to the neighbour.
+            self._port.post(lambda: self._finish_send(0))
+
+    def keep_send(self) -> None:
+        """Put a send that waits for the neighbour on the account (called by the other end)."""
+        pending, account = self._send, self.account
+        if pending is None or pending.is_kept or account is None:
+            return
+        if not isinstance(pending.buffer, Slot):
+            return
+        kept = account.keep(pending.buffer, pending.start, pending.length)
+        if kept is None:
+            # The connection has ended; the send is told so with the rest.
+            pending.buffer, pending.start, pending.length = EMPTY.buffer, 0, 0
+            pending.buffer.lease()
+        else:
+            pending.buffer, pending.start, pending.length = kept
+            pending.is_kept = True
 
     def _take(self, receive: PendingIo, send: PendingIo, source: Buffer) -> None:
         """Let the pending receive have the neighbour's buffer, or a part of it."""
+        start, length = send.start + self._peer.sent_part, send.length - self._peer.sent_part
+        taken = length
         self._receive = None
-        taken = Window(source, send.start, send.length)
         if receive.buffer is None:
             source.lease()
-            self._current = source
-            window = taken
-        else:
-            receive.buffer.set_size(0)
-            count = receive.buffer.append(source.view[send.start : send.start + send.length])
-            window = receive.buffer.window()
-            send.start += count
-            send.length -= count
-            if send.length:
-                receive.complete(0, window, self.side, self.scope)
+            kept: Kept | None = (source, start, length)
+            if self.account is not None and isinstance(source, Slot):
+                kept = self.account.keep(source, start, length)
+            if kept is None:
+                receive.complete(errno.ENOBUFS, EMPTY, self.side, self.scope)
                 return
-        receive.complete(0, window, self.side, self.scope)
-        self._peer.finish_send(0, taken)
+            self._is_read_kept = self.account is not None and isinstance(source, Slot)
+            self._current, start, length = kept
+            window = Window(self._current, start, length)
+        else:
+            taken = receive.buffer.append(source.view[start : start + length])
+            window = receive.buffer.window()
+        try:
+            receive.complete(0, window, self.side, self.scope)
+        finally:
+            self._peer.on_taken(taken)
 
-    def finish_send(self, error: int, window: Window) -> None:
-        """Complete our send (the neighbour took it, or never will)."""
+    def _hand_over(self, receive: PendingIo, unread: Kept) -> None:
+        """Let the pending receive have what an earlier reader gave back."""
+        self._receive = self._unread = None
+        buffer, start, length = unread
+        if receive.buffer is None:
+            self._current = buffer
+            window = Window(buffer, start, length)
+        else:
+            taken = receive.buffer.append(buffer.view[start : start + length])
+            window = receive.buffer.window()
+            if taken < length:
+                self._unread = buffer, start + taken, length - taken
+            else:
+                self._drop_read(buffer)
+        receive.complete(0, window, self.side, self.scope)
+
+    def _take_back(self, future: asyncio.Future[Window]) -> None:
+        """Let what a reader was given, and gave up before it saw it, wait for the next one."""
+        if future.cancelled() or future.exception() is not None or self._closed:
+            return
+        window = future.result()
+        if not window.length:
+            self._end_told = False
+        elif self._current is window.buffer:
+            self._unread = window.buffer, window.start, window.length
+            self._current = None
+
+    @property
+    def sent_part(self) -> int:
+        """How much of the pending send was taken."""
+        return self._sent_part
+
+    def on_taken(self, count: int) -> None:
+        """Take that the neighbour took so much of our send (called by the other end)."""
+        pending = self._send
+        if pending is None:
+            return
+        self._sent_part += count
+        if self._sent_part >= pending.length:
+            self._finish_send(0)
+
+    def _finish_send(self, error: int) -> None:
+        """Complete our send: the neighbour took it, or never will."""
         pending, self._send = self._send, None
         if pending is None or pending.buffer is None:
             return
+        window = Window(pending.buffer, pending.start, pending.length)
         try:
             pending.complete(error, window, self.side, self.scope)
         finally:
+            if pending.is_kept and self.account is not None:
+                self.account.give_up(pending.buffer)
             pending.buffer.release()
             if self.on_send_idle is not None:
                 told, self.on_send_idle = self.on_send_idle, None
                 told()
+            if self._closed:
+                self._port.post(self.settle)
 
     def _fail_send(self, error: int) -> None:
         if self._send is not None:
-            self.finish_send(error, EMPTY)
+            self._finish_send(error)
 
     def _release_current(self) -> None:
         buffer, self._current = self._current, None
         if buffer is not None:
-            buffer.release()
+            self._drop_read(buffer)
+
+    def _drop_read(self, buffer: Buffer) -> None:
+        """End the lease of what was received, and what it costs."""
+        is_kept, self._is_read_kept = self._is_read_kept, False
+        if is_kept and self.account is not None:
+            self.account.give_up(buffer)
+        buffer.release()
 
 
 def make_link(port: CompletionPort) -> tuple[LinkEnd, LinkEnd]:

@@ -8,9 +8,9 @@ this file:
    every chunk that is the end: no operation is submitted, nothing is allocated but one view.
 2. What the kernel did not take *blocks* the direction: it stops receiving (that is the
    back-pressure), keeps the rest, and polls for room. Receives that were under way wait behind.
-3. A blocked direction may pin a shared slot only while few do; beyond half of a group the rest is
-   copied to private memory on the client's account, so that clients who do not read never take
-   the slots of those who do (``Blockage``).
+3. A blocked direction may pin shared slots, for its rest and for what waits behind, only while few
+   do; beyond half of a group they are copied to private memory on the client's account, so that
+   clients who do not read never take the slots of those who do (``Blockage``).
 4. A direction that fills small slots is bulky. Without stages it is spliced in the kernel
    (``splice.py``), else it receives into large slots, one at a time.
 5. With stages, only what they released is sent; ``stages.py`` knows how.
@@ -27,10 +27,11 @@ from typing import TYPE_CHECKING, Final
 
 from sluicegate.buffer import Buffer, ConstBuffer, Window
 from sluicegate.errors import LimitExceeded, Side
-from sluicegate.limits import DIRECTIONS_KEPT_MAX, RECEIVE_AHEAD_MAX
+from sluicegate.limits import DIRECTIONS_KEPT_MAX
 from sluicegate.port.backend import MORE, POLL_OUT, SEND_FLAGS, SLOT_SHIFT, Operation, RawSocket
 from sluicegate.port.pool import SMALL_SLOT_SIZE, Slot
 
+from .blockage import Kept
 from .splice import SpliceFlow
 from .stages import Stages
 
@@ -156,10 +157,10 @@ class Direction:
         self._sink = sink
         self._sink_send = sink.send
         self._stages = stages
-        self._backlog: deque[tuple[Slot, int]] | None = None
+        self._backlog: deque[Kept] | None = None
         #: Received while blocked; None while the direction flows.
-        self._rest: tuple[Buffer, int, int] | None = None
-        #: What the kernel did not take yet: buffer, start, length; its lease is ours.
+        self._rest: Kept | None = None
+        #: What the kernel did not take yet.
         self._ended = False
         self._bulk: Bulk | None = None
         #: None while no slot was ever filled, as on most connections.
@@ -178,9 +179,10 @@ class Direction:
         slot = self._slots[flags >> SLOT_SHIFT]
         self._connection.last_active = self._port.now
         if self._backlog is not None:
-            self._wait_behind(slot, result, flags)
+            self._wait_behind(slot, result)
         elif self._stages is not None:
-            self._inspect(slot, result)
+            slot.leases += 1
+            self._inspect(slot, 0, result)
         else:
             try:
                 sent = self._sink_send(slot.view[:result], SEND_FLAGS)
@@ -190,6 +192,7 @@ class Direction:
             if sent == result:
                 self._recycle(slot)
             else:
+                slot.leases += 1
                 self._block(slot, sent, result - sent)
         if result == SMALL_SLOT_SIZE or not flags & MORE:
             self._continue(result, flags)
@@ -212,7 +215,7 @@ class Direction:
     def _arm(self) -> None:
         if self._backlog is not None or self._ended or self._connection.is_closing:
             return
-        if self.receive_op.in_flight:
+        if self.receive_op.in_flight or self._port.is_closing:
             return
         bulk = self._bulk
         if bulk is None or bulk.flow is Flow.INTERACTIVE:
@@ -236,31 +239,36 @@ class Direction:
 
     # -- stages --------------------------------------------------------------------------------
 
-    def _inspect(self, slot: Slot, length: int) -> None:
-        """Run the stages on a chunk and send what they released."""
+    def _inspect(self, buffer: Buffer, start: int, length: int) -> None:
+        """Run the stages on a leased chunk and send what they released."""
         stages = self._stages
         assert stages is not None
-        slot.leases += 1
         try:
-            verdict = stages.judge(self.side, Window(slot, 0, length))
+            verdict = stages.judge(self.side, Window(buffer, start, length))
         except Exception as error:  # noqa: BLE001 - a filter may raise anything; fail closed
-            slot.release()
+            buffer.release()
             self._connection.on_filter_failure(error)
             return
         if verdict is True:
             # Everything released as it is: send from the slot itself.
-            self._offer(slot, 0, length)
-        elif verdict:
-            buffer = ConstBuffer(verdict)
-            buffer.lease()
-            slot.release()
-            self._offer(buffer, 0, len(verdict))
-        else:
-            slot.release()
+            self._offer(buffer, start, length)
+            return
+        buffer.release()
+        if verdict:
+            changed = ConstBuffer(verdict)
+            changed.lease()
+            self._offer(changed, 0, len(verdict))
         if stages.cut_reason is not None:
             self._connection.refuse(stages.cut_reason)
         elif not stages.is_active:
-            self._stages = None
+            self._forget_stages()
+
+    def _forget_stages(self) -> None:
+        """Take that every stage has left: a bulky direction may be spliced from now on."""
+        self._stages = None
+        bulk = self._bulk
+        if bulk is not None and bulk.flow is Flow.BULK:
+            bulk.flow = Flow.SPLICED
 
     def _offer(self, buffer: Buffer, start: int, length: int) -> None:
         """Send a leased range; what is not taken blocks the direction."""
@@ -272,7 +280,6 @@ class Direction:
         if sent == length:
             buffer.release()
         else:
-            buffer.leases -= 1
             self._block(buffer, start + sent, length - sent)
 
     # -- blocked -------------------------------------------------------------------------------
@@ -284,33 +291,42 @@ class Direction:
         return 0
 
     def _block(self, buffer: Buffer, start: int, length: int) -> None:
-        """Keep what the sink did not take, stop receiving, and wait for room."""
-        connection = self._connection
-        buffer.lease()
-        if connection.is_closing:
-            buffer.release()
+        """Keep the leased rest that the sink did not take, stop receiving, and wait for room."""
+        kept = self._keep(buffer, start, length)
+        if kept is None:
             return
-        try:
-            self._rest = connection.blockage.keep(connection.session, buffer, start, length)
-        except LimitExceeded as error:
-            buffer.release()
-            connection.on_limit(error)
-            return
+        self._rest = kept
+        backend = self._port.backend
         if self._backlog is None:
             self._backlog = deque()
+            if self.receive_op.in_flight:
+                # What is on its way all the same waits behind.
+                backend.cancel(self.receive_op)
         if self._send_op is None:
             self._send_op = Operation(self._on_room)
         self.blocked_since = self._port.now
-        connection.watch_stall()
-        self._port.backend.poll(self._send_op, self._sink.fileno(), POLL_OUT)
+        self._connection.watch_stall()
+        backend.poll(self._send_op, self._sink.fileno(), POLL_OUT)
 
-    def _wait_behind(self, slot: Slot, length: int, flags: int) -> None:
+    def _wait_behind(self, slot: Slot, length: int) -> None:
         """Queue what was received although the direction is blocked."""
-        backlog = self._backlog
-        assert backlog is not None
-        backlog.append((slot, length))
-        if flags & MORE and len(backlog) >= RECEIVE_AHEAD_MAX:
-            self._port.backend.cancel(self.receive_op)
+        slot.leases += 1
+        kept = self._keep(slot, 0, length)
+        if kept is not None and self._backlog is not None:
+            self._backlog.append(kept)
+
+    def _keep(self, buffer: Buffer, start: int, length: int) -> Kept | None:
+        """Put a leased range on the account of what is not sent; None when that ended it all."""
+        connection = self._connection
+        if connection.is_closing:
+            buffer.release()
+            return None
+        try:
+            return connection.blockage.keep(connection.session, buffer, start, length)
+        except LimitExceeded as error:
+            buffer.release()
+            connection.on_limit(error)
+            return None
 
     def _on_room(self, result: int, _flags: int) -> None:
         """Offer again what was kept, then what waits behind it."""
@@ -327,16 +343,15 @@ class Direction:
         assert backlog is not None
         connection.last_active = self._port.now
         self.blocked_since = 0.0
-        buffer, start, length = rest
-        connection.blockage.give_up(connection.session, buffer)
-        self._offer(buffer, start, length)
+        connection.blockage.give_up(connection.session, rest[0])
+        self._offer(*rest)
         while backlog and not self._is_stuck():
-            slot, received = backlog.popleft()
+            waiting = backlog.popleft()
+            connection.blockage.give_up(connection.session, waiting[0])
             if self._stages is not None:
-                self._inspect(slot, received)
+                self._inspect(*waiting)
             else:
-                slot.leases += 1
-                self._offer(slot, 0, received)
+                self._offer(*waiting)
         if not self._is_stuck():
             self._backlog = None
             if self._ended:
@@ -383,29 +398,36 @@ class Direction:
             if error.errno not in _GONE:
                 raise
 
-    def adopt(self, chunks: deque[tuple[Slot, int]], *, ended: bool, shut: bool) -> None:
+    def adopt(self, chunks: deque[Kept], *, ended: bool, shut: bool) -> None:
         """Go on where a filter that left stopped reading.
 
         Args:
-            chunks: Received for the filter, not read by it.
+            chunks: Received for the filter and not read by it; leased, on the account.
             ended: The source's end of stream has been received.
             shut: The sink's stream was ended by the filter already.
         """
+        connection = self._connection
+        while chunks:
+            waiting = chunks.popleft()
+            if self._backlog is not None and not connection.is_closing:
+                self._backlog.append(waiting)
+                continue
+            connection.blockage.give_up(connection.session, waiting[0])
+            if shut or connection.is_closing:
+                waiting[0].release()
+            elif self._stages is not None:
+                self._inspect(*waiting)
+            else:
+                self._offer(*waiting)
+        if connection.is_closing:
+            return
         if shut:
-            while chunks:
-                self._recycle(chunks.popleft()[0])
+            # Nothing goes that way any more, whatever the source still sends.
             self._ended = self.is_done = True
             if self.receive_op.in_flight:
                 self._port.backend.cancel(self.receive_op)
-            return
-        while chunks:
-            slot, length = chunks.popleft()
-            if self._backlog is not None:
-                self._backlog.append((slot, length))
-            else:
-                slot.leases += 1
-                self._offer(slot, 0, length)
-        if ended:
+            connection.on_direction_done()
+        elif ended:
             self.on_end()
         else:
             self._arm()
@@ -418,12 +440,11 @@ class Direction:
     def stop(self) -> None:
         """Cancel what is in flight and drop what waits."""
         backlog, self._backlog = self._backlog, None
-        for slot, _ in backlog or ():
-            self._recycle(slot)
         rest, self._rest = self._rest, None
         if rest is not None:
-            self._connection.blockage.give_up(self._connection.session, rest[0])
-            rest[0].release()
+            self._drop(rest)
+        for waiting in backlog or ():
+            self._drop(waiting)
         if self.receive_op.in_flight:
             # Late data is recycled there, without a look at this direction's state.
             self._port.backend.redirect(self.receive_op, self._on_late)
@@ -431,6 +452,11 @@ class Direction:
             self._port.backend.cancel(self.receive_op)
         if self._send_op is not None and self._send_op.in_flight:
             self._port.backend.cancel(self._send_op)
+
+    def _drop(self, waiting: Kept) -> None:
+        """Let what waited go unsent."""
+        self._connection.blockage.give_up(self._connection.session, waiting[0])
+        waiting[0].release()
 
     @property
     def is_busy(self) -> bool:
@@ -517,4 +543,4 @@ class Direction:
     @property
     def sink_side(self) -> Side:
         """The side that receives on this direction."""
-        return self.sink_side
+        return Side.SERVER if self.side is Side.CLIENT else Side.CLIENT

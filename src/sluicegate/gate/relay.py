@@ -7,6 +7,7 @@ completed send.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sluicegate.address import SocketAddress
@@ -19,11 +20,26 @@ from .stages import Stages
 if TYPE_CHECKING:
     from .connection import GateConnection
 
-__all__ = ["ChainSocket", "Relay", "RelayHalf"]
+__all__ = ["ChainSocket", "RelayHalf"]
 
 
 class ChainSocket(Protocol):
     """What the chain uses of network sockets and link ends alike."""
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether our stream to the other end was ended."""
+        ...
+
+    @property
+    def is_end_told(self) -> bool:
+        """Whether a reader was told the end of the other end's stream."""
+        ...
+
+    @property
+    def is_deserted(self) -> bool:
+        """Whether the other end was closed without a reset: nobody takes what is sent."""
+        ...
 
     def start_receive(
         self, buffer: Buffer | None, completion: SocketCompletion, user_data: Any = None
@@ -76,16 +92,28 @@ class RelayHalf:
         self.is_moving = False
         #: Between a receive that brought bytes and their completed send.
         self.is_done = False
-        #: The end of the stream was passed on.
+        #: Nothing more comes: the source has ended, or the sink's stream was ended.
         self.is_paused = False
         #: No new receive is started: the chain collapses.
         self.source = source
         self._connection = connection
         self._sink = sink
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the last byte and the end were passed on."""
+        return self.is_done and not self.is_moving
+
     def start(self) -> None:
-        """Receive the next chunk."""
-        if not self.is_paused and not self.is_done and not self._connection.is_closing:
+        """Receive the next chunk; where a filter left, go on where it stopped."""
+        if self.is_done or self._connection.is_closing:
+            return
+        if self._sink.is_shut or self._sink.is_deserted:
+            self.is_done = True
+            self._connection.on_relay_quiet()
+        elif self.source.is_end_told:
+            self._on_end()
+        elif not self.is_paused:
             self.source.start_receive(None, self, None)
 
     def pause(self) -> None:
@@ -106,10 +134,10 @@ class RelayHalf:
         del address
         if self._connection.is_closing or (self.is_paused and not self.is_moving and not success):
             return
-        if not success:
+        if user_data is _SENT:
+            self._on_sent(error)
+        elif not success:
             self._connection.on_transport_error(self.side, error)
-        elif user_data is _SENT:
-            self._on_sent()
         elif len(buffer):
             self._on_chunk(buffer)
         else:
@@ -125,15 +153,22 @@ class RelayHalf:
                 return
             if verdict is not True:
                 data = verdict
+                if not stages.is_active:
+                    self.stages = None
         if len(data):
             self.is_moving = True
             self._sink.start_send(data, self, _SENT)
         else:
             self.start()
 
-    def _on_sent(self) -> None:
+    def _on_sent(self, error: int) -> None:
         self.is_moving = False
-        if self.is_done:
+        if error == errno.EPIPE and self._sink.is_deserted:
+            self.is_done = True
+        elif error:
+            sink_side = Side.SERVER if self.side is Side.CLIENT else Side.CLIENT
+            self._connection.on_transport_error(sink_side, error)
+        elif self.is_done:
             self._sink.shutdown()
         else:
             self.start()
@@ -153,19 +188,5 @@ class RelayHalf:
             self._connection.on_relay_quiet()
 
 
-class Relay:
-    """Both directions of an element that passes bytes on."""
-
-    __slots__ = ("from_client", "from_server")
-
-    def __init__(self, from_client: RelayHalf, from_server: RelayHalf) -> None:
-        self.from_client = from_client
-        self.from_server = from_server
-
-    @property
-    def halves(self) -> tuple[RelayHalf, RelayHalf]:
-        """Both directions."""
-        return self.from_client, self.from_server
-
-
 _SENT = object()
+"""Marks the completion of a send."""

@@ -11,7 +11,7 @@ from typing import Literal
 
 from sluicegate.buffer import ConstBuffer, Window
 from sluicegate.errors import FilterFailed, LimitExceeded, Side
-from sluicegate.filterapi import FORWARD, Cut, Forward, Rewrite, StreamFilter
+from sluicegate.filterapi import FORWARD, Connection, Cut, Forward, Rewrite, StreamFilter
 from sluicegate.filterapi.stream_filter import Leave
 
 __all__ = ["Stage", "StageGroup", "Stages"]
@@ -26,6 +26,43 @@ class Stage:
         self.name = name
         self.filter = stream_filter
         self.has_left = False
+
+    def start(self, connection: Connection) -> None:
+        """Give the filter its connection.
+
+        Raises:
+            FilterFailed: It raised.
+        """
+        try:
+            self.filter.on_start(connection)
+        except Exception as error:
+            raise _failed(self, error) from error
+
+    def on_data(self, side: Side, window: Window) -> object:
+        """Ask the filter about bytes.
+
+        Raises:
+            FilterFailed: It raised.
+        """
+        try:
+            return self.filter.on_data(side, window)
+        except Exception as error:
+            raise _failed(self, error) from error
+
+    def on_end(self, side: Side, held: Window) -> object:
+        """Ask the filter about the end of a stream.
+
+        Raises:
+            FilterFailed: It raised.
+        """
+        try:
+            return self.filter.on_end(side, held)
+        except Exception as error:
+            raise _failed(self, error) from error
+
+
+def _failed(stage: Stage, error: Exception) -> FilterFailed:
+    return FilterFailed(stage.name, f"{type(error).__name__}: {error}")
 
 
 class StageGroup:
@@ -55,6 +92,16 @@ class Stages:
         self._hold_bytes_max = hold_bytes_max
         self._only = stages[0] if len(stages) == 1 else None
 
+    @classmethod
+    def joined(cls, parts: list[Stages]) -> Stages:
+        """Return stages that go on where several left off, in the order of the parts."""
+        whole = cls([], parts[0]._hold_bytes_max)  # noqa: SLF001 - another of its own kind
+        for part in parts:
+            whole._stages += part._stages  # noqa: SLF001 - another of its own kind
+            whole._held += part._held  # noqa: SLF001 - another of its own kind
+        whole._only = whole._stages[0] if len(whole._stages) == 1 else None
+        return whole
+
     @property
     def is_active(self) -> bool:
         """Whether a stage is left that wants bytes or holds some."""
@@ -72,7 +119,10 @@ class Stages:
         only = self._only
         if only is not None and not only.has_left and not self._held[0]:
             # One stage that holds nothing, as nearly always: no copy, no list.
-            verdict = only.filter.on_data(side, window)
+            try:
+                verdict = only.filter.on_data(side, window)
+            except Exception as error:
+                raise _failed(only, error) from error
             if verdict is FORWARD:
                 return True
             return self._apply(0, bytes(window), verdict)
@@ -92,7 +142,7 @@ class Stages:
             if stage.has_left:
                 tail += held
                 continue
-            verdict = stage.filter.on_end(side, Window(ConstBuffer(held), 0, len(held)))
+            verdict = stage.on_end(side, Window(ConstBuffer(held), 0, len(held)))
             tail += self._apply_at_end(stage, held, verdict)
             if self.cut_reason is not None:
                 return b""
@@ -122,7 +172,7 @@ class Stages:
         self._held[index] = b""
         if stage.has_left:
             return data
-        verdict = stage.filter.on_data(side, Window(ConstBuffer(data), 0, len(data)))
+        verdict = stage.on_data(side, Window(ConstBuffer(data), 0, len(data)))
         return self._apply(index, data, verdict)
 
     def _apply(self, index: int, data: bytes, verdict: object) -> bytes:

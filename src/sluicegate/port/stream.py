@@ -12,7 +12,7 @@ import asyncio
 import errno
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from sluicegate.address import SocketAddress
 from sluicegate.buffer import Buffer, ConstBuffer, Window, extent
@@ -27,7 +27,7 @@ from .scope import FailureScope
 if TYPE_CHECKING:
     from .port import CompletionPort
 
-__all__ = ["EMPTY", "GivenAway", "StreamSocket"]
+__all__ = ["EMPTY", "Account", "GivenAway", "Kept", "StreamSocket"]
 
 EMPTY: Final = Window(ConstBuffer(b""), 0, 0)
 """What a receive brings at the end of the stream."""
@@ -36,6 +36,31 @@ _FULL_SLOTS_TO_BULK: Final = 4
 """Full small slots in a row after which a direction is bulky."""
 
 SHUT_WR: Final = 1
+
+Kept: TypeAlias = tuple[Buffer, int, int]
+"""A leased range that waits: buffer, start, length."""
+
+
+class Account(Protocol):
+    """Who answers for shared slots that wait for a reader, or for a peer that takes them.
+
+    A socket without one (a program's own) keeps slots as long as it likes.
+    """
+
+    def keep(self, buffer: Buffer, start: int, length: int) -> Kept | None:
+        """Keep a leased range, or a leased private copy in its place.
+
+        None when there is no room for either: the lease is gone, and so is the connection.
+        """
+        ...
+
+    def give_up(self, buffer: Buffer) -> None:
+        """End what ``keep`` began; the lease stays the caller's."""
+        ...
+
+    def on_send_blocked(self) -> None:
+        """Take note that a peer does not take what it is sent."""
+        ...
 
 
 class StreamSocket:
@@ -58,6 +83,8 @@ class StreamSocket:
         "_send",
         "_send_op",
         "_shutdown_wanted",
+        "account",
+        "blocked_since",
         "bytes_received",
         "bytes_sent",
         "last_active",
@@ -79,15 +106,19 @@ class StreamSocket:
         #: The port's time of the last byte in either direction.
         self.bytes_received = 0
         self.bytes_sent = 0
+        self.blocked_since = 0.0
+        #: When the kernel stopped taking what is being sent; 0 while it takes it.
+        self.account: Account | None = None
         self._port = port
         self._raw = raw
         self._receive_op = Operation(self._on_received)
         self._send_op = Operation(self._on_sent)
-        self._ahead: deque[tuple[Slot, int]] = deque()
+        self._ahead: deque[Kept] = deque()
+        #: Received, leased, on the account; nobody has read it.
         self._receive: PendingIo | None = None
         self._send: PendingIo | None = None
-        self._current: Slot | None = None
-        #: The slot whose window the reader was given last; its lease ends with the next receive.
+        self._current: Buffer | None = None
+        #: What the reader was given last; its lease ends with the next receive.
         self._direct: Buffer | None = None
         #: The caller's buffer that the kernel receives into, while it does.
         self._end: int | None = None
@@ -108,11 +139,13 @@ class StreamSocket:
 
         Raises:
             OperationPending: A receive is in flight.
-            BadContext: The socket is closed.
+            BadContext: The socket is closed, or the buffer is in flight.
+            ValueError: The buffer has no room: nothing received would look like the end.
             WrongThread: Not on the port's thread.
         """
         pending = PendingIo(completion, user_data)
-        pending.buffer = buffer
+        if buffer is not None:
+            pending.receive_into(buffer)
         self._begin_receive(pending)
         if self._ahead or self._end is not None:
             self._port.post(self._deliver)
@@ -169,6 +202,8 @@ class StreamSocket:
             # What arrives for a reader that gave up waits for the next one.
             if self._receive is pending:
                 self._receive = None
+            else:
+                self._take_back(future)
             raise
 
     def _begin_receive(self, pending: PendingIo) -> None:
@@ -202,14 +237,7 @@ class StreamSocket:
                 return
             direct.release()
         if result > 0 and direct is None:
-            slot = self._port.backend.pool.slots[flags >> SLOT_SHIFT]
-            self.bytes_received += result
-            self.last_active = self._port.now
-            if self._closing:
-                slot.pool.recycle(slot)
-            else:
-                self._ahead.append((slot, result))
-                self._note_fill(slot, result, flags)
+            self._take_in(self._port.backend.pool.slots[flags >> SLOT_SHIFT], result, flags)
         elif not self._closing and (result != -errno.ECANCELED or self._port.is_closing):
             self._end = result
         if self._closing:
@@ -220,6 +248,20 @@ class StreamSocket:
             self._deliver()
         if self._receive is not None and not self._ahead:
             self._arm()
+
+    def _take_in(self, slot: Slot, length: int, flags: int) -> None:
+        """Take a received slot, for the reader that waits or for the next one."""
+        self.bytes_received += length
+        self.last_active = self._port.now
+        if self._closing:
+            slot.pool.recycle(slot)
+            return
+        slot.used = length
+        slot.lease()
+        kept = self._keep(slot, 0, length)
+        if kept is not None:
+            self._ahead.append(kept)
+            self._note_fill(slot, length, flags)
 
     def _deliver_direct(self, buffer: Buffer, length: int) -> None:
         """Complete the pending receive with what the kernel put into the caller's buffer."""
@@ -248,52 +290,69 @@ class StreamSocket:
         if flags & MORE and (is_bulky or len(self._ahead) >= RECEIVE_AHEAD_MAX):
             self._port.backend.cancel(self._receive_op)
 
+    def _keep(self, buffer: Buffer, start: int, length: int) -> Kept | None:
+        account = self.account
+        return (buffer, start, length) if account is None else account.keep(buffer, start, length)
+
+    def _drop(self, buffer: Buffer) -> None:
+        """End the lease of what was received, and what it costs."""
+        if self.account is not None:
+            self.account.give_up(buffer)
+        buffer.release()
+
     def _deliver(self) -> None:
         """Complete the pending receive with what is there."""
         pending = self._receive
         if pending is None:
             return
-        if self._ahead:
-            self._receive = None
-            window = self._take_ahead()
-            if pending.buffer is not None:
-                window = self._copy_into(pending.buffer, window)
-            pending.complete(0, window, self.side, self.scope)
-        elif self._end is not None:
-            self._receive = None
-            if self._end == 0 and not self._end_told:
-                self._end_told = True
-                pending.complete(0, EMPTY, self.side, self.scope)
-            else:
-                pending.complete(-self._end or errno.ENOTCONN, EMPTY, self.side, self.scope)
+        try:
+            if self._ahead:
+                self._receive = None
+                window = self._take_ahead()
+                if pending.buffer is not None:
+                    window = self._copy_into(pending.buffer, window)
+                pending.complete(0, window, self.side, self.scope)
+            elif self._end is not None:
+                self._receive = None
+                if self._end == 0 and not self._end_told:
+                    self._end_told = True
+                    pending.complete(0, EMPTY, self.side, self.scope)
+                else:
+                    pending.complete(-self._end or errno.ENOTCONN, EMPTY, self.side, self.scope)
+        finally:
+            if self._closing:
+                self._finish_close()
 
     def _take_ahead(self) -> Window:
-        slot, length = self._ahead.popleft()
-        slot.used = length
-        slot.lease()
-        self._current = slot
-        return Window(slot, 0, length)
+        buffer, start, length = self._ahead.popleft()
+        self._current = buffer
+        return Window(buffer, start, length)
+
+    def _take_back(self, future: asyncio.Future[Window]) -> None:
+        """Let what a reader was given, and gave up before it saw it, wait for the next one."""
+        if future.cancelled() or future.exception() is not None or self._closing:
+            return
+        window = future.result()
+        if not window.length:
+            self._end_told = False
+        elif self._current is window.buffer:
+            self._ahead.appendleft((window.buffer, window.start, window.length))
+            self._current = None
 
     def _copy_into(self, buffer: Buffer, window: Window) -> Window:
-        """Move received bytes into the caller's buffer; the rest stays for the next receive."""
-        buffer.set_size(0)
-        taken = buffer.append(window.buffer.view[: window.length])
-        slot = self._current
-        assert slot is not None
+        """Copy received bytes into the caller's buffer; the rest waits for the next receive."""
+        taken = buffer.append(window.buffer.view[window.start : window.start + window.length])
         if taken < window.length:
-            rest = slot.view[taken : window.length].tobytes()
-            slot.view[: len(rest)] = rest
+            self._ahead.appendleft((window.buffer, window.start + taken, window.length - taken))
             self._current = None
-            slot.leases -= 1
-            self._ahead.appendleft((slot, len(rest)))
         else:
             self._release_current()
         return buffer.window()
 
     def _release_current(self) -> None:
-        slot, self._current = self._current, None
-        if slot is not None:
-            slot.release()
+        buffer, self._current = self._current, None
+        if buffer is not None:
+            self._drop(buffer)
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -352,6 +411,24 @@ class StreamSocket:
             return error.errno or errno.EIO
         if sent == length:
             return 0
+        return self._wait_for_room(pending, sent)
+
+    def _wait_for_room(self, pending: PendingIo, sent: int) -> int | None:
+        """Send the rest by an operation; an errno when it may not even wait."""
+        buffer, start, length = pending.buffer, pending.start, pending.length
+        assert buffer is not None
+        if self.account is not None:
+            if isinstance(buffer, Slot):
+                kept = self.account.keep(buffer, start, length)
+                if kept is None:
+                    pending.buffer = EMPTY.buffer
+                    pending.start = pending.length = 0
+                    pending.buffer.lease()
+                    return errno.ENOBUFS
+                buffer, start, length = pending.buffer, pending.start, pending.length = kept
+                pending.is_kept = True
+            self.blocked_since = self._port.now
+            self.account.on_send_blocked()
         self._port.backend.send(self._send_op, self._raw, buffer, start + sent, length - sent)
         return None
 
@@ -362,6 +439,7 @@ class StreamSocket:
 
     def _finish_send(self, error: int) -> None:
         pending, self._send = self._send, None
+        self.blocked_since = 0.0
         if pending is None or pending.buffer is None:
             return
         if not error:
@@ -373,10 +451,14 @@ class StreamSocket:
         try:
             pending.complete(error, window, self.side, self.scope)
         finally:
+            if pending.is_kept and self.account is not None:
+                self.account.give_up(pending.buffer)
             pending.buffer.release()
             if self.on_send_idle is not None:
                 told, self.on_send_idle = self.on_send_idle, None
                 told()
+            if self._closing:
+                self._finish_close()
 
     # -- ending --------------------------------------------------------------------------------
 
@@ -403,8 +485,7 @@ class StreamSocket:
         self._abortive = abortive
         self._release_current()
         while self._ahead:
-            slot, _ = self._ahead.popleft()
-            slot.pool.recycle(slot)
+            self._drop(self._ahead.popleft()[0])
         if self._receive is not None:
             self._end = -errno.ECANCELED
             self._port.post(self._deliver)
@@ -413,8 +494,7 @@ class StreamSocket:
             backend.cancel(self._receive_op)
         if self._send_op.in_flight and abortive:
             backend.cancel(self._send_op)
-        if not self._receive_op.in_flight and not self._send_op.in_flight:
-            self._finish_close()
+        self._finish_close()
 
     def _shutdown_now(self) -> None:
         try:
@@ -426,6 +506,8 @@ class StreamSocket:
     def _finish_close(self) -> None:
         if self._receive_op.in_flight or self._send_op.in_flight or self._raw.fileno() < 0:
             return
+        if self._receive is not None or self._send is not None:
+            return  # told first: whoever waits for the close may rely on it
         backend = self._port.backend
         if self._abortive:
             backend.abort(self._raw)
@@ -455,6 +537,7 @@ class StreamSocket:
         assert self._send is None, "a send is pending: wait for on_send_idle"
         self._release_current()
         self._closing = True
+        self._port.backend.forget(self._send_op)
         return GivenAway(
             self._receive_op,
             self._ahead,
@@ -464,9 +547,34 @@ class StreamSocket:
         )
 
     @property
+    def is_receiving(self) -> bool:
+        """Whether a receive is pending."""
+        return self._receive is not None
+
+    @property
     def is_sending(self) -> bool:
         """Whether a send is in flight."""
         return self._send is not None
+
+    @property
+    def is_deserted(self) -> bool:
+        """Whether the other end takes nothing more; a peer on the network says so by failing."""
+        return False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the descriptor is open, or something started was not told."""
+        return self._raw.fileno() >= 0
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether our stream to the peer was ended."""
+        return self._shutdown_wanted or self._closing
+
+    @property
+    def is_end_told(self) -> bool:
+        """Whether a reader was told the end of the peer's stream."""
+        return self._end_told
 
     @property
     def was_aborted(self) -> bool:
@@ -497,7 +605,7 @@ class GivenAway:
     def __init__(
         self,
         receive_op: Operation,
-        ahead: deque[tuple[Slot, int]],
+        ahead: deque[Kept],
         *,
         ended: bool,
         error: int,
@@ -506,7 +614,7 @@ class GivenAway:
         self.receive_op = receive_op
         #: In flight or not; to be redirected.
         self.ahead = ahead
-        #: Received and not read.
+        #: Received and not read: leased, on the account.
         self.ended = ended
         #: The peer's end of stream has come.
         self.error = error

@@ -1,0 +1,98 @@
+"""Attached: a data or stream filter of one connection, from the event that brought it to its end.
+
+The connection keeps them in the order of their places, the chain and the pump run them. The
+invariant: each is detached exactly once, after everything that was pending on its sockets was told;
+a coroutine that goes on after its connection is waited for, to a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from sluicegate.filterapi import AnyDataFilter, Position, StreamFilter
+
+if TYPE_CHECKING:
+    from .connection import GateConnection
+
+__all__ = ["Attached"]
+
+
+class Attached:
+    """A filter attached to one connection."""
+
+    __slots__ = (
+        "_connection",
+        "_due",
+        "_is_detached",
+        "context",
+        "filter",
+        "name",
+        "position",
+        "task",
+        "wheel_slot",
+    )
+
+    def __init__(
+        self,
+        connection: GateConnection,
+        data_filter: AnyDataFilter,
+        position: Position,
+        context: Any,
+        name: str,
+    ) -> None:
+        self.filter = data_filter
+        self.position = position
+        self.context = context
+        self.name = name
+        self.task: asyncio.Task[None] | None = None
+        #: Runs its coroutine, until that has ended.
+        self.wheel_slot = -1
+        self._connection = connection
+        self._due = 0.0
+        self._is_detached = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a coroutine of it has not ended; its end detaches it."""
+        return self.task is not None
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether it has no unfinished work; one that cannot say has failed, and is not asked."""
+        if isinstance(self.filter, StreamFilter):
+            return True
+        try:
+            return bool(self.filter.is_drained())
+        except Exception as error:  # noqa: BLE001 - third-party code, at the end
+            self._connection.on_detach_error(self.name, error)
+            return True
+
+    def detach(self) -> None:
+        """Tell the filter that the connection has ended for it."""
+        if self._is_detached:
+            return
+        self._is_detached = True
+        try:
+            self.filter.detach()
+        except Exception as error:  # noqa: BLE001 - third-party code, after the end
+            self._connection.on_detach_error(self.name, error)
+
+    # -- a coroutine that outlives its connection (port.timers.Expiring) ---------------------------
+
+    def wait_until(self, due: float) -> None:
+        """Let the coroutine come to its end, to a bound."""
+        self._due = due
+        self._connection.deadlines.add(self, due)
+
+    def due(self) -> float:
+        """Return when the coroutine is cancelled."""
+        return self._due
+
+    def on_expired(self) -> None:
+        """Take that the coroutine did not end in time."""
+        if self.task is not None:
+            late = TimeoutError("did not end within drain_timeout_s after its connection")
+            self._connection.on_detach_error(self.name, late)
+            self.task.cancel()
+            self.detach()

@@ -1,0 +1,316 @@
+"""A whole gate on virtual time: the service, its clients and servers, and what must hold at the end.
+
+``play`` runs a scenario against a ``FirewallService`` on the simulated port and then stops it;
+whatever happened, ``Gate.check_clean`` must hold: leases and accounts are back, descriptors are
+closed, nothing was left unhandled, and every allowed connection has exactly one record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import ipaddress
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from sluicegate.address import SocketAddress
+from sluicegate.audit import ConnectionRecord, DecisionRecord, FilterFailureRecord
+from sluicegate.filterapi import AnyDataFilter, ContentFilter, Filter
+from sluicegate.gate.service import FirewallService
+from sluicegate.gate.settings import (
+    Installation,
+    ListenerSettings,
+    OnFailure,
+    PerConnection,
+    ServiceSettings,
+)
+from sluicegate.limits import Limits
+from sluicegate.policy import Policy, PolicySnapshot, Publication
+from sluicegate.port import CompletionPort, PortEventLoop
+from sluicegate.port.backend import RawSocket
+from sluicegate.port.pool import Slot
+from sluicegate.testing import FaultPlan, SimulatedBackend, SimulatedPeers
+from sluicegate.testing.peers import PeerStream, PeerTask
+from sluicegate.testing.recorder import MemoryRecorder
+
+ENTRY = SocketAddress.parse("10.0.0.1:80")
+ENTRY6 = SocketAddress.parse("[fd00::1]:80")
+SERVER = SocketAddress.parse("10.9.9.9:8080")
+SERVER6 = SocketAddress.parse("[fd00::9]:8080")
+CLIENT = SocketAddress.parse("10.1.1.1:0")
+CLIENT6 = SocketAddress.parse("[fd00::c]:0")
+
+LIMITS = Limits(interactive_buffers_max=32, bulk_buffers_max=4, splice_pipes_max=4)
+
+Peer = Callable[[PeerStream], Coroutine[Any, Any, Any]]
+
+
+def publication(
+    *filters: str,
+    name: str = "web",
+    listener: str = "web",
+    server: SocketAddress = SERVER,
+    clients: Sequence[str] = ("10.0.0.0/8", "fd00::/8"),
+    settings: Mapping[str, Mapping[str, object]] | None = None,
+) -> Publication:
+    return Publication(
+        name,
+        listener,
+        server,
+        tuple(ipaddress.ip_network(one) for one in clients),
+        filters,
+        settings or {},
+    )
+
+
+def installation(
+    what: Filter | ContentFilter | Callable[[], AnyDataFilter],
+    name: str,
+    on_failure: OnFailure = OnFailure.DENY,
+) -> Installation:
+    target = what if isinstance(what, Filter | ContentFilter) else PerConnection(what)
+    return Installation(name, target, on_failure, "test")
+
+
+def settings(
+    *publications: Publication,
+    filters: Sequence[Installation] = (),
+    listeners: Sequence[ListenerSettings] = (ListenerSettings("web", ENTRY),),
+    limits: Limits = LIMITS,
+) -> ServiceSettings:
+    policy = PolicySnapshot(Policy(tuple(publications)))
+    return ServiceSettings(tuple(listeners), policy, tuple(filters), limits)
+
+
+class Gate:
+    """One gate in one simulation."""
+
+    def __init__(
+        self, port: CompletionPort, backend: SimulatedBackend, limits: Limits, spool: Any = None
+    ) -> None:
+        self.port = port
+        self.backend = backend
+        self.clock = backend.clock
+        self.network = backend.network
+        self.peers = SimulatedPeers(backend.network)
+        self.recorder = MemoryRecorder()
+        self.sockets: list[RawSocket] = []
+        self.errors: list[BaseException] = []
+        self._watch_descriptors()
+        port.on_error = self.errors.append
+        self.service = FirewallService(
+            port,
+            limits=limits,
+            recorder=self.recorder,
+            clock=port.clock,
+            spool=spool,
+            boot_mark="b",
+        )
+
+    def _watch_descriptors(self) -> None:
+        create, adopt = self.backend.create_socket, self.backend.adopt
+
+        def create_socket(family: int) -> RawSocket:
+            self.sockets.append(create(family))
+            return self.sockets[-1]
+
+        def adopt_socket(descriptor: int, family: int) -> RawSocket:
+            self.sockets.append(adopt(descriptor, family))
+            return self.sockets[-1]
+
+        self.backend.create_socket = create_socket  # type: ignore[method-assign]
+        self.backend.adopt = adopt_socket  # type: ignore[method-assign]
+
+    # -- peers ---------------------------------------------------------------------------------
+
+    def serve(self, *peers: Peer, address: SocketAddress = SERVER) -> list[PeerTask[Any]]:
+        """Listen as the server; connection n is ``peers[n]``'s, the last one's from there on."""
+        listener = self.peers.listen(address)
+        tasks: list[PeerTask[Any]] = []
+
+        async def accept() -> None:
+            index = 0
+            while True:
+                stream = await listener.accept()
+                peer = peers[min(index, len(peers) - 1)]
+                tasks.append(self.peers.spawn(f"server {index}", peer(stream)))
+                index += 1
+
+        self.peers.spawn("listener", accept())
+        return tasks
+
+    def call(
+        self,
+        peer: Peer,
+        *,
+        address: SocketAddress = ENTRY,
+        source: SocketAddress | None = CLIENT,
+        name: str = "client",
+    ) -> PeerTask[Any]:
+        """Connect as a client."""
+
+        async def client() -> Any:
+            return await peer(await self.peers.connect(address, source))
+
+        return self.peers.spawn(name, client())
+
+    # -- waiting -------------------------------------------------------------------------------
+
+    async def ended(self, *tasks: PeerTask[Any], within_s: float = 120.0) -> list[Any]:
+        """Wait for peers; return what each returned, or the error it raised."""
+        await self.until(lambda: all(task.is_done for task in tasks), within_s)
+        return [task.error or task.result() for task in tasks]
+
+    async def until(self, condition: Callable[[], object], within_s: float = 120.0) -> None:
+        """Wait, in virtual time, until something holds."""
+        deadline = self.clock.monotonic() + within_s
+        while not condition():
+            assert self.clock.monotonic() < deadline, "it does not come true"
+            await asyncio.sleep(0.002)
+
+    async def idle(self) -> None:
+        """Wait until every connection has ended."""
+        await self.until(lambda: not self.service.connection_count)
+
+    # -- asking --------------------------------------------------------------------------------
+
+    @property
+    def decisions(self) -> list[DecisionRecord]:
+        return self.recorder.of(DecisionRecord)
+
+    @property
+    def ends(self) -> list[ConnectionRecord]:
+        return self.recorder.of(ConnectionRecord)
+
+    @property
+    def failures(self) -> list[FilterFailureRecord]:
+        return self.recorder.of(FilterFailureRecord)
+
+    def check_clean(self, *, errors: int = 0) -> None:
+        """Check what must hold after every end."""
+        assert len(self.errors) == errors, self.errors
+        blockage = self.service.blockage
+        assert (blockage.pinned_small, blockage.pinned_bulk, blockage.private_bytes) == (0, 0, 0)
+        leased = [slot for slot in self.backend.pool.slots if slot.leases]
+        assert not leased
+        self._check_slots()
+        assert [sock for sock in self.sockets if sock.fileno() >= 0] == []
+        asked = Counter(record.connection for record in self.decisions)
+        ended = Counter(record.connection for record in self.ends)
+        assert max(asked.values(), default=1) == 1
+        assert max(ended.values(), default=1) == 1
+        allowed = {r.connection for r in self.decisions if r.verdict == "allowed"}
+        assert allowed <= set(ended)
+        assert set(ended) <= set(asked)
+
+    def _check_slots(self) -> None:
+        """Every slot is back with the backend, once."""
+        groups = (self.backend._small, self.backend._bulk)
+        free: list[Slot] = [slot for group in groups for slot in group._free]
+        assert len(free) == len(set(map(id, free))), "a slot was given back twice"
+        missing = len(self.backend.pool.slots) - len(free)
+        assert not missing, f"{missing} slots did not come back"
+
+
+Scenario = Callable[[Gate], Coroutine[Any, Any, None]]
+
+
+def play(
+    scenario: Scenario,
+    plan: ServiceSettings | None = None,
+    *,
+    seed: int = 0,
+    faults: FaultPlan | None = None,
+    errors: int = 0,
+    prepare: Callable[[Gate], None] | None = None,
+    **limits: Any,
+) -> Gate:
+    """Run a scenario on a gate with these settings, stop the gate, and check what is left."""
+    bounds = dataclasses.replace(LIMITS, **limits)
+    gates: list[Gate] = []
+
+    def make_loop() -> PortEventLoop:
+        backend = SimulatedBackend(seed, faults or FaultPlan(), limits=bounds)
+        port = CompletionPort(backend, clock=backend.clock, limits=bounds)
+        gates.append(Gate(port, backend, bounds))
+        return PortEventLoop(port)
+
+    async def run() -> None:
+        (gate,) = gates
+        if prepare is not None:
+            prepare(gate)
+        if plan is None:
+            await gate.service.start(settings(publication()))
+        else:
+            await gate.service.start(plan)
+        await scenario(gate)
+        await gate.service.stop()
+        for _ in range(5):
+            await asyncio.sleep(0.1)
+        gate.check_clean(errors=errors)
+        gate.peers.stop()
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(run())
+    return gates[0]
+
+
+# -- peers that tests share ------------------------------------------------------------------------
+
+
+def sends(data: bytes, *, end: bool = True) -> Peer:
+    """Send everything, end the stream, and return what came; ``<errno>`` behind it on a failure.
+
+    It reads while it cannot send, so that an echo of more than the buffers hold never stops.
+    """
+
+    async def peer(stream: PeerStream) -> bytes:
+        received = bytearray()
+        rest = memoryview(data)
+        try:
+            while rest:
+                try:
+                    rest = rest[stream.socket.send(rest) :]
+                    continue
+                except BlockingIOError:
+                    received += _take(stream)
+                await stream._changed()
+        except OSError as error:
+            return bytes(received) + f"<{error.errno}>".encode()
+        if end:
+            stream.end_stream()
+        return bytes(received) + await what_comes(stream)
+
+    return peer
+
+
+def _take(stream: PeerStream) -> bytes:
+    try:
+        return stream.socket.receive(1 << 20)
+    except BlockingIOError:
+        return b""
+
+
+async def what_comes(stream: PeerStream) -> bytes:
+    received = bytearray()
+    try:
+        while piece := await stream.receive():
+            received += piece
+    except OSError as error:
+        received += f"<{error.errno}>".encode()
+    stream.close()
+    return bytes(received)
+
+
+async def echoes(stream: PeerStream) -> int:
+    """Send back what comes; end when the other side does."""
+    count = 0
+    try:
+        while piece := await stream.receive():
+            count += len(piece)
+            await stream.send_all(piece)
+    except OSError:
+        return -1
+    stream.close()
+    return count
