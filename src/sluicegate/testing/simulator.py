@@ -159,7 +159,8 @@ class _World:
             self._peers.spawn(f"client {number}", self._client(number, index, start_s, size))
         deadline = self._port.clock.monotonic() + _WORLD_S
         await asyncio.sleep(4.0)
-        while self._service.connection_count and self._port.clock.monotonic() < deadline:
+        clock = self._port.clock
+        while self._service.connection_count and clock.monotonic() < deadline:  # noqa: ASYNC110 - virtual time
             await asyncio.sleep(0.5)
         if self._service.connection_count:
             self._complain(f"{self._service.connection_count} connections never ended")
