@@ -217,6 +217,17 @@ def test_active_upload_is_taken_by_dialling_the_client(client, folder):
     assert (folder / "active.bin").read_bytes() == clean()
 
 
+def test_unspecified_address_of_an_active_client_means_its_own(client):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+        reply = client.ask(f"EPRT |1|0.0.0.0|{listener.getsockname()[1]}|")
+        assert reply.startswith("200")
+        client.write("RETR second.bin")
+        data, _ = listener.accept()
+        with data:
+            assert drain(data) == clean(1000)
+
+
 def test_pipelined_commands_get_their_replies_in_order(client):
     client.write("PWD", "SYST", "TYPE A", "SIZE second.bin", "NOOP", "MDTM second.bin", "FEAT")
     codes = [client.reply()[:3] for _ in range(7)]

@@ -338,6 +338,9 @@ class FtpControl(DataFilter):
         """Announce an address of the gate to the server, in place of the client's (active)."""
         announced, connection = exchange.announced, self.connection
         assert announced is not None
+        if announced.ip.is_unspecified:
+            # lftp says ``EPRT |2|::|...|`` for itself; vsftpd takes it for the peer's, too.
+            announced = connection.client_address.with_port(announced.port)
         hazard = bounce_hazard(announced, connection.client_address)
         if hazard is not None:
             self._note_hazard(exchange, hazard)
