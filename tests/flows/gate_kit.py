@@ -1,4 +1,4 @@
-"""A whole gate on virtual time: the service, its clients and servers, and what must hold at the end.
+"""A whole gate on virtual time: the service, its clients and servers, and what must hold then.
 
 ``play`` runs a scenario against a ``FirewallService`` on the simulated port and then stops it;
 whatever happened, ``Gate.check_clean`` must hold: leases and accounts are back, descriptors are

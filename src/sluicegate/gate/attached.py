@@ -25,6 +25,7 @@ class Attached:
         "_connection",
         "_due",
         "_is_detached",
+        "_is_given_up",
         "context",
         "filter",
         "name",
@@ -51,6 +52,7 @@ class Attached:
         self._connection = connection
         self._due = 0.0
         self._is_detached = False
+        self._is_given_up = False
 
     @property
     def is_running(self) -> bool:
@@ -91,8 +93,15 @@ class Attached:
 
     def on_expired(self) -> None:
         """Take that the coroutine did not end in time."""
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Wait no longer: say so, and cancel a coroutine that has not ended."""
+        if self._is_given_up:
+            return
+        self._is_given_up = True
+        late = TimeoutError("had unfinished work drain_timeout_s after its connection")
+        self._connection.on_detach_error(self.name, late)
         if self.task is not None:
-            late = TimeoutError("did not end within drain_timeout_s after its connection")
-            self._connection.on_detach_error(self.name, late)
             self.task.cancel()
             self.detach()

@@ -231,6 +231,7 @@ class FilterChain:
             attached.task = None
             if connection.is_closing or element.attached is not attached:
                 attached.detach()
+                self._service.slow.on_returned(attached)
         if failure is not None:
             element.on_filter_failure(failure)
         elif element.attached is attached:

@@ -176,7 +176,7 @@ class GateConnection:
             self._dial(Side.SERVER)
             return
         if self.plan.blocked:
-            self._deny(self.plan.blocked)
+            self.refuse(self.plan.blocked)
             return
         self.is_asking = True
         event = self._opening_event()
@@ -195,26 +195,27 @@ class GateConnection:
         return ConnectRequested(self, self.server_address)
 
     def _on_verdict(self, verdict: EventVerdict) -> None:
+        service = self._service
         self.is_asking = False
         if self.is_closing:
             return
         if isinstance(verdict, Deny):
-            self._deny(verdict.reason)
+            self.refuse(verdict.reason)
             return
-        try:
-            for step in self.plan.connection if self.expected is None else ():
-                step.installed.calls += 1
+        for step in self.plan.connection if self.expected is None else ():
+            step.installed.calls += 1
+            try:
                 self._attach(step.make(), None, None, step.installed.name)
-        except Exception as error:  # noqa: BLE001 - a filter's constructor may raise anything
-            self.on_filter_failure(error)
-            return
+            except Exception as error:  # noqa: BLE001 - a filter's constructor may raise anything
+                if not step.installed.is_bypassed_on_failure:
+                    cause = f"{type(error).__name__}: {error}"
+                    self.on_filter_failure(FilterFailed(step.installed.name, cause))
+                    return
+                service.on_filter_error(step.installed, error)
         reason = PUBLISHED if self.expected is None else EXPECTED
-        self._service.record_decision(self, "allowed", reason)
+        service.record_decision(self, "allowed", reason)
+        self.state = State.DIALLING
         self._come_up()
-
-    def _deny(self, reason: str) -> None:
-        self._service.record_decision(self, "denied", reason)
-        self.refuse(reason)
 
     def _come_up(self) -> None:
         """Dial the end that is missing, or open with the client alone if the server is to wait."""
@@ -523,6 +524,8 @@ class GateConnection:
     def _end(self, outcome: Outcome, reason: str, error: int = 0, side: Side | None = None) -> None:
         if self.is_closing:
             return
+        if self.state is State.ASKED:
+            self._service.record_decision(self, "denied", reason)
         self.outcome = outcome
         self.reason = reason
         self.error = error
@@ -592,6 +595,8 @@ class GateConnection:
                 item.wait_until(self.port.now + self._service.limits.drain_timeout_s)
             else:
                 item.detach()
+            if not isinstance(item.filter, StreamFilter):
+                self._service.slow.add(item, self.session)
 
     def adopt_directions(
         self, client: Direction, server: Direction, bytes_before: tuple[int, int]

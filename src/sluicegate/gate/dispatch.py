@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sluicegate.filterapi import (
     Allow,
-    ConnectionTerminating,
     Deny,
     Event,
     EventVerdict,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .connection import GateConnection
     from .service import FirewallService
 
-__all__ = ["dispatch", "tell"]
+__all__ = ["dispatch", "tell", "tell_one"]
 
 _PASS = Pass()
 
@@ -64,7 +64,7 @@ async def _go_on(
     service: FirewallService,
     connection: GateConnection,
     event: Event,
-    waiting: tuple[EventStep, Awaitable[EventVerdict]],
+    waiting: tuple[EventStep, Awaitable[object]],
     steps: list[EventStep],
     so_far: tuple[EventVerdict, Callable[[EventVerdict], None]],
 ) -> None:
@@ -73,7 +73,7 @@ async def _go_on(
     combined, done = so_far
     combined = _combine(combined, await _awaited(service, connection, step, answer))
     for step in steps:
-        if isinstance(combined, Deny):
+        if isinstance(combined, Deny) or connection.is_closing:
             break
         verdict = _ask(service, connection, step, event)
         if inspect.isawaitable(verdict):
@@ -83,29 +83,54 @@ async def _go_on(
     done(combined)
 
 
-def tell(
-    service: FirewallService, connection: GateConnection, event: ConnectionTerminating
-) -> None:
+def tell(service: FirewallService, connection: GateConnection, event: Event) -> None:
     """Tell the session filters that know a connection of its end; answers are ignored."""
     for step in connection.plan.events:
-        if not step.installed.events.has(type(event), is_secondary=connection.is_secondary):
-            continue
-        session_filter = connection.session.filter_named(step.installed.name)
-        if session_filter is not None:
-            try:
-                session_filter.on_event(event)
-            except Exception as error:  # noqa: BLE001 - third-party code
-                service.on_filter_error(step.installed, error)
+        if step.installed.events.has(type(event), is_secondary=connection.is_secondary):
+            session_filter = connection.session.find_attached(step)
+            if session_filter is not None and _is_wanted(session_filter, event):
+                tell_one(
+                    service, connection, session_filter, event, partial(_failure, service, step)
+                )
     event.close()
+
+
+def tell_one(
+    service: FirewallService,
+    connection: GateConnection,
+    session_filter: SessionFilter,
+    event: Event,
+    on_failure: Callable[[Exception], object],
+) -> None:
+    """Tell one session filter of something that it cannot change."""
+    try:
+        with entered(connection):
+            answer: object = session_filter.on_event(event)
+    except Exception as error:  # noqa: BLE001 - third-party code
+        on_failure(error)
+        return
+    if inspect.isawaitable(answer):
+        service.spawn(_run_out(service, connection, answer, on_failure))
+
+
+async def _run_out(
+    service: FirewallService,
+    connection: GateConnection,
+    answer: Awaitable[object],
+    on_failure: Callable[[Exception], object],
+) -> None:
+    _, failure = await _in_time(service, connection, answer)
+    if failure is not None:
+        on_failure(failure)
 
 
 def _ask(
     service: FirewallService, connection: GateConnection, step: EventStep, event: Event
 ) -> object:
     """Return what one filter answers at once: a verdict, an awaitable, or nonsense."""
-    if not step.installed.events.has(type(event), is_secondary=event.is_secondary):
-        return _PASS
     try:
+        if not step.installed.events.has(type(event), is_secondary=event.is_secondary):
+            return _PASS
         session_filter = connection.session.attached(step)
         if session_filter is None or not _is_wanted(session_filter, event):
             return _PASS
@@ -121,18 +146,43 @@ async def _awaited(
     service: FirewallService,
     connection: GateConnection,
     step: EventStep,
-    answer: Awaitable[EventVerdict],
+    answer: Awaitable[object],
 ) -> EventVerdict:
+    verdict, failure = await _in_time(service, connection, answer)
+    return _checked(service, step, verdict) if failure is None else _failure(service, step, failure)
+
+
+async def _in_time(
+    service: FirewallService, connection: GateConnection, answer: Awaitable[object]
+) -> tuple[object, Exception | None]:
+    """Return what a filter's coroutine answered, or how it failed to."""
+    timeout_s = service.limits.filter_event_timeout_s
+    with entered(connection):
+        task = asyncio.get_running_loop().create_task(_value_of(answer))
     try:
-        async with asyncio.timeout(service.limits.filter_event_timeout_s):
-            with entered(connection):
-                verdict = await answer
-    except TimeoutError:
-        late = TimeoutError(f"no answer within {service.limits.filter_event_timeout_s} s")
-        return _failure(service, step, late)
-    except Exception as error:  # noqa: BLE001 - third-party code; its traffic is refused
-        return _failure(service, step, error)
-    return _checked(service, step, verdict)
+        await asyncio.wait({task}, timeout=timeout_s)
+    finally:
+        # Not awaited: a filter that swallows its cancellation must not hold the client up.
+        task.cancel()
+    if not task.done():
+        task.add_done_callback(_forget)
+        return None, TimeoutError(f"no answer within {timeout_s:g} s (filter_event_timeout_s)")
+    if task.cancelled():
+        return None, RuntimeError("it was cancelled, not by the gate")
+    error = task.exception()
+    if isinstance(error, Exception):
+        return None, error
+    return task.result(), None
+
+
+async def _value_of(answer: Awaitable[object]) -> object:
+    return await answer
+
+
+def _forget(task: asyncio.Task[object]) -> None:
+    """Take a late end: the verdict was given without it, and its failure is recorded."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _checked(service: FirewallService, step: EventStep, answer: object) -> EventVerdict:

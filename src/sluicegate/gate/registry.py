@@ -58,7 +58,7 @@ class Installed:
         if not isinstance(target, Filter):
             return
         try:
-            self.events = target.start(firewall)
+            self.events = _checked(target.start(firewall))
         except Exception as error:  # noqa: BLE001 - third-party code; its traffic is refused
             self.failed = f"{type(error).__name__}: {error}"
             on_error(self, error)
@@ -90,13 +90,22 @@ class Installed:
         )
 
 
+def _checked(events: object) -> Events:
+    if not isinstance(events, Events):
+        raise TypeError(f"start returned {events!r}, not Events")
+    return events
+
+
 def _tier(target: InstalledFilter) -> tuple[str, str]:
     """Return what kind a filter is and, where the kind says so, where it stands."""
     if isinstance(target, Filter):
         return "filter", ""
     if isinstance(target, ContentFilter):
         return "content", ""
-    made = target.make()
+    try:
+        made = target.make()
+    except Exception:  # noqa: BLE001 - told where it matters: its connections are refused
+        return "data", ""
     tier = "data"
     if isinstance(made, StreamFilter):
         tier = "stream"
@@ -135,12 +144,22 @@ class RulePlan:
     """What runs for connections of one publication, compiled once."""
 
     publication: Publication
+    policy_hash: str = ""
+    """SHA-256 of the policy that the publication belongs to."""
     blocked: str = ""
     """Why all its traffic is refused; empty when its filters work."""
     events: tuple[EventStep, ...] = ()
     connection: tuple[ConnectionStep, ...] = ()
     content: tuple[ContentStep, ...] = ()
     names: tuple[str, ...] = field(default=())
+
+    def has(self, installed: Installed) -> bool:
+        """Tell whether a filter runs in it."""
+        return (
+            any(step.installed is installed for step in self.events)
+            or any(step.installed is installed for step in self.connection)
+            or any(step.installed is installed for step in self.content)
+        )
 
     @property
     def is_plain(self) -> bool:
@@ -157,6 +176,8 @@ class Registry:
         self._firewall = firewall
         self._on_error = on_error
         self._installed: dict[str, Installed] = {}
+        self.retired: list[Installed] = []
+        #: No longer installed, but connections that came by them are still there.
 
     @property
     def installed(self) -> tuple[Installed, ...]:
@@ -164,7 +185,7 @@ class Registry:
         return tuple(self._installed.values())
 
     def apply(self, installations: tuple[Installation, ...]) -> None:
-        """Start what is new, keep what is the same, stop what is gone."""
+        """Start what is new, keep what is the same, retire what is gone."""
         before = self._installed
         self._installed = {}
         for installation in installations:
@@ -175,16 +196,21 @@ class Registry:
             installed = Installed(installation)
             installed.start(self._firewall, self._on_error)
             self._installed[installation.name] = installed
-        for gone in before.values():
-            gone.stop(self._on_error)
+        self.retired += before.values()
+
+    def stop_retired(self, installed: Installed) -> None:
+        """Stop a filter that nothing uses any more."""
+        self.retired.remove(installed)
+        installed.stop(self._on_error)
 
     def stop(self) -> None:
         """Stop every filter."""
-        for installed in self._installed.values():
+        for installed in (*self._installed.values(), *self.retired):
             installed.stop(self._on_error)
         self._installed = {}
+        self.retired = []
 
-    def plan(self, publication: Publication) -> RulePlan:
+    def plan(self, publication: Publication, policy_hash: str = "") -> RulePlan:
         """Compile what runs for a publication, in the order of position, then of the rule."""
         events: list[EventStep] = []
         connection: list[ConnectionStep] = []
@@ -192,11 +218,12 @@ class Registry:
         for name in publication.filters:
             installed = self._installed.get(name)
             if installed is None:
-                return RulePlan(publication, blocked=f"filter {name} is not installed")
+                return RulePlan(publication, policy_hash, blocked=f"filter {name} is not installed")
             if installed.failed:
                 if installed.is_bypassed_on_failure:
                     continue
-                return RulePlan(publication, blocked=f"filter {name} failed: {installed.failed}")
+                cause = f"filter {name} failed: {installed.failed}"
+                return RulePlan(publication, policy_hash, blocked=cause)
             target = installed.installation.filter_object
             if isinstance(target, Filter):
                 settings = publication.settings.get(name, {})
@@ -207,6 +234,7 @@ class Registry:
                 content.append(ContentStep(installed, target))
         return RulePlan(
             publication,
+            policy_hash,
             events=tuple(events),
             connection=tuple(connection),
             content=tuple(content),

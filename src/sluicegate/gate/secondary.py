@@ -23,7 +23,8 @@ from sluicegate.filterapi import (
 )
 from sluicegate.port import Listener, Timer
 from sluicegate.port.backend import RawSocket
-from sluicegate.port.scope import entered
+
+from .dispatch import tell_one
 
 if TYPE_CHECKING:
     from .connection import GateConnection
@@ -234,11 +235,7 @@ class ExpectedConnection:
         session_filter, context = self._told
         if session_filter is not None:
             event = ConnectionEstablished(connection, context)
-            try:
-                with entered(connection):
-                    session_filter.on_event(event)
-            except Exception as error:  # noqa: BLE001 - third-party code; fail closed
-                connection.on_filter_failure(error)
+            tell_one(self._service, connection, session_filter, event, connection.on_filter_failure)
             event.close()
 
     # -- private -------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from sluicegate.address import SocketAddress
 from sluicegate.audit import (
@@ -41,12 +41,19 @@ from .registry import ContentStep, Installed, Registry, RulePlan
 from .secondary import ExpectedConnection
 from .session import GateSession
 from .settings import ListenerSettings, ServiceSettings
+from .slow import SlowFilters
 from .transfer import TransferService
 from .views import ConnectionView, FilterView, ListenerView, Phase, SessionView
 
 __all__ = ["FirewallService"]
 
 ResultT = TypeVar("ResultT")
+
+_ASK_AGAIN_S: Final = 0.05
+"""How often slow filters are asked whether they have finished."""
+
+_CANCELLED_WITHIN_S: Final = 1.0
+"""What a filter's coroutine may take to end after it was cancelled."""
 
 
 class FirewallService:
@@ -69,6 +76,7 @@ class FirewallService:
         self.boot_mark = boot_mark
         self.connection_ids = IdentifierSource("c", boot_mark)
         self.blockage = Blockage(limits)
+        self.slow = SlowFilters(clock.monotonic, limits.drain_timeout_s)
         self.directions = DirectionPool(port)
         self.dials = OperationPool(port.backend)
         self.wheel = DeadlineWheel(port.timers, clock)
@@ -81,7 +89,7 @@ class FirewallService:
         self.wall_now = clock.wall
         self._session_ids = IdentifierSource("s", boot_mark)
         self._registry = Registry(self, self.on_filter_error)
-        self._limit_log = LimitLog(recorder, clock)
+        self._limit_log = LimitLog(recorder, clock, port.call_after)
         self._listeners: list[EntryListener] = []
         self._sessions: dict[str, GateSession] = {}
         self._connections: dict[str, GateConnection] = {}
@@ -91,6 +99,7 @@ class FirewallService:
         #: Before settings are applied nothing is allowed.
         self._next_passive = 0
         self._on_empty: asyncio.Event | None = None
+        self._drained_until = 0.0
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -109,24 +118,40 @@ class FirewallService:
         Raises:
             TransportError: A new address cannot be listened on; the old settings stay in force.
         """
-        opened = self._open_new_listeners(settings)
+        kept = self._kept_listeners(settings)
+        opened = self._open_new_listeners(settings, kept)
         self._registry.apply(settings.filters)
         self._policy = settings.policy
         self._plans = {
-            publication.name: self._registry.plan(publication)
+            publication.name: self._registry.plan(publication, settings.policy.hash)
             for publication in settings.policy.policy.publications
         }
-        kept = [item for item in self._listeners if item.settings in settings.listeners]
         for gone in self._listeners:
             if gone not in kept:
                 gone.close()
-        self._listeners = kept + opened
+        for entry, renamed in kept.items():
+            entry.settings = renamed
+        self._listeners = [*kept, *opened]
         for entry in opened:
             entry.open()
+        self._stop_retired()
 
-    def _open_new_listeners(self, settings: ServiceSettings) -> list[EntryListener]:
+    def _kept_listeners(self, settings: ServiceSettings) -> dict[EntryListener, ListenerSettings]:
+        """Return the listeners that stay, perhaps under another name: same address, same socket."""
+        kept = {one: one.settings for one in self._listeners if one.settings in settings.listeners}
+        for wanted in settings.listeners:
+            if wanted not in kept.values():
+                for entry in self._listeners:
+                    if entry not in kept and entry.settings.address == wanted.address:
+                        kept[entry] = wanted
+                        break
+        return kept
+
+    def _open_new_listeners(
+        self, settings: ServiceSettings, kept: Mapping[EntryListener, ListenerSettings]
+    ) -> list[EntryListener]:
         """Bind what is new before anything changes; undo all of it when one fails."""
-        there = {entry.settings for entry in self._listeners}
+        there = set(kept.values())
         opened: list[EntryListener] = []
         try:
             opened.extend(
@@ -143,21 +168,45 @@ class FirewallService:
     async def drain(self, timeout_s: float) -> None:
         """Stop listening; wait for connections and slow filters, at most ``timeout_s``."""
         self._stop_listening()
-        await self._wait_empty(timeout_s)
+        self._drained_until = self.port.clock.monotonic() + timeout_s
+        try:
+            await self._wait_empty(timeout_s)
+            await self._wait_drained()
+        except asyncio.CancelledError:
+            self._drained_until = 0.0
+            raise
 
     async def stop(self) -> None:
-        """End every connection, session and filter; returns when all of it is recorded."""
+        """End every connection, session and filter; returns when all of it is recorded.
+
+        Slow filters are waited for as long as ``drain`` has left.
+        """
         self._stop_listening()
         for connection in list(self._connections.values()):
             connection.refuse("service stopping")
         await self._wait_empty(None)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._wait_drained()
+        await self._end_tasks()
         for session in list(self._sessions.values()):
             self.forget_session(session)
         self._registry.stop()
+        self._limit_log.flush()
         self.phase = Phase.STOPPED
+
+    async def _wait_drained(self) -> None:
+        """Ask slow filters until they have finished, or the time is over."""
+        while self.slow.ask() and self.port.clock.monotonic() < self._drained_until:  # noqa: ASYNC110 - filters answer, they do not tell
+            await asyncio.sleep(_ASK_AGAIN_S)
+
+    async def _end_tasks(self) -> None:
+        """Cancel what filters still run, once; one that goes on all the same is left behind."""
+        # Those that were told of the end go first: most coroutines return by themselves.
+        await asyncio.sleep(0)
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CANCELLED_WITHIN_S)
 
     def _stop_listening(self) -> None:
         self.phase = Phase.DRAINING
@@ -214,13 +263,8 @@ class FirewallService:
             session = self._open_session(client) if session is None else session
             session.plans[listener_name] = (self._policy, plan)
         assert session is not None, "a plan is known by its session"
-        limits = self.limits
-        if len(self._connections) >= limits.connections_max:
-            bound = LimitExceeded("connections_max", limits.connections_max)
-        elif session.connections >= limits.connections_per_client_max:
-            bound = LimitExceeded("connections_per_client_max", limits.connections_per_client_max)
-        else:
-            self.allowed += 1
+        bound = self._limit_reached(session)
+        if bound is None:
             connection = GateConnection(
                 self, session, plan, listener_name, client, plan.publication.server
             )
@@ -234,6 +278,16 @@ class FirewallService:
     def begin_expected(self, expected: ExpectedConnection, raw: RawSocket | None) -> None:
         """Begin the secondary connection that an expectation was for, with the peer that came."""
         primary = expected.primary
+        bound = self._limit_reached(primary.session)
+        if bound is not None or not self.recorder.is_accepting:
+            if bound is not None:
+                peer = expected.target if raw is None else expected.remote
+                self._limit_log.note(bound, client=str(primary.client_address))
+                reason = f"limit {bound.limit}"
+                self._record_refusal(primary.listener_name, peer, reason, primary.rule)
+            if raw is not None:
+                self._turn_away(raw)
+            return
         connection = GateConnection(
             self,
             primary.session,
@@ -243,7 +297,6 @@ class FirewallService:
             primary.server_address,
         )
         connection.expected = expected
-        self.allowed += 1
         if expected.is_client_expected:
             connection.server_address = expected.target
             connection.client_address = expected.remote
@@ -256,6 +309,15 @@ class FirewallService:
             else:
                 connection.server_address = expected.remote
             connection.begin(None, raw)
+
+    def _limit_reached(self, session: GateSession) -> LimitExceeded | None:
+        """Return the limit that one more connection of a client would pass."""
+        limits = self.limits
+        if len(self._connections) >= limits.connections_max:
+            return LimitExceeded("connections_max", limits.connections_max)
+        if session.connections >= limits.connections_per_client_max:
+            return LimitExceeded("connections_per_client_max", limits.connections_per_client_max)
+        return None
 
     def _turn_away(self, raw: RawSocket) -> None:
         self.denied += 1
@@ -285,6 +347,8 @@ class FirewallService:
             self._on_empty.set()
         session, now = connection.session, self.port.now
         session.connections -= 1
+        if self._registry.retired:
+            self._stop_retired()
         session.last_active = now
         to_server, to_client, spliced = connection.byte_counts()
         self.bytes_from_clients += to_server
@@ -314,6 +378,14 @@ class FirewallService:
             )
         )
 
+    def _stop_retired(self) -> None:
+        """Stop filters that a reload replaced, once no connection is left that came by them."""
+        for installed in list(self._registry.retired):
+            if not any(one.plan.has(installed) for one in self._connections.values()):
+                for session in self._sessions.values():
+                    session.detach_filter(installed)
+                self._registry.stop_retired(installed)
+
     def forget_session(self, session: GateSession) -> None:
         """End an idle session."""
         self.wheel.remove(session)
@@ -326,6 +398,10 @@ class FirewallService:
         self, connection: GateConnection, verdict: Literal["allowed", "denied"], reason: str
     ) -> None:
         """Record what was decided about a connection before it is dialled."""
+        if verdict == "allowed":
+            self.allowed += 1
+        else:
+            self.denied += 1
         expected = connection.expected
         self.recorder.write(
             DecisionRecord(
@@ -336,7 +412,7 @@ class FirewallService:
                 listener=connection.listener_name,
                 verdict=verdict,
                 reason=reason,
-                policy=self._policy.hash,
+                policy=connection.plan.policy_hash,
                 rule=connection.plan.publication.name,
                 target=str(connection.server_address),
                 primary=expected.primary.id if expected is not None else "",

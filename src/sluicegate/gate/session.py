@@ -20,7 +20,7 @@ from sluicegate.filterapi import (
 )
 from sluicegate.policy import PolicySnapshot
 
-from .registry import EventStep, RulePlan
+from .registry import EventStep, Installed, RulePlan
 from .secondary import ExpectedConnection, FactoryAction
 from .views import SessionView
 
@@ -63,29 +63,35 @@ class GateSession:
         #: What was decided for this client by listener, and the policy that decided.
         self.wheel_slot = -1
         self._service = service
-        self._filters: dict[str, tuple[EventStep, SessionFilter | None]] = {}
-        self._expected: set[ExpectedConnection] = set()
+        self._filters: dict[Installed, SessionFilter | None] = {}
+        #: By identity: after a reload, connections in flight keep the filter that they came by.
+        self._expected: dict[ExpectedConnection, None] = {}
 
     # -- filters -------------------------------------------------------------------------------
 
     def attached(self, step: EventStep) -> SessionFilter | None:
         """Return the session filter of an installed filter, attaching it at its first event."""
-        name = step.installed.name
-        known = self._filters.get(name)
-        if known is not None and known[0].installed is step.installed:
-            return known[1]
-        if known is not None and known[1] is not None:
-            # A reload replaced the filter: the old one's presence in this session ends.
-            known[1].detach()
+        installed = step.installed
+        if installed in self._filters:
+            return self._filters[installed]
         session_filter = step.filter.attach(self)
-        self._filters[name] = (step, session_filter)
-        step.installed.sessions += session_filter is not None
+        self._filters[installed] = session_filter
+        installed.sessions += session_filter is not None
         return session_filter
 
-    def filter_named(self, name: str) -> SessionFilter | None:
-        """Return an attached session filter, or None."""
-        known = self._filters.get(name)
-        return known[1] if known is not None else None
+    def find_attached(self, step: EventStep) -> SessionFilter | None:
+        """Return the session filter of an installed filter, if there is one."""
+        return self._filters.get(step.installed)
+
+    def detach_filter(self, installed: Installed) -> None:
+        """End a filter's presence in this session."""
+        session_filter = self._filters.pop(installed, None)
+        if session_filter is not None:
+            installed.sessions -= 1
+            try:
+                session_filter.detach()
+            except Exception as error:  # noqa: BLE001 - third-party code
+                self._service.on_filter_error(installed, error)
 
     def view(self) -> SessionView:
         """Return a copy of this moment, for people."""
@@ -97,27 +103,21 @@ class GateSession:
             idle_s=0.0 if self.connections else port.now - self.last_active,
             connections=self.connections,
             expected=len(self._expected),
-            filters=[name for name, (_, there) in self._filters.items() if there is not None],
+            filters=[one.name for one, there in self._filters.items() if there is not None],
         )
 
     def end(self) -> None:
         """Cancel what is expected and detach the filters."""
         for expected in list(self._expected):
             expected.cancel()
-        for step, session_filter in self._filters.values():
-            if session_filter is not None:
-                step.installed.sessions -= 1
-                try:
-                    session_filter.detach()
-                except Exception as error:  # noqa: BLE001 - third-party code
-                    self._service.on_filter_error(step.installed, error)
-        self._filters.clear()
+        for installed in list(self._filters):
+            self.detach_filter(installed)
 
     # -- the deadline of an idle session -------------------------------------------------------
 
     def due(self) -> float:
         """Return when the session is forgotten if nothing happens."""
-        if self.connections or self._expected:
+        if self.connections or self._expected or self._service.slow.has(self):
             return self._service.port.now + self._service.limits.session_idle_s
         return self.last_active + self._service.limits.session_idle_s
 
@@ -202,10 +202,10 @@ class GateSession:
 
     def drop_expected(self, expected: ExpectedConnection) -> None:
         """Forget an expectation that is over."""
-        self._expected.discard(expected)
+        self._expected.pop(expected, None)
 
     def _expect(self, expected: ExpectedConnection) -> ExpectedConnection:
-        self._expected.add(expected)
+        self._expected[expected] = None
         return expected
 
     def _check_own_address(self, client: SocketAddress) -> None:

@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING
 
 from sluicegate.buffer import Buffer, Window, extent
-from sluicegate.errors import BadContext
+from sluicegate.errors import BadContext, OverlappedBusy
 
 if TYPE_CHECKING:
     from .overlapped import Overlapped
@@ -53,6 +53,7 @@ class Handle:
             WrongThread: Not on the port's thread.
         """
         size = buffer.allocated if length is None else min(length, buffer.allocated)
+        self._check(overlapped)
         buffer.set_size(0)
         self._claim(overlapped, buffer, is_read=True)
         self._port.backend.read(
@@ -87,8 +88,12 @@ class Handle:
         )
 
     def start_splice(self, target: Handle, length: int, overlapped: Overlapped) -> None:
-        """Move bytes from this file at ``overlapped.offset`` into a hooked pipe."""
-        self._claim(overlapped, None, is_read=False)
+        """Move bytes from this file at ``overlapped.offset`` into a hooked pipe.
+
+        Both descriptors belong to the operation until it has completed.
+        """
+        target._check(overlapped)
+        self._claim(overlapped, None, is_read=False, target=target)
         self._port.backend.splice(
             overlapped.operation, self._descriptor, overlapped.offset, target.fileno(), -1, length
         )
@@ -117,12 +122,26 @@ class Handle:
         if self._closing and not self._in_flight:
             self._finish_close()
 
-    def _claim(self, overlapped: Overlapped, buffer: Buffer | None, *, is_read: bool) -> None:
+    def _check(self, overlapped: Overlapped) -> None:
         self._port.check_thread()
         if self._closing:
             raise BadContext(f"the handle is closed ({errno.errorcode[errno.EBADF]})")
-        overlapped.claim(self, buffer, is_read=is_read)
+        if overlapped.is_busy:
+            raise OverlappedBusy("one operation at a time: wait for the completion, or use another")
+
+    def _claim(
+        self,
+        overlapped: Overlapped,
+        buffer: Buffer | None,
+        *,
+        is_read: bool,
+        target: Handle | None = None,
+    ) -> None:
+        self._check(overlapped)
+        overlapped.claim(self, buffer, is_read=is_read, target=target)
         self._in_flight.add(overlapped)
+        if target is not None:
+            target._in_flight.add(overlapped)  # noqa: SLF001 - another handle
 
     def _finish_close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1

@@ -29,6 +29,24 @@ __all__ = ["AcceptCompletion", "Accepted", "Listener"]
 
 _RESOURCE_ERRORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
+_ONE_CLIENTS_ERRORS: Final = frozenset(
+    {
+        errno.ECANCELED,
+        errno.EINTR,
+        errno.ECONNABORTED,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ENETDOWN,
+        errno.ENOPROTOOPT,
+        errno.EHOSTDOWN,
+        errno.ENONET,
+        errno.EHOSTUNREACH,
+        errno.EOPNOTSUPP,
+        errno.ENETUNREACH,
+    }
+)
+"""What accept(2) tells of a client that is gone already, and our own cancellation."""
+
 _RETRY_S: Final = 0.5
 """How long accepting pauses when descriptors or memory ran out; the backlog holds the clients."""
 
@@ -105,6 +123,8 @@ class Listener:
     def accept_into(self, handler: Callable[[RawSocket], None]) -> None:
         """Hand every connection to ``handler`` until ``pause_accepting`` or ``close``."""
         self._handler = handler
+        while self._ahead:
+            handler(self._ahead.popleft())
         self._arm()
 
     def pause_accepting(self) -> None:
@@ -163,34 +183,41 @@ class Listener:
     def _on_accepted(self, result: int, flags: int) -> None:
         if result >= 0:
             raw = self._port.backend.adopt(result, self._family)
-            if self._handler is not None:
-                self._handler(raw)
-            elif self.closed:
-                raw.close()
-            else:
-                self._ahead.append(raw)
-                if len(self._ahead) >= ACCEPT_AHEAD_MAX and flags & MORE:
-                    self._port.backend.cancel(self._operation)
-                self._deliver()
-        if not flags & MORE:
+            try:
+                if self._handler is not None:
+                    self._handler(raw)
+                elif self.closed:
+                    raw.close()
+                else:
+                    self._queue(raw, flags)
+            finally:
+                # Also when the handler raised: the next client is not its fault.
+                if not flags & MORE:
+                    self._on_accept_ended(result)
+        elif not flags & MORE:
             self._on_accept_ended(result)
+
+    def _queue(self, raw: RawSocket, flags: int) -> None:
+        self._ahead.append(raw)
+        if len(self._ahead) >= ACCEPT_AHEAD_MAX and flags & MORE:
+            self._port.backend.cancel(self._operation)
+        self._deliver()
 
     def _on_accept_ended(self, result: int) -> None:
         if self.closed:
             self._finish_close()
         elif self._port.is_closing:
             self._fail(errno.ECANCELED)
-        elif -result in _RESOURCE_ERRORS:
+        elif result >= 0 or -result in _ONE_CLIENTS_ERRORS:
+            # The next accept is as good as any.
+            self._resume()
+        elif self._handler is None and -result not in _RESOURCE_ERRORS:
+            self._fail(-result)
+        else:
+            # Whatever it is, trying again at once would spin.
             if self.on_paused is not None:
                 self.on_paused(-result)
             self._retry = self._port.timers.call_after(_RETRY_S, self._resume)
-        elif self._handler is not None:
-            # ECONNABORTED and kin concern one client; the next accept is as good as any.
-            self._arm()
-        elif self._pending is not None and result < 0 and result != -errno.ECANCELED:
-            self._fail(-result)
-        else:
-            self._resume()
 
     def _resume(self) -> None:
         if self._handler is not None or self._pending is not None:
@@ -235,7 +262,8 @@ class Listener:
         if self._raw.fileno() >= 0:
             self._raw.close()
             self._port.backend.forget(self._operation)
-            self._fail(errno.ECANCELED)
+            if self._pending is not None:
+                self._port.post(lambda: self._fail(errno.ECANCELED))
 
 
 class _AcceptWaiter:

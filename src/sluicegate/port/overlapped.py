@@ -54,6 +54,7 @@ class Overlapped:
         "_handle",
         "_is_read",
         "_port",
+        "_target",
         "_waiter",
         "offset",
         "operation",
@@ -73,6 +74,8 @@ class Overlapped:
         self._port = port
         self._completion: ExternalIoCompletion | None = None
         self._handle: Handle | None = None
+        self._target: Handle | None = None
+        #: The other descriptor of a splice.
         self._buffer: Buffer | None = None
 
     def set_notification(
@@ -117,7 +120,14 @@ class Overlapped:
             self.cancel()
             raise
 
-    def claim(self, handle: Handle, buffer: Buffer | None, *, is_read: bool) -> None:
+    def claim(
+        self,
+        handle: Handle,
+        buffer: Buffer | None,
+        *,
+        is_read: bool,
+        target: Handle | None = None,
+    ) -> None:
         """Take the slot for one operation (called by handles).
 
         Raises:
@@ -126,6 +136,7 @@ class Overlapped:
         if self._handle is not None:
             raise OverlappedBusy("one operation at a time: wait for the completion, or use another")
         self._handle = handle
+        self._target = target
         self._buffer = buffer
         self._is_read = is_read
         if buffer is not None:
@@ -134,10 +145,13 @@ class Overlapped:
     def _on_result(self, result: int, _flags: int) -> None:
         handle, buffer, waiter = self._handle, self._buffer, self._waiter
         assert handle is not None, "a completion came for an overlapped that is not in flight"
+        target, self._target = self._target, None
         self._handle = self._buffer = self._waiter = None
         if self._is_read and buffer is not None:
             buffer.used = max(result, 0)
         handle.on_finished(self)
+        if target is not None:
+            target.on_finished(self)
         if buffer is not None:
             # Before the completion runs: a callback may write into its own buffer at once.
             buffer.release()

@@ -186,7 +186,7 @@ class CompletionPort:
             TransportError: The address cannot be bound.
         """
         self.check_thread()
-        raw = self.backend.create_socket(address.family)
+        raw = self._create_socket(address, Side.INTERNAL, "listen on")
         try:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if address.family == socket.AF_INET6:
@@ -210,7 +210,7 @@ class CompletionPort:
                 the limit ``connect_timeout_s``).
         """
         self.check_thread()
-        raw = self.backend.create_socket(address.family)
+        raw = self._create_socket(address, Side.SERVER, "connect to")
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         attempt = _ConnectAttempt(self, raw, future)
         deadline = self.limits.connect_timeout_s if timeout_s is None else timeout_s
@@ -294,6 +294,12 @@ class CompletionPort:
         )
 
     # -- private -------------------------------------------------------------------------------
+
+    def _create_socket(self, address: SocketAddress, side: Side, doing: str) -> RawSocket:
+        try:
+            return self.backend.create_socket(address.family)
+        except OSError as error:
+            raise TransportError(error.errno or errno.EMFILE, side, f"{doing} {address}") from error
 
     def _run_posted(self) -> None:
         while self._posted_elsewhere:

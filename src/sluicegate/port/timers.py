@@ -71,7 +71,8 @@ class DeadlineWheel:
         self.tick_s = tick_s
         self._timers = timers
         self._clock = clock
-        self._ticks: dict[int, set[Expiring]] = {}
+        self._ticks: dict[int, dict[Expiring, None]] = {}
+        #: In the order in which they were added: one seed of a simulation is one run.
         self._timer: Timer | None = None
         self._armed = 0
 
@@ -86,11 +87,11 @@ class DeadlineWheel:
         item.wheel_slot = slot
         items = self._ticks.get(slot)
         if items is None:
-            self._ticks[slot] = {item}
+            self._ticks[slot] = {item: None}
             if self._timer is None or slot < self._armed:
                 self._arm(slot)
         else:
-            items.add(item)
+            items[item] = None
 
     def hasten(self, item: Expiring, when: float) -> None:
         """Move an object to an earlier deadline; one that is not earlier costs nothing."""
@@ -103,7 +104,7 @@ class DeadlineWheel:
         if slot >= 0:
             item.wheel_slot = -1
             items = self._ticks[slot]
-            items.discard(item)
+            del items[item]
             if not items and slot != self._armed:
                 del self._ticks[slot]
 
@@ -116,18 +117,29 @@ class DeadlineWheel:
     def _on_tick(self) -> None:
         now = self._clock.monotonic()
         last = int(now / self.tick_s)
-        ready = [slot for slot in self._ticks if slot <= last]
-        for slot in sorted(ready):
-            for item in self._ticks.pop(slot):
-                item.wheel_slot = -1
-                due = item.due()
-                if due <= now:
-                    item.on_expired()
-                else:
-                    self.add(item, due)
         self._timer = None
-        if self._ticks:
-            self._arm(min(self._ticks))
+        try:
+            for slot in sorted(slot for slot in self._ticks if slot <= last):
+                self._expire(slot, now)
+        finally:
+            # Also behind a failure: the others' deadlines come with the next turn.
+            if self._ticks:
+                self._arm(min(self._ticks))
+
+    def _expire(self, slot: int, now: float) -> None:
+        """Let end what is due; an end may take others off, also out of this slot."""
+        items = self._ticks.get(slot, {})
+        while items:
+            item = next(iter(items))
+            del items[item]
+            item.wheel_slot = -1
+            due = item.due()
+            if due <= now:
+                item.on_expired()
+            else:
+                self.add(item, due)
+        if self._ticks.get(slot) is items:
+            del self._ticks[slot]
 
 
 class Timers:

@@ -98,7 +98,8 @@ class BlockingPool:
             if self._closing:
                 raise LimitExceeded("blocking_threads_max", 0)
             self._queue.append(job)
-            if self._idle:
+            # A member that was woken for an earlier call still counts as idle until it runs.
+            if self._idle >= len(self._queue):
                 self._wakeup.notify()
             else:
                 self._grow()
@@ -110,7 +111,10 @@ class BlockingPool:
         def done(result: ResultT | None, error: BaseException | None) -> None:
             if future.done():
                 return
-            if error is not None:
+            if isinstance(error, StopIteration):
+                # asyncio cannot carry one, and the caller would wait for ever.
+                future.set_exception(RuntimeError(f"the blocking call raised {error!r}"))
+            elif error is not None:
                 future.set_exception(error)
             else:
                 future.set_result(result)  # type: ignore[arg-type]  # None only where ResultT admits it
