@@ -224,6 +224,7 @@ class GateThread:
         self.port = 0
         self.errors: list[BaseException] = []
         self._backend = backend
+        self._is_closed = False
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -256,12 +257,19 @@ class GateThread:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.close(is_failing=exception[0] is not None)
+
+    def close(self, *, is_failing: bool = False) -> None:
+        """Stop the gate, and check that nothing is left; once."""
         assert self._loop is not None
         assert self._stop is not None
+        if self._is_closed:
+            return
+        self._is_closed = True
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(2 * PATIENCE_S)  # it looks for what is left before
         assert not self._thread.is_alive(), "the gate did not stop"
-        if self._failure is not None and exception[0] is None:
+        if self._failure is not None and not is_failing:
             raise self._failure
 
     def _run(self) -> None:

@@ -326,9 +326,11 @@ def test_line_ends_that_only_some_servers_see_end_the_connection(gate, client, f
     gate.wait_for("connection", lambda record: record["reason"].startswith("FTP: "))
 
 
-def test_unknown_verbs_do_not_reach_the_server(client):
-    assert client.ask("CPSV").startswith("502 ")
-    assert client.ask("SITE CPTO x").startswith("502 ")
+@pytest.mark.parametrize(
+    "command", ["CPSV", "LPRT 4,4,127,0,0,1,2,4,1", "COMB a b", "RANG 1 9", "SITE CPTO x", "XYZZY"]
+)
+def test_verbs_that_could_get_around_the_inspection_do_not_reach_the_server(client, command):
+    assert client.ask(command).startswith("502 ")
 
 
 # -- exemptions ------------------------------------------------------------------------------------
@@ -583,6 +585,42 @@ def test_truncated_download_is_not_delivered(scripted):
         side.write("221 bye")
         side.close()
         assert client.reply() == "221 bye"
+
+
+def test_server_is_kept_awake_while_an_object_is_held(open_gate, monkeypatch):
+    monkeypatch.setattr("sluicegate.bundled.ftp_control.FTP_KEEP_ALIVE_S", 0.02)
+    server = ScriptedServer()
+    gate = open_gate(server.port, more_filters={"slow": f"{__file__}:NeverAnswers"})
+    client, side = log_in(gate, server)
+    with client, side, socket.create_server(("127.0.0.1", 0)) as listener:
+        client.write("EPSV")
+        side.line()
+        side.write(f"229 ok (|||{listener.getsockname()[1]}|)")
+        port = int(client.reply().split("|||")[1].split("|")[0])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as data:
+            client.write("RETR x")
+            peer, _ = listener.accept()
+            assert side.line() == "RETR x"
+            side.write("150 here it comes")
+            assert client.reply().startswith("150")
+            peer.sendall(b"whole")
+            peer.close()
+            side.write("226 done")
+            for _ in range(3):
+                assert side.line() == "NOOP"
+                side.write("200 awake")
+            client.write("ABOR")
+            # What the client hears is about its own commands only.
+            assert client.reply().startswith("426")
+            line = side.line()
+            while line == "NOOP":
+                side.write("200 awake")
+                line = side.line()
+            assert line == "ABOR"
+            side.write("226 nothing to abort")
+            assert client.reply() == "226 nothing to abort"
+            assert drain(data) == b""
+    server.close()
 
 
 # -- a filter for the tests above ------------------------------------------------------------------

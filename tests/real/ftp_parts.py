@@ -208,6 +208,7 @@ class Lftp(Client):
             [tool("lftp"), "--norc", "-c", "; ".join(script)],
             capture_output=True,
             text=True,
+            errors="replace",
             check=False,
             timeout=60,
             env={**os.environ, "HOME": str(self.work), "LC_ALL": "C"},

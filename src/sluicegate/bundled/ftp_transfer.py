@@ -103,6 +103,12 @@ class UnheldTransfer:
         """Take that the server will not answer any more."""
         self._channel.drop("the server closed the control connection")
 
+    def _give_up(self, reason: str) -> None:
+        """End a held transfer, and answer now: some servers answer ABOR alone."""
+        self._channel.drop(reason)
+        self._host.answer(self.exchange, _ABORTED.to_bytes())
+        self._host.on_transfer_ended(self.exchange)
+
 
 class HeldDownload(UnheldTransfer):
     """A file on its way to the client, held until its verdict."""
@@ -140,7 +146,7 @@ class HeldDownload(UnheldTransfer):
 
     @override
     def abort(self, reason: str) -> None:
-        self._channel.drop(reason)
+        self._give_up(reason)
 
     @override
     def on_server_gone(self) -> None:
@@ -174,7 +180,8 @@ class HeldUpload(UnheldTransfer):
 
     @override
     def abort(self, reason: str) -> None:
-        self._channel.drop(reason)
+        self._give_up(reason)
+        self.on_reply(_ABORTED, is_final=True)
 
     @override
     def on_server_gone(self) -> None:
@@ -249,4 +256,5 @@ def _final_reply(reply: FtpReply | None, outcome: TransferOutcome) -> bytes:
 
 _SEND = encode_reply(150, "Ok to send; the file is inspected before it is stored")
 _CANNOT_OPEN = FtpReply(425, (b"Cannot open the data connection",))
+_ABORTED = FtpReply(426, (b"Transfer aborted",))
 _SERVER_GONE = FtpReply(426, (b"The server closed the connection",))
