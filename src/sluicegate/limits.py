@@ -34,6 +34,7 @@ __all__ = [
     "FTP_KEEP_ALIVE_S",
     "FTP_PIPELINE_COMMANDS_MAX",
     "FTP_PRELIMINARY_REPLIES_MAX",
+    "FTP_QUIT_TIMEOUT_S",
     "FTP_REPLY_BYTES_MAX",
     "FTP_REPLY_LINES_MAX",
     "FTP_REPLY_LINE_BYTES_MAX",
@@ -177,6 +178,10 @@ FTP_COMMAND_LINE_BYTES_MAX: Final = 4096
 FTP_KEEP_ALIVE_S: Final = 30.0
 """While an object is held, the server gets a NOOP this often: short of any server's idle time-out
 (vsftpd 300 s, ProFTPD 600 s, IIS 120 s), and of a NAT's."""
+
+FTP_QUIT_TIMEOUT_S: Final = 5.0
+"""A client that has gone is followed by a QUIT to the server; one that does not answer it for this
+long is reset, because nobody waits for its reply (pyftpdlib forgets a QUIT during a transfer)."""
 
 FTP_PIPELINE_COMMANDS_MAX: Final = 32
 """FTP commands of one control connection that wait for their replies; beyond it the filter stops

@@ -35,7 +35,7 @@ from sluicegate.filterapi import (
     Position,
     SocketAddress,
 )
-from sluicegate.limits import FTP_KEEP_ALIVE_S
+from sluicegate.limits import FTP_KEEP_ALIVE_S, FTP_QUIT_TIMEOUT_S
 from sluicegate.protocols.ftp import (
     FtpCommand,
     FtpCommandParser,
@@ -157,8 +157,8 @@ class FtpControl(DataFilter):
         if not self._dialogue.is_closing:
             self._dialogue.own_command("QUIT")
         await self.flush()
-        await asyncio.sleep(self.limits.half_closed_timeout_s)
-        self.connection.fail("half-closed time-out", errno.ETIMEDOUT, Side.SERVER)
+        await asyncio.sleep(FTP_QUIT_TIMEOUT_S)
+        self.connection.fail("no answer to QUIT", errno.ETIMEDOUT, Side.SERVER)
 
     async def _take_commands(self) -> None:
         while True:
