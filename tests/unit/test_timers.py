@@ -83,8 +83,8 @@ def test_cancelled_timer_does_not_fire(world: World) -> None:
 
 def test_timer_may_cancel_one_that_is_due_at_the_same_time(world: World) -> None:
     fired: list[str] = []
-    world.timers.call_after(5.0, lambda: second.cancel())
-    second = world.timers.call_after(5.0, lambda: fired.append("second"))
+    world.timers.call_after(5.0, second.cancel)
+    world.timers.call_after(5.0, lambda: fired.append("second"))
     world.advance(10)
     assert fired == []
 
