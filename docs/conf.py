@@ -40,10 +40,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(?!sluicegate\.).*"),
     (r"py:.*", r"sluicegate\..*\.\w+T"),  # type variables
     (r"py:.*", r"sluicegate\..*\._\w+"),  # what a module keeps to itself
-    (
-        r"py:.*",
-        r"sluicegate\.gate\..*",
-    ),  # the service is not an API; its test kit names parts of it
+    (r"py:.*", r"sluicegate\.gate\..*"),  # no API, but the test kit names parts of it
 ]
 
 field_comments.install()

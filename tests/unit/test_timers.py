@@ -8,7 +8,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from sluicegate.port.timers import DeadlineWheel, Timers
+from sluicegate.port.timers import DeadlineWheel, Timer, Timers
 from sluicegate.testing import ManualClock
 
 
@@ -83,8 +83,9 @@ def test_cancelled_timer_does_not_fire(world: World) -> None:
 
 def test_timer_may_cancel_one_that_is_due_at_the_same_time(world: World) -> None:
     fired: list[str] = []
-    world.timers.call_after(5.0, second.cancel)
-    world.timers.call_after(5.0, lambda: fired.append("second"))
+    timers: list[Timer] = []
+    world.timers.call_after(5.0, lambda: timers[0].cancel())
+    timers.append(world.timers.call_after(5.0, lambda: fired.append("second")))
     world.advance(10)
     assert fired == []
 
