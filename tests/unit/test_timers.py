@@ -84,7 +84,11 @@ def test_cancelled_timer_does_not_fire(world: World) -> None:
 def test_timer_may_cancel_one_that_is_due_at_the_same_time(world: World) -> None:
     fired: list[str] = []
     timers: list[Timer] = []
-    world.timers.call_after(5.0, lambda: timers[0].cancel())
+
+    def cancel_second() -> None:
+        timers[0].cancel()
+
+    world.timers.call_after(5.0, cancel_second)
     timers.append(world.timers.call_after(5.0, lambda: fired.append("second")))
     world.advance(10)
     assert fired == []
