@@ -1,9 +1,9 @@
 """FtpControl: the data filter on an FTP control connection.
 
-It reads both directions with the parsers of ``protocols.ftp``, follows the dialogue, announces data
-connections in the gate's name, and lets each transfer be held. ``ftp_access`` attaches one to every
-connection of its rule. The invariant: nothing is written to either side but what the dialogue gives
-out, in the order that it keeps.
+It reads both directions with the parsers of ``protocols.ftp``, follows the dialogue, has data
+connections announced in the gate's name (``ftp_announcements``), and lets each transfer be held
+(``ftp_transfer``). ``ftp_access`` attaches one to every connection of its rule. The invariant:
+nothing is written to either side but what the dialogue gives out, in the order that it keeps.
 
 A task reads the client, the run itself reads the server, and each held transfer is a task that
 waits for its outcome; all of them write through ``flush``.
@@ -12,22 +12,15 @@ waits for its outcome; all of them write through ``flush``.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 from collections.abc import Coroutine
 from typing import Any
 
 from typing_extensions import override
 
-from sluicegate.errors import (
-    BadContext,
-    LimitExceeded,
-    ProtocolError,
-    Side,
-    SluicegateError,
-    TransportError,
-)
+from sluicegate.errors import ProtocolError, Side, SluicegateError, TransportError
 from sluicegate.filterapi import (
-    AddressFilter,
     Connection,
     DataFilter,
     DataSocket,
@@ -41,17 +34,7 @@ from sluicegate.protocols.ftp import (
     FtpCommandParser,
     FtpReply,
     FtpReplyParser,
-    encode_command,
     encode_reply,
-)
-from sluicegate.protocols.ftp_address import (
-    EpsvRequest,
-    bounce_hazard,
-    decode_epsv_argument,
-    encode_eprt_argument,
-    encode_epsv_reply,
-    encode_pasv_reply,
-    encode_port_argument,
 )
 from sluicegate.protocols.ftp_dialogue import FtpDialogue
 from sluicegate.protocols.ftp_exchange import FtpAnswered, FtpExchange, FtpTransfer
@@ -64,6 +47,7 @@ from sluicegate.protocols.ftp_verbs import (
     hide_features,
 )
 
+from .ftp_announcements import ANNOUNCING, FtpAnnouncements
 from .ftp_data import DataChannel
 from .ftp_settings import FtpConduct
 from .ftp_transfer import HeldDownload, HeldUpload, UnheldTransfer
@@ -91,17 +75,13 @@ class FtpControl(DataFilter):
         self._firewall = firewall
         self._conduct = conduct
         self._by_connection = by_connection
-        is_read_only = conduct.is_read_only
         # Which user it is, and whether exempted, is not known yet: what only holding forbids is
         # asked of ``_strict`` for each command.
-        self._dialogue = FtpDialogue(
-            FtpRules(is_read_only=is_read_only, allows_restart=True, allows_append=True)
-        )
-        self._strict = FtpRules(is_read_only=is_read_only)
+        self._strict = FtpRules(is_read_only=conduct.is_read_only)
+        self._lenient = dataclasses.replace(self._strict, allows_restart=True, allows_append=True)
+        self._dialogue = FtpDialogue(self._lenient)
         self._commands = FtpCommandParser()
         self._replies = FtpReplyParser()
-        self._channels: dict[FtpExchange, DataChannel] = {}
-        #: By the command that announced them.
         self._transfers: dict[FtpExchange, UnheldTransfer] = {}
         self._asked: dict[FtpExchange, asyncio.Future[FtpReply | None]] = {}
         #: Commands of the gate's own whose reply somebody waits for.
@@ -110,6 +90,7 @@ class FtpControl(DataFilter):
         self._to_client = asyncio.Lock()
         self._is_client_gone = False
         self._tasks: asyncio.TaskGroup
+        self.announcements: FtpAnnouncements
         self.connection: Connection
         self._client: DataSocket
         self._server: DataSocket
@@ -122,6 +103,9 @@ class FtpControl(DataFilter):
     ) -> None:
         assert server is not None, "an FTP control connection has a server"
         self._client, self._server, self.connection = client, server, connection
+        self.announcements = FtpAnnouncements(
+            self._firewall, connection, self._conduct, self._by_connection
+        )
         try:
             await self._relay()
         except ExceptionGroup as group:
@@ -131,8 +115,7 @@ class FtpControl(DataFilter):
                 raise error from None
             self._on_protocol_error(error)
         finally:
-            for channel in self._channels.values():
-                channel.drop("the control connection ended")
+            self.announcements.drop_all("the control connection ended")
 
     async def _relay(self) -> None:
         async with asyncio.TaskGroup() as self._tasks:
@@ -246,18 +229,6 @@ class FtpControl(DataFilter):
             self._dialogue.answer(exchange, reply, is_final=is_final)
             self._has_room.set()
 
-    def connect_to_client(self, channel: DataChannel) -> str:
-        """Dial an active client for an upload; return what speaks against it."""
-        session = self.connection.session
-        assert channel.client is not None, "only an active client can be dialled"
-        try:
-            action = session.connect_to_client(self.connection, channel.client)
-        except (BadContext, LimitExceeded) as error:
-            return str(error)
-        channel.dial_client(action)
-        session.set_data_filter_factory(action, channel.make_filter)
-        return ""
-
     async def open_passive(self, transfer: FtpTransfer) -> SocketAddress | FtpReply | None:
         """Ask the server for a fresh data port: its address, its refusal, or None (it is gone)."""
         if self._dialogue.is_closing:
@@ -274,14 +245,14 @@ class FtpControl(DataFilter):
         reply = await future
         if reply is None or not reply.is_success:
             return reply
-        address, hazard = self._announced_by_server(exchange)
+        address, hazard = self.announcements.server_of(exchange)
         return FtpReply(425, (hazard.encode(),)) if hazard else address
 
     def on_transfer_ended(self, exchange: FtpExchange) -> None:
         """Take that the client was given the final reply of a transfer."""
         transfer = self._transfers.pop(exchange, None)
-        if transfer is not None and transfer.transfer.announcement is not None:
-            self._channels.pop(transfer.transfer.announcement, None)
+        if transfer is not None:
+            self.announcements.forget(transfer.transfer)
 
     # -- commands ------------------------------------------------------------------------------
 
@@ -300,12 +271,11 @@ class FtpControl(DataFilter):
         if exchange.transfer is not None:
             return self._begin_transfer(exchange, exchange.transfer)
         match exchange.role:
-            case FtpRole.ACTIVE | FtpRole.EXTENDED_ACTIVE:
-                return self._announce_client(exchange)
-            case FtpRole.PASSIVE:
-                return self._ask_for_port(exchange, EpsvRequest.IPV4)
-            case FtpRole.EXTENDED_PASSIVE:
-                return self._ask_for_port(exchange, decode_epsv_argument(exchange.command.argument))
+            case role if role in ANNOUNCING:
+                line = self.announcements.announce(exchange)
+                if isinstance(line, FtpRefusal):
+                    return line
+                self._dialogue.forward(exchange, line)
             case FtpRole.ABORT:
                 self._dialogue.forward(exchange)
                 for transfer in list(self._transfers.values()):
@@ -316,8 +286,7 @@ class FtpControl(DataFilter):
         return None
 
     def _begin_transfer(self, exchange: FtpExchange, transfer: FtpTransfer) -> FtpRefusal | None:
-        announcement = transfer.announcement
-        channel = self._channels.get(announcement) if announcement is not None else None
+        channel = self.announcements.channel_of(transfer)
         if channel is None or channel.is_used:
             return FtpRefusal(425, "No data connection: use EPSV, PASV, EPRT or PORT before")
         is_listing = transfer.direction is FtpDirection.LISTING
@@ -331,103 +300,6 @@ class FtpControl(DataFilter):
         begun = self._transfers[exchange] = kind(self, exchange, channel)
         begun.begin()
         return None
-
-    # -- data connections ------------------------------------------------------------------------
-
-    def _announce_client(self, exchange: FtpExchange) -> FtpRefusal | None:
-        """Announce an address of the gate to the server, in place of the client's (active)."""
-        announced, connection = exchange.announced, self.connection
-        assert announced is not None
-        if announced.ip.is_unspecified:
-            # lftp says ``EPRT |2|::|...|`` for itself; vsftpd takes it for the peer's, too.
-            announced = connection.client_address.with_port(announced.port)
-        hazard = bounce_hazard(announced, connection.client_address)
-        if hazard is not None:
-            self._note_hazard(exchange, hazard)
-            return FtpRefusal(501, f"Refused: {hazard}")
-        channel = DataChannel(self._by_connection)
-        session = connection.session
-        try:
-            action = session.bind_for_client(
-                connection,
-                announced,
-                peers=AddressFilter.only(connection.server_address.host),
-                ports=self._conduct.active_ports,
-            )
-        except (LimitExceeded, TransportError) as error:
-            return _cannot_open(error)
-        session.set_data_filter_factory(action, channel.make_filter)
-        channel.expect_server(action, announced)
-        self._supersede(exchange, channel)
-        address = action.address
-        if exchange.role is FtpRole.ACTIVE and ":" not in address.host:
-            line = encode_command("PORT", encode_port_argument(address))
-        else:
-            line = encode_command("EPRT", encode_eprt_argument(address))
-        self._dialogue.forward(exchange, line)
-        return None
-
-    def _ask_for_port(self, exchange: FtpExchange, request: EpsvRequest) -> FtpRefusal | None:
-        """Let the server open a port (passive); ``_announce_gate`` answers when it has."""
-        family = EpsvRequest.IPV6 if ":" in self.connection.client_address.host else _IPV4
-        if request is EpsvRequest.ALL:
-            self._dialogue.forward(exchange)
-        elif request not in (EpsvRequest.ANY, family):
-            return FtpRefusal(522, f"Another address family than yours, use EPSV ({family.value})")
-        else:
-            self._supersede(exchange, DataChannel(self._by_connection))
-            self._dialogue.forward(exchange, encode_command(exchange.command.verb))
-        return None
-
-    def _announce_gate(self, exchange: FtpExchange, reply: FtpReply) -> bytes:
-        """Return the reply that names the gate in place of the server (passive)."""
-        channel = self._channels.get(exchange)
-        if channel is None or not reply.is_success:
-            return reply.to_bytes()
-        target, hazard = self._announced_by_server(exchange)
-        if hazard:
-            self._note_hazard(exchange, hazard)
-            self._drop_channel(exchange, hazard)
-            return encode_reply(425, f"Refused: {hazard}")
-        connection = self.connection
-        try:
-            action = connection.session.allow_future_connect(
-                connection, target, ports=self._conduct.passive_ports, dial_later=True
-            )
-        except (LimitExceeded, TransportError) as error:
-            self._drop_channel(exchange, str(error))
-            return _cannot_open(error).to_bytes()
-        connection.session.set_data_filter_factory(action, channel.make_filter)
-        channel.expect_client(action, target)
-        if exchange.role is FtpRole.EXTENDED_PASSIVE:
-            return encode_epsv_reply(action.address.port)
-        host = self._conduct.public_address or action.address.host
-        return encode_pasv_reply(SocketAddress(host, action.address.port))
-
-    def _announced_by_server(self, exchange: FtpExchange) -> tuple[SocketAddress, str]:
-        """Return where a passive server listens, and what speaks against connecting there."""
-        server = self.connection.server_address
-        target = server.with_port(exchange.announced_port)
-        return target, bounce_hazard(exchange.announced or target, server) or ""
-
-    def _supersede(self, exchange: FtpExchange, channel: DataChannel) -> None:
-        """Let a new announcement take the place of what was announced and never used."""
-        for earlier, unused in list(self._channels.items()):
-            if not unused.is_used and unused.action is not None:
-                self._drop_channel(earlier, "announced again")
-        self._channels[exchange] = channel
-
-    def _drop_channel(self, exchange: FtpExchange, reason: str) -> None:
-        channel = self._channels.pop(exchange, None)
-        if channel is not None:
-            channel.drop(reason)
-
-    def _note_hazard(self, exchange: FtpExchange, hazard: str) -> None:
-        self._firewall.note(
-            self.name,
-            f"data address refused: {hazard}",
-            {"connection": self.connection.id, "command": str(exchange.command)},
-        )
 
     # -- replies -------------------------------------------------------------------------------
 
@@ -448,16 +320,11 @@ class FtpControl(DataFilter):
 
     def _shown(self, exchange: FtpExchange, reply: FtpReply) -> bytes:
         """Return what the client is shown of a reply."""
-        role = exchange.role
-        channel = self._channels.get(exchange)
-        if channel is not None and reply.is_failure:
-            self._drop_channel(exchange, str(reply))
-        elif channel is not None and role in (FtpRole.ACTIVE, FtpRole.EXTENDED_ACTIVE):
-            channel.on_answer()
-        elif role in (FtpRole.PASSIVE, FtpRole.EXTENDED_PASSIVE):
-            return self._announce_gate(exchange, reply)
-        elif exchange.command.verb == "FEAT" and not self._conduct.is_exempt(self._dialogue.user):
-            return hide_features(reply, self._strict).to_bytes()
+        if exchange.role in ANNOUNCING:
+            return self.announcements.answer(exchange, reply)
+        if exchange.command.verb == "FEAT":
+            is_exempt = self._conduct.is_exempt(self._dialogue.user)
+            return hide_features(reply, self._lenient if is_exempt else self._strict).to_bytes()
         return reply.to_bytes()
 
     def _end_silent_transfers(self) -> None:
@@ -467,9 +334,4 @@ class FtpControl(DataFilter):
                 transfer.on_server_gone()
 
 
-def _cannot_open(error: SluicegateError) -> FtpRefusal:
-    return FtpRefusal(425, f"Cannot open a data connection: {error}")
-
-
-_IPV4 = EpsvRequest.IPV4
 _SERVICE_CLOSING = 421

@@ -29,6 +29,7 @@ from sluicegate.protocols.ftp import FtpReply, encode_reply
 from sluicegate.protocols.ftp_exchange import FtpExchange, FtpTransfer
 from sluicegate.protocols.text import printable
 
+from .ftp_announcements import FtpAnnouncements
 from .ftp_data import DataChannel
 
 __all__ = ["HeldDownload", "HeldUpload", "TransferHost", "UnheldTransfer"]
@@ -39,6 +40,7 @@ class TransferHost(Protocol):
 
     connection: Connection
     limits: Limits
+    announcements: FtpAnnouncements
 
     def forward(self, exchange: FtpExchange) -> bool:
         """Send the command to the server; False when the control connection is closing."""
@@ -54,10 +56,6 @@ class TransferHost(Protocol):
 
     async def flush(self) -> None:
         """Write what is to be written now."""
-        ...
-
-    def connect_to_client(self, channel: DataChannel) -> str:
-        """Dial an active client; return what speaks against it."""
         ...
 
     async def open_passive(self, transfer: FtpTransfer) -> SocketAddress | FtpReply | None:
@@ -193,7 +191,7 @@ class HeldUpload(UnheldTransfer):
         await channel.answer()
         if channel.client is not None and channel.connection is None:
             # Most servers connect when they get the command, which they do not get yet.
-            failure = self._host.connect_to_client(channel)
+            failure = self._host.announcements.connect_to_client(channel)
             if failure:
                 channel.drop(failure)
         reply: FtpReply | None = None

@@ -138,7 +138,7 @@ class GateSession:
         dial_later: bool = False,
     ) -> ExpectedConnection:
         """As ``filterapi.Session.allow_future_connect``."""
-        primary = self._own(connection)
+        primary = self._own_with_room(connection)
         told = (session_filter, context)
         return self._expect(
             ExpectedConnection.from_client(
@@ -155,7 +155,7 @@ class GateSession:
         context: Any = None,
     ) -> ExpectedConnection:
         """As ``filterapi.Session.connect_to_client``."""
-        primary = self._own(connection)
+        primary = self._own_with_room(connection)
         self._check_own_address(client)
         told = (session_filter, context)
         return self._expect(ExpectedConnection.to_client(self._service, primary, client, told))
@@ -171,7 +171,7 @@ class GateSession:
         context: Any = None,
     ) -> ExpectedConnection:
         """As ``filterapi.Session.bind_for_client``."""
-        primary = self._own(connection)
+        primary = self._own_with_room(connection)
         self._check_own_address(client)
         told = (session_filter, context)
         return self._expect(
@@ -212,11 +212,15 @@ class GateSession:
         if client.host != self.client_address.host:
             raise ValueError(f"{client} is not the client's own address (a bounce)")
 
-    def _own(self, connection: Connection) -> GateConnection:
+    def _own_with_room(self, connection: Connection) -> GateConnection:
         """Check that a connection is this session's own and that there is room for one more."""
         bound = self._service.limits.expected_connections_per_session_max
         if len(self._expected) >= bound:
             raise LimitExceeded("expected_connections_per_session_max", bound)
+        return self._own(connection)
+
+    def _own(self, connection: Connection) -> GateConnection:
+        """Check that a connection is this session's own."""
         found = self._service.find_connection(connection.id)
         if found is None or found.session is not self:
             raise BadContext("the connection is over, or another session's")
