@@ -42,13 +42,14 @@ class ExeBlockSettings(FilterSettings):
     """User names, as the protocol gave them, whose objects are not looked at: names are claims
     unless the server checked a password."""
     exempt_names: tuple[str, ...] = Field(default=(), examples=[["*/drivers/*.exe"]])
-    """Patterns (``*``, ``?``, ``[…]``) for the names of objects that are not looked at."""
+    """Patterns (``*``, ``?``, ``[…]``) for the names of objects that are not looked at; whoever stores an
+    object chooses its name."""
 
 
 class ExeBlock(ContentFilter):
     """Refuses what is, or contains, an executable."""
 
-    name = "exe-block"
+    name = "exe_block"
     Settings = ExeBlockSettings
 
     def __init__(self, settings: ExeBlockSettings | None = None) -> None:

@@ -7,7 +7,6 @@ rewritten, and TLS is still refused.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from pydantic import Field
 
 from sluicegate.filterapi import SocketAddress
 
-from .settings import FilterSettings, Host, Network, PortRange, is_among
+from .settings import FilterSettings, Ipv4Host, Network, PortRange, is_among
 
 __all__ = ["FtpAccessRuleSettings", "FtpAccessSettings", "FtpConduct"]
 
@@ -29,7 +28,7 @@ class FtpAccessSettings(FilterSettings):
     """Ports of the gate that clients are told to connect to; the kernel chooses by default."""
     active_ports: PortRange | None = Field(default=None, examples=["50101-50200"])
     """Ports of the gate that servers are told to connect to; the kernel chooses by default."""
-    public_address: Host | None = Field(default=None, examples=["203.0.113.7"])
+    public_address: Ipv4Host | None = Field(default=None, examples=["203.0.113.7"])
     """The IPv4 address that ``227`` replies name, where clients reach the gate through a NAT."""
     exempt_clients: tuple[Network, ...] = Field(default=(), examples=[["10.1.2.0/24"]])
     """Clients whose objects are not held."""
@@ -42,7 +41,7 @@ class FtpAccessRuleSettings(FilterSettings):
 
     read_only: bool | None = None
     """As in the filter's settings."""
-    public_address: Host | None = Field(default=None, examples=["203.0.113.7"])
+    public_address: Ipv4Host | None = Field(default=None, examples=["203.0.113.7"])
     """As in the filter's settings."""
 
 
@@ -64,8 +63,6 @@ class FtpConduct:
         """Merge the filter's settings and a rule's, for one client."""
         own = FtpAccessRuleSettings.model_validate(dict(rule))
         public = own.public_address or settings.public_address
-        if public is not None and not isinstance(public, ipaddress.IPv4Address):
-            raise ValueError("public_address is named in 227 replies, which carry IPv4 only")
         return cls(
             is_read_only=settings.read_only if own.read_only is None else own.read_only,
             passive_ports=settings.passive_ports,

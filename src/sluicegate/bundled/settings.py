@@ -13,10 +13,10 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, PlainValidator
 
-from sluicegate.address import IpAddress, IpNetwork
+from sluicegate.address import IpNetwork
 from sluicegate.filterapi import SocketAddress
 
-__all__ = ["FilterSettings", "Host", "Network", "PortRange", "is_among"]
+__all__ = ["FilterSettings", "Ipv4Host", "Network", "PortRange", "is_among"]
 
 
 class FilterSettings(BaseModel):
@@ -32,11 +32,11 @@ def _parse_network(value: object) -> IpNetwork:
         raise ValueError('a network such as "10.0.0.0/8" or "2001:db8::/32"') from None
 
 
-def _parse_host(value: object) -> IpAddress:
+def _parse_ipv4_host(value: object) -> ipaddress.IPv4Address:
     try:
-        return ipaddress.ip_address(str(value))
+        return ipaddress.IPv4Address(str(value))
     except ValueError:
-        raise ValueError('an address such as "192.0.2.1"; names are not resolved') from None
+        raise ValueError('an IPv4 address such as "192.0.2.1"; names are not resolved') from None
 
 
 def _parse_ports(value: object) -> range:
@@ -51,8 +51,8 @@ def _parse_ports(value: object) -> range:
 Network = Annotated[IpNetwork, PlainValidator(_parse_network)]
 """An exact network, IPv4 or IPv6."""
 
-Host = Annotated[IpAddress, PlainValidator(_parse_host)]
-"""One address."""
+Ipv4Host = Annotated[ipaddress.IPv4Address, PlainValidator(_parse_ipv4_host)]
+"""One IPv4 address."""
 
 PortRange = Annotated[range, PlainValidator(_parse_ports)]
 """``"50000-50100"``, both ends included."""
