@@ -42,8 +42,8 @@ class ExeBlockSettings(FilterSettings):
     """User names, as the protocol gave them, whose objects are not looked at: names are claims
     unless the server checked a password."""
     exempt_names: tuple[str, ...] = Field(default=(), examples=[["*/drivers/*.exe"]])
-    """Patterns (``*``, ``?``, ``[…]``) for the names of objects that are not looked at; whoever stores an
-    object chooses its name."""
+    """Patterns (``*``, ``?``, ``[…]``) for the names of objects that are not looked at; whoever
+    stores an object chooses its name."""
 
 
 class ExeBlock(ContentFilter):
