@@ -19,6 +19,7 @@ from sluicegate.port import StreamSocket
 from sluicegate.port.backend import RawSocket
 from sluicegate.port.scope import entered
 
+from .account import ConnectionAccount
 from .attached import Attached
 from .link import LinkEnd, make_link
 from .pump import Direction
@@ -131,6 +132,7 @@ class FilterChain:
         attached: list[Attached],
     ) -> None:
         self._connection = connection
+        self._account = ConnectionAccount(connection)
         self._service = service
         self._port = service.port
         self._client = self._own(client, Side.CLIENT)
@@ -144,14 +146,15 @@ class FilterChain:
 
     def _own(self, raw: RawSocket, side: Side) -> StreamSocket:
         socket = StreamSocket(self._port, raw, side)
-        socket.account = self._connection
+        socket.account = self._account
         socket.on_closed = self._on_socket_closed
         return socket
 
     def _link(self) -> tuple[LinkEnd, LinkEnd]:
         ends = make_link(self._port)
         for end in ends:
-            end.account = end.scope = self._connection
+            end.account = self._account
+            end.scope = self._connection
             end.on_closed = self._on_socket_closed
         return ends
 

@@ -10,13 +10,11 @@ States: ASKED -> DIALLING -> OPEN -> CLOSING -> CLOSED; any state may go to CLOS
 
 from __future__ import annotations
 
-import enum
 import errno
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from sluicegate.address import SocketAddress
-from sluicegate.buffer import Buffer
 from sluicegate.errors import (
     BadContext,
     FilterFailed,
@@ -40,13 +38,13 @@ from sluicegate.policy.decide import PUBLISHED
 from sluicegate.port.backend import Operation, RawSocket
 
 from .attached import Attached
-from .blockage import Kept
 from .chain import FilterChain, Outlet
 from .deadline import find_deadline, find_expiry
 from .dispatch import dispatch, tell
 from .pump import Direction
 from .registry import RulePlan, position_of
 from .stages import Stage, StageGroup
+from .state import State
 
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
@@ -57,20 +55,10 @@ if TYPE_CHECKING:
     from .service import FirewallService
     from .session import GateSession
 
-__all__ = ["EXPECTED", "GateConnection", "State"]
+__all__ = ["EXPECTED", "GateConnection"]
 
 EXPECTED: Final = "expected"
 """The reason code of a secondary connection that came as announced."""
-
-
-class State(enum.Enum):
-    """Where a connection is in its life."""
-
-    ASKED = "asked"
-    DIALLING = "dialling"
-    OPEN = "open"
-    CLOSING = "closing"
-    CLOSED = "closed"
 
 
 class GateConnection:
@@ -409,21 +397,6 @@ class GateConnection:
         """As ``filterapi.Connection.fail``."""
         self._end(Outcome.FAILED, reason, error, side)
 
-    def add_expected(self, expected: ExpectedConnection) -> None:
-        """Tie an expectation to this connection's life."""
-        if self.expectations is None:
-            self.expectations = set()
-        self.expectations.add(expected)
-
-    def drop_expected(self, expected: ExpectedConnection) -> None:
-        """Forget an expectation that is over."""
-        if self.expectations is not None:
-            self.expectations.discard(expected)
-
-    def _cancel_expectations(self) -> None:
-        for expected in list(self.expectations or ()):
-            expected.cancel()
-
     # -- what ends it --------------------------------------------------------------------------
 
     def on_direction_done(self) -> bool:
@@ -442,8 +415,8 @@ class GateConnection:
             self.is_closing = True
             self.state = State.CLOSED
             service.wheel.remove(self)
-            if self.expectations:
-                self._cancel_expectations()
+            for expected in list(self.expectations or ()):
+                expected.cancel()
             self._finish()
         return True
 
@@ -495,28 +468,6 @@ class GateConnection:
         now = self.port.clock.monotonic()
         self._end(*find_expiry(self._service.limits, now, self.started, self._outlets))
 
-    # -- shared slots that wait (port.stream.Account) ------------------------------------------
-
-    def keep(self, buffer: Buffer, start: int, length: int) -> Kept | None:
-        """Keep a range for a data filter, or a copy of it; None when that ended the connection."""
-        if self.is_closing:
-            buffer.release()
-            return None
-        try:
-            return self.blockage.keep(self.session, buffer, start, length)
-        except LimitExceeded as error:
-            buffer.release()
-            self.on_limit(error)
-            return None
-
-    def give_up(self, buffer: Buffer) -> None:
-        """End what ``keep`` began."""
-        self.blockage.give_up(self.session, buffer)
-
-    def on_send_blocked(self) -> None:
-        """Take note that a side does not take what a data filter sends it."""
-        self.watch_stall()
-
     def watch_stall(self) -> None:
         """See to it that a blocked direction is looked at in time."""
         self._service.wheel.hasten(self, self.port.now + self._service.limits.send_stall_s)
@@ -542,8 +493,8 @@ class GateConnection:
         self.state = State.CLOSING
         self._abortive = abortive
         self._service.wheel.remove(self)
-        if self.expectations:
-            self._cancel_expectations()
+        for expected in list(self.expectations or ()):
+            expected.cancel()
         connect_op = self._connect_op
         if connect_op is not None and connect_op.in_flight:
             self.port.backend.cancel(connect_op)

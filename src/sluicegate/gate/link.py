@@ -170,7 +170,7 @@ class LinkEnd:
     def is_end_under_way(self) -> bool:
         """Whether the neighbour has not been told that our stream has ended."""
         peer = self._peer
-        return self._shut and not (peer._end_told or peer._closed)  # noqa: SLF001
+        return self._shut and not (peer._end_told or peer._closed)  # noqa: SLF001 - two ends of one
 
     @property
     def is_receiving(self) -> bool:
@@ -209,11 +209,11 @@ class LinkEnd:
         if self._closed:
             self.withdraw()
         if peer._closed:  # noqa: SLF001 - two ends of one thing
-            gone = errno.ECONNRESET if peer._aborted else errno.EPIPE  # noqa: SLF001
+            gone = errno.ECONNRESET if peer._aborted else errno.EPIPE  # noqa: SLF001 - two ends of one
             self._fail_send(errno.ECANCELED if self._closed else gone)
         elif self._aborted:
             self._fail_send(errno.ECANCELED)
-        receive, send = self._receive, peer._send  # noqa: SLF001
+        receive, send = self._receive, peer._send  # noqa: SLF001 - two ends of one
         if receive is None:
             if send is not None and not self._closed:
                 peer.keep_send()
@@ -221,10 +221,10 @@ class LinkEnd:
             self._hand_over(receive, self._unread)
         elif send is not None and send.buffer is not None:
             self._take(receive, send, send.buffer)
-        elif peer._aborted:  # noqa: SLF001
+        elif peer._aborted:  # noqa: SLF001 - two ends of one
             self._receive = None
             receive.complete(errno.ECONNRESET, EMPTY, self.side, self.scope)
-        elif peer._shut:  # noqa: SLF001
+        elif peer._shut:  # noqa: SLF001 - two ends of one
             self._receive = None
             error = errno.ENOTCONN if self._end_told else 0
             self._end_told = True

@@ -20,6 +20,7 @@ from sluicegate.errors import BadContext, OperationPending, Side, TransportError
 from sluicegate.limits import RECEIVE_AHEAD_MAX
 
 from .backend import MORE, SEND_FLAGS, SLOT_SHIFT, Operation, RawSocket
+from .handover import GivenAway
 from .pending import PendingIo, SocketCompletion
 from .pool import SMALL_SLOT_SIZE, Slot
 from .scope import FailureScope
@@ -27,7 +28,7 @@ from .scope import FailureScope
 if TYPE_CHECKING:
     from .port import CompletionPort
 
-__all__ = ["EMPTY", "Account", "GivenAway", "Kept", "StreamSocket"]
+__all__ = ["EMPTY", "Account", "Kept", "StreamSocket"]
 
 EMPTY: Final = Window(ConstBuffer(b""), 0, 0)
 """What a receive brings at the end of the stream."""
@@ -595,29 +596,3 @@ class StreamSocket:
     def local_address(self) -> SocketAddress:
         """Return the address of this end."""
         return SocketAddress.from_kernel(self._raw.getsockname())
-
-
-class GivenAway:
-    """What a stream socket hands to the new owner of its descriptor."""
-
-    __slots__ = ("ahead", "ended", "error", "receive_op", "shut")
-
-    def __init__(
-        self,
-        receive_op: Operation,
-        ahead: deque[Kept],
-        *,
-        ended: bool,
-        error: int,
-        shut: bool,
-    ) -> None:
-        self.receive_op = receive_op
-        #: In flight or not; to be redirected.
-        self.ahead = ahead
-        #: Received and not read: leased, on the account.
-        self.ended = ended
-        #: The peer's end of stream has come.
-        self.error = error
-        #: An errno when receiving has failed.
-        self.shut = shut
-        #: Our stream to the peer was ended.

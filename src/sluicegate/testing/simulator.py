@@ -144,8 +144,8 @@ class _World:
             self._sockets.append(adopt(descriptor, family))
             return self._sockets[-1]
 
-        self._backend.create_socket = create_socket  # type: ignore[method-assign]
-        self._backend.adopt = adopt_socket  # type: ignore[method-assign]
+        self._backend.create_socket = create_socket  # type: ignore[method-assign]  # watched
+        self._backend.adopt = adopt_socket  # type: ignore[method-assign]  # watched
 
     async def run(self) -> Report:
         """Let everybody do what the seed says, then stop the gate and check."""
