@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from sluicegate.filterapi import AnyDataFilter, Position, StreamFilter
 
 if TYPE_CHECKING:
+    from sluicegate.port.timers import DeadlineWheel
+
     from .connection import GateConnection
 
 __all__ = ["Attached"]
@@ -82,10 +84,10 @@ class Attached:
 
     # -- a coroutine that outlives its connection (port.timers.Expiring) ---------------------------
 
-    def wait_until(self, due: float) -> None:
+    def wait_until(self, due: float, wheel: DeadlineWheel) -> None:
         """Let the coroutine come to its end, to a bound."""
         self._due = due
-        self._connection.deadlines.add(self, due)
+        wheel.add(self, due)
 
     def due(self) -> float:
         """Return when the coroutine is cancelled."""

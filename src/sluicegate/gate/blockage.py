@@ -7,20 +7,19 @@ receivers of other connections always find some; the rest is private memory, on 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from sluicegate.buffer import Buffer
 from sluicegate.errors import LimitExceeded
 from sluicegate.limits import Limits
+from sluicegate.port.account import Kept
 from sluicegate.port.pool import Slot
 
 if TYPE_CHECKING:
+    from .connection import GateConnection
     from .session import GateSession
 
-__all__ = ["Blockage", "Kept"]
-
-Kept: TypeAlias = tuple[Buffer, int, int]
-"""A leased range that waits, on somebody's account: buffer, start, length."""
+__all__ = ["Blockage", "ChainAccount"]
 
 
 class Blockage:
@@ -106,3 +105,33 @@ class PrivateCopy(Buffer):
     """A rest in memory of its own, charged to its client."""
 
     __slots__ = ()
+
+
+class ChainAccount:
+    """The account of one connection's data filters; satisfies ``port.account.Account``."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: GateConnection) -> None:
+        self._connection = connection
+
+    def keep(self, buffer: Buffer, start: int, length: int) -> Kept | None:
+        """Keep a leased range, or a copy of it; None when that ended the connection."""
+        connection = self._connection
+        if connection.is_closing:
+            buffer.release()
+            return None
+        try:
+            return connection.blockage.keep(connection.session, buffer, start, length)
+        except LimitExceeded as error:
+            buffer.release()
+            connection.on_limit(error)
+            return None
+
+    def give_up(self, buffer: Buffer) -> None:
+        """End what ``keep`` began."""
+        self._connection.blockage.give_up(self._connection.session, buffer)
+
+    def on_send_blocked(self) -> None:
+        """Take note that a side does not take what a data filter sends it."""
+        self._connection.watch_stall()

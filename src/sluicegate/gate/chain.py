@@ -19,12 +19,12 @@ from sluicegate.port import StreamSocket
 from sluicegate.port.backend import RawSocket
 from sluicegate.port.scope import entered
 
-from .account import ConnectionAccount
 from .attached import Attached
+from .blockage import ChainAccount
 from .link import LinkEnd, make_link
 from .pump import Direction
 from .relay import RelayHalf
-from .stages import Stage, StageGroup, Stages
+from .stages import StageGroup, Stages
 
 if TYPE_CHECKING:
     from .connection import GateConnection
@@ -63,11 +63,10 @@ class _Element:
     @property
     def is_over(self) -> bool:
         """Whether nothing will pass here any more."""
-        if self.client.is_closed and self.server.is_closed:
+        if all(socket.is_closed or socket.is_finished for socket in self.sockets):
             return True
         return bool(self.halves) and all(half.is_over for half in self.halves)
 
-    @property
     def filter_names(self) -> tuple[str, ...]:
         """Whose code runs here."""
         if self.attached is not None:
@@ -132,15 +131,17 @@ class FilterChain:
         attached: list[Attached],
     ) -> None:
         self._connection = connection
-        self._account = ConnectionAccount(connection)
         self._service = service
         self._port = service.port
+        self._account = ChainAccount(connection)
         self._client = self._own(client, Side.CLIENT)
         self._server = None if server is None else self._own(server, Side.SERVER)
         self._server_link: LinkEnd | None = None
         #: Where a server that is dialled later joins.
         self._is_collapsing = False
         #: Nothing more is taken from the network: what is between two elements drains.
+        self._is_over = False
+        #: The pump has taken over, or the connection ends.
         self._elements: list[_Element] = []
         self._build(attached)
 
@@ -148,6 +149,7 @@ class FilterChain:
         socket = StreamSocket(self._port, raw, side)
         socket.account = self._account
         socket.on_closed = self._on_socket_closed
+        socket.on_finished = self._on_socket_finished
         return socket
 
     def _link(self) -> tuple[LinkEnd, LinkEnd]:
@@ -156,6 +158,7 @@ class FilterChain:
             end.account = self._account
             end.scope = self._connection
             end.on_closed = self._on_socket_closed
+            end.on_finished = self._on_socket_finished
         return ends
 
     def _add(self, client: ElementSocket, server: ElementSocket) -> _Element:
@@ -185,7 +188,7 @@ class FilterChain:
                 right = following = self._server
             element = self._add(left, right)
             if isinstance(run[0].filter, StreamFilter):
-                element.group = StageGroup([_stage(item) for item in run])
+                element.group = StageGroup.of(run)
             else:
                 element.attached = run[0]
             left = following
@@ -205,8 +208,7 @@ class FilterChain:
     def _start_element(self, element: _Element) -> None:
         attached, connection = element.attached, self._connection
         if element.group is not None:
-            for stage in element.group.stages:
-                stage.start(connection)
+            element.group.start(connection)
             self._start_relay(element)
         elif attached is not None and isinstance(attached.filter, DataFilter):
             attached.task = self._service.spawn(self._run(element, attached, attached.filter))
@@ -255,7 +257,11 @@ class FilterChain:
         bound, group = self._service.limits.stream_hold_bytes_max, element.group
         element.halves = tuple(
             RelayHalf(
-                self._connection, side, source, sink, group.for_side(side, bound) if group else None
+                self._connection,
+                self.on_relay_quiet,
+                side,
+                (source, sink),
+                group.for_side(side, bound) if group else None,
             )
             for side, source, sink in (
                 (Side.CLIENT, element.client, element.server),
@@ -310,7 +316,7 @@ class FilterChain:
         if self._connection.is_closing or attached is None:
             return
         if element.client.is_closed or element.server.is_closed:
-            self._end()
+            self._wind_up(element)
             return
         for socket in element.sockets:
             if socket.is_sending:
@@ -343,7 +349,7 @@ class FilterChain:
 
     def on_relay_quiet(self) -> None:
         """Collapse when no data filter is left and nothing is between two elements."""
-        if self._connection.is_closing:
+        if self._is_over or self._connection.is_closing:
             return
         if all(element.is_over for element in self._elements):
             self._end()
@@ -363,14 +369,12 @@ class FilterChain:
         """Hand both sockets to the pump, with the stages that are left."""
         connection = self._connection
         assert self._server is not None
+        self._is_over = True
         counts = self.byte_counts()
         client, server = self._client.give_away(), self._server.give_away()
-        client_raw, server_raw = connection.raw_sockets
-        assert client_raw is not None
-        assert server_raw is not None
         first, second = Direction(self._port), Direction(self._port)
-        first.open(connection, Side.CLIENT, client_raw, server_raw, self._stages_left(Side.CLIENT))
-        second.open(connection, Side.SERVER, server_raw, client_raw, self._stages_left(Side.SERVER))
+        first.open(connection, Side.CLIENT, client.raw, server.raw, self._stages_left(Side.CLIENT))
+        second.open(connection, Side.SERVER, server.raw, client.raw, self._stages_left(Side.SERVER))
         first.take_operation(client.receive_op)
         second.take_operation(server.receive_op)
         connection.adopt_directions(first, second, counts)
@@ -408,6 +412,15 @@ class FilterChain:
             limits = self._service.limits
             self._port.call_after(limits.send_stall_s, lambda: self.stop(abortive=True))
 
+    def _wind_up(self, element: _Element) -> None:
+        """End as a filter did that closed a socket and left; its neighbours get its last words."""
+        if any(socket.was_aborted for socket in element.sockets):
+            self._end()
+            return
+        for socket in element.sockets:
+            socket.close()
+        self.on_relay_quiet()
+
     @property
     def is_busy(self) -> bool:
         """Whether a socket is open, or something started on it was not told.
@@ -428,8 +441,19 @@ class FilterChain:
         else:
             self.on_relay_quiet()
 
+    def _on_socket_finished(self) -> None:
+        """End when both sides have said and heard the last, whatever the filters do."""
+        client, server = self._client, self._server
+        if self._is_over:
+            return
+        if server is not None and client.is_finished and server.is_finished:
+            self._end()
+        else:
+            self.on_relay_quiet()
+
     def _end(self) -> None:
         """End the connection as its filters ended their sockets."""
+        self._is_over = True
         sockets = [socket for element in self._elements for socket in element.sockets]
         if any(socket.was_aborted for socket in sockets):
             self._connection.fail("aborted by a filter")
@@ -454,12 +478,3 @@ class FilterChain:
         """Return the bytes that the server and the client were sent: what is held is not."""
         server = self._server
         return 0 if server is None else server.bytes_sent, self._client.bytes_sent
-
-    def is_drained(self) -> bool:
-        """Tell whether no data filter has unfinished work."""
-        return all(item.attached is None or item.attached.is_drained for item in self._elements)
-
-
-def _stage(item: Attached) -> Stage:
-    assert isinstance(item.filter, StreamFilter)
-    return Stage(item.name, item.filter)

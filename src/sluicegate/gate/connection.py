@@ -10,6 +10,7 @@ States: ASKED -> DIALLING -> OPEN -> CLOSING -> CLOSED; any state may go to CLOS
 
 from __future__ import annotations
 
+import enum
 import errno
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -43,22 +44,30 @@ from .deadline import find_deadline, find_expiry
 from .dispatch import dispatch, tell
 from .pump import Direction
 from .registry import RulePlan, position_of
-from .stages import Stage, StageGroup
-from .state import State
+from .stages import StageGroup
 
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
-    from sluicegate.port.timers import DeadlineWheel
 
     from .blockage import Blockage
     from .secondary import ExpectedConnection
     from .service import FirewallService
     from .session import GateSession
 
-__all__ = ["EXPECTED", "GateConnection"]
+__all__ = ["EXPECTED", "GateConnection", "State"]
 
 EXPECTED: Final = "expected"
 """The reason code of a secondary connection that came as announced."""
+
+
+class State(enum.Enum):
+    """Where a connection is in its life."""
+
+    ASKED = "asked"
+    DIALLING = "dialling"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
 
 
 class GateConnection:
@@ -303,8 +312,9 @@ class GateConnection:
     def _open_chain(self, client: RawSocket, server: RawSocket, attached: list[Attached]) -> None:
         attached.sort(key=lambda item: item.position)
         if all(isinstance(item.filter, StreamFilter) for item in attached):
+            group = StageGroup.of(attached)
             try:
-                group = self._start_stages(attached)
+                group.start(self)
             except Exception as error:  # noqa: BLE001 - a filter may raise anything
                 self.on_filter_failure(error)
                 return
@@ -313,15 +323,6 @@ class GateConnection:
             return
         self._chain = FilterChain(self, self._service, client, server, attached)
         self._chain.start()
-
-    def _start_stages(self, attached: list[Attached]) -> StageGroup:
-        stages: list[Stage] = []
-        for item in attached:
-            assert isinstance(item.filter, StreamFilter)
-            stage = Stage(item.name, item.filter)
-            stage.start(self)
-            stages.append(stage)
-        return StageGroup(stages)
 
     # -- what filters ask (filterapi.Connection) -------------------------------------------------
 
@@ -397,6 +398,21 @@ class GateConnection:
         """As ``filterapi.Connection.fail``."""
         self._end(Outcome.FAILED, reason, error, side)
 
+    def add_expected(self, expected: ExpectedConnection) -> None:
+        """Tie an expectation to this connection's life."""
+        if self.expectations is None:
+            self.expectations = set()
+        self.expectations.add(expected)
+
+    def drop_expected(self, expected: ExpectedConnection) -> None:
+        """Forget an expectation that is over."""
+        if self.expectations is not None:
+            self.expectations.discard(expected)
+
+    def _cancel_expectations(self) -> None:
+        for expected in list(self.expectations or ()):
+            expected.cancel()
+
     # -- what ends it --------------------------------------------------------------------------
 
     def on_direction_done(self) -> bool:
@@ -415,8 +431,8 @@ class GateConnection:
             self.is_closing = True
             self.state = State.CLOSED
             service.wheel.remove(self)
-            for expected in list(self.expectations or ()):
-                expected.cancel()
+            if self.expectations:
+                self._cancel_expectations()
             self._finish()
         return True
 
@@ -436,11 +452,6 @@ class GateConnection:
             name = error.filter_name if isinstance(error, FilterFailed) else ""
             self._service.on_connection_filter_error(self, name, error)
             self._end(Outcome.FAILED, f"filter failure: {name or type(error).__name__}")
-
-    def on_relay_quiet(self) -> None:
-        """Take note that a relay of the chain has nothing under way."""
-        if self._chain is not None:
-            self._chain.on_relay_quiet()
 
     def on_detach_error(self, name: str, error: Exception) -> None:
         """Record a filter that failed while it was being detached."""
@@ -493,8 +504,8 @@ class GateConnection:
         self.state = State.CLOSING
         self._abortive = abortive
         self._service.wheel.remove(self)
-        for expected in list(self.expectations or ()):
-            expected.cancel()
+        if self.expectations:
+            self._cancel_expectations()
         connect_op = self._connect_op
         if connect_op is not None and connect_op.in_flight:
             self.port.backend.cancel(connect_op)
@@ -541,13 +552,14 @@ class GateConnection:
 
     def _detach_filters(self) -> None:
         """Detach each attached filter once; the end of its coroutine does it for one that runs."""
+        service = self._service
         for item in self._attached or ():
             if item.is_running:
-                item.wait_until(self.port.now + self._service.limits.drain_timeout_s)
+                item.wait_until(self.port.now + service.limits.drain_timeout_s, service.wheel)
             else:
                 item.detach()
             if not isinstance(item.filter, StreamFilter):
-                self._service.slow.add(item, self.session)
+                service.slow.add(item, self.session)
 
     def adopt_directions(
         self, client: Direction, server: Direction, bytes_before: tuple[int, int]
@@ -558,16 +570,6 @@ class GateConnection:
         client.bytes, server.bytes = bytes_before
 
     # -- asking --------------------------------------------------------------------------------
-
-    @property
-    def raw_sockets(self) -> tuple[RawSocket | None, RawSocket | None]:
-        """Both sockets, for the chain."""
-        return self._client_raw, self._server_raw
-
-    @property
-    def deadlines(self) -> DeadlineWheel:
-        """The wheel of its deadlines."""
-        return self._service.wheel
 
     @property
     def _outlets(self) -> Sequence[Direction] | Sequence[Outlet]:
@@ -593,7 +595,3 @@ class GateConnection:
         """Return the names of the data filters that were attached, client to server."""
         attached = self._attached
         return tuple([item.name for item in attached]) if attached is not None else ()
-
-    def is_drained(self) -> bool:
-        """Tell whether no data filter has unfinished work."""
-        return self._chain is None or self._chain.is_drained()

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from sluicegate.buffer import Buffer, Window, extent
 from sluicegate.errors import BadContext, OperationPending, Side
+from sluicegate.port.account import Account, Kept
 from sluicegate.port.pending import PendingIo, SocketCompletion
 from sluicegate.port.pool import Slot
 from sluicegate.port.scope import FailureScope
-from sluicegate.port.stream import EMPTY, Account, Kept
+from sluicegate.port.stream import EMPTY
 
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
@@ -43,6 +44,7 @@ class LinkEnd:
         "_unread",
         "account",
         "on_closed",
+        "on_finished",
         "on_send_idle",
         "scope",
         "side",
@@ -54,6 +56,8 @@ class LinkEnd:
         self.account: Account | None = None
         self.on_closed: Callable[[], None] | None = None
         #: Told, once, when it is closed and everything pending was told.
+        self.on_finished: Callable[[], None] | None = None
+        #: Told, later, when both streams have ended and a reader knows.
         self.on_send_idle: Callable[[], None] | None = None
         #: Told, once, when a send has completed.
         self._port = port
@@ -124,6 +128,7 @@ class LinkEnd:
         elif not self._shut:
             self._shut = True
             self._port.post(self._peer.settle)
+            self._check_finished()
 
     def close(self, abortive: bool = False) -> None:
         """As ``filterapi.DataSocket.close``: not abortive, the neighbour gets what was sent."""
@@ -156,10 +161,15 @@ class LinkEnd:
         return self._shut
 
     @property
+    def is_finished(self) -> bool:
+        """Whether both streams have ended and a reader was told: nothing will happen any more."""
+        return self._end_told and self._shut and self._send is None
+
+    @property
     def is_deserted(self) -> bool:
         """Whether the neighbour closed its end without a reset: it takes nothing more."""
         peer = self._peer
-        return peer._closed and not peer._aborted  # noqa: SLF001 - two ends of one thing
+        return peer.is_closed and not peer.was_aborted
 
     @property
     def is_end_told(self) -> bool:
@@ -170,7 +180,7 @@ class LinkEnd:
     def is_end_under_way(self) -> bool:
         """Whether the neighbour has not been told that our stream has ended."""
         peer = self._peer
-        return self._shut and not (peer._end_told or peer._closed)  # noqa: SLF001 - two ends of one
+        return self._shut and not (peer.is_end_told or peer.is_closed)
 
     @property
     def is_receiving(self) -> bool:
@@ -204,31 +214,43 @@ class LinkEnd:
 
     # -- private -------------------------------------------------------------------------------
 
-    def _settle(self) -> None:
+    def _fail_what_cannot_be(self) -> None:
+        """Complete what waits for an end that was closed."""
         peer = self._peer
+        if self._receive is not None and self._receive.is_abandoned:
+            self._receive = None
         if self._closed:
             self.withdraw()
-        if peer._closed:  # noqa: SLF001 - two ends of one thing
-            gone = errno.ECONNRESET if peer._aborted else errno.EPIPE  # noqa: SLF001 - two ends of one
+        if peer.is_closed:
+            gone = errno.ECONNRESET if peer.was_aborted else errno.EPIPE
             self._fail_send(errno.ECANCELED if self._closed else gone)
         elif self._aborted:
             self._fail_send(errno.ECANCELED)
-        receive, send = self._receive, peer._send  # noqa: SLF001 - two ends of one
+
+    def _settle(self) -> None:
+        peer = self._peer
+        self._fail_what_cannot_be()
+        receive, send = self._receive, peer.waiting_send
         if receive is None:
             if send is not None and not self._closed:
                 peer.keep_send()
         elif self._unread is not None:
             self._hand_over(receive, self._unread)
-        elif send is not None and send.buffer is not None:
+        elif send is not None and send.buffer is not None and send.length:
             self._take(receive, send, send.buffer)
-        elif peer._aborted:  # noqa: SLF001 - two ends of one
+        elif peer.was_aborted:
             self._receive = None
             receive.complete(errno.ECONNRESET, EMPTY, self.side, self.scope)
-        elif peer._shut:  # noqa: SLF001 - two ends of one
+        elif peer.is_shut:
             self._receive = None
             error = errno.ENOTCONN if self._end_told else 0
             self._end_told = True
+            self._check_finished()
             receive.complete(error, EMPTY, self.side, self.scope)
+
+    def _check_finished(self) -> None:
+        if self.on_finished is not None and self.is_finished:
+            self._port.post(self.on_finished)
 
     def _begin_receive(self, pending: PendingIo) -> None:
         self._port.check_thread()
@@ -324,6 +346,11 @@ class LinkEnd:
             self._current = None
 
     @property
+    def waiting_send(self) -> PendingIo | None:
+        """The send that waits for the other end."""
+        return self._send
+
+    @property
     def sent_part(self) -> int:
         """How much of the pending send was taken."""
         return self._sent_part
@@ -354,6 +381,7 @@ class LinkEnd:
                 told()
             if self._closed:
                 self._port.post(self.settle)
+            self._check_finished()
 
     def _fail_send(self, error: int) -> None:
         if self._send is not None:

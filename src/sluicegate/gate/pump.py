@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Final
 from sluicegate.buffer import Buffer, ConstBuffer, Window
 from sluicegate.errors import LimitExceeded, Side
 from sluicegate.limits import DIRECTIONS_KEPT_MAX
+from sluicegate.port.account import Kept
 from sluicegate.port.backend import MORE, POLL_OUT, SEND_FLAGS, SLOT_SHIFT, Operation, RawSocket
 from sluicegate.port.pool import SMALL_SLOT_SIZE, Slot
 
-from .blockage import Kept
 from .splice import SpliceFlow
 from .stages import Stages
 
@@ -249,6 +249,9 @@ class Direction:
             buffer.release()
             self._connection.on_filter_failure(error)
             return
+        if buffer.exported and isinstance(buffer, Slot):
+            # Should a slice have been kept, it was by this connection's filter.
+            buffer.keeper = self._connection
         if verdict is True:
             # Everything released as it is: send from the slot itself.
             self._offer(buffer, start, length)

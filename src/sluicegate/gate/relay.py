@@ -8,6 +8,7 @@ completed send.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sluicegate.address import SocketAddress
@@ -70,6 +71,7 @@ class RelayHalf:
 
     __slots__ = (
         "_connection",
+        "_on_quiet",
         "_sink",
         "is_done",
         "is_moving",
@@ -82,9 +84,9 @@ class RelayHalf:
     def __init__(
         self,
         connection: GateConnection,
+        on_quiet: Callable[[], None],
         side: Side,
-        source: ChainSocket,
-        sink: ChainSocket,
+        way: tuple[ChainSocket, ChainSocket],
         stages: Stages | None,
     ) -> None:
         self.side = side
@@ -95,9 +97,10 @@ class RelayHalf:
         #: Nothing more comes: the source has ended, or the sink's stream was ended.
         self.is_paused = False
         #: No new receive is started: the chain collapses.
-        self.source = source
+        self.source, self._sink = way
         self._connection = connection
-        self._sink = sink
+        self._on_quiet = on_quiet
+        #: Told whenever nothing is under way here.
 
     @property
     def is_over(self) -> bool:
@@ -110,7 +113,7 @@ class RelayHalf:
             return
         if self._sink.is_shut or self._sink.is_deserted:
             self.is_done = True
-            self._connection.on_relay_quiet()
+            self._on_quiet()
         elif self.source.is_end_told:
             self._on_end()
         elif not self.is_paused:
@@ -172,7 +175,7 @@ class RelayHalf:
             self._sink.shutdown()
         else:
             self.start()
-        self._connection.on_relay_quiet()
+        self._on_quiet()
 
     def _on_end(self) -> None:
         self.is_done = True
@@ -185,7 +188,7 @@ class RelayHalf:
             self._sink.start_send(tail, self, _SENT)
         else:
             self._sink.shutdown()
-            self._connection.on_relay_quiet()
+            self._on_quiet()
 
 
 _SENT = object()

@@ -103,9 +103,7 @@ class ExpectedConnection:
         self._timer: Timer = service.port.call_after(
             service.limits.expected_connection_timeout_s, self._on_timeout
         )
-        if primary.expectations is None:
-            primary.expectations = set()
-        primary.expectations.add(self)
+        primary.add_expected(self)
         if listener is not None:
             listener.accept_into(self._on_accepted)
         else:
@@ -199,8 +197,7 @@ class ExpectedConnection:
             if self._listener is not None:
                 self._listener.close()
             self._primary.session.drop_expected(self)
-            if self._primary.expectations is not None:
-                self._primary.expectations.discard(self)
+            self._primary.drop_expected(self)
 
     def add_factory(
         self, factory: DataFilterFactory, position: Position, context: Any

@@ -34,6 +34,7 @@ from sluicegate.spool import SpoolStore
 
 from .blockage import Blockage
 from .connection import GateConnection
+from .kept_log import KeptLog
 from .limit_log import LimitLog
 from .listener import EntryListener
 from .pump import DirectionPool
@@ -90,6 +91,8 @@ class FirewallService:
         self._session_ids = IdentifierSource("s", boot_mark)
         self._registry = Registry(self, self.on_filter_error)
         self._limit_log = LimitLog(recorder, clock, port.call_after)
+        self._kept_log = KeptLog(recorder, clock, port.call_after)
+        port.pool.on_kept = self._kept_log.note
         self._listeners: list[EntryListener] = []
         self._sessions: dict[str, GateSession] = {}
         self._connections: dict[str, GateConnection] = {}
@@ -191,6 +194,7 @@ class FirewallService:
             self.forget_session(session)
         self._registry.stop()
         self._limit_log.flush()
+        self._kept_log.flush()
         self.phase = Phase.STOPPED
 
     async def _wait_drained(self) -> None:

@@ -7,12 +7,15 @@ in order, and a filter sees nothing its predecessor holds.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sluicegate.buffer import ConstBuffer, Window
 from sluicegate.errors import FilterFailed, LimitExceeded, Side
 from sluicegate.filterapi import FORWARD, Connection, Cut, Forward, Rewrite, StreamFilter
 from sluicegate.filterapi.stream_filter import Leave
+
+if TYPE_CHECKING:
+    from .attached import Attached
 
 __all__ = ["Stage", "StageGroup", "Stages"]
 
@@ -72,6 +75,24 @@ class StageGroup:
 
     def __init__(self, stages: list[Stage]) -> None:
         self.stages = stages
+
+    @classmethod
+    def of(cls, attached: list[Attached]) -> StageGroup:
+        """Return the stages for attached stream filters."""
+        stages: list[Stage] = []
+        for item in attached:
+            assert isinstance(item.filter, StreamFilter)
+            stages.append(Stage(item.name, item.filter))
+        return cls(stages)
+
+    def start(self, connection: Connection) -> None:
+        """Give the filters their connection.
+
+        Raises:
+            FilterFailed: One of them raised.
+        """
+        for stage in self.stages:
+            stage.start(connection)
 
     def for_side(self, side: Side, hold_bytes_max: int) -> Stages:
         """Return the stages as bytes from ``side`` meet them."""

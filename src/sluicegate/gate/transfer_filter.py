@@ -45,7 +45,7 @@ from sluicegate.filterapi import (
 )
 from sluicegate.port import StreamSocket, Timer
 from sluicegate.port.scope import current_scope, entered
-from sluicegate.spool import SENDING, Delivery, ShelfBuffer, SpooledBody
+from sluicegate.spool import SENDING, Delivery, SpooledBody
 
 from .judgement import HeldObject, Judgement, bytes_limit, judge, wanting
 
@@ -87,8 +87,6 @@ class TransferFilter(CallbackDataFilter):
         self._bytes_max: tuple[int, str] | None = None
         self._body: SpooledBody | None = None
         self._delivery: Delivery | None = None
-        self._spare: ShelfBuffer | None = None
-        #: A large buffer that the next piece may be received into.
         self._released: SpooledBody | bytes = b""
         #: What is to be delivered.
         self._task: asyncio.Task[None] | None = None
@@ -199,7 +197,6 @@ class TransferFilter(CallbackDataFilter):
         except LimitExceeded as error:
             self._refuse(f"limit {error.limit}")
             return
-        self._give_spare_back()
         if self._bytes_max is not None and body.size > self._bytes_max[0]:
             bound, name = self._bytes_max
             self._refuse(f"larger than the {bound} bytes that {name} can judge", name)
@@ -211,27 +208,20 @@ class TransferFilter(CallbackDataFilter):
         assert body is not None
         try:
             # Between two data filters bytes come in their neighbour's buffers, without a copy.
-            if isinstance(source, StreamSocket):
-                self._spare = body.take_receive_buffer()
-            if self._spare is not None and isinstance(source, StreamSocket):
-                source.start_receive_direct(self._spare, self, _FROM_SOURCE)
+            buffer = body.receive_buffer() if isinstance(source, StreamSocket) else None
+            if buffer is not None and isinstance(source, StreamSocket):
+                source.start_receive_direct(buffer, self, _FROM_SOURCE)
             else:
                 source.start_receive(None, self, _FROM_SOURCE)
         except BadContext:
             # The connection is being closed for a reason of its own; detach follows.
             return
 
-    def _give_spare_back(self) -> None:
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            spare.give_back()
-
     def _on_source_end(self) -> None:
         body = self._body
         assert body is not None
         if not body.size:
             self._started = self._service.clock.monotonic()
-        self._give_spare_back()
         self._phase = Phase.STORING
         body.finish()
 
@@ -394,7 +384,6 @@ class TransferFilter(CallbackDataFilter):
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        self._give_spare_back()
         self._close_body()
         if already_told:
             return

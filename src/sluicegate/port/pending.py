@@ -62,6 +62,11 @@ class PendingIo:
         self.is_kept = False
         #: Whether the buffer is on somebody's account while it waits.
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether whoever awaited it was cancelled, and has not come round to say so."""
+        return self.future is not None and self.future.done()
+
     def receive_into(self, buffer: Buffer) -> None:
         """Receive into the caller's buffer.
 
@@ -81,7 +86,7 @@ class PendingIo:
             if future.done():
                 return
             if error:
-                future.set_exception(TransportError(error, side, "socket operation"))
+                future.set_exception(TransportError(error, side))
             else:
                 future.set_result(window)
             return

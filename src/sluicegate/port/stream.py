@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from sluicegate.address import SocketAddress
 from sluicegate.buffer import Buffer, ConstBuffer, Window, extent
 from sluicegate.errors import BadContext, OperationPending, Side, TransportError
 from sluicegate.limits import RECEIVE_AHEAD_MAX
 
+from .account import Account, Kept
 from .backend import MORE, SEND_FLAGS, SLOT_SHIFT, Operation, RawSocket
-from .handover import GivenAway
+from .given_away import GivenAway
 from .pending import PendingIo, SocketCompletion
 from .pool import SMALL_SLOT_SIZE, Slot
 from .scope import FailureScope
@@ -28,40 +30,13 @@ from .scope import FailureScope
 if TYPE_CHECKING:
     from .port import CompletionPort
 
-__all__ = ["EMPTY", "Account", "Kept", "StreamSocket"]
+__all__ = ["EMPTY", "StreamSocket"]
 
 EMPTY: Final = Window(ConstBuffer(b""), 0, 0)
 """What a receive brings at the end of the stream."""
 
 _FULL_SLOTS_TO_BULK: Final = 4
 """Full small slots in a row after which a direction is bulky."""
-
-SHUT_WR: Final = 1
-
-Kept: TypeAlias = tuple[Buffer, int, int]
-"""A leased range that waits: buffer, start, length."""
-
-
-class Account(Protocol):
-    """Who answers for shared slots that wait for a reader, or for a peer that takes them.
-
-    A socket without one (a program's own) keeps slots as long as it likes.
-    """
-
-    def keep(self, buffer: Buffer, start: int, length: int) -> Kept | None:
-        """Keep a leased range, or a leased private copy in its place.
-
-        None when there is no room for either: the lease is gone, and so is the connection.
-        """
-        ...
-
-    def give_up(self, buffer: Buffer) -> None:
-        """End what ``keep`` began; the lease stays the caller's."""
-        ...
-
-    def on_send_blocked(self) -> None:
-        """Take note that a peer does not take what it is sent."""
-        ...
 
 
 class StreamSocket:
@@ -90,6 +65,7 @@ class StreamSocket:
         "bytes_sent",
         "last_active",
         "on_closed",
+        "on_finished",
         "on_send_idle",
         "scope",
         "side",
@@ -101,6 +77,8 @@ class StreamSocket:
         #: Whose failure an exception out of a completion is.
         self.on_closed: Callable[[], None] | None = None
         #: Told when the descriptor is closed.
+        self.on_finished: Callable[[], None] | None = None
+        #: Told, later, when both streams have ended and a reader knows.
         self.on_send_idle: Callable[[], None] | None = None
         #: Told, once, when a send has completed.
         self.last_active = port.now
@@ -154,20 +132,22 @@ class StreamSocket:
     def start_receive_direct(
         self, buffer: Buffer, completion: SocketCompletion, user_data: Any = None
     ) -> None:
-        """Receive once, into ``buffer`` without a copy if the stream has proved bulky.
+        """Receive once, behind the used bytes of ``buffer``, if the stream has proved bulky.
 
         Else into a shared one, as ``start_receive(None, …)``: the completion's window says which.
         For those who keep the bytes and own larger buffers than the port. It cannot be withdrawn.
 
         Raises:
             OperationPending: A receive is in flight.
-            BadContext: The socket is closed, or the buffer is in flight.
+            BadContext: The socket is closed.
+            ValueError: The buffer has no room: nothing received would look like the end.
             WrongThread: Not on the port's thread.
         """
+        if buffer.used == buffer.allocated:
+            raise ValueError("the buffer has no room")
         if not self._bulk or self._ahead or self._end is not None or self._receive_op.in_flight:
             self.start_receive(None, completion, user_data)
             return
-        buffer.set_size(0)
         self._direct = buffer
         try:
             self._begin_receive(PendingIo(completion, user_data))
@@ -189,7 +169,7 @@ class StreamSocket:
                 self._release_current()
                 return self._take_ahead()
             if self._end == 0 and not self._end_told:
-                self._end_told = True
+                self._note_end_told()
                 self._release_current()
                 return EMPTY
         future: asyncio.Future[Window] = asyncio.get_running_loop().create_future()
@@ -224,7 +204,8 @@ class StreamSocket:
         backend, direct = self._port.backend, self._direct
         if direct is not None:
             direct.lease()
-            backend.receive_into(self._receive_op, self._raw, direct, 0, direct.allocated)
+            used = direct.used
+            backend.receive_into(self._receive_op, self._raw, direct, used, direct.allocated - used)
         elif self._bulk:
             backend.receive_bulk(self._receive_op, self._raw)
         else:
@@ -271,9 +252,10 @@ class StreamSocket:
         self.bytes_received += length
         self.last_active = self._port.now
         self._bulk = length > SMALL_SLOT_SIZE
-        buffer.used = length
+        start = buffer.used
+        buffer.used = start + length
         try:
-            pending.complete(0, Window(buffer, 0, length), self.side, self.scope)
+            pending.complete(0, Window(buffer, start, length), self.side, self.scope)
         finally:
             buffer.release()
 
@@ -306,6 +288,11 @@ class StreamSocket:
         pending = self._receive
         if pending is None:
             return
+        if pending.is_abandoned:
+            self._receive = None
+            if self._closing:
+                self._finish_close()
+            return
         try:
             if self._ahead:
                 self._receive = None
@@ -316,13 +303,21 @@ class StreamSocket:
             elif self._end is not None:
                 self._receive = None
                 if self._end == 0 and not self._end_told:
-                    self._end_told = True
+                    self._note_end_told()
                     pending.complete(0, EMPTY, self.side, self.scope)
                 else:
                     pending.complete(-self._end or errno.ENOTCONN, EMPTY, self.side, self.scope)
         finally:
             if self._closing:
                 self._finish_close()
+
+    def _note_end_told(self) -> None:
+        self._end_told = True
+        self._check_finished()
+
+    def _check_finished(self) -> None:
+        if self.on_finished is not None and self.is_finished:
+            self._port.post(self.on_finished)
 
     def _take_ahead(self) -> Window:
         buffer, start, length = self._ahead.popleft()
@@ -499,10 +494,11 @@ class StreamSocket:
 
     def _shutdown_now(self) -> None:
         try:
-            self._raw.shutdown(SHUT_WR)
+            self._raw.shutdown(socket.SHUT_WR)
         except OSError as error:
             if error.errno not in {errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE}:
                 raise
+        self._check_finished()
 
     def _finish_close(self) -> None:
         if self._receive_op.in_flight or self._send_op.in_flight or self._raw.fileno() < 0:
@@ -540,6 +536,7 @@ class StreamSocket:
         self._closing = True
         self._port.backend.forget(self._send_op)
         return GivenAway(
+            self._raw,
             self._receive_op,
             self._ahead,
             ended=self._end == 0,
@@ -568,6 +565,11 @@ class StreamSocket:
         return self._raw.fileno() >= 0
 
     @property
+    def is_finished(self) -> bool:
+        """Whether both streams have ended, and a reader knows: nothing more will happen."""
+        return self._end_told and self._shutdown_wanted and self._send is None
+
+    @property
     def is_shut(self) -> bool:
         """Whether our stream to the peer was ended."""
         return self._shutdown_wanted or self._closing
@@ -590,7 +592,7 @@ class StreamSocket:
         return self._closing
 
     def peer_address(self) -> SocketAddress:
-        """Return the address of the other end."""
+        """Return the other end's address."""
         return SocketAddress.from_kernel(self._raw.getpeername())
 
     def local_address(self) -> SocketAddress:
