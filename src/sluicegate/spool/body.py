@@ -89,6 +89,9 @@ class SpooledBody:
     """One held object; made by ``SpoolStore.create_body``, ended by ``close``."""
 
     __slots__ = (
+        "_arrived",
+        "_arriving",
+        "_arriving_offset",
         "_client",
         "_collected",
         "_digest",
@@ -135,6 +138,12 @@ class SpooledBody:
         #: Where in the object they begin.
         self._spilled = False
         #: The object outgrew memory.
+        self._arriving: ShelfBuffer | None = None
+        #: A large buffer that a bulky source is received into, piece behind piece.
+        self._arrived = 0
+        #: Bytes in it; no write and no hash was given them yet.
+        self._arriving_offset = 0
+        #: Where in the object they begin.
         self._file: SpoolFile | None = None
         self._opening = False
         self._pending: deque[_Write] = deque()
@@ -174,17 +183,27 @@ class SpooledBody:
         if len(self._head) < _HEAD_BYTES:
             rest = min(length, _HEAD_BYTES - len(self._head))
             self._head += buffer.view[start : start + rest].tobytes()
-        if length:
+        if length and buffer is self._arriving:
+            self._arrive(length, offset)
+        elif length:
+            self._flush_arrived()
             self._take(buffer, start, length, offset)
+        if self._pending:
+            self._advance()
         self._waiting = not self._has_room()
         return not self._waiting
 
-    def take_receive_buffer(self) -> ShelfBuffer | None:
-        """Return a large buffer to receive the next piece into, if the object is worth one.
+    def receive_buffer(self) -> Buffer | None:
+        """Return a large buffer to receive the next piece into, behind what is in it.
 
-        Whoever takes it gives it back, also after ``append``: the body holds leases of its own.
+        None while the object is not worth one, or enough others have one. It stays the body's;
+        what came is appended like any other piece, but without a copy.
         """
-        return self._store.shelf.take_for_receiving() if self.size >= _BULKY_BYTES else None
+        if not self._spilled or self.size < _BULKY_BYTES or self._finishing or self.closed:
+            return None
+        if self._arriving is None:
+            self._arriving = self._store.shelf.take_for_receiving()
+        return self._arriving
 
     def finish(self) -> None:
         """Say that the object is complete; ``on_body_finished`` follows, never inside this call."""
@@ -194,6 +213,7 @@ class SpooledBody:
         if self._failed:
             return
         if self._spilled:
+            self._flush_arrived()
             self._flush()
         elif self._memory is not None:
             self._digest.add(self._memory, 0, self._memory.used)
@@ -207,12 +227,32 @@ class SpooledBody:
             self._spilled = True
             self._flush()
             if self._collect(buffer, start, length, offset):
-                self._advance()
                 return
         elif self._collected:
             self._flush()
         self._queue(buffer, start, length, offset)
-        self._advance()
+
+    def _arrive(self, length: int, offset: int) -> None:
+        """Take what the kernel put into the large buffer; write it when that is full."""
+        buffer = self._arriving
+        assert buffer is not None
+        if not self._arrived:
+            self._flush()
+            self._arriving_offset = offset
+        self._arrived += length
+        assert self._arrived == buffer.used, "a piece of the large buffer was left out"
+        if buffer.allocated - buffer.used < _DIRECT_BYTES_MIN:
+            self._flush_arrived()
+
+    def _flush_arrived(self) -> None:
+        """Hand what arrived in the large buffer to the disk and to the hash, and the buffer too."""
+        buffer, self._arriving = self._arriving, None
+        if buffer is None:
+            return
+        if self._arrived:
+            self._queue(buffer, 0, self._arrived, self._arriving_offset)
+            self._arrived = 0
+        buffer.give_back()
 
     def _collect(self, buffer: Buffer, start: int, length: int, offset: int) -> bool:
         """Copy a piece into the body's own buffer, if it belongs there and fits."""
@@ -477,6 +517,9 @@ class SpooledBody:
     def _drop_pending(self) -> None:
         while self._pending:
             self._pending.popleft().buffer.release()
+        arriving, self._arriving = self._arriving, None
+        if arriving is not None:
+            arriving.give_back()
         self._digest.drop()
 
     def _release(self) -> None:
