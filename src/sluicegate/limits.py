@@ -126,7 +126,7 @@ SPOOL_HASH_BACKLOG_BYTES_MAX: Final = 3 << 19
 """Received bytes of one held object that wait for their hash (1.5 MiB: a batch of 1 MiB, and what
 arrives meanwhile); beyond it the source is not read, so that no object pins many shared buffers."""
 
-SPOOL_READ_BUFFERS_MAX: Final = 32
+SPOOL_READ_BUFFERS_MAX: Final = 128
 """Buffers (32 MiB) with bytes of held objects on their way to receivers, beyond which files are
 read in pieces of 16 KiB, without reading ahead: who does not read must not take all memory."""
 

@@ -17,7 +17,7 @@ from sluicegate.address import SocketAddress
 from sluicegate.buffer import Window
 from sluicegate.limits import Limits
 from sluicegate.port import CompletionPort, StreamSocket
-from sluicegate.spool import Delivery, ShelfBuffer, SpoolStore
+from sluicegate.spool import Delivery, SpoolStore
 from tests.unit.spool_kit import Owner, check_empty, real_port, run
 
 CONTENT = random.Random(3).randbytes(9_000_000)
@@ -44,15 +44,14 @@ class Holder(Owner):
     def __init__(self, store: SpoolStore, source: StreamSocket) -> None:
         super().__init__()
         self.source = source
-        self.spare: ShelfBuffer | None = None
         self.sizes: list[int] = []
         self.body = store.create_body(self, "client")
         self.receive_on()
 
     def receive_on(self) -> None:
-        self.spare = self.body.take_receive_buffer()
-        if self.spare is not None:
-            self.source.start_receive_direct(self.spare, self)
+        buffer = self.body.receive_buffer()
+        if buffer is not None:
+            self.source.start_receive_direct(buffer, self)
         else:
             self.source.start_receive(None, self)
 
@@ -66,8 +65,6 @@ class Holder(Owner):
     ) -> None:
         assert success
         is_ready = self.body.append(buffer)
-        if self.spare is not None:
-            self.spare.give_back()
         self.sizes.append(buffer.length)
         if not buffer.length:
             self.body.finish()

@@ -4,7 +4,6 @@ The gate's transfers are its only users. This file only re-exports.
 """
 
 from .body import BodyOwner, SpooledBody
-from .buffers import ShelfBuffer
 from .delivery import SENDING, Delivery
 from .directory import SpoolDirectory
 from .reading import SpooledFile
@@ -14,7 +13,6 @@ __all__ = [
     "SENDING",
     "BodyOwner",
     "Delivery",
-    "ShelfBuffer",
     "SpoolDirectory",
     "SpoolStatistics",
     "SpoolStore",

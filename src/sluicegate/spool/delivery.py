@@ -17,7 +17,7 @@ from sluicegate.buffer import ConstBuffer, Window
 from sluicegate.errors import BadContext, SluicegateError, TransportError
 
 from .body import SpooledBody
-from .buffers import LARGE_BUFFER_SIZE, ShelfBuffer
+from .buffers import SPOOL_BUFFER_SIZE, ShelfBuffer
 
 if TYPE_CHECKING:
     from sluicegate.filterapi import DataSocket
@@ -96,7 +96,7 @@ class Delivery:
     def _send_memory(self) -> None:
         memory = self._memory
         assert memory is not None
-        length = min(LARGE_BUFFER_SIZE, self._size - self._offset)
+        length = min(SPOOL_BUFFER_SIZE, self._size - self._offset)
         window = memory.window(self._offset, length)
         self._offset += length
         self._start_send(window)
