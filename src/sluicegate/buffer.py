@@ -111,6 +111,9 @@ class Buffer:
     def on_idle(self) -> None:
         """Run when the last lease came back; shared buffers return to their pool here."""
 
+    def on_view_kept(self) -> None:
+        """Run when a lease ended and a slice of its view lives on; shared buffers note whose."""
+
     def is_exported(self) -> bool:
         """Tell whether somebody outside still holds a view of the memory."""
         return sys.getrefcount(self.memory) > _REFERENCES_AT_REST
@@ -235,6 +238,8 @@ class Lease:
     ) -> None:
         view, self._view = self._view, None
         if view is not None:
+            buffer = self._window.buffer
+            references = sys.getrefcount(buffer.memory)
             try:
                 view.release()
             except BufferError:
@@ -242,7 +247,9 @@ class Lease:
                 pass
             finally:
                 del view
-                self._window.buffer.release()
+                if sys.getrefcount(buffer.memory) >= references:
+                    buffer.on_view_kept()
+                buffer.release()
 
 
 def extent(data: Buffer | Window | bytes) -> tuple[Buffer, int, int]:

@@ -15,6 +15,8 @@ from typing_extensions import override
 
 from sluicegate.buffer import Buffer
 
+from .scope import current_scope
+
 __all__ = ["BULK_SLOT_SIZE", "SMALL_SLOT_SIZE", "Slot", "SlotPool"]
 
 SMALL_SLOT_SIZE: Final = 4096
@@ -27,18 +29,25 @@ BULK_SLOT_SIZE: Final = 256 << 10
 class Slot(Buffer):
     """A shared buffer; between ``recycle`` and the next receive it belongs to the backend."""
 
-    __slots__ = ("index", "is_bulk", "pool")
+    __slots__ = ("index", "is_bulk", "keeper", "pool")
 
     def __init__(self, pool: SlotPool, index: int, size: int, *, is_bulk: bool) -> None:
         super().__init__(size)
         self.pool = pool
         self.index = index
         self.is_bulk = is_bulk
+        self.keeper: object = None
+        #: In whose scope a slice of it was kept in this generation, as far as it is known.
 
     @override
     def on_idle(self) -> None:
         """Go back to the pool when the last lease came back."""
         self.pool.recycle(self)
+
+    @override
+    def on_view_kept(self) -> None:
+        """Note whose code runs: it kept the slice."""
+        self.keeper = current_scope()
 
     def replace_memory(self) -> None:
         """Leave the exported memory to whoever kept it and get memory of our own."""
@@ -83,6 +92,7 @@ class SlotPool:
                 self.replaced += 1
                 self.on_kept(slot)
                 slot.replace_memory()
+            slot.keeper = None
         self.give_back(slot)
 
 
