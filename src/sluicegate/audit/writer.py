@@ -23,10 +23,11 @@ from sluicegate.limits import (
     RECORD_RETRY_DELAY_S,
     RECORD_WRITE_BYTES_MAX,
     RECORD_WRITE_BYTES_MIN,
+    RECORDS_ENCODED_LATER_MAX,
 )
 from sluicegate.port import CompletionPort, Handle, Overlapped, Timer
 
-from .lines import encode_record
+from .lines import encode_record, encode_records
 from .records import LimitRecord, Record
 
 __all__ = ["RecordWriter", "Recorder"]
@@ -50,6 +51,7 @@ class RecordWriter:
 
     __slots__ = (
         "_bytes_max",
+        "_fresh",
         "_handle",
         "_idle",
         "_is_reopening",
@@ -90,6 +92,8 @@ class RecordWriter:
         self._port = port
         self._on_trouble = on_trouble
         self._bytes_max = port.limits.record_queue_bytes_max
+        self._fresh: list[Record] = []
+        #: Not yet text.
         self._queue = bytearray()
         self._pending = b""
         self._written = 0
@@ -110,23 +114,39 @@ class RecordWriter:
 
     def write(self, record: Record) -> None:
         """Queue a record; a full queue loses it, and says so when it is not full any more."""
-        line = encode_record(record)
-        queue = self._queue
-        if len(queue) + len(line) > self._bytes_max:
-            self.lost += 1
-            self._lost_untold += 1
-            return
-        queue += line
+        fresh = self._fresh
+        fresh.append(record)
+        if len(fresh) >= RECORDS_ENCODED_LATER_MAX:
+            self._encode()
+            if len(self._queue) > RECORD_WRITE_BYTES_MIN and not self._pending:
+                self.flush()
         if self._timer is None and not self._pending:
             self._timer = self._port.call_after(RECORD_FLUSH_DELAY_S, self.flush)
-        elif len(queue) > RECORD_WRITE_BYTES_MIN and not self._pending:
-            self.flush()
+
+    def _encode(self) -> None:
+        """Make text of the records that wait for it."""
+        fresh, self._fresh = self._fresh, []
+        lines = encode_records(fresh)
+        if len(self._queue) + len(lines) <= self._bytes_max:
+            self._queue += lines
+        else:
+            self._encode_what_fits(fresh)
+
+    def _encode_what_fits(self, records: list[Record]) -> None:
+        for record in records:
+            line = encode_record(record)
+            if len(self._queue) + len(line) <= self._bytes_max:
+                self._queue += line
+            else:
+                self.lost += 1
+                self._lost_untold += 1
 
     # -- what app asks -------------------------------------------------------------------------
 
     @property
     def queued_bytes(self) -> int:
         """Bytes that are not in the file."""
+        self._encode()
         return len(self._queue) + len(self._pending) - self._written
 
     def flush(self) -> None:
@@ -139,6 +159,7 @@ class RecordWriter:
         if self._is_reopening and (self.failure or not self._pending):
             self._reopen_now()
         if not self._pending:
+            self._encode()
             self._take()
         if self._pending:
             self._start()
@@ -192,6 +213,7 @@ class RecordWriter:
                 waiter.set_result(None)
 
     def _go_on(self) -> None:
+        self._encode()
         if self._pending or self._is_reopening or len(self._queue) > RECORD_WRITE_BYTES_MIN:
             self.flush()
         elif self._queue and self._idle:

@@ -23,7 +23,7 @@ from sluicegate.audit import (
 from sluicegate.buffer import Buffer
 from sluicegate.clock import Clock
 from sluicegate.errors import LimitExceeded, errno_name
-from sluicegate.filterapi import TaskCompletion
+from sluicegate.filterapi import Outcome, TaskCompletion
 from sluicegate.identifiers import IdentifierSource
 from sluicegate.limits import Limits
 from sluicegate.policy import Policy, PolicySnapshot, decide
@@ -351,36 +351,42 @@ class FirewallService:
             self._on_empty.set()
         session, now = connection.session, self.port.now
         session.connections -= 1
+        session.last_active = now
         if self._registry.retired:
             self._stop_retired()
-        session.last_active = now
+        outcome = connection.outcome
         to_server, to_client, spliced = connection.byte_counts()
         self.bytes_from_clients += to_server
         self.bytes_from_servers += to_client
-        expected = connection.expected
-        self.recorder.write(
-            ConnectionRecord(
-                time=self.port.wall,
-                connection=connection.id,
-                session=session.id,
-                client=str(connection.client_address),
-                listener=connection.listener_name,
-                rule=connection.plan.publication.name,
-                server=str(connection.server_address),
-                started=connection.started_wall,
-                duration_s=round(now - connection.started, 6),
-                outcome=connection.outcome.value,
-                reason=connection.reason,
-                connect_ms=round(max(connection.connect_s, 0.0) * 1000, 3),
-                bytes_to_server=to_server,
-                bytes_to_client=to_client,
-                bytes_spliced=spliced,
-                filters=connection.filter_names(),
-                side=connection.error_side or "",
-                error=errno_name(connection.error) if connection.error else "",
-                primary=expected.primary.id if expected is not None else "",
-            )
+        record = ConnectionRecord(
+            time=self.port.wall,
+            connection=connection.id,
+            session=session.id,
+            client=str(connection.client_address),
+            listener=connection.listener_name,
+            rule=connection.plan.publication.name,
+            server=str(connection.server_address),
+            started=connection.started_wall,
+            # Whole microseconds; ``round`` would cost three times as much.
+            duration_s=int((now - connection.started) * 1e6) / 1e6,
+            outcome="released" if outcome is Outcome.RELEASED else outcome.value,
+            reason=connection.reason,
+            connect_ms=int(connection.connect_s * 1e6) / 1e3 if connection.connect_s > 0 else 0.0,
+            bytes_to_server=to_server,
+            bytes_to_client=to_client,
         )
+        # What most connections have not: the struct's defaults cost nothing.
+        if spliced:
+            record.bytes_spliced = spliced
+        if filters := connection.filter_names():
+            record.filters = filters
+        if connection.error_side is not None:
+            record.side = connection.error_side
+        if connection.error:
+            record.error = errno_name(connection.error)
+        if connection.expected is not None:
+            record.primary = connection.expected.primary.id
+        self.recorder.write(record)
 
     def _stop_retired(self) -> None:
         """Stop filters that a reload replaced, once no connection is left that came by them."""
