@@ -1,6 +1,6 @@
 # The front door. Each target is one line of intent; the work is in tools/, which says what it does
-# and, when something is missing, what would cure it. PYTHON=... chooses another interpreter.
-export PYTHON ?= python3
+# and, when something is missing, what would cure it. PYTHON=... chooses the interpreter.
+export PYTHON ?=
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
