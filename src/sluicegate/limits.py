@@ -40,11 +40,11 @@ __all__ = [
     "FTP_REPLY_LINE_BYTES_MAX",
     "PACKED_ADDRESSES_MAX",
     "RECEIVE_AHEAD_MAX",
+    "RECORDS_ENCODED_LATER_MAX",
     "RECORD_FLUSH_DELAY_S",
     "RECORD_RETRY_DELAY_S",
     "RECORD_WRITE_BYTES_MAX",
     "RECORD_WRITE_BYTES_MIN",
-    "RECORDS_ENCODED_LATER_MAX",
     "RING_COMPLETIONS",
     "RING_ENTRIES",
     "SMALL_SLOTS_CIRCULATING_MIN",
@@ -142,8 +142,8 @@ RECORD_FLUSH_DELAY_S: Final = 0.05
 the record, and nobody reads the log within 50 ms."""
 
 RECORDS_ENCODED_LATER_MAX: Final = 64
-"""So many records wait to be made text of in one go, which costs a third of one by one; a reserve of
-at most a few hundred bytes each, not counted in ``record_queue_bytes_max``."""
+"""So many records wait to be made text of in one go, which costs a third of one by one; not counted
+in ``record_queue_bytes_max``."""
 
 RECORD_WRITE_BYTES_MIN: Final = 64 << 10
 """This much is written at once, without waiting for more."""

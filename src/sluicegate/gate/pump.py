@@ -112,8 +112,8 @@ class Direction:
         "_bulk",
         "_connection",
         "_ended",
+        "_give_back",
         "_port",
-        "_recycle",
         "_rest",
         "_send_op",
         "_sink",
@@ -132,7 +132,7 @@ class Direction:
         self.receive_op = Operation(self.on_received)
         self._port = port
         self._slots = port.pool.slots
-        self._recycle = port.pool.recycle
+        self._give_back = port.pool.give_back
         self._send_op: Operation | None = None
 
     def open(
@@ -190,7 +190,8 @@ class Direction:
                 sent = self._note_send_error(error)
             self.bytes += sent
             if sent == result:
-                self._recycle(slot)
+                # Nobody has seen it, so its generation goes on.
+                self._give_back(slot)
             else:
                 slot.leases += 1
                 self._block(slot, sent, result - sent)
@@ -485,7 +486,7 @@ class Direction:
 
     def _on_late(self, result: int, flags: int) -> None:
         if result > 0 and flags & 1:
-            self._recycle(self._slots[flags >> SLOT_SHIFT])
+            self._give_back(self._slots[flags >> SLOT_SHIFT])
         if not flags & MORE:
             self._connection.join()
 
