@@ -354,7 +354,7 @@ class FirewallService:
         session.last_active = now
         if self._registry.retired:
             self._stop_retired()
-        outcome = connection.outcome
+        is_released = connection.outcome is Outcome.RELEASED
         to_server, to_client, spliced = connection.byte_counts()
         self.bytes_from_clients += to_server
         self.bytes_from_servers += to_client
@@ -369,7 +369,7 @@ class FirewallService:
             started=connection.started_wall,
             # Whole microseconds; ``round`` would cost three times as much.
             duration_s=int((now - connection.started) * 1e6) / 1e6,
-            outcome="released" if outcome is Outcome.RELEASED else outcome.value,
+            outcome="released" if is_released else connection.outcome.value,
             reason=connection.reason,
             connect_ms=int(connection.connect_s * 1e6) / 1e3 if connection.connect_s > 0 else 0.0,
             bytes_to_server=to_server,
