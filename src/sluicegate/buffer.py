@@ -198,7 +198,8 @@ class Window:
             raise WindowExpired("the window was used after its time; copy it with bytes(window)")
 
     def __bytes__(self) -> bytes:
-        self.check()
+        if self._generation != self.buffer.generation:
+            self.check()
         return self.buffer.view[self.start : self.start + self.length].tobytes()
 
     def __len__(self) -> int:
@@ -222,7 +223,7 @@ class Lease:
         window = self._window
         window.check()
         buffer = window.buffer
-        buffer.lease()
+        buffer.leases += 1
         buffer.exported = True
         # A managed buffer of its own: it holds a reference to the memory for as long as any slice
         # of this view lives, which is how a kept slice is found.

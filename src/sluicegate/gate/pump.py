@@ -111,9 +111,11 @@ class Direction:
         "_backlog",
         "_bulk",
         "_connection",
+        "_end_slot",
         "_ended",
         "_give_back",
         "_port",
+        "_recycle",
         "_rest",
         "_send_op",
         "_sink",
@@ -133,6 +135,7 @@ class Direction:
         self._port = port
         self._slots = port.pool.slots
         self._give_back = port.pool.give_back
+        self._recycle = port.pool.recycle
         self._send_op: Operation | None = None
 
     def open(
@@ -157,6 +160,8 @@ class Direction:
         self._sink = sink
         self._sink_send = sink.send
         self._stages = stages
+        self._end_slot = self._give_back if stages is None else self._recycle
+        #: What nobody has seen goes back without ending its generation.
         self._backlog: deque[Kept] | None = None
         #: Received while blocked; None while the direction flows.
         self._rest: Kept | None = None
@@ -180,18 +185,14 @@ class Direction:
         self._connection.last_active = self._port.now
         if self._backlog is not None:
             self._wait_behind(slot, result)
-        elif self._stages is not None:
-            slot.leases += 1
-            self._inspect(slot, 0, result)
-        else:
+        elif self._stages is None or self._is_released(slot, result):
             try:
                 sent = self._sink_send(slot.view[:result], SEND_FLAGS)
             except OSError as error:
                 sent = self._note_send_error(error)
             self.bytes += sent
             if sent == result:
-                # Nobody has seen it, so its generation goes on.
-                self._give_back(slot)
+                self._end_slot(slot)
             else:
                 slot.leases += 1
                 self._block(slot, sent, result - sent)
@@ -240,8 +241,26 @@ class Direction:
 
     # -- stages --------------------------------------------------------------------------------
 
+    def _is_released(self, slot: Slot, length: int) -> bool:
+        """Run the stages on a fresh slot; True when all of it may go, and nobody keeps it."""
+        slot.leases = 1
+        if not self._is_passed(slot, 0, length):
+            return False
+        slot.leases -= 1
+        if not slot.leases:
+            return True
+        # A filter has a lease on it still, which ends the slot's generation when it ends.
+        slot.leases += 1
+        self._offer(slot, 0, length)
+        return False
+
     def _inspect(self, buffer: Buffer, start: int, length: int) -> None:
         """Run the stages on a leased chunk and send what they released."""
+        if self._is_passed(buffer, start, length):
+            self._offer(buffer, start, length)
+
+    def _is_passed(self, buffer: Buffer, start: int, length: int) -> bool:
+        """Run the stages on a leased chunk; False when what became of it was done here."""
         stages = self._stages
         assert stages is not None
         try:
@@ -249,14 +268,12 @@ class Direction:
         except Exception as error:  # noqa: BLE001 - a filter may raise anything; fail closed
             buffer.release()
             self._connection.on_filter_failure(error)
-            return
+            return False
         if buffer.exported and isinstance(buffer, Slot):
             # Should a slice have been kept, it was by this connection's filter.
             buffer.keeper = self._connection
         if verdict is True:
-            # Everything released as it is: send from the slot itself.
-            self._offer(buffer, start, length)
-            return
+            return True
         buffer.release()
         if verdict:
             changed = ConstBuffer(verdict)
@@ -266,6 +283,7 @@ class Direction:
             self._connection.refuse(stages.cut_reason)
         elif not stages.is_active:
             self._forget_stages()
+        return False
 
     def _forget_stages(self) -> None:
         """Take that every stage has left: a bulky direction may be spliced from now on."""

@@ -138,16 +138,16 @@ class Stages:
             LimitExceeded: A filter holds more than ``stream_hold_bytes_max``.
         """
         only = self._only
-        if only is not None and not only.has_left and not self._held[0]:
-            # One stage that holds nothing, as nearly always: no copy, no list.
-            try:
-                verdict = only.filter.on_data(side, window)
-            except Exception as error:
-                raise _failed(only, error) from error
-            if verdict is FORWARD:
-                return True
-            return self._apply(0, bytes(window), verdict)
-        return self._through(side, bytes(window))
+        if only is None or only.has_left or self._held[0]:
+            return self._through(side, bytes(window))
+        # One stage that holds nothing, as nearly always: no copy, no list.
+        try:
+            verdict = only.filter.on_data(side, window)
+        except Exception as error:
+            raise _failed(only, error) from error
+        if verdict is FORWARD:
+            return True
+        return self._apply(0, bytes(window), verdict)
 
     def end(self, side: Side) -> bytes:
         """Tell each stage of the end of the stream, once; return what they release at last.
