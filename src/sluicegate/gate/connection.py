@@ -164,8 +164,7 @@ class GateConnection:
 
     def begin(self, client_raw: RawSocket | None, server_raw: RawSocket | None) -> None:
         """Start with the end that is there; the other is dialled when the filters agree."""
-        self._client_raw = client_raw
-        self._server_raw = server_raw
+        self._client_raw, self._server_raw = client_raw, server_raw
         service = self._service
         service.add_connection(self)
         if self.plan.is_plain and self.expected is None:
@@ -249,7 +248,7 @@ class GateConnection:
         else:
             self._client_raw = raw
         if self._connect_op is None:
-            self._connect_op = service.dials.take(self._on_connected)
+            self._connect_op = self.port.operations.take(self._on_connected)
         backend.connect(self._connect_op, raw, address)
         service.wheel.add(self, self._dial_began + service.limits.connect_timeout_s)
 
@@ -374,9 +373,10 @@ class GateConnection:
 
     def leave(self, data_filter: AnyDataFilter) -> None:
         """As ``filterapi.Connection.leave``."""
-        if self._chain is None:
+        if self._chain is not None:
+            self._chain.leave(data_filter)
+        elif not self.is_closing:
             raise BadContext("only data filters of an open chain can leave it")
-        self._chain.leave(data_filter)
 
     def hand_over(
         self, data_filter: AnyDataFilter, successor: AnyDataFilter, context: Any = None
@@ -531,7 +531,8 @@ class GateConnection:
     def _finish(self) -> None:
         service = self._service
         if self._connect_op is not None:
-            service.dials.give(self._connect_op)
+            self.port.operations.give(self._connect_op)
+            self._connect_op = None
         for raw in (self._client_raw, self._server_raw):
             # A chain's sockets have closed their descriptors themselves; closing again is harmless.
             if raw is not None:
@@ -544,6 +545,8 @@ class GateConnection:
         if self.plan.events:
             tell(service, self, ConnectionTerminating(self))
         service.end_connection(self)
+        # Without these circles nothing is left to the cycle collector.
+        self._chain = self._attached = None
         first, second = self.from_client, self.from_server
         if first is not None and second is not None:
             self.from_client = self.from_server = None

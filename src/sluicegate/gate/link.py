@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 from sluicegate.buffer import Buffer, Window, extent
 from sluicegate.errors import BadContext, OperationPending, Side
 from sluicegate.port.account import Account, Kept
-from sluicegate.port.pending import PendingIo, SocketCompletion
+from sluicegate.port.pending import EMPTY, PendingIo, SocketCompletion
 from sluicegate.port.pool import Slot
 from sluicegate.port.scope import FailureScope
-from sluicegate.port.stream import EMPTY
 
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort

@@ -28,7 +28,7 @@ from sluicegate.identifiers import IdentifierSource
 from sluicegate.limits import Limits
 from sluicegate.policy import Policy, PolicySnapshot, decide
 from sluicegate.port import CompletionPort
-from sluicegate.port.backend import OperationPool, RawSocket
+from sluicegate.port.backend import RawSocket
 from sluicegate.port.timers import DeadlineWheel
 from sluicegate.spool import SpoolStore
 
@@ -79,7 +79,6 @@ class FirewallService:
         self.blockage = Blockage(limits)
         self.slow = SlowFilters(clock.monotonic, limits.drain_timeout_s)
         self.directions = DirectionPool(port)
-        self.dials = OperationPool(port.backend)
         self.wheel = DeadlineWheel(port.timers, clock)
         self.transfers = TransferService(port, spool, limits, clock, self._content_steps, recorder)
         self.phase = Phase.STARTING

@@ -33,6 +33,7 @@ __all__ = [
     "MORE",
     "POLL_IN",
     "POLL_OUT",
+    "RETIRED",
     "SEND_FLAGS",
     "SLOT_SHIFT",
     "Backend",
@@ -73,6 +74,15 @@ class Operation:
         #: The backend's private mark; -1 while it knows nothing of this operation.
 
 
+def _tell_nobody(_result: int, _flags: int) -> None:
+    """Stand for whoever used an operation last."""
+
+
+RETIRED: Final = Operation(_tell_nobody)
+"""In the place of an operation that was given back: never in flight, so that a late cancellation
+cannot hit the operation's next user."""
+
+
 class OperationPool:
     """Operations between two uses: one that its backend knows costs less to start again."""
 
@@ -92,6 +102,8 @@ class OperationPool:
 
     def give(self, operation: Operation) -> None:
         """Take an operation back that is not in flight."""
+        # Else it would keep alive whom it told.
+        operation.complete = _tell_nobody
         if len(self._free) < OPERATIONS_KEPT_MAX:
             self._free.append(operation)
         else:

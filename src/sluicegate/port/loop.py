@@ -26,6 +26,10 @@ ResultT = TypeVar("ResultT")
 ArgumentTs = TypeVarTuple("ArgumentTs")
 
 
+# Found once; every step of every coroutine passes here.
+_call_soon = asyncio.SelectorEventLoop.call_soon
+
+
 class PortEventLoop(asyncio.SelectorEventLoop):
     """asyncio's selector loop, waiting on a completion port which it owns."""
 
@@ -49,8 +53,8 @@ class PortEventLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.Handle:
         """As in asyncio; ends the wait for native completions."""
-        self._waiting.interrupt()
-        return super().call_soon(callback, *args, context=context)
+        self._waiting.is_due = True
+        return _call_soon(self, callback, *args, context=context)
 
     @override
     def call_at(
@@ -61,13 +65,13 @@ class PortEventLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """As in asyncio; ends the wait for native completions."""
-        self._waiting.interrupt()
+        self._waiting.is_due = True
         return super().call_at(when, callback, *args, context=context)
 
     @override
     def stop(self) -> None:
         """As in asyncio, also out of a native completion."""
-        self._waiting.interrupt()
+        self._waiting.is_due = True
         super().stop()
 
     @override

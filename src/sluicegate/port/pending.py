@@ -7,15 +7,18 @@ invariant: it is completed once, and an exception out of a completion goes to th
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from sluicegate.address import SocketAddress
-from sluicegate.buffer import Buffer, Window
+from sluicegate.buffer import Buffer, ConstBuffer, Window
 from sluicegate.errors import Side, TransportError
 
 from .scope import FailureScope, entered
 
-__all__ = ["PendingIo", "SocketCompletion"]
+__all__ = ["EMPTY", "PendingIo", "SocketCompletion"]
+
+EMPTY: Final = Window(ConstBuffer(b""), 0, 0)
+"""What a receive brings at the end of the stream."""
 
 
 class SocketCompletion(Protocol):

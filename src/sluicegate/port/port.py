@@ -27,7 +27,7 @@ from sluicegate.clock import Clock, SystemClock
 from sluicegate.errors import Side, TransportError, WrongThread
 from sluicegate.limits import Limits
 
-from .backend import Backend, Operation, RawSocket
+from .backend import Backend, Operation, OperationPool, RawSocket
 from .handle import Handle
 from .listener import Listener
 from .overlapped import Overlapped
@@ -87,6 +87,7 @@ class CompletionPort:
         self.clock: Clock = clock or SystemClock()
         self.limits = limits or Limits()
         self.timers = Timers(self.clock)
+        self.operations = OperationPool(backend)
         self.now = self.clock.monotonic()
         #: The time of this turn: cheaper than a clock, and exact enough for deadlines.
         self.wall = self.clock.wall()

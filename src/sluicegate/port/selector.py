@@ -25,32 +25,28 @@ class PortSelector(selectors.EpollSelector):
     """Waits on a port; lives as long as its loop. Its own epoll set is only asked, never waited on.
 
     While only native operations complete, ``select`` stays inside and turns the port again: a turn
-    of asyncio's loop would cost more than theirs. ``interrupt`` ends that.
+    of asyncio's loop would cost more than theirs. Setting ``is_due`` ends that.
     """
 
     def __init__(self, port: CompletionPort) -> None:
         super().__init__()
         self._port = port
         self._operation = Operation(self._on_polled)
-        self._is_due = False
-        #: Whether asyncio has something to do: a descriptor is ready, or ``interrupt`` was called.
+        self.is_due = False
+        #: Whether asyncio has something to do: a descriptor is ready, or the loop has set this.
         self._is_ready = False
-
-    def interrupt(self) -> None:
-        """Let ``select`` return after this turn, because asyncio has got work meanwhile."""
-        self._is_due = True
 
     @override
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Turn the port until asyncio has something to do or ``timeout`` seconds have passed."""
         port = self._port
         deadline = None if timeout is None else port.clock.monotonic() + timeout
-        self._is_due = False
+        self.is_due = False
         while True:
             if not self._operation.in_flight:
                 port.backend.poll(self._operation, self.fileno(), POLL_IN)
             port.turn(timeout)
-            if self._is_due:
+            if self.is_due:
                 break
             if deadline is not None:
                 timeout = deadline - port.now
@@ -63,7 +59,7 @@ class PortSelector(selectors.EpollSelector):
 
     def _on_polled(self, result: int, _flags: int) -> None:
         if result >= 0:
-            self._is_due = self._is_ready = True
+            self.is_due = self._is_ready = True
 
     @override
     def close(self) -> None:

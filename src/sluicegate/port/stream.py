@@ -16,24 +16,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from sluicegate.address import SocketAddress
-from sluicegate.buffer import Buffer, ConstBuffer, Window, extent
+from sluicegate.buffer import Buffer, Window, extent
 from sluicegate.errors import BadContext, OperationPending, Side, TransportError
 from sluicegate.limits import RECEIVE_AHEAD_MAX
 
 from .account import Account, Kept
-from .backend import MORE, SEND_FLAGS, SLOT_SHIFT, Operation, RawSocket
+from .backend import MORE, RETIRED, SEND_FLAGS, SLOT_SHIFT, RawSocket
 from .given_away import GivenAway
-from .pending import PendingIo, SocketCompletion
+from .pending import EMPTY, PendingIo, SocketCompletion
 from .pool import SMALL_SLOT_SIZE, Slot
 from .scope import FailureScope
 
 if TYPE_CHECKING:
     from .port import CompletionPort
 
-__all__ = ["EMPTY", "StreamSocket"]
-
-EMPTY: Final = Window(ConstBuffer(b""), 0, 0)
-"""What a receive brings at the end of the stream."""
+__all__ = ["StreamSocket"]
 
 _FULL_SLOTS_TO_BULK: Final = 4
 """Full small slots in a row after which a direction is bulky."""
@@ -90,8 +87,8 @@ class StreamSocket:
         self.account: Account | None = None
         self._port = port
         self._raw = raw
-        self._receive_op = Operation(self._on_received)
-        self._send_op = Operation(self._on_sent)
+        self._receive_op = port.operations.take(self._on_received)
+        self._send_op = port.operations.take(self._on_sent)
         self._ahead: deque[Kept] = deque()
         #: Received, leased, on the account; nobody has read it.
         self._receive: PendingIo | None = None
@@ -240,7 +237,8 @@ class StreamSocket:
             return
         slot.used = length
         slot.lease()
-        kept = self._keep(slot, 0, length)
+        account = self.account
+        kept = (slot, 0, length) if account is None else account.keep(slot, 0, length)
         if kept is not None:
             self._ahead.append(kept)
             self._note_fill(slot, length, flags)
@@ -266,16 +264,11 @@ class StreamSocket:
             self._bulk = result > SMALL_SLOT_SIZE
             return
         self._full_in_row = self._full_in_row + 1 if result == SMALL_SLOT_SIZE else 0
-        is_bulky = self._full_in_row >= _FULL_SLOTS_TO_BULK
-        if is_bulky:
+        if self._full_in_row >= _FULL_SLOTS_TO_BULK:
             self._bulk = True
             self._full_in_row = 0
-        if flags & MORE and (is_bulky or len(self._ahead) >= RECEIVE_AHEAD_MAX):
+        if flags & MORE and (self._bulk or len(self._ahead) >= RECEIVE_AHEAD_MAX):
             self._port.backend.cancel(self._receive_op)
-
-    def _keep(self, buffer: Buffer, start: int, length: int) -> Kept | None:
-        account = self.account
-        return (buffer, start, length) if account is None else account.keep(buffer, start, length)
 
     def _drop(self, buffer: Buffer) -> None:
         """End the lease of what was received, and what it costs."""
@@ -501,19 +494,25 @@ class StreamSocket:
         self._check_finished()
 
     def _finish_close(self) -> None:
-        if self._receive_op.in_flight or self._send_op.in_flight or self._raw.fileno() < 0:
+        if self._receive_op.in_flight or self._send_op.in_flight or self._receive_op is RETIRED:
             return
         if self._receive is not None or self._send is not None:
             return  # told first: whoever waits for the close may rely on it
-        backend = self._port.backend
         if self._abortive:
-            backend.abort(self._raw)
+            self._port.backend.abort(self._raw)
         else:
             self._raw.close()
-        backend.forget(self._receive_op)
-        backend.forget(self._send_op)
-        if self.on_closed is not None:
-            self.on_closed()
+        self._port.operations.give(self._receive_op)
+        told = self.on_closed
+        self._let_go()
+        if told is not None:
+            told()
+
+    def _let_go(self) -> None:
+        """Keep nothing that another may use from now on, nor what keeps this socket alive."""
+        self._port.operations.give(self._send_op)
+        self._receive_op = self._send_op = RETIRED
+        self.on_closed = self.on_finished = self.scope = None
 
     # -- giving the socket away ------------------------------------------------------------------
 
@@ -534,8 +533,7 @@ class StreamSocket:
         assert self._send is None, "a send is pending: wait for on_send_idle"
         self._release_current()
         self._closing = True
-        self._port.backend.forget(self._send_op)
-        return GivenAway(
+        given = GivenAway(
             self._raw,
             self._receive_op,
             self._ahead,
@@ -543,6 +541,8 @@ class StreamSocket:
             error=-self._end if self._end else 0,
             shut=self._shutdown_wanted,
         )
+        self._let_go()
+        return given
 
     @property
     def is_receiving(self) -> bool:
@@ -556,7 +556,7 @@ class StreamSocket:
 
     @property
     def is_deserted(self) -> bool:
-        """Whether the other end takes nothing more; a peer on the network says so by failing."""
+        """Whether the other end takes nothing more; one on the network says so by failing."""
         return False
 
     @property
