@@ -147,6 +147,15 @@ def test_exempted_clients_get_everything_and_may_resume(open_gate, tmp_path):
     assert gate.records("transfer") == []
 
 
+def test_user_claimed_inside_a_session_is_not_exempted(open_gate):
+    gate = open_gate(access={"exempt_users": ["release-bot"]})
+    with conversation(gate) as client:
+        # vsftpd: 530 Can't change from guest user, then 230 Already logged in for any PASS.
+        client.ask("USER release-bot")
+        client.ask("PASS wrong")
+        assert client.ask("REST 100").startswith("502 ")
+
+
 def test_object_beyond_the_quota_is_refused(open_gate, tmp_path):
     gate = open_gate(limits={"spool_object_bytes_max": "300 KiB"})
     lftp = Lftp(host=gate.host, port=gate.port, work=tmp_path)

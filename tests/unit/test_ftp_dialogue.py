@@ -407,6 +407,36 @@ def test_answer_to_an_older_login_does_not_vouch_for_a_newer_one() -> None:
     assert talk.dialogue.user is None
 
 
+@pytest.mark.parametrize("answer", ["530 Can't change from guest user.", "202 superfluous"])
+@pytest.mark.parametrize("is_pipelined", [False, True])
+def test_user_whom_the_server_did_not_take_is_nobody_whatever_a_password_brings(
+    answer: str, is_pipelined: bool
+) -> None:
+    # vsftpd refuses USER inside a session, and answers any PASS with 230 Already logged in.
+    talk = Conversation()
+    talk.client("USER anonymous", "PASS x")
+    talk.server("331 x", "230 x")
+
+    if is_pipelined:
+        talk.client("USER root", "PASS x")
+        talk.server(answer)
+    else:
+        talk.client("USER root")
+        talk.server(answer)
+        talk.client("PASS x")
+    talk.server("230 Already logged in.")
+
+    assert talk.dialogue.user is None
+
+
+def test_password_that_was_wrong_vouches_for_nobody_later() -> None:
+    talk = Conversation()
+    talk.client("USER root", "PASS wrong", "PASS again")
+    talk.server("331 x", "530 x", "230 Already logged in.")
+
+    assert talk.dialogue.user is None
+
+
 def test_second_login_and_reinitialize_forget_the_user() -> None:
     for line in ("USER root", "REIN"):
         talk = Conversation()

@@ -83,6 +83,8 @@ class FtpState:
                 self._note_login(exchange)
             elif exchange.role is FtpRole.REINITIALIZE and reply.is_success:
                 self._type = self._restart = self._announcement = None
+            elif reply.is_success:
+                self._void_login(exchange)
 
     def _transfer_of(self, exchange: FtpExchange, direction: FtpDirection) -> FtpTransfer:
         restart = None if direction is FtpDirection.LISTING else self._restart
@@ -120,6 +122,16 @@ class FtpState:
         elif self._announcement is exchange:
             # Which data address a server keeps after it refused another one is unknown.
             self._announcement = None
+        else:
+            self._void_login(exchange)
+
+    def _void_login(self, exchange: FtpExchange) -> None:
+        """Let no later 230 vouch for a user whom the server did not take.
+
+        Inside a session vsftpd answers any USER with 530, and any PASS after it with 230.
+        """
+        if exchange.login is not None and exchange.login is self._login:
+            self._login = None
 
     def _note_login(self, exchange: FtpExchange) -> None:
         login = exchange.login
