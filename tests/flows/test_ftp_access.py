@@ -242,6 +242,16 @@ def test_passive_ports_bound_what_is_announced(open_gate):
             assert int(reply.split("|||")[1].split("|")[0]) in range(47100, 47104)
 
 
+def test_every_port_of_the_range_is_tried(open_gate):
+    with contextlib.ExitStack() as taken:
+        for port in (47110, 47111, 47112):
+            taken.enter_context(socket.create_server(("127.0.0.1", port)))
+        with open_gate(access={"passive_ports": "47110-47113"}).client() as client:
+            client.login()
+            ports = [client.ask("EPSV").split("|||")[1].split("|")[0] for _ in range(4)]
+            assert ports == ["47113"] * 4
+
+
 def test_public_address_is_named_in_227_replies(open_gate):
     gate = open_gate(access={"public_address": "203.0.113.7"})
     with gate.client() as client:

@@ -495,11 +495,11 @@ class FirewallService:
 
     def rotate_ports(self, ports: range) -> Iterator[int]:
         """Yield each port of a range once, beginning behind the one that was given out last."""
+        first = self._next_passive
         for step in range(len(ports)):
-            index = (self._next_passive + step) % len(ports)
-            yield_port = ports[index]
+            index = (first + step) % len(ports)
             self._next_passive = index + 1
-            yield yield_port
+            yield ports[index]
 
     # -- filterapi.Firewall ----------------------------------------------------------------------
 
