@@ -268,6 +268,7 @@ def test_filter_that_cannot_be_had_is_an_error_of_the_configuration(
     ("text", "expected"),
     [
         ("import nowhere_at_all", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("import sys\nsys.exit(3)", "SystemExit: 3"),
         ("x = 1\n1 / 0", "ZeroDivisionError: division by zero (see"),
         ("def f(:\n", "SyntaxError"),
     ],

@@ -27,7 +27,13 @@ from sluicegate.filterapi import (
     StreamFilter,
 )
 
-__all__ = ["FilterClass", "FilterUnusable", "filter_names", "find_filter_class"]
+__all__ = [
+    "THIRD_PARTY_ERRORS",
+    "FilterClass",
+    "FilterUnusable",
+    "filter_names",
+    "find_filter_class",
+]
 
 FilterClass: TypeAlias = (
     type[Filter]
@@ -36,6 +42,10 @@ FilterClass: TypeAlias = (
     | type[CallbackDataFilter]
     | type[StreamFilter]
 )
+
+THIRD_PARTY_ERRORS: Final = (Exception, SystemExit)
+"""What a filter's code may raise while it is loaded or made; a script that somebody installs as a
+filter may well end with ``sys.exit()``, which must not end the gate."""
 
 _GROUP: Final = "sluicegate.filters"
 _KINDS: Final = (Filter, ContentFilter, DataFilter, CallbackDataFilter, StreamFilter)
@@ -91,7 +101,7 @@ def _load_module(name: str) -> types.ModuleType:
                 "install it where the gate is installed, or name a file: path/to/filter.py:Class",
             ) from error
         raise _failed_import(name, error) from error
-    except Exception as error:  # third-party code
+    except THIRD_PARTY_ERRORS as error:
         raise _failed_import(name, error) from error
 
 
@@ -116,13 +126,13 @@ def _load_file(path: pathlib.Path) -> types.ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # third-party code
+    except THIRD_PARTY_ERRORS as error:
         del sys.modules[name]
         raise _failed_import(str(path), error) from error
     return module
 
 
-def _failed_import(place: str, error: Exception) -> FilterUnusable:
+def _failed_import(place: str, error: BaseException) -> FilterUnusable:
     frames = traceback.extract_tb(error.__traceback__)
     line = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else place
     if isinstance(error, SyntaxError):

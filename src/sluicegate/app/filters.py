@@ -19,7 +19,7 @@ from sluicegate.gate.settings import Installation, InstalledFilter, PerConnectio
 from sluicegate.policy import Publication
 
 from .config import Configuration, FilterTable
-from .filter_source import FilterClass, FilterUnusable, find_filter_class
+from .filter_source import THIRD_PARTY_ERRORS, FilterClass, FilterUnusable, find_filter_class
 
 __all__ = ["InstalledFilters", "install_filters"]
 
@@ -100,7 +100,7 @@ def _install(
         return None
     try:
         filter_object = _make(filter_class, settings)
-    except Exception as error:  # noqa: BLE001 - third-party code; reported to the operator
+    except THIRD_PARTY_ERRORS as error:
         cause = f"the filter cannot be made: {type(error).__name__}: {error}"
         findings.refuse(where, cause, f"see {source}")
         return None
