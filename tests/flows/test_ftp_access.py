@@ -571,6 +571,41 @@ def test_421_ends_a_transfer_and_reaches_the_client(scripted):
         assert client.line() == ""
 
 
+def test_421_of_a_server_that_stays_there_ends_the_connection(scripted):
+    # pyftpdlib says 421 when nobody came to its passive port, and goes on.
+    gate, server = scripted
+    client, side = log_in(gate, server)
+    with client, side, socket.create_server(("127.0.0.1", 0)) as listener:
+        client.write("EPSV")
+        side.line()
+        side.write(f"229 ok (|||{listener.getsockname()[1]}|)")
+        client.reply()
+        client.write("STOR x", "NOOP")
+        assert client.reply().startswith("150")
+        side.write("421 Passive data channel timed out.")
+        assert client.reply().startswith("426")
+        assert client.reply().startswith("421")
+        assert client.line() == ""
+        assert side.line() == ""
+
+
+@pytest.mark.parametrize("command", ["RETR x", "STOR x"])
+def test_transfer_after_its_data_connection_has_ended_is_refused(scripted, command):
+    # Servers that connect at PORT already (pyftpdlib) would wait for another one, without end.
+    gate, server = scripted
+    client, side = log_in(gate, server)
+    with client, side:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            nobody = listener.getsockname()[1]
+        client.write(f"EPRT |1|127.0.0.1|{nobody}|")
+        port = int(side.line().split("|")[3])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as data:
+            assert drain(data) == b""  # the gate found nobody there
+        side.write("200 connected")
+        assert client.reply().startswith("200")
+        assert client.ask(command).startswith("425 ")
+
+
 def test_truncated_download_is_not_delivered(scripted):
     gate, server = scripted
     client, side = log_in(gate, server)

@@ -563,6 +563,19 @@ def test_unsolicited_421_reaches_the_client_and_ends_forwarding() -> None:
     assert talk.dialogue.is_closing
 
 
+def test_421_answers_the_command_that_waits_behind_a_held_transfer() -> None:
+    talk = Conversation(holds=True)
+    (stored,) = talk.client("RETR a")
+    talk.server("150 x", "226 x")
+    talk.client("NOOP")
+    talk.to_client()
+
+    talk.server("421 timed out")
+    talk.dialogue.answer(stored, b"550 refused\r\n")
+
+    assert talk.to_client() == ["550 refused", "421 timed out"]
+
+
 def test_421_in_answer_to_an_own_command_is_shown_to_the_client() -> None:
     talk = Conversation()
     talk.dialogue.own_command("NOOP")

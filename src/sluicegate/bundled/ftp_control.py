@@ -160,6 +160,8 @@ class FtpControl(DataFilter):
             self._replies.receive_data(data)
             for reply in iter(self._replies.next_event, None):
                 self._on_reply(self._dialogue.receive_reply(reply))
+                if reply.code == _SERVICE_CLOSING:
+                    return  # some servers say so and stay; nothing is asked of them any more
             self._has_room.set()
             await self.flush()
 
@@ -287,7 +289,7 @@ class FtpControl(DataFilter):
 
     def _begin_transfer(self, exchange: FtpExchange, transfer: FtpTransfer) -> FtpRefusal | None:
         channel = self.announcements.channel_of(transfer)
-        if channel is None or channel.is_used:
+        if channel is None or channel.is_used or channel.has_ended:
             return FtpRefusal(425, "No data connection: use EPSV, PASV, EPRT or PORT before")
         is_listing = transfer.direction is FtpDirection.LISTING
         is_held = not is_listing and not self._conduct.is_exempt(transfer.user)

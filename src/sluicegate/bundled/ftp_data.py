@@ -59,6 +59,8 @@ class DataChannel:
         #: A transfer was assigned.
         self.connection: Connection | None = None
         #: The data connection, while it is there.
+        self.has_ended = False
+        #: The data connection was there, and is not any more.
         self.needs_server = False
         #: Whether the gate has to dial the server for it; else the server came by itself.
         self._channels = channels
@@ -107,6 +109,8 @@ class DataChannel:
     def hold(self, held: HeldTransfer) -> None:
         """Hold the object that comes."""
         self._held = held
+        if self.has_ended:
+            held.cancel("the data connection had ended before")
         self._decide(held)
 
     def let_pass(self) -> None:
@@ -153,6 +157,7 @@ class DataChannel:
     def on_ended(self) -> None:
         """Take the end of the data connection: what is not decided or begun by now never will."""
         self.connection = None
+        self.has_ended = True
         self.drop("the data connection ended")
 
     async def next_order(self) -> _Order:

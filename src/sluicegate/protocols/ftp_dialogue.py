@@ -325,7 +325,9 @@ class FtpDialogue:
             if exchange.transfer is not None:
                 exchange.transfer.state = FtpTransferState.FAILED
         unasked = FtpExchange(FtpCommand(""), FtpRole.UNSOLICITED)
-        asked = (sent for sent in self._sent if not sent.is_own and not sent.is_answered)
+        # Also of what the server did not get yet: the client gets no other reply to it.
+        waiting = (*self._sent, *(unsent for unsent, _ in self._unsent))
+        asked = (one for one in waiting if not one.is_own and not one.is_answered)
         exchange = next(asked, unasked)
         if exchange is unasked:
             self._client_order.append(unasked)
