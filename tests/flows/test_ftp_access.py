@@ -140,8 +140,13 @@ def test_released_upload_is_stored_whole_before_its_final_reply(client, folder):
 
 def test_store_unique_goes_through(client, folder):
     before = set(folder.iterdir())
-    assert client.store("", clean(500), verb="STOU").startswith("226")
+    with client.passive() as data:
+        assert client.ask("STOU").startswith("150")
+        data.sendall(clean(500))
+    # The name stands in the server's 150 (RFC 1123 section 4.1.2.9), which comes after the verdict.
+    told = [client.line(), client.line()]
     (made,) = set(folder.iterdir()) - before
+    assert told == [f"226-FILE: {made.name}", "226 Transfer complete."]
     assert made.read_bytes() == clean(500)
     made.unlink()
 

@@ -160,6 +160,8 @@ class HeldUpload(UnheldTransfer):
         self._held = _hold(host.connection, self.transfer, Direction.UPLOAD)
         self._final: asyncio.Future[FtpReply] | None = None
         #: What the server answers to the command, once it was sent.
+        self._name_told: tuple[bytes, ...] = ()
+        #: What the server says of the name that it chose, for STOU.
 
     @override
     def begin(self) -> None:
@@ -170,9 +172,12 @@ class HeldUpload(UnheldTransfer):
 
     @override
     def on_reply(self, reply: FtpReply, *, is_final: bool) -> None:
-        # The client has its 150 already; what the server says before the end is not shown.
+        # The client has its 150 already. What the server says before the end is not shown, but the
+        # name of a STOU, which has its place there (RFC 1123 section 4.1.2.9).
         if not reply.is_failure:
             self._held.deliver()
+        if reply.is_preliminary and self.transfer.verb == "STOU":
+            self._name_told = reply.lines
         if is_final and self._final is not None and not self._final.done():
             self._final.set_result(reply)
 
@@ -204,6 +209,8 @@ class HeldUpload(UnheldTransfer):
             if reply.is_failure:
                 held.cancel(f"the server answered {reply}")
             outcome = await held.finished()
+        if reply is not None and reply.is_success:
+            reply = FtpReply(reply.code, (*self._name_told, *reply.lines))
         self._host.answer(self.exchange, _final_reply(reply, outcome))
         self._host.on_transfer_ended(self.exchange)
 
