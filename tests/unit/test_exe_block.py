@@ -30,6 +30,7 @@ PE = bytearray(200)
 PE[:2], PE[0x3C], PE[0x80:0x84] = b"MZ", 0x80, b"PE\0\0"
 PE = bytes(PE)
 ELF = b"\x7fELF" + bytes(100)
+SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c" + bytes(100)
 
 
 class File:
@@ -117,10 +118,25 @@ def test_scripts_count_where_it_is_configured():
 
 
 def test_only_the_configured_archives_are_looked_into():
-    assert judge(zipped(a=PE), {"archives": ["gzip"]}) == Release()
-    refused = judge(zipped(a=PE), {"archives": [], "other_archives": "refuse"})
-    assert refused == Refuse("zip archive, into which is not looked")
-    assert isinstance(judge(b"7z\xbc\xaf\x27\x1c", {"other_archives": "refuse"}), Refuse)
+    passing = {"archives": ["gzip"], "other_archives": "pass"}
+    assert judge(zipped(a=PE), passing) == Release()
+    assert judge(gzip.compress(zipped(a=PE)), passing) == Release()
+    assert isinstance(judge(gzip.compress(PE), passing), Refuse)
+
+
+@pytest.mark.parametrize("content", [SEVEN_ZIP, zipped(a=SEVEN_ZIP), gzip.compress(SEVEN_ZIP)])
+def test_archives_into_which_it_cannot_look_are_refused_unless_the_operator_lets_them_pass(content):
+    assert isinstance(judge(content), Refuse)
+    assert judge(content, {"other_archives": "pass"}) == Release()
+
+
+def test_archives_that_are_left_out_are_refused_like_those_it_does_not_know():
+    settings = {"archives": ["gzip"]}
+    assert judge(zipped(a=b"x"), settings) == Refuse("zip archive, into which is not looked")
+    inside = judge(gzip.compress(zipped(a=b"x")), settings)
+    assert inside == Refuse(
+        "gzip archive cannot be looked into: it holds a zip archive, into which is not looked"
+    )
 
 
 def test_damaged_archive_is_refused():

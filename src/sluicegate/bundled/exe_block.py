@@ -34,8 +34,10 @@ class ExeBlockSettings(FilterSettings):
         default=("zip", "tar", "gzip", "bzip2", "xz"), examples=[["zip", "gzip"]]
     )
     """The kinds of archives to look into; empty looks into none."""
-    other_archives: Literal["pass", "refuse"] = "pass"
-    """What becomes of archives into which is not looked: other kinds, and those left out above."""
+    other_archives: Literal["pass", "refuse"] = "refuse"
+    """What becomes of archives into which is not looked, also inside others: those left out above,
+    and 7z, rar, cab, zstd, lz4, lzip, lzma, lzop, compress, arj, lha, ace, ar (Debian packages),
+    rpm, cpio, xar, wim and squashfs."""
     exempt_clients: tuple[Network, ...] = Field(default=(), examples=[["10.1.2.0/24"]])
     """Clients whose objects are not looked at."""
     exempt_users: tuple[str, ...] = Field(default=(), examples=[["release-bot"]])
@@ -98,7 +100,14 @@ class ExeBlock(ContentFilter):
 
     def _look_into(self, file: BinaryIO, kind: str) -> Finding:
         """Look into an archive, on a thread of the pool."""
-        return executables_inside(file, kind, scripts=self._settings.scripts)
+        settings = self._settings
+        return executables_inside(
+            file,
+            kind,
+            scripts=settings.scripts,
+            kinds=settings.archives,
+            passes_others=settings.other_archives == "pass",
+        )
 
 
 def _as_received(head: bytes) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import io
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -93,15 +93,24 @@ def executables_inside(
     *,
     limits: ArchiveLimits | None = None,
     scripts: bool = False,
+    kinds: Collection[str] = INSPECTABLE_KINDS,
+    passes_others: bool = False,
     open_scratch: Callable[[], BinaryIO] = io.BytesIO,
 ) -> Finding:
     """Look for executables in an archive, and in archives inside it.
 
     ``kind`` is what ``archive_kind`` said of the head of ``file``, which must be seekable and is
-    left open. ``open_scratch`` makes a file for a ZIP file inside an archive. The call may take
-    seconds; zlib, bz2 and lzma release the GIL meanwhile.
+    left open. ``kinds`` are those into which to look; an archive of another kind inside it makes it
+    unreadable, unless ``passes_others``. ``open_scratch`` makes a file for a ZIP file inside an
+    archive. The call may take seconds; zlib, bz2 and lzma release the GIL meanwhile.
     """
-    inspection = _Inspection(limits or ArchiveLimits(), open_scratch, scripts=scripts)
+    inspection = _Inspection(
+        limits or ArchiveLimits(),
+        open_scratch,
+        scripts=scripts,
+        kinds=INSPECTABLE_KINDS.intersection(kinds),
+        passes_others=passes_others,
+    )
     try:
         executable = inspection.look_into(file, kind)
     except LimitExceeded as error:
@@ -125,11 +134,19 @@ class _Inspection:
     """One call of ``executables_inside``: the counters, and where it is."""
 
     def __init__(
-        self, limits: ArchiveLimits, open_scratch: Callable[[], BinaryIO], *, scripts: bool
+        self,
+        limits: ArchiveLimits,
+        open_scratch: Callable[[], BinaryIO],
+        *,
+        scripts: bool,
+        kinds: frozenset[str],
+        passes_others: bool,
     ) -> None:
         self._limits = limits
         self._open_scratch = open_scratch
         self._scripts = scripts
+        self._kinds = kinds
+        self._passes_others = passes_others
         self._path: list[str] = []
         self.entries = 0
         self.unpacked_bytes = 0
@@ -208,7 +225,9 @@ class _Inspection:
             return kind
         whole = itertools.chain((head,), stream.rest())
         archive = archive_kind(head)
-        if archive is not None:
+        if archive is not None and archive not in self._kinds and not self._passes_others:
+            raise ProtocolError(f"it holds a {archive} archive, into which is not looked")
+        if archive in self._kinds:
             kind = self._look_into_stream(archive, whole, depth=depth + 1)
         if kind is None:
             for _ in whole:  # to the end, where sizes and checksums are compared

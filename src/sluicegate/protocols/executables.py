@@ -60,6 +60,9 @@ def archive_kind(head: bytes) -> str | None:
     for kind, offset, magic in _ARCHIVE_MAGICS:
         if head[offset : offset + len(magic)] == magic:
             return kind
+    for kind, matches in _ARCHIVE_TESTS:
+        if matches(head):
+            return kind
     # Tar files older than POSIX have no magic.
     return "tar" if is_tar_header(head[:512]) else None
 
@@ -94,6 +97,33 @@ def _is_java_class(head: bytes) -> bool:
     return free_from > _FAT_SIZE_MAX
 
 
+def _is_compress(head: bytes) -> bool:
+    """Tell ``compress`` output: two bytes are too few for a magic, its flags tell the rest."""
+    if head[:2] != b"\x1f\x9d" or len(head) < 3:  # noqa: PLR2004 - magic and flags
+        return False
+    return head[2] & 0x60 == 0 and 9 <= head[2] & 0x1F <= 16  # noqa: PLR2004 - bits of a code
+
+
+def _is_arj(head: bytes) -> bool:
+    """Tell ARJ by its magic and the sizes of its main header (ARJ technical information)."""
+    if head[:2] != b"\x60\xea" or len(head) < 5:  # noqa: PLR2004 - magic and two sizes
+        return False
+    return 30 <= head[4] <= int.from_bytes(head[2:4], "little") <= 2600  # noqa: PLR2004 - as above
+
+
+def _is_lha(head: bytes) -> bool:
+    return head[2:4] == b"-l" and head[6:7] == b"-" and head[4:5] in b"hz"
+
+
+def _is_lzma(head: bytes) -> bool:
+    """Tell LZMA without a container: properties, a power of two, a size that is known or not."""
+    if head[:1] != b"\x5d" or len(head) < 13:  # noqa: PLR2004 - the whole header
+        return False
+    dictionary = int.from_bytes(head[1:5], "little")
+    is_power = dictionary >= 1 << 12 and dictionary & (dictionary - 1) == 0
+    return is_power and (head[5:13] == b"\xff" * 8 or head[10:13] == bytes(3))
+
+
 _EXECUTABLE_MAGICS = {
     b"\x7fELF": "elf",
     b"\xfe\xed\xfa\xce": "mach-o",
@@ -118,6 +148,7 @@ _ARCHIVE_MAGICS = (
     ("zip", 0, b"PK\x03\x04"),
     ("zip", 0, b"PK\x05\x06"),
     ("zip", 0, b"PK\x07\x08"),
+    ("zip", 0, b"PK00PK\x03\x04"),  # a split that turned out to need one part
     ("gzip", 0, b"\x1f\x8b\x08"),  # RFC 1952, deflate
     ("bzip2", 4, b"1AY&SY"),  # after BZh and the level: a block,
     ("bzip2", 4, b"\x17rE8P\x90"),  # or the end of an empty file
@@ -125,13 +156,24 @@ _ARCHIVE_MAGICS = (
     ("tar", 257, b"ustar"),  # POSIX pax, GNU
     ("7z", 0, b"7z\xbc\xaf\x27\x1c"),
     ("rar", 0, b"Rar!\x1a\x07"),
+    ("rar", 0, b"RE~^"),
     ("cab", 0, b"MSCF"),
     ("zstd", 0, b"\x28\xb5\x2f\xfd"),  # RFC 8878
     ("lz4", 0, b"\x04\x22\x4d\x18"),
+    ("lz4", 0, b"\x02\x21\x4c\x18"),  # before the frame format
+    ("lzop", 0, b"\x89LZO\0\r\n\x1a\n"),
     ("lzip", 0, b"LZIP"),
-    ("compress", 0, b"\x1f\x9d"),
-    ("arj", 0, b"\x60\xea"),
     ("ar", 0, b"!<arch>\n"),
     ("rpm", 0, b"\xed\xab\xee\xdb"),
     ("cpio", 0, b"07070"),
+    ("ace", 7, b"**ACE**"),
+    ("wim", 0, b"MSWIM\0\0\0"),
+    ("xar", 0, b"xar!"),
+    ("squashfs", 0, b"hsqs"),
+)
+_ARCHIVE_TESTS = (
+    ("compress", _is_compress),
+    ("arj", _is_arj),
+    ("lha", _is_lha),
+    ("lzma", _is_lzma),
 )
