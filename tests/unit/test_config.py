@@ -351,6 +351,22 @@ def test_settings_that_wait_for_a_restart_are_named(files: Files) -> None:
     ]
 
 
+@pytest.mark.parametrize("used", [["judge"], ["look", "judge"]])
+def test_rule_whose_content_filters_would_never_be_asked_is_refused(
+    files: Files, used: list[str]
+) -> None:
+    install(files, 'name = "judge"\nuse = "my.py:Judge"', 'name = "look"\nuse = "my.py:Look"')
+    files.policy(POLICY + f"filters = {used}\n")
+    (error,) = files.errors()
+    assert error.startswith("policy.toml:6: publish[0].filters: 'judge' judges objects, and no")
+
+
+def test_rule_with_a_filter_that_may_find_objects_is_taken(files: Files) -> None:
+    install(files, 'name = "judge"\nuse = "my.py:Judge"', 'name = "ftp_access"')
+    files.policy(POLICY + "filters = ['ftp_access', 'judge']\n")
+    files.load()
+
+
 def test_what_has_no_effect_is_a_warning(files: Files) -> None:
     files.main(
         LISTENER

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import pathlib
 from dataclasses import dataclass
+from typing import Final
 
 from sluicegate.documents import Findings, suggest
+from sluicegate.filterapi import CallbackDataFilter, ContentFilter, DataFilter, Filter
 from sluicegate.gate.settings import ServiceSettings
-from sluicegate.policy import PolicySnapshot, parse_policy
+from sluicegate.policy import PolicySnapshot, Publication, parse_policy
 from sluicegate.policy.parse import ParsedPolicy
 
 from .config import Configuration, read_configuration, read_text
 from .filters import InstalledFilters, install_filters
 
 __all__ = ["Loaded", "load"]
+
+_FINDERS: Final = (Filter, DataFilter, CallbackDataFilter)
+"""The tiers that can hold a transfer; what a stream filter sees are bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,23 @@ def _check_rules(
                     suggest(name, installed),
                 )
         filters.check_rule(publication, document, index, findings)
+        _check_objects(publication, filters, document.where((*at, "filters")), findings)
+
+
+def _check_objects(
+    publication: Publication, filters: InstalledFilters, where: str, findings: Findings
+) -> None:
+    """Refuse a rule whose content filters would never be asked: everything would pass them."""
+    made = [one for name in publication.filters if (one := filters.made(name)) is not None]
+    judges = [one for one in made if issubclass(one.filter_class, ContentFilter)]
+    finders = [one for one in made if issubclass(one.filter_class, _FINDERS)]
+    if judges and not finders and len(made) == len(publication.filters):
+        findings.refuse(
+            where,
+            f"{judges[0].installation.name!r} judges objects, and no filter of this rule finds "
+            "any: everything would pass",
+            'add the filter of the protocol, for example "ftp_access"',
+        )
 
 
 def _check_use(
