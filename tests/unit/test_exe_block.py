@@ -178,6 +178,8 @@ def test_an_empty_user_is_nobodys_exemption():
     [
         {"exempt_clients": ["10.1.2.3/8"]},
         {"exempt_clients": [10]},
+        {"exempt_clients": ["::ffff:10.0.0.0/104"]},
+        {"exempt_clients": ["fe80::1%eth0"]},
         {"archives": ["rar"]},
         {"other_archives": "maybe"},
         {"unknown": 1},

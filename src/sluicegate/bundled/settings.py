@@ -27,9 +27,14 @@ class FilterSettings(BaseModel):
 
 def _parse_network(value: object) -> IpNetwork:
     try:
-        return ipaddress.ip_network(str(value))
+        network = ipaddress.ip_network(str(value))
     except ValueError:
         raise ValueError('a network such as "10.0.0.0/8" or "2001:db8::/32"') from None
+    first = network.network_address
+    if isinstance(first, ipaddress.IPv6Address) and (first.ipv4_mapped or first.scope_id):
+        # It would never match: clients' addresses are unwrapped, and have no zone.
+        raise ValueError("a network without a zone, and an IPv4 network in its own form")
+    return network
 
 
 def _parse_ipv4_host(value: object) -> ipaddress.IPv4Address:
