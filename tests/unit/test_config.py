@@ -193,6 +193,8 @@ def test_mistakes_of_all_files_are_reported_together(files: Files) -> None:
 def test_file_that_is_missing_or_no_text_is_refused(files: Files) -> None:
     files.path.write_bytes(b"a = 1\nb = '\xff'\n")
     assert "sluicegate.toml:2: not UTF-8" in files.errors()[0]
+    files.path.write_bytes(b"\xef\xbb\xbf" + LISTENER.encode())
+    assert "sluicegate.toml:1: begins with a byte order mark" in files.errors()[0]
     files.path.unlink()
     assert (
         "cannot be read: No such file or directory (choose the file with --config)"

@@ -189,7 +189,12 @@ def read_configuration(path: pathlib.Path, findings: Findings) -> Configuration 
 def read_text(path: pathlib.Path, findings: Findings, cure: str) -> str | None:
     """Return a file's text; None, with a finding, when it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        if not text.startswith("\ufeff"):
+            return text
+        findings.refuse(
+            f"{path.name}:1", "begins with a byte order mark", "save the file as UTF-8 without it"
+        )
     except OSError as error:
         findings.refuse(str(path), f"cannot be read: {error.strerror}", cure)
     except UnicodeDecodeError as error:
