@@ -67,9 +67,9 @@ class GateProcess:
             f'server = "127.0.0.1:{self.server_port}"\nclients = ["{clients}"]\n'
         )
 
-    def start(self, **environment: str) -> None:
+    def start(self, *before: str, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [*SLUICEGATE, "run", "-c", str(self.config)],
+            [*before, *SLUICEGATE, "run", "-c", str(self.config)],
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | environment,
@@ -311,3 +311,23 @@ def test_address_that_is_taken_ends_the_start_with_its_cure(gate: GateProcess) -
     assert "EADDRINUSE" in result.stderr
     assert "is the port taken (ss -ltnp)" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_gate_without_descriptors_answers_commands_and_goes_on_when_there_are_some(
+    gate: GateProcess,
+) -> None:
+    gate.start("prlimit", "--nofile=120:120")
+    host, _, port = gate.status()["listeners"][0]["address"].rpartition(":")
+    with contextlib.ExitStack() as clients:
+        for _ in range(80):
+            clients.enter_context(socket.create_connection((host, int(port))))
+        # What has room is there; the others wait, or were turned away for want of a descriptor.
+        assert gate.status()["connections"] > 40
+        assert gate.ask("connections").returncode == 0
+    waiting = threading.Event()
+    while gate.status()["connections"]:
+        waiting.wait(0.05)
+    with gate.connect() as client:
+        assert echoed(client, b"again") == b"again"
+    gate.end()
+    assert not [line for line in gate.lines if "Traceback" in line]

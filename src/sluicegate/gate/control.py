@@ -8,9 +8,11 @@ own user and root reach it (mode 0600, in a folder of mode 0700), and what it is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pathlib
-from typing import Final, Protocol
+import socket
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -43,7 +45,10 @@ from .control_messages import (
     read_message,
     write_message,
 )
+from .reserve import DescriptorReserve
 from .views import ConnectionView, FilterView, SessionView, StatusView
+
+_Socket: TypeAlias = socket.socket  # noqa: TID251 - it carries commands, not traffic
 
 __all__ = ["ControlServer", "ControlTarget"]
 
@@ -86,7 +91,9 @@ class ControlServer:
     def __init__(self, target: ControlTarget, path: pathlib.Path) -> None:
         self.path = path
         self._target = target
-        self._server: asyncio.Server | None = None
+        self._listening: _Socket | None = None
+        self._reserve = DescriptorReserve()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Semaphore(CONTROL_CLIENTS_MAX)
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -106,9 +113,14 @@ class ControlServer:
         self.path.unlink(missing_ok=True)
         # Nobody else may connect in the moment between the bind and a chmod.
         before = os.umask(0o177)
+        # Not asyncio's server: out of descriptors, that accepts nobody and floods the output.
+        kind = socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        listening = _Socket(socket.AF_UNIX, kind)
         try:
-            self._server = await asyncio.start_unix_server(self._serve, self.path)
+            listening.bind(encoded)
+            listening.listen(CONTROL_CLIENTS_MAX)
         except OSError as error:
+            listening.close()
             raise ConfigError(
                 str(self.path),
                 f"the control socket cannot be made: {error.strerror}",
@@ -116,17 +128,45 @@ class ControlServer:
             ) from error
         finally:
             os.umask(before)
+        self._listening = listening
+        asyncio.get_running_loop().add_reader(listening, self._on_client)
 
     async def stop(self) -> None:
         """Stop listening, remove the socket, and let go of who is connected."""
-        if self._server is not None:
-            self._server.close()
+        if self._listening is not None:
+            asyncio.get_running_loop().remove_reader(self._listening)
+            self._listening.close()
+            self._listening = None
             self.path.unlink(missing_ok=True)
         for writer in list(self._writers):
             writer.close()
+        self._reserve.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _on_client(self) -> None:
+        """Accept a command; it is the loop that says that one is there."""
+        assert self._listening is not None
+        loop = asyncio.get_running_loop()
+        try:
+            with self._reserve.lent():
+                client, _ = self._listening.accept()
+        except BlockingIOError:
+            return  # it has gone again
+        except OSError:
+            # Not even the reserve is there: in use for commands, which end soon.
+            loop.remove_reader(self._listening)
+            loop.call_later(_ACCEPT_AGAIN_S, self._listen_again)
+            return
+        task = loop.create_task(self._serve(client))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _listen_again(self) -> None:
+        if self._listening is not None:
+            asyncio.get_running_loop().add_reader(self._listening, self._on_client)
+
+    async def _serve(self, client: _Socket) -> None:
         """Answer one command; it may ask again until it goes away or says nothing."""
+        reader, writer = await asyncio.open_unix_connection(sock=client)
         self._writers.add(writer)
         try:
             async with self._turn:
@@ -143,6 +183,14 @@ class ControlServer:
         finally:
             self._writers.discard(writer)
             writer.close()
+            await self._refill(writer)
+
+    async def _refill(self, writer: asyncio.StreamWriter) -> None:
+        """Take back the descriptor of a client that has gone."""
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        if self._listening is not None:
+            self._reserve.fill()
 
     async def _answer(self, message: bytes) -> AnyReply:
         try:
@@ -158,7 +206,8 @@ class ControlServer:
         target = self._target
         match request:
             case StatusRequest():
-                return StatusReply(status=target.status())
+                with self._reserve.lent():
+                    return StatusReply(status=target.status())
             case SessionsRequest():
                 sessions = target.sessions()
                 return SessionsReply(rows=sessions[:CONTROL_ROWS_MAX], total=len(sessions))
@@ -173,6 +222,9 @@ class ControlServer:
                 target.request_stop()
                 return DoneReply()
 
+
+_ACCEPT_AGAIN_S: Final = 1.0
+"""As long as listeners for clients wait for descriptors."""
 
 _PATH_BYTES_MAX: Final = 107
 """``sun_path`` of ``sockaddr_un`` without its terminator."""
