@@ -13,7 +13,16 @@ import pytest
 from sluicegate.address import SocketAddress
 from sluicegate.audit import LimitRecord
 from sluicegate.errors import Side
-from sluicegate.filterapi import FORWARD, StreamFilter, StreamVerdict
+from sluicegate.filterapi import (
+    FORWARD,
+    ConnectRequested,
+    Events,
+    Filter,
+    Pass,
+    SessionFilter,
+    StreamFilter,
+    StreamVerdict,
+)
 from sluicegate.gate.settings import ListenerSettings
 from sluicegate.testing import FaultPlan
 from sluicegate.testing.peers import PeerStream
@@ -355,6 +364,55 @@ def test_idle_connection_ends_at_its_deadline(plan: Any) -> None:
 
     (end,) = play(scenario, plan, idle_timeout_s=50.0).ends
     assert (end.outcome, end.reason, end.error) == ("failed", "idle time-out", "ETIMEDOUT")
+
+
+class Announces(Filter):
+    """Expects a second connection to the server for each that comes."""
+
+    def __init__(self) -> None:
+        self.addresses: list[SocketAddress] = []
+
+    def start(self, firewall: Any) -> Events:
+        return Events.of(ConnectRequested)
+
+    def attach(self, session: Any) -> SessionFilter:
+        return AnnouncesSession(self, session)
+
+
+class AnnouncesSession(SessionFilter):
+    def __init__(self, parent: Announces, session: Any) -> None:
+        super().__init__(session)
+        self.parent = parent
+
+    def on_event(self, event: Any) -> Pass:
+        action = self.session.allow_future_connect(event.connection, SERVER)
+        self.parent.addresses.append(action.address)
+        return Pass()
+
+
+def test_connection_is_not_idle_while_one_that_it_announced_is_busy() -> None:
+    filter_object = Announces()
+    plan = settings(publication("one"), filters=[installation(filter_object, "one")])
+    busy_s = 240.0
+
+    async def scenario(gate: Gate) -> None:
+        async def transfer(stream: PeerStream) -> None:
+            for _ in range(6):
+                await stream.send_all(b"x")
+                await stream.receive()
+                await gate.peers.sleep(busy_s / 6)
+            stream.close()
+
+        gate.serve(echoes)
+        control = gate.call(never_ends)
+        await gate.until(lambda: filter_object.addresses)
+        await gate.ended(gate.call(transfer, address=filter_object.addresses[0]), within_s=500)
+        await gate.ended(control, within_s=100)
+        await gate.idle()
+
+    transferred, controlled = play(scenario, plan, idle_timeout_s=50.0).ends
+    assert (transferred.outcome, controlled.reason) == ("released", "idle time-out")
+    assert busy_s + 50 <= controlled.duration_s < busy_s + 53
 
 
 def test_bytes_put_the_idle_deadline_off(plan: Any) -> None:

@@ -146,7 +146,7 @@ class GateConnection:
         self.from_client: Direction | None = None
         self.from_server: Direction | None = None
         self.expectations: set[ExpectedConnection] | None = None
-        #: Secondary connections that it announced and that have not come.
+        #: Secondary connections that it announced and that have not ended.
         self.expected: ExpectedConnection | None = None
         #: The expectation it fulfils; None for a primary connection.
         self._service = service
@@ -469,6 +469,8 @@ class GateConnection:
             return self._dial_began + limits.connect_timeout_s
         if self._chain is not None:
             self.last_active = max(self.last_active, self._chain.last_active)
+        for expected in self.expectations or ():
+            self.last_active = max(self.last_active, expected.last_active())
         return find_deadline(limits, self.started, self.last_active, self._outlets)
 
     def on_expired(self) -> None:

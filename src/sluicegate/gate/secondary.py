@@ -99,6 +99,7 @@ class ExpectedConnection:
         self._told = told
         self._factories: list[FactoryAction] = []
         self._remote: SocketAddress | None = None
+        self._connection: GateConnection | None = None
         self._is_over = False
         self._timer: Timer = service.port.call_after(
             service.limits.expected_connection_timeout_s, self._on_timeout
@@ -217,6 +218,24 @@ class ExpectedConnection:
             self._factories.remove(action)
 
     # -- for the connection that fulfils it ------------------------------------------------------
+
+    def on_fulfilled(self, connection: GateConnection) -> None:
+        """Take the connection that came: while it is busy, its primary is not idle."""
+        self._connection = connection
+        self._primary.add_expected(self)
+
+    def on_ended(self) -> None:
+        """Take its end: its primary may be idle from now on."""
+        self._connection = None
+        self._primary.drop_expected(self)
+        self._primary.last_active = self._service.port.now
+
+    def last_active(self) -> float:
+        """Return when the connection that came last moved a byte; 0 without one."""
+        if self._connection is None:
+            return 0.0
+        self._connection.due()  # which looks
+        return self._connection.last_active
 
     def attach_filters(self, connection: GateConnection) -> None:
         """Make and attach the filters that were set for it."""

@@ -300,6 +300,7 @@ class FirewallService:
             primary.server_address,
         )
         connection.expected = expected
+        expected.on_fulfilled(connection)
         if expected.is_client_expected:
             connection.server_address = expected.target
             connection.client_address = expected.remote
@@ -351,6 +352,8 @@ class FirewallService:
         session, now = connection.session, self.port.now
         session.connections -= 1
         session.last_active = now
+        if connection.expected is not None:
+            connection.expected.on_ended()
         if self._registry.retired:
             self._stop_retired()
         is_released = connection.outcome is Outcome.RELEASED
