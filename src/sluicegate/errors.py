@@ -9,10 +9,12 @@ from __future__ import annotations
 import enum
 import errno as errno_names
 import os
+from typing import Final
 
 from typing_extensions import override
 
 __all__ = [
+    "FILTER_ERRORS",
     "BadContext",
     "ConfigError",
     "FilterFailed",
@@ -28,6 +30,11 @@ __all__ = [
     "errno_name",
     "win32_error",
 ]
+
+
+FILTER_ERRORS: Final = (Exception, SystemExit)
+"""What the code of others may raise where the gate calls it: one filter's ``sys.exit()`` must end
+its connection, not the gate. (``KeyboardInterrupt`` is the operator's.)"""
 
 
 class Side(enum.StrEnum):

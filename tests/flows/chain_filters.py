@@ -240,8 +240,11 @@ class Raising(DataFilter):
 
     name = "raising"
 
-    def __init__(self, where: str, witness: Witness | None = None) -> None:
+    def __init__(
+        self, where: str, witness: Witness | None = None, *, error: BaseException | None = None
+    ) -> None:
         self.where = where
+        self.error = error or ValueError("boom")
         self.witness = witness or Witness()
 
     async def run(
@@ -249,14 +252,14 @@ class Raising(DataFilter):
     ) -> None:
         assert server is not None
         if self.where == "before":
-            raise ValueError("boom")
+            raise self.error
         data = await client.receive()
         if self.where == "after receive":
-            raise ValueError("boom")
+            raise self.error
         await server.send(data)
         if self.where == "cancelled":
             raise asyncio.CancelledError
-        raise ValueError("boom")
+        raise self.error
 
     def detach(self) -> None:
         self.witness.detached += 1
@@ -267,8 +270,11 @@ class RaisingCallbacks(CallbackDataFilter):
 
     name = "raising-callbacks"
 
-    def __init__(self, where: str, witness: Witness | None = None) -> None:
+    def __init__(
+        self, where: str, witness: Witness | None = None, *, error: BaseException | None = None
+    ) -> None:
         self.where = where
+        self.error = error or ValueError("boom")
         self.witness = witness or Witness()
 
     def set_sockets(
@@ -280,7 +286,7 @@ class RaisingCallbacks(CallbackDataFilter):
     ) -> None:
         assert server is not None
         if self.where == "set_sockets":
-            raise ValueError("boom")
+            raise self.error
         self.server = server
         client.start_receive(None, self, "received")
 
@@ -290,7 +296,7 @@ class RaisingCallbacks(CallbackDataFilter):
         if not success:
             self.witness.canceled.append(f"{user_data} {error}")
         elif user_data == self.where:
-            raise ValueError("boom")
+            raise self.error
         elif user_data == "received":
             self.server.start_send(buffer, self, "sent")
 

@@ -369,6 +369,9 @@ RAISING: dict[str, Callable[[Witness], AnyDataFilter]] = {
     "set_sockets": lambda w: RaisingCallbacks("set_sockets", w),
     "completed receive": lambda w: RaisingCallbacks("received", w),
     "completed send": lambda w: RaisingCallbacks("sent", w),
+    "run exits": lambda w: Raising("after receive", w, error=SystemExit(3)),
+    "set_sockets exits": lambda w: RaisingCallbacks("set_sockets", w, error=SystemExit(3)),
+    "completed receive exits": lambda w: RaisingCallbacks("received", w, error=SystemExit(3)),
 }
 
 
@@ -405,14 +408,17 @@ def test_filter_that_raises_ends_its_connection_only_and_is_named(
     assert all(witness.detached == 1 for witness in witnesses)
 
 
+@pytest.mark.parametrize("error", [ValueError("boom"), SystemExit("boom")])
 @pytest.mark.parametrize("method", ["on_start", "on_data", "on_end"])
 @pytest.mark.parametrize("neighbours", [(), ("stream",), ("coroutine",)])
-def test_stream_filter_that_raises_is_named(method: str, neighbours: tuple[str, ...]) -> None:
+def test_stream_filter_that_raises_is_named(
+    method: str, neighbours: tuple[str, ...], error: BaseException
+) -> None:
     class Faulty(Stream):
         pass
 
     def fail(*_: object) -> None:
-        raise ValueError("boom")
+        raise error
 
     setattr(Faulty, method, fail)
     plan, witnesses = collect(*(KINDS[kind] for kind in neighbours), Faulty)
@@ -424,7 +430,7 @@ def test_stream_filter_that_raises_is_named(method: str, neighbours: tuple[str, 
 
     gate = play(scenario, plan)
     assert [record.filter for record in gate.failures] == [f"f{len(neighbours)}"]
-    assert "ValueError: boom" in gate.failures[0].cause
+    assert f"{type(error).__name__}: boom" in gate.failures[0].cause
     assert all(witness.detached == 1 for witness in witnesses)
 
 

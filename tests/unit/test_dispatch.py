@@ -124,6 +124,10 @@ def _raises(event: Event) -> Any:
     raise ValueError("boom")
 
 
+def _exits(event: Event) -> Any:
+    raise SystemExit(3)
+
+
 async def _cancels_itself(event: Event) -> Any:
     raise asyncio.CancelledError
 
@@ -131,6 +135,8 @@ async def _cancels_itself(event: Event) -> Any:
 FAILING = {
     "raises": (_raises, "ValueError: boom"),
     "raises later": (_later(ValueError("boom")), "ValueError: boom"),
+    "exits": (_exits, "SystemExit: 3"),
+    "exits later": (_later(SystemExit(3)), "RuntimeError: it called sys.exit(3)"),
     "nonsense": (_always("yes"), "TypeError: answered 'yes', not a verdict"),
     "nothing": (_always(None), "TypeError: answered None, not a verdict"),
     "nonsense later": (_later(True), "TypeError: answered True, not a verdict"),

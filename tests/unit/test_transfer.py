@@ -164,6 +164,7 @@ class IgnoresCancellation(ContentFilter):
 
 FAILING: list[tuple[ContentFilter, str]] = [
     (Scripted(ValueError("boom")), "ValueError: boom"),
+    (Scripted(SystemExit(3)), "RuntimeError: it called sys.exit(3)"),
     (Scripted("yes"), "answered 'yes', which is no verdict"),
     (NotACoroutine(), "inspect is not a coroutine: it returned Release()"),
     (NeverAnswers(), "gave no verdict for 0 s (inspect_timeout_s)"),

@@ -62,7 +62,7 @@ class Scripted(ContentFilter):
             body = await file.read()
         self.seen.append((transfer.size, transfer.sha256, body))
         assert transfer.head == body[:4096]
-        if isinstance(self.answer, Exception):
+        if isinstance(self.answer, BaseException):
             raise self.answer
         return self.answer  # type: ignore[no-any-return]
 

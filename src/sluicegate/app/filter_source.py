@@ -19,6 +19,7 @@ import types
 from typing import Final, TypeAlias
 
 from sluicegate.documents import suggest
+from sluicegate.errors import FILTER_ERRORS
 from sluicegate.filterapi import (
     CallbackDataFilter,
     ContentFilter,
@@ -28,7 +29,7 @@ from sluicegate.filterapi import (
 )
 
 __all__ = [
-    "THIRD_PARTY_ERRORS",
+    "FILTER_ERRORS",
     "FilterClass",
     "FilterUnusable",
     "filter_names",
@@ -42,10 +43,6 @@ FilterClass: TypeAlias = (
     | type[CallbackDataFilter]
     | type[StreamFilter]
 )
-
-THIRD_PARTY_ERRORS: Final = (Exception, SystemExit)
-"""What a filter's code may raise while it is loaded or made; a script that somebody installs as a
-filter may well end with ``sys.exit()``, which must not end the gate."""
 
 _GROUP: Final = "sluicegate.filters"
 _KINDS: Final = (Filter, ContentFilter, DataFilter, CallbackDataFilter, StreamFilter)
@@ -101,7 +98,7 @@ def _load_module(name: str) -> types.ModuleType:
                 "install it where the gate is installed, or name a file: path/to/filter.py:Class",
             ) from error
         raise _failed_import(name, error) from error
-    except THIRD_PARTY_ERRORS as error:
+    except FILTER_ERRORS as error:
         raise _failed_import(name, error) from error
 
 
@@ -126,7 +123,7 @@ def _load_file(path: pathlib.Path) -> types.ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except THIRD_PARTY_ERRORS as error:
+    except FILTER_ERRORS as error:
         del sys.modules[name]
         raise _failed_import(str(path), error) from error
     return module

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sluicegate.documents import Document, Findings, typed
+from sluicegate.errors import FILTER_ERRORS
 from sluicegate.filterapi import ContentFilter, Filter
 from sluicegate.gate.settings import Installation, InstalledFilter, PerConnection
 from sluicegate.policy import Publication
 
 from .config import Configuration, FilterTable
-from .filter_source import THIRD_PARTY_ERRORS, FilterClass, FilterUnusable, find_filter_class
+from .filter_source import FilterClass, FilterUnusable, find_filter_class
 
 __all__ = ["InstalledFilters", "install_filters"]
 
@@ -100,7 +101,7 @@ def _install(
         return None
     try:
         filter_object = _make(filter_class, settings)
-    except THIRD_PARTY_ERRORS as error:
+    except FILTER_ERRORS as error:
         cause = f"the filter cannot be made: {type(error).__name__}: {error}"
         findings.refuse(where, cause, f"see {source}")
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from sluicegate.errors import FILTER_ERRORS
 from sluicegate.filterapi import AnyDataFilter, Position, StreamFilter
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Attached:
             return True
         try:
             return bool(self.filter.is_drained())
-        except Exception as error:  # noqa: BLE001 - third-party code, at the end
+        except FILTER_ERRORS as error:
             self._connection.on_detach_error(self.name, error)
             return True
 
@@ -79,7 +80,7 @@ class Attached:
         self._is_detached = True
         try:
             self.filter.detach()
-        except Exception as error:  # noqa: BLE001 - third-party code, after the end
+        except FILTER_ERRORS as error:
             self._connection.on_detach_error(self.name, error)
 
     # -- a coroutine that outlives its connection (port.timers.Expiring) ---------------------------

@@ -13,7 +13,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from sluicegate.errors import BadContext, FilterFailed, LimitExceeded, Side, TransportError
+from sluicegate.errors import (
+    FILTER_ERRORS,
+    BadContext,
+    FilterFailed,
+    LimitExceeded,
+    Side,
+    TransportError,
+)
 from sluicegate.filterapi import AnyDataFilter, CallbackDataFilter, DataFilter, StreamFilter
 from sluicegate.port import StreamSocket
 from sluicegate.port.backend import RawSocket
@@ -202,7 +209,7 @@ class FilterChain:
                 return
             try:
                 self._start_element(element)
-            except Exception as error:  # noqa: BLE001 - third-party code; fail closed
+            except FILTER_ERRORS as error:
                 element.on_filter_failure(error)
 
     def _start_element(self, element: _Element) -> None:
@@ -229,7 +236,7 @@ class FilterChain:
             if connection.is_closing or (task is not None and task.cancelling()):
                 raise
             failure = FilterFailed(attached.name, f"was cancelled: {error}")
-        except Exception as error:  # noqa: BLE001 - third-party code; fail closed
+        except FILTER_ERRORS as error:
             failure = error
         finally:
             self._service.wheel.remove(attached)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sluicegate.address import SocketAddress
 from sluicegate.errors import (
+    FILTER_ERRORS,
     BadContext,
     FilterFailed,
     LimitExceeded,
@@ -179,7 +180,7 @@ class GateConnection:
         if self.expected is not None:
             try:
                 self.expected.attach_filters(self)
-            except Exception as error:  # noqa: BLE001 - a filter's factory may raise anything
+            except FILTER_ERRORS as error:
                 self.is_asking = False
                 self.on_filter_failure(error)
                 return
@@ -202,7 +203,7 @@ class GateConnection:
             step.installed.calls += 1
             try:
                 self._attach(step.make(), None, None, step.installed.name)
-            except Exception as error:  # noqa: BLE001 - a filter's constructor may raise anything
+            except FILTER_ERRORS as error:
                 if not step.installed.is_bypassed_on_failure:
                     cause = f"{type(error).__name__}: {error}"
                     self.on_filter_failure(FilterFailed(step.installed.name, cause))
@@ -314,7 +315,7 @@ class GateConnection:
             group = StageGroup.of(attached)
             try:
                 group.start(self)
-            except Exception as error:  # noqa: BLE001 - a filter may raise anything
+            except FILTER_ERRORS as error:
                 self.on_filter_failure(error)
                 return
             if not self.is_closing:
@@ -453,7 +454,7 @@ class GateConnection:
             self._service.on_connection_filter_error(self, name, error)
             self._end(Outcome.FAILED, f"filter failure: {name or type(error).__name__}")
 
-    def on_detach_error(self, name: str, error: Exception) -> None:
+    def on_detach_error(self, name: str, error: BaseException) -> None:
         """Record a filter that failed while it was being detached."""
         self._service.on_connection_filter_error(self, name, error)
 

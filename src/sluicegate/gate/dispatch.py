@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sluicegate.errors import FILTER_ERRORS
 from sluicegate.filterapi import (
     Allow,
     Deny,
@@ -100,13 +101,13 @@ def tell_one(
     connection: GateConnection,
     session_filter: SessionFilter,
     event: Event,
-    on_failure: Callable[[Exception], object],
+    on_failure: Callable[[BaseException], object],
 ) -> None:
     """Tell one session filter of something that it cannot change."""
     try:
         with entered(connection):
             answer: object = session_filter.on_event(event)
-    except Exception as error:  # noqa: BLE001 - third-party code
+    except FILTER_ERRORS as error:
         on_failure(error)
         return
     if inspect.isawaitable(answer):
@@ -117,7 +118,7 @@ async def _run_out(
     service: FirewallService,
     connection: GateConnection,
     answer: Awaitable[object],
-    on_failure: Callable[[Exception], object],
+    on_failure: Callable[[BaseException], object],
 ) -> None:
     _, failure = await _in_time(service, connection, answer)
     if failure is not None:
@@ -138,7 +139,7 @@ def _ask(
         step.installed.calls += 1
         with entered(connection):
             return session_filter.on_event(event)
-    except Exception as error:  # noqa: BLE001 - third-party code; its traffic is refused
+    except FILTER_ERRORS as error:
         return _failure(service, step, error)
 
 
@@ -176,7 +177,11 @@ async def _in_time(
 
 
 async def _value_of(answer: Awaitable[object]) -> object:
-    return await answer
+    try:
+        return await answer
+    except SystemExit as error:
+        # Out of a task it would end the loop.
+        raise RuntimeError(f"it called sys.exit({error.code!r})") from error
 
 
 def _forget(task: asyncio.Task[object]) -> None:
@@ -191,7 +196,7 @@ def _checked(service: FirewallService, step: EventStep, answer: object) -> Event
     return _failure(service, step, TypeError(f"answered {answer!r}, not a verdict"))
 
 
-def _failure(service: FirewallService, step: EventStep, error: Exception) -> EventVerdict:
+def _failure(service: FirewallService, step: EventStep, error: BaseException) -> EventVerdict:
     """Note a filter's failure; the traffic is refused unless the operator said bypass."""
     service.on_filter_error(step.installed, error)
     if step.installed.is_bypassed_on_failure:

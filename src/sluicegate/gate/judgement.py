@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sluicegate.errors import BadContext
+from sluicegate.errors import FILTER_ERRORS, BadContext
 from sluicegate.filterapi import (
     Connection,
     ContentVerdict,
@@ -162,7 +162,7 @@ async def _ask(
     """Return a filter's verdict, or None and why there is none."""
     try:
         asked: object = step.filter.inspect(held)
-    except Exception as error:  # noqa: BLE001 - third-party code; fail closed
+    except FILTER_ERRORS as error:
         return None, _describe(error)
     if not inspect.isawaitable(asked):
         return None, f"inspect is not a coroutine: it returned {asked!r}"
@@ -187,7 +187,11 @@ async def _ask(
 
 
 async def _awaited(asked: Awaitable[object]) -> object:
-    return await asked
+    try:
+        return await asked
+    except SystemExit as error:
+        # Out of a task it would end the loop.
+        raise RuntimeError(f"it called sys.exit({error.code!r})") from error
 
 
 def _forget(task: asyncio.Task[object]) -> None:

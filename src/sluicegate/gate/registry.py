@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from sluicegate.errors import FILTER_ERRORS
 from sluicegate.filterapi import (
     AnyDataFilter,
     CallbackDataFilter,
@@ -52,24 +53,26 @@ class Installed:
         """Whether traffic goes on without it."""
         return self.installation.on_failure is OnFailure.BYPASS
 
-    def start(self, firewall: Firewall, on_error: Callable[[Installed, Exception], None]) -> None:
+    def start(
+        self, firewall: Firewall, on_error: Callable[[Installed, BaseException], None]
+    ) -> None:
         """Start it; a failure is noted, told, and leaves the service running."""
         target = self.installation.filter_object
         if not isinstance(target, Filter):
             return
         try:
             self.events = _checked(target.start(firewall))
-        except Exception as error:  # noqa: BLE001 - third-party code; its traffic is refused
+        except FILTER_ERRORS as error:
             self.failed = f"{type(error).__name__}: {error}"
             on_error(self, error)
 
-    def stop(self, on_error: Callable[[Installed, Exception], None]) -> None:
+    def stop(self, on_error: Callable[[Installed, BaseException], None]) -> None:
         """Stop it; a failure is told."""
         target = self.installation.filter_object
         if isinstance(target, Filter) and not self.failed:
             try:
                 target.stop()
-            except Exception as error:  # noqa: BLE001 - third-party code
+            except FILTER_ERRORS as error:
                 on_error(self, error)
 
     def view(self, rules: list[str]) -> FilterView:
@@ -104,7 +107,7 @@ def _tier(target: InstalledFilter) -> tuple[str, str]:
         return "content", ""
     try:
         made = target.make()
-    except Exception:  # noqa: BLE001 - told where it matters: its connections are refused
+    except FILTER_ERRORS:
         return "data", ""
     tier = "data"
     if isinstance(made, StreamFilter):
@@ -171,7 +174,7 @@ class Registry:
     """All installed filters of one service."""
 
     def __init__(
-        self, firewall: Firewall, on_error: Callable[[Installed, Exception], None]
+        self, firewall: Firewall, on_error: Callable[[Installed, BaseException], None]
     ) -> None:
         self._firewall = firewall
         self._on_error = on_error

@@ -448,7 +448,7 @@ class FirewallService:
             )
         )
 
-    def on_filter_error(self, installed: Installed, error: Exception) -> None:
+    def on_filter_error(self, installed: Installed, error: BaseException) -> None:
         """Record a filter's failure outside a data path."""
         installed.failures += 1
         self.recorder.write(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sluicegate.address import AddressFilter, SocketAddress
-from sluicegate.errors import BadContext, LimitExceeded
+from sluicegate.errors import FILTER_ERRORS, BadContext, LimitExceeded
 from sluicegate.filterapi import (
     Connection,
     DataFilterFactory,
@@ -90,7 +90,7 @@ class GateSession:
             installed.sessions -= 1
             try:
                 session_filter.detach()
-            except Exception as error:  # noqa: BLE001 - third-party code
+            except FILTER_ERRORS as error:
                 self._service.on_filter_error(installed, error)
 
     def view(self) -> SessionView:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from sluicegate.buffer import ConstBuffer, Window
-from sluicegate.errors import FilterFailed, LimitExceeded, Side
+from sluicegate.errors import FILTER_ERRORS, FilterFailed, LimitExceeded, Side
 from sluicegate.filterapi import FORWARD, Connection, Cut, Forward, Rewrite, StreamFilter
 from sluicegate.filterapi.stream_filter import Leave
 
@@ -38,7 +38,7 @@ class Stage:
         """
         try:
             self.filter.on_start(connection)
-        except Exception as error:
+        except FILTER_ERRORS as error:
             raise _failed(self, error) from error
 
     def on_data(self, side: Side, window: Window) -> object:
@@ -49,7 +49,7 @@ class Stage:
         """
         try:
             return self.filter.on_data(side, window)
-        except Exception as error:
+        except FILTER_ERRORS as error:
             raise _failed(self, error) from error
 
     def on_end(self, side: Side, held: Window) -> object:
@@ -60,11 +60,11 @@ class Stage:
         """
         try:
             return self.filter.on_end(side, held)
-        except Exception as error:
+        except FILTER_ERRORS as error:
             raise _failed(self, error) from error
 
 
-def _failed(stage: Stage, error: Exception) -> FilterFailed:
+def _failed(stage: Stage, error: BaseException) -> FilterFailed:
     return FilterFailed(stage.name, f"{type(error).__name__}: {error}")
 
 
@@ -143,7 +143,7 @@ class Stages:
         # One stage that holds nothing, as nearly always: no copy, no list.
         try:
             verdict = only.filter.on_data(side, window)
-        except Exception as error:
+        except FILTER_ERRORS as error:
             raise _failed(only, error) from error
         if verdict is FORWARD:
             return True

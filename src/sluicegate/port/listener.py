@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sluicegate.address import SocketAddress
-from sluicegate.errors import BadContext, OperationPending, Side, TransportError
+from sluicegate.errors import FILTER_ERRORS, BadContext, OperationPending, Side, TransportError
 from sluicegate.limits import ACCEPT_AHEAD_MAX
 
 from .backend import MORE, Operation, RawSocket
@@ -251,7 +251,7 @@ class Listener:
         try:
             with entered(self.scope):
                 completion.complete_async_accept(not error, error, accepted, user_data)
-        except Exception as raised:
+        except FILTER_ERRORS as raised:
             if accepted.socket is not None:
                 accepted.socket.close(abortive=True)
             if self.scope is None:

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sluicegate.buffer import Buffer
-from sluicegate.errors import BadContext, OverlappedBusy, TransportError
+from sluicegate.errors import FILTER_ERRORS, BadContext, OverlappedBusy, TransportError
 
 from .backend import Operation
 from .scope import current_scope, entered
@@ -172,7 +172,7 @@ class Overlapped:
                     self,
                     self.user_data,
                 )
-        except Exception as error:
+        except FILTER_ERRORS as error:
             if scope is None:
                 raise
             scope.on_filter_failure(error)

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from sluicegate.address import SocketAddress
 from sluicegate.buffer import Buffer, ConstBuffer, Window
-from sluicegate.errors import Side, TransportError
+from sluicegate.errors import FILTER_ERRORS, Side, TransportError
 
 from .scope import FailureScope, entered
 
@@ -98,7 +98,7 @@ class PendingIo:
         try:
             with entered(scope):
                 self.completion.complete_socket_io(not error, error, window, self.user_data, None)
-        except Exception as raised:
+        except FILTER_ERRORS as raised:
             if scope is None:
                 raise
             scope.on_filter_failure(raised)
