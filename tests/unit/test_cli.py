@@ -289,6 +289,18 @@ def test_log_shows_what_was_chosen(
     assert [json.loads(line)["kind"] for line in result.stdout.splitlines()] == kinds
 
 
+def test_interrupt_ends_following_without_a_word(
+    config: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: object) -> list[object]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sluicegate.cli.log._following", interrupted)
+    result = invoke("log", "-f", "-c", config, "--json")
+    assert (result.exit_code, result.stderr) == (130, "")
+    assert result.stdout == RECORDS
+
+
 def test_log_for_people_cannot_move_their_cursor(config: pathlib.Path) -> None:
     output = invoke("log", "-c", config).stdout
     assert "\x1b" not in output

@@ -21,6 +21,8 @@ from .options import config_option, find_config, json_option
 
 __all__ = ["log", "show_line"]
 
+_INTERRUPTED: Final = 130
+
 _FOLLOW_S: Final = 0.2
 """How often a followed log is looked at; records are written every 50 ms."""
 
@@ -117,6 +119,9 @@ def log(
             for line in _following(opened):
                 if selection.has(line):
                     show_line(line, as_json=as_json)
+    except KeyboardInterrupt:
+        # The way to end following: no message, and the exit code of a program so ended.
+        click.get_current_context().exit(_INTERRUPTED)
     finally:
         opened.close()
     if opened.skipped:
