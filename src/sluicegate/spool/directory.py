@@ -74,8 +74,11 @@ class SpoolDirectory:
             raise ConfigError(where, "others may enter it", f"chmod 700 {self.path}")
         try:
             os.close(self.open_file().descriptor)
-        except (TransportError, LimitExceeded) as error:
-            raise ConfigError(where, str(error), "make room, or name another directory") from error
+        except LimitExceeded as error:
+            cure = f'make room, name another directory, or lower "{error.limit}" in [limits]'
+            raise ConfigError(where, str(error), cure) from error
+        except TransportError as error:
+            raise ConfigError(where, str(error), "name another directory") from error
         if _file_system_type(self.path) in {_TMPFS_MAGIC, _RAMFS_MAGIC}:
             return [f"{where} lies in memory (tmpfs): held objects take memory; use a disk"]
         return []
