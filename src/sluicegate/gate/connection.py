@@ -10,7 +10,6 @@ States: ASKED -> DIALLING -> OPEN -> CLOSING -> CLOSED; any state may go to CLOS
 
 from __future__ import annotations
 
-import enum
 import errno
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -46,6 +45,7 @@ from .dispatch import dispatch, tell
 from .pump import Direction
 from .registry import RulePlan, position_of
 from .stages import StageGroup
+from .state import State
 
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
@@ -55,20 +55,10 @@ if TYPE_CHECKING:
     from .service import FirewallService
     from .session import GateSession
 
-__all__ = ["EXPECTED", "GateConnection", "State"]
+__all__ = ["EXPECTED", "GateConnection"]
 
 EXPECTED: Final = "expected"
 """The reason code of a secondary connection that came as announced."""
-
-
-class State(enum.Enum):
-    """Where a connection is in its life."""
-
-    ASKED = "asked"
-    DIALLING = "dialling"
-    OPEN = "open"
-    CLOSING = "closing"
-    CLOSED = "closed"
 
 
 class GateConnection:
