@@ -38,6 +38,9 @@ __all__ = [
     "FTP_REPLY_BYTES_MAX",
     "FTP_REPLY_LINES_MAX",
     "FTP_REPLY_LINE_BYTES_MAX",
+    "HOST_LABEL_CHARACTERS_MAX",
+    "HOST_NAME_CHARACTERS_MAX",
+    "HOST_TEXT_MAX",
     "PACKED_ADDRESSES_MAX",
     "RECEIVE_AHEAD_MAX",
     "RECORDS_ENCODED_LATER_MAX",
@@ -172,6 +175,19 @@ CONTROL_ROWS_MAX: Final = 10_000
 
 CONTROL_TIMEOUT_S: Final = 10.0
 """A command that says nothing for this long is disconnected."""
+
+
+# Names.
+
+HOST_TEXT_MAX: Final = 1024
+"""Characters of a host as a client may write it: a name of ``HOST_NAME_CHARACTERS_MAX`` in any
+spelling, and a bound on the work of mapping it."""
+
+HOST_NAME_CHARACTERS_MAX: Final = 253
+"""A name in ASCII without its final dot: 255 bytes on the wire (RFC 1035 section 2.3.4)."""
+
+HOST_LABEL_CHARACTERS_MAX: Final = 63
+"""One label of a name in ASCII (RFC 1035 section 2.3.4)."""
 
 
 # Protocols.
