@@ -13,12 +13,15 @@ from typing import Final
 
 from typing_extensions import override
 
+from sluicegate.limits import HOST_TEXT_MAX
+
 from .host import CanonicalHost, HostReason, HostRefused, canonical_host
 from .literals import address_text, parse_ipv6
 
 __all__ = ["Authority", "parse_authority", "parse_port"]
 
 PORT_MAX: Final = 65535
+AUTHORITY_TEXT_MAX: Final = HOST_TEXT_MAX + len("[]:65535")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ def parse_authority(
             text = text.decode("utf-8")
         except UnicodeDecodeError as error:
             raise HostRefused(HostReason.NOT_UTF8, "the authority is not UTF-8") from error
+    if len(text) > AUTHORITY_TEXT_MAX:
+        raise HostRefused(HostReason.TEXT_TOO_LONG, f"the authority has {len(text)} characters")
     for character, reason in _NEVER.items():
         # Asked of the whole text: each of these ends the host for some reader and not for others.
         if character in text:

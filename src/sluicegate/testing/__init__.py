@@ -5,6 +5,7 @@ that ships imports it, but the command line's own test commands.
 """
 
 from .clock import ManualClock, VirtualClock
+from .corpus import AddressCase, HostCase, address_corpus, host_corpus
 from .faults import Dice, FaultPlan
 from .network import SimulatedNetwork, SimulatedSocket
 from .peers import PeerListener, PeerStream, PeerTask, SimulatedPeers
@@ -12,8 +13,10 @@ from .simulated_port import SimulatedBackend, SimulationStalled
 from .virtual_pool import VirtualPool, simulated_completion_port
 
 __all__ = [
+    "AddressCase",
     "Dice",
     "FaultPlan",
+    "HostCase",
     "ManualClock",
     "PeerListener",
     "PeerStream",
@@ -25,5 +28,7 @@ __all__ = [
     "SimulationStalled",
     "VirtualClock",
     "VirtualPool",
+    "address_corpus",
+    "host_corpus",
     "simulated_completion_port",
 ]
