@@ -30,6 +30,11 @@ __all__ = [
     "CONTROL_REQUEST_BYTES_MAX",
     "CONTROL_ROWS_MAX",
     "CONTROL_TIMEOUT_S",
+    "DIAL_ATTEMPTS_MAX",
+    "DNS_ALIASES_MAX",
+    "DNS_RECORDS_MAX",
+    "DNS_STRAY_DATAGRAMS_MAX",
+    "DNS_UDP_BYTES_MAX",
     "FTP_COMMAND_LINE_BYTES_MAX",
     "FTP_KEEP_ALIVE_S",
     "FTP_PIPELINE_COMMANDS_MAX",
@@ -188,6 +193,23 @@ HOST_NAME_CHARACTERS_MAX: Final = 253
 
 HOST_LABEL_CHARACTERS_MAX: Final = 63
 """One label of a name in ASCII (RFC 1035 section 2.3.4)."""
+
+DNS_UDP_BYTES_MAX: Final = 1232
+"""What a server may answer in one datagram: it fits the least MTU of IPv6, so that nobody can slip
+a forged fragment in; longer answers come over TCP."""
+
+DNS_RECORDS_MAX: Final = 128
+"""Records of one answer, all sections together; large services have about twenty."""
+
+DNS_ALIASES_MAX: Final = 12
+"""Links of one chain of CNAME records; BIND follows 16, real ones have up to six."""
+
+DNS_STRAY_DATAGRAMS_MAX: Final = 8
+"""Datagrams with a wrong identifier that one query overlooks; more are somebody guessing, and the
+question is asked over TCP."""
+
+DIAL_ATTEMPTS_MAX: Final = 16
+"""Addresses of one destination that are tried: with the delay between attempts, four seconds."""
 
 
 # Protocols.
@@ -355,6 +377,40 @@ class Limits:
 
     blocking_threads_grown_max: int = 128
     """The pool never grows beyond this, however many members are blocked."""
+
+    dns_attempt_timeout_s: float = 2.0
+    """A DNS server that has not answered one query for this long is silent; recursive ones answer
+    in well below a second, or never."""
+
+    dns_lookup_timeout_s: float = 10.0
+    """All servers together have this long for one question; then the destination is refused."""
+
+    dns_rounds_max: int = 2
+    """How often a silent DNS server is asked: datagrams get lost."""
+
+    dns_questions_max: int = 1024
+    """Questions of one worker on their way to DNS servers, each with a socket; beyond it lookups
+    are refused."""
+
+    dns_cache_entries_max: int = 10000
+    """Answers that one worker keeps, about 1 KiB each."""
+
+    dns_ttl_min_s: float = 5.0
+    """An answer is kept at least this long, whatever it says: a TTL of 0 must not let a client
+    multiply queries."""
+
+    dns_ttl_max_s: float = 3600.0
+    """An answer is kept no longer than this, whatever it says."""
+
+    dns_negative_ttl_max_s: float = 300.0
+    """That a name has no address is kept no longer than this (RFC 2308 advises hours; people wait
+    for names that they have just made)."""
+
+    dns_failure_ttl_s: float = 5.0
+    """That a lookup failed is kept this long: RFC 9520 asks for at least a second."""
+
+    dial_attempt_delay_s: float = 0.25
+    """The next address is tried this much after the last one (RFC 8305 section 5)."""
 
     record_queue_bytes_max: int = 16 << 20
     """Records waiting to be written; beyond it new traffic is refused, because an unrecorded
