@@ -156,11 +156,10 @@ def encode_query(
         bits = randbits(len(name))
         name = "".join(c.upper() if bits >> i & 1 else c for i, c in enumerate(name))
     message = dns.message.make_query(
-        dns.name.from_text(name),
-        dns.rdatatype.RdataType(question.record_type),
-        use_edns=0 if with_edns else None,
-        payload=DNS_UDP_BYTES_MAX,
+        dns.name.from_text(name), dns.rdatatype.RdataType(question.record_type)
     )
+    if with_edns:
+        message.use_edns(0, payload=DNS_UDP_BYTES_MAX)
     message.id = randbits(16)
     return Query(question, message.to_wire(), with_edns)
 
