@@ -28,6 +28,7 @@ GENERATED = DOCS / "reference" / "generated"
 PUBLIC = (
     ("Filters", ("filterapi",)),
     ("Values", ("address", "buffer", "clock", "errors", "identifiers", "limits", "verdict")),
+    ("Names and addresses", ("names",)),
     ("The completion port", ("port",)),
     ("Test kit", ("testing",)),
     ("Records", ("audit",)),

@@ -184,7 +184,7 @@ CONTROL_TIMEOUT_S: Final = 10.0
 
 # Names.
 
-HOST_TEXT_MAX: Final = 1024
+HOST_TEXT_MAX: Final = 512
 """Characters of a host as a client may write it: a name of ``HOST_NAME_CHARACTERS_MAX`` in any
 spelling, and a bound on the work of mapping it."""
 

@@ -145,6 +145,17 @@ def test_records_of_other_names_and_kinds_are_not_looked_at() -> None:
     assert (found.addresses, found.aliases, found.exists) == ((), (), True)
 
 
+def test_content_of_other_kinds_of_records_is_stepped_over() -> None:
+    query = ask(with_edns=False)
+    head = query.wire[:2] + b"\x81\x80\0\1\0\3\0\0\0\0" + query.wire[12:]
+    nonsense = b"\xc0\x0c" + struct.pack(">HHIH", 65, 1, 60, 9000) + b"\xff" * 9000
+    chaos = b"\xc0\x0c" + struct.pack(">HHIH", 1, 3, 60, 4) + b"\1\1\1\1"
+    good = b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 0x80000001, 4) + b"\xc0\0\2\1"
+    found = read_reply(query, head + nonsense + chaos + good)
+    assert [str(one) for one in found.addresses] == ["192.0.2.1"]
+    assert found.ttl_s == 0, "a TTL with its highest bit set counts as none"
+
+
 def test_address_beside_an_alias_is_not_looked_at() -> None:
     query = ask()
     wire = reply(query, "www.example. 60 A 192.0.2.66", "www.example. 60 CNAME b.test.")

@@ -139,6 +139,21 @@ def test_names_that_lead_to_the_gate_itself_are_refused() -> None:
     assert "own" in outcome.detail
 
 
+def test_address_that_became_the_gates_own_since_the_lookup_is_refused_at_the_dial() -> None:
+    async def main(resolver: Resolver) -> list[object]:
+        rules = Rules()
+        found = await resolver.resolve(canonical_host("www.example"), 443, rules)
+        assert isinstance(found, Destination)
+        (one,) = found.dialable
+        before = resolver.judge_again(found, rules, one)
+        resolver.classifier = AddressClassifier(own=[one.judgement.address])
+        return [before, resolver.judge_again(found, rules, one)]
+
+    before, after = Lookups(TableExchange(first=records(WWW))).run(main)
+    assert before is None
+    assert "is own" in after.reason
+
+
 @pytest.mark.parametrize("private", ["www.example. 60 A 10.0.0.1", "www.example. 60 AAAA ::1"])
 def test_mixed_answers_are_refused_or_used_in_part_by_switch(private: str) -> None:
     outcome, _ = look_up(records(WWW, private))

@@ -1,43 +1,32 @@
 """DNS packets: questions out, answers in, by the strictest reading that real servers satisfy.
 
-The resolver calls it; dnspython is the codec and nothing else. A stub believes its server, so what
-is left to check is that the packet is that server's answer to this question, and what it says about
-the name asked for: the chain of aliases from there, and the addresses at its end. All else in a
-packet is ignored. The invariant: bytes raise ``BadReply`` or become an ``Answer`` to the very
-question, within the bounds of ``limits.py``.
+The resolver calls it; dnspython is the codec of names and questions, and nothing else. A stub
+believes its server, so what is left to check is that the packet is that server's answer to this
+question, and what it says about the name asked for: the chain of aliases from there, and the
+addresses at its end. All else in a packet is ignored. The invariant: bytes raise ``BadReply`` or
+become an ``Answer`` to the very question, within the bounds of ``limits.py``.
 """
 
 from __future__ import annotations
 
 import enum
-import ipaddress
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 import dns.message
 import dns.name
 import dns.rcode
-import dns.rdata
-import dns.rdataclass
 import dns.rdatatype
-import dns.rdtypes.ANY.CNAME
-import dns.rdtypes.ANY.SOA
-import dns.rdtypes.IN.A
-import dns.rdtypes.IN.AAAA
-import dns.rrset
 
 from sluicegate.address import IpAddress
 from sluicegate.errors import ProtocolError, Side
-from sluicegate.limits import (
-    DNS_ALIASES_MAX,
-    DNS_RECORDS_MAX,
-    DNS_UDP_BYTES_MAX,
-)
+from sluicegate.limits import DNS_ALIASES_MAX, DNS_RECORDS_MAX, DNS_UDP_BYTES_MAX
 
 from .destination import LookupReason
 from .host import CanonicalHost, HostRefused, canonical_host
+from .records import Record, RecordType, read_sections
 
 __all__ = [
     "Answer",
@@ -53,19 +42,13 @@ __all__ = [
 ]
 
 
-class RecordType(enum.IntEnum):
-    """The two kinds of records that are asked for."""
-
-    A = 1
-    AAAA = 28
-
-
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is asked; ``name`` is a canonical host's text."""
 
     name: str
     record_type: RecordType
+    """``A`` or ``AAAA``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +121,13 @@ class Query:
         has_one_question = wire[4:6] == b"\0\1"
         return Match.SAME if is_reply and has_one_question and ours == theirs else Match.NEAR
 
+    @property
+    def question_end(self) -> int:
+        """Where the question ends: labels with lengths and root are the name's length plus two."""
+        return _HEADER_BYTES + len(self.question.name) + 2 + _TYPE_AND_CLASS_BYTES
+
     def _question_bytes(self, wire: bytes) -> bytes:
-        # Labels, their lengths and the root make the name's length plus two; type and class four.
-        return wire[_HEADER_BYTES : _HEADER_BYTES + len(self.question.name) + 6]
+        return wire[_HEADER_BYTES : self.question_end]
 
 
 def encode_query(
@@ -174,61 +161,56 @@ def read_reply(query: Query, wire: bytes) -> Answer:
     """
     if wire[2] & _TRUNCATED:
         raise ReplySuspect("the answer does not fit into a datagram")
-    counts = struct.unpack_from(">HHH", wire, 6)
+    counts: tuple[int, int, int] = struct.unpack_from(">HHH", wire, 6)
     if sum(counts) > DNS_RECORDS_MAX:
         # Judged by the header, before any of them costs something.
         raise BadReply(
             LookupReason.TOO_MANY_RECORDS, f"{sum(counts)} records; {DNS_RECORDS_MAX} are the most"
         )
     try:
-        message = dns.message.from_wire(wire, one_rr_per_rrset=True)
-    except Exception as error:  # the codec's own errors, and what hostile bytes find in it
-        raise BadReply(
-            LookupReason.MALFORMED, f"no DNS message: {type(error).__name__}: {error}"
-        ) from error
-    rcode = message.rcode()
+        sections = read_sections(wire, query.question_end, counts)
+    except ProtocolError as error:
+        raise BadReply(LookupReason.MALFORMED, error.hint) from error
+    rcode = sections.rcode_high << 4 | wire[3] & _RCODE_LOW
     if rcode in _EDNS_REFUSALS and query.has_edns:
-        raise EdnsRefused(dns.rcode.to_text(rcode))
+        raise EdnsRefused(_rcode_text(rcode))
     if rcode not in {dns.rcode.NOERROR, dns.rcode.NXDOMAIN}:
-        raise BadReply(LookupReason.SERVER_FAILED, dns.rcode.to_text(rcode))
-    return _read_answer(query.question, message, exists=rcode == dns.rcode.NOERROR)
-
-
-def _read_answer(question: Question, message: dns.message.Message, *, exists: bool) -> Answer:
-    asked = dns.name.from_text(question.name)
-    name, aliases, ttls = _follow_aliases(asked, message.answer)
+        raise BadReply(LookupReason.SERVER_FAILED, _rcode_text(rcode))
+    exists = rcode == dns.rcode.NOERROR
+    name, aliases, ttls = _follow_aliases(dns.name.from_text(query.question.name), sections.answer)
     addresses: dict[IpAddress, None] = {}
-    for rrset in message.answer if exists else ():
-        record = _record(rrset)
-        # The codec has these classes for records of the Internet class only.
-        if (
-            rrset.name == name
-            and isinstance(record, dns.rdtypes.IN.A.A | dns.rdtypes.IN.AAAA.AAAA)
-            and int(record.rdtype) == question.record_type
-        ):
-            ttls.append(rrset.ttl)
-            addresses[ipaddress.ip_address(record.address)] = None
+    for record in sections.answer if exists else ():
+        if record.name == name and record.record_type == query.question.record_type:
+            assert not isinstance(record.value, dns.name.Name | int), "A and AAAA have addresses"
+            addresses[record.value] = None
+            ttls.append(record.ttl_s)
     if not addresses:
-        ttls.append(_negative_ttl_s(name, message.authority))
+        ttls.append(_negative_ttl_s(name, sections.authority))
     return Answer(tuple(addresses), aliases, min(ttls), exists)
 
 
+def _rcode_text(rcode: int) -> str:
+    return dns.rcode.to_text(dns.rcode.Rcode(rcode))
+
+
 def _follow_aliases(
-    name: dns.name.Name, records: list[dns.rrset.RRset]
+    name: dns.name.Name, records: list[Record]
 ) -> tuple[dns.name.Name, tuple[CanonicalHost, ...], list[int]]:
     """Follow CNAME records from a name, within one answer; other names' records are not looked at.
 
     Returns:
         The last name, the chain to it, and the TTL of each link in seconds.
     """
+    links = [record for record in records if record.record_type is RecordType.CNAME]
     seen = {name}
     aliases: list[CanonicalHost] = []
     ttls: list[int] = []
-    while links := [r for r in records if r.name == name and _is_alias(r)]:
-        record = _record(links[0])
-        if len(links) > 1 or not isinstance(record, dns.rdtypes.ANY.CNAME.CNAME):
-            raise BadReply(LookupReason.MALFORMED, f"{name} has {len(links)} CNAME records")
-        name = record.target
+    while found := [link for link in links if link.name == name]:
+        if len(found) > 1:
+            raise BadReply(LookupReason.MALFORMED, f"{name} has {len(found)} CNAME records")
+        target = found[0].value
+        assert isinstance(target, dns.name.Name), "a CNAME record has a name"
+        name = target
         if name in seen or len(aliases) == DNS_ALIASES_MAX:
             raise BadReply(
                 LookupReason.ALIAS_LOOP,
@@ -236,17 +218,8 @@ def _follow_aliases(
             )
         seen.add(name)
         aliases.append(_alias(name))
-        ttls.append(links[0].ttl)
+        ttls.append(found[0].ttl_s)
     return name, tuple(aliases), ttls
-
-
-def _is_alias(rrset: dns.rrset.RRset) -> bool:
-    return rrset.rdtype == dns.rdatatype.CNAME and rrset.rdclass == dns.rdataclass.IN
-
-
-def _record(rrset: dns.rrset.RRset) -> dns.rdata.Rdata:
-    """Return the one record of a set, as messages are read here."""
-    return cast("dns.rdata.Rdata", rrset[0])
 
 
 def _alias(name: dns.name.Name) -> CanonicalHost:
@@ -261,12 +234,12 @@ def _alias(name: dns.name.Name) -> CanonicalHost:
     return host
 
 
-def _negative_ttl_s(name: dns.name.Name, records: list[dns.rrset.RRset]) -> int:
+def _negative_ttl_s(name: dns.name.Name, records: list[Record]) -> int:
     """Return how long the absence may be kept (RFC 2308 section 5); 0 without a fitting SOA."""
-    for rrset in records:
-        record = _record(rrset)
-        if isinstance(record, dns.rdtypes.ANY.SOA.SOA) and name.is_subdomain(rrset.name):
-            return min(rrset.ttl, record.minimum)
+    for record in records:
+        if record.record_type is RecordType.SOA and name.is_subdomain(record.name):
+            assert isinstance(record.value, int), "of an SOA record the last number is read"
+            return min(record.ttl_s, record.value)
     return 0
 
 
@@ -274,4 +247,6 @@ _HEADER_BYTES: Final = 12
 _REPLY: Final = 0x80
 _REPLY_AND_OPCODE: Final = 0xF8
 _TRUNCATED: Final = 0x02
+_RCODE_LOW: Final = 0x0F
+_TYPE_AND_CLASS_BYTES: Final = 4
 _EDNS_REFUSALS: Final = frozenset({dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS})

@@ -18,6 +18,7 @@ from typing import Final
 from sluicegate.address import IpAddress, SocketAddress
 from sluicegate.clock import Clock
 from sluicegate.limits import Limits
+from sluicegate.verdict import Deny
 
 from .cache import AnswerCache
 from .classify import AddressClassifier
@@ -131,6 +132,16 @@ class Resolver:
         if isinstance(outcome, Unresolved):
             self._counts[outcome.reason] += 1
         return outcome
+
+    def judge_again(
+        self, destination: Destination, judge: DestinationJudge, address: JudgedAddress
+    ) -> Deny | None:
+        """Judge an address of a destination as things stand now; for right before each dial.
+
+        What is the gate's own may have changed since the lookup, and so may the policy.
+        """
+        judgement = self.classifier.classify(address.judgement.address)
+        return judge.judge_address(destination.host, judgement, destination.port)
 
     async def close(self) -> None:
         """Give up what is on its way; those who wait for it are refused."""
