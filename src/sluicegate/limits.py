@@ -25,6 +25,9 @@ __all__ = [
     "BULK_SLOTS_CIRCULATING_MIN",
     "CLOSE_ROUNDS_MAX",
     "CLOSE_ROUND_S",
+    "CONNECT_FIELDS_MAX",
+    "CONNECT_HEAD_BYTES_MAX",
+    "CONNECT_LINE_BYTES_MAX",
     "CONTROL_CLIENTS_MAX",
     "CONTROL_REPLY_BYTES_MAX",
     "CONTROL_REQUEST_BYTES_MAX",
@@ -35,6 +38,7 @@ __all__ = [
     "DNS_RECORDS_MAX",
     "DNS_STRAY_DATAGRAMS_MAX",
     "DNS_UDP_BYTES_MAX",
+    "ENTRY_EARLY_BYTES_MAX",
     "FTP_COMMAND_LINE_BYTES_MAX",
     "FTP_KEEP_ALIVE_S",
     "FTP_PIPELINE_COMMANDS_MAX",
@@ -47,6 +51,8 @@ __all__ = [
     "HOST_NAME_CHARACTERS_MAX",
     "HOST_TEXT_MAX",
     "PACKED_ADDRESSES_MAX",
+    "PROXY_HEADER_BYTES_MAX",
+    "PROXY_TLVS_MAX",
     "RECEIVE_AHEAD_MAX",
     "RECORDS_ENCODED_LATER_MAX",
     "RECORD_FLUSH_DELAY_S",
@@ -56,6 +62,8 @@ __all__ = [
     "RING_COMPLETIONS",
     "RING_ENTRIES",
     "SMALL_SLOTS_CIRCULATING_MIN",
+    "SOCKS_HOST_BYTES_MAX",
+    "SOCKS_USER_ID_BYTES_MAX",
     "SPOOL_BUFFERS_KEPT_MAX",
     "SPOOL_HASH_BACKLOG_BYTES_MAX",
     "SPOOL_READ_BUFFERS_MAX",
@@ -241,6 +249,34 @@ FTP_REPLY_LINES_MAX: Final = 4096
 
 FTP_REPLY_BYTES_MAX: Final = 256 << 10
 """One multi-line FTP reply in memory."""
+
+ENTRY_EARLY_BYTES_MAX: Final = 64 << 10
+"""What a client may send behind its SOCKS or CONNECT request before it is answered: a TLS hello
+with a post-quantum key share several times over. The gate stops reading meanwhile, so this is the
+most that it keeps for a client it has not let in yet."""
+
+SOCKS_HOST_BYTES_MAX: Final = 255
+"""A host in a SOCKS request: as much as a SOCKS 5 length byte says; a DNS name has at most 253."""
+
+SOCKS_USER_ID_BYTES_MAX: Final = 255
+"""The user id of a SOCKS 4 request, which has no length of its own; as much as SOCKS 5 allows."""
+
+CONNECT_LINE_BYTES_MAX: Final = 8192
+"""One line of a CONNECT request's head: nginx and Squid allow 8 KiB and 64 KiB; the longest honest
+ones carry a Kerberos ticket."""
+
+CONNECT_HEAD_BYTES_MAX: Final = 16 << 10
+"""The head of a CONNECT request: request line, fields, and the empty line."""
+
+CONNECT_FIELDS_MAX: Final = 64
+"""Fields of a CONNECT request; browsers send about ten."""
+
+PROXY_HEADER_BYTES_MAX: Final = 16 << 10
+"""A PROXY protocol header of version 2; its length field allows 64 KiB. haproxy's own are below
+1 KiB, or a few KiB with a client certificate inside."""
+
+PROXY_TLVS_MAX: Final = 64
+"""Additional fields (TLVs) of one PROXY header; about ten kinds are known."""
 
 ARCHIVE_ENTRIES_MAX: Final = 10_000
 """Members looked at in one archive, those of archives inside it included."""
