@@ -51,6 +51,15 @@ __all__ = [
     "HOST_NAME_CHARACTERS_MAX",
     "HOST_TEXT_MAX",
     "PACKED_ADDRESSES_MAX",
+    "PASSWORD_BYTES_MAX",
+    "PASSWORD_CHARACTERS_MIN",
+    "PASSWORD_CHECKS_MAX",
+    "PASSWORD_CHECKS_WAITING_MAX",
+    "PASSWORD_HASH_LANES_MAX",
+    "PASSWORD_HASH_MEMORY_KIB_MAX",
+    "PASSWORD_HASH_MEMORY_KIB_MIN",
+    "PASSWORD_HASH_PASSES_MAX",
+    "PASSWORD_KEPT_S",
     "PROXY_HEADER_BYTES_MAX",
     "PROXY_TLVS_MAX",
     "RECEIVE_AHEAD_MAX",
@@ -69,6 +78,8 @@ __all__ = [
     "SPOOL_READ_BUFFERS_MAX",
     "SPOOL_RECEIVE_BUFFERS_MAX",
     "TRANSFER_READ_BYTES_MAX",
+    "USERS_FILE_BYTES_MAX",
+    "USER_GROUPS_MAX",
     "Limits",
 ]
 
@@ -218,6 +229,43 @@ question is asked over TCP."""
 
 DIAL_ATTEMPTS_MAX: Final = 16
 """Addresses of one destination that are tried: with the delay between attempts, four seconds."""
+# Users.
+
+PASSWORD_BYTES_MAX: Final = 255
+"""A password: what the length byte of SOCKS 5 can say."""
+
+PASSWORD_CHARACTERS_MIN: Final = 8
+"""A new password; NIST SP 800-63B asks for at least eight characters, and for no other rule."""
+
+PASSWORD_CHECKS_MAX: Final = 2
+"""Passwords that one worker verifies at once: each takes a core or more and 64 MiB, and the rest of
+the pool's threads are for filters."""
+
+PASSWORD_CHECKS_WAITING_MAX: Final = 128
+"""Passwords that wait to be verified; who comes later is refused. It is some five seconds' work:
+clients give up after that, and guessing must not queue for minutes."""
+
+PASSWORD_KEPT_S: Final = 300.0
+"""A verified password is remembered this long, in memory, as a keyed digest: a browser sends it
+with each of its connections. A changed or removed user counts at once, not after this."""
+
+PASSWORD_HASH_MEMORY_KIB_MIN: Final = 7168
+"""The least memory of an argon2id hash that a users file may hold: OWASP's smallest set (7 MiB)."""
+
+PASSWORD_HASH_MEMORY_KIB_MAX: Final = 256 << 10
+"""The most memory of one (256 MiB); two are computed at once."""
+
+PASSWORD_HASH_PASSES_MAX: Final = 16
+"""The most passes of one: with the most memory, seconds of a core."""
+
+PASSWORD_HASH_LANES_MAX: Final = 16
+"""The most threads that computing one may start."""
+
+USERS_FILE_BYTES_MAX: Final = 4 << 20
+"""The users file: about 20,000 users; more belong into a directory service."""
+
+USER_GROUPS_MAX: Final = 64
+"""Groups of one user."""
 
 
 # Protocols.
