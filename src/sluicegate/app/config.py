@@ -39,6 +39,7 @@ class _ServiceTable(Model):
     state_dir: str = pydantic.Field(default="state", min_length=1)
     backend: BackendChoice = "auto"
     policy: str = pydantic.Field(default="policy.toml", min_length=1)
+    users: str = pydantic.Field(default="users.toml", min_length=1)
 
 
 def _parse_addresses(value: object) -> tuple[SocketAddress, ...]:
@@ -99,6 +100,7 @@ class StatePaths:
 
     control_path: pathlib.Path
     log_path: pathlib.Path
+    users_path: pathlib.Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class Configuration:
     state_dir: pathlib.Path
     backend: BackendChoice
     policy_path: pathlib.Path
+    users_path: pathlib.Path
     spool_dir: pathlib.Path
     log_path: pathlib.Path
     listeners: tuple[ListenerSettings, ...]
@@ -143,7 +146,11 @@ def find_state(path: pathlib.Path, findings: Findings) -> StatePaths | None:
         return None
     folder = path.absolute().parent
     state_dir = folder / service.state_dir
-    return StatePaths(state_dir / _CONTROL_NAME, _log_path(folder, state_dir, log))
+    return StatePaths(
+        control_path=state_dir / _CONTROL_NAME,
+        log_path=_log_path(folder, state_dir, log),
+        users_path=folder / service.users,
+    )
 
 
 def _log_path(folder: pathlib.Path, state_dir: pathlib.Path, log: _LogTable) -> pathlib.Path:
@@ -174,6 +181,7 @@ def read_configuration(path: pathlib.Path, findings: Findings) -> Configuration 
         state_dir=state_dir,
         backend=tables.service.backend,
         policy_path=folder / tables.service.policy,
+        users_path=folder / tables.service.users,
         spool_dir=folder / tables.spool.dir if tables.spool.dir else state_dir / "spool",
         log_path=_log_path(folder, state_dir, tables.log),
         listeners=tuple(

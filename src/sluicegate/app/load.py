@@ -13,6 +13,7 @@ from typing import Final
 from sluicegate.documents import Findings, suggest
 from sluicegate.filterapi import CallbackDataFilter, ContentFilter, DataFilter, Filter
 from sluicegate.gate.settings import ServiceSettings
+from sluicegate.identity import Users, read_users
 from sluicegate.policy import PolicySnapshot, Publication, parse_policy
 from sluicegate.policy.parse import ParsedPolicy
 
@@ -32,6 +33,7 @@ class Loaded:
     configuration: Configuration
     filters: InstalledFilters
     settings: ServiceSettings
+    users: Users
     warnings: tuple[str, ...]
 
 
@@ -50,10 +52,11 @@ def load(path: pathlib.Path, findings: Findings, before: Loaded | None = None) -
     policy = _load_policy(configuration, findings)
     if policy is None:
         return None
+    users = _load_users(configuration, findings)
     snapshot = PolicySnapshot(policy.policy)
     _check_rules(configuration, filters, policy, findings)
     _check_use(configuration, policy, snapshot, findings)
-    if findings.errors:
+    if findings.errors or users is None:
         return None
     return Loaded(
         configuration=configuration,
@@ -64,6 +67,7 @@ def load(path: pathlib.Path, findings: Findings, before: Loaded | None = None) -
             filters=filters.installations,
             limits=configuration.limits,
         ),
+        users=users,
         warnings=tuple(str(warning) for warning in findings.warnings),
     )
 
@@ -72,6 +76,15 @@ def _load_policy(configuration: Configuration, findings: Findings) -> ParsedPoli
     path = configuration.policy_path
     text = read_text(path, findings, 'say where it is: "policy" in [service]')
     return None if text is None else parse_policy(text, path.name, findings)
+
+
+def _load_users(configuration: Configuration, findings: Findings) -> Users | None:
+    """Read the users, who may be none: the file is made with the first one."""
+    service = configuration.document.tree.get("service", {})
+    is_named = isinstance(service, dict) and "users" in service
+    if not is_named and not configuration.users_path.exists():
+        return Users()
+    return read_users(configuration.users_path, findings)
 
 
 def _check_rules(
