@@ -211,12 +211,19 @@ def describe_commands() -> str:
     """Make the page of every command, from what ``--help`` says."""
     context = click.Context(cli, info_name="sluicegate", max_content_width=96)
     parts = [f"# Commands\n\n```text\n{cli.get_help(context)}\n```\n"]
-    for name in cli.list_commands(context):
-        command = cli.get_command(context, name)
+    parts += describe_group(cli, context, "")
+    return "".join(parts)
+
+
+def describe_group(group: click.Group, context: click.Context, before: str) -> Iterator[str]:
+    """Yield the section of each command of a group, those of groups inside it included."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         assert command is not None, f"{name} is listed and not there"
         inner = click.Context(command, info_name=name, parent=context, max_content_width=96)
-        parts.append(f"\n## {name}\n\n```text\n{command.get_help(inner)}\n```\n")
-    return "".join(parts)
+        yield f"\n## {before}{name}\n\n```text\n{command.get_help(inner)}\n```\n"
+        if isinstance(command, click.Group):
+            yield from describe_group(command, inner, f"{before}{name} ")
 
 
 def describe_filters() -> str:

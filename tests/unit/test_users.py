@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +42,15 @@ def errors_of(text: str) -> list[str]:
 
 def test_users_are_read_with_groups_in_their_order() -> None:
     assert read(f"{ANN}\n{BOB}") == [user("ann"), user("bob", "open sesame", "staff")]
+
+
+def test_example_of_the_reference_is_a_users_file() -> None:
+    page = pathlib.Path(__file__).parents[2] / "docs" / "reference" / "users.md"
+    example = page.read_text(encoding="utf-8").partition("```toml\n")[2].partition("```")[0]
+
+    [ann] = read(example)
+
+    assert (ann.name, ann.groups) == ("ann", ("staff", "build"))
 
 
 def test_empty_file_has_no_users() -> None:

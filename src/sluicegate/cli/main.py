@@ -31,6 +31,7 @@ _COMMANDS: Final = {
     "reload": "sluicegate.cli.orders:reload",
     "stop": "sluicegate.cli.orders:stop",
     "log": "sluicegate.cli.log:log",
+    "user": "sluicegate.cli.user:user",
 }
 
 _ERROR: Final = 1

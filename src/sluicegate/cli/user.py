@@ -1,0 +1,212 @@
+"""``sluicegate user``: who may use the gate, by name and password.
+
+It edits the users file that the configuration names, whether or not a gate runs. The invariant: a
+password comes from a prompt or from standard input, never from the command line, where every
+process of the machine could read it, and is never printed.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+
+import click
+
+from sluicegate.app.config import find_state
+from sluicegate.documents import Findings, Wrong
+from sluicegate.errors import ConfigError
+from sluicegate.identity import User, UserFile, Users, hash_password, read_users, verify_password
+from sluicegate.identity.passwords import check_new_password
+from sluicegate.identity.users import check_user_name
+from sluicegate.limits import PASSWORD_BYTES_MAX
+
+from .display import printable, show_json, show_table
+from .options import config_option, find_config, json_option
+
+__all__ = ["user"]
+
+_REFUSED = 1
+
+file_option = click.option(
+    "--file",
+    "file",
+    type=click.Path(path_type=pathlib.Path, dir_okay=False),
+    help="This users file, in place of the one that the configuration names.",
+)
+
+
+@click.group()
+def user() -> None:
+    """Add, remove, list and verify the users of a gate.
+
+    The users file is "users" in [service] of sluicegate.toml, by default users.toml beside it. It
+    holds names, groups and argon2id hashes; a running gate takes changes over when it is told to.
+
+    \b
+    Examples:
+        sluicegate user add ann --group staff
+        sluicegate user list
+        sluicegate reload
+    """
+
+
+@user.command()
+@config_option
+@file_option
+@click.argument("name")
+@click.option("--group", "-g", "groups", multiple=True, help="A group; may be given several times.")
+@click.option("--replace", is_flag=True, help="Give a user who exists a new password.")
+def add(
+    config: pathlib.Path | None,
+    file: pathlib.Path | None,
+    name: str,
+    groups: tuple[str, ...],
+    *,
+    replace: bool,
+) -> None:
+    """Add a user, whose password is asked for, or read from standard input (one line).
+
+    With --replace, groups that are given replace those the user has; without any, they stay.
+
+    \b
+    Examples:
+        sluicegate user add ann --group staff --group build
+        pass show gate/ann | sluicegate user add ann --replace
+    """
+    path = _users_path(config, file)
+    try:
+        for one in (name, *groups):
+            check_user_name(one)
+        known = _find(path, name)
+        if known is not None and not replace:
+            raise Wrong(f"there is a user {name!r} already", "--replace gives a new password")
+        password = _read_password(name, is_new=True)
+        check_new_password(password)
+    except Wrong as error:
+        raise ConfigError("user add", error.cause, error.cure) from error
+    chosen = groups or (known.groups if known is not None else ())
+    added = User(name, hash_password(password), chosen, known.comment if known else "")
+    replaced = UserFile(path).add(added, may_replace=replace)
+    click.echo(f"{'changed' if replaced else 'added'} {name} in {printable(os.fspath(path))}")
+
+
+@user.command()
+@config_option
+@file_option
+@click.argument("name")
+def remove(config: pathlib.Path | None, file: pathlib.Path | None, name: str) -> None:
+    """Remove a user. Connections that are open stay; "sluicegate reload" refuses new ones.
+
+    \b
+    Examples:
+        sluicegate user remove ann && sluicegate reload
+    """
+    path = _users_path(config, file)
+    UserFile(path).remove(name)
+    click.echo(f"removed {printable(name)} from {printable(os.fspath(path))}")
+
+
+@user.command("list")
+@config_option
+@file_option
+@json_option
+def list_users(config: pathlib.Path | None, file: pathlib.Path | None, *, as_json: bool) -> None:
+    """List the users with their groups, and what their hashes cost to compute.
+
+    \b
+    Examples:
+        sluicegate user list
+        sluicegate user list --json | jq -r '.[] | select(.groups | index("staff")) | .name'
+    """
+    users = _read(_users_path(config, file))
+    if as_json:
+        show_json(
+            [
+                {
+                    "name": one.name,
+                    "groups": one.groups,
+                    "comment": one.comment,
+                    "hash": str(one.password.cost),
+                }
+                for one in users
+            ]
+        )
+        return
+    show_table(
+        ("USER", "GROUPS", "HASH", "COMMENT"),
+        [(one.name, ", ".join(one.groups), str(one.password.cost), one.comment) for one in users],
+    )
+
+
+@user.command()
+@config_option
+@file_option
+@click.argument("name")
+def verify(config: pathlib.Path | None, file: pathlib.Path | None, name: str) -> None:
+    """Tell whether a password is the user's: exit code 0 if it is, 1 if not.
+
+    It is asked for, or read from standard input (one line).
+
+    \b
+    Examples:
+        sluicegate user verify ann
+    """
+    users = _read(_users_path(config, file))
+    password = _read_password(name, is_new=False)
+    found = users.find(os.fsencode(name))
+    is_right = verify_password(found.password if found else users.dummy, password)
+    if found is None or not is_right:
+        click.echo("refused", err=True)
+        click.get_current_context().exit(_REFUSED)
+    click.echo(f"accepted: {', '.join(found.groups) or 'no groups'}")
+
+
+def _users_path(config: pathlib.Path | None, file: pathlib.Path | None) -> pathlib.Path:
+    if file is not None:
+        return file
+    findings = Findings()
+    state = find_state(find_config(config), findings)
+    findings.raise_errors()
+    assert state is not None, "a state that cannot be found is a finding"
+    return state.users_path
+
+
+def _read(path: pathlib.Path) -> Users:
+    """Read the file, showing warnings.
+
+    Raises:
+        ConfigRefused: It is wrong.
+    """
+    findings = Findings()
+    users = read_users(path, findings)
+    for warning in findings.warnings:
+        click.echo(f"{click.style('warning:', fg='yellow')} {printable(str(warning))}", err=True)
+    findings.raise_errors()
+    assert users is not None, "a file that cannot be read is a finding"
+    return users
+
+
+def _find(path: pathlib.Path, name: str) -> User | None:
+    """Return a known user; asked before a password is typed in vain."""
+    return _read(path).find(os.fsencode(name)) if path.exists() else None
+
+
+def _read_password(name: str, *, is_new: bool) -> bytes:
+    """Ask on a terminal; else take the first line of standard input, byte for byte.
+
+    Raises:
+        ConfigError: There is no line, or it is longer than any password.
+    """
+    if sys.stdin.isatty():
+        shown = printable(name)
+        asked = f"{'New password' if is_new else 'Password'} for {shown}"
+        typed: str = click.prompt(asked, hide_input=True, confirmation_prompt=is_new, err=True)
+        return os.fsencode(typed)
+    line = sys.stdin.buffer.readline(PASSWORD_BYTES_MAX + 2)
+    password = line.removesuffix(b"\n").removesuffix(b"\r")
+    if not password:
+        raise ConfigError("standard input", "has no password in its first line")
+    if len(password) > PASSWORD_BYTES_MAX:
+        raise ConfigError("standard input", f"has more than {PASSWORD_BYTES_MAX} bytes in a line")
+    return password
