@@ -84,6 +84,22 @@ def test_target_that_is_not_host_and_port_is_refused(text: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "byte", [bytes((one,)) for one in range(256) if not 0x30 <= one <= 0x7A and one not in b"%-.~"]
+)
+def test_byte_that_no_host_has_is_refused_wherever_it_stands(byte: bytes) -> None:
+    for host in (byte + b"a.example", b"a" + byte + b"example", b"a.example" + byte):
+        hint_of(HttpConnectParser, target(host + b":80"))
+    hint_of(HttpConnectParser, target(b"[::1" + byte + b"]:80"))
+
+
+@pytest.mark.parametrize(
+    "host", ["\uff41.example", "a\u3002example", "\u2460.example", "ex\u0430mple.com"]
+)
+def test_host_beyond_ascii_is_refused(host: str) -> None:
+    assert "above 126" in hint_of(HttpConnectParser, target(host.encode() + b":80"))
+
+
+@pytest.mark.parametrize(
     "line",
     [
         b"CONNECT a.example:443",
