@@ -39,12 +39,13 @@ def detect_protocol(prefix: bytes | bytearray) -> EntryProtocol | None:
     prefix = bytes(prefix[:DETECT_BYTES_MAX])
     if prefix[0] == _TLS_HANDSHAKE:
         return _detect_tls(prefix)
-    for signature, protocol in _SIGNATURES:
-        if prefix.startswith(signature):
-            return protocol
-        if signature.startswith(prefix):
-            return None
-    return EntryProtocol.UNKNOWN
+    known = _BY_FIRST_BYTE.get(prefix[0])
+    if known is None:
+        return EntryProtocol.UNKNOWN
+    signature, protocol = known
+    if prefix.startswith(signature):
+        return protocol
+    return None if signature.startswith(prefix) else EntryProtocol.UNKNOWN
 
 
 def _detect_tls(prefix: bytes) -> EntryProtocol | None:
@@ -60,7 +61,7 @@ def _detect_tls(prefix: bytes) -> EntryProtocol | None:
     return EntryProtocol.TLS if len(prefix) > _TLS_HEAD else None
 
 
-#: No signature begins another one.
+#: Their first bytes differ.
 _SIGNATURES: Final = (
     (b"\x04", EntryProtocol.SOCKS4),
     (b"\x05", EntryProtocol.SOCKS5),
@@ -68,6 +69,7 @@ _SIGNATURES: Final = (
     (b"PROXY ", EntryProtocol.PROXY_V1),
     (b"\r\n\r\n\0\r\nQUIT\n", EntryProtocol.PROXY_V2),
 )
+_BY_FIRST_BYTE: Final = {entry[0][0]: entry for entry in _SIGNATURES}
 DETECT_BYTES_MAX: Final = max(len(signature) for signature, _ in _SIGNATURES)
 """How many bytes may be needed: the signature of PROXY v2, twelve."""
 

@@ -42,7 +42,7 @@ from sluicegate.limits import (
 )
 from sluicegate.protocols.entry import Credentials, Destination, EntryBuffer, HostKind
 from sluicegate.protocols.http_connect_answer import ConnectAnswer, encode_connect_answer
-from sluicegate.protocols.http_head import TOKEN, HeadBounds, HttpHead, HttpHeadReader
+from sluicegate.protocols.http_head import TOKEN, HeadBounds, HttpField, HttpHeadReader
 
 __all__ = ["HttpConnectParser", "HttpConnectRequest"]
 
@@ -56,8 +56,8 @@ class HttpConnectRequest:
     is_http_1_1: bool
     credentials: Credentials | None = None
     #: What Proxy-Authorization says in the scheme Basic.
-    fields: tuple[tuple[bytes, bytes], ...] = ()
-    #: As in ``HttpHead``, without Proxy-Authorization.
+    fields: tuple[HttpField, ...] = ()
+    #: In their order, without Proxy-Authorization.
 
     @override
     def __str__(self) -> str:
@@ -110,10 +110,10 @@ class HttpConnectParser:
             if line is None:
                 return None
             self._destination = self._read_request_line(line)
-        head = self._reader.read_fields()
-        if head is None:
+        fields = self._reader.read_fields()
+        if fields is None:
             return None
-        request = self._read_head(head, self._destination)
+        request = self._read_fields(fields, self._destination)
         self.needs_data = False
         return request
 
@@ -157,18 +157,28 @@ class HttpConnectParser:
             return Destination(HostKind.BRACKETED, bracketed, port)
         return Destination(HostKind.TEXT, name, port)
 
-    def _read_head(self, head: HttpHead, destination: Destination) -> HttpConnectRequest:
-        for name in _FRAMING:
-            if head.values(name):
+    def _read_fields(
+        self, fields: tuple[HttpField, ...], destination: Destination
+    ) -> HttpConnectRequest:
+        hosts: list[bytes] = []
+        authorizations: list[bytes] = []
+        kept: list[HttpField] = []
+        for field in fields:
+            name, value = field
+            if name in _FRAMING:
                 raise self._buffer.fail(f"a CONNECT has {name.decode()}")
-        is_http_1_1 = head.first_line.endswith(b"1")
-        self._check_host(head.values(b"host"), destination, is_needed=is_http_1_1)
-        return HttpConnectRequest(
-            destination,
-            is_http_1_1,
-            self._read_credentials(head.values(b"proxy-authorization")),
-            tuple(field for field in head.fields if field[0] != b"proxy-authorization"),
-        )
+            if name == b"proxy-authorization":
+                authorizations.append(value)
+                continue
+            if name == b"host":
+                hosts.append(value)
+            kept.append(field)
+        first_line = self._reader.first_line
+        assert first_line is not None, "fields follow the first line"
+        is_http_1_1 = first_line.endswith(b"1")
+        self._check_host(hosts, destination, is_needed=is_http_1_1)
+        credentials = self._read_credentials(authorizations)
+        return HttpConnectRequest(destination, is_http_1_1, credentials, tuple(kept))
 
     def _check_host(
         self, values: list[bytes], destination: Destination, *, is_needed: bool
@@ -215,7 +225,7 @@ def _decode_basic(token: bytes) -> Credentials:
 
 
 _VERSIONS: Final = frozenset({b"HTTP/1.0", b"HTTP/1.1"})
-_FRAMING: Final = (b"content-length", b"transfer-encoding", b"expect")
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _PORT_MAX: Final = 65535
 #: RFC 3986 unreserved and "%" for names: its sub-delims are in no host name, and "," hides a second
 #: host from some readers. What stands in brackets has the bytes of an IPv6 literal with a zone.
