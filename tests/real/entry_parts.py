@@ -30,7 +30,7 @@ from sluicegate.protocols.socks4 import Socks4Parser
 from sluicegate.protocols.socks5 import Socks5Parser, SocksGreeting, SocksMethod
 
 PATIENCE_S = 20.0
-INSTALL = "apt-get install --yes curl ncat haproxy proxychains4"
+INSTALL = "apt-get install --yes curl ncat haproxy openssl proxychains4"
 BODY = b"through the tunnel\n"
 GOOD = Credentials(b"ann", b"open sesame")
 
@@ -260,6 +260,20 @@ def haproxy(folder: pathlib.Path, target_port: int, server_options: str, bind: s
     finally:
         process.terminate()
         process.wait(PATIENCE_S)
+
+
+def self_signed(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """Make a certificate with its key in one file, as haproxy wants them."""
+    both = folder / "both.pem"
+    command = [
+        tool("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+        "-subj", f"/CN={name}", "-keyout", str(folder / "key.pem"),
+        "-out", str(folder / "cert.pem"),
+    ]  # fmt: skip
+    subprocess.run(command, capture_output=True, check=True, timeout=PATIENCE_S)
+    parts = [(folder / part).read_text(encoding="ascii") for part in ("cert.pem", "key.pem")]
+    both.write_text("".join(parts), encoding="ascii")
+    return both
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

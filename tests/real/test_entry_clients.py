@@ -18,7 +18,7 @@ from sluicegate.protocols.proxy_protocol import (
     encode_proxy_v1,
     encode_proxy_v2,
 )
-from sluicegate.protocols.proxy_tlv import ProxyTlv, ProxyTlvKind
+from sluicegate.protocols.proxy_tlv import ProxyTlv, ProxyTlvKind, decode_ssl
 from sluicegate.protocols.socks import SocksCommand, SocksReply, SocksRequest
 from sluicegate.protocols.socks4 import Socks4Parser
 from sluicegate.protocols.socks5 import SocksGreeting
@@ -32,6 +32,7 @@ from tests.real.entry_parts import (
     haproxy,
     ncat,
     proxychains,
+    self_signed,
 )
 from tests.unit.entry_kit import run, run_socks5
 
@@ -284,6 +285,26 @@ def test_haproxy_sends_headers_that_we_read(tmp_path, options, version, kinds):
     assert header.target == SocketAddress("127.0.0.1", port)
     assert [tlv.kind for tlv in header.tlvs] == kinds
     assert isinstance(request, SocksRequest)
+    check_cuts(conversation)
+
+
+def test_haproxy_tells_of_the_clients_tls(tmp_path):
+    certificate = self_signed(tmp_path, "a.example")
+    options = "send-proxy-v2-ssl-cn proxy-v2-options crc32c,authority,ssl,ssl-cipher"
+    bind = f"ssl crt {certificate} alpn http/1.1"
+    with entry_server() as server, haproxy(tmp_path, server.port, options, bind) as port:
+        resolved = ("--resolve", f"a.example:{port}:127.0.0.1")
+        ended = curl("--insecure", *resolved, f"https://a.example:{port}/")
+
+    assert ended.stdout == BODY, ended.stderr
+    [conversation] = server.conversations
+    [header] = conversation.events
+    assert isinstance(header, ProxyHeader)
+    noted = {tlv.kind: tlv.value for tlv in header.tlvs}
+    assert noted[ProxyTlvKind.AUTHORITY] == b"a.example"
+    ssl = decode_ssl(noted[ProxyTlvKind.SSL])
+    assert ssl.client & 1
+    assert any(tlv.value.startswith(b"TLSv1.") for tlv in ssl.tlvs)
     check_cuts(conversation)
 
 
