@@ -7,6 +7,7 @@ import doctest
 import importlib
 import pathlib
 import re
+import shutil
 import textwrap
 
 import pytest
@@ -52,7 +53,7 @@ def test_python_on_the_page_compiles(page: pathlib.Path) -> None:
 
 
 def test_configuration_on_the_pages_is_accepted(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "filters").mkdir()
+    shutil.copytree(ROOT / "examples" / "filters", tmp_path / "filters")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     filters = [b["body"] for b in FENCE.finditer(readme) if b["language"] == "python"]
     (tmp_path / "filters" / "no_macros.py").write_text(filters[0], encoding="utf-8")
