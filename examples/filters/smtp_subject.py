@@ -72,6 +72,8 @@ def _comparable(text: str) -> str:
 
 
 def _texts_of(message: bytes) -> Iterator[str]:
+    if _OVERLONG_FIELD.search(message):
+        raise OverflowError  # the parser's time grows with the square of their length
     yield message.decode(errors="replace")  # also what claims to be an attachment
     for part in email.message_from_bytes(message).walk():
         for value in part.values():
@@ -106,6 +108,9 @@ def mark_subject(message: bytes, mark: bytes) -> bytes:
 
 _SUBJECT: Final = re.compile(rb"subject[ \t]*:[ \t]*", re.IGNORECASE)
 _FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
+_OVERLONG_FIELD: Final = re.compile(
+    rb"^content-[!-9;-~]+[ \t]*:.*(?:\n[ \t].*){16}", re.IGNORECASE | re.MULTILINE
+)
 _LINE_BYTES_MAX: Final = 998
 """Bytes of a line of text without its end, RFC 5321 section 4.5.3.1.6 and RFC 5322 2.1.1."""
 

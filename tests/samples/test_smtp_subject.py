@@ -70,6 +70,7 @@ def test_keyword_is_found_in_headers_and_text_however_coded(mail, keyword):
     [
         b"Content-Type: text/plain; charset=nobody-knows\r\n\r\nx\r\n",
         b"Subject: =?utf-8?b?A?=\r\n\r\n",
+        b"Content-Type: text/plain" + b";\r\n a=b" * 100_000 + b"\r\n\r\nx\r\n",
         b"".join(
             b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n)
             for n in range(3000)
