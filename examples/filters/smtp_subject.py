@@ -424,7 +424,8 @@ class _Dialogue(DataFilter):
             while self._talk.is_behind:
                 self._has_answer.clear()
                 await self._has_answer.wait()
-        self._server.shutdown()
+        async with self._is_mine:  # a mail that is judged now is still to be sent
+            self._server.shutdown()
 
     async def _read_server(self) -> None:
         while data := bytes(await self._server.receive()):

@@ -404,7 +404,13 @@ def subject_filter(**more) -> SmtpSubject:
     )
 
 
-def through_gate(client_says: bytes, what: SmtpSubject | None = None, seed: int | None = None):
+def through_gate(
+    client_says: bytes,
+    what: SmtpSubject | None = None,
+    seed: int | None = None,
+    *,
+    ends: bool = False,
+):
     """Let a client send it all at once; return what it was told, the server, and the gate."""
     origin = Origin()
     told: list[bytes] = []
@@ -424,6 +430,8 @@ def through_gate(client_says: bytes, what: SmtpSubject | None = None, seed: int 
         got = b""
         try:
             await stream.send_all(client_says)
+            if ends:
+                stream.end_stream()
             while data := await stream.receive():
                 got += data
         except OSError as error:
@@ -463,6 +471,29 @@ def test_smuggler_is_told_and_reset_and_the_server_takes_no_mail(seed):
     assert gate.ends[0].outcome == "refused"
     assert gate.ends[0].reason.startswith("SMTP: a lone CR, a lone LF or a NUL")
     assert b"354 go on\r\n" not in told or b"554 5.5.0 Closing" in told or told.endswith(b"<104>")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_client_that_says_all_at_once_and_ends_its_stream_is_served_to_the_end(seed):
+    stream = HELLO + (ENVELOPE + GUILTY + b".\r\n") * 3
+    told, origin, gate = through_gate(stream, seed=seed, ends=True)
+    assert [mail.count(b"Subject: [!] hi") for mail in origin.mails] == [1, 1, 1]
+    assert told.count(b"250 queued\r\n") == 3
+    assert (gate.ends[0].outcome, gate.failures) == ("released", [])
+
+
+@pytest.mark.parametrize("seed", [1, 76])
+def test_client_that_ends_while_its_mail_is_judged_is_served(seed):
+    stream = HELLO + ENVELOPE + GUILTY + b".\r\n"
+    _, origin, gate = through_gate(stream, seed=seed, ends=True)
+    assert len(origin.mails) == 1
+    assert (gate.ends[0].outcome, gate.failures) == ("released", [])
+
+
+def test_large_mail_of_eight_bit_text_passes_whole():
+    mail = b"Subject: x\r\n\r\n" + "größer und größer\r\n".encode() * 20_000
+    _, origin, _ = through_gate(HELLO + ENVELOPE + mail + b".\r\nQUIT\r\n")
+    assert origin.mails == [mail]
 
 
 def test_keyword_in_base64_is_found():
