@@ -1,34 +1,69 @@
-"""The kit for tests: virtual time, a simulated port and network, conformance checks.
+"""The kit for tests: playbooks, checks, virtual time, a simulated port and network.
 
-Authors of filters and of backends use it as the project's own tests do. The invariant: nothing
-that ships imports it, but the command line's own test commands.
+Authors of filters begin with ``Playbook``, ``inspect_object`` and the ``check_`` functions; authors
+of backends with ``conformance``. The invariant: nothing that ships imports it, but the command
+line's own test commands; and it needs neither root nor a network, nor does it sleep.
 """
 
+from .check_report import ChecksFailed, Report
 from .clock import ManualClock, VirtualClock
+from .content_checks import check_content_filter
+from .conversation import Conversation, NotAConversation
 from .corpus import AddressCase, HostCase, address_corpus, host_corpus
 from .faults import Dice, FaultPlan
+from .filter_checks import check_data_filter, check_stream_filter
+from .inspecting import InspectedObject, inspect_object
 from .network import SimulatedNetwork, SimulatedSocket
 from .peers import PeerListener, PeerStream, PeerTask, SimulatedPeers
+from .playbook import Exchange, Playbook, offer_of
+from .replay import ConversationDiffers, Replayed, check_conversation, replay
+from .scripted_peer import PlaybookError, ScriptedPeer
 from .simulated_port import SimulatedBackend, SimulationStalled
+from .sizes import BulkBytes, CeilingExceeded, memory_ceiling
+from .splits import SplitMatters, check_split, fuzz_splits
 from .virtual_pool import VirtualPool, simulated_completion_port
 
 __all__ = [
     "AddressCase",
+    "BulkBytes",
+    "CeilingExceeded",
+    "ChecksFailed",
+    "Conversation",
+    "ConversationDiffers",
     "Dice",
+    "Exchange",
     "FaultPlan",
     "HostCase",
+    "InspectedObject",
     "ManualClock",
+    "NotAConversation",
     "PeerListener",
     "PeerStream",
     "PeerTask",
+    "Playbook",
+    "PlaybookError",
+    "Replayed",
+    "Report",
+    "ScriptedPeer",
     "SimulatedBackend",
     "SimulatedNetwork",
     "SimulatedPeers",
     "SimulatedSocket",
     "SimulationStalled",
+    "SplitMatters",
     "VirtualClock",
     "VirtualPool",
     "address_corpus",
+    "check_content_filter",
+    "check_conversation",
+    "check_data_filter",
+    "check_split",
+    "check_stream_filter",
+    "fuzz_splits",
     "host_corpus",
+    "inspect_object",
+    "memory_ceiling",
+    "offer_of",
+    "replay",
     "simulated_completion_port",
 ]
