@@ -32,6 +32,8 @@ _COMMANDS: Final = {
     "stop": "sluicegate.cli.orders:stop",
     "log": "sluicegate.cli.log:log",
     "user": "sluicegate.cli.user:user",
+    "new-filter": "sluicegate.cli.new_filter:new_filter",
+    "test-filter": "sluicegate.cli.replay_filter:test_filter",
 }
 
 _ERROR: Final = 1
