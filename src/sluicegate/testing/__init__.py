@@ -5,7 +5,7 @@ of backends with ``conformance``. The invariant: nothing that ships imports it, 
 line's own test commands; and it needs neither root nor a network, nor does it sleep.
 """
 
-from .check_report import ChecksFailed, Report
+from .check_report import CheckReport, ChecksFailed
 from .clock import ManualClock, VirtualClock
 from .content_checks import check_content_filter
 from .conversation import Conversation, NotAConversation
@@ -27,6 +27,7 @@ __all__ = [
     "AddressCase",
     "BulkBytes",
     "CeilingExceeded",
+    "CheckReport",
     "ChecksFailed",
     "Conversation",
     "ConversationDiffers",
@@ -43,7 +44,6 @@ __all__ = [
     "Playbook",
     "PlaybookError",
     "Replayed",
-    "Report",
     "ScriptedPeer",
     "SimulatedBackend",
     "SimulatedNetwork",

@@ -6,13 +6,13 @@ check that fails does not keep the others from being run, and none is passed ove
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-__all__ = ["ChecksFailed", "Report", "SkipCheck", "run_checks"]
+__all__ = ["CheckReport", "ChecksFailed", "SkipCheck", "run_checks"]
 
-SubjectT_contra = TypeVar("SubjectT_contra", contravariant=True)
+SubjectT = TypeVar("SubjectT")
 
 
 class ChecksFailed(AssertionError):
@@ -29,7 +29,7 @@ class SkipCheck(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CheckReport:
     """What a battery did."""
 
     passed: tuple[str, ...]
@@ -37,17 +37,7 @@ class Report:
     """Why, by the name of the check."""
 
 
-class Check(Protocol[SubjectT_contra]):
-    """One check: returns when the promise holds."""
-
-    __name__: str
-
-    def __call__(self, subject: SubjectT_contra, /) -> None:
-        """Check one promise."""
-        ...
-
-
-def run_checks(checks: tuple[Check[SubjectT_contra], ...], subject: SubjectT_contra) -> Report:
+def run_checks(checks: tuple[Callable[[SubjectT], None], ...], subject: SubjectT) -> CheckReport:
     """Run every check and return what they did.
 
     Raises:
@@ -58,7 +48,7 @@ def run_checks(checks: tuple[Check[SubjectT_contra], ...], subject: SubjectT_con
     skipped: dict[str, str] = {}
     failures: dict[str, BaseException] = {}
     for check in checks:
-        name = check.__name__.removeprefix("_").replace("_", " ")
+        name = getattr(check, "__name__", "check").removeprefix("_").replace("_", " ")
         try:
             check(subject)
         except SkipCheck as reason:
@@ -70,7 +60,7 @@ def run_checks(checks: tuple[Check[SubjectT_contra], ...], subject: SubjectT_con
     if failures:
         first = next(iter(failures.values()))
         raise ChecksFailed(failures) from (first.__cause__ or first)
-    return Report(tuple(passed), skipped)
+    return CheckReport(tuple(passed), skipped)
 
 
 def _message(error: BaseException) -> str:

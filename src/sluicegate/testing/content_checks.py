@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sluicegate.filterapi import ContentFilter, Direction, Release, Replace, TransferOffer
 
-from .check_report import Report, SkipCheck, run_checks
+from .check_report import CheckReport, SkipCheck, run_checks
 from .difference import shown
 from .inspecting import InspectedObject, inspect_object
 from .playbook import Playbook, offer_of
@@ -57,7 +57,7 @@ def check_content_filter(
     offer: TransferOffer | None = None,
     bulk: int | str = "16 MiB",
     memory: int | str = "12 MiB",
-) -> Report:
+) -> CheckReport:
     """Check what every content filter must do.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sluicegate.filterapi import CallbackDataFilter, DataFilter, StreamFilter
 
-from .check_report import Report, SkipCheck, run_checks
+from .check_report import CheckReport, SkipCheck, run_checks
 from .conversation import Action, Conversation, ConversationLike, Step, Who
 from .faults import FaultPlan
 from .playbook import Playbook
@@ -71,7 +71,7 @@ def check_stream_filter(
     bulk: int | str = "2 MiB",
     memory: int | str = "6 MiB",
     rule_settings: Mapping[str, object] | None = None,
-) -> Report:
+) -> CheckReport:
     """Check what every stream filter must do.
 
     Args:
@@ -103,7 +103,7 @@ def check_data_filter(
     bulk: int | str = "2 MiB",
     memory: int | str = "6 MiB",
     rule_settings: Mapping[str, object] | None = None,
-) -> Report:
+) -> CheckReport:
     """Check what every data filter must do, written as a coroutine or with callbacks.
 
     The arguments are those of ``check_stream_filter``.
@@ -124,7 +124,7 @@ def _check(
     is_transparent: bool,
     sizes: tuple[int | str, int | str],
     rule_settings: Mapping[str, object],
-) -> Report:
+) -> CheckReport:
     __tracebackhide__ = True
     check_factory(make, kinds)
     subject = _Subject(
