@@ -210,9 +210,6 @@ def test_coroutine_that_never_ends_does_not_hold_the_test_up() -> None:
         play.expect_open()
 
 
-# -- time ------------------------------------------------------------------------------------------
-
-
 class Patient(DataFilter):
     name = "patient"
 
@@ -223,6 +220,70 @@ class Patient(DataFilter):
         data = bytes(await client.receive())
         await asyncio.sleep(3600)
         await server.send(data)
+
+
+class Stuck(ContentFilter):
+    name = "stuck"
+
+    async def inspect(self, transfer: Transfer) -> ContentVerdict:
+        await transfer.run_blocking(len, transfer.head)
+        await asyncio.get_running_loop().create_future()
+        return Release()
+
+
+@pytest.mark.parametrize("kind", [Stuck, EndsNever, Patient, RelayByCallbacks])
+def test_playbook_that_fails_in_the_middle_of_something_leaves_no_warning(kind: Any) -> None:
+    def step(play: Playbook) -> None:
+        play.server.sends(b"x" * 400_000)
+        play.client.sends(b"x")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        play_once(kind, step)
+
+
+class Unstartable(OneServerPerClient):
+    name = "unstartable"
+
+    def start(self, firewall: Any) -> Any:
+        raise OSError("no such file")
+
+
+def test_filter_that_cannot_start_refuses_everything_and_fails_the_test() -> None:
+    def step(play: Playbook) -> None:
+        play.expect_refused("filter unstartable failed: OSError: no such file")
+
+    with pytest.raises(PlaybookError, match="no such file") as failed:
+        play_once(Unstartable, step)
+    assert isinstance(failed.value.__cause__, OSError)
+
+    def expecting(play: Playbook) -> None:
+        step(play)
+        play.expect_filter_failure()
+
+    play_once(Unstartable, expecting)
+
+
+def test_playbook_in_a_coroutine_says_what_is_right() -> None:
+    async def main() -> None:
+        Playbook(OnlySsh)
+
+    with pytest.raises(TypeError, match="use it in a plain function, not async"):
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_hostile_network_leaves_nothing_behind(seed: int) -> None:
+    with Playbook(Relay, faults=FaultPlan.hostile(), seed=seed) as play:
+        if play.client.can_act:
+            play.client.sends(b"x" * 100_000)
+        if play.server.can_act:
+            play.server.sends(b"y" * 100_000)
+        play.client.reads()
+        play.server.reads()
+
+
+# -- time ------------------------------------------------------------------------------------------
 
 
 def test_an_hour_takes_no_time() -> None:

@@ -8,9 +8,10 @@ that the test did not expect.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -148,6 +149,10 @@ class Exchange:
         self._client_address = str(sock.local)
         self.client.attach(sock)
 
+    def waits_as_client(self, address: SocketAddress) -> None:
+        """Take that the gate will dial the client there (the playbook only)."""
+        self._client_address = str(address)
+
     def is_of(self, transfer: Transfer) -> bool:
         """Tell whether an object moves in this connection (the playbook only)."""
         return str(transfer.connection.client_address) == self._client_address
@@ -201,7 +206,8 @@ class Playbook:
     Args:
         filters: In their order: instances, classes, or what makes them.
         offer: Has each connection held as one object, for content filters (``offer_of``). The
-            default with a content filter among the filters is a download named ``object``.
+            default with content filters alone is a download named ``object``; a protocol filter
+            among them finds objects itself.
         rule_settings: What the matched rule says to the filters (``event.rule_settings``).
         limits: Limits to change, by name (``idle_timeout_s=5``).
         memory: A ceiling for what is allocated from here to the end (``"8 MiB"``).
@@ -219,6 +225,7 @@ class Playbook:
         faults: FaultPlan | None = None,
         seed: int = 0,
     ) -> None:
+        _check_no_loop_runs()
         self.filter_errors: list[BaseException] = []
         #: What filters raised and the test has not expected.
         self.exchanges: list[Exchange] = []
@@ -227,7 +234,7 @@ class Playbook:
         installed = [
             installation_of(one, self.sightings, number) for number, one in enumerate(filters)
         ]
-        if offer is None and any(_judges_objects(one) for one in installed):
+        if offer is None and installed and all(_judges_objects(one) for one in installed):
             offer = offer_of("object")
         self.offer = offer
         self._is_closed = False
@@ -366,25 +373,65 @@ class Playbook:
         """Return the records of one kind."""
         return self._gate.recorder.of(kind)
 
-    def connect(self, server: str = _SERVER, client: str = _CLIENT) -> Exchange:
+    def connect(
+        self, server: str = _SERVER, client: str = _CLIENT, *, at: SocketAddress | None = None
+    ) -> Exchange:
         """Make one more connection, from a client address to a server address.
 
         Connections from one client address belong to one session.
+
+        Args:
+            server: Where the server waits; a new one is published, with all filters.
+            client: Where the client comes from; port 0 takes a new one each time.
+            at: For a secondary connection: where the gate said that it expects the client
+                (``Action.address``). Nothing is published then.
         """
         target = SocketAddress.parse(server)
-        entry = self._gate.publish(target, lambda sock: self._on_accepted(target, sock))
+        accepted = partial(self._on_accepted, target)
+        if at is None:
+            at = self._gate.publish(target, accepted)
+        else:
+            self._gate.listen(target, accepted)
         exchange = Exchange(self, target)
         self.exchanges.append(exchange)
-        sock = self._gate.network.create_socket(entry.family)
-        sock.bind(SocketAddress.parse(client).to_kernel())
-
-        def on_connected(result: int) -> None:
-            assert result == 0, "the gate listens"
-            exchange.on_client_connected(sock)
-
-        self._gate.network.connect(sock, entry, on_connected)
-        self.settle()
+        self._dial(SocketAddress.parse(client), at, exchange.client, exchange.on_client_connected)
         return exchange
+
+    def connect_back(self, at: SocketAddress, client: str, server: str = _SERVER) -> Exchange:
+        """Make a secondary connection from the server's side, as ``bind_for_client`` expects it.
+
+        Args:
+            at: Where the gate said that it expects the server (``Action.address``).
+            client: Where the client waits for the gate.
+            server: Where the server comes from; its port is a new one each time.
+        """
+        source, target = SocketAddress.parse(server).with_port(0), SocketAddress.parse(client)
+        exchange = Exchange(self, source)
+        exchange.waits_as_client(target)
+        self._gate.listen(target, exchange.client.attach)
+        self.exchanges.append(exchange)
+        self._dial(source, at, exchange.server, exchange.server.attach)
+        return exchange
+
+    def _dial(
+        self,
+        source: SocketAddress,
+        at: SocketAddress,
+        peer: ScriptedPeer,
+        on_connected: Callable[[SimulatedSocket], None],
+    ) -> None:
+        sock = self.network.create_socket(at.family)
+        sock.bind(source.to_kernel())
+
+        def done(result: int) -> None:
+            if result < 0:
+                sock.close()
+                peer.refuse()
+            else:
+                on_connected(sock)
+
+        self.network.connect(sock, at, done)
+        self.settle()
 
     def settle(self) -> None:
         """Let everything happen that happens by itself; every other method does it, too."""
@@ -470,6 +517,12 @@ def offer_of(
 ) -> TransferOffer:
     """Return what is known of an object before its first byte."""
     return TransferOffer(name=name, direction=Direction(direction), protocol=protocol)
+
+
+def _check_no_loop_runs() -> None:
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop()
+        raise TypeError("a playbook has a loop of its own: use it in a plain function, not async")
 
 
 def _judges_objects(installation: Installation) -> bool:

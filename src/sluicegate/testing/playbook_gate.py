@@ -122,7 +122,7 @@ class PlaybookGate:
         self._rule_settings: Mapping[str, Mapping[str, object]] = {}
         self._entries: dict[SocketAddress, SocketAddress] = {}
         #: By server: where the gate listens for it.
-        self._listeners: list[PeerListener] = []
+        self._listeners: dict[SocketAddress, PeerListener] = {}
 
     # -- setting up ------------------------------------------------------------------------------
 
@@ -141,10 +141,16 @@ class PlaybookGate:
         if server not in self._entries:
             self._entries[server] = SocketAddress(_ENTRY_HOST, 2000 + len(self._entries))
             self.run(self.service.apply(self._settings()))
-            listener = self.peers.listen(server)
-            self._listeners.append(listener)
-            listener.socket.on_change = lambda: self._accept(listener.socket, on_accepted)
+        self.listen(server, on_accepted)
         return self._entries[server]
+
+    def listen(
+        self, address: SocketAddress, on_accepted: Callable[[SimulatedSocket], None]
+    ) -> None:
+        """Wait, as a server or a client, for the gate to connect; once for each address."""
+        if address not in self._listeners:
+            listener = self._listeners[address] = self.peers.listen(address)
+            listener.socket.on_change = lambda: self._accept(listener.socket, on_accepted)
 
     def _accept(
         self, listener: SimulatedSocket, on_accepted: Callable[[SimulatedSocket], None]
@@ -200,7 +206,7 @@ class PlaybookGate:
     def stop(self) -> None:
         """Stop the service, as an operator does: connections that are there end refused."""
         self.run(self.service.stop())
-        for listener in self._listeners:
+        for listener in self._listeners.values():
             listener.close()
         self.settle()
         self.store.close()

@@ -56,6 +56,8 @@ class ScriptedPeer:
         self._queue: list[bytes | BulkBytes] = []
         self._sent_of_first = 0
         self._is_ending = False
+        self._changes = 0
+        #: How often it was told that something changed, and has not looked.
         self._on_step: Callable[[str, bytes], None] = _ignore_step
         self._on_bulk: Callable[[], None] = _ignore_bulk
 
@@ -64,6 +66,10 @@ class ScriptedPeer:
         self._socket = sock
         sock.on_change = self._on_change
         self._on_change()
+
+    def refuse(self) -> None:
+        """Take that there is no connection to be had (the playbook only)."""
+        self.came_to_end = "reset"
 
     def note_steps(
         self, on_step: Callable[[str, bytes], None], on_bulk: Callable[[], None]
@@ -86,6 +92,7 @@ class ScriptedPeer:
         if isinstance(data, BulkBytes):
             self._on_bulk()
         else:
+            data = bytes(data)  # a copy of what may change, and an error for a str
             self._on_step("sends", data)
         self._queue.append(data)
         self._on_change()
@@ -251,6 +258,18 @@ class ScriptedPeer:
             raise self._fail(f"the {self.name} cannot {what}: it has ended its stream")
 
     def _on_change(self) -> None:
+        self._changes += 1
+        if self._changes > 1:
+            return  # told by a call of our own: whoever made it looks again
+        seen = 0
+        try:
+            while seen < self._changes:
+                seen = self._changes
+                self._look()
+        finally:
+            self._changes = 0
+
+    def _look(self) -> None:
         sock = self._socket
         if sock is None or sock.is_closed:
             return
