@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate.filterapi import Direction
+from sluicegate.errors import Side
+from sluicegate.filterapi import FORWARD, Cut, Direction, StreamFilter, StreamVerdict, Window
 from sluicegate.testing import (
     Conversation,
     ConversationDiffers,
     NotAConversation,
+    PlaybookError,
     SplitMatters,
     check_conversation,
     check_split,
@@ -212,6 +214,27 @@ def test_filter_that_looks_at_chunks_is_found_with_the_cut_that_shows_it() -> No
 def test_cut_that_makes_a_filter_raise_is_found() -> None:
     with pytest.raises(SplitMatters):
         fuzz_splits(Fussy, b"ascii " + "é".encode() + b" or not" * 3, splits_max=20)
+
+
+class Leaky(StreamFilter):
+    """Refuses what has an x, and lets pass what comes before it."""
+
+    name = "leaky"
+
+    def on_data(self, side: Side, window: Window) -> StreamVerdict:
+        return Cut("an x") if b"x" in bytes(window) else FORWARD
+
+
+def test_what_passes_before_a_refusal_is_compared_where_it_matters() -> None:
+    fuzz_splits(Leaky, b"abcx")
+    with pytest.raises(SplitMatters, match='server receives "a'):
+        fuzz_splits(Leaky, b"abcx", strict=True)
+    fuzz_splits(OnlySsh, b"HTTP", strict=True)
+
+
+def test_filter_that_fails_without_any_cut_is_no_success() -> None:
+    with pytest.raises(PlaybookError, match="it fails without any cut: filter failure: raising"):
+        fuzz_splits(Raising, b"abc")
 
 
 def test_number_of_ways_is_bounded() -> None:

@@ -349,6 +349,16 @@ def test_session_knows_its_client_by_address() -> None:
 # -- objects ---------------------------------------------------------------------------------------
 
 
+def test_byte_that_was_delivered_before_the_verdict_is_told() -> None:
+    def step(play: Playbook) -> None:
+        play.sightings.delivered = lambda transfer: 3  # no gate of ours does that
+        play.server.sends(b"object")
+        play.server.ends()
+
+    with pytest.raises(PlaybookError, match="3 bytes reached the receiver before the verdict of"):
+        play_once(NoScripts, step)
+
+
 class Late(ContentFilter):
     name = "late"
 
@@ -423,6 +433,30 @@ def test_ceiling_holds_for_a_filter_that_passes_bulk() -> None:
 def test_ceiling_finds_a_filter_that_hoards() -> None:
     with pytest.raises(CeilingExceeded, match=r"allocated at the peak, the ceiling is 4\.00 MiB"):
         play_once(Hoarding, lambda play: play.client.sends(BulkBytes.of("16 MiB")), memory="4 MiB")
+
+
+@pytest.mark.parametrize(
+    ("outer", "sizes", "inner", "broken"),
+    [
+        ("2 MiB", (3 << 20, 1 << 19), "1 MiB", "2.00 MiB"),
+        ("8 MiB", (1 << 19, 3 << 20), "1 MiB", "1.00 MiB"),
+        ("2 MiB", (1 << 19, 3 << 20), "4 MiB", "2.00 MiB"),
+    ],
+)
+def test_ceilings_may_stand_in_each_other(
+    outer: str, sizes: tuple[int, int], inner: str, broken: str
+) -> None:
+    def allocate(size: int) -> None:
+        assert len(bytearray(size)) == size
+
+    def blocks() -> None:
+        with memory_ceiling(outer):
+            allocate(sizes[0])
+            with memory_ceiling(inner):
+                allocate(sizes[1])
+
+    with pytest.raises(CeilingExceeded, match=f"the ceiling is {broken}"):
+        blocks()
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,8 @@ class Playbook:
     ``connect`` makes more.
 
     Args:
-        filters: In their order: instances, classes, or what makes them.
+        filters: Instances, classes, or what makes them; in the order of their positions, then as
+            given.
         offer: Has each connection held as one object, for content filters (``offer_of``). The
             default with content filters alone is a download named ``object``; a protocol filter
             among them finds objects itself.
@@ -441,8 +442,9 @@ class Playbook:
 
     def wait(self, seconds: float) -> None:
         """Let virtual time pass: deadlines fall due, nothing is waited for in earnest."""
-        self.exchange.take_note()
-        self.exchange.steps.append(Step("", Action.WAIT, seconds=seconds))
+        for exchange in self.exchanges:
+            exchange.take_note()
+            exchange.steps.append(Step("", Action.WAIT, seconds=seconds))
         self._gate.wait(seconds)
         self.settle()
 

@@ -75,6 +75,7 @@ def replay(
         seed=seed,
     )
     with contextlib.closing(_Unchecked(play)):
+        play.connect()
         for step in given.given:
             _do(play, step)
         went = replace(play.conversation, offer=given.offer)

@@ -11,7 +11,7 @@ import re
 import tracemalloc
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 __all__ = ["BulkBytes", "CeilingExceeded", "memory_ceiling", "parse_size"]
 
@@ -76,14 +76,43 @@ def memory_ceiling(size: int | str) -> Generator[None]:
     __tracebackhide__ = True
     ceiling = parse_size(size)
     with _traced():
-        before = tracemalloc.get_traced_memory()[0]
-        tracemalloc.reset_peak()
-        yield
-        peak = tracemalloc.get_traced_memory()[1] - before
-    if peak > ceiling:
+        peak = _Peak()
+        try:
+            yield
+        finally:
+            peak.end()
+    if peak.size > ceiling:
         raise CeilingExceeded(
-            f"{_in_mib(peak)} were allocated at the peak, the ceiling is {_in_mib(ceiling)}"
+            f"{_in_mib(peak.size)} were allocated at the peak, the ceiling is {_in_mib(ceiling)}"
         )
+
+
+class _Peak:
+    """The most that was allocated since it was made; several may overlap."""
+
+    _active: ClassVar[list[_Peak]] = []
+
+    def __init__(self) -> None:
+        self._note()  # for those outside: the account of the peak is one for all
+        tracemalloc.reset_peak()
+        self._start = tracemalloc.get_traced_memory()[0]
+        self._highest = self._start
+        self._active.append(self)
+
+    @property
+    def size(self) -> int:
+        """How much that was, above what was there before."""
+        return self._highest - self._start
+
+    def end(self) -> None:
+        """Take the last look."""
+        self._note()
+        self._active.remove(self)
+
+    def _note(self) -> None:
+        highest = tracemalloc.get_traced_memory()[1]
+        for one in self._active:
+            one._highest = max(one._highest, highest)  # noqa: SLF001 - of its own kind
 
 
 @contextlib.contextmanager

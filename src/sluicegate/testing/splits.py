@@ -13,6 +13,7 @@ from typing import Any, Final
 from .conversation import Action, Conversation, ConversationLike, Step
 from .difference import difference_of_lines, shown
 from .replay import Replayed, replay
+from .scripted_peer import PlaybookError
 from .watched import Filters
 
 __all__ = ["SplitMatters", "check_split", "fuzz_splits"]
@@ -36,33 +37,38 @@ def fuzz_splits(
     *,
     splits_max: int = 200,
     seed: int = 0,
+    strict: bool = False,
     rule_settings: Mapping[str, object] | None = None,
     limits: Mapping[str, Any] | None = None,
 ) -> int:
     """Play a conversation cut at every place, byte by byte, and at random; return how many ways.
 
     It must always end alike and, unless it is refused or fails, every byte must arrive as it does
-    uncut. (Before a refusal, how much had passed may depend on the cut.)
+    uncut. How much had passed before a refusal may depend on the cut, unless ``strict``.
 
     Args:
         filters: A class or factory (an instance serves one connection), or several in order.
         conversation: What is said; ``b"…"`` is what the client says before both sides end.
         splits_max: How many ways at most; where there are more places they are drawn by chance.
         seed: Decides what is drawn.
+        strict: What passes before a refusal must not depend on the cut either: for filters that
+            hold everything until they are sure.
         rule_settings: As for ``Playbook``.
         limits: As for ``Playbook``.
 
     Raises:
         SplitMatters: The way it is cut changed what came of it.
+        PlaybookError: It fails without any cut.
     """
     __tracebackhide__ = True
     whole = Conversation.of(conversation)
     options = {"rule_settings": rule_settings, "limits": limits}
     uncut = replay(filters, whole, **options)  # type: ignore[arg-type]  # two mappings or None
+    _check_uncut(uncut)
     ways = _ways(whole, splits_max, random.Random(seed))  # noqa: S311 - must be repeatable
     for cuts in ways:
         cut = replay(filters, whole.split(cuts), **options)  # type: ignore[arg-type]  # as above
-        _compare(whole, cuts, uncut, cut)
+        _compare(whole, cuts, uncut, cut, strict=strict)
     return len(ways)
 
 
@@ -83,7 +89,17 @@ def check_split(
     """
     __tracebackhide__ = True
     whole = Conversation.of(conversation)
-    _compare(whole, tuple(cuts), replay(filters, whole), replay(filters, whole.split(cuts)))
+    uncut = replay(filters, whole)
+    _check_uncut(uncut)
+    _compare(whole, tuple(cuts), uncut, replay(filters, whole.split(cuts)), strict=False)
+
+
+def _check_uncut(uncut: Replayed) -> None:
+    __tracebackhide__ = True
+    outcome, reason = uncut.outcome
+    if outcome == "failed" or uncut.problem:
+        error = PlaybookError(f"it fails without any cut: {uncut.problem or reason}")
+        raise error from (uncut.filter_errors[-1] if uncut.filter_errors else None)
 
 
 def _ways(whole: Conversation, splits_max: int, dice: random.Random) -> list[Cuts]:
@@ -102,10 +118,12 @@ def _ways(whole: Conversation, splits_max: int, dice: random.Random) -> list[Cut
     return list(dict.fromkeys(ways))[:splits_max]
 
 
-def _compare(whole: Conversation, cuts: Cuts, uncut: Replayed, cut: Replayed) -> None:
+def _compare(
+    whole: Conversation, cuts: Cuts, uncut: Replayed, cut: Replayed, *, strict: bool
+) -> None:
     __tracebackhide__ = True
     expected, came = _results(whole, uncut, ()), _results(whole, cut, cuts)
-    if uncut.outcome == cut.outcome and uncut.outcome[0] in {"refused", "failed"}:
+    if uncut.outcome == cut.outcome and uncut.outcome[0] == "refused" and not strict:
         return
     if expected != came or cut.problem:
         difference = cut.problem or difference_of_lines(expected, came)
