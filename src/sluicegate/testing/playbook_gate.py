@@ -69,7 +69,7 @@ class _WatchedService(FirewallService):
     errors: list[BaseException]
 
     @override
-    def on_filter_error(self, installed: Installed, error: Exception) -> None:
+    def on_filter_error(self, installed: Installed, error: BaseException) -> None:
         self.errors.append(error)
         super().on_filter_error(installed, error)
 
