@@ -169,6 +169,13 @@ def test_exemptions_are_by_name_user_and_client(settings, offer):
     assert isinstance(judge(PE, settings | {"exempt_clients": []}, name="x", user="y"), Refuse)
 
 
+@pytest.mark.parametrize("name", ["a/drivers/../evil.exe", "a\\drivers\\..\\evil.exe"])
+def test_a_name_that_leaves_the_folder_it_names_is_not_exempted(name):
+    settings = {"exempt_names": ["*drivers*.exe"]}
+    assert judge(PE, settings, name="a/drivers/good..exe") == Release()
+    assert isinstance(judge(PE, settings, name=name), Refuse)
+
+
 def test_an_empty_user_is_nobodys_exemption():
     assert isinstance(judge(PE, {"exempt_users": [""]}), Refuse)
 

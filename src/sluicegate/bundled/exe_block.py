@@ -8,6 +8,7 @@ looked at to its end (damaged, encrypted, over a limit) is refused like what was
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterator
 from typing import BinaryIO, Final, Literal
 
@@ -44,8 +45,8 @@ class ExeBlockSettings(FilterSettings):
     """User names, as the protocol gave them, whose objects are not looked at: names are claims
     unless the server checked a password."""
     exempt_names: tuple[str, ...] = Field(default=(), examples=[["*/drivers/*.exe"]])
-    """Patterns (``*``, ``?``, ``[…]``) for the names of objects that are not looked at; whoever
-    stores an object chooses its name."""
+    """Patterns (``*``, ``?``, ``[…]``) for the names of objects that are not looked at, as the
+    client gave them; one with ``..`` in it is none. Whoever stores an object chooses its name."""
 
 
 class ExeBlock(ContentFilter):
@@ -83,8 +84,14 @@ class ExeBlock(ContentFilter):
         return (
             is_among(transfer.connection.client_address, settings.exempt_clients)
             or (bool(offer.user) and offer.user in settings.exempt_users)
-            or any(fnmatch.fnmatchcase(offer.name, one) for one in settings.exempt_names)
+            or self._is_exempt_name(offer.name)
         )
+
+    def _is_exempt_name(self, name: str) -> bool:
+        # ``drivers/../incoming/x.exe`` names ``drivers`` and means another folder.
+        if ".." in re.split(r"[/\\]", name):
+            return False
+        return any(fnmatch.fnmatchcase(name, one) for one in self._settings.exempt_names)
 
     def _executable(self, head: bytes, *, is_text: bool) -> str | None:
         for seen in _as_received(head) if is_text else (head,):
