@@ -252,6 +252,7 @@ def test_tls_of_the_client_is_read() -> None:
 
     assert (ssl.client, ssl.verify) == (5, 0)
     assert ssl.tlvs == (ProxyTlv(0x21, b"TLSv1.3"), ProxyTlv(0x22, b"ann"))
+    assert decode_ssl(value[:5]).tlvs == ()
 
 
 @pytest.mark.parametrize(
