@@ -108,8 +108,17 @@ def test_nat64_prefix_of_another_length_is_refused() -> None:
 def test_zone_of_an_address_changes_nothing() -> None:
     judged = classify(ipaddress.IPv6Address("fe80::1%eth0"))
     assert (judged.address_class, str(judged.address)) == ("link-local", "fe80::1")
-    own = AddressClassifier(own=[ipaddress.IPv6Address("2606:4700::1")])
-    assert own.classify(ipaddress.IPv6Address("2606:4700::1%2")).address_class == "own"
+    plain, zoned = ipaddress.IPv6Address("2606:4700::1"), ipaddress.IPv6Address("2606:4700::1%2")
+    assert AddressClassifier(own=[plain]).classify(zoned).address_class == "own"
+    assert AddressClassifier(own=[zoned]).classify(plain).address_class == "own"
+
+
+def test_what_is_meant_is_the_address_and_all_inside_it() -> None:
+    judged = classify(ipaddress.IPv6Address("2001:0:808:808:0:ffff:f5ff:fffe"))
+    assert list(map(str, judged.meant)) == [
+        "2001:0:808:808:0:ffff:f5ff:fffe", "8.8.8.8", "10.0.0.1"
+    ]  # fmt: skip
+    assert classify(ipaddress.IPv4Address("8.8.8.8")).meant == (ipaddress.IPv4Address("8.8.8.8"),)
 
 
 @hypothesis.given(st.one_of(addresses_v4, addresses_v6))

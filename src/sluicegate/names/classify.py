@@ -37,6 +37,15 @@ class AddressJudgement:
         """Whether the address is meant to be reached from everywhere."""
         return self.address_class is AddressClass.PUBLIC
 
+    @property
+    def meant(self) -> tuple[IpAddress, ...]:
+        """The address and all that are inside: what a rule that names addresses has to look at.
+
+        Through NAT64 ``64:ff9b::c000:201`` is ``192.0.2.1``, and a rule against the latter is
+        against both.
+        """
+        return (self.address, *(found.address for found in self.embedded))
+
 
 class AddressClassifier:
     """Judges addresses for one gate on one network; immutable, replaced when those change.
@@ -57,18 +66,17 @@ class AddressClassifier:
         own: Iterable[IpAddress] = (),
         nat64_prefixes: Iterable[ipaddress.IPv6Network] = (),
     ) -> None:
-        self._own = frozenset(own)
+        self._own = frozenset(map(_without_zone, own))
         self._nat64_prefixes = tuple(nat64_prefixes)
         for prefix in self._nat64_prefixes:
             check_nat64_prefix(prefix)
 
     def classify(self, address: IpAddress) -> AddressJudgement:
         """Judge one address."""
+        address = _without_zone(address)
         if isinstance(address, ipaddress.IPv4Address):
             address_class, why = self._judge_plain(address)
             return AddressJudgement(address, address_class, why)
-        # The same address on another link is the same to the table.
-        address = ipaddress.IPv6Address(int(address))
         embedded = embedded_addresses(address, self._nat64_prefixes)
         address_class, why = self._judge_whole(address, embedded)
         return AddressJudgement(address, address_class, why, embedded)
@@ -97,6 +105,13 @@ class AddressClassifier:
             return AddressClass.OWN, f"{address_text(address)} is the gate's own"
         block = block_of(address)
         return block.address_class, f"{block.network}: {block.source}"
+
+
+def _without_zone(address: IpAddress) -> IpAddress:
+    """Return the address itself: on another link it is the same to the table."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    return ipaddress.IPv6Address(int(address))
 
 
 _NAMED_BEFORE_EMBEDDED = frozenset({AddressClass.OWN, AddressClass.METADATA})

@@ -77,7 +77,10 @@ class DestinationJudge(Protocol):
     def judge_address(
         self, host: CanonicalHost, judgement: AddressJudgement, port: int
     ) -> Deny | None:
-        """Say whether ``host`` may have this address; asked again before each dial of it."""
+        """Say whether ``host`` may have this address; asked again before each dial of it.
+
+        A rule that names addresses is held against ``judgement.meant``, not the address alone.
+        """
         ...
 
 

@@ -1,0 +1,37 @@
+"""Nobody goes around ``sluicegate.names``: no other resolver, no other opinion of addresses."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.repo.source_tree import Module, package_modules
+
+SYSTEM_RESOLVER = {
+    "getaddrinfo", "getfqdn", "gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo",
+}  # fmt: skip
+#: Their answers changed between releases of Python; the unspecified address and multicast did not.
+OPINIONS = {"is_global", "is_link_local", "is_loopback", "is_private", "is_reserved"}
+LENIENT_PARSERS = {"urlparse", "urlsplit", "inet_aton"}
+CONNECTORS = {"create_connection", "open_connection"}
+
+#: Modules that may, and why.
+EXEMPT = {
+    "sluicegate.address": {"inet_aton"},  # packs what ipaddress wrote
+    "sluicegate.names.exchange": {"open_connection"},  # to the operator's DNS servers, by literal
+}
+
+
+@pytest.mark.parametrize("module", package_modules(), ids=lambda module: module.name)
+def test_names_and_addresses_are_read_and_judged_in_one_place(module: Module) -> None:
+    asked = {node.attr for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
+    imported = {
+        alias.name
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    elsewhere = SYSTEM_RESOLVER | OPINIONS | LENIENT_PARSERS | CONNECTORS | {"dns.resolver"}
+    used = (asked | imported) & elsewhere - EXEMPT.get(module.dotted, set())
+    assert used == set(), "ask sluicegate.names"
