@@ -13,6 +13,7 @@ from sluicegate.testing import (
     ChecksFailed,
     check_content_filter,
     check_data_filter,
+    check_filter,
     check_stream_filter,
     offer_of,
 )
@@ -25,6 +26,7 @@ from tests.unit.kit_filters import (
     Moody,
     Naive,
     NoScripts,
+    OneServerPerClient,
     OnlySsh,
     Raising,
     Relay,
@@ -50,6 +52,12 @@ def test_right_data_filter_passes_every_check(make: Any) -> None:
     report = check_data_filter(make)
     assert len(report.passed) == 11
     assert report.skipped == {}
+
+
+def test_filter_that_attaches_by_events_passes_every_check() -> None:
+    assert len(check_filter(OneServerPerClient).passed) == 11
+    with pytest.raises(TypeError, match="which is no Filter"):
+        check_filter(OnlySsh)  # type: ignore[arg-type]
 
 
 def test_right_stream_filter_passes_every_check() -> None:

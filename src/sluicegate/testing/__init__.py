@@ -11,7 +11,7 @@ from .content_checks import check_content_filter
 from .conversation import Conversation, NotAConversation
 from .corpus import AddressCase, HostCase, address_corpus, host_corpus
 from .faults import Dice, FaultPlan
-from .filter_checks import check_data_filter, check_stream_filter
+from .filter_checks import check_data_filter, check_filter, check_stream_filter
 from .inspecting import InspectedObject, inspect_object
 from .network import SimulatedNetwork, SimulatedSocket
 from .peers import PeerListener, PeerStream, PeerTask, SimulatedPeers
@@ -57,6 +57,7 @@ __all__ = [
     "check_content_filter",
     "check_conversation",
     "check_data_filter",
+    "check_filter",
     "check_split",
     "check_stream_filter",
     "fuzz_splits",

@@ -1,7 +1,7 @@
 """What every stream and data filter must do, whatever its purpose: one call checks all of it.
 
-``check_stream_filter`` and ``check_data_filter`` are for the tests of filter authors. The
-invariant: a check asks only what holds for every filter, so a failure is the filter's.
+``check_stream_filter``, ``check_data_filter`` and ``check_filter`` are for the tests of filter
+authors. The invariant: a check asks only what holds for every filter, so a failure is the filter's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sluicegate.filterapi import CallbackDataFilter, DataFilter, StreamFilter
+from sluicegate.filterapi import CallbackDataFilter, DataFilter, Filter, StreamFilter
 
 from .check_report import CheckReport, SkipCheck, run_checks
 from .conversation import Action, Conversation, ConversationLike, Step, Who
@@ -23,7 +23,7 @@ from .sizes import BulkBytes, memory_ceiling
 from .splits import fuzz_splits
 from .watched import check_factory
 
-__all__ = ["check_data_filter", "check_stream_filter"]
+__all__ = ["check_data_filter", "check_filter", "check_stream_filter"]
 
 _SAMPLE: Final = (
     ("server", b"220 welcome\r\n"),
@@ -115,6 +115,30 @@ def check_data_filter(
     __tracebackhide__ = True
     kinds = (DataFilter, CallbackDataFilter)
     return _check(make, kinds, conversation, is_transparent, (bulk, memory), rule_settings or {})
+
+
+def check_filter(
+    make: Callable[[], Filter],
+    conversation: ConversationLike = _SAMPLE,
+    *,
+    is_transparent: bool = True,
+    bulk: int | str = "2 MiB",
+    memory: int | str = "6 MiB",
+    rule_settings: Mapping[str, object] | None = None,
+) -> CheckReport:
+    """Check what every filter must do that attaches data or stream filters by events.
+
+    The arguments are those of ``check_stream_filter``; a connection that it denies, or answers
+    itself, is no conversation for this.
+
+    Raises:
+        ChecksFailed: It broke promises; all of them are named.
+        TypeError: ``make`` makes no ``Filter``.
+    """
+    __tracebackhide__ = True
+    return _check(
+        make, (Filter,), conversation, is_transparent, (bulk, memory), rule_settings or {}
+    )
 
 
 def _check(
