@@ -19,6 +19,8 @@ CONNECTORS = {"create_connection", "open_connection"}
 #: Modules that may, and why.
 EXEMPT = {
     "sluicegate.address": {"inet_aton"},  # packs what ipaddress wrote
+    # Of a client that a proxy announces, not of a destination; mapped ones are unwrapped before.
+    "sluicegate.protocols.proxy_protocol": {"is_loopback"},
     "sluicegate.names.exchange": {"open_connection"},  # to the operator's DNS servers, by literal
 }
 
