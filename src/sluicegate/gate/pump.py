@@ -518,7 +518,7 @@ class Direction:
             return False
         backend.prepare_splice(self._source)
         backend.prepare_splice(self._sink)
-        bulk.splice = SpliceFlow(self, backend, pipe, self._source, self._sink)
+        bulk.splice = SpliceFlow(self, self._port, pipe, self._source, self._sink)
         bulk.splice.run()
         return True
 
