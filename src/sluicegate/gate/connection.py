@@ -232,7 +232,9 @@ class GateConnection:
         try:
             raw = backend.create_socket(address.family)
         except OSError as error:
-            self.fail("no descriptor for the dial", error.errno or errno.EMFILE)
+            service.wheel.add(self, self._dial_began + service.limits.connect_timeout_s)
+            if not service.dials.add(self, service.connection_count):
+                self.fail("no descriptor for the dial", error.errno or errno.EMFILE)
             return
         if side is Side.SERVER:
             self._server_raw = raw
@@ -242,6 +244,10 @@ class GateConnection:
             self._connect_op = self.port.operations.take(self._on_connected)
         backend.connect(self._connect_op, raw, address)
         service.wheel.add(self, self._dial_began + service.limits.connect_timeout_s)
+
+    def dial_again(self) -> None:
+        """Dial now that there may be a descriptor."""
+        self._dial(self._dialled_side)
 
     def _on_connected(self, result: int, _flags: int) -> None:
         if self.is_closing:
@@ -467,7 +473,8 @@ class GateConnection:
     def on_expired(self) -> None:
         """Take a deadline: say which, and end."""
         if self.state is State.DIALLING:
-            self.on_transport_error(self._dialled_side, errno.ETIMEDOUT, "connect")
+            doing = "connect" if self._connect_op is not None else "wait for a descriptor"
+            self.on_transport_error(self._dialled_side, errno.ETIMEDOUT, doing)
             return
         now = self.port.clock.monotonic()
         self._end(*find_expiry(self._service.limits, now, self.started, self._outlets))

@@ -6,6 +6,7 @@ dialled, and no filter is asked, for a client that policy refuses.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from sluicegate.address import SocketAddress
@@ -39,6 +40,11 @@ class EntryListener:
     def open(self) -> None:
         """Begin to accept."""
         self.listener.accept_into(self._on_accepted)
+
+    def pause(self) -> None:
+        """Leave new clients in the kernel's backlog until ``open``."""
+        self._service.on_accept_paused(self.settings, errno.EMFILE)
+        self.listener.pause_accepting()
 
     def close(self) -> None:
         """Stop listening."""

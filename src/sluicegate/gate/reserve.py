@@ -1,7 +1,7 @@
-"""Descriptors kept back for commands: a gate that has run out of them must still say so.
+"""Descriptors kept back: a gate that has run out of them must still answer, and get out of it.
 
-``control`` lends them out to accept a client and to answer it. The invariant: between two loans the
-reserve is as full as the machine allows, and nothing else of the gate ever uses it.
+``control`` lends its own out to accept a client and to answer it, ``dial_queue`` its own to the
+first dial of a burst. The invariant: between two loans a reserve is as full as the machine allows.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ class DescriptorReserve:
     def __init__(self) -> None:
         self._kept: list[int] = []
         self.fill()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether any descriptor is kept."""
+        return bool(self._kept)
 
     def fill(self) -> None:
         """Take back what was lent, as far as there are any."""

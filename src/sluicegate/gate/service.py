@@ -34,6 +34,7 @@ from sluicegate.spool import SpoolStore
 
 from .blockage import Blockage
 from .connection import GateConnection
+from .dial_queue import DialQueue
 from .kept_log import KeptLog
 from .limit_log import LimitLog
 from .listener import EntryListener
@@ -79,6 +80,7 @@ class FirewallService:
         self.blockage = Blockage(limits)
         self.slow = SlowFilters(clock.monotonic, limits.drain_timeout_s)
         self.directions = DirectionPool(port)
+        self.dials = DialQueue(lambda: self._listeners, port.post)
         self.wheel = DeadlineWheel(port.timers, clock)
         self.transfers = TransferService(port, spool, limits, clock, self._content_steps, recorder)
         self.phase = Phase.STARTING
@@ -194,6 +196,7 @@ class FirewallService:
         self._registry.stop()
         self._limit_log.flush()
         self._kept_log.flush()
+        self.dials.close()
         self.phase = Phase.STOPPED
 
     async def _wait_drained(self) -> None:
@@ -389,6 +392,7 @@ class FirewallService:
         if connection.expected is not None:
             record.primary = connection.expected.primary.id
         self.recorder.write(record)
+        self.dials.on_ended()
 
     def _stop_retired(self) -> None:
         """Stop filters that a reload replaced, once no connection is left that came by them."""
