@@ -240,21 +240,22 @@ def test_pipelined_commands_get_their_replies_in_order(client):
 
 
 def test_passive_ports_bound_what_is_announced(open_gate):
-    with open_gate(access={"passive_ports": "47100-47103"}).client() as client:
+    with open_gate(access={"passive_ports": "27100-27103"}).client() as client:
         client.login()
         for _ in range(6):
             reply = client.ask("EPSV")
-            assert int(reply.split("|||")[1].split("|")[0]) in range(47100, 47104)
+            assert int(reply.split("|||")[1].split("|")[0]) in range(27100, 27104)
 
 
 def test_every_port_of_the_range_is_tried(open_gate):
     with contextlib.ExitStack() as taken:
-        for port in (47110, 47111, 47112):
+        # Below the range from which the kernel takes clients' ports.
+        for port in (27110, 27111, 27112):
             taken.enter_context(socket.create_server(("127.0.0.1", port)))
-        with open_gate(access={"passive_ports": "47110-47113"}).client() as client:
+        with open_gate(access={"passive_ports": "27110-27113"}).client() as client:
             client.login()
             ports = [client.ask("EPSV").split("|||")[1].split("|")[0] for _ in range(4)]
-            assert ports == ["47113"] * 4
+            assert ports == ["27113"] * 4
 
 
 def test_public_address_is_named_in_227_replies(open_gate):
