@@ -8,15 +8,15 @@ a coroutine that goes on after its connection is waited for, to a bound.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from sluicegate.errors import FILTER_ERRORS
 from sluicegate.filterapi import AnyDataFilter, Position, StreamFilter
 
 if TYPE_CHECKING:
-    from sluicegate.port.timers import DeadlineWheel
-
     from .connection import GateConnection
+    from .service import FirewallService
+    from .session import GateSession
 
 __all__ = ["Attached"]
 
@@ -57,6 +57,20 @@ class Attached:
         self._is_detached = False
         self._is_given_up = False
 
+    @classmethod
+    def at(
+        cls,
+        connection: GateConnection,
+        data_filter: AnyDataFilter,
+        position: Position | None,
+        context: Any,
+        name: str = "",
+    ) -> Self:
+        """Make one whose place and name are the filter's own where none is given."""
+        kind = type(data_filter)
+        place = kind.position if position is None else position
+        return cls(connection, data_filter, place, context, name or kind.name or kind.__name__)
+
     @property
     def is_running(self) -> bool:
         """Whether a coroutine of it has not ended; its end detaches it."""
@@ -83,12 +97,17 @@ class Attached:
         except FILTER_ERRORS as error:
             self._connection.on_detach_error(self.name, error)
 
-    # -- a coroutine that outlives its connection (port.timers.Expiring) ---------------------------
+    def end(self, service: FirewallService, session: GateSession) -> None:
+        """Take that the connection has ended; the end of a coroutine that runs detaches it."""
+        if self.is_running:
+            self._due = service.port.now + service.limits.drain_timeout_s
+            service.wheel.add(self, self._due)
+        else:
+            self.detach()
+        if not isinstance(self.filter, StreamFilter):
+            service.slow.add(self, session)
 
-    def wait_until(self, due: float, wheel: DeadlineWheel) -> None:
-        """Let the coroutine come to its end, to a bound."""
-        self._due = due
-        wheel.add(self, due)
+    # -- a coroutine that outlives its connection (port.timers.Expiring) ---------------------------
 
     def due(self) -> float:
         """Return when the coroutine is cancelled."""

@@ -43,7 +43,7 @@ from .chain import FilterChain, Outlet
 from .deadline import find_deadline, find_expiry
 from .dispatch import dispatch, tell
 from .pump import Direction
-from .registry import RulePlan, position_of
+from .registry import RulePlan
 from .stages import StageGroup
 from .state import State
 
@@ -357,16 +357,14 @@ class GateConnection:
         """As ``filterapi.Connection.attach_data_filter``."""
         if not self.is_asking or self.is_closing:
             raise BadContext("data filters are attached while an event is being handled")
-        self._attach(data_filter, position, context, type(data_filter).name)
+        self._attach(data_filter, position, context, "")
 
     def _attach(
         self, data_filter: AnyDataFilter, position: Position | None, context: Any, name: str
     ) -> None:
         if self._attached is None:
             self._attached = []
-        place = position_of(data_filter, position)
-        named = name or type(data_filter).__name__
-        self._attached.append(Attached(self, data_filter, place, context, named))
+        self._attached.append(Attached.at(self, data_filter, position, context, name))
 
     def leave(self, data_filter: AnyDataFilter) -> None:
         """As ``filterapi.Connection.leave``."""
@@ -382,8 +380,7 @@ class GateConnection:
         if self._chain is None or self._attached is None or self.is_closing:
             raise BadContext("only data filters of an open chain can hand their place over")
         place = self._chain.place_of(data_filter)
-        name = type(successor).name or type(successor).__name__
-        following = Attached(self, successor, place.position, context, name)
+        following = Attached.at(self, successor, place.position, context)
         self._attached.insert(self._attached.index(place) + 1, following)
         self._chain.hand_over(place, following)
 
@@ -540,8 +537,8 @@ class GateConnection:
                     self.port.backend.abort(raw)
                 else:
                     raw.close()
-        if self._attached is not None:
-            self._detach_filters()
+        for item in self._attached or ():
+            item.end(service, self.session)
         if self.plan.events:
             tell(service, self, ConnectionTerminating(self))
         service.end_connection(self)
@@ -552,17 +549,6 @@ class GateConnection:
             self.from_client = self.from_server = None
             service.directions.give(first)
             service.directions.give(second)
-
-    def _detach_filters(self) -> None:
-        """Detach each attached filter once; the end of its coroutine does it for one that runs."""
-        service = self._service
-        for item in self._attached or ():
-            if item.is_running:
-                item.wait_until(self.port.now + service.limits.drain_timeout_s, service.wheel)
-            else:
-                item.detach()
-            if not isinstance(item.filter, StreamFilter):
-                service.slow.add(item, self.session)
 
     def adopt_directions(
         self, client: Direction, server: Direction, bytes_before: tuple[int, int]

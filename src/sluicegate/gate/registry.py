@@ -18,7 +18,6 @@ from sluicegate.filterapi import (
     Events,
     Filter,
     Firewall,
-    Position,
     StreamFilter,
 )
 from sluicegate.policy import Publication
@@ -243,8 +242,3 @@ class Registry:
             content=tuple(content),
             names=tuple(publication.filters),
         )
-
-
-def position_of(data_filter: AnyDataFilter, position: Position | None) -> Position:
-    """Return where a data filter stands: as asked, or by its class."""
-    return type(data_filter).position if position is None else position
