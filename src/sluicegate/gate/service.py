@@ -13,17 +13,11 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Final, Literal, TypeVar
 
 from sluicegate.address import SocketAddress
-from sluicegate.audit import (
-    ConnectionRecord,
-    DecisionRecord,
-    FilterFailureRecord,
-    NoteRecord,
-    Recorder,
-)
+from sluicegate.audit import Recorder
 from sluicegate.buffer import Buffer
 from sluicegate.clock import Clock
 from sluicegate.errors import LimitExceeded, errno_name
-from sluicegate.filterapi import Outcome, TaskCompletion
+from sluicegate.filterapi import TaskCompletion
 from sluicegate.identifiers import IdentifierSource
 from sluicegate.limits import Limits
 from sluicegate.policy import Policy, PolicySnapshot, decide
@@ -39,6 +33,7 @@ from .kept_log import KeptLog
 from .limit_log import LimitLog
 from .listener import EntryListener
 from .pump import DirectionPool
+from .recording import GateRecords
 from .registry import ContentStep, Installed, Registry, RulePlan
 from .secondary import ExpectedConnection
 from .session import GateSession
@@ -77,6 +72,7 @@ class FirewallService:
         self.recorder = recorder
         self.boot_mark = boot_mark
         self.connection_ids = IdentifierSource("c", boot_mark)
+        self.records = GateRecords(recorder, port, clock, self.connection_ids)
         self.blockage = Blockage(limits)
         self.slow = SlowFilters(clock.monotonic, limits.drain_timeout_s)
         self.directions = DirectionPool(port)
@@ -88,7 +84,6 @@ class FirewallService:
         self.denied = 0
         self.bytes_from_clients = 0
         self.bytes_from_servers = 0
-        self.wall_now = clock.wall
         self._session_ids = IdentifierSource("s", boot_mark)
         self._registry = Registry(self, self.on_filter_error)
         self._limit_log = LimitLog(recorder, clock, port.call_after)
@@ -262,7 +257,9 @@ class FirewallService:
         else:
             decision = decide(self._policy, listener_name, client)
             if decision.publication is None:
-                self._record_refusal(listener_name, client, decision.reason, "")
+                self.records.refusal(
+                    listener_name, client, decision.reason, policy=self._policy.hash
+                )
                 self._turn_away(raw)
                 return False
             plan = self._plans[decision.publication.name]
@@ -277,7 +274,13 @@ class FirewallService:
             connection.begin(raw, None)
             return True
         self._limit_log.note(bound, client=str(client))
-        self._record_refusal(listener_name, client, f"limit {bound.limit}", plan.publication.name)
+        self.records.refusal(
+            listener_name,
+            client,
+            f"limit {bound.limit}",
+            rule=plan.publication.name,
+            policy=self._policy.hash,
+        )
         self._turn_away(raw)
         return False
 
@@ -290,7 +293,13 @@ class FirewallService:
                 peer = expected.target if raw is None else expected.remote
                 self._limit_log.note(bound, client=str(primary.client_address))
                 reason = f"limit {bound.limit}"
-                self._record_refusal(primary.listener_name, peer, reason, primary.rule)
+                self.records.refusal(
+                    primary.listener_name,
+                    peer,
+                    reason,
+                    rule=primary.rule,
+                    policy=self._policy.hash,
+                )
             if raw is not None:
                 self._turn_away(raw)
             return
@@ -359,39 +368,10 @@ class FirewallService:
             connection.expected.on_ended()
         if self._registry.retired:
             self._stop_retired()
-        is_released = connection.outcome is Outcome.RELEASED
-        to_server, to_client, spliced = connection.byte_counts()
+        to_server, to_client, _ = counts = connection.byte_counts()
         self.bytes_from_clients += to_server
         self.bytes_from_servers += to_client
-        record = ConnectionRecord(
-            time=self.port.wall,
-            connection=connection.id,
-            session=session.id,
-            client=str(connection.client_address),
-            listener=connection.listener_name,
-            rule=connection.plan.publication.name,
-            server=str(connection.server_address),
-            started=connection.started_wall,
-            # Whole microseconds; ``round`` would cost three times as much.
-            duration_s=int((now - connection.started) * 1e6) / 1e6,
-            outcome="released" if is_released else connection.outcome.value,
-            reason=connection.reason,
-            connect_ms=int(connection.connect_s * 1e6) / 1e3 if connection.connect_s > 0 else 0.0,
-            bytes_to_server=to_server,
-            bytes_to_client=to_client,
-        )
-        # What most connections have not: the struct's defaults cost nothing.
-        if spliced:
-            record.bytes_spliced = spliced
-        if filters := connection.filter_names():
-            record.filters = filters
-        if connection.error_side is not None:
-            record.side = connection.error_side
-        if connection.error:
-            record.error = errno_name(connection.error)
-        if connection.expected is not None:
-            record.primary = connection.expected.primary.id
-        self.recorder.write(record)
+        self.records.end(connection, counts)
         self.dials.on_ended()
 
     def _stop_retired(self) -> None:
@@ -418,51 +398,12 @@ class FirewallService:
             self.allowed += 1
         else:
             self.denied += 1
-        expected = connection.expected
-        self.recorder.write(
-            DecisionRecord(
-                time=self.port.wall,
-                connection=connection.id,
-                session=connection.session.id,
-                client=str(connection.client_address),
-                listener=connection.listener_name,
-                verdict=verdict,
-                reason=reason,
-                policy=connection.plan.policy_hash,
-                rule=connection.plan.publication.name,
-                target=str(connection.server_address),
-                primary=expected.primary.id if expected is not None else "",
-            )
-        )
-
-    def _record_refusal(
-        self, listener_name: str, client: SocketAddress, reason: str, rule: str
-    ) -> None:
-        self.recorder.write(
-            DecisionRecord(
-                time=self.wall_now(),
-                connection=self.connection_ids.next(),
-                session="",
-                client=str(client),
-                listener=listener_name,
-                verdict="denied",
-                reason=reason,
-                policy=self._policy.hash,
-                rule=rule,
-            )
-        )
+        self.records.decision(connection, verdict, reason)
 
     def on_filter_error(self, installed: Installed, error: BaseException) -> None:
         """Record a filter's failure outside a data path."""
         installed.failures += 1
-        self.recorder.write(
-            FilterFailureRecord(
-                time=self.wall_now(),
-                filter=installed.name,
-                cause=f"{type(error).__name__}: {error}",
-                action="bypassed" if installed.is_bypassed_on_failure else "refused",
-            )
-        )
+        self.records.filter_failure(installed, error)
 
     def on_connection_filter_error(
         self, connection: GateConnection, name: str, error: BaseException
@@ -471,16 +412,7 @@ class FirewallService:
         for installed in self._registry.installed:
             if installed.name == name:
                 installed.failures += 1
-        self.recorder.write(
-            FilterFailureRecord(
-                time=self.wall_now(),
-                filter=name,
-                cause=f"{type(error).__name__}: {error}",
-                action="refused",
-                connection=connection.id,
-                session=connection.session.id,
-            )
-        )
+        self.records.connection_filter_failure(connection, name, error)
 
     def on_limit(self, error: LimitExceeded, connection: GateConnection) -> None:
         """Record that a connection reached a limit."""
@@ -496,8 +428,12 @@ class FirewallService:
     ) -> None:
         """Record that somebody else knocked where a peer was expected."""
         self.denied += 1
-        self._record_refusal(
-            primary.listener_name, remote, f"not the expected peer at {address}", primary.rule
+        self.records.refusal(
+            primary.listener_name,
+            remote,
+            f"not the expected peer at {address}",
+            rule=primary.rule,
+            policy=self._policy.hash,
         )
 
     def rotate_ports(self, ports: range) -> Iterator[int]:
@@ -524,9 +460,7 @@ class FirewallService:
 
     def note(self, filter_name: str, message: str, facts: Mapping[str, str | int]) -> None:
         """Write a record in a filter's name."""
-        self.recorder.write(
-            NoteRecord(time=self.wall_now(), filter=filter_name, message=message, facts=dict(facts))
-        )
+        self.records.note(filter_name, message, facts)
 
     # -- asking --------------------------------------------------------------------------------
 

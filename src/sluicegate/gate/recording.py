@@ -1,0 +1,172 @@
+"""Recording: what the gate writes about decisions, ends, failures and notes.
+
+``service`` tells it what happened; the recorder takes the records. The invariant: a record is
+complete when it is written, and what most connections do not have costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+from sluicegate.address import SocketAddress
+from sluicegate.audit import (
+    ConnectionRecord,
+    DecisionRecord,
+    FilterFailureRecord,
+    NoteRecord,
+    Recorder,
+)
+from sluicegate.clock import Clock
+from sluicegate.errors import errno_name
+from sluicegate.filterapi import Outcome
+from sluicegate.identifiers import IdentifierSource
+from sluicegate.port import CompletionPort
+
+from .registry import Installed
+
+if TYPE_CHECKING:
+    from .connection import GateConnection
+
+__all__ = ["GateRecords"]
+
+
+class GateRecords:
+    """Makes the records of one worker's gate."""
+
+    __slots__ = ("_clock", "_connection_ids", "_port", "_recorder")
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        port: CompletionPort,
+        clock: Clock,
+        connection_ids: IdentifierSource,
+    ) -> None:
+        self._recorder = recorder
+        self._port = port
+        self._clock = clock
+        self._connection_ids = connection_ids
+
+    def decision(
+        self, connection: GateConnection, verdict: Literal["allowed", "denied"], reason: str
+    ) -> None:
+        """Record what was decided about a connection before it is dialled."""
+        expected = connection.expected
+        self._recorder.write(
+            DecisionRecord(
+                time=self._port.wall,
+                connection=connection.id,
+                session=connection.session.id,
+                client=str(connection.client_address),
+                listener=connection.listener_name,
+                verdict=verdict,
+                reason=reason,
+                policy=connection.plan.policy_hash,
+                rule=connection.plan.publication.name,
+                target=str(connection.server_address),
+                primary=expected.primary.id if expected is not None else "",
+            )
+        )
+
+    def refusal(
+        self,
+        listener_name: str,
+        client: SocketAddress,
+        reason: str,
+        *,
+        policy: str,
+        rule: str = "",
+    ) -> None:
+        """Record a client that was turned away before it had a connection."""
+        self._recorder.write(
+            DecisionRecord(
+                time=self._clock.wall(),
+                connection=self._connection_ids.next(),
+                session="",
+                client=str(client),
+                listener=listener_name,
+                verdict="denied",
+                reason=reason,
+                policy=policy,
+                rule=rule,
+            )
+        )
+
+    def end(self, connection: GateConnection, counts: tuple[int, int, int]) -> None:
+        """Record a connection's end.
+
+        Args:
+            connection: That has ended.
+            counts: Bytes to the server, to the client, and spliced.
+        """
+        to_server, to_client, spliced = counts
+        is_released = connection.outcome is Outcome.RELEASED
+        connect_s = connection.connect_s
+        record = ConnectionRecord(
+            time=self._port.wall,
+            connection=connection.id,
+            session=connection.session.id,
+            client=str(connection.client_address),
+            listener=connection.listener_name,
+            rule=connection.plan.publication.name,
+            server=str(connection.server_address),
+            started=connection.started_wall,
+            # Whole microseconds; ``round`` would cost three times as much.
+            duration_s=int((self._port.now - connection.started) * 1e6) / 1e6,
+            outcome="released" if is_released else connection.outcome.value,
+            reason=connection.reason,
+            connect_ms=int(connect_s * 1e6) / 1e3 if connect_s > 0 else 0.0,
+            bytes_to_server=to_server,
+            bytes_to_client=to_client,
+        )
+        # What most connections have not: the struct's defaults cost nothing.
+        if spliced:
+            record.bytes_spliced = spliced
+        if filters := connection.filter_names():
+            record.filters = filters
+        if connection.error_side is not None:
+            record.side = connection.error_side
+        if connection.error:
+            record.error = errno_name(connection.error)
+        if connection.expected is not None:
+            record.primary = connection.expected.primary.id
+        self._recorder.write(record)
+
+    def filter_failure(self, installed: Installed, error: BaseException) -> None:
+        """Record a filter's failure outside a data path."""
+        self._recorder.write(
+            FilterFailureRecord(
+                time=self._clock.wall(),
+                filter=installed.name,
+                cause=_describe(error),
+                action="bypassed" if installed.is_bypassed_on_failure else "refused",
+            )
+        )
+
+    def connection_filter_failure(
+        self, connection: GateConnection, name: str, error: BaseException
+    ) -> None:
+        """Record a data filter's failure, which ends its connection."""
+        self._recorder.write(
+            FilterFailureRecord(
+                time=self._clock.wall(),
+                filter=name,
+                cause=_describe(error),
+                action="refused",
+                connection=connection.id,
+                session=connection.session.id,
+            )
+        )
+
+    def note(self, filter_name: str, message: str, facts: Mapping[str, str | int]) -> None:
+        """Record what a filter has to say."""
+        self._recorder.write(
+            NoteRecord(
+                time=self._clock.wall(), filter=filter_name, message=message, facts=dict(facts)
+            )
+        )
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
