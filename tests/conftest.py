@@ -1,7 +1,7 @@
 """What every test shares: the backend under test, Hypothesis profiles, and the proof of both.
 
-``tools/test`` runs the suite twice, with ``SLUICEGATE_BACKEND`` set to ``io_uring`` and to
-``epoll``; a test that opens a port asks for the fixture ``backend_name``. What was really opened is
+``tools/test`` runs the suite with ``SLUICEGATE_BACKEND`` set to ``io_uring``, and what may open a
+port again with ``epoll``; such a test asks for the fixture ``backend_name``. What was opened is
 counted at the driver's own constructor, printed, and written into the JUnit report, where
 ``tools/test_report.py`` reads it: a silent fall-back cannot pass for a test of io_uring.
 """
@@ -19,6 +19,9 @@ import pytest
 from sluicegate.port.backend import Backend
 
 BACKENDS = ("io_uring", "epoll")
+
+ON_PORT = ("conformance", "flows", "kernel", "real")
+"""Folders whose tests may open a real port: they run again on the second backend."""
 
 # No deadline: the machine's load is not the code's fault, and no test reads the wall clock.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
@@ -38,6 +41,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("SLUICEGATE_BACKEND") or "io_uring",
         help="the completion port's driver under test (default: SLUICEGATE_BACKEND, or io_uring)",
     )
+    parser.addoption(
+        "--only-on-port",
+        action="store_true",
+        help="leave out what cannot depend on the driver (the run on the second backend)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,12 +59,29 @@ def pytest_configure(config: pytest.Config) -> None:
     Backend.__new__ = count_and_make  # type: ignore[method-assign,assignment]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def may_open_port(item: pytest.Item) -> bool:
+    return any(item.nodeid.startswith(f"tests/{folder}/") for folder in ON_PORT)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark by folder, so that ``-m 'not real'`` works without a line in each file."""
     for item in items:
         for folder in ("real", "kernel"):
             if f"tests/{folder}/" in item.nodeid:
                 item.add_marker(folder)
+    if config.getoption("--only-on-port"):
+        left_out = [item for item in items if not may_open_port(item)]
+        items[:] = [item for item in items if may_open_port(item)]
+        config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Refuse a test that opens a real port where the second backend would leave it out."""
+    before = sum(opened[name] for name in BACKENDS)
+    yield
+    if not may_open_port(item) and sum(opened[name] for name in BACKENDS) > before:
+        raise AssertionError(f"it opened a real port: move it to one of {ON_PORT}")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
