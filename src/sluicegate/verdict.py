@@ -1,7 +1,8 @@
 """Verdicts: the outcomes of events and of content inspection, as values.
 
-Filters return them, ``gate/dispatch`` and ``gate/chain`` combine them, records carry them. The
-invariant: a verdict is never an exception, and "no opinion" (``Pass``) exists for events only.
+Filters return them, ``gate/dispatch`` and ``gate/chain`` combine them, records carry them;
+``filterapi.emulate`` adds the one that needs a filter. The invariant: a verdict is never an
+exception, and "no opinion" (``Pass``) exists for events only.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ __all__ = [
     "Allow",
     "ContentVerdict",
     "Deny",
-    "EventVerdict",
     "Pass",
     "Refuse",
     "Release",
@@ -35,9 +35,6 @@ class Deny:
 @dataclass(frozen=True, slots=True)
 class Pass:
     """No opinion: the default answer to an event."""
-
-
-EventVerdict = Allow | Deny | Pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from sluicegate.address import SocketAddress
-from sluicegate.filterapi import ConnectRequested, Event, Events, Filter, SessionFilter
+from sluicegate.filterapi import ConnectRequested, EntryMode, Event, Events, Filter, SessionFilter
 from sluicegate.gate.registry import EventStep, Installed, RulePlan
 from sluicegate.gate.session import GateSession
 from sluicegate.gate.settings import Installation, OnFailure
@@ -96,6 +96,7 @@ class Connection:
     """What dispatch uses of a connection."""
 
     is_secondary = False
+    entry_mode = EntryMode.PUBLISHED
 
     def __init__(self, service: Service, *steps: EventStep) -> None:
         self.plan = RulePlan(publication(), events=steps)

@@ -16,7 +16,6 @@ from sluicegate.verdict import (
     Allow,
     ContentVerdict,
     Deny,
-    EventVerdict,
     Pass,
     Refuse,
     Release,
@@ -35,16 +34,24 @@ from .content_filter import (
     Wants,
 )
 from .data_filter import AnyDataFilter, CallbackDataFilter, DataFilter
+from .emulate import Emulate, EventVerdict
 from .events import (
+    AddressLookup,
     ConnectionAccepted,
     ConnectionEstablished,
     ConnectionTerminating,
     ConnectRequested,
+    EntryMode,
     Event,
-    Events,
+    ListenRequested,
+    NameLookup,
+    TcpBindRequested,
+    UdpBindRequested,
+    UdpDestination,
 )
 from .filter import Filter
 from .position import Position
+from .registration import Events
 from .session_filter import SessionFilter
 from .stream_filter import (
     FORWARD,
@@ -56,7 +63,9 @@ from .stream_filter import (
     StreamFilter,
     StreamVerdict,
 )
-from .views import Action, Connection, DataFilterFactory, DataSocket, Firewall, Session
+from .udp_peer import UdpPeer
+from .user import User
+from .views import Action, Bind, Connection, DataFilterFactory, DataSocket, Firewall, Session
 
 __all__ = [
     "FORWARD",
@@ -64,8 +73,10 @@ __all__ = [
     "LEAVE",
     "Action",
     "AddressFilter",
+    "AddressLookup",
     "Allow",
     "AnyDataFilter",
+    "Bind",
     "Buffer",
     "CallbackDataFilter",
     "ConnectRequested",
@@ -81,6 +92,8 @@ __all__ = [
     "DataSocket",
     "Deny",
     "Direction",
+    "Emulate",
+    "EntryMode",
     "Event",
     "EventVerdict",
     "Events",
@@ -90,6 +103,8 @@ __all__ = [
     "Forward",
     "Handle",
     "HeldTransfer",
+    "ListenRequested",
+    "NameLookup",
     "Outcome",
     "Overlapped",
     "Pass",
@@ -106,11 +121,16 @@ __all__ = [
     "StreamFilter",
     "StreamVerdict",
     "TaskCompletion",
+    "TcpBindRequested",
     "Timer",
     "Transfer",
     "TransferFile",
     "TransferOffer",
     "TransferOutcome",
+    "UdpBindRequested",
+    "UdpDestination",
+    "UdpPeer",
+    "User",
     "Wants",
     "Window",
     "heavy_blocking",

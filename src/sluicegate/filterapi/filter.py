@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING, ClassVar
 
-from .events import Events
+from .registration import Events
 from .session_filter import SessionFilter
 
 if TYPE_CHECKING:

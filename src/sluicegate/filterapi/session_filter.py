@@ -10,9 +10,9 @@ import abc
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from sluicegate.verdict import EventVerdict
-
-from .events import Event, Events
+from .emulate import EventVerdict
+from .events import Event
+from .registration import Events
 
 if TYPE_CHECKING:
     from .views import Session

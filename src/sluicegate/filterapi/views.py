@@ -15,14 +15,16 @@ from sluicegate.errors import Side
 from sluicegate.limits import Limits
 from sluicegate.port import CompletionPort, SocketCompletion, TaskCompletion
 
+from .events import EntryMode
 from .position import Position
+from .user import User
 
 if TYPE_CHECKING:
     from .content_filter import HeldTransfer, TransferOffer
     from .data_filter import AnyDataFilter
     from .session_filter import SessionFilter
 
-__all__ = ["Action", "Connection", "DataFilterFactory", "DataSocket", "Firewall", "Session"]
+__all__ = ["Action", "Bind", "Connection", "DataFilterFactory", "DataSocket", "Firewall", "Session"]
 
 ResultT = TypeVar("ResultT")
 
@@ -100,6 +102,19 @@ class Action(Protocol):
         ...
 
 
+class Bind(Action, Protocol):
+    """An address of the gate that is bound for a client, until it is used up or its client ends."""
+
+    @property
+    def peers(self) -> AddressFilter:
+        """A copy of who may connect."""
+        ...
+
+    def set_peers(self, peers: AddressFilter) -> None:
+        """Limit who may connect from now on."""
+        ...
+
+
 class Connection(Protocol):
     """One client-side socket, one server-side socket, and the chain between."""
 
@@ -111,6 +126,11 @@ class Connection(Protocol):
     @property
     def session(self) -> Session:
         """The client's session."""
+        ...
+
+    @property
+    def entry_mode(self) -> EntryMode:
+        """How the client came."""
         ...
 
     @property
@@ -207,6 +227,11 @@ class Session(Protocol):
     @property
     def client_address(self) -> SocketAddress:
         """The client's address; its port has no meaning."""
+        ...
+
+    @property
+    def user(self) -> User | None:
+        """Who the client has shown to be; None when nobody asked."""
         ...
 
     def allow_future_connect(

@@ -29,6 +29,7 @@ from sluicegate.filterapi import (
     ConnectionTerminating,
     ConnectRequested,
     Deny,
+    EntryMode,
     Event,
     EventVerdict,
     Outcome,
@@ -78,6 +79,7 @@ class GateConnection:
         "blockage",
         "client_address",
         "connect_s",
+        "entry_mode",
         "error",
         "error_side",
         "expectations",
@@ -122,6 +124,7 @@ class GateConnection:
         self.blockage: Blockage = service.blockage
         self.started = self.last_active = port.now
         self.started_wall = port.wall
+        self.entry_mode = EntryMode.PUBLISHED
         self.connect_s = -1.0
         #: Seconds the dial took; negative before.
         self.state = State.ASKED
@@ -540,7 +543,7 @@ class GateConnection:
         for item in self._attached or ():
             item.end(service, self.session)
         if self.plan.events:
-            tell(service, self, ConnectionTerminating(self))
+            tell(service, self, ConnectionTerminating(self, is_secondary=self.is_secondary))
         service.end_connection(self)
         # Without these circles nothing is left to the cycle collector.
         self._chain = self._attached = None

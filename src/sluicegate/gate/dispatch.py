@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING
 from sluicegate.errors import FILTER_ERRORS
 from sluicegate.filterapi import (
     Allow,
+    CallbackDataFilter,
+    DataFilter,
     Deny,
+    Emulate,
     Event,
     EventVerdict,
     Pass,
@@ -24,7 +27,7 @@ from sluicegate.filterapi import (
 )
 from sluicegate.port.scope import entered
 
-from .registry import EventStep
+from .registry import EventStep, Installed
 
 if TYPE_CHECKING:
     from .connection import GateConnection
@@ -40,25 +43,33 @@ def dispatch(
     connection: GateConnection,
     event: Event,
     done: Callable[[EventVerdict], None],
+    refusal: str = "",
 ) -> None:
     """Ask every filter of the connection's rule, then call ``done`` with the combined verdict.
 
     ``done`` runs inside this call when no filter answers with a coroutine.
+
+    Args:
+        service: The gate.
+        connection: What the event is about.
+        event: Closed when it has been handled.
+        done: Takes the combined verdict.
+        refusal: Why the built-in check refuses; an ``Allow`` overrides it.
     """
     steps = list(connection.plan.events)
-    combined: EventVerdict = _PASS
+    tally = _Tally(service, refusal)
     while steps:
         step = steps.pop(0)
         answer = _ask(service, connection, step, event)
         if inspect.isawaitable(answer):
             waiting = (step, answer)
-            service.spawn(_go_on(service, connection, event, waiting, steps, (combined, done)))
+            service.spawn(_go_on(service, connection, event, waiting, steps, (tally, done)))
             return
-        combined = _combine(combined, _checked(service, step, answer))
-        if isinstance(combined, Deny):
+        tally.add(step, _checked(service, step, event, answer))
+        if tally.is_denied:
             break
     event.close()
-    done(combined)
+    done(tally.end())
 
 
 async def _go_on(
@@ -67,27 +78,84 @@ async def _go_on(
     event: Event,
     waiting: tuple[EventStep, Awaitable[object]],
     steps: list[EventStep],
-    so_far: tuple[EventVerdict, Callable[[EventVerdict], None]],
+    so_far: tuple[_Tally, Callable[[EventVerdict], None]],
 ) -> None:
     """Carry a dispatch on from the first filter that answered with a coroutine."""
     step, answer = waiting
-    combined, done = so_far
-    combined = _combine(combined, await _awaited(service, connection, step, answer))
+    tally, done = so_far
+    tally.add(step, await _awaited(service, connection, step, event, answer))
     for step in steps:
-        if isinstance(combined, Deny) or connection.is_closing:
+        if tally.is_denied or connection.is_closing:
             break
         verdict = _ask(service, connection, step, event)
         if inspect.isawaitable(verdict):
-            verdict = await _awaited(service, connection, step, verdict)
-        combined = _combine(combined, _checked(service, step, verdict))
+            verdict = await _awaited(service, connection, step, event, verdict)
+        tally.add(step, _checked(service, step, event, verdict))
     event.close()
-    done(combined)
+    if connection.is_closing:
+        tally.drop_emulation()
+    done(tally.end())
+
+
+class _Tally:
+    """The answers to one event so far."""
+
+    __slots__ = ("_emulation", "_emulator", "_refusal", "_service", "_verdict")
+
+    def __init__(self, service: FirewallService, refusal: str) -> None:
+        self._service = service
+        self._refusal = refusal
+        self._verdict: EventVerdict = _PASS
+        self._emulation: Emulate | None = None
+        self._emulator: EventStep | None = None
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether nothing can change it any more."""
+        return isinstance(self._verdict, Deny)
+
+    def add(self, step: EventStep, answer: EventVerdict) -> None:
+        """Take one filter's answer."""
+        if isinstance(answer, Emulate):
+            if self._emulator is None:
+                self._emulation, self._emulator = answer, step
+                return
+            first = self._emulator.installed.name
+            drop_emulation(self._service, step.installed, answer)
+            twice = RuntimeError(f"emulates what filter {first} emulates already: let one do it")
+            answer = _failure(self._service, step, twice)
+        if not isinstance(answer, Pass):
+            self._verdict = answer
+
+    def end(self) -> EventVerdict:
+        """Return the combined verdict: deny before emulate before allow before pass."""
+        verdict = self._verdict
+        if self._refusal and isinstance(verdict, Pass):
+            verdict = Deny(self._refusal)
+        if isinstance(verdict, Deny):
+            self.drop_emulation()
+        return verdict if self._emulation is None else self._emulation
+
+    def drop_emulation(self) -> None:
+        """Let go of an emulating filter that will not run."""
+        if self._emulation is not None and self._emulator is not None:
+            drop_emulation(self._service, self._emulator.installed, self._emulation)
+        self._emulation = None
+
+
+def drop_emulation(service: FirewallService, installed: Installed, emulation: Emulate) -> None:
+    """Detach an emulating filter that will not be run: exactly once, as every data filter."""
+    if isinstance(emulation.data_filter, DataFilter | CallbackDataFilter):
+        try:
+            emulation.data_filter.detach()
+        except FILTER_ERRORS as error:
+            service.on_filter_error(installed, error)
 
 
 def tell(service: FirewallService, connection: GateConnection, event: Event) -> None:
     """Tell the session filters that know a connection of its end; answers are ignored."""
     for step in connection.plan.events:
-        if step.installed.events.has(type(event), is_secondary=connection.is_secondary):
+        if step.installed.events.has(event):
             session_filter = connection.session.find_attached(step)
             if session_filter is not None and _is_wanted(session_filter, event):
                 tell_one(
@@ -130,7 +198,7 @@ def _ask(
 ) -> object:
     """Return what one filter answers at once: a verdict, an awaitable, or nonsense."""
     try:
-        if not step.installed.events.has(type(event), is_secondary=event.is_secondary):
+        if not step.installed.events.has(event):
             return _PASS
         session_filter = connection.session.attached(step)
         if session_filter is None or not _is_wanted(session_filter, event):
@@ -147,10 +215,15 @@ async def _awaited(
     service: FirewallService,
     connection: GateConnection,
     step: EventStep,
+    event: Event,
     answer: Awaitable[object],
 ) -> EventVerdict:
     verdict, failure = await _in_time(service, connection, answer)
-    return _checked(service, step, verdict) if failure is None else _failure(service, step, failure)
+    return (
+        _checked(service, step, event, verdict)
+        if failure is None
+        else _failure(service, step, failure)
+    )
 
 
 async def _in_time(
@@ -190,9 +263,15 @@ def _forget(task: asyncio.Task[object]) -> None:
         task.exception()
 
 
-def _checked(service: FirewallService, step: EventStep, answer: object) -> EventVerdict:
-    if isinstance(answer, Allow | Deny | Pass):
-        return answer
+def _checked(
+    service: FirewallService, step: EventStep, event: Event, answer: object
+) -> EventVerdict:
+    if isinstance(answer, Allow | Deny | Pass | Emulate):
+        if isinstance(answer, event.verdicts):
+            return answer
+        kinds = ", ".join(kind.__name__ for kind in event.verdicts)
+        wrong = f"answered {answer!r} to {type(event).__name__}, which takes {kinds}"
+        return _failure(service, step, TypeError(wrong))
     return _failure(service, step, TypeError(f"answered {answer!r}, not a verdict"))
 
 
@@ -206,12 +285,4 @@ def _failure(service: FirewallService, step: EventStep, error: BaseException) ->
 
 def _is_wanted(session_filter: SessionFilter, event: Event) -> bool:
     narrowed = session_filter.events
-    return narrowed is None or narrowed.has(type(event), is_secondary=event.is_secondary)
-
-
-def _combine(first: EventVerdict, second: EventVerdict) -> EventVerdict:
-    if isinstance(first, Deny):
-        return first
-    if isinstance(second, Deny) or isinstance(first, Pass):
-        return second
-    return first
+    return narrowed is None or narrowed.has(event)

@@ -17,6 +17,7 @@ from sluicegate.filterapi import (
     Position,
     SessionFilter,
     TransferOffer,
+    User,
 )
 from sluicegate.policy import PolicySnapshot
 
@@ -46,6 +47,7 @@ class GateSession:
         "plans",
         "private_bytes",
         "started",
+        "user",
         "wheel_slot",
     )
 
@@ -54,6 +56,8 @@ class GateSession:
     ) -> None:
         self.id = identifier
         self.client_address = client_address
+        self.user: User | None = None
+        #: Who the client has shown to be.
         self.connections = 0
         self.pinned_slots = 0
         self.private_bytes = 0
