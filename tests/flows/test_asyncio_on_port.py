@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import socket
 import sys
@@ -289,10 +290,12 @@ def test_native_sockets_and_streams_talk_to_each_other(on_port):
         async with echo_server() as address:
             sock = await current_port().connect(SocketAddress(*address))
             for size in (1, 1000, 100_000):
-                await sock.send(b"x" * size)
-                received = 0
-                while received < size:
-                    received += len(await sock.receive())
+                sent = random.Random(size).randbytes(size)
+                await sock.send(sent)
+                received = b""
+                while len(received) < size:
+                    received += bytes(await sock.receive())
+                assert received == sent
             sock.close()
 
     on_port(main())
@@ -387,8 +390,11 @@ def test_a_native_completion_may_stop_the_loop(backend_name):
     bounds = Limits()
     port = CompletionPort(choose_backend(backend_name, bounds), limits=bounds)
     loop = PortEventLoop(port)
-    port.call_after(0.01, loop.stop)
+    turns: list[bool] = []
+    port.call_after(0.01, lambda: (turns.append(loop.is_running()), loop.stop()))
     loop.run_forever()
+    assert turns == [True]
+    assert not loop.is_running()
     loop.close()
 
 

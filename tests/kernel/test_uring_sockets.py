@@ -172,8 +172,18 @@ def test_wake_from_another_thread_ends_a_turn_without_timeout():
 def test_wake_after_close_is_harmless():
     backend = UringBackend(Limits())
     backend.turn(0)
+    before = set(os.listdir("/proc/self/fd"))
     backend.close()
+    # Whoever gets the number next must not find a wake-up in it.
+    others = [os.pipe() for _ in range(8)]
     backend.wake()
+    for reading, writing in others:
+        os.set_blocking(reading, False)
+        with pytest.raises(BlockingIOError):
+            os.read(reading, 8)
+        os.close(reading)
+        os.close(writing)
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_signal_ends_a_turn_without_timeout():
