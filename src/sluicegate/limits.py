@@ -391,6 +391,10 @@ class Limits:
     """A send that the peer has not read for this long ends the connection: the client pins a
     buffer."""
 
+    proxy_header_timeout_s: float = 5.0
+    """A peer that announces its clients (PROXY protocol) has this long for the header: haproxy's
+    text asks for at least 3 seconds, which cover one lost packet."""
+
     connections_max: int = 20000
     """Connections of one worker; each costs two descriptors and a few KiB."""
 

@@ -58,9 +58,7 @@ def result_of(backend: UringBackend, word: int, *fields: int) -> int:
 def test_the_ring_cannot_open_a_file():
     path = ctypes.create_string_buffer(b"/etc/passwd")
     with driver() as backend:
-        assert (
-            result_of(backend, OPENAT, AT_FDCWD, 0, ctypes.addressof(path), 0) == -errno.EACCES
-        )
+        assert result_of(backend, OPENAT, AT_FDCWD, 0, ctypes.addressof(path), 0) == -errno.EACCES
 
 
 @pytest.mark.parametrize("opcode", sorted(set(range(OPCODES_KNOWN)) - set(kernel.ALLOWED)))

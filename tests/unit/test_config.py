@@ -127,6 +127,12 @@ def test_listener_may_have_addresses_of_both_families(files: Files) -> None:
     ]  # fmt: skip
 
 
+def test_peers_that_announce_clients_are_named_by_networks(files: Files) -> None:
+    files.main(LISTENER + 'proxy_protocol = { from = ["192.0.2.1", "2001:db8::/64"] }\n')
+    [listener] = files.load().settings.listeners
+    assert [str(one) for one in listener.proxy_peers] == ["192.0.2.1/32", "2001:db8::/64"]
+
+
 @pytest.mark.parametrize("field", dataclasses.fields(Limits), ids=lambda field: field.name)
 def test_every_limit_can_be_set_under_its_own_name(
     files: Files, field: dataclasses.Field[object]
@@ -157,6 +163,10 @@ def test_lowered_bound_leaves_the_default_of_its_parts_alone(files: Files) -> No
         (LISTENER * 2, "sluicegate.toml:5: listener[1].name: the name 'ftp' is taken"),
         (LISTENER + LISTENER.replace('"ftp"', '"b"'), "127.0.0.1:2121 is taken by the listener"),
         (LISTENER.replace("127.0.0.1:2121", "*:21"), "is '*:21', which is not ADDRESS:PORT"),
+        (LISTENER + "proxy_protocol = {}", "listener[0].proxy_protocol.from: is missing"),
+        (LISTENER + "proxy_protocol.from = []", "must be a list of at least 1"),
+        (LISTENER + "proxy_protocol.from = ['lb']", "from[0]: is 'lb', which is not a network"),
+        (LISTENER + "proxy_protocol.peers = ['::1']", "proxy_protocol.peers: unknown key"),
         (LISTENER + "[limits]\nidle_timeout_s = 0", "must be at least 0.001"),
         (LISTENER + "[limits]\nidle_timeout_s = nan", "must be a finite number"),
         (LISTENER + "[limits]\nconnections_max = 1.5", "must be a whole number"),

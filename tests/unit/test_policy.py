@@ -87,6 +87,7 @@ SERVED = BEGINNING + 'server = "192.0.2.1:21"\n'
         (SERVED + 'clients = ["::/0"]\nsettings.f = {}', "does not use the filter 'f'"),
         ((SERVED + 'clients = ["::/0"]\n') * 2, "policy.toml:7: publish[1].name: the name 'a' is"),
         (SERVED.replace('"a"', '"a b"') + 'clients = ["::/0"]', "policy.toml:2: publish[0].name"),
+        (SERVED + 'clients = ["::/0"]\nsend_proxy_protocol = 2', "must be 'v1' or 'v2'"),
         ("[publish]\nname = 1", "policy.toml:1: publish: "),
     ],
 )
@@ -152,6 +153,7 @@ def test_hash_names_what_decides_and_nothing_else() -> None:
     for old, new in [
         ("10.0.0.0/8", "10.0.0.0/9"), (":21", ":22"), ("true", "false"),
         (', "exe_block"', ""), ('listener = "ftp"', 'listener = "other"'),
+        ('listener = "ftp"', 'listener = "ftp"\nsend_proxy_protocol = "v1"'),
     ]:  # fmt: skip
         assert PolicySnapshot(parsed(GOOD.replace(old, new))).hash != policy.hash
 

@@ -13,11 +13,11 @@ from typing import Annotated, Final, Literal, cast
 
 import pydantic
 
-from sluicegate.address import SocketAddress
+from sluicegate.address import IpNetwork, SocketAddress
 from sluicegate.documents import Document, Findings, Model, Wrong, read_document, typed
 from sluicegate.gate.settings import ListenerSettings, OnFailure
 from sluicegate.limits import Limits
-from sluicegate.policy.parse import Name, parse_address
+from sluicegate.policy.parse import Name, parse_address, parse_network
 
 from .limit_table import LimitTable, contradictions, to_limits
 
@@ -50,6 +50,14 @@ def _parse_addresses(value: object) -> tuple[SocketAddress, ...]:
     return tuple(parse_address(one) for one in values)
 
 
+class _ProxyTable(Model, arbitrary_types_allowed=True):
+    """``proxy_protocol`` of one ``[[listener]]``."""
+
+    peers: tuple[Annotated[IpNetwork, pydantic.PlainValidator(parse_network)], ...] = (
+        pydantic.Field(alias="from", min_length=1, examples=[["10.0.0.1/32"]])
+    )
+
+
 class _ListenerTable(Model, arbitrary_types_allowed=True):
     """One ``[[listener]]``."""
 
@@ -57,6 +65,7 @@ class _ListenerTable(Model, arbitrary_types_allowed=True):
     address: Annotated[tuple[SocketAddress, ...], pydantic.PlainValidator(_parse_addresses)] = (
         pydantic.Field(examples=[["0.0.0.0:21", "[::]:21"]])
     )
+    proxy_protocol: _ProxyTable | None = None
 
 
 class _SpoolTable(Model):
@@ -185,7 +194,9 @@ def read_configuration(path: pathlib.Path, findings: Findings) -> Configuration 
         spool_dir=folder / tables.spool.dir if tables.spool.dir else state_dir / "spool",
         log_path=_log_path(folder, state_dir, tables.log),
         listeners=tuple(
-            ListenerSettings(table.name, address)
+            ListenerSettings(
+                table.name, address, table.proxy_protocol.peers if table.proxy_protocol else ()
+            )
             for table in tables.listener
             for address in table.address
         ),

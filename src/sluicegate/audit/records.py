@@ -68,6 +68,8 @@ class DecisionRecord(Record, tag="decision", kw_only=True):
     """The filter that decided, when one did."""
     primary: str = ""
     """For a connection that another one announced: that other one."""
+    peer: str = ""
+    """The address and port of the peer that announced the client (PROXY protocol)."""
 
 
 class ConnectionRecord(Record, tag="connection", kw_only=True):
@@ -111,6 +113,8 @@ class ConnectionRecord(Record, tag="connection", kw_only=True):
     """The filter that refused it or failed, when one did."""
     primary: str = ""
     """For a connection that another one announced: that other one."""
+    peer: str = ""
+    """The address and port of the peer that announced the client (PROXY protocol)."""
 
 
 class TransferRecord(Record, tag="transfer", kw_only=True):

@@ -43,6 +43,7 @@ from .attached import Attached
 from .chain import FilterChain, Outlet
 from .deadline import find_deadline, find_expiry
 from .dispatch import dispatch, tell
+from .proxy_header import send_proxy_header
 from .pump import Direction
 from .registry import RulePlan
 from .stages import StageGroup
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
 
     from .blockage import Blockage
+    from .proxy_header import Announced
     from .secondary import ExpectedConnection
     from .service import FirewallService
     from .session import GateSession
@@ -76,6 +78,7 @@ class GateConnection:
         "_dialled_side",
         "_server_raw",
         "_service",
+        "announced",
         "blockage",
         "client_address",
         "connect_s",
@@ -121,6 +124,8 @@ class GateConnection:
         self.client_address = client_address
         self.server_address = server_address
         self.port: CompletionPort = port
+        self.announced: Announced | None = None
+        #: What a peer said of the client, by the PROXY protocol.
         self.blockage: Blockage = service.blockage
         self.started = self.last_active = port.now
         self.started_wall = port.wall
@@ -266,6 +271,8 @@ class GateConnection:
         assert client is not None
         if server is None:
             self._open_without_server(client)
+            return
+        if self.plan.publication.send_proxy_protocol and not send_proxy_header(self, server):
             return
         if self._chain is not None:
             self._chain.join_server(server)

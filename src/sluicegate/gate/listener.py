@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from sluicegate.address import SocketAddress
+from sluicegate.address import IpNetwork, SocketAddress
 from sluicegate.port import Listener
 from sluicegate.port.backend import RawSocket
 
@@ -17,6 +17,7 @@ from .settings import ListenerSettings
 from .views import ListenerView
 
 if TYPE_CHECKING:
+    from .proxy_header import Announced
     from .service import FirewallService
 
 __all__ = ["EntryListener"]
@@ -59,6 +60,16 @@ class EntryListener:
             is_paused=self.listener.is_paused,
         )
 
+    @property
+    def name(self) -> str:
+        """What rules and records call it."""
+        return self.settings.name
+
+    @property
+    def proxy_peers(self) -> tuple[IpNetwork, ...]:
+        """Who announces clients here; nobody on most listeners."""
+        return self.settings.proxy_peers
+
     def _on_accepted(self, raw: RawSocket) -> None:
         try:
             name = raw.getpeername()
@@ -67,10 +78,23 @@ class EntryListener:
             raw.close()
             return
         client = SocketAddress.from_kernel(name)
-        if self._service.admit(self.settings.name, raw, client):
+        if self.settings.proxy_peers:
+            self._service.proxy_headers.take(self, raw, client)
+        else:
+            self.take_client(raw, client, None)
+
+    def take_client(
+        self, raw: RawSocket, client: SocketAddress, announced: Announced | None
+    ) -> None:
+        """Go on with a client that came by itself, or that a peer announced."""
+        if self._service.admit(self.settings.name, raw, client, announced):
             self.accepted += 1
         else:
             self.refused += 1
+
+    def count_refused(self) -> None:
+        """Count a client that was turned away."""
+        self.refused += 1
 
     def _on_paused(self, error: int) -> None:
         self._service.on_accept_paused(self.settings, error)

@@ -52,7 +52,7 @@ class GateRecords:
         self, connection: GateConnection, verdict: Literal["allowed", "denied"], reason: str
     ) -> None:
         """Record what was decided about a connection before it is dialled."""
-        expected = connection.expected
+        expected, announced = connection.expected, connection.announced
         self._recorder.write(
             DecisionRecord(
                 time=self._port.wall,
@@ -66,6 +66,7 @@ class GateRecords:
                 rule=connection.plan.publication.name,
                 target=str(connection.server_address),
                 primary=expected.primary.id if expected is not None else "",
+                peer=str(announced.peer) if announced is not None else "",
             )
         )
 
@@ -77,6 +78,7 @@ class GateRecords:
         *,
         policy: str,
         rule: str = "",
+        peer: SocketAddress | None = None,
     ) -> None:
         """Record a client that was turned away before it had a connection."""
         self._recorder.write(
@@ -90,6 +92,7 @@ class GateRecords:
                 reason=reason,
                 policy=policy,
                 rule=rule,
+                peer=str(peer) if peer is not None else "",
             )
         )
 
@@ -131,6 +134,8 @@ class GateRecords:
             record.error = errno_name(connection.error)
         if connection.expected is not None:
             record.primary = connection.expected.primary.id
+        if connection.announced is not None:
+            record.peer = str(connection.announced.peer)
         self._recorder.write(record)
 
     def filter_failure(self, installed: Installed, error: BaseException) -> None:

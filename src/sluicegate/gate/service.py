@@ -32,6 +32,7 @@ from .dial_queue import DialQueue
 from .kept_log import KeptLog
 from .limit_log import LimitLog
 from .listener import EntryListener
+from .proxy_header import Announced, ProxyHeaders
 from .pump import DirectionPool
 from .recording import GateRecords
 from .registry import ContentStep, Installed, Registry, RulePlan
@@ -78,6 +79,7 @@ class FirewallService:
         self.directions = DirectionPool(port)
         self.dials = DialQueue(lambda: self._listeners, port.post)
         self.wheel = DeadlineWheel(port.timers, clock)
+        self.proxy_headers = ProxyHeaders(self)
         self.transfers = TransferService(port, spool, limits, clock, self._content_steps, recorder)
         self.phase = Phase.STARTING
         self.allowed = 0
@@ -214,6 +216,7 @@ class FirewallService:
         entries, self._listeners = self._listeners, []
         for entry in entries:
             entry.close()
+        self.proxy_headers.close()
 
     async def _wait_empty(self, timeout_s: float | None) -> None:
         """Wait until the last connection has ended, or the time is over."""
@@ -244,7 +247,13 @@ class FirewallService:
         """The policy in force."""
         return self._policy
 
-    def admit(self, listener_name: str, raw: RawSocket, client: SocketAddress) -> bool:
+    def admit(
+        self,
+        listener_name: str,
+        raw: RawSocket,
+        client: SocketAddress,
+        announced: Announced | None = None,
+    ) -> bool:
         """Decide on a new client and begin its connection; False when it was refused."""
         if not self.recorder.is_accepting:
             # It cannot even be recorded that it was refused; the writer has said why.
@@ -257,10 +266,7 @@ class FirewallService:
         else:
             decision = decide(self._policy, listener_name, client)
             if decision.publication is None:
-                self.records.refusal(
-                    listener_name, client, decision.reason, policy=self._policy.hash
-                )
-                self._turn_away(raw)
+                self.refuse_client(listener_name, raw, client, decision.reason, announced)
                 return False
             plan = self._plans[decision.publication.name]
             session = self._open_session(client) if session is None else session
@@ -271,18 +277,34 @@ class FirewallService:
             connection = GateConnection(
                 self, session, plan, listener_name, client, plan.publication.server
             )
+            connection.announced = announced
             connection.begin(raw, None)
             return True
-        self._limit_log.note(bound, client=str(client))
-        self.records.refusal(
-            listener_name,
-            client,
-            f"limit {bound.limit}",
-            rule=plan.publication.name,
-            policy=self._policy.hash,
-        )
-        self._turn_away(raw)
+        self.note_limit(bound, client)
+        rule = plan.publication.name
+        self.refuse_client(listener_name, raw, client, f"limit {bound.limit}", announced, rule)
         return False
+
+    def refuse_client(
+        self,
+        listener_name: str,
+        raw: RawSocket,
+        client: SocketAddress,
+        reason: str,
+        announced: Announced | None = None,
+        rule: str = "",
+    ) -> None:
+        """Turn a client away before it has a connection, and record it if that can be."""
+        if self.recorder.is_accepting:
+            peer = announced.peer if announced is not None else None
+            self.records.refusal(
+                listener_name, client, reason, rule=rule, policy=self._policy.hash, peer=peer
+            )
+        self._turn_away(raw)
+
+    def note_limit(self, bound: LimitExceeded, client: SocketAddress) -> None:
+        """Record that a client reached a limit before it had a connection."""
+        self._limit_log.note(bound, client=str(client))
 
     def begin_expected(self, expected: ExpectedConnection, raw: RawSocket | None) -> None:
         """Begin the secondary connection that an expectation was for, with the peer that came."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sluicegate.address import SocketAddress
+from sluicegate.address import IpNetwork, SocketAddress
 from sluicegate.filterapi import AnyDataFilter, ContentFilter, Filter
 from sluicegate.limits import Limits
 from sluicegate.policy import PolicySnapshot
@@ -40,6 +40,8 @@ class ListenerSettings:
 
     name: str
     address: SocketAddress
+    proxy_peers: tuple[IpNetwork, ...] = ()
+    """Who announces clients there by the PROXY protocol; none: everybody is a client."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Who may reach what: parsed, compiled, decided, without I/O. This file only re-exports."""
 
 from .decide import Decision, decide
-from .model import Policy, Publication
+from .model import Policy, Publication, SendProxyProtocol
 from .parse import parse_policy
 from .snapshot import PolicySnapshot
 
@@ -10,6 +10,7 @@ __all__ = [
     "Policy",
     "PolicySnapshot",
     "Publication",
+    "SendProxyProtocol",
     "decide",
     "parse_policy",
 ]

@@ -6,16 +6,24 @@ is checked and canonical, so two texts that mean the same compile to the same ha
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from sluicegate.address import IpNetwork, SocketAddress
 
-__all__ = ["Policy", "Publication", "RuleSettings"]
+__all__ = ["Policy", "Publication", "RuleSettings", "SendProxyProtocol"]
 
 RuleSettings = Mapping[str, Mapping[str, object]]
 """Per filter name, the settings of one rule."""
+
+
+class SendProxyProtocol(enum.StrEnum):
+    """The version of the header by which a server is told who the client is."""
+
+    V1 = "v1"
+    V2 = "v2"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +39,8 @@ class Publication:
     settings: RuleSettings = field(default_factory=lambda: MappingProxyType({}))
     owner: str = ""
     comment: str = ""
+    send_proxy_protocol: SendProxyProtocol | None = None
+    """Sent before the client's first byte, on the published connection itself only."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,7 +15,7 @@ from pydantic import Field, PlainValidator, StringConstraints
 from sluicegate.address import IpNetwork, SocketAddress
 from sluicegate.documents import Document, Findings, Model, Wrong, read_document, typed
 
-from .model import Policy, Publication
+from .model import Policy, Publication, SendProxyProtocol
 
 __all__ = ["Name", "ParsedPolicy", "parse_address", "parse_network", "parse_policy"]
 
@@ -124,6 +124,7 @@ class _PublishTable(Model, arbitrary_types_allowed=True):
     ] = Field(examples=[["10.0.0.0/8"]])
     filters: tuple[Name, ...] = ()
     settings: dict[str, dict[str, object]] = Field(default_factory=dict)
+    send_proxy_protocol: SendProxyProtocol | None = None
     owner: str = ""
     comment: str = ""
 
@@ -171,4 +172,5 @@ def _to_publication(table: _PublishTable) -> Publication:
         ),
         owner=table.owner,
         comment=table.comment,
+        send_proxy_protocol=table.send_proxy_protocol,
     )

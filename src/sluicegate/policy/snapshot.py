@@ -132,6 +132,7 @@ def _canonical(policy: Policy) -> bytes:
                 "clients": sorted(str(network) for network in publication.clients),
                 "filters": publication.filters,
                 "settings": {name: dict(chosen) for name, chosen in publication.settings.items()},
+                "send_proxy_protocol": publication.send_proxy_protocol,
             }
             for publication in policy.publications
         ],

@@ -121,6 +121,17 @@ class RawSocket(Protocol):
         """Send what fits; raises ``BlockingIOError`` under ``SEND_FLAGS`` when nothing does."""
         ...
 
+    def recv(self, size: int, flags: int = ..., /) -> bytes:
+        """Take or look at what arrived; empty at the end of the stream.
+
+        For the few bytes that are read before a connection has a pump, under ``MSG_DONTWAIT``.
+
+        Raises:
+            BlockingIOError: Nothing has arrived.
+            OSError: The connection failed.
+        """
+        ...
+
     def getpeername(self) -> tuple[object, ...]:
         """Return the other end's address."""
         ...

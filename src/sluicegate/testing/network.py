@@ -138,6 +138,18 @@ class SimulatedSocket:
             return b""
         raise BlockingIOError(errno.EAGAIN, "nothing has arrived")
 
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """Take what arrived, or with ``MSG_PEEK`` look at it.
+
+        Raises:
+            BlockingIOError: Nothing has arrived.
+            OSError: Not connected, or reset.
+        """
+        if flags & socket.MSG_PEEK and self.incoming is not None and self.incoming.arrived:
+            self._check_open()
+            return bytes(self.incoming.arrived[:size])
+        return self.receive(size)
+
     def getpeername(self) -> tuple[object, ...]:
         """Return the other end's name."""
         self._check_open()
