@@ -66,6 +66,8 @@ class DecisionRecord(Record, tag="decision", kw_only=True):
     """The server's address and port, as judged; absent when no rule matched."""
     filter: str = ""
     """The filter that decided, when one did."""
+    emulated_by: str = ""
+    """The data filter that plays the server, when one does: nobody is dialled."""
     primary: str = ""
     """For a connection that another one announced: that other one."""
     peer: str = ""

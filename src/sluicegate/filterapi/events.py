@@ -155,7 +155,7 @@ class ConnectRequested(ConnectionEvent):
     """
 
     __slots__ = ("target",)
-    verdicts: ClassVar[tuple[type, ...]] = (Pass, Allow, Deny)
+    verdicts: ClassVar[tuple[type, ...]] = (Pass, Allow, Deny, Emulate)
 
     def __init__(
         self,

@@ -204,6 +204,22 @@ class Connection(Protocol):
         """
         ...
 
+    @property
+    def is_emulated(self) -> bool:
+        """Whether a filter is its server, so that nothing was dialled."""
+        ...
+
+    def count_sent(self, count: int) -> None:
+        """Add bytes that an emulating filter sent for the client, somewhere else.
+
+        Once called, the record's ``bytes_to_server`` is what was counted; else it is what the
+        filter received.
+
+        Raises:
+            BadContext: The connection is not emulated, or not open.
+        """
+        ...
+
     def refuse(self, reason: str) -> None:
         """Abort both sides; the record says refused with ``reason``."""
         ...

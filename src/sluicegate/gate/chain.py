@@ -4,7 +4,8 @@ Stream filters alone need no chain: the pump runs them inline. As soon as one da
 attached, every element gets two sockets that look alike, on the network or on a link. A data filter
 that leaves is replaced by a relay; when the last has left and the relays are quiet, the chain
 collapses into the pump, and what nobody inspects is spliced. A server that is dialled later joins
-behind a link, on which sends wait until then. The invariant: no filter sees more than its
+behind a link, on which sends wait until then; an emulating filter is the server, so its element has
+one socket only, and its chain never collapses. The invariant: no filter sees more than its
 predecessor released, and no byte is lost or doubled when one leaves.
 """
 
@@ -28,6 +29,7 @@ from sluicegate.port.scope import entered
 
 from .attached import Attached
 from .blockage import ChainAccount
+from .emulation import say_farewell
 from .link import LinkEnd, make_link
 from .pump import Direction
 from .relay import RelayHalf
@@ -51,10 +53,11 @@ class _Element:
     __slots__ = ("_connection", "attached", "client", "group", "halves", "server")
 
     def __init__(
-        self, connection: GateConnection, client: ElementSocket, server: ElementSocket
+        self, connection: GateConnection, client: ElementSocket, server: ElementSocket | None
     ) -> None:
         self.client = client
         self.server = server
+        #: None where the filter is the server itself.
         self.attached: Attached | None = None
         self.group: StageGroup | None = None
         #: The stream filters here, if it is their place.
@@ -63,9 +66,9 @@ class _Element:
         self._connection = connection
 
     @property
-    def sockets(self) -> tuple[ElementSocket, ElementSocket]:
-        """Both sockets."""
-        return self.client, self.server
+    def sockets(self) -> tuple[ElementSocket, ...]:
+        """Both sockets; an emulating filter has one."""
+        return (self.client,) if self.server is None else (self.client, self.server)
 
     @property
     def is_over(self) -> bool:
@@ -147,6 +150,8 @@ class FilterChain:
         #: Where a server that is dialled later joins.
         self._is_collapsing = False
         #: Nothing more is taken from the network: what is between two elements drains.
+        self.bytes_counted: int = 0
+        #: What an emulating filter says that it sent for the client.
         self._is_over = False
         #: The pump has taken over, or the connection ends.
         self._elements: list[_Element] = []
@@ -168,9 +173,10 @@ class FilterChain:
             end.on_finished = self._on_socket_finished
         return ends
 
-    def _add(self, client: ElementSocket, server: ElementSocket) -> _Element:
+    def _add(self, client: ElementSocket, server: ElementSocket | None) -> _Element:
         element = _Element(self._connection, client, server)
-        client.scope = server.scope = element
+        for socket in element.sockets:
+            socket.scope = element
         self._elements.append(element)
         return element
 
@@ -185,14 +191,15 @@ class FilterChain:
                 runs.append([item])
         left: ElementSocket = self._client
         for index, run in enumerate(runs):
-            right: ElementSocket
-            following: ElementSocket
-            if self._server is None or index < len(runs) - 1:
+            is_last = index == len(runs) - 1
+            right: ElementSocket | None = self._server
+            following = left
+            if is_last and self._connection.is_emulated:
+                right = None
+            elif right is None or not is_last:
                 right, following = self._link()
-                if index == len(runs) - 1:
+                if is_last:
                     self._server_link = following
-            else:
-                right = following = self._server
             element = self._add(left, right)
             if isinstance(run[0].filter, StreamFilter):
                 element.group = StageGroup.of(run)
@@ -261,6 +268,7 @@ class FilterChain:
             self._begin_collapse()
 
     def _start_relay(self, element: _Element) -> None:
+        assert element.server is not None, "an emulating filter is never relayed past"
         bound, group = self._service.limits.stream_hold_bytes_max, element.group
         element.halves = tuple(
             RelayHalf(
@@ -322,7 +330,7 @@ class FilterChain:
         attached = element.attached
         if self._connection.is_closing or attached is None:
             return
-        if element.client.is_closed or element.server.is_closed:
+        if any(socket.is_closed for socket in element.sockets):
             self._wind_up(element)
             return
         for socket in element.sockets:
@@ -332,6 +340,11 @@ class FilterChain:
         for socket in element.sockets:
             socket.withdraw()
         if self._connection.is_closing:
+            return
+        if element.server is None:
+            half_closed_s = self._service.limits.half_closed_timeout_s
+            self._service.wheel.hasten(self._connection, self._port.now + half_closed_s)
+            say_farewell(element.client)
             return
         if any(socket.is_receiving or socket.is_sending for socket in element.sockets):
             element.on_filter_failure(FilterFailed(attached.name, "went on while it was leaving"))
@@ -482,6 +495,12 @@ class FilterChain:
         return client.last_active if server is None else max(client.last_active, server.last_active)
 
     def byte_counts(self) -> tuple[int, int]:
-        """Return the bytes that the server and the client were sent: what is held is not."""
+        """Return the bytes that the server and the client were sent: what is held is not.
+
+        An emulating filter is the server: it was sent what it received, unless it counts itself.
+        """
+        if self._connection.is_emulated:
+            taken = self.bytes_counted or self._elements[-1].client.bytes_received
+            return taken, self._client.bytes_sent
         server = self._server
         return 0 if server is None else server.bytes_sent, self._client.bytes_sent

@@ -29,6 +29,7 @@ from sluicegate.filterapi import (
     ConnectionTerminating,
     ConnectRequested,
     Deny,
+    Emulate,
     EntryMode,
     Event,
     EventVerdict,
@@ -43,6 +44,8 @@ from .attached import Attached
 from .chain import FilterChain, Outlet
 from .deadline import find_deadline, find_expiry
 from .dispatch import dispatch, tell
+from .emulation import begin_emulation
+from .opening import open_directions
 from .proxy_header import send_proxy_header
 from .pump import Direction
 from .registry import RulePlan
@@ -92,6 +95,7 @@ class GateConnection:
         "id",
         "is_asking",
         "is_closing",
+        "is_emulated",
         "last_active",
         "listener_name",
         "outcome",
@@ -137,6 +141,8 @@ class GateConnection:
         #: Whether it is closing or closed; the pump reads it on its slow paths.
         self.is_asking = False
         #: Whether an event about it is being handled.
+        self.is_emulated = False
+        #: Whether a filter is the server, so that nothing is dialled.
         self.outcome = Outcome.RELEASED
         self.reason = ""
         self.error = 0
@@ -200,13 +206,15 @@ class GateConnection:
         for step in self.plan.connection if self.expected is None else ():
             step.installed.calls += 1
             try:
-                self._attach(step.make(), None, None, step.installed.name)
+                self.attach(step.make(), None, None, step.installed.name)
             except FILTER_ERRORS as error:
                 if not step.installed.is_bypassed_on_failure:
                     cause = f"{type(error).__name__}: {error}"
                     self.on_filter_failure(FilterFailed(step.installed.name, cause))
                     return
                 service.on_filter_error(step.installed, error)
+        if isinstance(verdict, Emulate):
+            begin_emulation(self, verdict)
         reason = PUBLISHED if self.expected is None else EXPECTED
         service.record_decision(self, "allowed", reason)
         self.state = State.DIALLING
@@ -216,14 +224,14 @@ class GateConnection:
         """Dial the end that is missing, or open with the client alone if the server is to wait."""
         if self._client_raw is None:
             self._dial(Side.CLIENT)
-        elif self.expected is not None and self.expected.dial_later:
+        elif self.is_emulated or (self.expected is not None and self.expected.dial_later):
             self._open_without_server(self._client_raw)
         else:
             self._dial(Side.SERVER)
 
     def dial_server(self, address: SocketAddress) -> None:
         """As ``filterapi.Connection.dial_server``."""
-        if self.state is not State.OPEN or self._server_raw is not None:
+        if self.state is not State.OPEN or self._server_raw is not None or self.is_emulated:
             raise BadContext("the server was dialled before, or the connection has ended")
         if address.host != self.server_address.host:
             raise ValueError(f"{address} is not on the host that was judged")
@@ -280,7 +288,7 @@ class GateConnection:
         if self._attached is not None:
             self._open_chain(client, server, self._attached)
         else:
-            self._open_directions(client, server, None)
+            open_directions(self, self._service, client, server, None)
         if self.expected is not None:
             self.expected.on_established(self)
 
@@ -298,23 +306,6 @@ class GateConnection:
         if self.expected is not None and not self.is_closing:
             self.expected.on_established(self)
 
-    def _open_directions(
-        self, client: RawSocket, server: RawSocket, group: StageGroup | None
-    ) -> None:
-        bound = self._service.limits.stream_hold_bytes_max
-        stages = (
-            (group.for_side(Side.CLIENT, bound), group.for_side(Side.SERVER, bound))
-            if group
-            else (None, None)
-        )
-        directions = self._service.directions
-        self.from_client = first = directions.take()
-        self.from_server = second = directions.take()
-        first.open(self, Side.CLIENT, client, server, stages[0])
-        second.open(self, Side.SERVER, server, client, stages[1])
-        first.start()
-        second.start()
-
     def _open_chain(self, client: RawSocket, server: RawSocket, attached: list[Attached]) -> None:
         attached.sort(key=lambda item: item.position)
         if all(isinstance(item.filter, StreamFilter) for item in attached):
@@ -325,7 +316,7 @@ class GateConnection:
                 self.on_filter_failure(error)
                 return
             if not self.is_closing:
-                self._open_directions(client, server, group)
+                open_directions(self, self._service, client, server, group)
             return
         self._chain = FilterChain(self, self._service, client, server, attached)
         self._chain.start()
@@ -367,11 +358,12 @@ class GateConnection:
         """As ``filterapi.Connection.attach_data_filter``."""
         if not self.is_asking or self.is_closing:
             raise BadContext("data filters are attached while an event is being handled")
-        self._attach(data_filter, position, context, "")
+        self.attach(data_filter, position, context, "")
 
-    def _attach(
+    def attach(
         self, data_filter: AnyDataFilter, position: Position | None, context: Any, name: str
     ) -> None:
+        """Put a data filter into the chain to come; its end is the connection's."""
         if self._attached is None:
             self._attached = []
         self._attached.append(Attached.at(self, data_filter, position, context, name))
@@ -393,6 +385,12 @@ class GateConnection:
         following = Attached.at(self, successor, place.position, context)
         self._attached.insert(self._attached.index(place) + 1, following)
         self._chain.hand_over(place, following)
+
+    def count_sent(self, count: int) -> None:
+        """As ``filterapi.Connection.count_sent``."""
+        if self._chain is None or not self.is_emulated:
+            raise BadContext("only the filter that emulates an open connection counts for it")
+        self._chain.bytes_counted += count
 
     def refuse(self, reason: str) -> None:
         """As ``filterapi.Connection.refuse``."""

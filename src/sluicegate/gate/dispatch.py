@@ -17,6 +17,7 @@ from sluicegate.errors import FILTER_ERRORS
 from sluicegate.filterapi import (
     Allow,
     CallbackDataFilter,
+    ConnectRequested,
     DataFilter,
     Deny,
     Emulate,
@@ -24,6 +25,7 @@ from sluicegate.filterapi import (
     EventVerdict,
     Pass,
     SessionFilter,
+    TcpBindRequested,
 )
 from sluicegate.port.scope import entered
 
@@ -267,12 +269,28 @@ def _checked(
     service: FirewallService, step: EventStep, event: Event, answer: object
 ) -> EventVerdict:
     if isinstance(answer, Allow | Deny | Pass | Emulate):
-        if isinstance(answer, event.verdicts):
+        wrong = _misfit(event, answer)
+        if not wrong:
             return answer
-        kinds = ", ".join(kind.__name__ for kind in event.verdicts)
-        wrong = f"answered {answer!r} to {type(event).__name__}, which takes {kinds}"
+        if isinstance(answer, Emulate):
+            drop_emulation(service, step.installed, answer)
         return _failure(service, step, TypeError(wrong))
     return _failure(service, step, TypeError(f"answered {answer!r}, not a verdict"))
+
+
+def _misfit(event: Event, answer: EventVerdict) -> str:
+    """Say why an event does not take an answer; empty when it does."""
+    name = type(event).__name__
+    if not isinstance(answer, event.verdicts):
+        kinds = ", ".join(kind.__name__ for kind in event.verdicts)
+        return f"answered {answer!r} to {name}, which takes {kinds}"
+    if isinstance(answer, Emulate):
+        is_player = isinstance(answer.data_filter, DataFilter | CallbackDataFilter)
+        if isinstance(event, ConnectRequested) and not is_player:
+            return f"emulates a server with {answer.data_filter!r}: a DataFilter or a callback one"
+        if isinstance(event, TcpBindRequested) and answer.data_filter is not None:
+            return "emulates a bind with a data filter: give it to bind.emulate_connection"
+    return ""
 
 
 def _failure(service: FirewallService, step: EventStep, error: BaseException) -> EventVerdict:

@@ -42,6 +42,7 @@ class LinkEnd:
         "_shut",
         "_unread",
         "account",
+        "bytes_received",
         "on_closed",
         "on_finished",
         "on_send_idle",
@@ -53,6 +54,7 @@ class LinkEnd:
         self.side = side
         self.scope: FailureScope | None = None
         self.account: Account | None = None
+        self.bytes_received = 0
         self.on_closed: Callable[[], None] | None = None
         #: Told, once, when it is closed and everything pending was told.
         self.on_finished: Callable[[], None] | None = None
@@ -312,6 +314,7 @@ class LinkEnd:
         else:
             taken = receive.buffer.append(source.view[start : start + length])
             window = receive.buffer.window()
+        self.bytes_received += taken
         try:
             receive.complete(0, window, self.side, self.scope)
         finally:

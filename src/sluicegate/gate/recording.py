@@ -53,10 +53,12 @@ class GateRecords:
     ) -> None:
         """Record what was decided about a connection before it is dialled."""
         expected, announced = connection.expected, connection.announced
+        emulated_by = connection.filter_names()[-1] if connection.is_emulated else ""
         self._recorder.write(
             DecisionRecord(
                 time=self._port.wall,
                 connection=connection.id,
+                emulated_by=emulated_by,
                 session=connection.session.id,
                 client=str(connection.client_address),
                 listener=connection.listener_name,
