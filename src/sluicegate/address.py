@@ -11,7 +11,9 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
+import sys
 from collections.abc import Iterable
+from typing import Final
 
 from typing_extensions import override
 
@@ -19,6 +21,11 @@ __all__ = ["AddressFilter", "IpAddress", "IpNetwork", "SocketAddress"]
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_SIZE_4: Final = 16
+"""Bytes of a ``sockaddr_in``."""
+_SIZE_6: Final = 28
+"""Bytes of a ``sockaddr_in6``."""
 
 
 class SocketAddress:
@@ -51,6 +58,22 @@ class SocketAddress:
             host = host.partition("%")[0]
         scope = int(str(name[3])) if len(name) > 3 else 0  # noqa: PLR2004 - sockaddr_in6
         return cls(host, int(str(port)), scope)
+
+    @classmethod
+    def from_packed(cls, name: bytes) -> SocketAddress:
+        """Make one from the kernel's ``sockaddr_in`` or ``sockaddr_in6``.
+
+        Raises:
+            ValueError: It is neither.
+        """
+        family = int.from_bytes(name[:2], sys.byteorder)
+        port = int.from_bytes(name[2:4], "big")
+        if family == socket.AF_INET and len(name) >= _SIZE_4:
+            return cls(socket.inet_ntop(socket.AF_INET, name[4:8]), port)
+        if family == socket.AF_INET6 and len(name) >= _SIZE_6:
+            scope = int.from_bytes(name[24:28], sys.byteorder)
+            return cls(socket.inet_ntop(socket.AF_INET6, name[8:24]), port, scope)
+        raise ValueError(f"{name.hex()} is not the address of an IP socket")
 
     @classmethod
     def parse(cls, text: str) -> SocketAddress:

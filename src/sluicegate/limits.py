@@ -106,6 +106,10 @@ posted tasks are never later than one batch."""
 RECEIVES_PER_EVENT_MAX: Final = 8
 """Small receives from one ready socket before the others have their turn (32 KiB)."""
 
+DATAGRAMS_PER_BATCH_MAX: Final = 64
+"""Datagrams that one receive takes from a socket, and the slots of a worker's tray: more gained
+nothing in the measurements, and 64 keep a burst of one client from delaying the others."""
+
 ACCEPTS_PER_EVENT_MAX: Final = 32
 """Connections accepted from one listener before the others have their turn."""
 
@@ -400,6 +404,10 @@ class Limits:
 
     connections_per_client_max: int = 20000
     """Connections of one client address; lower it where clients are single hosts."""
+
+    udp_datagram_bytes_max: int = 8192
+    """The largest datagram that is passed on; a larger one is dropped, counted and recorded. 8 KiB
+    are TMG's default; DNS needs 4 KiB, QUIC 1.5 KiB. A worker keeps room for 64 of this size."""
 
     session_idle_s: float = 300.0
     """A session without a connection is forgotten after this long."""

@@ -69,6 +69,7 @@ _YEAR_S: Final = 366 * 86400
 _BYTES_MAX: Final = 1 << 62
 
 _BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
+    "udp_datagram_bytes_max": (256, 65535),
     "interactive_buffers_max": (8, 32768),
     "bulk_buffers_max": (1, 4096),
     "blocking_threads_max": (1, 1024),

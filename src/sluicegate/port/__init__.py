@@ -3,6 +3,7 @@
 Usable on its own: ``run`` is the door, ``CompletionPort`` the queue. This file only re-exports.
 """
 
+from .datagram import DatagramSocket
 from .diagnosis import BackendUnavailable, Diagnosis, choose_backend, diagnose
 from .handle import Handle
 from .listener import AcceptCompletion, Accepted, Listener
@@ -20,6 +21,7 @@ __all__ = [
     "Accepted",
     "BackendUnavailable",
     "CompletionPort",
+    "DatagramSocket",
     "Diagnosis",
     "ExternalIoCompletion",
     "FailureScope",

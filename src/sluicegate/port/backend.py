@@ -20,13 +20,16 @@ from __future__ import annotations
 import abc
 import errno
 from collections.abc import Callable
-from typing import ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from sluicegate.address import SocketAddress
 from sluicegate.buffer import Buffer
 from sluicegate.limits import OPERATIONS_KEPT_MAX
 
 from .pool import SlotPool
+
+if TYPE_CHECKING:
+    from .tray import DatagramTray
 
 __all__ = [
     "BUFFER",
@@ -132,6 +135,18 @@ class RawSocket(Protocol):
         """
         ...
 
+    def sendto(self, data: memoryview | bytes, flags: int, address: tuple[object, ...], /) -> int:
+        """Send a datagram; raises ``BlockingIOError`` under ``SEND_FLAGS`` without room."""
+        ...
+
+    def connect(self, address: tuple[object, ...], /) -> None:
+        """Give a datagram socket its only peer; on a stream ``Backend.connect`` is used."""
+        ...
+
+    def recv_into(self, buffer: memoryview, size: int, flags: int, /) -> int:
+        """Receive a datagram; under ``MSG_TRUNC`` the result is its length, also if it was cut."""
+        ...
+
     def getpeername(self) -> tuple[object, ...]:
         """Return the other end's address."""
         ...
@@ -199,6 +214,8 @@ class Backend(abc.ABC):
 
     pool: SlotPool
     #: Shared receive buffers; ``pool.slots[flags >> SLOT_SHIFT]``.
+    tray: DatagramTray
+    #: Where datagrams lie; what is passed on in it leaves before the next wait.
     turns: int
     submitted: int
     completed: int
@@ -341,6 +358,27 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def poll(self, operation: Operation, fd: int, events: int) -> None:
         """Complete once when ``POLL_IN`` / ``POLL_OUT`` (or an error) is there; one-shot."""
+
+    # -- datagrams -----------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def create_datagram_socket(self, family: int) -> RawSocket:
+        """Make a non-blocking UDP socket (close-on-exec; IPv6 sockets are IPv6 only).
+
+        Raises:
+            OSError: Out of descriptors, or the family is not supported.
+        """
+
+    @abc.abstractmethod
+    def await_datagrams(self, operation: Operation, sock: RawSocket) -> None:
+        """Tell, until cancelled, while ``tray.receive`` may find something: multishot.
+
+        A completion with ``MORE`` comes once in each turn in which a datagram waits, or an error
+        that ``tray.receive`` tells; so nobody need empty the socket. The result is a mask of
+        ``POLL_*`` and says no more.
+        """
+
+    # -- splicing ------------------------------------------------------------------------------
 
     @abc.abstractmethod
     def open_pipe(self) -> Pipe | None:

@@ -48,7 +48,16 @@ class SocketCompletion(Protocol):
 class PendingIo:
     """A started receive or send: told to a completion object or a future, or to nobody."""
 
-    __slots__ = ("buffer", "completion", "future", "is_kept", "length", "start", "user_data")
+    __slots__ = (
+        "address",
+        "buffer",
+        "completion",
+        "future",
+        "is_kept",
+        "length",
+        "start",
+        "user_data",
+    )
 
     def __init__(
         self,
@@ -62,6 +71,8 @@ class PendingIo:
         self.buffer: Buffer | None = None
         self.start = 0
         self.length = 0
+        self.address: SocketAddress | None = None
+        #: The peer of a datagram.
         self.is_kept = False
         #: Whether the buffer is on somebody's account while it waits.
 
@@ -97,7 +108,9 @@ class PendingIo:
             return
         try:
             with entered(scope):
-                self.completion.complete_socket_io(not error, error, window, self.user_data, None)
+                self.completion.complete_socket_io(
+                    not error, error, window, self.user_data, self.address
+                )
         except FILTER_ERRORS as raised:
             if scope is None:
                 raise

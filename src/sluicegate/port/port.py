@@ -28,6 +28,7 @@ from sluicegate.errors import Side, TransportError, WrongThread
 from sluicegate.limits import Limits
 
 from .backend import Backend, Operation, OperationPool, RawSocket
+from .datagram import DatagramSocket
 from .handle import Handle
 from .listener import Listener
 from .overlapped import Overlapped
@@ -227,6 +228,49 @@ class CompletionPort:
         if result < 0:
             raise TransportError(-result, Side.SERVER, f"connect to {address}")
         return StreamSocket(self, raw, Side.SERVER)
+
+    def bind_datagrams(self, address: SocketAddress) -> DatagramSocket:
+        """Make a UDP socket on an address; port 0 lets the kernel choose.
+
+        Raises:
+            TransportError: The address cannot be bound.
+        """
+        return DatagramSocket(self, self.create_datagram_raw(bind=address))
+
+    def connect_datagrams(self, address: SocketAddress) -> DatagramSocket:
+        """Make a UDP socket whose only peer is ``address``; nothing is sent by that.
+
+        Raises:
+            TransportError: There is no way to that address.
+        """
+        return DatagramSocket(self, self.create_datagram_raw(connect=address), address)
+
+    def create_datagram_raw(
+        self, *, bind: SocketAddress | None = None, connect: SocketAddress | None = None
+    ) -> RawSocket:
+        """Make the UDP socket below a ``DatagramSocket``, for those who work on the tray.
+
+        Raises:
+            TransportError: An address cannot be bound or reached.
+        """
+        self.check_thread()
+        address = connect or bind
+        assert address is not None, "name an address"
+        doing, side = "bind to", Side.INTERNAL
+        if connect is not None:
+            doing, side = "connect to", Side.SERVER
+        raw: RawSocket | None = None
+        try:
+            raw = self.backend.create_datagram_socket(address.family)
+            if bind is not None:
+                raw.bind(bind.to_kernel())
+            if connect is not None:
+                raw.connect(connect.to_kernel())
+        except OSError as error:
+            if raw is not None:
+                raw.close()
+            raise TransportError(error.errno or errno.EIO, side, f"{doing} {address}") from error
+        return raw
 
     # -- tasks and threads ---------------------------------------------------------------------
 

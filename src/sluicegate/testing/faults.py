@@ -77,6 +77,18 @@ class FaultPlan:
     pipe_refused: float = 0.0
     """A pipe for splicing is not to be had."""
 
+    datagram_loss: float = 0.0
+    """A datagram is lost on its way."""
+
+    datagram_duplicate: float = 0.0
+    """A datagram arrives twice."""
+
+    datagram_overtaking: float = 0.0
+    """A datagram does not wait for those that were sent before it."""
+
+    datagram_no_room: float = 0.0
+    """The kernel has no room for a datagram that is sent (``EAGAIN``)."""
+
     @classmethod
     def disorder(cls) -> FaultPlan:
         """Everything that correct peers and disks may do: cuts, delays, partial results."""
@@ -114,6 +126,10 @@ class FaultPlan:
             reset=0.005,
             accept_exhausted=0.05,
             pipe_refused=0.3,
+            datagram_loss=0.1,
+            datagram_duplicate=0.05,
+            datagram_overtaking=0.3,
+            datagram_no_room=0.02,
         )
 
 

@@ -6,6 +6,7 @@ after that, and results of one flight are told in the order in which they were d
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from sluicegate.port.backend import Operation
@@ -13,7 +14,7 @@ from sluicegate.port.pool import Slot
 
 from .network import SimulatedSocket
 
-__all__ = ["Flight"]
+__all__ = ["Flight", "identity_of", "ignore_woken", "nothing_to_do", "wait_for_answer"]
 
 
 class Flight:
@@ -52,3 +53,25 @@ class Flight:
 
 def _never(_flight: Flight) -> None:
     raise AssertionError("a flight without an attempt was tried")
+
+
+def identity_of(fd: int) -> tuple[int, int] | None:
+    """Return what tells a file from one that got its number later; None for a bad descriptor."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def nothing_to_do() -> int:
+    """Simulated disks are written at once."""
+    return 0
+
+
+def wait_for_answer(_flight: Flight) -> None:
+    """Do nothing when the socket changes: the network calls back."""
+
+
+def ignore_woken() -> None:
+    """Nobody asked for the time of the turn."""

@@ -150,6 +150,18 @@ class SimulatedSocket:
             return bytes(self.incoming.arrived[:size])
         return self.receive(size)
 
+    def sendto(self, _data: memoryview | bytes, _flags: int, _to: tuple[object, ...], /) -> int:
+        """Refuse: a stream has one peer."""
+        raise OSError(errno.EISCONN, "not a datagram socket")
+
+    def recv_into(self, _buffer: memoryview, _size: int, _flags: int, /) -> int:
+        """Refuse: streams are received through the backend."""
+        raise OSError(errno.EOPNOTSUPP, "not a datagram socket")
+
+    def connect(self, _address: tuple[object, ...], /) -> None:
+        """Refuse: streams are connected through the backend."""
+        raise OSError(errno.EOPNOTSUPP, "not a datagram socket")
+
     def getpeername(self) -> tuple[object, ...]:
         """Return the other end's name."""
         self._check_open()
@@ -265,6 +277,8 @@ class SimulatedNetwork:
         self.descriptors_max = descriptors_max
         self.open_sockets: dict[int, SimulatedSocket] = {}
         #: By descriptor; what is left at the end of a test has leaked.
+        self.bound_datagrams: dict[SocketAddress, SimulatedSocket] = {}
+        #: The datagram sockets by name.
         self._listeners: dict[SocketAddress, SimulatedSocket] = {}
         self._next_descriptor = itertools.count(FIRST_DESCRIPTOR).__next__
         self._next_port = itertools.count(_FIRST_EPHEMERAL_PORT).__next__
@@ -277,7 +291,7 @@ class SimulatedNetwork:
         Raises:
             OSError: ``EMFILE`` when there are too many.
         """
-        return self._with_descriptor(SimulatedSocket(self, family))
+        return self.with_descriptor(SimulatedSocket(self, family))
 
     def accept(self, listener: SimulatedSocket) -> SimulatedSocket:
         """Take the oldest waiting connection.
@@ -288,7 +302,7 @@ class SimulatedNetwork:
         """
         if not listener.backlog:
             raise BlockingIOError(errno.EAGAIN, "nobody waits")
-        sock = self._with_descriptor(listener.backlog[0])
+        sock = self.with_descriptor(listener.backlog[0])
         listener.backlog.popleft()
         return sock
 
@@ -356,7 +370,7 @@ class SimulatedNetwork:
         self, client: SimulatedSocket, address: SocketAddress, listener: SimulatedSocket
     ) -> None:
         server = SimulatedSocket(self, listener.family)
-        client.local = client.local or self.name_for(SocketAddress(_own_host(address), 0))
+        client.local = client.local or self.name_for(SocketAddress(own_host(address), 0))
         client.remote = server.local = address
         server.remote = client.local
         client.peer, server.peer = server, client
@@ -373,7 +387,12 @@ class SimulatedNetwork:
             SocketAddress(wildcard, address.port)
         )
 
-    def _with_descriptor(self, sock: SimulatedSocket) -> SimulatedSocket:
+    def with_descriptor(self, sock: SimulatedSocket) -> SimulatedSocket:
+        """Give a socket its descriptor.
+
+        Raises:
+            OSError: ``EMFILE`` when there are too many.
+        """
         if len(self.open_sockets) >= self.descriptors_max:
             raise OSError(errno.EMFILE, "too many simulated descriptors")
         sock.descriptor = self._next_descriptor()
@@ -476,7 +495,7 @@ class SimulatedPipe:
         return count
 
 
-def _own_host(address: SocketAddress) -> str:
+def own_host(address: SocketAddress) -> str:
     """Return the host a socket gets that connects without a name."""
     if ":" in address.host:
         return "::1" if address.host == "::1" else "fd00::fe"

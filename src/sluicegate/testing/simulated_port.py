@@ -44,8 +44,9 @@ from sluicegate.port.backends.slots import SlotGroup
 from sluicegate.port.pool import Slot, SlotPool
 
 from .clock import ScheduledEvent, VirtualClock
+from .datagrams import SimulatedDatagramSocket, SimulatedTray
 from .faults import Dice, FaultPlan
-from .flight import Flight
+from .flight import Flight, identity_of, ignore_woken, nothing_to_do, wait_for_answer
 from .network import FIRST_DESCRIPTOR, SimulatedNetwork, SimulatedPipe, SimulatedSocket
 
 __all__ = ["SimulatedBackend", "SimulationStalled"]
@@ -84,9 +85,10 @@ class SimulatedBackend(Backend):
         self.network = SimulatedNetwork(self.clock, self.dice)
         self.pool = SlotPool(limits.interactive_buffers_max, limits.bulk_buffers_max)
         self.pool.give_back = self._give_back
+        self.tray = SimulatedTray(limits.udp_datagram_bytes_max)
         self.turns = self.submitted = self.completed = self.starved = 0
         self.on_unhandled = _report_unhandled
-        self.on_woken = _ignore_woken
+        self.on_woken = ignore_woken
         self.trace: deque[str] = deque(maxlen=_TRACE_LENGTH)
         #: The last completions, for the report of a failing seed.
         self._digest = hashlib.blake2b(digest_size=16)
@@ -123,6 +125,8 @@ class SimulatedBackend(Backend):
 
     @override
     def turn(self, timeout_s: float | None) -> None:
+        if self.tray.outlets:
+            self.tray.flush()
         self.turns += 1
         self.clock.advance(_TURN_S)
         self._wait(timeout_s)
@@ -312,11 +316,11 @@ class SimulatedBackend(Backend):
 
     @override
     def sync(self, operation: Operation, fd: int, *, data_only: bool) -> None:
-        self._start_file(operation, "sync", fd, _nothing_to_do)
+        self._start_file(operation, "sync", fd, nothing_to_do)
 
     @override
     def write_back(self, operation: Operation, fd: int, offset: int, length: int) -> None:
-        self._start_file(operation, "write_back", fd, _nothing_to_do)
+        self._start_file(operation, "write_back", fd, nothing_to_do)
 
     @override
     def splice(
@@ -343,7 +347,7 @@ class SimulatedBackend(Backend):
         self, operation: Operation, kind: str, fd: int, call: Callable[[], int]
     ) -> None:
         flight = self._begin(operation, kind)
-        identity = _identity(fd)
+        identity = identity_of(fd)
         flight.attempt = lambda flight: self._attempt_file(flight, fd, identity, call)
         self._schedule(flight)
 
@@ -360,7 +364,9 @@ class SimulatedBackend(Backend):
         elif flight.kind == "write" and happens(plan.no_space):
             result = -errno.ENOSPC
         else:
-            assert _identity(fd) == identity, "a descriptor was closed under an operation in flight"
+            assert identity_of(fd) == identity, (
+                "a descriptor was closed under an operation in flight"
+            )
             try:
                 result = call()
             except OSError as error:
@@ -386,7 +392,7 @@ class SimulatedBackend(Backend):
         simulated = _simulated(sock)
         flight = self._begin(operation, "connect", simulated)
         self._writers[simulated] = flight
-        flight.attempt = _wait_for_answer
+        flight.attempt = wait_for_answer
 
         def done(result: int) -> None:
             if not flight.is_decided:
@@ -434,6 +440,23 @@ class SimulatedBackend(Backend):
         self._socket_polls.setdefault(sock, []).append(flight)
         flight.attempt = lambda flight: self._attempt_poll(flight, sock, events)
         self._schedule(flight)
+
+    @override
+    def create_datagram_socket(self, family: int) -> RawSocket:
+        sock = SimulatedDatagramSocket(self.network, family)
+        self.network.with_descriptor(sock)
+        return sock
+
+    @override
+    def await_datagrams(self, operation: Operation, sock: RawSocket) -> None:
+        self._start_read(operation, "datagrams", sock, self._attempt_datagrams)
+
+    def _attempt_datagrams(self, flight: Flight) -> None:
+        """Say that something waits, turn by turn, until it was taken."""
+        assert flight.sock is not None
+        if flight.sock.is_readable:
+            self._tell(flight, POLL_IN, MORE)
+            self._schedule(flight)
 
     @override
     def open_pipe(self) -> Pipe | None:
@@ -568,28 +591,6 @@ class SimulatedBackend(Backend):
 def _simulated(sock: RawSocket) -> SimulatedSocket:
     assert isinstance(sock, SimulatedSocket), "a socket of another backend"
     return sock
-
-
-def _identity(fd: int) -> tuple[int, int] | None:
-    """Return what tells a file from one that got its number later; None for a bad descriptor."""
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _nothing_to_do() -> int:
-    """Simulated disks are written at once."""
-    return 0
-
-
-def _wait_for_answer(_flight: Flight) -> None:
-    """Do nothing when the socket changes: the network calls back."""
-
-
-def _ignore_woken() -> None:
-    """Nobody asked for the time of the turn."""
 
 
 def _report_unhandled(_operation: Operation | None, error: BaseException) -> None:

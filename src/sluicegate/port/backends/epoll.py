@@ -30,6 +30,7 @@ from sluicegate.limits import (
 from sluicegate.port.backend import (
     BUFFER,
     MORE,
+    POLL_IN,
     SEND_FLAGS,
     SLOT_SHIFT,
     Operation,
@@ -47,7 +48,7 @@ from .epoll_watch import (
     WATCH_BOTH,
     Watch,
 )
-from .sockets import adopt_socket, create_tcp_socket, set_nonblocking
+from .sockets import adopt_socket, create_tcp_socket, create_udp_socket, set_nonblocking
 
 __all__ = ["EpollBackend"]
 
@@ -140,6 +141,23 @@ class EpollBackend(EpollTurns):
             self._finished.append((operation, events))
             return
         watch.pollers = [*(watch.pollers or ()), (operation, events)]
+
+    @override
+    def create_datagram_socket(self, family: int) -> RawSocket:
+        return create_udp_socket(family)
+
+    @override
+    def await_datagrams(self, operation: Operation, sock: RawSocket) -> None:
+        self._start_read(operation, sock, self._tell_of_datagrams, LISTEN)
+
+    def _tell_of_datagrams(self, watch: Watch) -> None:
+        operation = watch.reader
+        assert operation is not None
+        self.completed += 1
+        try:
+            operation.complete(POLL_IN, MORE)
+        except BaseException as error:  # noqa: BLE001 - the port decides; the batch goes on
+            self.on_unhandled(operation, error)
 
     @override
     def open_pipe(self) -> Pipe | None:

@@ -35,6 +35,7 @@ from sluicegate.port.backend import (
 )
 from sluicegate.port.pool import Slot, SlotPool
 
+from .datagram_calls import KernelTray
 from .epoll_watch import (
     BROKEN,
     EDGE,
@@ -63,6 +64,7 @@ class EpollTurns(Backend):
     def __init__(self, limits: Limits) -> None:
         self.pool = SlotPool(limits.interactive_buffers_max, limits.bulk_buffers_max)
         self.pool.give_back = self._give_back
+        self.tray = KernelTray(limits.udp_datagram_bytes_max)
         self.turns = self.submitted = self.completed = self.starved = 0
         self.on_unhandled = _report_unhandled
         self.on_woken = _ignore_woken
@@ -90,6 +92,8 @@ class EpollTurns(Backend):
     @override
     def turn(self, timeout_s: float | None) -> None:
         self.turns = turn = self.turns + 1
+        if self.tray.outlets:
+            self.tray.flush()
         if self._finished or self._retries:
             timeout_s = 0
         events = self._epoll.poll(timeout_s, EVENTS_PER_TURN_MAX)

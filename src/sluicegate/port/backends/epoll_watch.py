@@ -35,7 +35,8 @@ READABLE: Final = select.EPOLLIN | UNUSUAL
 WRITABLE: Final = select.EPOLLOUT | BROKEN
 WATCH_READS: Final = EDGE | select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI
 LISTEN: Final = select.EPOLLIN
-"""Level-triggered: a listener is not drained at once. It leaves the set with its accept."""
+"""Level-triggered: listeners and datagram sockets are not drained at once. They leave the set with
+their reader."""
 
 WATCH_BOTH: Final = WATCH_READS | select.EPOLLOUT
 

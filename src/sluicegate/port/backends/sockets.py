@@ -16,7 +16,14 @@ from typing import Final
 
 from sluicegate.port.backend import Pipe, RawSocket
 
-__all__ = ["PipePool", "SplicePipe", "adopt_socket", "create_tcp_socket", "set_nonblocking"]
+__all__ = [
+    "PipePool",
+    "SplicePipe",
+    "adopt_socket",
+    "create_tcp_socket",
+    "create_udp_socket",
+    "set_nonblocking",
+]
 
 _PIPE_SIZE: Final = 1 << 20
 """What an unprivileged process may ask for (``fs.pipe-max-size``)."""
@@ -42,6 +49,22 @@ def create_tcp_socket(family: int, type_flags: int = 0) -> RawSocket:
     except OSError:
         sock.close()
         raise
+    return sock
+
+
+def create_udp_socket(family: int) -> RawSocket:
+    """Make a non-blocking UDP socket; an IPv6 one is IPv6 only.
+
+    Raises:
+        OSError: Out of descriptors, or the family is not supported.
+    """
+    sock = socket.SocketType(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.IPPROTO_UDP)
+    if family == socket.AF_INET6:
+        try:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        except OSError:
+            sock.close()
+            raise
     return sock
 
 

@@ -27,10 +27,11 @@ from sluicegate.port.backend import (
 )
 
 from . import uring_entries as kernel
-from .sockets import adopt_socket, create_tcp_socket, set_nonblocking
+from .sockets import adopt_socket, create_tcp_socket, create_udp_socket, set_nonblocking
 from .uring_entries import (
     LENGTH_MAX,
     SHAPE_ACCEPT,
+    SHAPE_DATAGRAMS,
     SHAPE_RECEIVE,
     SHAPE_RECEIVE_BULK,
     SHAPE_RECEIVE_INTO,
@@ -58,6 +59,7 @@ class UringBackend(UringTurns):
         "_accept_ended",
         "_cancelled",
         "_cancelled_poll",
+        "_datagrams_ended",
         "_parked",
         "_poll_ended",
         "_receive_ended",
@@ -81,6 +83,7 @@ class UringBackend(UringTurns):
         self._cancelled: Finisher = self._finish_cancelled
         self._cancelled_poll: Finisher = self._finish_cancelled_poll
         self._parked: Finisher = self._finish_parked
+        self._datagrams_ended: Finisher = self._finish_datagrams
 
     # -- operations ----------------------------------------------------------------------------
 
@@ -231,6 +234,26 @@ class UringBackend(UringTurns):
     def poll(self, operation: Operation, fd: int, events: int) -> None:
         token = self._begin(operation, None)
         self._queue(token, kernel.POLL_ADD, fd, 0, 0, 0, events)
+
+    @override
+    def create_datagram_socket(self, family: int) -> RawSocket:
+        return create_udp_socket(family)
+
+    @override
+    def await_datagrams(self, operation: Operation, sock: RawSocket) -> None:
+        self._start_request(
+            operation, self._datagrams_ended, (SHAPE_DATAGRAMS, sock.fileno(), 0, 0, 0)
+        )
+
+    def _finish_datagrams(self, operation: Operation, result: int, flags: int) -> None:
+        if result >= 0:
+            # One poll after another, each submitted behind what the owner takes now. A multishot
+            # one tells of arrivals only, so that its owner would have to ask once too often.
+            self._queue_request(operation.token, self._request_of(operation.token))
+            operation.complete(result, flags | MORE)
+        else:
+            operation.in_flight = False
+            operation.complete(result, flags)
 
     @override
     def open_pipe(self) -> Pipe | None:

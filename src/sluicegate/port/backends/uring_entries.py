@@ -14,6 +14,7 @@ from typing import Final
 
 from sluicegate.address import SocketAddress
 from sluicegate.limits import PACKED_ADDRESSES_MAX
+from sluicegate.port.backend import POLL_IN
 
 __all__ = [
     "ALLOWED",
@@ -35,6 +36,7 @@ __all__ = [
     "POLL_ADD",
     "READ",
     "SHAPE_ACCEPT",
+    "SHAPE_DATAGRAMS",
     "SHAPE_RECEIVE",
     "SHAPE_RECEIVE_BULK",
     "SHAPE_RECEIVE_INTO",
@@ -138,6 +140,7 @@ SHAPE_ACCEPT: Final = Shape(
 )
 SHAPE_RECEIVE: Final = Shape(RECV, flags=BUFFER_SELECT, ioprio=RECV_MULTISHOT, group=SMALL)
 SHAPE_RECEIVE_BULK: Final = Shape(RECV, flags=BUFFER_SELECT, group=BULK)
+SHAPE_DATAGRAMS: Final = Shape(POLL_ADD, operation_flags=POLL_IN, group=SMALL)
 SLOT_WORDS: Final = frozenset({SHAPE_RECEIVE.word, SHAPE_RECEIVE_BULK.word})
 SHAPE_RECEIVE_INTO: Final = Shape(RECV, group=SMALL)
 SHAPE_SEND: Final = Shape(SEND, operation_flags=_SEND_FLAGS, group=SMALL)

@@ -35,6 +35,7 @@ from sluicegate.port.pool import SlotPool
 from sluicegate.port.ring import ENTER, Ring, syscall
 
 from . import uring_entries as kernel
+from .datagram_calls import KernelTray
 from .sockets import PipePool
 from .uring_entries import BULK, LENGTH_MAX, SMALL, AddressCache, Request, address_of
 from .uring_slots import SlotGroups
@@ -97,6 +98,7 @@ class UringTurns(Backend):
         "pool",
         "starved",
         "submitted",
+        "tray",
         "turns",
     )
 
@@ -123,6 +125,7 @@ class UringTurns(Backend):
         self.features = ring.features
         #: What is used beyond Linux 6.1.
         self.pool = SlotPool(limits.interactive_buffers_max, limits.bulk_buffers_max)
+        self.tray = KernelTray(limits.udp_datagram_bytes_max)
         self._slots = SlotGroups(self.pool, small, bulk)
         self._returned = self._slots.returned
         self._pipes = PipePool(limits.splice_pipes_max)
@@ -181,6 +184,8 @@ class UringTurns(Backend):
 
     @override
     def turn(self, timeout_s: float | None) -> None:
+        if self.tray.outlets:
+            self.tray.flush()
         if self._returned:
             self._provide_returned()
         if self._is_hurried:
