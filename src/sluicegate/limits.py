@@ -50,6 +50,8 @@ __all__ = [
     "HOST_LABEL_CHARACTERS_MAX",
     "HOST_NAME_CHARACTERS_MAX",
     "HOST_TEXT_MAX",
+    "LAST_WORDS_BYTES_MAX",
+    "LAST_WORDS_S",
     "PACKED_ADDRESSES_MAX",
     "PASSWORD_BYTES_MAX",
     "PASSWORD_CHARACTERS_MIN",
@@ -77,6 +79,7 @@ __all__ = [
     "SPOOL_HASH_BACKLOG_BYTES_MAX",
     "SPOOL_READ_BUFFERS_MAX",
     "SPOOL_RECEIVE_BUFFERS_MAX",
+    "STREAM_WAIT_S_MAX",
     "TRANSFER_READ_BYTES_MAX",
     "USERS_FILE_BYTES_MAX",
     "USER_GROUPS_MAX",
@@ -94,6 +97,16 @@ OPERATIONS_KEPT_MAX: Final = 1024
 
 DIRECTIONS_KEPT_MAX: Final = 1024
 """Directions kept for the next connection, for the same reason; each is less than 1 KiB."""
+
+STREAM_WAIT_S_MAX: Final = 3600.0
+"""What a stream filter may wait at a time: longer than any pause that a transfer survives."""
+
+LAST_WORDS_BYTES_MAX: Final = 16 << 10
+"""What a side may be told before its connection is refused: a page of HTML, in one send."""
+
+LAST_WORDS_S: Final = 2.0
+"""How long a side that was told something may take to read it and close (nginx lingers for 5 s, but
+not on what was refused); then it is reset."""
 
 ACCEPT_AHEAD_MAX: Final = 64
 """Accepted sockets per listener that may wait for a start; beyond it the multishot accept is

@@ -2,7 +2,14 @@
 
 from sluicegate.address import AddressFilter, SocketAddress
 from sluicegate.buffer import Buffer, Window
-from sluicegate.errors import Side
+from sluicegate.errors import (
+    BadContext,
+    LimitExceeded,
+    ProtocolError,
+    Side,
+    SluicegateError,
+    TransportError,
+)
 from sluicegate.port import (
     ExternalIoCompletion,
     Handle,
@@ -62,6 +69,7 @@ from .stream_filter import (
     Rewrite,
     StreamFilter,
     StreamVerdict,
+    Wait,
 )
 from .udp_peer import UdpPeer
 from .user import User
@@ -76,6 +84,7 @@ __all__ = [
     "AddressLookup",
     "Allow",
     "AnyDataFilter",
+    "BadContext",
     "Bind",
     "Buffer",
     "CallbackDataFilter",
@@ -103,12 +112,14 @@ __all__ = [
     "Forward",
     "Handle",
     "HeldTransfer",
+    "LimitExceeded",
     "ListenRequested",
     "NameLookup",
     "Outcome",
     "Overlapped",
     "Pass",
     "Position",
+    "ProtocolError",
     "Refuse",
     "Release",
     "Replace",
@@ -116,6 +127,7 @@ __all__ = [
     "Session",
     "SessionFilter",
     "Side",
+    "SluicegateError",
     "SocketAddress",
     "SocketCompletion",
     "StreamFilter",
@@ -127,10 +139,12 @@ __all__ = [
     "TransferFile",
     "TransferOffer",
     "TransferOutcome",
+    "TransportError",
     "UdpBindRequested",
     "UdpDestination",
     "UdpPeer",
     "User",
+    "Wait",
     "Wants",
     "Window",
     "heavy_blocking",

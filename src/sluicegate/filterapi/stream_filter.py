@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from sluicegate.buffer import Window
 from sluicegate.errors import Side
+from sluicegate.limits import LAST_WORDS_BYTES_MAX
 
 from .position import Position
 
@@ -28,6 +29,7 @@ __all__ = [
     "Rewrite",
     "StreamFilter",
     "StreamVerdict",
+    "Wait",
 ]
 
 
@@ -40,24 +42,54 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """Send ``data`` in place of the bytes shown."""
+    """Send ``data`` in place of the first ``count`` bytes (None: all) and hold the rest.
+
+    With ``count=0`` it puts ``data`` in front of what is held.
+    """
 
     data: bytes
+    count: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Refuse the connection: both sides are reset; ``reason`` goes into the record."""
+    """Refuse the connection: both sides are reset; ``reason`` goes into the record.
+
+    A side may be told something first, as ``Connection.refuse`` says.
+    """
 
     reason: str
+    to_client: bytes = b""
+    to_server: bytes = b""
+
+    def __post_init__(self) -> None:
+        if max(len(self.to_client), len(self.to_server)) > LAST_WORDS_BYTES_MAX:
+            raise ValueError(f"last words have at most {LAST_WORDS_BYTES_MAX} bytes")
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Release these bytes and leave the chain: both directions go on without this filter."""
+    """Release these bytes and leave the chain: both directions go on without this filter.
+
+    What it holds of the other direction is released, too.
+    """
 
 
-StreamVerdict = Forward | Rewrite | Cut | Leave
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Release the first ``count`` bytes, hold the rest, and ask again in ``seconds``.
+
+    Until then nothing is received from this side: its sender is slowed down by TCP itself. Then
+    ``on_data`` is shown what is held, which may be nothing. Not an answer to ``on_end``, which
+    comes after all waiting. A wait beyond ``idle_timeout_s`` ends a connection on which nothing
+    else happens.
+    """
+
+    seconds: float
+    count: int = 0
+
+
+StreamVerdict = Forward | Rewrite | Cut | Leave | Wait
 
 FORWARD: Final = Forward()
 """Release everything shown."""

@@ -220,8 +220,21 @@ class Connection(Protocol):
         """
         ...
 
-    def refuse(self, reason: str) -> None:
-        """Abort both sides; the record says refused with ``reason``."""
+    def refuse(self, reason: str, *, to_client: bytes = b"", to_server: bytes = b"") -> None:
+        """Abort both sides; the record says refused with ``reason``.
+
+        A side that is told something gets it whole, behind everything that was released, and a
+        clean end of its stream instead of a reset; or, where bytes wait to be sent to it, nothing.
+        The other filters of the connection are not asked about it.
+
+        Args:
+            reason: For the record.
+            to_client: What the client is told, ``LAST_WORDS_BYTES_MAX`` at most.
+            to_server: What the server is told.
+
+        Raises:
+            ValueError: A message is too long.
+        """
         ...
 
     def fail(self, reason: str, error: int = 0, side: Side = Side.INTERNAL) -> None:

@@ -25,6 +25,7 @@ from sluicegate.errors import (
 from sluicegate.filterapi import AnyDataFilter, CallbackDataFilter, DataFilter, StreamFilter
 from sluicegate.port import StreamSocket
 from sluicegate.port.backend import RawSocket
+from sluicegate.port.given_away import GivenAway
 from sluicegate.port.scope import entered
 
 from .attached import Attached
@@ -270,19 +271,21 @@ class FilterChain:
     def _start_relay(self, element: _Element) -> None:
         assert element.server is not None, "an emulating filter is never relayed past"
         bound, group = self._service.limits.stream_hold_bytes_max, element.group
-        element.halves = tuple(
+        clock = self._port.clock
+        element.halves = first, second = tuple(
             RelayHalf(
                 self._connection,
                 self.on_relay_quiet,
                 side,
                 (source, sink),
-                group.for_side(side, bound) if group else None,
+                group.for_side(side, bound, clock) if group else None,
             )
             for side, source, sink in (
                 (Side.CLIENT, element.client, element.server),
                 (Side.SERVER, element.server, element.client),
             )
         )
+        first.other, second.other = second, first
         for half in element.halves:
             half.is_paused = self._is_collapsing and self._is_network(half.source)
             half.start()
@@ -420,6 +423,8 @@ class FilterChain:
 
     def stop(self, *, abortive: bool) -> None:
         """Close every socket; pending operations complete first, then filters are detached."""
+        for half in self._halves():
+            half.stop()
         for element in self._elements:
             for socket in element.sockets:
                 socket.close(abortive=abortive)
@@ -431,6 +436,22 @@ class FilterChain:
             # A last send may wait for a peer that never reads.
             limits = self._service.limits
             self._port.call_after(limits.send_stall_s, lambda: self.stop(abortive=True))
+
+    def give_away(self, side: Side) -> GivenAway | None:
+        """Hand a side's socket over, to tell it something; None while it is used for sending.
+
+        Nobody in the chain gets at it any more; whoever waits for bytes is told ``ECANCELED``.
+        """
+        socket = self._client if side is Side.CLIENT else self._server
+        if socket is None or socket.is_closed or socket.is_sending or socket.is_shut:
+            return None
+        socket.withdraw()
+        given = socket.give_away()
+        while given.ahead:
+            buffer = given.ahead.popleft()[0]
+            self._account.give_up(buffer)
+            buffer.release()
+        return given
 
     def _wind_up(self, element: _Element) -> None:
         """End as a filter did that closed a socket and left; its neighbours get its last words."""

@@ -1,9 +1,8 @@
 """GateConnection: one client-side socket, one server-side socket, and what runs between.
 
-A listener or an expectation makes it; it asks the filters, dials, pumps, and ends in exactly one
-record. The invariant: descriptors are closed only when no operation is in flight on either
-(``close`` joins), filters are detached exactly once, and the first reason to end is the one
-recorded.
+A listener or an expectation makes it; it asks the filters, dials, pumps, and ends in one record.
+The invariant: descriptors are closed only when no operation is in flight on either (``close``
+joins), filters are detached exactly once, and the first reason to end is the one recorded.
 
 States: ASKED -> DIALLING -> OPEN -> CLOSING -> CLOSED; any state may go to CLOSING.
 """
@@ -45,6 +44,7 @@ from .chain import FilterChain, Outlet
 from .deadline import find_deadline, find_expiry
 from .dispatch import dispatch, tell
 from .emulation import begin_emulation
+from .last_words import Farewell
 from .opening import open_directions
 from .proxy_header import send_proxy_header
 from .pump import Direction
@@ -79,6 +79,7 @@ class GateConnection:
         "_connect_op",
         "_dial_began",
         "_dialled_side",
+        "_farewell",
         "_server_raw",
         "_service",
         "announced",
@@ -164,6 +165,7 @@ class GateConnection:
         self._attached: list[Attached] | None = None
         self._chain: FilterChain | None = None
         self._abortive = False
+        self._farewell: Farewell | None = None
 
     # -- coming up -----------------------------------------------------------------------------
 
@@ -392,8 +394,11 @@ class GateConnection:
             raise BadContext("only the filter that emulates an open connection counts for it")
         self._chain.bytes_counted += count
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, reason: str, *, to_client: bytes = b"", to_server: bytes = b"") -> None:
         """As ``filterapi.Connection.refuse``."""
+        if (to_client or to_server) and self.state is State.OPEN:
+            ways = ((self._client_raw, to_client), (self._server_raw, to_server))
+            self._farewell = Farewell(self, self._chain, ways)
         self._end(Outcome.REFUSED, reason)
 
     def fail(self, reason: str, error: int = 0, side: Side = Side.INTERNAL) -> None:
@@ -527,6 +532,8 @@ class GateConnection:
         if self.state is not State.CLOSING or (connect_op is not None and connect_op.in_flight):
             return
         if any(direction.is_busy for direction in self._directions or ()):
+            return
+        if self._farewell is not None and not self._farewell.is_over():
             return
         if self._chain is not None and self._chain.is_busy:
             return

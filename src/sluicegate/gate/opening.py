@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .connection import GateConnection
     from .service import FirewallService
 
-__all__ = ["open_directions"]
+__all__ = ["open_directions", "tell_other_direction"]
 
 
 def open_directions(
@@ -28,9 +28,9 @@ def open_directions(
     group: StageGroup | None,
 ) -> None:
     """Begin to pump both directions, each through its side of the stream filters."""
-    bound = service.limits.stream_hold_bytes_max
+    bound, clock = service.limits.stream_hold_bytes_max, service.clock
     stages = (
-        (group.for_side(Side.CLIENT, bound), group.for_side(Side.SERVER, bound))
+        (group.for_side(Side.CLIENT, bound, clock), group.for_side(Side.SERVER, bound, clock))
         if group
         else (None, None)
     )
@@ -40,3 +40,10 @@ def open_directions(
     second.open(connection, Side.SERVER, server, client, stages[1])
     first.start()
     second.start()
+
+
+def tell_other_direction(connection: GateConnection, side: Side) -> None:
+    """Let the other direction give out what a stream filter holds that has left."""
+    other = connection.from_server if side is Side.CLIENT else connection.from_client
+    if other is not None:
+        other.on_stage_left()

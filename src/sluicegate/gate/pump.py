@@ -13,16 +13,16 @@ this file:
    clients who do not read never take the slots of those who do (``Blockage``).
 4. A direction that fills small slots is bulky. Without stages it is spliced in the kernel
    (``splice.py``), else it receives into large slots, one at a time.
-5. With stages, only what they released is sent; ``stages.py`` knows how.
+5. With stages, only what they released is sent (``stages.py``); while one waits, it is as blocked.
 
 The one invariant: a byte leaves only in order, once, and after every stage released it.
 """
 
 from __future__ import annotations
 
-import enum
 import errno
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from sluicegate.buffer import Buffer, ConstBuffer, Window
@@ -32,6 +32,9 @@ from sluicegate.port.account import Kept
 from sluicegate.port.backend import MORE, POLL_OUT, SEND_FLAGS, SLOT_SHIFT, Operation, RawSocket
 from sluicegate.port.pool import SMALL_SLOT_SIZE, Slot
 
+from .bulk import Bulk, Flow
+from .last_words import refuse_by
+from .opening import tell_other_direction
 from .splice import SpliceFlow
 from .stages import Stages
 
@@ -40,43 +43,11 @@ if TYPE_CHECKING:
 
     from .connection import GateConnection
 
-__all__ = ["Direction", "DirectionPool", "Flow"]
+__all__ = ["Direction", "DirectionPool"]
 
 SHUT_WR: Final = 1
 
-_FULL_SLOTS_TO_BULK: Final = 4
-"""Full small slots in one turn that make a direction bulky."""
-
 _GONE: Final = frozenset({errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE})
-
-
-class Flow(enum.Enum):
-    """How a direction receives."""
-
-    INTERACTIVE = "interactive"
-    BULK = "bulk"
-    SPLICED = "spliced"
-
-
-class Bulk:
-    """What a direction knows of itself once it filled a slot."""
-
-    __slots__ = ("_full_at", "_full_count", "bytes_spliced", "flow", "splice")
-
-    def __init__(self) -> None:
-        self.flow = Flow.INTERACTIVE
-        self.splice: SpliceFlow | None = None
-        self.bytes_spliced = 0
-        self._full_at = -1.0
-        self._full_count = 0
-
-    def is_proven(self, now: float) -> bool:
-        """Count a full slot; True for the one that makes the direction bulky."""
-        if self._full_at != now:
-            self._full_at = now
-            self._full_count = 0
-        self._full_count += 1
-        return self._full_count == _FULL_SLOTS_TO_BULK
 
 
 class DirectionPool:
@@ -275,15 +246,62 @@ class Direction:
         if verdict is True:
             return True
         buffer.release()
-        if verdict:
-            changed = ConstBuffer(verdict)
-            changed.lease()
-            self._offer(changed, 0, len(verdict))
-        if stages.cut_reason is not None:
-            self._connection.refuse(stages.cut_reason)
-        elif not stages.is_active:
-            self._forget_stages()
+        self._send_released(stages, verdict)
         return False
+
+    def _send_released(self, stages: Stages, released: bytes) -> None:
+        """Send what stages released, then see to what else they answered."""
+        connection = self._connection
+        if released:
+            changed = ConstBuffer(released)
+            changed.lease()
+            self._offer(changed, 0, len(released))
+        if connection.is_closing:
+            return
+        if stages.cut is not None:
+            refuse_by(connection, stages.cut)
+            return
+        if stages.has_leaver:
+            stages.has_leaver = False
+            tell_other_direction(connection, self.side)
+        wait_s = stages.wait_s
+        if wait_s is not None:
+            self._wait(stages, wait_s)
+        elif not stages.is_active and not stages.has_leaver:
+            self._forget_stages()
+
+    def _wait(self, stages: Stages, wait_s: float) -> None:
+        """Receive nothing until a stage's time has come."""
+        if self._backlog is None:
+            self._backlog = deque()
+            if self.receive_op.in_flight:
+                self._port.backend.cancel(self.receive_op)
+        if stages.timer is None:
+            stages.timer = self._port.call_after(wait_s, lambda: self._on_waited(stages))
+
+    def _on_waited(self, stages: Stages) -> None:
+        stages.timer = None
+        self._connection.last_active = self._port.now
+        self._go_on()
+
+    def on_stage_left(self) -> None:
+        """Give out what a stage holds that left by an answer in the other direction."""
+        stages = self._stages
+        if stages is not None and not self._connection.is_closing:
+            if stages.timer is not None:
+                # It may be its own wait; one that is another's goes on for the rest of its time.
+                stages.timer.cancel()
+                stages.timer = None
+            self._go_on()
+
+    def _ask(self, stages: Stages, question: Callable[[Side], bytes]) -> None:
+        """Ask the stages about what they hold, and send what they release."""
+        try:
+            released = question(self.side)
+        except Exception as error:  # noqa: BLE001 - a filter may raise anything; fail closed
+            self._connection.on_filter_failure(error)
+            return
+        self._send_released(stages, released)
 
     def _forget_stages(self) -> None:
         """Take that every stage has left: a bulky direction may be spliced from now on."""
@@ -360,21 +378,35 @@ class Direction:
             connection.on_transport_error(self.sink_side, -result)
             return
         rest, self._rest = self._rest, None
-        backlog = self._backlog
         assert rest is not None
-        assert backlog is not None
-        connection.last_active = self._port.now
-        self.blocked_since = 0.0
+        connection.last_active, self.blocked_since = self._port.now, 0.0
         connection.blockage.give_up(connection.session, rest[0])
         self._offer(*rest)
-        while backlog and not self._is_stuck():
-            waiting = backlog.popleft()
-            connection.blockage.give_up(connection.session, waiting[0])
-            if self._stages is not None:
-                self._inspect(*waiting)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Do what waits, in order: what stages hold, what came meanwhile, then the rest."""
+        connection = self._connection
+        while not self._is_stuck():
+            stages, backlog = self._stages, self._backlog
+            wait_s = None if stages is None else stages.wait_s
+            if stages is not None and stages.has_leftover:
+                self._ask(stages, stages.flush)
+            elif stages is not None and wait_s is not None:
+                if wait_s > 0:
+                    self._wait(stages, wait_s)
+                else:
+                    self._ask(stages, stages.again)
+            elif backlog:
+                waiting = backlog.popleft()
+                connection.blockage.give_up(connection.session, waiting[0])
+                if stages is not None:
+                    self._inspect(*waiting)
+                else:
+                    self._offer(*waiting)
             else:
-                self._offer(*waiting)
-        if not self._is_stuck():
+                break
+        if not self._is_stuck() and self._backlog is not None:
             self._backlog = None
             if self._ended:
                 self._pass_end_on()
@@ -383,7 +415,9 @@ class Direction:
 
     def _is_stuck(self) -> bool:
         """Whether nothing more may be offered now."""
-        return self._rest is not None or self._connection.is_closing
+        if self._rest is not None or self._connection.is_closing:
+            return True
+        return self._stages is not None and self._stages.timer is not None
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -396,21 +430,12 @@ class Direction:
     def _pass_end_on(self) -> None:
         stages, connection = self._stages, self._connection
         if stages is not None:
+            self._ask(stages, stages.end)
+            if connection.is_closing or not stages.is_ended:
+                return
             self._stages = None
-            try:
-                tail = stages.end(self.side)
-            except Exception as error:  # noqa: BLE001 - a filter may raise anything; fail closed
-                connection.on_filter_failure(error)
+            if self._is_stuck():
                 return
-            if stages.cut_reason is not None:
-                connection.refuse(stages.cut_reason)
-                return
-            if tail:
-                buffer = ConstBuffer(tail)
-                buffer.lease()
-                self._offer(buffer, 0, len(tail))
-                if self._is_stuck():
-                    return
         self.is_done = True
         if connection.on_direction_done():
             return
@@ -467,6 +492,8 @@ class Direction:
             self._drop(rest)
         for waiting in backlog or ():
             self._drop(waiting)
+        if self._stages is not None and self._stages.timer is not None:
+            self._stages.timer.cancel()
         if self.receive_op.in_flight:
             # Late data is recycled there, without a look at this direction's state.
             self._port.backend.redirect(self.receive_op, self._on_late)
@@ -551,6 +578,11 @@ class Direction:
             self.on_end()
         else:
             self._connection.on_transport_error(side or self.side, error)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the sink got all that was released, and may get more."""
+        return self._rest is None and not self.is_done and not self.is_spliced
 
     @property
     def is_spliced(self) -> bool:

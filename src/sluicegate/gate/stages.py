@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Literal
 
 from sluicegate.buffer import ConstBuffer, Window
 from sluicegate.errors import FILTER_ERRORS, FilterFailed, LimitExceeded, Side
-from sluicegate.filterapi import FORWARD, Connection, Cut, Forward, Rewrite, StreamFilter
+from sluicegate.filterapi import FORWARD, Connection, Cut, Forward, Rewrite, StreamFilter, Wait
 from sluicegate.filterapi.stream_filter import Leave
+from sluicegate.limits import STREAM_WAIT_S_MAX
 
 if TYPE_CHECKING:
+    from sluicegate.clock import Clock
+    from sluicegate.port import Timer
+
     from .attached import Attached
 
 __all__ = ["Stage", "StageGroup", "Stages"]
@@ -94,34 +98,61 @@ class StageGroup:
         for stage in self.stages:
             stage.start(connection)
 
-    def for_side(self, side: Side, hold_bytes_max: int) -> Stages:
+    def for_side(self, side: Side, hold_bytes_max: int, clock: Clock) -> Stages:
         """Return the stages as bytes from ``side`` meet them."""
         ordered = self.stages if side is Side.CLIENT else self.stages[::-1]
-        return Stages(ordered, hold_bytes_max)
+        return Stages(ordered, hold_bytes_max, clock)
 
 
 class Stages:
-    """The stages of one direction, and what each holds back."""
+    """The stages of one direction, and what each holds back.
 
-    __slots__ = ("_held", "_hold_bytes_max", "_only", "_stages", "cut_reason")
+    Whoever feeds them sends what they return, and then looks at ``cut``, ``has_leaver`` and
+    ``wait_s``. While a stage waits, nothing may be judged: only ``again`` and ``flush`` are called.
+    """
 
-    def __init__(self, stages: list[Stage], hold_bytes_max: int) -> None:
-        self.cut_reason: str | None = None
+    __slots__ = (
+        "_clock",
+        "_due",
+        "_ended",
+        "_held",
+        "_hold_bytes_max",
+        "_only",
+        "_stages",
+        "cut",
+        "has_leaver",
+        "timer",
+    )
+
+    def __init__(self, stages: list[Stage], hold_bytes_max: int, clock: Clock) -> None:
+        self.cut: Cut | None = None
         #: Set when a stage refused the connection.
+        self.has_leaver = False
+        #: Set when a stage leaves: the other direction is to ``flush``. Its user clears it.
+        self.timer: Timer | None = None
+        #: Its user's, for the wait that is under way.
         self._stages = list(stages)
         self._held: list[bytes] = [b""] * len(stages)
+        self._due: dict[int, float] = {}
+        #: When the stages that wait are asked again, by their place.
+        self._ended = 0
+        #: How many were told the end of the stream.
         self._hold_bytes_max = hold_bytes_max
+        self._clock = clock
         self._only = stages[0] if len(stages) == 1 else None
 
     @classmethod
     def joined(cls, parts: list[Stages]) -> Stages:
         """Return stages that go on where several left off, in the order of the parts."""
-        whole = cls([], parts[0]._hold_bytes_max)  # noqa: SLF001 - another of its own kind
+        whole = cls([], parts[0]._hold_bytes_max, parts[0]._clock)  # noqa: SLF001 - another of its own kind
         for part in parts:
+            assert part.wait_s is None, "who collapses a chain waits for what waits"
             whole._stages += part._stages  # noqa: SLF001 - another of its own kind
             whole._held += part._held  # noqa: SLF001 - another of its own kind
         whole._only = whole._stages[0] if len(whole._stages) == 1 else None
         return whole
+
+    # -- asking --------------------------------------------------------------------------------
 
     @property
     def is_active(self) -> bool:
@@ -129,6 +160,27 @@ class Stages:
         return any(
             held or not stage.has_left for stage, held in zip(self._stages, self._held, strict=True)
         )
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether every stage was told the end of the stream."""
+        return self._ended == len(self._stages)
+
+    @property
+    def has_leftover(self) -> bool:
+        """Whether a stage that has left holds something: ``flush``."""
+        return any(
+            held and stage.has_left for stage, held in zip(self._stages, self._held, strict=True)
+        )
+
+    @property
+    def wait_s(self) -> float | None:
+        """How long to wait before ``again``; None while no stage waits."""
+        if not self._due:
+            return None
+        return max(0.0, self._due[max(self._due)] - self._clock.monotonic())
+
+    # -- bytes ---------------------------------------------------------------------------------
 
     def judge(self, side: Side, window: Window) -> Literal[True] | bytes:
         """Show a chunk to the stages; True releases it as it is, else the bytes to send.
@@ -139,7 +191,7 @@ class Stages:
         """
         only = self._only
         if only is None or only.has_left or self._held[0]:
-            return self._through(side, bytes(window))
+            return self._through(side, 0, bytes(window))
         # One stage that holds nothing, as nearly always: no copy, no list.
         try:
             verdict = only.filter.on_data(side, window)
@@ -149,42 +201,87 @@ class Stages:
             return True
         return self._apply(0, bytes(window), verdict)
 
-    def end(self, side: Side) -> bytes:
-        """Tell each stage of the end of the stream, once; return what they release at last.
+    def again(self, side: Side) -> bytes:
+        """Ask the waiting stage nearest to the sink once more; its time has come.
 
         Raises:
             FilterFailed: A filter answered nonsense.
+            LimitExceeded: A filter holds more than ``stream_hold_bytes_max``.
+        """
+        # Nearest first: what the others release must not come to one that still waits.
+        index = max(self._due)
+        del self._due[index]
+        return self._through(side, index + 1, self._show(side, index, b""))
+
+    def flush(self, side: Side) -> bytes:
+        """Release what stages hold that have left meanwhile, through those behind them.
+
+        Raises:
+            FilterFailed: A filter answered nonsense.
+            LimitExceeded: A filter holds more than ``stream_hold_bytes_max``.
+        """
+        data = b""
+        for index, stage in enumerate(self._stages):
+            if stage.has_left:
+                self._due.pop(index, None)
+            if data or (stage.has_left and self._held[index]):
+                data = self._show(side, index, data)
+                if self.cut is not None:
+                    return b""
+        return data
+
+    def end(self, side: Side) -> bytes:
+        """Tell each stage of the end of the stream, once; return what they release at last.
+
+        Where one of them wants to wait first, ``is_ended`` stays false: call it once more when no
+        stage waits.
+
+        Raises:
+            FilterFailed: A filter answered nonsense.
+            LimitExceeded: A filter holds more than ``stream_hold_bytes_max``.
         """
         tail = b""
-        for index, stage in enumerate(self._stages):
+        while (index := self._ended) < len(self._stages):
+            stage = self._stages[index]
             if tail:
                 tail = self._show(side, index, tail)
+                if self.cut is not None:
+                    return b""
+                if index in self._due:
+                    return self._through(side, index + 1, tail)
+            self._ended += 1
             held, self._held[index] = self._held[index], b""
             if stage.has_left:
                 tail += held
                 continue
             verdict = stage.on_end(side, Window(ConstBuffer(held), 0, len(held)))
             tail += self._apply_at_end(stage, held, verdict)
-            if self.cut_reason is not None:
+            if self.cut is not None:
                 return b""
         return tail
 
     def _apply_at_end(self, stage: Stage, held: bytes, verdict: object) -> bytes:
         if isinstance(verdict, Rewrite):
-            return verdict.data
+            # What it does not stand for cannot be held: nothing comes behind it.
+            count = len(held) if verdict.count is None else verdict.count
+            return verdict.data + held[max(0, count) :]
         if isinstance(verdict, Cut):
-            self.cut_reason = verdict.reason
+            self.cut = verdict
             return b""
-        if isinstance(verdict, Forward | Leave):
+        if isinstance(verdict, Leave):
+            stage.has_left = self.has_leaver = True
+            return held
+        if isinstance(verdict, Forward):
             return held
         raise FilterFailed(stage.name, f"answered {verdict!r} to the end of the stream")
 
-    def _through(self, side: Side, data: bytes) -> bytes:
-        for index in range(len(self._stages)):
-            data = self._show(side, index, data)
-            if not data or self.cut_reason is not None:
+    def _through(self, side: Side, start: int, data: bytes) -> bytes:
+        """Show bytes to the stages from one on; return what the last of them releases."""
+        for index in range(start, len(self._stages)):
+            if not data or self.cut is not None:
                 return b""
-        return data
+            data = self._show(side, index, data)
+        return b"" if self.cut is not None else data
 
     def _show(self, side: Side, index: int, data: bytes) -> bytes:
         """Show bytes to one stage, behind what it holds; return what it releases."""
@@ -193,6 +290,8 @@ class Stages:
         self._held[index] = b""
         if stage.has_left:
             return data
+        if index in self._due:
+            return self._keep(index, data, 0)
         verdict = stage.on_data(side, Window(ConstBuffer(data), 0, len(data)))
         return self._apply(index, data, verdict)
 
@@ -200,18 +299,29 @@ class Stages:
         stage = self._stages[index]
         if isinstance(verdict, Forward):
             count = len(data) if verdict.count is None else verdict.count
-            if not 0 <= count <= len(data):
-                raise FilterFailed(stage.name, f"released {count} of {len(data)} bytes")
-            if len(data) - count > self._hold_bytes_max:
-                raise LimitExceeded("stream_hold_bytes_max", self._hold_bytes_max)
-            self._held[index] = data[count:]
-            return data[:count]
+            return self._keep(index, data, count)
         if isinstance(verdict, Rewrite):
+            if verdict.count is not None:
+                self._keep(index, data, verdict.count)
             return verdict.data
+        if isinstance(verdict, Wait):
+            if not 0 < verdict.seconds <= STREAM_WAIT_S_MAX:
+                raise FilterFailed(stage.name, f"wants to wait {verdict.seconds} s")
+            self._due[index] = self._clock.monotonic() + verdict.seconds
+            return self._keep(index, data, verdict.count)
         if isinstance(verdict, Cut):
-            self.cut_reason = verdict.reason
+            self.cut = verdict
             return b""
         if isinstance(verdict, Leave):
-            stage.has_left = True
+            stage.has_left = self.has_leaver = True
             return data
         raise FilterFailed(stage.name, f"answered {verdict!r}")
+
+    def _keep(self, index: int, data: bytes, count: int) -> bytes:
+        """Hold what is behind the first ``count`` bytes, and return those."""
+        if not 0 <= count <= len(data):
+            raise FilterFailed(self._stages[index].name, f"released {count} of {len(data)} bytes")
+        if len(data) - count > self._hold_bytes_max:
+            raise LimitExceeded("stream_hold_bytes_max", self._hold_bytes_max)
+        self._held[index] = data[count:]
+        return data[:count]

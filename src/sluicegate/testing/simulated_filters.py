@@ -37,6 +37,7 @@ from sluicegate.filterapi import (
     Pass,
     Refuse,
     Release,
+    Rewrite,
     Session,
     SessionFilter,
     Side,
@@ -45,11 +46,12 @@ from sluicegate.filterapi import (
     StreamVerdict,
     Transfer,
     TransferOffer,
+    Wait,
     Window,
 )
 from sluicegate.gate.settings import Installation, OnFailure, PerConnection
 
-__all__ = ["FILTERS", "Ledger", "Released", "install_filters"]
+__all__ = ["FILTERS", "LAST_WORDS", "Ledger", "Released", "install_filters"]
 
 FILTERS: dict[str, tuple[str, ...]] = {
     "plain": (),
@@ -64,6 +66,10 @@ FILTERS: dict[str, tuple[str, ...]] = {
     "hold": ("hold", "judge"),
 }
 """Publications of a simulated world and the filters of each."""
+
+
+LAST_WORDS = b"<the seed says so>"
+"""What a client may be told before it is refused: once, whole, behind all else."""
 
 
 @dataclass(slots=True)
@@ -124,10 +130,17 @@ class _Stream(StreamFilter):
         dice = self._world.random
         if dice.random() < 0.002:  # noqa: PLR2004 - a world in a few sees it
             self._entry.is_refused = True
-            return Cut("the seed says so")
+            words = dice.choice((b"", LAST_WORDS))
+            self._note(Side.SERVER, len(words))
+            return Cut("the seed says so", to_client=words)
         count = len(window) if dice.random() < 0.7 else dice.randint(0, len(window))  # noqa: PLR2004 - mostly all
         self._note(side, count)
-        return FORWARD if count == len(window) else Forward(count)
+        if count == len(window):
+            return FORWARD
+        answer = dice.randrange(3)
+        if answer == 0:
+            return Wait(dice.uniform(0.001, 0.2), count)
+        return Forward(count) if answer == 1 else Rewrite(bytes(window)[:count], count)
 
     @override
     def on_end(self, side: Side, held: Window) -> StreamVerdict:

@@ -33,7 +33,7 @@ from sluicegate.spool import SpoolStore
 from .faults import FaultPlan
 from .peers import PeerStream, SimulatedPeers
 from .recorder import MemoryRecorder
-from .simulated_filters import FILTERS, Ledger, install_filters
+from .simulated_filters import FILTERS, LAST_WORDS, Ledger, install_filters
 from .simulated_port import SimulatedBackend
 from .virtual_pool import simulated_completion_port
 
@@ -236,6 +236,8 @@ class _World:
                 received += data
         except OSError:
             self._resets += 1  # what came before must still be right
+        if who == "client":
+            received = received.removesuffix(LAST_WORDS)
         if len(received) >= _HEADER_SIZE:
             identity = int.from_bytes(received[:4], "big")
             size = int.from_bytes(received[4:8], "big")
