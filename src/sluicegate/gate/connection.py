@@ -45,7 +45,7 @@ from .deadline import find_deadline, find_expiry
 from .dispatch import dispatch, tell
 from .emulation import begin_emulation
 from .last_words import Farewell
-from .opening import open_directions
+from .opening import attach_rule_filters, open_directions
 from .proxy_header import send_proxy_header
 from .pump import Direction
 from .registry import RulePlan
@@ -205,16 +205,8 @@ class GateConnection:
         if isinstance(verdict, Deny):
             self.refuse(verdict.reason)
             return
-        for step in self.plan.connection if self.expected is None else ():
-            step.installed.calls += 1
-            try:
-                self.attach(step.make(), None, None, step.installed.name)
-            except FILTER_ERRORS as error:
-                if not step.installed.is_bypassed_on_failure:
-                    cause = f"{type(error).__name__}: {error}"
-                    self.on_filter_failure(FilterFailed(step.installed.name, cause))
-                    return
-                service.on_filter_error(step.installed, error)
+        if self.expected is None and not attach_rule_filters(self, service):
+            return
         if isinstance(verdict, Emulate):
             begin_emulation(self, verdict)
         reason = PUBLISHED if self.expected is None else EXPECTED

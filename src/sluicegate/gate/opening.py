@@ -1,4 +1,4 @@
-"""Opening: a connection without data filters goes to the pump, with its stream filters inline.
+"""Opening: a connection gets its rule's filters, and without data filters it goes to the pump.
 
 ``connection`` calls it when both ends are there. The invariant: both directions begin together, and
 the directions belong to the connection until it gives them back.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sluicegate.errors import Side
+from sluicegate.errors import FILTER_ERRORS, FilterFailed, Side
 from sluicegate.port.backend import RawSocket
 
 from .stages import StageGroup
@@ -17,7 +17,23 @@ if TYPE_CHECKING:
     from .connection import GateConnection
     from .service import FirewallService
 
-__all__ = ["open_directions", "tell_other_direction"]
+__all__ = ["attach_rule_filters", "open_directions", "tell_other_direction"]
+
+
+def attach_rule_filters(connection: GateConnection, service: FirewallService) -> bool:
+    """Attach what the rule has made for each connection; False when that ended it."""
+    for step in connection.plan.connection:
+        installed = step.installed
+        installed.calls += 1
+        try:
+            connection.attach(step.make(), None, None, installed.name)
+        except FILTER_ERRORS as error:
+            if not installed.is_bypassed_on_failure:
+                cause = f"{type(error).__name__}: {error}"
+                connection.on_filter_failure(FilterFailed(installed.name, cause))
+                return False
+            service.on_filter_error(installed, error)
+    return True
 
 
 def open_directions(
