@@ -83,6 +83,7 @@ __all__ = [
     "TRANSFER_READ_BYTES_MAX",
     "USERS_FILE_BYTES_MAX",
     "USER_GROUPS_MAX",
+    "WATCHDOG_BEAT_S",
     "Limits",
 ]
 
@@ -155,6 +156,11 @@ CLOSE_ROUNDS_MAX: Final = 10_000
 
 CLOSE_ROUND_S: Final = 0.05
 """How long one attempt waits."""
+
+
+WATCHDOG_BEAT_S: Final = 0.5
+"""How often a loop that turns says so, and how often somebody looks: far below any limit on its
+silence, and too seldom to be seen in the CPU time of an idle gate."""
 
 
 # Spool.
@@ -403,6 +409,20 @@ class Limits:
 
     inspect_timeout_s: float = 300.0
     """A content filter that has not given a verdict for this long has failed (refused)."""
+
+    loop_block_s: float = 1.0
+    """A worker's loop that has not turned for this long is blocked: a warning and a record name the
+    filter. Filters have milliseconds; what takes longer belongs on the pool (``run_blocking``)."""
+
+    loop_block_kill_s: float = 60.0
+    """A loop that has not turned for this long will not turn again: the process is ended, and
+    whoever started it replaces it; 0 lets it stay. Whoever stops the process in a debugger for as
+    long should know."""
+
+    memory_bytes_max: int = 4 << 30
+    """What one process may allocate (RLIMIT_DATA: private writable memory, stacks of threads
+    included); beyond it the filter that asks for more fails with ``MemoryError``, alone. Sixteen
+    times what the other limits add up to for one worker; 0 leaves the limit as it is."""
 
     send_stall_s: float = 60.0
     """A send that the peer has not read for this long ends the connection: the client pins a

@@ -18,6 +18,7 @@ from sluicegate.errors import ConfigError, TransportError
 from sluicegate.gate.control import ControlServer
 from sluicegate.gate.service import FirewallService
 from sluicegate.gate.views import ConnectionView, FilterView, Phase, SessionView, StatusView
+from sluicegate.gate.watchdog import LoopWatchdog
 from sluicegate.port import CompletionPort
 from sluicegate.spool import SpoolStore
 
@@ -65,6 +66,8 @@ class Gate:
         self.warnings: list[str] = []
         #: What the machine could not give; the warnings of the files are in ``loaded``.
         self.descriptors_max = 0
+        self.watchdog: LoopWatchdog | None = None
+        #: Set by whoever owns the process (``guard``).
         self._begun_with = loaded
         self._port = port
         self._clock = clock = port.clock
@@ -112,6 +115,8 @@ class Gate:
         await self._control.stop()
         await self.service.stop()
         self.spool.close()
+        if self.watchdog is not None:
+            self.watchdog.stop()
         self._record("stopped")
         await self.recorder.close()
 
@@ -190,6 +195,7 @@ class Gate:
             memory_bytes=resident_bytes(),
             warnings=[
                 *self._internal_errors(),
+                *(self.watchdog.warnings() if self.watchdog is not None else ()),
                 *self.warnings,
                 *self.loaded.warnings,
                 *settings_for_restart(self._begun_with, self.loaded),

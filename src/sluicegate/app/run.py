@@ -18,6 +18,7 @@ from sluicegate.port.diagnosis import diagnose
 from sluicegate.port.loop import current_port, run
 
 from .build import Gate
+from .guard import ManagerHeartbeat, bound_memory, watch_loop
 from .load import Loaded, load
 from .machine import (
     StateLock,
@@ -96,7 +97,9 @@ class _Life:
         gate.descriptors_max, warning = raise_descriptor_limit(self._limits)
         if warning:
             gate.warnings.append(warning)
+        bound_memory(self._limits)
         await gate.start()
+        watch_loop(gate, self._say, ManagerHeartbeat().on_beat)
         quieten_collector()
         status = gate.status()
         for line in status.warnings:

@@ -20,6 +20,7 @@ __all__ = [
     "DecisionRecord",
     "FilterFailureRecord",
     "LimitRecord",
+    "LoopBlockedRecord",
     "NoteRecord",
     "Outcome",
     "Record",
@@ -201,6 +202,19 @@ class LimitRecord(Record, tag="limit", kw_only=True):
     """The connection that reached it, if it was one."""
 
 
+class LoopBlockedRecord(Record, tag="loop-blocked", kw_only=True):
+    """The loop did not turn for longer than ``loop_block_s``: every client of the worker waited."""
+
+    filter: str
+    """Whose code kept it; empty when it was no filter's."""
+    where: str
+    """File, line and function, as seen while it was blocked."""
+    blocked_s: float
+    """How long, in seconds."""
+    connection: str = ""
+    """The connection that the filter was called for, if that could be seen."""
+
+
 class ServiceRecord(Record, tag="service", kw_only=True):
     """A step in the life of the gate."""
 
@@ -227,5 +241,6 @@ AnyRecord: TypeAlias = (
     | FilterFailureRecord
     | NoteRecord
     | LimitRecord
+    | LoopBlockedRecord
     | ServiceRecord
 )

@@ -25,7 +25,7 @@ from sluicegate.policy import Publication
 from .settings import Installation, InstalledFilter, OnFailure, PerConnection
 from .views import FilterView
 
-__all__ = ["ContentStep", "EventStep", "Installed", "Registry", "RulePlan"]
+__all__ = ["ConnectionStep", "ContentStep", "EventStep", "Installed", "Registry", "RulePlan"]
 
 
 class Installed:
