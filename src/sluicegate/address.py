@@ -161,13 +161,15 @@ class AddressFilter:
     ``AddressFilter.everybody()`` admits all, a fresh ``AddressFilter()`` nobody.
     """
 
-    __slots__ = ("_excluded", "_included")
+    __slots__ = ("_excluded", "_filters", "_filters_excluded", "_included")
 
     def __init__(
         self, included: Iterable[IpNetwork] = (), excluded: Iterable[IpNetwork] = ()
     ) -> None:
         self._included = list(included)
         self._excluded = list(excluded)
+        self._filters: list[AddressFilter] = []
+        self._filters_excluded: list[AddressFilter] = []
 
     @classmethod
     def everybody(cls) -> AddressFilter:
@@ -190,10 +192,38 @@ class AddressFilter:
     def is_included(self, address: SocketAddress) -> bool:
         """Tell whether an address is admitted."""
         ip = address.ip
-        return any(ip in net for net in self._included) and not any(
-            ip in net for net in self._excluded
+        if any(ip in net for net in self._excluded):
+            return False
+        if any(one.is_included(address) for one in self._filters_excluded):
+            return False
+        return any(ip in net for net in self._included) or any(
+            one.is_included(address) for one in self._filters
+        )
+
+    def include_filter(self, other: AddressFilter) -> None:
+        """Admit everybody whom another filter admits, as it is now."""
+        self._filters.append(other.clone())
+
+    def exclude_filter(self, other: AddressFilter) -> None:
+        """Refuse everybody whom another filter admits, as it is now."""
+        self._filters_excluded.append(other.clone())
+
+    def is_same_as(self, other: AddressFilter) -> bool:
+        """Tell whether both were made of the same ranges, in any order."""
+        return self.ranges() == other.ranges()
+
+    def ranges(self) -> tuple[frozenset[object], ...]:
+        """Return what it was made of: included and excluded networks, then filters."""
+        return (
+            frozenset(self._included),
+            frozenset(self._excluded),
+            frozenset(one.ranges() for one in self._filters),
+            frozenset(one.ranges() for one in self._filters_excluded),
         )
 
     def clone(self) -> AddressFilter:
         """Return an independent copy."""
-        return AddressFilter(self._included, self._excluded)
+        copy = AddressFilter(self._included, self._excluded)
+        copy._filters = list(self._filters)
+        copy._filters_excluded = list(self._filters_excluded)
+        return copy

@@ -6,7 +6,7 @@ kit. The invariant: nothing here lets a filter reach another client's session or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sluicegate.address import AddressFilter, SocketAddress
@@ -21,7 +21,8 @@ from .user import User
 
 if TYPE_CHECKING:
     from .content_filter import HeldTransfer, TransferOffer
-    from .data_filter import AnyDataFilter
+    from .data_filter import AnyDataFilter, CallbackDataFilter, DataFilter
+    from .events import Event
     from .session_filter import SessionFilter
 
 __all__ = ["Action", "Bind", "Connection", "DataFilterFactory", "DataSocket", "Firewall", "Session"]
@@ -111,7 +112,46 @@ class Bind(Action, Protocol):
         ...
 
     def set_peers(self, peers: AddressFilter) -> None:
-        """Limit who may connect from now on."""
+        """Limit who may connect from now on; not what an emulating filter brings."""
+        ...
+
+    def set_client_address(self, client: SocketAddress) -> None:
+        """Say where the client is to be connected to.
+
+        Raises:
+            ValueError: It is not the session's own address (a bounce).
+        """
+        ...
+
+    def set_socket_name(self, address: SocketAddress) -> None:
+        """Name the address that the client is told; a filter that emulates the bind must.
+
+        Raises:
+            BadContext: ``TcpBindRequested`` has been answered: the address is known by now.
+        """
+        ...
+
+    def emulate_connection(
+        self,
+        data_filter: DataFilter | CallbackDataFilter,
+        remote: SocketAddress,
+        local: SocketAddress | None = None,
+        context: Any = None,
+    ) -> Connection:
+        """Bring a connection to a bind that this filter emulates: the client gets it as accepted.
+
+        ``ConnectionAccepted`` is told first; ``data_filter`` is run with the client's socket alone.
+
+        Args:
+            data_filter: Plays the peer; made for this connection.
+            remote: Who connects, as the client sees it.
+            local: Its own end, as the client sees it; None: the bind's address.
+            context: Handed to ``set_sockets`` of a callback filter.
+
+        Raises:
+            BadContext: The bind is over, or is not emulated.
+            TransportError: ``ECONNREFUSED``: a limit refuses the connection.
+        """
         ...
 
 
@@ -272,8 +312,10 @@ class Session(Protocol):
         session_filter: SessionFilter | None = None,
         context: Any = None,
         dial_later: bool = False,
+        allow_multiple: bool = False,
+        timeout_s: float | None = None,
     ) -> Action:
-        """Permit one secondary connection of this client to ``target``.
+        """Permit a secondary connection of this client to ``target``.
 
         The gate listens on ``action.address``, on the address where ``connection`` reached it; only
         this session's client may connect there.
@@ -286,6 +328,8 @@ class Session(Protocol):
             context: Handed back in ``ConnectionEstablished``.
             dial_later: The server is not dialled when the client comes, but when a data filter
                 asks for it (``Connection.dial_server``); needs one that does.
+            allow_multiple: More than one use: it ends with ``connection``, or unused.
+            timeout_s: How long it waits for the next use; None: ``expected_connection_timeout_s``.
 
         Raises:
             LimitExceeded: Too many outstanding actions, or no free port in ``ports``.
@@ -326,38 +370,106 @@ class Session(Protocol):
         ports: range | None = None,
         session_filter: SessionFilter | None = None,
         context: Any = None,
-    ) -> Action:
-        """Listen for one secondary connection from a server and relay it to ``client``.
+        allow_multiple: bool = False,
+        timeout_s: float | None = None,
+    ) -> Bind:
+        """Listen for a secondary connection from a server and relay it to ``client``.
 
         The gate listens on ``action.address``, on the address from which it reached the server.
+        Filters are told: ``TcpBindRequested`` before, ``ListenRequested`` when it listens.
 
         Args:
             connection: The primary connection; its end cancels the action.
-            client: Where to connect to at the client; must be the session's own address.
+            client: Where to connect to at the client; must be the session's own address. Port 0:
+                ``Bind.set_client_address`` says it later, and nobody gets in before.
             peers: Who may connect (the server's address).
             ports: Where to listen; None lets the kernel choose.
             session_filter: Who is told ``ConnectionEstablished``; None: nobody.
             context: Handed back in ``ConnectionEstablished``.
+            allow_multiple: More than one use: it ends with ``connection``, or unused.
+            timeout_s: How long it waits for the next use; None: ``expected_connection_timeout_s``.
 
         Raises:
             LimitExceeded: Too many outstanding actions, or no free port in ``ports``.
-            TransportError: Listening failed.
+            TransportError: Listening failed, or ``EACCES``: a filter denied the bind.
             ValueError: ``client`` is not the session's own address (a bounce).
+        """
+        ...
+
+    def redirect_connections(
+        self,
+        connection: Connection,
+        targets: Sequence[SocketAddress],
+        *,
+        ports: range | None = None,
+        session_filter: SessionFilter | None = None,
+        context: Any = None,
+        allow_multiple: bool = False,
+        timeout_s: float | None = None,
+    ) -> list[Action]:
+        """Give the client addresses of the gate that lead to ``targets``, on consecutive ports.
+
+        Tell the client the first action's address; target n is n ports above it. Each action can be
+        cancelled by itself, and is used and ends as with ``allow_future_connect``.
+
+        Raises:
+            LimitExceeded: Too many outstanding actions, or no run of free ports.
+            TransportError: Listening failed.
+            ValueError: No target is given.
+        """
+        ...
+
+    def retroactive_allow_bind(self, address: SocketAddress, peers: AddressFilter) -> bool:
+        """Let peers in at an address that this client has bound already; False: they were.
+
+        Args:
+            address: The bind's, as the client was told; an unspecified host means any.
+            peers: Who may connect, too.
+
+        Raises:
+            LookupError: The client has no such bind; use ``bind_for_client``.
+        """
+        ...
+
+    def attach_filter(self, name: str) -> None:
+        """Let an installed filter be told of this session's events, though no rule names it.
+
+        Harmless where it is told of them already.
+
+        Raises:
+            LookupError: No filter of that name takes events.
+            FilterFailed: It could not start.
         """
         ...
 
     def set_data_filter_factory(
         self,
-        expected: Action,
+        foreseen: Action | type[Event],
         factory: DataFilterFactory,
         *,
+        address: SocketAddress | None = None,
         position: Position = Position.MIDDLE,
         context: Any = None,
+        allow_multiple: bool = False,
+        timeout_s: float | None = None,
     ) -> Action:
-        """Attach a data filter from ``factory`` when the expected connection comes.
+        """Attach a data filter from ``factory`` to a connection that is foreseen.
+
+        Args:
+            foreseen: What was expected (``allow_future_connect`` and its kin), or the type of an
+                event that the filter did not register for.
+            factory: Makes the filter when the connection comes.
+            address: With a type of event: which address it must be about (the target, or the bound
+                one); an unspecified host and port 0 mean any, and so does None.
+            position: Where in the chain.
+            context: Handed to ``set_sockets`` of a callback filter.
+            allow_multiple: With a type of event: for every such event, not only for the first.
+            timeout_s: With a type of event: how long it waits; None: as long as the session lives.
 
         Raises:
             BadContext: The expectation is over.
+            LimitExceeded: Too many factories.
+            ValueError: Events of that type bring no connection of their own.
         """
         ...
 

@@ -174,7 +174,7 @@ class GateConnection:
         self._client_raw, self._server_raw = client_raw, server_raw
         service = self._service
         service.add_connection(self)
-        if self.plan.is_plain and self.expected is None:
+        if self.plan.is_plain and self.expected is None and self.session.is_plain:
             service.record_decision(self, "allowed", PUBLISHED)
             self._dial(Side.SERVER)
             return

@@ -29,6 +29,7 @@ from sluicegate.filterapi import (
 )
 from sluicegate.port.scope import entered
 
+from .factories import attach_foreseen
 from .registry import EventStep, Installed
 
 if TYPE_CHECKING:
@@ -58,7 +59,12 @@ def dispatch(
         done: Takes the combined verdict.
         refusal: Why the built-in check refuses; an ``Allow`` overrides it.
     """
-    steps = list(connection.plan.events)
+    session = connection.session
+    if session.factories and not attach_foreseen(session, connection, event):
+        event.close()
+        done(Deny("a data filter factory failed"))
+        return
+    steps = [*connection.plan.events, *session.own_steps(connection.plan)]
     tally = _Tally(service, refusal)
     while steps:
         step = steps.pop(0)
@@ -156,7 +162,7 @@ def drop_emulation(service: FirewallService, installed: Installed, emulation: Em
 
 def tell(service: FirewallService, connection: GateConnection, event: Event) -> None:
     """Tell the session filters that know a connection of its end; answers are ignored."""
-    for step in connection.plan.events:
+    for step in (*connection.plan.events, *connection.session.own_steps(connection.plan)):
         if step.installed.events.has(event):
             session_filter = connection.session.find_attached(step)
             if session_filter is not None and _is_wanted(session_filter, event):

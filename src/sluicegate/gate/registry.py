@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from sluicegate.errors import FILTER_ERRORS
+from sluicegate.errors import FILTER_ERRORS, FilterFailed
 from sluicegate.filterapi import (
     AnyDataFilter,
     CallbackDataFilter,
@@ -199,6 +199,21 @@ class Registry:
             installed.start(self._firewall, self._on_error)
             self._installed[installation.name] = installed
         self.retired += before.values()
+
+    def find_event_step(self, name: str) -> EventStep:
+        """Return an installed event filter, for a session that wants it beside its rule's.
+
+        Raises:
+            LookupError: No filter of that name is installed, or it registers for no events.
+            FilterFailed: It could not start.
+        """
+        installed = self._installed.get(name)
+        target = None if installed is None else installed.installation.filter_object
+        if installed is None or not isinstance(target, Filter):
+            raise LookupError(f"no filter that takes events is installed as {name!r}")
+        if installed.failed:
+            raise FilterFailed(name, installed.failed)
+        return EventStep(installed, target, {})
 
     def stop_retired(self, installed: Installed) -> None:
         """Stop a filter that nothing uses any more."""

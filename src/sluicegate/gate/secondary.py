@@ -1,22 +1,27 @@
 """Secondary connections: what a protocol announced and the gate therefore expects.
 
 A session filter asks for one (``allow_future_connect``, ``bind_for_client``); the gate listens on
-an address of its own, for one peer, one use and one minute. The invariant: only the expected peer
-gets in, the judged address is the dialled one, and a listening socket never outlives its action.
+an address of its own, for one peer, for one use unless more are allowed, and for one minute without
+a use. ``binds`` asks filters before a bind. The invariant: only the expected peer gets in, the
+judged address is the dialled one, and a listening socket never outlives its action.
 """
 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 from sluicegate.address import AddressFilter, SocketAddress
 from sluicegate.errors import BadContext, LimitExceeded, Side, TransportError
 from sluicegate.filterapi import (
+    CallbackDataFilter,
     ConnectionAccepted,
     ConnectionEstablished,
     ConnectRequested,
+    DataFilter,
     DataFilterFactory,
+    Emulate,
     Event,
     Position,
     SessionFilter,
@@ -24,13 +29,16 @@ from sluicegate.filterapi import (
 from sluicegate.port import Listener, Timer
 from sluicegate.port.backend import RawSocket
 
+from .binds import Arriving, BindState
 from .dispatch import tell_one
+from .emulation import begin_emulation
+from .factories import ExpectedFactory
 
 if TYPE_CHECKING:
     from .connection import GateConnection
     from .service import FirewallService
 
-__all__ = ["ExpectedConnection", "FactoryAction"]
+__all__ = ["ONCE", "ExpectedConnection", "Told", "Use", "is_named", "listen_for"]
 
 Told = tuple[SessionFilter | None, Any]
 """Who is told that the connection came up, and the object handed back then."""
@@ -39,36 +47,17 @@ _BACKLOG = 8
 """More than one peer may knock; only the expected one gets in."""
 
 
-class FactoryAction:
-    """A data filter factory set for an expected connection; satisfies ``filterapi.Action``."""
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How an expectation may be used."""
 
-    __slots__ = ("_expected", "context", "factory", "position")
+    allow_multiple: bool = False
+    """More than once: it ends with its primary, or when nothing came for ``timeout_s``."""
+    timeout_s: float | None = None
+    """How long it waits for the next peer; None: ``expected_connection_timeout_s``."""
 
-    def __init__(
-        self,
-        expected: ExpectedConnection,
-        factory: DataFilterFactory,
-        position: Position,
-        context: Any,
-    ) -> None:
-        self._expected = expected
-        self.factory = factory
-        self.position = position
-        self.context = context
 
-    @property
-    def address(self) -> SocketAddress:
-        """The expected connection's address."""
-        return self._expected.address
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether the factory can still be used."""
-        return self._expected.has_factory(self)
-
-    def cancel(self) -> None:
-        """Take the factory back; harmless afterwards."""
-        self._expected.drop_factory(self)
+ONCE: Final = Use()
 
 
 class ExpectedConnection:
@@ -84,6 +73,7 @@ class ExpectedConnection:
         target: SocketAddress,
         peers: AddressFilter,
         told: Told,
+        use: Use = ONCE,
         dial_later: bool = False,
     ) -> None:
         self.dialled_side = dialled_side
@@ -91,24 +81,24 @@ class ExpectedConnection:
         self.dial_later = dial_later
         #: Whether the server is dialled only when a data filter asks for it.
         self.address = listener.local_address() if listener else primary.client_side_address
+        self.bind: BindState | None = None
+        #: What a bind has beside; None for what is no bind.
         self._service = service
         self._primary = primary
         self._listener = listener
         self._target = target
         self._peers = peers
+        self._admitted: list[AddressFilter] = []
+        #: Who was let in retroactively.
         self._told = told
-        self._factories: list[FactoryAction] = []
+        self._use = use
+        self._factories: list[ExpectedFactory] = []
         self._remote: SocketAddress | None = None
-        self._connection: GateConnection | None = None
+        self._connections: set[GateConnection] = set()
         self._is_over = False
-        self._timer: Timer = service.port.call_after(
-            service.limits.expected_connection_timeout_s, self._on_timeout
-        )
+        self._timer: Timer | None = None
+        self._set_timer()
         primary.add_expected(self)
-        if listener is not None:
-            listener.accept_into(self._on_accepted)
-        else:
-            service.port.post(self._on_turn)
 
     @classmethod
     def from_client(
@@ -119,26 +109,31 @@ class ExpectedConnection:
         ports: range | None,
         told: Told,
         *,
-        dial_later: bool,
+        use: Use = ONCE,
+        dial_later: bool = False,
     ) -> ExpectedConnection:
         """Expect the client; the server at ``target`` is dialled."""
-        listener = _listen(service, primary.client_side_address, ports)
+        listener = listen_for(service, primary.client_side_address, ports)
         peers = AddressFilter.only(primary.client_address.host)
-        return cls(
-            service, primary, listener,
-            dialled_side=Side.SERVER, target=target, peers=peers, told=told, dial_later=dial_later,
+        expected = cls(
+            service, primary, listener, dialled_side=Side.SERVER, target=target, peers=peers,
+            told=told, use=use, dial_later=dial_later,
         )  # fmt: skip
+        expected.begin_accepting()
+        return expected
 
     @classmethod
     def to_client(
         cls, service: FirewallService, primary: GateConnection, client: SocketAddress, told: Told
     ) -> ExpectedConnection:
         """Expect nobody: dial ``client`` on the next turn, and the server when asked for."""
-        return cls(
+        expected = cls(
             service, primary, None,
             dialled_side=Side.CLIENT, target=client, peers=AddressFilter(), told=told,
             dial_later=True,
         )  # fmt: skip
+        service.port.post(expected.begin_dialling)
+        return expected
 
     @classmethod
     def from_server(
@@ -147,15 +142,37 @@ class ExpectedConnection:
         primary: GateConnection,
         client: SocketAddress,
         peers: AddressFilter,
-        ports: range | None,
         told: Told,
+        *,
+        use: Use = ONCE,
     ) -> ExpectedConnection:
-        """Expect one of ``peers``; ``client`` is dialled."""
-        listener = _listen(service, primary.server_side_address, ports)
+        """Expect one of ``peers``, once ``binds`` has bound it; ``client`` is dialled."""
         return cls(
-            service, primary, listener,
-            dialled_side=Side.CLIENT, target=client, peers=peers, told=told,
+            service, primary, None, dialled_side=Side.CLIENT, target=client, peers=peers,
+            told=told, use=use,
         )  # fmt: skip
+
+    def listen(self, listener: Listener) -> None:
+        """Take the socket on which the peer is expected."""
+        self._listener = listener
+        self.address = listener.local_address()
+
+    def stop_listening(self) -> None:
+        """Give the socket up: a filter emulates the bind."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+
+    def begin_accepting(self) -> None:
+        """Let the expected peer in."""
+        if self._listener is not None and not self._is_over:
+            self._listener.accept_into(self._on_accepted)
+
+    def begin_dialling(self) -> None:
+        """Dial the client now: nobody is expected."""
+        if not self._is_over:
+            self.cancel()
+            self._service.begin_expected(self, None)
 
     # -- filterapi.Action ------------------------------------------------------------------------
 
@@ -181,6 +198,11 @@ class ExpectedConnection:
         return self._remote
 
     @property
+    def has_come(self) -> bool:
+        """Whether somebody has."""
+        return self._remote is not None
+
+    @property
     def target(self) -> SocketAddress:
         """Where the gate dials when the peer has come."""
         return self._target
@@ -194,7 +216,8 @@ class ExpectedConnection:
         """Withdraw it; harmless afterwards."""
         if not self._is_over:
             self._is_over = True
-            self._timer.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
             if self._listener is not None:
                 self._listener.close()
             self._primary.session.drop_expected(self)
@@ -202,52 +225,117 @@ class ExpectedConnection:
 
     def add_factory(
         self, factory: DataFilterFactory, position: Position, context: Any
-    ) -> FactoryAction:
+    ) -> ExpectedFactory:
         """Attach a filter from ``factory`` when the connection comes."""
-        action = FactoryAction(self, factory, position, context)
+        action = ExpectedFactory(self, factory, position, context)
         self._factories.append(action)
         return action
 
-    def has_factory(self, action: FactoryAction) -> bool:
+    def has_factory(self, action: ExpectedFactory) -> bool:
         """Tell whether a factory will be used."""
         return not self._is_over and action in self._factories
 
-    def drop_factory(self, action: FactoryAction) -> None:
+    def drop_factory(self, action: ExpectedFactory) -> None:
         """Forget a factory."""
         if action in self._factories:
             self._factories.remove(action)
+
+    # -- filterapi.Bind --------------------------------------------------------------------------
+
+    @property
+    def peers(self) -> AddressFilter:
+        """A copy of who may connect."""
+        return self._peers.clone()
+
+    def set_peers(self, peers: AddressFilter) -> None:
+        """As ``filterapi.Bind.set_peers``."""
+        self._peers = peers.clone()
+
+    def admit_peers(self, peers: AddressFilter) -> bool:
+        """Let these peers in, too; False when all of them were admitted already."""
+        if self._peers.is_same_as(peers) or any(one.is_same_as(peers) for one in self._admitted):
+            return False
+        self._admitted.append(peers.clone())
+        joined = self._peers.clone()
+        joined.include_filter(peers)
+        self._peers = joined
+        return True
+
+    def set_client_address(self, client: SocketAddress) -> None:
+        """As ``filterapi.Bind.set_client_address``."""
+        self._bind()
+        self._primary.session.check_own_address(client)
+        self._target = client
+
+    def set_socket_name(self, address: SocketAddress) -> None:
+        """As ``filterapi.Bind.set_socket_name``."""
+        if not self._bind().is_asking:
+            raise BadContext("the address was told already: name it while the bind is judged")
+        self.address = address
+
+    def emulate_connection(
+        self,
+        data_filter: DataFilter | CallbackDataFilter,
+        remote: SocketAddress,
+        local: SocketAddress | None = None,
+        context: Any = None,
+    ) -> GateConnection:
+        """As ``filterapi.Bind.emulate_connection``."""
+        if self._is_over or not self._bind().is_emulated:
+            raise BadContext("the bind is over, or no filter emulates it")
+        state = self._bind()
+        state.arriving = Arriving(Emulate(data_filter, context), local or self.address)
+        self._remote = remote
+        self._note_use()
+        try:
+            connection = self._service.begin_expected(self, None)
+        finally:
+            state.arriving = None
+        if connection is None:
+            data_filter.detach()
+            raise TransportError(errno.ECONNREFUSED, Side.CLIENT, "a limit refuses a connection")
+        return connection
+
+    def _bind(self) -> BindState:
+        if self.bind is None:
+            raise BadContext("this action is not a bind")
+        return self.bind
 
     # -- for the connection that fulfils it ------------------------------------------------------
 
     def on_fulfilled(self, connection: GateConnection) -> None:
         """Take the connection that came: while it is busy, its primary is not idle."""
-        self._connection = connection
+        self._connections.add(connection)
         self._primary.add_expected(self)
 
-    def on_ended(self) -> None:
+    def on_ended(self, connection: GateConnection) -> None:
         """Take its end: its primary may be idle from now on."""
-        self._connection = None
-        self._primary.drop_expected(self)
+        self._connections.discard(connection)
+        if self._is_over and not self._connections:
+            self._primary.drop_expected(self)
         self._primary.last_active = self._service.port.now
 
     def last_active(self) -> float:
         """Return when the connection that came last moved a byte; 0 without one."""
-        if self._connection is None:
-            return 0.0
-        self._connection.due()  # which looks
-        return self._connection.last_active
+        for connection in self._connections:
+            connection.due()  # which looks
+        return max((one.last_active for one in self._connections), default=0.0)
 
     def attach_filters(self, connection: GateConnection) -> None:
         """Make and attach the filters that were set for it."""
         for action in self._factories:
             data_filter = action.factory(connection)
             connection.attach_data_filter(data_filter, action.position, action.context)
+        if self.bind is not None and self.bind.arriving is not None:
+            begin_emulation(connection, self.bind.arriving.emulation)
 
     def opening_event(self, connection: GateConnection) -> Event:
         """Return the event that opens the connection that fulfils it."""
         if self.dial_later or self.dialled_side is Side.SERVER:
             return ConnectRequested(connection, connection.server_address, is_secondary=True)
-        return ConnectionAccepted(connection, self.remote)
+        arriving = self.bind.arriving if self.bind is not None else None
+        local = self.address if arriving is None else arriving.local
+        return ConnectionAccepted(connection, self.remote, local=local)
 
     def on_established(self, connection: GateConnection) -> None:
         """Tell the session filter that expected it, and nobody else."""
@@ -265,24 +353,33 @@ class ExpectedConnection:
         except OSError:
             raw.close()
             return
-        if self._is_over or not self._peers.is_included(remote):
+        is_ready = self._target.port != 0
+        if self._is_over or not is_ready or not self._peers.is_included(remote):
             self._service.on_unexpected_peer(self._primary, remote, self.address)
             self._service.port.backend.abort(raw)
             return
         self._remote = remote
-        self.cancel()
+        self._note_use()
         self._service.begin_expected(self, raw)
 
-    def _on_turn(self) -> None:
-        if not self._is_over:
+    def _note_use(self) -> None:
+        """End after one use, or wait as long again for the next."""
+        if self._use.allow_multiple:
+            self._set_timer()
+        else:
             self.cancel()
-            self._service.begin_expected(self, None)
 
-    def _on_timeout(self) -> None:
-        self.cancel()
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        wanted_s = self._use.timeout_s
+        timeout_s = self._service.limits.expected_connection_timeout_s
+        self._timer = self._service.port.call_after(
+            timeout_s if wanted_s is None else wanted_s, self.cancel
+        )
 
 
-def _listen(service: FirewallService, local: SocketAddress, ports: range | None) -> Listener:
+def listen_for(service: FirewallService, local: SocketAddress, ports: range | None) -> Listener:
     """Listen on the address by which the gate is known to that side.
 
     Raises:
@@ -298,3 +395,8 @@ def _listen(service: FirewallService, local: SocketAddress, ports: range | None)
             if error.error != errno.EADDRINUSE:
                 raise
     raise LimitExceeded("passive_ports", len(ports))
+
+
+def is_named(address: SocketAddress, name: SocketAddress) -> bool:
+    """Tell whether an address is meant by a name whose host may be unspecified."""
+    return address.port == name.port and (name.ip.is_unspecified or address.ip == name.ip)

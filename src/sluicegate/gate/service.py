@@ -35,7 +35,7 @@ from .listener import EntryListener
 from .proxy_header import Announced, ProxyHeaders
 from .pump import DirectionPool
 from .recording import GateRecords
-from .registry import ContentStep, Installed, Registry, RulePlan
+from .registry import ContentStep, EventStep, Installed, Registry, RulePlan
 from .secondary import ExpectedConnection
 from .session import GateSession
 from .settings import ListenerSettings, ServiceSettings
@@ -306,8 +306,13 @@ class FirewallService:
         """Record that a client reached a limit before it had a connection."""
         self._limit_log.note(bound, client=str(client))
 
-    def begin_expected(self, expected: ExpectedConnection, raw: RawSocket | None) -> None:
-        """Begin the secondary connection that an expectation was for, with the peer that came."""
+    def begin_expected(
+        self, expected: ExpectedConnection, raw: RawSocket | None
+    ) -> GateConnection | None:
+        """Begin the secondary connection that an expectation was for, with the peer that came.
+
+        None when a limit refused it.
+        """
         primary = expected.primary
         bound = self._limit_reached(primary.session)
         if bound is not None or not self.recorder.is_accepting:
@@ -324,7 +329,7 @@ class FirewallService:
                 )
             if raw is not None:
                 self._turn_away(raw)
-            return
+            return None
         connection = GateConnection(
             self,
             primary.session,
@@ -341,12 +346,13 @@ class FirewallService:
             connection.begin(raw, None)
         else:
             connection.client_address = expected.target
-            if raw is None:
+            if expected.has_come:
+                connection.server_address = expected.remote
+            else:
                 # Which port of the server is not known before it is dialled.
                 connection.server_address = primary.server_address.with_port(0)
-            else:
-                connection.server_address = expected.remote
             connection.begin(None, raw)
+        return connection
 
     def _limit_reached(self, session: GateSession) -> LimitExceeded | None:
         """Return the limit that one more connection of a client would pass."""
@@ -366,6 +372,10 @@ class FirewallService:
         self._sessions[client.host] = session
         self.wheel.add(session, session.due())
         return session
+
+    def find_event_step(self, name: str) -> EventStep:
+        """Return an installed filter, to attach to one session."""
+        return self._registry.find_event_step(name)
 
     # -- the table -----------------------------------------------------------------------------
 
@@ -387,7 +397,7 @@ class FirewallService:
         session.connections -= 1
         session.last_active = now
         if connection.expected is not None:
-            connection.expected.on_ended()
+            connection.expected.on_ended(connection)
         if self._registry.retired:
             self._stop_retired()
         to_server, to_client, _ = counts = connection.byte_counts()

@@ -6,13 +6,17 @@ connection or an outstanding action, and ``detach`` reaches each of its filters 
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sluicegate.address import AddressFilter, SocketAddress
-from sluicegate.errors import FILTER_ERRORS, BadContext, LimitExceeded
+from sluicegate.errors import FILTER_ERRORS, BadContext, LimitExceeded, Side, TransportError
 from sluicegate.filterapi import (
+    Action,
     Connection,
     DataFilterFactory,
+    Event,
     HeldTransfer,
     Position,
     SessionFilter,
@@ -20,9 +24,13 @@ from sluicegate.filterapi import (
     User,
 )
 from sluicegate.policy import PolicySnapshot
+from sluicegate.port import Timer
 
+from .binds import begin_bind
+from .factories import EventFactory, ExpectedFactory, What
+from .redirection import redirect
 from .registry import EventStep, Installed, RulePlan
-from .secondary import ExpectedConnection, FactoryAction
+from .secondary import ExpectedConnection, Use, is_named, listen_for
 from .views import SessionView
 
 if TYPE_CHECKING:
@@ -38,9 +46,11 @@ class GateSession:
     __slots__ = (
         "_expected",
         "_filters",
+        "_more_steps",
         "_service",
         "client_address",
         "connections",
+        "factories",
         "id",
         "last_active",
         "pinned_slots",
@@ -61,6 +71,9 @@ class GateSession:
         self.connections = 0
         self.pinned_slots = 0
         self.private_bytes = 0
+        self.factories: list[EventFactory] = []
+        #: Data filters for events that no filter registered for.
+        self._more_steps: list[EventStep] = []
         self.started = now
         self.last_active = now
         self.plans: dict[str, tuple[PolicySnapshot, RulePlan]] = {}
@@ -87,9 +100,26 @@ class GateSession:
         """Return the session filter of an installed filter, if there is one."""
         return self._filters.get(step.installed)
 
+    def attach_filter(self, name: str) -> None:
+        """As ``filterapi.Session.attach_filter``."""
+        step = self._service.find_event_step(name)
+        if all(step.installed is not one.installed for one in self._more_steps):
+            self._more_steps.append(step)
+        self.attached(step)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing runs for its connections beside what their rules say."""
+        return not (self.factories or self._more_steps)
+
+    def own_steps(self, plan: RulePlan) -> list[EventStep]:
+        """Return the filters that were attached to this session beside a rule's own."""
+        return [one for one in self._more_steps if not plan.has(one.installed)]
+
     def detach_filter(self, installed: Installed) -> None:
         """End a filter's presence in this session."""
         session_filter = self._filters.pop(installed, None)
+        self._more_steps = [one for one in self._more_steps if one.installed is not installed]
         if session_filter is not None:
             installed.sessions -= 1
             try:
@@ -114,6 +144,8 @@ class GateSession:
         """Cancel what is expected and detach the filters."""
         for expected in list(self._expected):
             expected.cancel()
+        for factory in list(self.factories):
+            factory.cancel()
         for installed in list(self._filters):
             self.detach_filter(installed)
 
@@ -140,15 +172,36 @@ class GateSession:
         session_filter: SessionFilter | None = None,
         context: Any = None,
         dial_later: bool = False,
+        allow_multiple: bool = False,
+        timeout_s: float | None = None,
     ) -> ExpectedConnection:
         """As ``filterapi.Session.allow_future_connect``."""
         primary = self._own_with_room(connection)
-        told = (session_filter, context)
         return self._expect(
             ExpectedConnection.from_client(
-                self._service, primary, target, ports, told, dial_later=dial_later
+                self._service, primary, target, ports, (session_filter, context),
+                use=Use(allow_multiple, timeout_s), dial_later=dial_later,
             )
-        )
+        )  # fmt: skip
+
+    def redirect_connections(
+        self,
+        connection: Connection,
+        targets: Sequence[SocketAddress],
+        *,
+        ports: range | None = None,
+        session_filter: SessionFilter | None = None,
+        context: Any = None,
+        allow_multiple: bool = False,
+        timeout_s: float | None = None,
+    ) -> list[Action]:
+        """As ``filterapi.Session.redirect_connections``."""
+        primary = self._own_with_room(connection, len(targets))
+        expected = redirect(
+            self._service, primary, targets, ports, (session_filter, context),
+            Use(allow_multiple, timeout_s),
+        )  # fmt: skip
+        return [self._expect(one) for one in expected]
 
     def connect_to_client(
         self,
@@ -160,7 +213,7 @@ class GateSession:
     ) -> ExpectedConnection:
         """As ``filterapi.Session.connect_to_client``."""
         primary = self._own_with_room(connection)
-        self._check_own_address(client)
+        self.check_own_address(client)
         told = (session_filter, context)
         return self._expect(ExpectedConnection.to_client(self._service, primary, client, told))
 
@@ -173,27 +226,69 @@ class GateSession:
         ports: range | None = None,
         session_filter: SessionFilter | None = None,
         context: Any = None,
+        allow_multiple: bool = False,
+        timeout_s: float | None = None,
     ) -> ExpectedConnection:
         """As ``filterapi.Session.bind_for_client``."""
         primary = self._own_with_room(connection)
-        self._check_own_address(client)
-        told = (session_filter, context)
-        return self._expect(
-            ExpectedConnection.from_server(self._service, primary, client, peers, ports, told)
+        self.check_own_address(client)
+        local = primary.client_side_address if primary.is_emulated else primary.server_side_address
+        expected = self._expect(
+            ExpectedConnection.from_server(
+                self._service, primary, client, peers, (session_filter, context),
+                use=Use(allow_multiple, timeout_s),
+            )
+        )  # fmt: skip
+        state = begin_bind(
+            self._service,
+            expected,
+            local.with_port(ports[0] if ports is not None and len(ports) == 1 else 0),
+            lambda: listen_for(self._service, local, ports),
         )
+        if state.denial:
+            raise TransportError(errno.EACCES, Side.INTERNAL, f"bind denied: {state.denial}")
+        return expected
+
+    def retroactive_allow_bind(self, address: SocketAddress, peers: AddressFilter) -> bool:
+        """As ``filterapi.Session.retroactive_allow_bind``."""
+        for expected in self._expected:
+            if expected.bind is not None and is_named(expected.address, address):
+                return expected.admit_peers(peers)
+        raise LookupError(f"this client has no bind at {address}: use bind_for_client")
 
     def set_data_filter_factory(
         self,
-        expected: Any,
+        foreseen: Action | type[Event],
         factory: DataFilterFactory,
         *,
+        address: SocketAddress | None = None,
         position: Position = Position.MIDDLE,
         context: Any = None,
-    ) -> FactoryAction:
+        allow_multiple: bool = False,
+        timeout_s: float | None = None,
+    ) -> ExpectedFactory | EventFactory:
         """As ``filterapi.Session.set_data_filter_factory``."""
-        if not isinstance(expected, ExpectedConnection) or not expected.is_pending:
+        if isinstance(foreseen, type):
+            bound = self._service.limits.expected_connections_per_session_max
+            if len(self.factories) >= bound:
+                raise LimitExceeded("expected_connections_per_session_max", bound)
+            what, use = What(factory, position, context), Use(allow_multiple, timeout_s)
+            any_address = SocketAddress("::" if ":" in self.client_address.host else "0.0.0.0", 0)  # noqa: S104 - means any
+            made = EventFactory(self, foreseen, address or any_address, what, use)
+            self.factories.append(made)
+            return made
+        if not isinstance(foreseen, ExpectedConnection) or not foreseen.is_pending:
             raise BadContext("the expectation is over: set the factory before it is used")
-        return expected.add_factory(factory, position, context)
+        return foreseen.add_factory(factory, position, context)
+
+    def drop_factory(self, factory: EventFactory) -> None:
+        """Forget a factory that is over."""
+        if factory in self.factories:
+            self.factories.remove(factory)
+
+    def call_after(self, delay_s: float, action: Callable[[], None]) -> Timer:
+        """Run ``action`` once, later."""
+        return self._service.port.call_after(delay_s, action)
 
     def hold_transfer(
         self, connection: Connection, offer: TransferOffer, *, deliver_later: bool = False
@@ -212,14 +307,15 @@ class GateSession:
         self._expected[expected] = None
         return expected
 
-    def _check_own_address(self, client: SocketAddress) -> None:
+    def check_own_address(self, client: SocketAddress) -> None:
+        """Raise ``ValueError`` for any other host than the client's own (a bounce)."""
         if client.host != self.client_address.host:
             raise ValueError(f"{client} is not the client's own address (a bounce)")
 
-    def _own_with_room(self, connection: Connection) -> GateConnection:
-        """Check that a connection is this session's own and that there is room for one more."""
+    def _own_with_room(self, connection: Connection, count: int = 1) -> GateConnection:
+        """Check that a connection is this session's own and that there is room for more."""
         bound = self._service.limits.expected_connections_per_session_max
-        if len(self._expected) >= bound:
+        if len(self._expected) + count > bound:
             raise LimitExceeded("expected_connections_per_session_max", bound)
         return self._own(connection)
 

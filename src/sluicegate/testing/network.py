@@ -310,8 +310,9 @@ class SimulatedNetwork:
         """Take a descriptor and a listener's name back (called by ``close``)."""
         self.open_sockets.pop(sock.descriptor, None)
         sock.descriptor = -1
-        if sock.backlog is not None and sock.local is not None:
-            self._listeners.pop(sock.local, None)
+        # One that could not have the name must not take it from who has it.
+        if sock.local is not None and self._listeners.get(sock.local) is sock:
+            del self._listeners[sock.local]
 
     def name_for(self, wanted: SocketAddress) -> SocketAddress:
         """Return a name with a port of its own where the wanted one has none."""
