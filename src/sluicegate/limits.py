@@ -62,14 +62,20 @@ __all__ = [
     "PASSWORD_HASH_MEMORY_KIB_MIN",
     "PASSWORD_HASH_PASSES_MAX",
     "PASSWORD_KEPT_S",
+    "PROCESS_MESSAGE_BYTES_MAX",
+    "PROCESS_ROWS_MAX",
     "PROXY_HEADER_BYTES_MAX",
     "PROXY_TLVS_MAX",
     "RECEIVE_AHEAD_MAX",
     "RECORDS_ENCODED_LATER_MAX",
+    "RECORD_BATCH_BYTES_MAX",
     "RECORD_FLUSH_DELAY_S",
     "RECORD_RETRY_DELAY_S",
     "RECORD_WRITE_BYTES_MAX",
     "RECORD_WRITE_BYTES_MIN",
+    "RESTART_CALM_S",
+    "RESTART_DELAY_MAX_S",
+    "RESTART_DELAY_MIN_S",
     "RING_COMPLETIONS",
     "RING_ENTRIES",
     "SMALL_SLOTS_CIRCULATING_MIN",
@@ -84,6 +90,10 @@ __all__ = [
     "USERS_FILE_BYTES_MAX",
     "USER_GROUPS_MAX",
     "WATCHDOG_BEAT_S",
+    "WORKERS_MAX",
+    "WORKER_ANSWER_TIMEOUT_S",
+    "WORKER_GRACE_S",
+    "WORKER_START_TIMEOUT_S",
     "Limits",
 ]
 
@@ -204,6 +214,46 @@ RECORD_WRITE_BYTES_MAX: Final = 1 << 20
 RECORD_RETRY_DELAY_S: Final = 1.0
 """After a failed write of records the next attempt comes this much later; meanwhile new traffic is
 refused."""
+
+
+RECORD_BATCH_BYTES_MAX: Final = 32 << 20
+"""One batch of records between two processes: above any ``record_queue_bytes_max`` in use, so that
+a longer one is no batch."""
+
+
+# Processes.
+
+WORKERS_MAX: Final = 64
+"""Workers of one gate: beyond it several gates serve a machine better."""
+
+PROCESS_ROWS_MAX: Final = 256
+"""Processes of one gate that count and record at the same time: the supervisor, the workers, and
+those of earlier versions that still drain."""
+
+PROCESS_MESSAGE_BYTES_MAX: Final = 32 << 20
+"""One message between the supervisor and another process: the operator's files, or an answer of
+``CONTROL_REPLY_BYTES_MAX``, with room to spare."""
+
+WORKER_START_TIMEOUT_S: Final = 30.0
+"""A worker that is not ready after this long is started again: it takes half a second of one core,
+and the filters' own imports."""
+
+WORKER_ANSWER_TIMEOUT_S: Final = 5.0
+"""A worker that has not answered the supervisor for this long is left out of the answer, which says
+so; a reload that one does not answer is put in force nowhere."""
+
+WORKER_GRACE_S: Final = 5.0
+"""A worker that should have ended is killed this much later."""
+
+RESTART_DELAY_MIN_S: Final = 0.25
+"""A process that ended soon after its start is started again after this long, and twice as long
+each time; one that has worked for ``RESTART_CALM_S`` at once."""
+
+RESTART_DELAY_MAX_S: Final = 30.0
+"""The longest of these delays."""
+
+RESTART_CALM_S: Final = 10.0
+"""A process that has worked for so long did not fail at its start."""
 
 
 # Control socket.

@@ -290,7 +290,7 @@ class GateThread:
         port.on_error = self.errors.append
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         gate = self._gate = Gate(
-            loaded, port, diagnosis="", say=lambda _: None, on_stop_requested=lambda: None
+            loaded, port, diagnosis="", say=lambda _: None, on_stop_requested=lambda _: None
         )
         try:
             await gate.start()

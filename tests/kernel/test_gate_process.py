@@ -46,7 +46,10 @@ class EchoServer:
 
 
 class GateProcess:
-    """``sluicegate run`` in a folder of its own."""
+    """``sluicegate run --inline`` in a folder of its own."""
+
+    mode: tuple[str, ...] = ("--inline",)
+    #: How its processes are made.
 
     def __init__(self, folder: pathlib.Path, server_port: int) -> None:
         self.folder = folder
@@ -69,7 +72,7 @@ class GateProcess:
 
     def start(self, *before: str, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [*before, *SLUICEGATE, "run", "-c", str(self.config)],
+            [*before, *SLUICEGATE, "run", "-c", str(self.config), *self.mode],
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | environment,

@@ -6,7 +6,7 @@ import asyncio
 import os
 import pathlib
 import stat
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -55,18 +55,19 @@ class Target:
         self.stops = 0
         self.refusal: ConfigRefused | None = None
         self.session_count = 1
+        self.killed: list[tuple[str, str]] = []
 
-    def status(self) -> StatusView:
+    async def status(self) -> StatusView:
         return STATUS
 
-    def sessions(self) -> list[SessionView]:
+    async def sessions(self) -> list[SessionView]:
         one = SessionView(session="s-1", client="10.0.0.1", started=0.0, idle_s=0.0, connections=1)
         return [one] * self.session_count
 
-    def connections(self) -> list[ConnectionView]:
+    async def connections(self) -> list[ConnectionView]:
         return []
 
-    def filters(self) -> list[FilterView]:
+    async def filters(self) -> list[FilterView]:
         return [FilterView(name="f", source="m:F", tier="content")]
 
     async def reload(self) -> list[str]:
@@ -74,7 +75,14 @@ class Target:
             raise self.refusal
         return ["a warning"]
 
-    def request_stop(self) -> None:
+    async def kill(self, identifiers: Sequence[str], by: str) -> list[str]:
+        self.killed += [(one, by) for one in identifiers]
+        return list(identifiers[:1])
+
+    async def upgrade(self, program: Sequence[str], by: str) -> list[str]:
+        return [*program]
+
+    def request_stop(self, timeout_s: float | None) -> None:
         self.stops += 1
 
 

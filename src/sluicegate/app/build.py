@@ -1,17 +1,19 @@
 """A gate, put together: the service with its port, recorder, spool and control socket.
 
-``run`` makes one and keeps it alive; commands reach it through the control socket. The invariant:
-this is the only place that knows every part, and each part is given what it needs.
+``run`` makes one and keeps it alive, and so does each worker of several, which is given what they
+share. The invariant: this is the only place that knows every part, and each part is given what it
+needs.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from sluicegate.audit import Record, RecordWriter, ServiceRecord
+from sluicegate.address import SocketAddress
+from sluicegate.audit import Record, RecordSender, RecordWriter, ServiceRecord
 from sluicegate.audit.records import ServiceEvent
 from sluicegate.documents import ConfigRefused, Findings
 from sluicegate.errors import ConfigError, TransportError
@@ -19,18 +21,27 @@ from sluicegate.gate.control import ControlServer
 from sluicegate.gate.service import FirewallService
 from sluicegate.gate.views import ConnectionView, FilterView, Phase, SessionView, StatusView
 from sluicegate.gate.watchdog import LoopWatchdog
-from sluicegate.port import CompletionPort
+from sluicegate.port import CompletionPort, Listener
 from sluicegate.spool import SpoolStore
 
 from .load import Loaded, load
-from .machine import resident_bytes
+from .machine import Usage
 from .reload import settings_for_restart
+from .version import VERSION
 
-__all__ = ["VERSION", "Gate"]
+__all__ = ["Gate", "Share", "cannot_listen"]
 
 _LISTENING: Final = frozenset({Phase.READY, Phase.REFUSING})
 
-VERSION: Final = importlib.metadata.version("sluicegate")
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one worker of several is given by the supervisor."""
+
+    recorder: RecordSender
+    boot_mark: str
+    listen: Callable[[SocketAddress], Listener]
+    """Takes the supervisor's listening socket for an address."""
 
 
 class Gate:
@@ -46,7 +57,8 @@ class Gate:
         *,
         diagnosis: str,
         say: Callable[[str], None],
-        on_stop_requested: Callable[[], None],
+        on_stop_requested: Callable[[float | None], None],
+        share: Share | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -55,7 +67,8 @@ class Gate:
             port: Everything of this gate completes on it.
             diagnosis: Why the port has the backend that it has.
             say: Shows a line to whoever started the gate.
-            on_stop_requested: Called when a command asks for the end.
+            on_stop_requested: Called when a command asks for the end, with the time to wait.
+            share: Of a worker of several; without it the gate is all in this process.
 
         Raises:
             ConfigError: The log cannot be opened.
@@ -74,19 +87,24 @@ class Gate:
         self._diagnosis = diagnosis
         self._say = say
         self._on_stop_requested = on_stop_requested
-        self._boot_mark = f"{int(clock.wall()):x}"
+        self._boot_mark = share.boot_mark if share else f"{int(clock.wall()):x}"
         self._started = clock.wall()
-        self.recorder = RecordWriter(port, configuration.log_path, say)
+        self._usage = Usage()
+        self._log = None if share else RecordWriter(port, configuration.log_path, say)
+        recorder = share.recorder if share else self._log
+        assert recorder is not None, "one of both writes"
+        self.recorder: RecordSender | RecordWriter = recorder
         self.spool = SpoolStore(port, configuration.spool_dir, configuration.limits)
         self.service = FirewallService(
             port,
             limits=configuration.limits,
-            recorder=self.recorder,
+            recorder=recorder,
             clock=clock,
             spool=self.spool,
             boot_mark=self._boot_mark,
+            listen=share.listen if share else None,
         )
-        self._control = ControlServer(self, configuration.control_path)
+        self._control = None if share else ControlServer(self, configuration.control_path)
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -101,8 +119,9 @@ class Gate:
         try:
             await self.service.start(self.loaded.settings)
         except TransportError as error:
-            raise _cannot_listen(self.loaded, error) from error
-        await self._control.start()
+            raise cannot_listen(self.loaded, error) from error
+        if self._control is not None:
+            await self._control.start()
         self._record("ready", policy=self.service.policy.hash)
 
     async def drain(self, timeout_s: float) -> None:
@@ -112,17 +131,30 @@ class Gate:
 
     async def stop(self) -> None:
         """End everything, in the order in which nothing is lost; also after a failed start."""
-        await self._control.stop()
+        if self._control is not None:
+            await self._control.stop()
         await self.service.stop()
         self.spool.close()
         if self.watchdog is not None:
             self.watchdog.stop()
         self._record("stopped")
-        await self.recorder.close()
+        if self._log is not None:
+            await self._log.close()
+        self._usage.close()
 
     def reopen_log(self) -> None:
         """Open the log's path again, after a rotation."""
-        self.recorder.reopen()
+        if self._log is not None:
+            self._log.reopen()
+
+    async def put_in_force(self, loaded: Loaded) -> None:
+        """Change to other files, whole.
+
+        Raises:
+            TransportError: An address cannot be listened on; what was in force stays in force.
+        """
+        await self.service.apply(loaded.settings)
+        self.loaded = loaded
 
     # -- what commands ask (ControlTarget) -------------------------------------------------------
 
@@ -136,35 +168,59 @@ class Gate:
         loaded = load(self.loaded.configuration.path, findings, self.loaded)
         if loaded is not None:
             try:
-                await self.service.apply(loaded.settings)
+                await self.put_in_force(loaded)
             except TransportError as error:
-                findings.errors.append(_cannot_listen(loaded, error))
+                findings.errors.append(cannot_listen(loaded, error))
         if loaded is None or findings.errors:
             causes = tuple(str(error) for error in findings.errors)
             self._record("reload-refused", causes=causes)
             raise ConfigRefused(tuple(findings.errors))
-        self.loaded = loaded
         self._record("reloaded", policy=self.service.policy.hash)
         return [*loaded.warnings, *settings_for_restart(self._begun_with, loaded)]
 
-    def request_stop(self) -> None:
-        """Begin to drain."""
-        self._on_stop_requested()
+    async def kill(self, identifiers: Sequence[str], by: str) -> list[str]:
+        """End connections, and all connections of sessions; return what was there."""
+        return [one for one in identifiers if self.service.kill(one, f"killed by {by}")]
 
-    def sessions(self) -> list[SessionView]:
+    async def upgrade(self, program: Sequence[str], by: str) -> list[str]:
+        """Refuse: whoever takes over needs somebody who stays.
+
+        Raises:
+            ConfigRefused: Always.
+        """
+        del program, by
+        raise ConfigRefused(
+            (
+                ConfigError(
+                    "sluicegate upgrade",
+                    "everything runs in one process here",
+                    "start the gate without --inline",
+                ),
+            )
+        )
+
+    def request_stop(self, timeout_s: float | None) -> None:
+        """Begin to drain."""
+        self._on_stop_requested(timeout_s)
+
+    async def sessions(self) -> list[SessionView]:
         """Return every session."""
         return self.service.sessions()
 
-    def connections(self) -> list[ConnectionView]:
+    async def connections(self) -> list[ConnectionView]:
         """Return every connection that has not ended."""
         return self.service.connections()
 
-    def filters(self) -> list[FilterView]:
+    async def filters(self) -> list[FilterView]:
         """Return every installed filter."""
         return self.service.filters()
 
-    def status(self) -> StatusView:
+    async def status(self) -> StatusView:
         """Return the gate as a whole."""
+        return self.view()
+
+    def view(self) -> StatusView:
+        """Return the gate as a whole, at this moment."""
         service, recorder = self.service, self.recorder
         held = self.spool.statistics()
         phase = service.phase
@@ -192,7 +248,8 @@ class Gate:
             records_lost=recorder.lost,
             records_failure=recorder.failure,
             descriptors_max=self.descriptors_max,
-            memory_bytes=resident_bytes(),
+            memory_bytes=self._usage.resident_bytes(),
+            cpu_s=self._usage.cpu_s(),
             warnings=[
                 *self._internal_errors(),
                 *(self.watchdog.warnings() if self.watchdog is not None else ()),
@@ -217,6 +274,8 @@ class Gate:
         policy: str = "",
         causes: tuple[str, ...] = (),
     ) -> None:
+        if self._log is None:
+            return  # the supervisor records what becomes of the gate
         record: Record = ServiceRecord(
             time=self._clock.wall(),
             event=event,
@@ -227,10 +286,11 @@ class Gate:
             policy=policy,
             causes=causes,
         )
-        self.recorder.write(record)
+        self._log.write(record)
 
 
-def _cannot_listen(loaded: Loaded, error: TransportError) -> ConfigError:
+def cannot_listen(loaded: Loaded, error: TransportError) -> ConfigError:
+    """Say to an operator that an address of a configuration cannot be had."""
     return ConfigError(
         loaded.configuration.document.where(("listener",)),
         str(error),

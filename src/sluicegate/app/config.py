@@ -16,7 +16,7 @@ import pydantic
 from sluicegate.address import IpNetwork, SocketAddress
 from sluicegate.documents import Document, Findings, Model, Wrong, read_document, typed
 from sluicegate.gate.settings import ListenerSettings, OnFailure
-from sluicegate.limits import Limits
+from sluicegate.limits import WORKERS_MAX, Limits
 from sluicegate.policy.parse import Name, parse_address, parse_network
 
 from .limit_table import LimitTable, contradictions, to_limits
@@ -40,6 +40,7 @@ class _ServiceTable(Model):
     backend: BackendChoice = "auto"
     policy: str = pydantic.Field(default="policy.toml", min_length=1)
     users: str = pydantic.Field(default="users.toml", min_length=1)
+    workers: Literal["auto"] | Annotated[int, pydantic.Field(ge=1, le=WORKERS_MAX)] = "auto"
 
 
 def _parse_addresses(value: object) -> tuple[SocketAddress, ...]:
@@ -120,6 +121,8 @@ class Configuration:
     document: Document
     state_dir: pathlib.Path
     backend: BackendChoice
+    workers: int | Literal["auto"]
+    """How many worker processes; "auto" is one for each core that the gate may use."""
     policy_path: pathlib.Path
     users_path: pathlib.Path
     spool_dir: pathlib.Path
@@ -166,11 +169,8 @@ def _log_path(folder: pathlib.Path, state_dir: pathlib.Path, log: _LogTable) -> 
     return folder / log.path if log.path else state_dir / _LOG_NAME
 
 
-def read_configuration(path: pathlib.Path, findings: Findings) -> Configuration | None:
-    """Read ``sluicegate.toml``; None, with every finding, when it is wrong."""
-    text = read_text(path, findings, "choose the file with --config")
-    if text is None:
-        return None
+def read_configuration(path: pathlib.Path, text: str, findings: Findings) -> Configuration | None:
+    """Read the text of ``sluicegate.toml``; None, with every finding, when it is wrong."""
     document = read_document(text, path.name, findings)
     if document is None:
         return None
@@ -189,6 +189,7 @@ def read_configuration(path: pathlib.Path, findings: Findings) -> Configuration 
         document=document,
         state_dir=state_dir,
         backend=tables.service.backend,
+        workers=tables.service.workers,
         policy_path=folder / tables.service.policy,
         users_path=folder / tables.service.users,
         spool_dir=folder / tables.spool.dir if tables.spool.dir else state_dir / "spool",

@@ -190,7 +190,7 @@ class _Demonstration:
             current_port(),
             diagnosis=diagnosis,
             say=self._say,
-            on_stop_requested=lambda: None,
+            on_stop_requested=lambda _: None,
         )
         try:
             await gate.start()

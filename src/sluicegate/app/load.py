@@ -13,12 +13,13 @@ from typing import Final
 from sluicegate.documents import Findings, suggest
 from sluicegate.filterapi import CallbackDataFilter, ContentFilter, DataFilter, Filter
 from sluicegate.gate.settings import ServiceSettings
-from sluicegate.identity import Users, read_users
+from sluicegate.identity import Users, parse_users, read_users_text
 from sluicegate.policy import PolicySnapshot, Publication, parse_policy
 from sluicegate.policy.parse import ParsedPolicy
 
 from .config import Configuration, read_configuration, read_text
 from .filters import InstalledFilters, install_filters
+from .texts import Texts
 
 __all__ = ["Loaded", "load"]
 
@@ -30,6 +31,7 @@ _FINDERS: Final = (Filter, DataFilter, CallbackDataFilter)
 class Loaded:
     """A configuration that may be put in force."""
 
+    texts: Texts
     configuration: Configuration
     filters: InstalledFilters
     settings: ServiceSettings
@@ -37,28 +39,40 @@ class Loaded:
     warnings: tuple[str, ...]
 
 
-def load(path: pathlib.Path, findings: Findings, before: Loaded | None = None) -> Loaded | None:
+def load(
+    path: pathlib.Path,
+    findings: Findings,
+    before: Loaded | None = None,
+    texts: Texts | None = None,
+) -> Loaded | None:
     """Read everything that ``sluicegate.toml`` leads to; None, with every finding, if wrong.
 
     Args:
         path: Of ``sluicegate.toml``.
         findings: Where errors and warnings go.
         before: What is in force; filters about which nothing changed are kept.
+        texts: The files' content, where somebody else has read them.
     """
-    configuration = read_configuration(path, findings)
-    if configuration is None:
+    main = texts.main if texts else read_text(path, findings, "choose the file with --config")
+    configuration = None if main is None else read_configuration(path, main, findings)
+    if main is None or configuration is None:
         return None
     filters = install_filters(configuration, before.filters if before else None, findings)
-    policy = _load_policy(configuration, findings)
+    policy_text = texts.policy if texts else _read_policy(configuration, findings)
+    if policy_text is None:
+        return None
+    policy = parse_policy(policy_text, configuration.policy_path.name, findings)
     if policy is None:
         return None
-    users = _load_users(configuration, findings)
+    users_text = texts.users if texts else _read_users(configuration, findings)
+    users = _parse_users(configuration, users_text, findings)
     snapshot = PolicySnapshot(policy.policy)
     _check_rules(configuration, filters, policy, findings)
     _check_use(configuration, policy, snapshot, findings)
     if findings.errors or users is None:
         return None
     return Loaded(
+        texts=Texts(main, policy_text, users_text),
         configuration=configuration,
         filters=filters,
         settings=ServiceSettings(
@@ -72,19 +86,26 @@ def load(path: pathlib.Path, findings: Findings, before: Loaded | None = None) -
     )
 
 
-def _load_policy(configuration: Configuration, findings: Findings) -> ParsedPolicy | None:
+def _read_policy(configuration: Configuration, findings: Findings) -> str | None:
     path = configuration.policy_path
-    text = read_text(path, findings, 'say where it is: "policy" in [service]')
-    return None if text is None else parse_policy(text, path.name, findings)
+    return read_text(path, findings, 'say where it is: "policy" in [service]')
 
 
-def _load_users(configuration: Configuration, findings: Findings) -> Users | None:
+def _read_users(configuration: Configuration, findings: Findings) -> str | None:
     """Read the users, who may be none: the file is made with the first one."""
     service = configuration.document.tree.get("service", {})
     is_named = isinstance(service, dict) and "users" in service
     if not is_named and not configuration.users_path.exists():
+        return None
+    return read_users_text(configuration.users_path, findings)
+
+
+def _parse_users(
+    configuration: Configuration, text: str | None, findings: Findings
+) -> Users | None:
+    if text is None:
         return Users()
-    return read_users(configuration.users_path, findings)
+    return parse_users(text, configuration.users_path.name, findings)
 
 
 def _check_rules(

@@ -19,11 +19,11 @@ from sluicegate.limits import Limits
 
 __all__ = [
     "StateLock",
+    "Usage",
     "make_directory",
     "notify_service_manager",
     "quieten_collector",
     "raise_descriptor_limit",
-    "resident_bytes",
 ]
 
 _DESCRIPTORS_BESIDE: Final = 512
@@ -101,10 +101,24 @@ def quieten_collector() -> None:
     gc.set_threshold(*_COLLECTOR_THRESHOLDS)
 
 
-def resident_bytes() -> int:
-    """Return the resident memory of this process."""
-    fields = pathlib.Path("/proc/self/statm").read_text(encoding="ascii").split()
-    return int(fields[1]) * resource.getpagesize()
+class Usage:
+    """What this process takes; holds its descriptor open, to be asked when there are no others."""
+
+    def __init__(self) -> None:
+        self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+
+    def resident_bytes(self) -> int:
+        """Return the resident memory."""
+        return int(os.pread(self._statm, 256, 0).split()[1]) * resource.getpagesize()
+
+    def cpu_s(self) -> float:
+        """Return the CPU time since the start."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return used.ru_utime + used.ru_stime
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self._statm)
 
 
 def notify_service_manager(message: str) -> None:

@@ -17,6 +17,7 @@ __all__ = ["settings_for_restart"]
 _FIXED: Final = {
     "state_dir": "state_dir",
     "backend": "backend",
+    "workers": "workers",
     "spool_dir": "dir",
     "log_path": "path",
 }

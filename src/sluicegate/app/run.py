@@ -1,7 +1,7 @@
-"""Running a gate: from the files to a service that is ready, until a signal ends it.
+"""Running a gate in one process: from the files to a service, until a signal ends it.
 
-``cli run`` calls ``run_gate``. SIGTERM drains, SIGINT ends at once, a second signal ends a drain;
-SIGHUP reloads, and opens the log again. The invariant: nothing listens before everything was
+``cli run --inline`` calls ``run_gate``; ``supervise`` is its twin for a gate of several processes,
+and ``wishes`` says what signals mean to both. The invariant: nothing listens before everything was
 checked, and whatever ends a gate, its records are written and its folder is free for the next.
 """
 
@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pathlib
-import signal
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
 from sluicegate.documents import ConfigRefused, Findings
 from sluicegate.port.diagnosis import diagnose
@@ -27,6 +26,7 @@ from .machine import (
     quieten_collector,
     raise_descriptor_limit,
 )
+from .wishes import Wishes
 
 __all__ = ["run_gate"]
 
@@ -66,10 +66,7 @@ class _Life:
         self._limits = loaded.configuration.limits
         self._diagnosis = diagnosis
         self._say = say
-        self._stop_asked = asyncio.Event()
-        self._reload_asked = asyncio.Event()
-        self._is_hurried = False
-        self._drain: asyncio.Timeout | None = None
+        self._wishes = Wishes(self._limits.drain_timeout_s)
 
     async def live(self) -> None:
         """Start, serve until asked to stop, drain, stop."""
@@ -78,14 +75,14 @@ class _Life:
             current_port(),
             diagnosis=self._diagnosis,
             say=self._say,
-            on_stop_requested=self._stop_asked.set,
+            on_stop_requested=self._wishes.stop,
         )
         try:
-            with self._signals():
+            with self._wishes.taken_from_signals():
                 await self._start(gate)
                 async with asyncio.TaskGroup() as tasks:
                     reloading = tasks.create_task(self._reload_when_asked(gate))
-                    await self._stop_asked.wait()
+                    await self._wishes.stop_asked.wait()
                     reloading.cancel()
                 notify_service_manager("STOPPING=1")
                 await self._drain_gate(gate)
@@ -101,7 +98,7 @@ class _Life:
         await gate.start()
         watch_loop(gate, self._say, ManagerHeartbeat().on_beat)
         quieten_collector()
-        status = gate.status()
+        status = gate.view()
         for line in status.warnings:
             self._say(f"warning: {line}")
         self._say(f"backend {status.diagnosis}")
@@ -111,19 +108,20 @@ class _Life:
         notify_service_manager("READY=1")
 
     async def _drain_gate(self, gate: Gate) -> None:
-        timeout_s = self._limits.drain_timeout_s
+        timeout_s = self._wishes.drain_timeout_s
         count = gate.service.connection_count
-        if self._is_hurried or not count or not timeout_s:
+        if self._wishes.is_hurried or not count or not timeout_s:
             return
         self._say(f"draining {count} connections, at most {timeout_s:g} s; a signal ends it now")
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s) as self._drain:
+            async with asyncio.timeout(timeout_s) as draining:
+                self._wishes.on_hurried = lambda: _end_now(draining)
                 await gate.drain(timeout_s)
 
     async def _reload_when_asked(self, gate: Gate) -> None:
         while True:
-            await self._reload_asked.wait()
-            self._reload_asked.clear()
+            await self._wishes.reload_asked.wait()
+            self._wishes.reload_asked.clear()
             gate.reopen_log()
             try:
                 for line in await gate.reload():
@@ -135,23 +133,7 @@ class _Life:
             else:
                 self._say(f"reloaded, policy {gate.service.policy.hash[:12]}")
 
-    # -- signals -------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _signals(self) -> Generator[None]:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._on_stop_signal, False)
-        loop.add_signal_handler(signal.SIGINT, self._on_stop_signal, True)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                loop.remove_signal_handler(number)
-
-    def _on_stop_signal(self, is_hurried: bool) -> None:
-        if self._stop_asked.is_set() or is_hurried:
-            self._is_hurried = True
-            if self._drain is not None and not self._drain.expired():
-                self._drain.reschedule(asyncio.get_running_loop().time())
-        self._stop_asked.set()
+def _end_now(waiting: asyncio.Timeout) -> None:
+    if not waiting.expired():
+        waiting.reschedule(asyncio.get_running_loop().time())

@@ -7,10 +7,12 @@ from .records import (
     LimitRecord,
     LoopBlockedRecord,
     NoteRecord,
+    ProcessRecord,
     Record,
     ServiceRecord,
     TransferRecord,
 )
+from .sender import RecordSender
 from .writer import Recorder, RecordWriter
 
 __all__ = [
@@ -20,7 +22,9 @@ __all__ = [
     "LimitRecord",
     "LoopBlockedRecord",
     "NoteRecord",
+    "ProcessRecord",
     "Record",
+    "RecordSender",
     "RecordWriter",
     "Recorder",
     "ServiceRecord",

@@ -23,6 +23,7 @@ __all__ = [
     "LoopBlockedRecord",
     "NoteRecord",
     "Outcome",
+    "ProcessRecord",
     "Record",
     "ServiceEvent",
     "ServiceRecord",
@@ -234,6 +235,23 @@ class ServiceRecord(Record, tag="service", kw_only=True):
     """Why a reload was refused."""
 
 
+class ProcessRecord(Record, tag="process", kw_only=True):
+    """A process of the gate ended unexpectedly; another one takes its place."""
+
+    process: str
+    """Which one: ``worker 0``, ``audit writer``."""
+    pid: int
+    """Its number in the system."""
+    cause: str
+    """How it ended: a signal or a status."""
+    connections: int = 0
+    """Connections that ended with it; their records are missing."""
+    records_lost: int = 0
+    """Records that it had made and that are not in the log."""
+    restarts: int = 0
+    """How often that place had to be filled again, since the start."""
+
+
 AnyRecord: TypeAlias = (
     DecisionRecord
     | ConnectionRecord
@@ -243,4 +261,5 @@ AnyRecord: TypeAlias = (
     | LimitRecord
     | LoopBlockedRecord
     | ServiceRecord
+    | ProcessRecord
 )

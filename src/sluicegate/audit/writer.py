@@ -21,13 +21,12 @@ from sluicegate.errors import ConfigError, errno_name
 from sluicegate.limits import (
     RECORD_FLUSH_DELAY_S,
     RECORD_RETRY_DELAY_S,
-    RECORD_WRITE_BYTES_MAX,
     RECORD_WRITE_BYTES_MIN,
     RECORDS_ENCODED_LATER_MAX,
 )
 from sluicegate.port import CompletionPort, Handle, Overlapped, Timer
 
-from .lines import encode_record, encode_records
+from .queue import RecordQueue
 from .records import LimitRecord, Record
 
 __all__ = ["RecordWriter", "Recorder"]
@@ -46,25 +45,20 @@ class Recorder(Protocol):
         ...
 
 
-class RecordWriter:
+class RecordWriter(RecordQueue):
     """Appends records to one file; made by ``app``, ended by ``close``."""
 
     __slots__ = (
-        "_bytes_max",
-        "_fresh",
         "_handle",
         "_idle",
         "_is_reopening",
-        "_lost_untold",
         "_on_trouble",
         "_overlapped",
         "_pending",
         "_port",
-        "_queue",
         "_timer",
         "_written",
         "failure",
-        "lost",
         "path",
     )
 
@@ -84,20 +78,14 @@ class RecordWriter:
         Raises:
             ConfigError: The file cannot be opened.
         """
+        super().__init__(port.limits.record_queue_bytes_max)
         self.path = path
         self.failure = ""
         #: Why the last write failed; empty while writing works.
-        self.lost = 0
-        #: Records that found the queue full, since the start.
         self._port = port
         self._on_trouble = on_trouble
-        self._bytes_max = port.limits.record_queue_bytes_max
-        self._fresh: list[Record] = []
-        #: Not yet text.
-        self._queue = bytearray()
         self._pending = b""
         self._written = 0
-        self._lost_untold = 0
         self._timer: Timer | None = None
         self._is_reopening = False
         self._idle: list[asyncio.Future[None]] = []
@@ -123,24 +111,6 @@ class RecordWriter:
         if self._timer is None and not self._pending:
             self._timer = self._port.call_after(RECORD_FLUSH_DELAY_S, self.flush)
 
-    def _encode(self) -> None:
-        """Make text of the records that wait for it."""
-        fresh, self._fresh = self._fresh, []
-        lines = encode_records(fresh)
-        if len(self._queue) + len(lines) <= self._bytes_max:
-            self._queue += lines
-        else:
-            self._encode_what_fits(fresh)
-
-    def _encode_what_fits(self, records: list[Record]) -> None:
-        for record in records:
-            line = encode_record(record)
-            if len(self._queue) + len(line) <= self._bytes_max:
-                self._queue += line
-            else:
-                self.lost += 1
-                self._lost_untold += 1
-
     # -- what app asks -------------------------------------------------------------------------
 
     @property
@@ -160,7 +130,7 @@ class RecordWriter:
             self._reopen_now()
         if not self._pending:
             self._encode()
-            self._take()
+            self._pending = self._take()
         if self._pending:
             self._start()
 
@@ -220,15 +190,6 @@ class RecordWriter:
             self.flush()  # somebody waits for the end
         elif self._queue and self._timer is None:
             self._timer = self._port.call_after(RECORD_FLUSH_DELAY_S, self.flush)
-
-    def _take(self) -> None:
-        """Move whole lines from the queue to the next write."""
-        queue = self._queue
-        end = len(queue)
-        if end > RECORD_WRITE_BYTES_MAX:
-            end = queue.rfind(b"\n", 0, RECORD_WRITE_BYTES_MAX) + 1 or queue.find(b"\n") + 1
-        self._pending = bytes(queue[:end])
-        del queue[:end]
 
     def _start(self) -> None:
         rest = self._pending[self._written :] if self._written else self._pending

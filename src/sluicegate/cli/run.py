@@ -7,6 +7,8 @@ import pathlib
 import click
 
 from sluicegate.app.run import run_gate
+from sluicegate.app.supervise import supervise
+from sluicegate.limits import WORKERS_MAX
 
 from .display import printable
 from .options import config_option, find_config
@@ -17,13 +19,22 @@ __all__ = ["run"]
 @click.command()
 @config_option
 @click.option(
+    "--workers",
+    "-w",
+    type=click.IntRange(1, WORKERS_MAX),
+    help="How many worker processes  [default: what [service] says, else one per core]",
+)
+@click.option(
     "--inline",
     is_flag=True,
-    default=True,
-    help="Run everything in this one process: the only way in this version.",
+    help="Run everything in this one process, for tests and debugging.",
 )
-def run(config: pathlib.Path | None, *, inline: bool) -> None:
+def run(config: pathlib.Path | None, workers: int | None, *, inline: bool) -> None:
     """Start the gate, in the foreground, until a signal ends it.
+
+    A supervisor starts the workers, among which clients are spread by address, and the audit
+    writer, which alone writes the log; it starts again whichever of them ends. With --inline there
+    is one process, and nobody to start it again.
 
     \b
     SIGTERM  drains: nothing new is let in, connections may end by themselves
@@ -34,6 +45,17 @@ def run(config: pathlib.Path | None, *, inline: bool) -> None:
     Examples:
         sluicegate run
         sluicegate run --config /etc/sluicegate/sluicegate.toml
+        sluicegate run --workers 2
+        sluicegate run --workers 1 --inline
     """
-    del inline
-    run_gate(find_config(config), lambda line: click.echo(printable(line), err=True))
+    if inline and workers is not None and workers > 1:
+        raise click.UsageError("--inline is one process: it has no workers beside")
+    path = find_config(config)
+    if inline:
+        run_gate(path, _say)
+    else:
+        supervise(path, _say, workers)
+
+
+def _say(line: str) -> None:
+    click.echo(printable(line), err=True)

@@ -11,7 +11,10 @@ import asyncio
 import contextlib
 import os
 import pathlib
+import pwd
 import socket
+import struct
+from collections.abc import Sequence
 from typing import Final, Protocol, TypeAlias
 
 import msgspec
@@ -33,6 +36,8 @@ from .control_messages import (
     DoneReply,
     FiltersReply,
     FiltersRequest,
+    KilledReply,
+    KillRequest,
     MessageTooLong,
     RefusedReply,
     ReloadRequest,
@@ -41,6 +46,7 @@ from .control_messages import (
     StatusReply,
     StatusRequest,
     StopRequest,
+    UpgradeRequest,
     decode_request,
     read_message,
     write_message,
@@ -50,25 +56,25 @@ from .views import ConnectionView, FilterView, SessionView, StatusView
 
 _Socket: TypeAlias = socket.socket  # noqa: TID251 - it carries commands, not traffic
 
-__all__ = ["ControlServer", "ControlTarget"]
+__all__ = ["ControlServer", "ControlTarget", "answer"]
 
 
 class ControlTarget(Protocol):
     """What can be asked of a running gate."""
 
-    def status(self) -> StatusView:
+    async def status(self) -> StatusView:
         """Return the service as a whole."""
         ...
 
-    def sessions(self) -> list[SessionView]:
+    async def sessions(self) -> list[SessionView]:
         """Return every session."""
         ...
 
-    def connections(self) -> list[ConnectionView]:
+    async def connections(self) -> list[ConnectionView]:
         """Return every open connection."""
         ...
 
-    def filters(self) -> list[FilterView]:
+    async def filters(self) -> list[FilterView]:
         """Return every installed filter."""
         ...
 
@@ -80,8 +86,29 @@ class ControlTarget(Protocol):
         """
         ...
 
-    def request_stop(self) -> None:
-        """Begin to drain."""
+    async def kill(self, identifiers: Sequence[str], by: str) -> list[str]:
+        """End connections, and all connections of sessions; return the identifiers that were there.
+
+        Args:
+            identifiers: Of connections or sessions.
+            by: Who asked for it, for the records.
+        """
+        ...
+
+    async def upgrade(self, program: Sequence[str], by: str) -> list[str]:
+        """Let another version of the program take over; return what an operator should know.
+
+        Args:
+            program: The command that starts the other version.
+            by: Who asked for it, for the records.
+
+        Raises:
+            ConfigRefused: It cannot; nothing was changed.
+        """
+        ...
+
+    def request_stop(self, timeout_s: float | None) -> None:
+        """Begin to drain, for at most ``timeout_s`` (default: the limit ``drain_timeout_s``)."""
         ...
 
 
@@ -166,6 +193,8 @@ class ControlServer:
 
     async def _serve(self, client: _Socket) -> None:
         """Answer one command; it may ask again until it goes away or says nothing."""
+        with self._reserve.lent():
+            by = _name_peer(client)
         reader, writer = await asyncio.open_unix_connection(sock=client)
         self._writers.add(writer)
         try:
@@ -173,7 +202,7 @@ class ControlServer:
                 while True:
                     async with asyncio.timeout(CONTROL_TIMEOUT_S):
                         message = await read_message(reader, CONTROL_REQUEST_BYTES_MAX)
-                    write_message(writer, await self._answer(message))
+                    write_message(writer, await self._answer(message, by))
                     async with asyncio.timeout(CONTROL_TIMEOUT_S):
                         await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
@@ -192,36 +221,68 @@ class ControlServer:
         if self._listening is not None:
             self._reserve.fill()
 
-    async def _answer(self, message: bytes) -> AnyReply:
+    async def _answer(self, message: bytes, by: str) -> AnyReply:
         try:
             request = decode_request(message)
         except msgspec.DecodeError as error:
             return RefusedReply(causes=[f"not a request that this version knows: {error}"])
         try:
-            return await self._answer_request(request)
+            return await answer(self._target, request, by)
         except ConfigRefused as error:
             return RefusedReply(causes=[str(one) for one in error.errors])
 
-    async def _answer_request(self, request: AnyRequest) -> AnyReply:
-        target = self._target
-        match request:
-            case StatusRequest():
-                with self._reserve.lent():
-                    return StatusReply(status=target.status())
-            case SessionsRequest():
-                sessions = target.sessions()
-                return SessionsReply(rows=sessions[:CONTROL_ROWS_MAX], total=len(sessions))
-            case ConnectionsRequest():
-                connections = target.connections()
-                return ConnectionsReply(rows=connections[:CONTROL_ROWS_MAX], total=len(connections))
-            case FiltersRequest():
-                return FiltersReply(rows=target.filters())
-            case ReloadRequest():
-                return DoneReply(notes=await target.reload())
-            case StopRequest():
-                target.request_stop()
-                return DoneReply()
 
+async def answer(target: ControlTarget, request: AnyRequest, by: str) -> AnyReply:
+    """Answer one request; a worker of several answers the supervisor in the same words.
+
+    Args:
+        target: Who knows.
+        request: What is asked.
+        by: Who asks, for the records.
+
+    Raises:
+        ConfigRefused: What was ordered is refused, and nothing was changed.
+    """
+    match request:
+        case StatusRequest():
+            return StatusReply(status=await target.status())
+        case SessionsRequest():
+            sessions = await target.sessions()
+            return SessionsReply(rows=sessions[:CONTROL_ROWS_MAX], total=len(sessions))
+        case ConnectionsRequest(client=client):
+            connections = await target.connections()
+            if client:
+                connections = [row for row in connections if _host(row.client) == client]
+            return ConnectionsReply(rows=connections[:CONTROL_ROWS_MAX], total=len(connections))
+        case FiltersRequest():
+            return FiltersReply(rows=await target.filters())
+        case ReloadRequest():
+            return DoneReply(notes=await target.reload())
+        case KillRequest(identifiers=identifiers):
+            return KilledReply(killed=await target.kill(identifiers, request.by or by))
+        case UpgradeRequest(program=program):
+            return DoneReply(notes=await target.upgrade(program, by))
+        case StopRequest(timeout_s=timeout_s):
+            target.request_stop(timeout_s)
+            return DoneReply()
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]")
+
+
+def _name_peer(client: _Socket) -> str:
+    """Say whose process is at the other end: the kernel's word, not its own."""
+    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    user = _CREDENTIALS.unpack(credentials)[1]
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user {user}"
+
+
+_CREDENTIALS: Final = struct.Struct("iII")
+"""``struct ucred``: process, user, group."""
 
 _ACCEPT_AGAIN_S: Final = 1.0
 """As long as listeners for clients wait for descriptors."""

@@ -21,6 +21,8 @@ __all__ = [
     "DoneReply",
     "FiltersReply",
     "FiltersRequest",
+    "KillRequest",
+    "KilledReply",
     "MessageTooLong",
     "RefusedReply",
     "ReloadRequest",
@@ -31,6 +33,7 @@ __all__ = [
     "StatusReply",
     "StatusRequest",
     "StopRequest",
+    "UpgradeRequest",
     "decode_reply",
     "decode_request",
     "read_message",
@@ -53,6 +56,9 @@ class SessionsRequest(Request, tag="sessions"):
 class ConnectionsRequest(Request, tag="connections"):
     """Which connections are open?"""
 
+    client: str = ""
+    """Only those of this address; empty: all."""
+
 
 class FiltersRequest(Request, tag="filters"):
     """What became of the installed filters?"""
@@ -62,8 +68,26 @@ class ReloadRequest(Request, tag="reload"):
     """Read the configuration again."""
 
 
+class KillRequest(Request, tag="kill"):
+    """End connections, and all connections of sessions."""
+
+    identifiers: list[str]
+    by: str = ""
+    """Who asked for it; empty: whoever is at the other end of the socket."""
+
+
+class UpgradeRequest(Request, tag="upgrade"):
+    """Let another version of the program take over."""
+
+    program: list[str]
+    """The command that starts it, without arguments of its own."""
+
+
 class StopRequest(Request, tag="stop"):
     """Drain and end."""
+
+    timeout_s: float | None = None
+    """Wait at most so long for connections; absent: the limit ``drain_timeout_s``."""
 
 
 AnyRequest: TypeAlias = (
@@ -72,6 +96,8 @@ AnyRequest: TypeAlias = (
     | ConnectionsRequest
     | FiltersRequest
     | ReloadRequest
+    | KillRequest
+    | UpgradeRequest
     | StopRequest
 )
 
@@ -106,6 +132,13 @@ class FiltersReply(Reply, tag="filters"):
     rows: list[FilterView]
 
 
+class KilledReply(Reply, tag="killed"):
+    """What was ended."""
+
+    killed: list[str]
+    """Those of the identifiers that were there."""
+
+
 class DoneReply(Reply, tag="done"):
     """It was done; ``notes`` says what an operator should know about it."""
 
@@ -119,7 +152,13 @@ class RefusedReply(Reply, tag="refused"):
 
 
 AnyReply: TypeAlias = (
-    StatusReply | SessionsReply | ConnectionsReply | FiltersReply | DoneReply | RefusedReply
+    StatusReply
+    | SessionsReply
+    | ConnectionsReply
+    | FiltersReply
+    | KilledReply
+    | DoneReply
+    | RefusedReply
 )
 
 

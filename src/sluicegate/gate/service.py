@@ -21,7 +21,7 @@ from sluicegate.filterapi import TaskCompletion
 from sluicegate.identifiers import IdentifierSource
 from sluicegate.limits import Limits
 from sluicegate.policy import Policy, PolicySnapshot, decide
-from sluicegate.port import CompletionPort
+from sluicegate.port import CompletionPort, Listener
 from sluicegate.port.backend import RawSocket
 from sluicegate.port.timers import DeadlineWheel
 from sluicegate.spool import SpoolStore
@@ -66,12 +66,14 @@ class FirewallService:
         clock: Clock,
         spool: SpoolStore,
         boot_mark: str,
+        listen: Callable[[SocketAddress], Listener] | None = None,
     ) -> None:
         self.port = port
         self.limits = limits
         self.clock = clock
         self.recorder = recorder
         self.boot_mark = boot_mark
+        self._listen = listen or port.listen
         self.connection_ids = IdentifierSource("c", boot_mark)
         self.records = GateRecords(recorder, port, clock, self.connection_ids)
         self.blockage = Blockage(limits)
@@ -156,7 +158,7 @@ class FirewallService:
         opened: list[EntryListener] = []
         try:
             opened.extend(
-                EntryListener(self, item, self.port.listen(item.address))
+                EntryListener(self, item, self._listen(item.address))
                 for item in settings.listeners
                 if item not in there
             )
@@ -387,6 +389,19 @@ class FirewallService:
     def find_connection(self, identifier: str) -> GateConnection | None:
         """Return a connection that has not ended."""
         return self._connections.get(identifier)
+
+    def kill(self, identifier: str, reason: str) -> bool:
+        """End a connection, or a session with all its connections; False when there is none."""
+        connection = self._connections.get(identifier)
+        if connection is not None:
+            connection.refuse(reason)
+            return True
+        for session in self._sessions.values():
+            if session.id == identifier:
+                for one in [it for it in self._connections.values() if it.session is session]:
+                    one.refuse(reason)
+                return True
+        return False
 
     def end_connection(self, connection: GateConnection) -> None:
         """Take a connection out of the table and record its end."""

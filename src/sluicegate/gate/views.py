@@ -10,7 +10,15 @@ import enum
 
 import msgspec
 
-__all__ = ["ConnectionView", "FilterView", "ListenerView", "Phase", "SessionView", "StatusView"]
+__all__ = [
+    "ConnectionView",
+    "FilterView",
+    "ListenerView",
+    "Phase",
+    "SessionView",
+    "StatusView",
+    "WorkerView",
+]
 
 
 class Phase(enum.StrEnum):
@@ -36,6 +44,34 @@ class ListenerView(msgspec.Struct, kw_only=True):
     """Connections since the listener was opened."""
     is_paused: bool = False
     """Whether accepting waits, because descriptors or connections ran out."""
+
+
+class WorkerView(msgspec.Struct, kw_only=True):
+    """One process of the gate, beside the supervisor."""
+
+    name: str
+    """``worker 0``, or ``audit writer``."""
+    pid: int
+    """0 while it is being started again."""
+    state: str
+    """``ready``, ``starting``, ``draining``, ``silent`` (it does not answer), or ``waiting`` until
+    it is started again."""
+    restarts: int = 0
+    """How often it had to be started again."""
+    started: float = 0.0
+    """When, in seconds since the Unix epoch."""
+    connections: int = 0
+    """Open now."""
+    accepted: int = 0
+    """Connections let in since it started."""
+    cpu_s: float = 0.0
+    """CPU time since it started."""
+    memory_bytes: int = 0
+    """Resident memory."""
+    policy: str = ""
+    """SHA-256 of the policy in force there."""
+    version: str = ""
+    """Of the program that it runs."""
 
 
 class StatusView(msgspec.Struct, kw_only=True):
@@ -81,6 +117,12 @@ class StatusView(msgspec.Struct, kw_only=True):
     """The limit of this process."""
     memory_bytes: int = 0
     """Resident memory of this process."""
+    cpu_s: float = 0.0
+    """CPU time of this process, since it started."""
+    workers: list[WorkerView] = []
+    """The other processes; none where all is in one."""
+    steering: str = ""
+    """How clients are spread over workers; empty where there is one process."""
     warnings: list[str] = []
     """What an operator should look at."""
 

@@ -7,7 +7,7 @@ told from how long an answer takes.
 
 from .authenticator import Authenticator, AuthenticatorStatistics, RunBlocking
 from .passwords import HashCost, PasswordHash, hash_password, verify_password
-from .user_file import UserFile, read_users
+from .user_file import UserFile, read_users, read_users_text
 from .users import User, Users, parse_users
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "hash_password",
     "parse_users",
     "read_users",
+    "read_users_text",
     "verify_password",
 ]

@@ -23,11 +23,17 @@ from sluicegate.limits import USERS_FILE_BYTES_MAX
 
 from .users import User, Users, parse_users, with_user, without_user
 
-__all__ = ["UserFile", "read_users"]
+__all__ = ["UserFile", "read_users", "read_users_text"]
 
 
 def read_users(path: pathlib.Path, findings: Findings) -> Users | None:
     """Read a users file; None, with every finding, when it is wrong or open to others."""
+    text = read_users_text(path, findings)
+    return None if text is None else parse_users(text, path.name, findings)
+
+
+def read_users_text(path: pathlib.Path, findings: Findings) -> str | None:
+    """Read the text of a users file; None, with a finding, when others could have written it."""
     try:
         content = _read(path)
     except ConfigError as error:
@@ -37,7 +43,7 @@ def read_users(path: pathlib.Path, findings: Findings) -> Users | None:
         findings.warn(
             os.fspath(path), "its group can read the password hashes", f"chmod 0600 {path}"
         )
-    return parse_users(content.text, path.name, findings)
+    return content.text
 
 
 class UserFile:

@@ -202,6 +202,11 @@ class CompletionPort:
             ) from error
         return Listener(self, raw, address.family)
 
+    def take_listener(self, descriptor: int, family: int) -> Listener:
+        """Listen with a socket that another process has opened; owns the descriptor from now on."""
+        self.check_thread()
+        return Listener(self, self.backend.adopt(descriptor, family), family)
+
     async def connect(
         self, address: SocketAddress, *, timeout_s: float | None = None
     ) -> StreamSocket:

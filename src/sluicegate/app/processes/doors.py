@@ -1,0 +1,133 @@
+"""Doors: the listening sockets of a gate with several workers, one for each address and slot.
+
+The supervisor opens and holds them; a worker gets copies of those of its slot, and so does its
+replacement, or that of another version of the program. The invariant: as long as the supervisor
+lives, a client that the kernel has accepted for a slot waits there for whoever serves it next.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sluicegate.address import SocketAddress
+from sluicegate.errors import Side, TransportError
+from sluicegate.port.backend import RawSocket
+from sluicegate.port.backends.sockets import create_tcp_socket
+
+from . import steering
+
+__all__ = ["Door", "Doors"]
+
+_BACKLOG = 4096
+"""As ``port.listen`` has it; capped by ``net.core.somaxconn``."""
+
+
+@dataclass(eq=False, slots=True)
+class Door:
+    """One configured address: its sockets, by slot."""
+
+    address: SocketAddress
+    """As configured: its port may be 0."""
+    sockets: list[RawSocket]
+
+    def close(self) -> None:
+        """Close the supervisor's copies."""
+        for one in self.sockets:
+            one.close()
+
+
+class Doors:
+    """All addresses of one gate; made and closed by the supervisor."""
+
+    def __init__(self, slots: int, seed: int) -> None:
+        self.slots = slots
+        self.seed = seed
+        self.doors: list[Door] = []
+        self.unsteered = ""
+        #: Why the kernel does not steer; empty while it does.
+
+    def missing(self, wanted: Iterable[SocketAddress]) -> list[SocketAddress]:
+        """Return the addresses that are not there yet."""
+        left = Counter(door.address for door in self.doors)
+        found: list[SocketAddress] = []
+        for address in wanted:
+            if left[address]:
+                left[address] -= 1
+            else:
+                found.append(address)
+        return found
+
+    def open(self, addresses: Sequence[SocketAddress]) -> list[Door]:
+        """Open what is missing, all or nothing; ``keep`` makes it part of the gate.
+
+        Raises:
+            TransportError: An address cannot be listened on.
+        """
+        opened: list[Door] = []
+        for address in addresses:
+            try:
+                opened.append(self._open(address))
+            except OSError as error:
+                for door in opened:
+                    door.close()
+                raise TransportError(
+                    error.errno or errno.EIO, Side.INTERNAL, f"listen on {address}"
+                ) from error
+        return opened
+
+    def keep(self, opened: Iterable[Door], wanted: Iterable[SocketAddress]) -> None:
+        """Take what was opened into the gate, and close what is wanted no more."""
+        self.doors += opened
+        left = Counter(wanted)
+        for door in list(self.doors):
+            if left[door.address]:
+                left[door.address] -= 1
+            else:
+                self.doors.remove(door)
+                door.close()
+
+    def of_slot(self, slot: int, doors: Sequence[Door] | None = None) -> list[int]:
+        """Return the descriptors of one worker, in the order of the doors."""
+        return [door.sockets[slot].fileno() for door in (self.doors if doors is None else doors)]
+
+    def close(self) -> None:
+        """Close everything; what workers hold stays open until they end."""
+        while self.doors:
+            self.doors.pop().close()
+
+    def _open(self, address: SocketAddress) -> Door:
+        # With SO_REUSEPORT another gate of the same user could share our address unnoticed, and
+        # get half of our clients: without it, the first bind tells.
+        probe = _bound(address, is_shared=False)
+        bound = SocketAddress.from_kernel(probe.getsockname())
+        probe.close()
+        door = Door(address, [])
+        try:
+            for _ in range(self.slots):
+                door.sockets.append(_bound(bound, is_shared=True))
+                door.sockets[-1].listen(_BACKLOG)
+        except BaseException:
+            door.close()
+            raise
+        if self.slots > 1:
+            self.unsteered = steering.attach(door.sockets[0], address.family, self.slots, self.seed)
+        return door
+
+
+def _bound(address: SocketAddress, *, is_shared: bool) -> RawSocket:
+    sock = create_tcp_socket(address.family)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if address.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address.to_kernel())
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,200 @@
+"""What the supervisor and its processes say to each other, over one socket for each.
+
+``channel`` carries it. The invariant: who speaks another ``PROTOCOL`` is not spoken with, so a
+message has one meaning whatever versions of the program meet during an upgrade.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import msgspec
+
+from sluicegate.app.texts import Texts
+from sluicegate.gate.control_messages import AnyReply, AnyRequest
+
+__all__ = [
+    "PROTOCOL",
+    "Abandon",
+    "Answer",
+    "AnyMessage",
+    "Ask",
+    "AttachAudit",
+    "BeginAudit",
+    "BeginWorker",
+    "ChangeLog",
+    "Commit",
+    "Committed",
+    "Drain",
+    "Failed",
+    "Leaving",
+    "Message",
+    "Prepare",
+    "Prepared",
+    "Ready",
+    "Said",
+    "StreamEnded",
+    "TakeStream",
+]
+
+PROTOCOL: Final = 1
+"""Raised with every change of a message here, of a batch of records, or of the journal."""
+
+
+class Message(msgspec.Struct, tag_field="say", kw_only=True, forbid_unknown_fields=True):
+    """Anything that passes."""
+
+
+# To a worker.
+
+
+class BeginWorker(Message, tag="begin-worker"):
+    """Be a worker. Descriptors: tallies, audit writer, then one for each of ``addresses``."""
+
+    slot: int
+    row: int
+    boot_mark: str
+    """In the identifiers of all that this worker makes."""
+    path: str
+    """Of ``sluicegate.toml``."""
+    texts: Texts
+    addresses: list[str]
+
+
+class Prepare(Message, tag="prepare"):
+    """Get ready for other files. Descriptors: one for each of ``addresses``, which are new."""
+
+    number: int
+    texts: Texts
+    addresses: list[str]
+
+
+class Commit(Message, tag="commit"):
+    """Put in force what was prepared."""
+
+    number: int
+
+
+class Abandon(Message, tag="abandon"):
+    """Forget what was prepared."""
+
+
+class Ask(Message, tag="ask"):
+    """Answer an operator's question."""
+
+    number: int
+    request: AnyRequest
+
+
+class AttachAudit(Message, tag="attach-audit"):
+    """Send records there from now on. Descriptor: a new audit writer."""
+
+
+class Drain(Message, tag="drain"):
+    """Let in nothing new, and end when the last connection has, or after the time."""
+
+    timeout_s: float
+
+
+# From a worker.
+
+
+class Ready(Message, tag="ready"):
+    """It has begun."""
+
+    protocol: int
+    version: str
+    policy: str = ""
+    """SHA-256 of the policy in force."""
+    diagnosis: str = ""
+    """Why its port has the backend that it has."""
+
+
+class Leaving(Message, tag="leaving"):
+    """Somebody has asked this worker to end: it lets nobody in any more."""
+
+
+class Failed(Message, tag="failed"):
+    """It cannot begin."""
+
+    causes: list[str]
+    is_configuration: bool = True
+    """Whether the operator's files are to blame."""
+
+
+class Prepared(Message, tag="prepared"):
+    """What it thinks of other files."""
+
+    number: int
+    policy: str = ""
+    causes: list[str] = []
+    """Why it cannot; empty when it can."""
+
+
+class Committed(Message, tag="committed"):
+    """They are in force."""
+
+    number: int
+    policy: str
+
+
+class Answer(Message, tag="answer"):
+    """The answer to ``Ask``."""
+
+    number: int
+    reply: AnyReply
+
+
+class Said(Message, tag="said"):
+    """A line for whoever started the gate."""
+
+    line: str
+
+
+# To and from the audit writer.
+
+
+class BeginAudit(Message, tag="begin-audit"):
+    """Be the audit writer. Descriptors: journal, log."""
+
+    path: str
+    """Of the log, for messages."""
+
+
+class TakeStream(Message, tag="take-stream"):
+    """Write for one more process. Descriptor: its socket."""
+
+    row: int
+
+
+class ChangeLog(Message, tag="change-log"):
+    """Go on in another file. Descriptor: the file."""
+
+
+class StreamEnded(Message, tag="stream-ended"):
+    """A process is gone, and all that it sent is in the file."""
+
+    row: int
+    records: int
+
+
+AnyMessage: TypeAlias = (
+    BeginWorker
+    | Prepare
+    | Commit
+    | Abandon
+    | Ask
+    | AttachAudit
+    | Drain
+    | Ready
+    | Leaving
+    | Failed
+    | Prepared
+    | Committed
+    | Answer
+    | Said
+    | BeginAudit
+    | TakeStream
+    | ChangeLog
+    | StreamEnded
+)

@@ -1,0 +1,532 @@
+"""Supervisor: opens what a gate listens on, starts its processes, and speaks for all of them.
+
+``app.supervise`` keeps one alive, commands reach it through the control socket. The invariant: what
+is in force is in force on every worker or on none, and a process that ends is replaced without the
+others noticing. It sees no client's bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from sluicegate.app.build import cannot_listen
+from sluicegate.app.load import Loaded, load
+from sluicegate.app.machine import Usage
+from sluicegate.app.reload import settings_for_restart
+from sluicegate.app.version import VERSION
+from sluicegate.audit import ProcessRecord, RecordSender, ServiceRecord
+from sluicegate.audit.records import ServiceEvent
+from sluicegate.clock import SystemClock
+from sluicegate.documents import ConfigRefused, Findings
+from sluicegate.errors import ConfigError, TransportError
+from sluicegate.gate.control import ControlServer
+from sluicegate.gate.control_messages import (
+    ConnectionsReply,
+    ConnectionsRequest,
+    FiltersReply,
+    FiltersRequest,
+    KilledReply,
+    KillRequest,
+    SessionsReply,
+    SessionsRequest,
+    StatusReply,
+    StatusRequest,
+)
+from sluicegate.gate.views import (
+    ConnectionView,
+    FilterView,
+    Phase,
+    SessionView,
+    StatusView,
+    WorkerView,
+)
+from sluicegate.limits import WORKER_GRACE_S
+
+from .audit_post import AuditPost
+from .crew import Crew, Place, Worker
+from .doors import Door, Doors
+from .gathering import gather_filters, gather_listeners, gather_phase, gather_warnings
+from .orders import Abandon, AttachAudit, BeginWorker, Commit, Committed, Message, Prepare, Prepared
+from .tallies import RECORDS, Tallies
+
+__all__ = ["Supervisor"]
+
+_Socket: TypeAlias = socket.socket  # noqa: TID251 - it carries records, not traffic
+
+_OWN_ROW = 0
+
+
+class Supervisor:
+    """One running gate of several processes; satisfies ``ControlTarget``."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        slots: int,
+        *,
+        diagnosis: str,
+        say: Callable[[str], None],
+        on_stop_requested: Callable[[float | None], None],
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            loaded: What to begin with.
+            slots: How many workers.
+            diagnosis: Why their ports have the backend that they have.
+            say: Shows a line to whoever started the gate.
+            on_stop_requested: Called when a command asks for the end, with the time to wait.
+
+        Raises:
+            ConfigError: The log cannot be opened.
+        """
+        self.loaded = loaded
+        self.say = say
+        self._begun_with = loaded
+        self._diagnosis = diagnosis
+        self._on_stop_requested = on_stop_requested
+        self._clock = SystemClock()
+        self._started = self._clock.wall()
+        self._boot_mark = f"{int(self._started):x}"
+        self._usage = Usage()
+        self._phase = Phase.STARTING
+        self._tallies_fd = Tallies.make()
+        self._tallies = Tallies(self._tallies_fd)
+        self._doors = Doors(slots, secrets.randbits(32))
+        self._audit = AuditPost(
+            loaded.configuration.log_path,
+            self._clock,
+            say,
+            on_replaced=self._on_audit_replaced,
+            on_stream_ended=self._on_stream_ended,
+        )
+        self._sender = RecordSender(
+            loaded.configuration.limits.record_queue_bytes_max,
+            self._clock,
+            say,
+            self._tallies.row(_OWN_ROW),
+        )
+        self._crew = Crew(slots, self._clock, self)
+        self._control = ControlServer(self, loaded.configuration.control_path)
+        self._ended: dict[int, ProcessRecord | None] = {}
+        #: By row: workers that are gone, with what is to be recorded of their end.
+        self._written: dict[int, int] = {}
+        #: By row: how many records of a process that has closed its stream are in the file.
+        self._reloading = asyncio.Lock()
+
+    # -- life ----------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen, start all processes, and take commands.
+
+        Raises:
+            ConfigError: Something that the configuration names cannot be used.
+            ConfigRefused: A worker cannot begin with it.
+        """
+        wanted = [item.address for item in self.loaded.configuration.listeners]
+        try:
+            self._doors.keep(self._doors.open(wanted), wanted)
+        except TransportError as error:
+            raise cannot_listen(self.loaded, error) from error
+        await self._audit.start()
+        self._sender.attach(_Socket(fileno=self._audit.connect(_OWN_ROW)))
+        self._record("started", diagnosis=self._diagnosis)
+        await self._crew.start()
+        await self._control.start()
+        self._phase = Phase.READY
+        self._record("ready", policy=self.policy)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let in nothing new; returns when all workers have ended, after ``timeout_s`` at most."""
+        self._phase = Phase.DRAINING
+        self._record("draining")
+        self._doors.close()
+        await self._crew.end(timeout_s)
+
+    def begin_end(self) -> None:
+        """Start no process any more: a signal may have gone to all of them."""
+        self._crew.begin_end()
+
+    def hurry(self) -> None:
+        """End a drain now."""
+        self._crew.hurry(0.0)
+
+    async def stop(self) -> None:
+        """End everything, in the order in which no record is lost; also after a failed start."""
+        await self._control.stop()
+        self._doors.close()
+        await self._crew.end(0.0)
+        self._record("stopped")
+        if not await self._sender.close(WORKER_GRACE_S):
+            self.say(f"{self._sender.queued_bytes} bytes of records are lost")
+        await self._audit.close()
+        os.close(self._tallies_fd)
+        self._usage.close()
+
+    def reopen_log(self) -> None:
+        """Open the log's path again, after a rotation."""
+        self._audit.reopen()
+
+    @property
+    def policy(self) -> str:
+        """SHA-256 of the policy in force."""
+        return self.loaded.settings.policy.hash
+
+    # -- reloading -----------------------------------------------------------------------------
+
+    async def reload(self) -> list[str]:
+        """Read all files again and put them in force on every worker, whole; return warnings.
+
+        Raises:
+            ConfigRefused: Something is wrong; what was in force stays in force everywhere.
+        """
+        async with self._reloading:
+            findings = Findings()
+            loaded = load(self.loaded.configuration.path, findings, self.loaded)
+            opened: list[Door] = []
+            if loaded is not None:
+                wanted = [item.address for item in loaded.configuration.listeners]
+                try:
+                    opened = self._doors.open(self._doors.missing(wanted))
+                except TransportError as error:
+                    findings.errors.append(cannot_listen(loaded, error))
+            if loaded is not None and not findings.errors:
+                findings.errors += await self._prepare_all(loaded, opened)
+            if loaded is None or findings.errors:
+                for door in opened:
+                    door.close()
+                causes = tuple(str(error) for error in findings.errors)
+                self._record("reload-refused", causes=causes)
+                raise ConfigRefused(tuple(findings.errors))
+            await self._commit_all(loaded, opened)
+            self._record("reloaded", policy=self.policy)
+            return [*loaded.warnings, *settings_for_restart(self._begun_with, loaded)]
+
+    async def _prepare_all(self, loaded: Loaded, opened: Sequence[Door]) -> list[ConfigError]:
+        """Let every worker get ready; if one cannot, let all of them forget it."""
+        workers = self._crew.working
+        addresses = [str(door.address) for door in opened]
+
+        def make(worker: Worker, number: int) -> tuple[Message, list[int]]:
+            message = Prepare(number=number, texts=loaded.texts, addresses=addresses)
+            return message, self._doors.of_slot(worker.slot, opened)
+
+        errors: list[ConfigError] = []
+        for worker, reply in zip(workers, await self._crew.order(workers, make), strict=True):
+            if not isinstance(reply, Prepared):
+                if not worker.child.has_ended:
+                    errors.append(ConfigError(worker.name, "does not answer", "see its log"))
+            elif reply.causes:
+                errors += [ConfigError(worker.name, cause) for cause in reply.causes]
+            elif reply.policy != loaded.settings.policy.hash:
+                errors.append(ConfigError(worker.name, f"has policy {reply.policy} prepared"))
+        if errors:
+            for worker in workers:
+                worker.child.send(Abandon())
+        return errors
+
+    async def _commit_all(self, loaded: Loaded, opened: Sequence[Door]) -> None:
+        """Put in force what is prepared; a worker that does not is replaced by one that has it."""
+        workers = self._crew.working
+        late = [one for one in self._crew.all if one not in workers and not one.is_draining]
+        self.loaded = loaded
+        self._doors.keep(opened, [item.address for item in loaded.configuration.listeners])
+        replies = await self._crew.order(
+            workers, lambda _worker, number: (Commit(number=number), [])
+        )
+        for worker, reply in zip(workers, replies, strict=True):
+            if isinstance(reply, Committed) and reply.policy == self.policy:
+                worker.policy = reply.policy
+            elif not worker.child.has_ended:
+                self.say(f"{worker.name} could not change its policy: it is replaced")
+                worker.child.kill()
+        for worker in late:
+            worker.child.kill()  # it began with what was in force before
+
+    # -- what the crew asks (Lead) -------------------------------------------------------------
+
+    def begin(self, slot: int, row: int, number: int) -> tuple[BeginWorker, list[int], list[int]]:
+        """Return what a new worker is told and given, and which of it to close afterwards."""
+        self._tallies.clear(row)
+        self._audit.journal.clear(row)
+        stream = self._audit.connect(row)
+        begin = BeginWorker(
+            slot=slot,
+            row=row,
+            boot_mark=f"{self._boot_mark}-w{number:x}",
+            path=str(self.loaded.configuration.path.absolute()),
+            texts=self.loaded.texts,
+            addresses=[str(door.address) for door in self._doors.doors],
+        )
+        return begin, [self._tallies_fd, stream, *self._doors.of_slot(slot)], [stream]
+
+    def on_worker_ready(self, worker: Worker) -> None:
+        """Say that a replacement works."""
+        place = self._crew.places[worker.slot]
+        if place.restarts:
+            self.say(f"{worker.name} works again, pid {worker.child.pid}")
+
+    def on_worker_ended(self, worker: Worker, how: str, *, is_missed: bool) -> None:
+        """Record the end of a worker once its last records are in the file."""
+        record = None
+        if is_missed:
+            place = self._crew.places[worker.slot]
+            self.say(f"{worker.name} (pid {worker.child.pid}) ended: {how}; it is started again")
+            record = ProcessRecord(
+                time=self._clock.wall(),
+                process=worker.name,
+                pid=worker.child.pid,
+                cause=how,
+                restarts=place.restarts + 1,
+            )
+        self._ended[worker.row] = record
+        self._finish_row(worker.row)
+
+    # -- the audit writer ----------------------------------------------------------------------
+
+    def _on_stream_ended(self, row: int, records: int) -> None:
+        """Take that all that a process has sent is in the file."""
+        self._written[row] = records
+        self._finish_row(row)
+        if row in self._written:
+            # It is about to end. If not, its socket broke and it does not know: without records it
+            # can serve nobody.
+            asyncio.get_running_loop().call_later(WORKER_GRACE_S, self._end_unrecorded, row)
+
+    def _finish_row(self, row: int) -> None:
+        """Give a row back when its process has ended and all that it sent is in the file."""
+        if row not in self._ended or row not in self._written:
+            return
+        record, records = self._ended.pop(row), self._written.pop(row)
+        if record is not None:
+            record.records_lost = self._tallies.row(row)[RECORDS] - records
+            self._sender.write(record)
+        self._crew.free_rows.add(row)
+
+    def _end_unrecorded(self, row: int) -> None:
+        if row in self._written:
+            for worker in self._crew.all:
+                if worker.row == row:
+                    worker.child.kill()
+
+    def _on_audit_replaced(self, pid: int, cause: str) -> None:
+        """Connect everybody to the new audit writer; it knows how far the last one came."""
+        for worker in self._crew.all:
+            stream = self._audit.connect(worker.row)
+            worker.child.send(AttachAudit(), [stream])
+            os.close(stream)
+        self._sender.attach(_Socket(fileno=self._audit.connect(_OWN_ROW)))
+        for row in list(self._ended):
+            self._written[row] = self._audit.journal.records(row)
+            self._finish_row(row)
+        self._sender.write(
+            ProcessRecord(
+                time=self._clock.wall(),
+                process="audit writer",
+                pid=pid,
+                cause=cause,
+                restarts=self._audit.restarts,
+            )
+        )
+        self.say(f"the audit writer works again, pid {self._audit.pid}")
+
+    # -- what commands ask (ControlTarget) -----------------------------------------------------
+
+    def request_stop(self, timeout_s: float | None) -> None:
+        """Begin to drain."""
+        self._on_stop_requested(timeout_s)
+
+    async def kill(self, identifiers: Sequence[str], by: str) -> list[str]:
+        """End connections, and all connections of sessions; return what was there."""
+        request = KillRequest(identifiers=list(identifiers), by=by)
+        replies = await self._crew.ask(self._crew.all, request)
+        killed = {
+            one for reply in replies if isinstance(reply, KilledReply) for one in reply.killed
+        }
+        return [one for one in identifiers if one in killed]
+
+    async def upgrade(self, program: Sequence[str], by: str) -> list[str]:
+        """Refuse: this version cannot.
+
+        Raises:
+            ConfigRefused: Always.
+        """
+        del program, by
+        error = ConfigError("sluicegate upgrade", "this version cannot", "sluicegate stop, and run")
+        raise ConfigRefused((error,))
+
+    async def sessions(self) -> list[SessionView]:
+        """Return every session."""
+        replies = await self._crew.ask(self._crew.all, SessionsRequest())
+        return [row for reply in replies if isinstance(reply, SessionsReply) for row in reply.rows]
+
+    async def connections(self) -> list[ConnectionView]:
+        """Return every connection that has not ended."""
+        replies = await self._crew.ask(self._crew.all, ConnectionsRequest())
+        return [
+            row for reply in replies if isinstance(reply, ConnectionsReply) for row in reply.rows
+        ]
+
+    async def filters(self) -> list[FilterView]:
+        """Return every installed filter."""
+        replies = await self._crew.ask(self._crew.working, FiltersRequest())
+        return gather_filters([reply.rows for reply in replies if isinstance(reply, FiltersReply)])
+
+    async def status(self) -> StatusView:
+        """Return the gate as a whole."""
+        workers = self._crew.all
+        replies = await self._crew.ask(workers, StatusRequest())
+        views = {
+            worker: reply.status
+            for worker, reply in zip(workers, replies, strict=True)
+            if isinstance(reply, StatusReply)
+        }
+        serving = [view for worker, view in views.items() if not worker.is_draining]
+        seen = list(views.values())
+        phase = gather_phase(serving) if self._phase is Phase.READY else self._phase
+        return StatusView(
+            phase=phase,
+            version=VERSION,
+            pid=os.getpid(),
+            boot=self._boot_mark,
+            backend=next((view.backend for view in seen), ""),
+            diagnosis=self._diagnosis,
+            started=self._started,
+            policy=self.policy,
+            listeners=gather_listeners(serving),
+            connections=sum(view.connections for view in seen),
+            sessions=sum(view.sessions for view in seen),
+            connections_allowed=sum(view.connections_allowed for view in seen),
+            connections_denied=sum(view.connections_denied for view in seen),
+            bytes_to_server=sum(view.bytes_to_server for view in seen),
+            bytes_to_client=sum(view.bytes_to_client for view in seen),
+            spool_bytes=sum(view.spool_bytes for view in seen),
+            spool_transfers=sum(view.spool_transfers for view in seen),
+            records_queued_bytes=sum(view.records_queued_bytes for view in seen)
+            + self._sender.queued_bytes,
+            records_lost=sum(view.records_lost for view in seen) + self._sender.lost,
+            records_failure=next((it.records_failure for it in seen if it.records_failure), ""),
+            descriptors_max=min((view.descriptors_max for view in seen), default=0),
+            memory_bytes=self._usage.resident_bytes() + sum(view.memory_bytes for view in seen),
+            cpu_s=self._usage.cpu_s() + sum(view.cpu_s for view in seen),
+            workers=self._worker_views(views),
+            steering=self._describe_steering(),
+            warnings=[
+                *self._process_warnings(views),
+                *gather_warnings([(worker.name, view) for worker, view in views.items()]),
+                *settings_for_restart(self._begun_with, self.loaded),
+            ],
+        )
+
+    # -- private -------------------------------------------------------------------------------
+
+    def _worker_views(self, views: dict[Worker, StatusView]) -> list[WorkerView]:
+        rows = [self._place_view(place, views) for place in self._crew.places]
+        rows += [
+            _worker_view(worker, views.get(worker), "draining")
+            for worker in sorted(self._crew.leaving, key=lambda one: one.number)
+        ]
+        rows.append(
+            WorkerView(
+                name="audit writer",
+                pid=self._audit.pid,
+                state="ready" if self._audit.pid else "waiting",
+                restarts=self._audit.restarts,
+                started=self._audit.started,
+                version=self._audit.version,
+            )
+        )
+        return rows
+
+    def _place_view(self, place: Place, views: dict[Worker, StatusView]) -> WorkerView:
+        worker = place.worker
+        if worker is None:
+            view = WorkerView(name=f"worker {place.slot}", pid=0, state="waiting")
+        elif not worker.is_ready:
+            view = _worker_view(worker, None, "starting")
+        elif worker.is_draining:
+            view = _worker_view(worker, views.get(worker), "draining")
+        else:
+            state = "ready" if worker in views else "silent"
+            view = _worker_view(worker, views.get(worker), state)
+        view.restarts = place.restarts
+        return view
+
+    def _process_warnings(self, views: dict[Worker, StatusView]) -> list[str]:
+        warnings: list[str] = []
+        for place in self._crew.places:
+            worker = place.worker
+            if worker is None:
+                warnings.append(f"worker {place.slot} is not there: its clients wait")
+            elif worker.is_ready and worker not in views:
+                warnings.append(f"{worker.name} (pid {worker.child.pid}) does not answer")
+            if place.backoff.is_holding_back:
+                warnings.append(
+                    f"worker {place.slot} ended {place.restarts} times, soon after its start"
+                )
+            if worker is not None and worker.is_ready and worker.version != VERSION:
+                warnings.append(
+                    f"{worker.name} runs version {worker.version}, this is {VERSION}: "
+                    "sluicegate upgrade puts one in place everywhere"
+                )
+        if not self._audit.pid or self._audit.is_holding_back:
+            warnings.append(
+                f"the audit writer had to be started again {self._audit.restarts} times"
+            )
+        return warnings
+
+    def _describe_steering(self) -> str:
+        if self._doors.slots == 1:
+            return "one worker has all clients"
+        if self._doors.unsteered:
+            return (
+                f"the kernel does not steer by client address ({self._doors.unsteered}): a client "
+                "may have a session on each worker"
+            )
+        return "all connections of a client address come to one worker"
+
+    def _record(
+        self,
+        event: ServiceEvent,
+        *,
+        diagnosis: str = "",
+        policy: str = "",
+        causes: tuple[str, ...] = (),
+    ) -> None:
+        self._sender.write(
+            ServiceRecord(
+                time=self._clock.wall(),
+                event=event,
+                version=VERSION,
+                boot=self._boot_mark,
+                backend=self._diagnosis.partition(":")[0],
+                diagnosis=diagnosis,
+                policy=policy,
+                causes=causes,
+            )
+        )
+
+
+def _worker_view(
+    worker: Worker,
+    view: StatusView | None,
+    state: str,
+) -> WorkerView:
+    row = WorkerView(
+        name=worker.name,
+        pid=worker.child.pid,
+        state=state,
+        started=worker.started,
+        policy=worker.policy,
+        version=worker.version,
+    )
+    if view is not None:
+        row.connections, row.accepted = view.connections, view.connections_allowed
+        row.cpu_s, row.memory_bytes = view.cpu_s, view.memory_bytes
+        row.policy = view.policy
+    return row

@@ -1,0 +1,21 @@
+"""Texts: the operator's files as they were read.
+
+``load`` reads them or is given them; the supervisor gives every worker the same. The invariant:
+they are what is in force, whatever the disk says by now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Texts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """One version of the files."""
+
+    main: str
+    policy: str
+    users: str | None
+    """None where there is no such file."""

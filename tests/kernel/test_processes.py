@@ -1,0 +1,285 @@
+"""A gate of several processes: who dies is replaced, what is in force is so everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from sluicegate.gate.control_client import ask_gate
+from sluicegate.gate.control_messages import ConnectionsRequest, Request, StatusRequest
+from tests.kernel.test_gate_process import EchoServer, GateProcess, ask_and_wait, echoed
+
+
+class Gate(GateProcess):
+    """A supervisor with two workers and an audit writer."""
+
+    mode = ("--workers", "2")
+
+    def reply(self, request: Request) -> dict[str, Any]:
+        """Ask without a process for it, which takes half a second."""
+        answer = asyncio.run(ask_gate(self.folder / "state" / "control.sock", request))
+        fields: dict[str, Any] = msgspec.to_builtins(answer)
+        return fields
+
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = self.reply(StatusRequest())["status"]
+        return status
+
+    def workers(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.status()["workers"]
+        return [row for row in rows if row["name"].startswith("worker")]
+
+    def audit_writer(self) -> dict[str, Any]:
+        row: dict[str, Any] = self.status()["workers"][-1]
+        assert row["name"] == "audit writer"
+        return row
+
+    def pids(self) -> set[int]:
+        return {row["pid"] for row in self.status()["workers"]}
+
+    def connect_from(self, host: str) -> socket.socket:
+        address, _, port = self.status()["listeners"][0]["address"].rpartition(":")
+        return socket.create_connection((address, int(port)), source_address=(host, 0), timeout=20)
+
+    def clients_of_both(self) -> tuple[socket.socket, socket.socket]:
+        """One client on each worker."""
+        found: dict[str, socket.socket] = {}
+        for number in range(2, 66):
+            client = self.connect_from(f"127.0.0.{number}")
+            assert echoed(client, b"x") == b"x"
+            rows = self.reply(ConnectionsRequest())["rows"]
+            (mine,) = [row for row in rows if row["client"].startswith(f"127.0.0.{number}:")]
+            mark = mine["connection"].split("-")[2]
+            if mark in found:
+                client.close()
+                continue
+            found[mark] = client
+            if len(found) == 2:
+                return found[min(found)], found[max(found)]
+        raise AssertionError("all clients came to one worker")
+
+
+@pytest.fixture
+def gate(tmp_path: pathlib.Path) -> Iterator[Gate]:
+    server = EchoServer()
+    made = Gate(tmp_path, server.port)
+    yield made
+    made.close()
+    server.close()
+
+
+def wait_until_gone(pids: set[int]) -> None:
+    waiting = threading.Event()
+    for _ in range(1000):
+        if not any(pathlib.Path(f"/proc/{pid}/stat").exists() for pid in pids):
+            return
+        waiting.wait(0.02)
+    raise AssertionError(f"still there: {pids}")
+
+
+def is_over(client: socket.socket) -> bool:
+    try:
+        return client.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def descriptors(pid: int) -> list[str]:
+    found = []
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(entry.path))
+    return found
+
+
+def test_gate_of_several_processes_relays_records_and_ends(gate: Gate, backend_name: str) -> None:
+    gate.start()
+    first, second = gate.clients_of_both()
+    status = gate.status()
+    assert (status["phase"], status["backend"]) == ("ready", backend_name)
+    assert [row["state"] for row in status["workers"]] == ["ready"] * 3
+    assert {row["policy"] for row in gate.workers()} == {status["policy"]}
+    assert len({os.getpid(), status["pid"], *gate.pids()}) == 5
+    assert "one worker" in status["steering"]
+    with first, second:
+        assert echoed(first, b"hello") == echoed(second, b"hello") == b"hello"
+    pids = gate.pids()
+    assert gate.end() == 0
+    wait_until_gone(pids)
+    assert [event for event in gate.events() if event != "draining"] == [
+        "started", "ready", "stopped",
+    ]  # fmt: skip
+    decided = [record["connection"] for record in gate.records("decision")]
+    ended = [record["connection"] for record in gate.records("connection")]
+    assert sorted(decided) == sorted(ended)
+    assert len(set(ended)) == len(ended)
+    assert "Traceback" not in "".join(gate.lines)
+
+
+def test_killed_worker_is_replaced_and_the_other_notices_nothing(gate: Gate) -> None:
+    gate.start()
+    first, second = gate.clients_of_both()
+    before = gate.workers()
+    os.kill(before[0]["pid"], signal.SIGKILL)
+    gate.wait_for("worker 0 works again")
+    with first, second, contextlib.ExitStack() as more:
+        assert echoed(second, b"still here") == b"still here"
+        assert is_over(first)
+        for number in range(2, 20):
+            client = more.enter_context(gate.connect_from(f"127.0.0.{number}"))
+            assert echoed(client, b"x") == b"x"
+        after = gate.workers()
+    assert (after[0]["restarts"], after[1]["restarts"]) == (1, 0)
+    assert after[0]["pid"] != before[0]["pid"]
+    assert after[1]["pid"] == before[1]["pid"]
+    gate.end()
+    (record,) = gate.records("process")
+    assert (record["process"], record["cause"]) == ("worker 0", "signal SIGKILL")
+    assert record["pid"] == before[0]["pid"]
+
+
+def test_clients_that_come_while_there_is_no_worker_wait_for_the_next(gate: Gate) -> None:
+    gate.mode = ("--workers", "1")
+    gate.start()
+    address, _, port = gate.status()["listeners"][0]["address"].rpartition(":")
+    pid = gate.workers()[0]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    wait_until_gone({pid})
+    with socket.create_connection((address, int(port)), timeout=20) as client:
+        assert echoed(client, b"patience") == b"patience"
+    gate.end()
+
+
+def test_killed_audit_writer_is_replaced_and_every_record_is_there_once(gate: Gate) -> None:
+    gate.start()
+    pid = gate.audit_writer()["pid"]
+    address, _, port = gate.status()["listeners"][0]["address"].rpartition(":")
+    for number in range(120):
+        with socket.create_connection((address, int(port)), timeout=20) as client:
+            assert echoed(client, b"x") == b"x"
+        if number == 40:
+            os.kill(pid, signal.SIGKILL)
+    gate.wait_for("the audit writer works again")
+    status = gate.status()
+    assert (status["phase"], status["records_lost"]) == ("ready", 0)
+    assert gate.audit_writer()["restarts"] == 1
+    gate.end()
+    decided = [record["connection"] for record in gate.records("decision")]
+    ended = [record["connection"] for record in gate.records("connection")]
+    assert (len(decided), len(ended)) == (120, 120)
+    assert len(set(decided)) == len(set(ended)) == 120
+    assert [record["process"] for record in gate.records("process")] == ["audit writer"]
+
+
+def test_reload_is_in_force_on_all_workers_or_on_none(gate: Gate) -> None:
+    gate.start()
+    before = gate.status()["policy"]
+    (gate.folder / "policy.toml").write_text("[[publish]\n")
+    assert gate.ask("reload").returncode == 2
+    assert {row["policy"] for row in gate.workers()} == {before}
+    gate.write_policy("10.0.0.0/8")
+    gate.write_main('[[listener]]\nname = "more"\naddress = ["127.0.0.1:0", "[::1]:0"]\n')
+    assert gate.ask("reload").returncode == 0
+    status = gate.status()
+    assert status["policy"] != before
+    assert {row["policy"] for row in gate.workers()} == {status["policy"]}
+    assert len(status["listeners"]) == 3
+    assert sum(row["restarts"] for row in gate.workers()) == 0
+    with gate.connect() as refused, pytest.raises(ConnectionError):
+        ask_and_wait(refused)
+    gate.write_main()
+    assert gate.ask("reload").returncode == 0
+    assert len(gate.status()["listeners"]) == 1
+    gate.end()
+    assert gate.events()[:5] == ["started", "ready", "reload-refused", "reloaded", "reloaded"]
+
+
+def test_worker_that_cannot_take_part_in_a_reload_keeps_it_from_being_anywhere(gate: Gate) -> None:
+    gate.start()
+    before = gate.status()["policy"]
+    stopped = gate.workers()[1]["pid"]
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        gate.write_policy("10.0.0.0/8")
+        refused = gate.ask("reload")
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    assert refused.returncode == 2
+    assert "worker 1" in refused.stderr
+    assert "does not answer" in refused.stderr
+    assert {row["policy"] for row in gate.workers()} == {before}
+    gate.end()
+
+
+def test_processes_have_only_the_descriptors_that_they_need(gate: Gate) -> None:
+    with open(gate.config) as leaked:
+        os.set_inheritable(leaked.fileno(), True)
+        gate.process = subprocess.Popen(
+            ["python", "-m", "sluicegate", "run", "-c", str(gate.config), *gate.mode],
+            stderr=subprocess.PIPE,
+            text=True,
+            close_fds=False,
+        )
+        gate.wait_for("ready")
+    rows = gate.status()["workers"]
+    for row in rows:
+        paths = [path for path in descriptors(row["pid"]) if path.startswith("/")]
+        known = re.compile(r"/dev/null|/dev/pts/|/proc/\d+/statm|/memfd:sluicegate|/dev/zero")
+        others = [path for path in paths if not known.match(path)]
+        allowed = [str(gate.folder / "state" / "records.jsonl")] if row is rows[-1] else []
+        stdout = os.readlink("/proc/self/fd/1")
+        assert [path for path in others if path != stdout] == allowed
+        assert not [path for path in descriptors(row["pid"]) if "pidfd" in path]
+    gate.end()
+
+
+def test_nothing_is_left_when_the_supervisor_is_killed(gate: Gate) -> None:
+    gate.start()
+    pids = gate.pids()
+    client = gate.connect()
+    assert echoed(client, b"x") == b"x"
+    assert gate.process is not None
+    gate.process.kill()
+    wait_until_gone(pids)
+    client.close()
+    (connection,) = gate.records("connection")
+    assert connection["outcome"] == "refused"
+    gate.close()
+    gate.start()
+    assert gate.ask("status", "-q").returncode == 0
+
+
+def test_worker_that_is_asked_to_end_drains_while_another_serves(gate: Gate) -> None:
+    gate.mode = ("--workers", "1")
+    gate.start()
+    with gate.connect() as old:
+        assert echoed(old, b"1") == b"1"
+        os.kill(gate.workers()[0]["pid"], signal.SIGTERM)
+        gate.wait_for("worker 0 (pid")
+        with gate.connect() as new:
+            assert echoed(new, b"2") == b"2"
+            assert echoed(old, b"3") == b"3"
+            assert [row["state"] for row in gate.workers()] == ["ready", "draining"]
+    gate.end()
+    assert gate.records("process") == []
+    assert {record["outcome"] for record in gate.records("connection")} == {"released"}
+
+
+def test_worker_that_cannot_begin_ends_the_start_with_its_cause(gate: Gate) -> None:
+    gate.write_main('[service]\nbackend = "epoll"\n[spool]\ndir = "/dev/null/x"\n')
+    result = gate.ask("run", "--workers", "2")
+    assert result.returncode == 2
+    assert "/dev/null/x" in result.stderr
+    assert "Traceback" not in result.stderr
