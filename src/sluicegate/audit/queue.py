@@ -26,7 +26,7 @@ class RecordQueue:
         self._fresh: list[Record] = []
         #: Not yet text.
         self._queue = bytearray()
-        self._passed_on = 0
+        self._passed_on: int = 0
         #: Bytes that left the queue and still count.
         self._lost_untold = 0
 
