@@ -14,25 +14,17 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import override
 
-from sluicegate.errors import LimitExceeded, TransportError
 from sluicegate.filterapi import (
     Action,
     AddressFilter,
     Connection,
-    ConnectRequested,
     Cut,
-    Event,
-    Events,
-    EventVerdict,
-    Filter,
-    Firewall,
-    Pass,
+    LimitExceeded,
     Rewrite,
-    Session,
-    SessionFilter,
     Side,
     StreamFilter,
     StreamVerdict,
+    TransportError,
     Window,
 )
 
@@ -93,49 +85,13 @@ class PortLines:
         return self._line.fullmatch(start.removesuffix(b"\r") + b"\n") is not None
 
 
-class Connector(Filter):
-    """Installed once."""
+class Connector(StreamFilter):
+    """One primary connection."""
 
     name = "connector"
     Settings = ConnectorSettings
 
     def __init__(self, settings: ConnectorSettings) -> None:
-        self._settings = settings
-        self._firewall: Firewall
-
-    @override
-    def start(self, firewall: Firewall) -> Events:
-        self._firewall = firewall
-        return Events.of(
-            ConnectRequested
-        )  # of primary connections: secondary=True would add others
-
-    @override
-    def attach(self, session: Session) -> SessionFilter:
-        return _Client(session, self._firewall, self._settings)
-
-
-class _Client(SessionFilter):
-    """One client: reads along in each of its primary connections."""
-
-    def __init__(self, session: Session, firewall: Firewall, settings: ConnectorSettings) -> None:
-        super().__init__(session)
-        self._firewall = firewall
-        self._settings = settings
-
-    @override
-    def on_event(self, event: Event) -> EventVerdict:
-        event.attach_data_filter(_Announcements(self._firewall, self._settings))
-        return Pass()
-
-
-class _Announcements(StreamFilter):
-    """One primary connection."""
-
-    name = "connector"
-
-    def __init__(self, firewall: Firewall, settings: ConnectorSettings) -> None:
-        self._firewall = firewall
         self._lines: Final = {
             Side.CLIENT: PortLines(settings.client_announces.encode(), self._listen_for_server),
             Side.SERVER: PortLines(settings.server_announces.encode(), self._listen_for_client),
@@ -173,12 +129,7 @@ class _Announcements(StreamFilter):
 
     def _announced(self, port: int, action: Action) -> int:
         offered = action.address.port
-        facts: dict[str, str | int] = {
-            "connection": self._connection.id,
-            "port": port,
-            "offered": offered,
-        }
-        self._firewall.note(self.name, "port announced", facts)
+        self._connection.note(self, "port announced", {"port": port, "offered": offered})
         return offered
 
 

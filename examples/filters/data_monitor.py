@@ -1,8 +1,8 @@
 """Watches streams for patterns and raises alerts; it stops nothing.
 
-A `Filter` puts one `StreamFilter` into each connection of its rules. Alerts are `note` records, so
-`sluicegate log --kind note` shows them. The invariant: a pattern is found however the stream is cut
-into chunks, and every alert that was not raised is counted in one that was.
+A `ConnectionFilter` puts one `StreamFilter` into each connection of its rules. Alerts are `note`
+records, so `sluicegate log --kind note` shows them. The invariant: a pattern is found however the
+stream is cut into chunks, and every alert that was not raised is counted in one that was.
 """
 
 from collections.abc import Callable
@@ -15,15 +15,9 @@ from sluicegate.filterapi import (
     FORWARD,
     LEAVE,
     Connection,
-    ConnectRequested,
-    Event,
+    ConnectionFilter,
     Events,
-    EventVerdict,
-    Filter,
     Firewall,
-    Pass,
-    Session,
-    SessionFilter,
     Side,
     StreamFilter,
     StreamVerdict,
@@ -100,37 +94,34 @@ class AlertBudget:
         return True
 
 
-class DataMonitor(Filter):
+class DataMonitor(ConnectionFilter[DataMonitorSettings]):
     """Installed once; all connections share one budget of alerts."""
 
     name = "data_monitor"
     Settings = DataMonitorSettings
 
     def __init__(self, settings: DataMonitorSettings) -> None:
-        self._ignore_case = settings.ignore_case
-        self._per_minute = settings.alerts_per_minute
+        super().__init__(settings)
         self._patterns = {name: self.fold(one.encode()) for name, one in settings.patterns.items()}
-        self._firewall: Firewall
         self._budget: AlertBudget
 
     @override
     def start(self, firewall: Firewall) -> Events:
-        self._firewall = firewall
-        self._budget = AlertBudget(self._per_minute, lambda: firewall.port.now)
-        return Events.of(ConnectRequested)
+        self._budget = AlertBudget(self.settings.alerts_per_minute, lambda: firewall.port.now)
+        return super().start(firewall)
 
     @override
-    def attach(self, session: Session) -> SessionFilter:
-        return _Client(session, self)
+    def make(self, connection: Connection, settings: DataMonitorSettings) -> StreamFilter:
+        return _Watch(self)
 
     @override
     def stop(self) -> None:
         if self._budget.suppressed:
-            self._note("alerts suppressed", {})
+            self.firewall.note(self.name, "alerts suppressed", self._suppressed())
 
     def fold(self, data: bytes) -> bytes:
         """Return bytes as they are compared."""
-        return data.lower() if self._ignore_case else data
+        return data.lower() if self.settings.ignore_case else data
 
     def finder(self) -> Finder:
         """Make what looks through one direction of one connection."""
@@ -140,29 +131,15 @@ class DataMonitor(Filter):
         """Raise an alert, or count it."""
         if self._budget.take():
             facts = {
-                "connection": connection.id,
                 "client": connection.client_address.host,
                 "sent_by": side.value,
                 "offset": offset,
             }
-            self._note(f"found {pattern}", facts)
+            connection.note(self, f"found {pattern}", facts | self._suppressed())
 
-    def _note(self, message: str, facts: dict[str, str | int]) -> None:
+    def _suppressed(self) -> dict[str, int]:
         suppressed, self._budget.suppressed = self._budget.suppressed, 0
-        self._firewall.note(self.name, message, facts | {"suppressed_before": suppressed})
-
-
-class _Client(SessionFilter):
-    """One client: puts a monitor into each of its connections."""
-
-    def __init__(self, session: Session, owner: DataMonitor) -> None:
-        super().__init__(session)
-        self._owner = owner
-
-    @override
-    def on_event(self, event: Event) -> EventVerdict:
-        event.attach_data_filter(_Watch(self._owner))
-        return Pass()
+        return {"suppressed_before": suppressed}
 
 
 class _Watch(StreamFilter):

@@ -1,7 +1,7 @@
 """Decides by the first bytes which protocol a connection speaks, and refuses what a rule lists not.
 
-A `Filter` judges each connection of its rules with one `StreamFilter`, which holds the first bytes
-until they are decisive and then leaves: the kernel splices the rest. The invariant: nothing passes
+A `StreamFilter`, made for each connection with its rule's settings: it holds the first bytes until
+they are decisive and then leaves, and the kernel splices the rest. The invariant: nothing passes
 before the protocol is known, and what is not known is refused.
 """
 
@@ -15,16 +15,7 @@ from sluicegate.filterapi import (
     HOLD,
     LEAVE,
     Connection,
-    ConnectRequested,
     Cut,
-    Event,
-    Events,
-    EventVerdict,
-    Filter,
-    Firewall,
-    Pass,
-    Session,
-    SessionFilter,
     Side,
     StreamFilter,
     StreamVerdict,
@@ -37,7 +28,7 @@ Protocol = Literal[
 
 
 class ProtocolDetectorSettings(BaseModel):
-    """`[filter.settings]`, and `[publish.settings.<name>]`, which replaces it for one rule."""
+    """`[filter.settings]`, and `[publish.settings.<name>]`, what one rule has otherwise."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -88,50 +79,14 @@ def _detect_greeting(start: bytes) -> str | None:
 # -- the filter ------------------------------------------------------------------------------------
 
 
-class ProtocolDetector(Filter):
-    """Installed once."""
+class ProtocolDetector(StreamFilter):
+    """One connection, until it is known what it speaks: whoever says something decisive decides."""
 
     name = "protocol_detector"
     Settings = ProtocolDetectorSettings
     RuleSettings = ProtocolDetectorSettings
 
     def __init__(self, settings: ProtocolDetectorSettings) -> None:
-        self.settings = settings
-        self.firewall: Firewall
-
-    @override
-    def start(self, firewall: Firewall) -> Events:
-        self.firewall = firewall
-        return Events.of(ConnectRequested)
-
-    @override
-    def attach(self, session: Session) -> SessionFilter:
-        return _Client(session, self)
-
-
-class _Client(SessionFilter):
-    """One client: puts a detector into each of its connections."""
-
-    def __init__(self, session: Session, owner: ProtocolDetector) -> None:
-        super().__init__(session)
-        self._owner = owner
-
-    @override
-    def on_event(self, event: Event) -> EventVerdict:
-        settings = self._owner.settings
-        if event.rule_settings:
-            settings = ProtocolDetectorSettings.model_validate(dict(event.rule_settings))
-        event.attach_data_filter(_FirstBytes(self._owner.firewall, settings))
-        return Pass()
-
-
-class _FirstBytes(StreamFilter):
-    """One connection, until it is known what it speaks: whoever says something decisive decides."""
-
-    name = "protocol_detector"
-
-    def __init__(self, firewall: Firewall, settings: ProtocolDetectorSettings) -> None:
-        self._firewall = firewall
         self._settings = settings
         self._connection: Connection
 
@@ -152,9 +107,9 @@ class _FirstBytes(StreamFilter):
 
     def _decide(self, side: Side, protocol: str) -> StreamVerdict:
         is_allowed = protocol in self._settings.allow
-        self._firewall.note(
-            self.name,
+        self._connection.note(
+            self,
             f"{protocol} {'allowed' if is_allowed else 'refused'}",
-            {"connection": self._connection.id, "protocol": protocol, "seen_from": side.value},
+            {"protocol": protocol, "seen_from": side.value},
         )
         return LEAVE if is_allowed else Cut(f"{protocol} is not on the rule's list")

@@ -1,33 +1,31 @@
 """Limits what each client may send and receive, in bytes per second.
 
-A `Filter` puts one `DataFilter` into each connection of its rules; all connections of a client
-share its allowance. The invariant: nothing is dropped. What comes too fast is not read, so that
-TCP itself slows the sender down, and each wait is one timer.
+A `ConnectionFilter` puts one `StreamFilter` into each connection of its rules; all connections of a
+client share its allowance. The invariant: nothing is dropped. What comes too fast is not read, so
+that TCP itself slows the sender down, and each wait is one timer.
 """
 
-import asyncio
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import override
 
 from sluicegate.filterapi import (
+    FORWARD,
     Connection,
-    ConnectRequested,
-    DataFilter,
-    DataSocket,
-    Event,
-    Events,
-    EventVerdict,
-    Filter,
+    ConnectionFilter,
     Firewall,
-    Pass,
     Session,
-    SessionFilter,
+    Side,
+    StreamFilter,
+    StreamVerdict,
+    Wait,
+    Window,
 )
 
 
 class RateLimiterSettings(BaseModel):
-    """`[filter.settings]`, and `[publish.settings.<name>]`, which replaces it for one rule."""
+    """`[filter.settings]`, and `[publish.settings.<name>]`, what one rule has otherwise."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,78 +55,50 @@ class Allowance:
         return max(0.0, self._spent_until - now)
 
 
-class RateLimiter(Filter):
-    """Installed once."""
+class RateLimiter(ConnectionFilter[RateLimiterSettings]):
+    """Installed once; each client has two allowances for each rule's settings that it met."""
 
     name = "rate_limiter"
     Settings = RateLimiterSettings
     RuleSettings = RateLimiterSettings
 
     def __init__(self, settings: RateLimiterSettings) -> None:
-        self._settings = settings
+        super().__init__(settings)
+        self._clients: WeakKeyDictionary[
+            Session, dict[RateLimiterSettings, dict[Side, Allowance]]
+        ] = WeakKeyDictionary()
 
     @override
-    def start(self, firewall: Firewall) -> Events:
-        return Events.of(ConnectRequested)
-
-    @override
-    def attach(self, session: Session) -> SessionFilter:
-        return _Client(session, self._settings)
-
-
-class _Client(SessionFilter):
-    """One client, with two allowances for each rule's settings that it met."""
-
-    def __init__(self, session: Session, settings: RateLimiterSettings) -> None:
-        super().__init__(session)
-        self._default = settings
-        self._allowances: dict[RateLimiterSettings, tuple[Allowance, Allowance]] = {}
-
-    @override
-    def on_event(self, event: Event) -> EventVerdict:
-        settings = self._default
-        if event.rule_settings:
-            settings = RateLimiterSettings.model_validate(dict(event.rule_settings))
-        if settings not in self._allowances:
-            self._allowances[settings] = (
-                Allowance(settings.to_server_bytes_per_s, settings.burst_s),
-                Allowance(settings.to_client_bytes_per_s, settings.burst_s),
-            )
-        event.attach_data_filter(_Limited(*self._allowances[settings]))
-        return Pass()
+    def make(self, connection: Connection, settings: RateLimiterSettings) -> StreamFilter:
+        allowances = self._clients.setdefault(connection.session, {})
+        if settings not in allowances:
+            allowances[settings] = {
+                Side.CLIENT: Allowance(settings.to_server_bytes_per_s, settings.burst_s),
+                Side.SERVER: Allowance(settings.to_client_bytes_per_s, settings.burst_s),
+            }
+        return _Limited(self.firewall, allowances[settings])
 
 
-class _Limited(DataFilter):
+class _Limited(StreamFilter):
     """One connection."""
 
     name = "rate_limiter"
 
-    def __init__(self, to_server: Allowance, to_client: Allowance) -> None:
-        self._to_server = to_server
-        self._to_client = to_client
+    def __init__(self, firewall: Firewall, allowances: dict[Side, Allowance]) -> None:
+        self._port = firewall.port
+        self._allowances = allowances
+        self._booked = dict.fromkeys(allowances, 0)
+        #: What was handed out and waited for, of the bytes that are held.
 
     @override
-    async def run(
-        self, client: DataSocket, server: DataSocket | None, connection: Connection
-    ) -> None:
-        assert server is not None, "a rate limiter emulates no server"
-        try:
-            async with asyncio.TaskGroup() as directions:
-                directions.create_task(_pass_on(client, server, self._to_server))
-                directions.create_task(_pass_on(server, client, self._to_client))
-        except ExceptionGroup as group:
-            # The gate knows what to do with the error itself, not with a group of one.
-            raise group.exceptions[0] from None
-
-
-async def _pass_on(source: DataSocket, sink: DataSocket, allowance: Allowance) -> None:
-    """Relay one direction, a slice at a time, to its end."""
-    clock = asyncio.get_running_loop()
-    while len(window := await source.receive()):
-        for offset in range(0, len(window), allowance.slice_size):
-            part = window.window(offset, min(allowance.slice_size, len(window) - offset))
-            wait_s = allowance.book(len(part), clock.time())
+    def on_data(self, side: Side, window: Window) -> StreamVerdict:
+        allowance, count = self._allowances[side], self._booked[side]
+        while count < len(window):
+            part = min(allowance.slice_size, len(window) - count)
+            wait_s = allowance.book(part, self._port.now)
             if wait_s:
-                await asyncio.sleep(wait_s)
-            await sink.send(part)
-    sink.shutdown()
+                self._booked[side] = part
+                return Wait(wait_s, count)
+            count += part
+        self._booked[side] = 0
+        return FORWARD

@@ -1,8 +1,8 @@
 """Redacts secrets (cloud keys, tokens, private keys) from plain-text streams, in both directions.
 
-A `Filter` puts one `StreamFilter` into each connection of its rules; `Redactor` knows no gate, only
-bytes. The invariant: no byte passes while it may belong to a secret, so no part of one ever does,
-however the stream is cut into chunks; and the cuts change nothing in what comes out.
+A `StreamFilter`, made for each connection of its rules; `Redactor` knows no gate, only bytes. The
+invariant: no byte passes while it may belong to a secret, so no part of one ever does, however the
+stream is cut into chunks; and the cuts change nothing in what comes out.
 """
 
 import collections
@@ -15,17 +15,8 @@ from typing_extensions import override
 
 from sluicegate.filterapi import (
     Connection,
-    ConnectRequested,
     Cut,
-    Event,
-    Events,
-    EventVerdict,
-    Filter,
-    Firewall,
-    Pass,
     Rewrite,
-    Session,
-    SessionFilter,
     Side,
     StreamFilter,
     StreamVerdict,
@@ -196,49 +187,13 @@ class Redactor:
 # -- the filter ------------------------------------------------------------------------------------
 
 
-class SecretRedactor(Filter):
-    """Installed once."""
+class SecretRedactor(StreamFilter):
+    """One connection."""
 
     name = "secret_redactor"
     Settings = SecretRedactorSettings
 
     def __init__(self, settings: SecretRedactorSettings) -> None:
-        self._settings = settings
-        self._firewall: Firewall
-
-    @override
-    def start(self, firewall: Firewall) -> Events:
-        self._firewall = firewall
-        return Events.of(ConnectRequested)
-
-    @override
-    def attach(self, session: Session) -> SessionFilter:
-        return _Client(session, self._firewall, self._settings)
-
-
-class _Client(SessionFilter):
-    """One client: puts a redactor into each of its connections."""
-
-    def __init__(
-        self, session: Session, firewall: Firewall, settings: SecretRedactorSettings
-    ) -> None:
-        super().__init__(session)
-        self._firewall = firewall
-        self._settings = settings
-
-    @override
-    def on_event(self, event: Event) -> EventVerdict:
-        event.attach_data_filter(_Redacted(self._firewall, self._settings))
-        return Pass()
-
-
-class _Redacted(StreamFilter):
-    """One connection."""
-
-    name = "secret_redactor"
-
-    def __init__(self, firewall: Firewall, settings: SecretRedactorSettings) -> None:
-        self._firewall = firewall
         self._redactors: Final = {
             side: Redactor(
                 settings.kinds if side.value in settings.sides else (),
@@ -268,9 +223,5 @@ class _Redacted(StreamFilter):
     def detach(self) -> None:
         for side, redactor in self._redactors.items():
             if redactor.found:
-                facts: dict[str, str | int] = {
-                    "connection": self._connection.id,
-                    "sent_by": side.value,
-                    **redactor.found,
-                }
-                self._firewall.note(self.name, "secrets redacted", facts)
+                facts = {"sent_by": side.value, **redactor.found}
+                self._connection.note(self, "secrets redacted", facts)

@@ -1,9 +1,9 @@
 """Marks the subject of mails whose headers or text contain a keyword, on their way by SMTP.
 
-A `Filter` puts one `DataFilter` into each connection of its rules. Read it in this order: what is
-done to a mail (pure functions), the dialogue (`SmtpTalk`: bytes in, bytes out), the filter. The
-invariant: what the server gets was read here exactly as the server will read it, so whatever may be
-read in two ways ends the connection.
+A `ConnectionFilter` puts one `DataFilter` into each connection of its rules. Read it in this order:
+what is done to a mail (pure functions), the dialogue (`SmtpTalk`: bytes in, bytes out), the filter.
+The invariant: what the server gets was read here exactly as the server will read it, so whatever
+may be read in two ways ends the connection.
 
 One command is under way at a time, whatever the client pipelines; each mail is held whole, in
 memory, until it is judged. TLS would hide the mail, so `STARTTLS` is neither offered nor accepted.
@@ -21,20 +21,12 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import override
 
-from sluicegate.errors import ProtocolError, SluicegateError
 from sluicegate.filterapi import (
     Connection,
-    ConnectRequested,
+    ConnectionFilter,
     DataFilter,
     DataSocket,
-    Event,
-    Events,
-    EventVerdict,
-    Filter,
-    Firewall,
-    Pass,
-    Session,
-    SessionFilter,
+    ProtocolError,
     Side,
 )
 
@@ -342,38 +334,19 @@ _REFUSALS_MAX: Final = 20
 # -- the filter ------------------------------------------------------------------------------------
 
 
-class SmtpSubject(Filter):
+class SmtpSubject(ConnectionFilter[SmtpSubjectSettings]):
     """Installed once; counts what all connections hold."""
 
     name = "smtp_subject"
     Settings = SmtpSubjectSettings
 
     def __init__(self, settings: SmtpSubjectSettings) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.held_bytes = 0
-        self.firewall: Firewall
 
     @override
-    def start(self, firewall: Firewall) -> Events:
-        self.firewall = firewall
-        return Events.of(ConnectRequested)
-
-    @override
-    def attach(self, session: Session) -> SessionFilter:
-        return _Client(session, self)
-
-
-class _Client(SessionFilter):
-    """One client: reads along in each of its connections."""
-
-    def __init__(self, session: Session, owner: SmtpSubject) -> None:
-        super().__init__(session)
-        self._owner = owner
-
-    @override
-    def on_event(self, event: Event) -> EventVerdict:
-        event.attach_data_filter(_Dialogue(self._owner))
-        return Pass()
+    def make(self, connection: Connection, settings: SmtpSubjectSettings) -> DataFilter:
+        return _Dialogue(self)
 
 
 class _Dialogue(DataFilter):
@@ -447,13 +420,12 @@ class _Dialogue(DataFilter):
 
     async def _judged(self, mail: bytes) -> bytes:
         """Return a mail, marked if it has to be."""
-        settings, firewall = self._owner.settings, self._owner.firewall
+        settings, firewall = self._owner.settings, self._connection.firewall
         text = mail.replace(b"\r\n.", b"\r\n").removeprefix(b".")
         found = await firewall.run_blocking(find_keyword, text, settings.keywords)
         if found is None:
             return mail
-        facts: dict[str, str | int] = {"connection": self._connection.id, "keyword": found}
-        firewall.note(self.name, "subject marked", facts | {"bytes": len(text)})
+        self._connection.note(self, "subject marked", {"keyword": found, "bytes": len(text)})
         return mark_subject(mail, settings.mark.encode())
 
     async def _send(self) -> None:
@@ -475,13 +447,8 @@ class _Dialogue(DataFilter):
     def _end(self, error: ProtocolError) -> None:
         """Tell the client why, and reset both sides: no server takes a mail without its end."""
         code = b"554 5.5.0" if error.side is Side.CLIENT else b"421 4.3.0"
-        reason = error.hint
-        try:
-            self._client.start_send(b"%s Closing: %s\r\n" % (code, reason.encode()))
-        except SluicegateError:
-            # A reply is under way already, or nobody is there: the reset says it.
-            reason += " (not told)"
+        reply = b"%s Closing: %s\r\n" % (code, error.hint.encode())
         if error.side is Side.SERVER:
-            self._connection.fail(f"SMTP: {reason}", errno.EPROTO, Side.SERVER)
+            self._connection.fail(f"SMTP: {error.hint}", errno.EPROTO, error.side, to_client=reply)
         else:
-            self._connection.refuse(f"SMTP: {reason}")
+            self._connection.refuse(f"SMTP: {error.hint}", to_client=reply)

@@ -1,8 +1,8 @@
 """Keeps unwelcome clients waiting: they get a useless answer, one byte at a time.
 
-A `Filter` attaches a `DataFilter` to the connections of unwelcome clients, and to no others. The
-invariant: a client in the pit costs one descriptor and one timer. It never reaches the server, its
-bytes are not read, at most `held_max` are held at once and none longer than `hold_s`.
+A `ConnectionFilter` has a `DataFilter` emulate the server of unwelcome clients, and of no others.
+The invariant: a client in the pit costs one descriptor and one timer. It never reaches the server,
+its bytes are not read, at most `held_max` are held at once and none longer than `hold_s`.
 """
 
 import asyncio
@@ -13,19 +13,11 @@ from typing_extensions import override
 
 from sluicegate.filterapi import (
     Connection,
-    ConnectRequested,
+    ConnectionFilter,
     DataFilter,
     DataSocket,
     Deny,
-    Event,
-    Events,
-    EventVerdict,
-    Filter,
-    Firewall,
-    Pass,
-    Position,
-    Session,
-    SessionFilter,
+    Emulate,
 )
 
 
@@ -47,49 +39,31 @@ class TarpitSettings(BaseModel):
     """How many are kept at once; further ones are refused at once."""
 
 
-class Tarpit(Filter):
+class Tarpit(ConnectionFilter[TarpitSettings]):
     """Installed once; knows how many clients are held."""
 
     name = "tarpit"
     Settings = TarpitSettings
 
     def __init__(self, settings: TarpitSettings) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.held = 0
         #: Connections in the pit now.
 
     @override
-    def start(self, firewall: Firewall) -> Events:
-        return Events.of(ConnectRequested)
-
-    @override
-    def attach(self, session: Session) -> SessionFilter | None:
-        address = session.client_address.ip
-        is_unwelcome = any(address in network for network in self.settings.unwelcome)
-        return _Unwelcome(session, self) if is_unwelcome else None
-
-
-class _Unwelcome(SessionFilter):
-    """One unwelcome client."""
-
-    def __init__(self, session: Session, pit: Tarpit) -> None:
-        super().__init__(session)
-        self._pit = pit
-
-    @override
-    def on_event(self, event: Event) -> EventVerdict:
-        if self._pit.held >= self._pit.settings.held_max:
+    def make(self, connection: Connection, settings: TarpitSettings) -> Emulate | Deny | None:
+        address = connection.client_address.ip
+        if not any(address in network for network in settings.unwelcome):
+            return None
+        if self.held >= settings.held_max:
             return Deny("tarpit: full")
-        event.attach_data_filter(_Stuck(self._pit))
-        self._pit.held += 1
-        return Pass()
+        return Emulate(_Stuck(self))
 
 
 class _Stuck(DataFilter):
-    """One connection in the pit."""
+    """One connection in the pit; no server knows of it."""
 
     name = "tarpit"
-    position = Position.NAT  # before every other filter: none of them has to see what happens here
 
     def __init__(self, pit: Tarpit) -> None:
         self._pit = pit
@@ -98,16 +72,14 @@ class _Stuck(DataFilter):
     async def run(
         self, client: DataSocket, server: DataSocket | None, connection: Connection
     ) -> None:
-        if server is not None:
-            server.close()  # dialled before filters run; it has not got a byte
         settings = self._pit.settings
         answer = settings.answer.encode()
-        for number in range(int(settings.hold_s / settings.byte_interval_s)):
-            await asyncio.sleep(settings.byte_interval_s)
-            place = number % len(answer)
-            await client.send(answer[place : place + 1])
+        self._pit.held += 1
+        try:
+            for number in range(int(settings.hold_s / settings.byte_interval_s)):
+                await asyncio.sleep(settings.byte_interval_s)
+                place = number % len(answer)
+                await client.send(answer[place : place + 1])
+        finally:
+            self._pit.held -= 1
         connection.refuse(f"tarpit: held for {settings.hold_s:g} s")
-
-    @override
-    def detach(self) -> None:
-        self._pit.held -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from sluicegate.audit import NoteRecord
-from sluicegate.filterapi import Filter
+from sluicegate.filterapi import Filter, StreamFilter
+from sluicegate.gate.settings import Installation, OnFailure, PerConnection
 from sluicegate.testing import FaultPlan
 from tests.flows.gate_kit import Gate, installation, play, publication, sends, settings
 
@@ -17,13 +19,22 @@ SEEDS = range(12)
 """Worlds in which the stream arrives cut up, each in its own way."""
 
 
-def plan_with(what: Filter, rule: Mapping[str, object] | None = None, **more: Any) -> Any:
+Sample = Filter | functools.partial[StreamFilter]
+"""A filter, or the class of a stream filter with its settings."""
+
+
+def plan_with(what: Sample, rule: Mapping[str, object] | None = None, **more: Any) -> Any:
     """One rule that uses a sample."""
-    name = type(what).name
+    made: Any = type(what) if isinstance(what, Filter) else what.func
+    name = made.name
     rule_settings = {name: rule} if rule is not None else None
-    return settings(
-        publication(name, settings=rule_settings), filters=[installation(what, name)], **more
-    )
+    if isinstance(what, Filter):
+        installed = installation(what, name)
+    else:
+        declared = getattr(made, "RuleSettings", None)
+        per_connection = PerConnection(made if declared else what, declared, what.args[0])
+        installed = Installation(name, per_connection, OnFailure.DENY, "test")
+    return settings(publication(name, settings=rule_settings), filters=[installed], **more)
 
 
 @dataclass(frozen=True)
@@ -41,7 +52,7 @@ class Exchange:
 
 
 def exchange(
-    what: Filter,
+    what: Sample,
     client_says: bytes = b"",
     server_says: bytes = b"",
     *,

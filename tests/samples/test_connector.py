@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from examples.filters.connector import Connector, ConnectorSettings, PortLines
-from sluicegate.filterapi import SocketAddress
+from sluicegate.filterapi import SocketAddress, StreamFilter
 from tests.flows.gate_kit import CLIENT, ENTRY, SERVER, Gate, play, sends, what_comes
 from tests.samples.sample_kit import SEEDS, cut_up, exchange, notes, plan_with
 
@@ -56,9 +58,9 @@ def test_every_cut_edits_the_same(data, stream):
     assert edited(*data.draw(cut_up(stream))) == edited(stream)
 
 
-def connector() -> Connector:
+def connector() -> partial[StreamFilter]:
     values = {"server_announces": "DATA PORT ", "client_announces": "LISTENING ON "}
-    return Connector(ConnectorSettings.model_validate(values))
+    return partial(Connector, ConnectorSettings.model_validate(values))
 
 
 async def announces_data(stream) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -19,11 +20,13 @@ from tests.flows.gate_kit import Gate, play, sends
 from tests.samples.sample_kit import plan_with
 
 MAKES: dict[str, Callable[[], Filter]] = {
-    "connector": lambda: Connector(ConnectorSettings(server_announces="DATA PORT ")),
+    "connector": lambda: partial(Connector, ConnectorSettings(server_announces="DATA PORT ")),
     "data_monitor": lambda: DataMonitor(DataMonitorSettings(patterns={"x": "250"})),
-    "protocol_detector": lambda: ProtocolDetector(ProtocolDetectorSettings(allow=("smtp",))),
+    "protocol_detector": lambda: partial(
+        ProtocolDetector, ProtocolDetectorSettings(allow=("smtp",))
+    ),
     "rate_limiter": lambda: RateLimiter(RateLimiterSettings(to_server_bytes_per_s=20_000)),
-    "secret_redactor": lambda: SecretRedactor(SecretRedactorSettings()),
+    "secret_redactor": lambda: partial(SecretRedactor, SecretRedactorSettings()),
     "smtp_subject": lambda: SmtpSubject(SmtpSubjectSettings(keywords=("lottery",))),
     "tarpit": lambda: Tarpit(
         TarpitSettings.model_validate({"unwelcome": ["10.1.0.0/16"], "hold_s": 20})

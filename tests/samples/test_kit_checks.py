@@ -10,8 +10,8 @@ from examples.filters.data_monitor import DataMonitor, DataMonitorSettings
 from examples.filters.protocol_detector import ProtocolDetector, ProtocolDetectorSettings
 from examples.filters.rate_limiter import RateLimiter, RateLimiterSettings
 from examples.filters.secret_redactor import SecretRedactor, SecretRedactorSettings
-from sluicegate.filterapi import Filter
-from sluicegate.testing import check_filter
+from sluicegate.filterapi import Filter, StreamFilter
+from sluicegate.testing import check_filter, check_stream_filter
 
 HTTP = [
     ("client", b"GET / HTTP/1.1\r\nHost: example.test\r\n\r\n"),
@@ -20,8 +20,11 @@ HTTP = [
 
 MAKERS: dict[str, Callable[[], Filter]] = {
     "data_monitor": lambda: DataMonitor(DataMonitorSettings(patterns={"mark": "CONFIDENTIAL"})),
-    "protocol_detector": lambda: ProtocolDetector(ProtocolDetectorSettings(allow=("http",))),
     "rate_limiter": lambda: RateLimiter(RateLimiterSettings()),
+}
+
+STREAM_MAKERS: dict[str, Callable[[], StreamFilter]] = {
+    "protocol_detector": lambda: ProtocolDetector(ProtocolDetectorSettings(allow=("http",))),
     "secret_redactor": lambda: SecretRedactor(SecretRedactorSettings()),
 }
 
@@ -29,4 +32,10 @@ MAKERS: dict[str, Callable[[], Filter]] = {
 @pytest.mark.parametrize("name", MAKERS)
 def test_sample_does_what_every_filter_must(name: str) -> None:
     report = check_filter(MAKERS[name], HTTP)
+    assert report.skipped == {}
+
+
+@pytest.mark.parametrize("name", STREAM_MAKERS)
+def test_sample_does_what_every_stream_filter_must(name: str) -> None:
+    report = check_stream_filter(STREAM_MAKERS[name], HTTP)
     assert report.skipped == {}

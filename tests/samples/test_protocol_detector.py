@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from examples.filters.protocol_detector import (
     ProtocolDetectorSettings,
     detect,
 )
-from sluicegate.filterapi import Side
+from sluicegate.filterapi import Side, StreamFilter
 from tests.samples.sample_kit import SEEDS, exchange, notes
 
 CLIENT_SAYS = [
@@ -62,8 +64,8 @@ def test_no_stream_is_held_for_long():
             assert detect(side, start.ljust(600, b"x")) is not None
 
 
-def detector(*allow: str) -> ProtocolDetector:
-    return ProtocolDetector(ProtocolDetectorSettings.model_validate({"allow": allow}))
+def detector(*allow: str) -> partial[StreamFilter]:
+    return partial(ProtocolDetector, ProtocolDetectorSettings.model_validate({"allow": allow}))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

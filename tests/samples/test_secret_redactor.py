@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from examples.filters.secret_redactor import (
     SecretRedactor,
     SecretRedactorSettings,
 )
+from sluicegate.filterapi import StreamFilter
 from tests.samples.sample_kit import SEEDS, cut_up, exchange, notes
 
 KINDS = ("aws-key-id", "github-token", "slack-token", "private-key")
@@ -111,8 +113,8 @@ def test_little_is_held_and_an_endless_secret_ends_it_all():
         redactor.feed(b"A" * 10_000)
 
 
-def redactor_filter(**more) -> SecretRedactor:
-    return SecretRedactor(SecretRedactorSettings.model_validate(more))
+def redactor_filter(**more) -> partial[StreamFilter]:
+    return partial(SecretRedactor, SecretRedactorSettings.model_validate(more))
 
 
 TEXT = b"before " + b" and ".join(SECRETS) + b" after" + b"." * 3000

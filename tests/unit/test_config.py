@@ -15,6 +15,7 @@ from sluicegate.app.load import Loaded, load
 from sluicegate.app.reload import settings_for_restart
 from sluicegate.documents import Findings
 from sluicegate.filterapi import ContentFilter, StreamFilter
+from sluicegate.gate.rule_settings import maker_of
 from sluicegate.gate.settings import ListenerSettings, OnFailure, PerConnection
 from sluicegate.limits import Limits
 
@@ -250,7 +251,37 @@ def test_filter_is_made_with_its_typed_settings(files: Files) -> None:
     install(files, 'name = "a"\nuse = "my.py:Count"\nsettings.step = 3')
     (installation,) = files.load().settings.filters
     assert isinstance(installation.filter_object, PerConnection)
-    assert installation.filter_object.make().step == 3  # type: ignore[union-attr]
+    assert maker_of(installation.filter_object, {})().step == 3  # type: ignore[union-attr]
+
+
+def test_filter_of_a_rule_is_made_with_what_the_rule_says_and_its_own_for_the_rest(
+    files: Files,
+) -> None:
+    files.folder.joinpath("ways.py").write_text(
+        """
+import dataclasses
+from sluicegate.filterapi import StreamFilter
+
+class Two(StreamFilter):
+    @dataclasses.dataclass
+    class Settings:
+        step: int = 1
+        pace: int = 1
+    @dataclasses.dataclass
+    class RuleSettings:
+        step: int = 10
+        only_here: int = 7
+    def __init__(self, settings):
+        self.settings = settings
+"""
+    )
+    install(files, 'name = "a"\nuse = "ways.py:Two"\nsettings.step = 3')
+    (installation,) = files.load().settings.filters
+    assert isinstance(installation.filter_object, PerConnection)
+    first = maker_of(installation.filter_object, {})()
+    second = maker_of(installation.filter_object, {"step": 5, "only_here": 8})()
+    chosen = [(one.settings.step, one.settings.only_here) for one in (first, second)]  # type: ignore[union-attr]
+    assert chosen == [(3, 7), (5, 8)]
 
 
 @pytest.mark.parametrize(
@@ -327,6 +358,27 @@ def test_rule_settings_are_checked_against_what_the_filter_declares(files: Files
             '(set it up in [[filter]], or install it twice with its own "name")'
         ),
     ]
+
+
+def test_rule_that_leaves_out_what_its_filter_must_be_told_is_refused(files: Files) -> None:
+    files.folder.joinpath("told.py").write_text(
+        """
+import dataclasses
+from sluicegate.filterapi import StreamFilter
+
+class Told(StreamFilter):
+    @dataclasses.dataclass
+    class RuleSettings:
+        word: str
+    def __init__(self, settings):
+        self.settings = settings
+"""
+    )
+    install(files, 'name = "told"\nuse = "told.py:Told"')
+    files.policy(POLICY + 'filters = ["told"]\n')
+    assert files.errors() == ["policy.toml:1: publish[0].settings.told.word: is missing"]
+    files.policy(POLICY + 'filters = ["told"]\nsettings.told.word = "x"\n')
+    assert files.load().settings.filters[0].name == "told"
 
 
 # -- reloading -----------------------------------------------------------------------------------

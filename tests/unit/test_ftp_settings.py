@@ -6,17 +6,23 @@ import pytest
 from pydantic import ValidationError
 
 from sluicegate.bundled.ftp_settings import FtpAccessRuleSettings, FtpAccessSettings, FtpConduct
+from sluicegate.documents import merged
 from sluicegate.filterapi import SocketAddress
 
 CLIENT = SocketAddress("10.1.2.3", 40000)
 
 
+def conduct(settings, client=CLIENT, **rule):
+    own = merged(FtpAccessRuleSettings, rule, settings)
+    return FtpConduct.of(settings, own, client)
+
+
 def test_defaults_hold_everything_and_let_the_kernel_choose_ports():
-    conduct = FtpConduct.of(FtpAccessSettings(), {}, CLIENT)
-    assert (conduct.passive_ports, conduct.active_ports) == (None, None)
-    assert not conduct.is_read_only
-    assert not conduct.is_exempt(None)
-    assert not conduct.is_exempt("")
+    usual = conduct(FtpAccessSettings())
+    assert (usual.passive_ports, usual.active_ports) == (None, None)
+    assert not usual.is_read_only
+    assert not usual.is_exempt(None)
+    assert not usual.is_exempt("")
 
 
 def test_both_ends_of_a_range_of_ports_count():
@@ -26,16 +32,17 @@ def test_both_ends_of_a_range_of_ports_count():
 
 def test_a_rule_overrides_the_filter_either_way():
     settings = FtpAccessSettings(read_only=True, public_address="192.0.2.1")
-    assert FtpConduct.of(settings, {}, CLIENT).is_read_only
-    assert not FtpConduct.of(settings, {"read_only": False}, CLIENT).is_read_only
-    own = FtpConduct.of(settings, {"public_address": "192.0.2.2"}, CLIENT)
+    assert conduct(settings).is_read_only
+    assert not conduct(settings, read_only=False).is_read_only
+    assert conduct(settings).public_address == "192.0.2.1"
+    own = conduct(settings, public_address="192.0.2.2")
     assert own.public_address == "192.0.2.2"
 
 
 def test_clients_are_exempted_by_network_and_users_by_name():
     settings = FtpAccessSettings(exempt_clients=["10.1.0.0/16"], exempt_users=["bot"])
-    assert FtpConduct.of(settings, {}, CLIENT).is_exempt(None)
-    elsewhere = FtpConduct.of(settings, {}, SocketAddress("10.2.0.1", 1))
+    assert conduct(settings).is_exempt(None)
+    elsewhere = conduct(settings, client=SocketAddress("10.2.0.1", 1))
     assert elsewhere.is_exempt("bot")
     assert not elsewhere.is_exempt("BOT")
     assert not elsewhere.is_exempt(None)

@@ -31,6 +31,7 @@ class _Made:
 
     installation: Installation
     filter_class: FilterClass
+    settings: object
     key: tuple[object, ...]
 
 
@@ -54,19 +55,20 @@ class InstalledFilters:
         self, publication: Publication, document: Document, index: int, findings: Findings
     ) -> None:
         """Refuse what a rule says to its filters and they do not understand."""
-        for name in publication.settings:
+        for name in publication.filters:
             made = self._made.get(name)
             if made is None:
                 continue  # reported already: the rule names a filter that is not installed
             at = ("publish", index, "settings", name)
             declared = _declared(made.filter_class, "RuleSettings")
-            if declared is None:
+            is_written = name in publication.settings
+            if declared is None and is_written:
                 findings.refuse(
                     document.where(at),
                     f"the filter {name!r} takes no settings per rule",
                     'set it up in [[filter]], or install it twice with its own "name"',
                 )
-            else:
+            elif declared is not None and (is_written or not isinstance(made.settings, declared)):
                 typed(document, declared, findings, at)
 
 
@@ -108,6 +110,7 @@ def _install(
     return _Made(
         Installation(table.name, filter_object, table.on_failure, source),
         filter_class,
+        settings,
         (filter_class, table.on_failure, json.dumps(table.settings, default=str, sort_keys=True)),
     )
 
@@ -133,6 +136,10 @@ def _make(filter_class: FilterClass, settings: object) -> InstalledFilter:
     if issubclass(filter_class, Filter | ContentFilter):
         made: InstalledFilter = make()
         return made
+    rule_settings = _declared(filter_class, "RuleSettings")
+    if rule_settings is not None:
+        # It is made with the rule's settings in place of the filter's.
+        return PerConnection(filter_class, rule_settings, settings)
     return PerConnection(make)
 
 

@@ -37,7 +37,7 @@ class FtpAccess(Filter):
     RuleSettings = FtpAccessRuleSettings
 
     def __init__(self, settings: FtpAccessSettings | None = None) -> None:
-        self._settings = settings or FtpAccessSettings()
+        self.settings = settings or FtpAccessSettings()
         self._firewall: Firewall
 
     @override
@@ -47,7 +47,7 @@ class FtpAccess(Filter):
 
     @override
     def attach(self, session: Session) -> SessionFilter:
-        return _FtpSession(session, self._firewall, self._settings)
+        return _FtpSession(session, self._firewall, self.settings)
 
 
 class _FtpSession(SessionFilter):

@@ -1,13 +1,12 @@
 """What an operator says to ``ftp_access``: for all rules, and for one.
 
-``ftp_access`` merges both into an ``FtpConduct`` per connection, which ``ftp_control`` asks. The
+``ftp_access`` makes an ``FtpConduct`` of both per connection, which ``ftp_control`` asks. The
 invariant: who is exempted is exempted from being held only; addresses are still checked and
 rewritten, and TLS is still refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -58,16 +57,14 @@ class FtpConduct:
 
     @classmethod
     def of(
-        cls, settings: FtpAccessSettings, rule: Mapping[str, object], client: SocketAddress
+        cls, settings: FtpAccessSettings, rule: FtpAccessRuleSettings, client: SocketAddress
     ) -> FtpConduct:
-        """Merge the filter's settings and a rule's, for one client."""
-        own = FtpAccessRuleSettings.model_validate(dict(rule))
-        public = own.public_address or settings.public_address
+        """Say what is wanted for one client, by the filter's settings and the rule's."""
         return cls(
-            is_read_only=settings.read_only if own.read_only is None else own.read_only,
+            is_read_only=bool(rule.read_only),
             passive_ports=settings.passive_ports,
             active_ports=settings.active_ports,
-            public_address=str(public or ""),
+            public_address=str(rule.public_address or ""),
             is_client_exempt=is_among(client, settings.exempt_clients),
             exempt_users=settings.exempt_users,
         )

@@ -2,6 +2,7 @@
 
 from .document import Document, read_document
 from .findings import ConfigRefused, Findings
+from .merging import merged
 from .model import Model, Wrong, suggest, typed
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Findings",
     "Model",
     "Wrong",
+    "merged",
     "read_document",
     "suggest",
     "typed",

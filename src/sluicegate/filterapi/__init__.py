@@ -29,6 +29,7 @@ from sluicegate.verdict import (
     Replace,
 )
 
+from .connection_filter import ConnectionFilter
 from .content_filter import (
     ContentFilter,
     Direction,
@@ -59,6 +60,7 @@ from .events import (
 from .filter import Filter
 from .position import Position
 from .registration import Events
+from .relaying import Way, copy, relay
 from .session_filter import SessionFilter
 from .stream_filter import (
     FORWARD,
@@ -92,6 +94,7 @@ __all__ = [
     "Connection",
     "ConnectionAccepted",
     "ConnectionEstablished",
+    "ConnectionFilter",
     "ConnectionTerminating",
     "ContentFilter",
     "ContentVerdict",
@@ -146,6 +149,9 @@ __all__ = [
     "User",
     "Wait",
     "Wants",
+    "Way",
     "Window",
+    "copy",
     "heavy_blocking",
+    "relay",
 ]

@@ -8,7 +8,7 @@ denying, answering a lookup) raises ``BadContext``.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sluicegate.address import IpAddress, SocketAddress
@@ -77,7 +77,7 @@ class Event:
         connection: Connection | None = None,
         *,
         is_secondary: bool = False,
-        rule_settings: Mapping[str, object] | None = None,
+        rule_settings: Any = None,
     ) -> None:
         self._connection = connection
         self.session = session
@@ -86,8 +86,9 @@ class Event:
         #: How that client came.
         self.is_secondary = is_secondary
         #: Whether another connection announced this one.
-        self.rule_settings: Mapping[str, object] = rule_settings or {}
-        #: The matched rule's settings for the filter that is being told.
+        self.rule_settings: Any = {} if rule_settings is None else rule_settings
+        #: The matched rule's settings for the filter that is being told: what its class declares as
+        #: ``RuleSettings``, complete; a plain table where it declares nothing.
         self._is_open = True
 
     @property
@@ -137,7 +138,7 @@ class ConnectionEvent(Event):
         connection: Connection,
         *,
         is_secondary: bool = False,
-        rule_settings: Mapping[str, object] | None = None,
+        rule_settings: Any = None,
     ) -> None:
         super().__init__(
             connection.session,
@@ -163,7 +164,7 @@ class ConnectRequested(ConnectionEvent):
         target: SocketAddress,
         *,
         is_secondary: bool = False,
-        rule_settings: Mapping[str, object] | None = None,
+        rule_settings: Any = None,
     ) -> None:
         super().__init__(connection, is_secondary=is_secondary, rule_settings=rule_settings)
         self.target = target
@@ -186,7 +187,7 @@ class UdpDestination(ConnectionEvent):
         peer: UdpPeer,
         *,
         is_secondary: bool = False,
-        rule_settings: Mapping[str, object] | None = None,
+        rule_settings: Any = None,
     ) -> None:
         super().__init__(connection, is_secondary=is_secondary, rule_settings=rule_settings)
         self.peer = peer
@@ -214,7 +215,7 @@ class TcpBindRequested(ConnectionEvent):
         bind: Bind,
         *,
         is_secondary: bool = False,
-        rule_settings: Mapping[str, object] | None = None,
+        rule_settings: Any = None,
     ) -> None:
         super().__init__(connection, is_secondary=is_secondary, rule_settings=rule_settings)
         self.address = address
@@ -238,7 +239,7 @@ class UdpBindRequested(ConnectionEvent):
         address: SocketAddress,
         *,
         is_secondary: bool = False,
-        rule_settings: Mapping[str, object] | None = None,
+        rule_settings: Any = None,
     ) -> None:
         super().__init__(connection, is_secondary=is_secondary, rule_settings=rule_settings)
         self.address = address
@@ -260,7 +261,7 @@ class ListenRequested(ConnectionEvent):
         bind: Bind,
         *,
         is_secondary: bool = False,
-        rule_settings: Mapping[str, object] | None = None,
+        rule_settings: Any = None,
     ) -> None:
         super().__init__(connection, is_secondary=is_secondary, rule_settings=rule_settings)
         self.address = address
@@ -284,7 +285,7 @@ class ConnectionAccepted(ConnectionEvent):
         *,
         local: SocketAddress | None = None,
         is_secondary: bool = True,
-        rule_settings: Mapping[str, object] | None = None,
+        rule_settings: Any = None,
     ) -> None:
         super().__init__(connection, is_secondary=is_secondary, rule_settings=rule_settings)
         self.remote = remote

@@ -19,7 +19,13 @@ __all__ = ["Filter"]
 
 
 class Filter(abc.ABC):
-    """An installed filter; make one with its settings, the service does the rest."""
+    """An installed filter; make one with its settings, the service does the rest.
+
+    A class may declare ``Settings``, the model of ``[filter.settings]``, and is then made with one;
+    and ``RuleSettings``, the model of what one rule says to it. Both are pydantic models,
+    dataclasses or msgspec Structs. Where an instance keeps its settings as ``settings``, what a
+    rule leaves out is taken from there.
+    """
 
     name: ClassVar[str] = ""
 

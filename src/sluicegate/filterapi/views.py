@@ -203,6 +203,21 @@ class Connection(Protocol):
         """Whether another connection announced it."""
         ...
 
+    @property
+    def firewall(self) -> Firewall:
+        """The running service."""
+        ...
+
+    def note(self, by: object, message: str, facts: Mapping[str, str | int] | None = None) -> None:
+        """Write a record about this connection, in a filter's name.
+
+        Args:
+            by: The filter, most often ``self``: the record has the name that it is installed under.
+            message: For people; facts belong into ``facts``, so that records can be searched.
+            facts: More of the record; ``connection`` is added.
+        """
+        ...
+
     def attach_data_filter(
         self, data_filter: AnyDataFilter, position: Position | None = None, context: Any = None
     ) -> None:
@@ -277,8 +292,19 @@ class Connection(Protocol):
         """
         ...
 
-    def fail(self, reason: str, error: int = 0, side: Side = Side.INTERNAL) -> None:
-        """Abort both sides; the record says failed with ``reason``."""
+    def fail(
+        self,
+        reason: str,
+        error: int = 0,
+        side: Side = Side.INTERNAL,
+        *,
+        to_client: bytes = b"",
+        to_server: bytes = b"",
+    ) -> None:
+        """Abort both sides; the record says failed with ``reason``, an errno and whose it is.
+
+        A side may be told something first, as ``refuse`` says.
+        """
         ...
 
 

@@ -39,6 +39,7 @@ from sluicegate.filterapi import (
 from sluicegate.policy.decide import PUBLISHED
 from sluicegate.port.backend import Operation, RawSocket
 
+from .asked import AskedConnection
 from .attached import Attached
 from .chain import FilterChain, Outlet
 from .deadline import find_deadline, find_expiry
@@ -67,7 +68,7 @@ EXPECTED: Final = "expected"
 """The reason code of a secondary connection that came as announced."""
 
 
-class GateConnection:
+class GateConnection(AskedConnection):
     """One connection; satisfies ``filterapi.Connection`` and ``port.FailureScope``."""
 
     __slots__ = (
@@ -336,16 +337,6 @@ class GateConnection:
             raise BadContext("the server side is not connected yet")
         return SocketAddress.from_kernel(self._server_raw.getsockname())
 
-    @property
-    def rule(self) -> str:
-        """Name of the rule that admitted it."""
-        return self.plan.publication.name
-
-    @property
-    def is_secondary(self) -> bool:
-        """Whether another connection announced it."""
-        return self.expected is not None
-
     def attach_data_filter(
         self, data_filter: AnyDataFilter, position: Position | None = None, context: Any = None
     ) -> None:
@@ -388,13 +379,25 @@ class GateConnection:
 
     def refuse(self, reason: str, *, to_client: bytes = b"", to_server: bytes = b"") -> None:
         """As ``filterapi.Connection.refuse``."""
+        self._say(to_client, to_server)
+        self._end(Outcome.REFUSED, reason)
+
+    def _say(self, to_client: bytes, to_server: bytes) -> None:
         if (to_client or to_server) and self.state is State.OPEN:
             ways = ((self._client_raw, to_client), (self._server_raw, to_server))
             self._farewell = Farewell(self, self._chain, ways)
-        self._end(Outcome.REFUSED, reason)
 
-    def fail(self, reason: str, error: int = 0, side: Side = Side.INTERNAL) -> None:
+    def fail(
+        self,
+        reason: str,
+        error: int = 0,
+        side: Side = Side.INTERNAL,
+        *,
+        to_client: bytes = b"",
+        to_server: bytes = b"",
+    ) -> None:
         """As ``filterapi.Connection.fail``."""
+        self._say(to_client, to_server)
         self._end(Outcome.FAILED, reason, error, side)
 
     def add_expected(self, expected: ExpectedConnection) -> None:
@@ -586,8 +589,3 @@ class GateConnection:
         if self._chain is not None:
             return (*self._chain.byte_counts(), 0)
         return 0, 0, 0
-
-    def filter_names(self) -> tuple[str, ...]:
-        """Return the names of the data filters that were attached, client to server."""
-        attached = self._attached
-        return tuple([item.name for item in attached]) if attached is not None else ()

@@ -7,7 +7,7 @@ blocked, unless the operator wrote ``on_failure = "bypass"`` for that filter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sluicegate.errors import FILTER_ERRORS, FilterFailed
@@ -22,6 +22,7 @@ from sluicegate.filterapi import (
 )
 from sluicegate.policy import Publication
 
+from .rule_settings import maker_of, rule_settings_of
 from .settings import Installation, InstalledFilter, OnFailure, PerConnection
 from .views import FilterView
 
@@ -105,7 +106,7 @@ def _tier(target: InstalledFilter) -> tuple[str, str]:
     if isinstance(target, ContentFilter):
         return "content", ""
     try:
-        made = target.make()
+        made = maker_of(target, {})()
     except FILTER_ERRORS:
         return "data", ""
     tier = "data"
@@ -122,7 +123,8 @@ class EventStep:
 
     installed: Installed
     filter: Filter
-    settings: Mapping[str, object]
+    settings: object
+    """A model, if the filter has one for it, else the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,13 +244,18 @@ class Registry:
                 cause = f"filter {name} failed: {installed.failed}"
                 return RulePlan(publication, policy_hash, blocked=cause)
             target = installed.installation.filter_object
-            if isinstance(target, Filter):
-                settings = publication.settings.get(name, {})
-                events.append(EventStep(installed, target, settings))
-            elif isinstance(target, PerConnection):
-                connection.append(ConnectionStep(installed, target.make))
-            else:
-                content.append(ContentStep(installed, target))
+            written = publication.settings.get(name, {})
+            try:
+                if isinstance(target, Filter):
+                    events.append(EventStep(installed, target, rule_settings_of(target, written)))
+                elif isinstance(target, PerConnection):
+                    connection.append(ConnectionStep(installed, maker_of(target, written)))
+                else:
+                    content.append(ContentStep(installed, target))
+            except ValueError as error:
+                # The checks of a policy find it first; whoever goes without them is refused.
+                cause = f"filter {name} has wrong settings in this rule: {error}"
+                return RulePlan(publication, policy_hash, blocked=cause)
         return RulePlan(
             publication,
             policy_hash,

@@ -44,6 +44,7 @@ class GateSession:
     """One client; satisfies ``filterapi.Session``."""
 
     __slots__ = (
+        "__weakref__",
         "_expected",
         "_filters",
         "_more_steps",

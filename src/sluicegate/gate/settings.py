@@ -48,10 +48,15 @@ class ListenerSettings:
 class PerConnection:
     """An installed data or stream filter without a ``Filter`` around it.
 
-    The service makes one with ``make`` for each connection of the publications that name it.
+    The service makes one with ``make`` for each connection of the publications that name it; with
+    the rule's settings, if it has a model of them.
     """
 
-    make: Callable[[], AnyDataFilter]
+    make: Callable[..., AnyDataFilter]
+    rule_settings: type[object] | None = None
+    """The model of a rule's settings; ``make`` takes one, else it takes nothing."""
+    settings: object = None
+    """``[filter.settings]``, for what a rule leaves out."""
 
 
 InstalledFilter: TypeAlias = Filter | ContentFilter | PerConnection

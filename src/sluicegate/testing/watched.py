@@ -145,6 +145,12 @@ def installation_of(given: FilterLike, sightings: Sightings, number: int) -> Ins
     Raises:
         TypeError: It is no filter and makes none.
     """
+    declared = getattr(given, "RuleSettings", None)
+    if isinstance(given, type) and isinstance(declared, type) and issubclass(given, AnyDataFilter):
+        # As the gate makes it: with the rule's settings.
+        make_one = cast("Callable[..., AnyDataFilter]", given)
+        name = given.name or f"{given.__name__}-{number}"
+        return Installation(name, PerConnection(make_one, declared), OnFailure.DENY, "test")
     first = _first_of(given)
     if not isinstance(first, AnyFilter):
         raise TypeError(f"{given!r} makes {first!r}, which is no filter")
