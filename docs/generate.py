@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import click
 
 import sluicegate
-from sluicegate import limits
+from sluicegate import limits, protocol_limits
 from sluicegate.cli.main import cli
 
 DOCS = pathlib.Path(__file__).resolve().parent
@@ -116,12 +116,13 @@ def documented_names(body: list[ast.stmt]) -> Iterator[tuple[str, str, str]]:
 
 
 def describe_limits() -> str:
-    """Make the page of every limit, from ``limits.py``.
+    """Make the page of every limit, from ``limits.py`` and ``protocol_limits.py``.
 
     Raises:
         ValueError: A limit has no reason under it.
     """
     tree = ast.parse(inspect.getsource(limits))
+    parsers = ast.parse(inspect.getsource(protocol_limits))
     classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Limits"]
     parts = [
         (
@@ -131,6 +132,8 @@ def describe_limits() -> str:
         table_of_limits(documented_names(classes[0].body)),
         "\n## Fixed by a protocol, the kernel or the design\n",
         table_of_limits(documented_names(tree.body)),
+        "\n## What parsers take\n",
+        table_of_limits(documented_names(parsers.body)),
     ]
     return "\n".join(parts)
 
@@ -141,7 +144,7 @@ def table_of_limits(rows: Iterator[tuple[str, str, str]]) -> str:
     for name, source, explained in rows:
         if not explained:
             raise ValueError(f"limits.py: {name} has no reason under it; write one")
-        value = getattr(limits, name, None)
+        value = getattr(limits, name, getattr(protocol_limits, name, None))
         if value is None:
             value = getattr(limits.Limits(), name)
         lines.append(f"| `{name}` | {shown(value, source)} | {' '.join(explained.split())} |")

@@ -12,22 +12,9 @@ from typing import Final
 
 __all__ = [
     "ACCEPT_AHEAD_MAX",
-    "ARCHIVE_BYTES_MAX",
-    "ARCHIVE_DEPTH_MAX",
-    "ARCHIVE_DIRECTORY_BYTES_MAX",
-    "ARCHIVE_ENTRIES_MAX",
-    "ARCHIVE_HEADER_BYTES_MAX",
-    "ARCHIVE_MEMORY_BYTES_MAX",
-    "ARCHIVE_RATIO_FLOOR_BYTES",
-    "ARCHIVE_RATIO_MAX",
-    "ARCHIVE_SCRATCH_BYTES_MAX",
-    "ARCHIVE_STREAMS_MAX",
     "BULK_SLOTS_CIRCULATING_MIN",
     "CLOSE_ROUNDS_MAX",
     "CLOSE_ROUND_S",
-    "CONNECT_FIELDS_MAX",
-    "CONNECT_HEAD_BYTES_MAX",
-    "CONNECT_LINE_BYTES_MAX",
     "CONTROL_CLIENTS_MAX",
     "CONTROL_REPLY_BYTES_MAX",
     "CONTROL_REQUEST_BYTES_MAX",
@@ -38,15 +25,10 @@ __all__ = [
     "DNS_RECORDS_MAX",
     "DNS_STRAY_DATAGRAMS_MAX",
     "DNS_UDP_BYTES_MAX",
-    "ENTRY_EARLY_BYTES_MAX",
-    "FTP_COMMAND_LINE_BYTES_MAX",
-    "FTP_KEEP_ALIVE_S",
-    "FTP_PIPELINE_COMMANDS_MAX",
-    "FTP_PRELIMINARY_REPLIES_MAX",
-    "FTP_QUIT_TIMEOUT_S",
-    "FTP_REPLY_BYTES_MAX",
-    "FTP_REPLY_LINES_MAX",
-    "FTP_REPLY_LINE_BYTES_MAX",
+    "ENTRY_AHEAD_BYTES_MAX",
+    "ENTRY_LINGER_BYTES_MAX",
+    "ENTRY_LINGER_S",
+    "ENTRY_READ_BYTES_MAX",
     "HOST_LABEL_CHARACTERS_MAX",
     "HOST_NAME_CHARACTERS_MAX",
     "HOST_TEXT_MAX",
@@ -62,10 +44,9 @@ __all__ = [
     "PASSWORD_HASH_MEMORY_KIB_MIN",
     "PASSWORD_HASH_PASSES_MAX",
     "PASSWORD_KEPT_S",
+    "PASSWORD_THROTTLE_CLIENTS_MAX",
     "PROCESS_MESSAGE_BYTES_MAX",
     "PROCESS_ROWS_MAX",
-    "PROXY_HEADER_BYTES_MAX",
-    "PROXY_TLVS_MAX",
     "RECEIVE_AHEAD_MAX",
     "RECORDS_ENCODED_LATER_MAX",
     "RECORD_BATCH_BYTES_MAX",
@@ -79,8 +60,6 @@ __all__ = [
     "RING_COMPLETIONS",
     "RING_ENTRIES",
     "SMALL_SLOTS_CIRCULATING_MIN",
-    "SOCKS_HOST_BYTES_MAX",
-    "SOCKS_USER_ID_BYTES_MAX",
     "SPOOL_BUFFERS_KEPT_MAX",
     "SPOOL_HASH_BACKLOG_BYTES_MAX",
     "SPOOL_READ_BUFFERS_MAX",
@@ -300,9 +279,30 @@ DNS_STRAY_DATAGRAMS_MAX: Final = 8
 """Datagrams with a wrong identifier that one query overlooks; more are somebody guessing, and the
 question is asked over TCP."""
 
+ENTRY_READ_BYTES_MAX: Final = 4096
+"""What an entry's parser is given at once; the rest of what a client sent ahead waits unread."""
+
+ENTRY_AHEAD_BYTES_MAX: Final = 32 << 10
+"""A client that sends more than this before it is answered is not read from until it is; what the
+kernel had handed over already is kept on top of it."""
+
+ENTRY_LINGER_S: Final = 2.0
+"""A refused client has this long to read why and to close; closing first, with bytes of it unread,
+would reset the connection and take the answer away."""
+
+ENTRY_LINGER_BYTES_MAX: Final = 1 << 20
+"""What a refused client may go on sending until it is reset."""
+
+PASSWORD_THROTTLE_CLIENTS_MAX: Final = 10_000
+"""Client addresses whose wrong passwords are counted; the one that failed longest ago is forgotten
+first."""
+
 DIAL_ATTEMPTS_MAX: Final = 16
 """Addresses of one destination that are tried: with the delay between attempts, four seconds."""
+
+
 # Users.
+
 
 PASSWORD_BYTES_MAX: Final = 255
 """A password: what the length byte of SOCKS 5 can say."""
@@ -339,98 +339,6 @@ USERS_FILE_BYTES_MAX: Final = 4 << 20
 
 USER_GROUPS_MAX: Final = 64
 """Groups of one user."""
-
-
-# Protocols.
-
-FTP_COMMAND_LINE_BYTES_MAX: Final = 4096
-"""One FTP command with its line end: vsftpd's own bound, and room for a path of the kernel's
-``PATH_MAX`` less the verb."""
-
-FTP_KEEP_ALIVE_S: Final = 30.0
-"""While an object is held, the server gets a NOOP this often: short of any server's idle time-out
-(vsftpd 300 s, ProFTPD 600 s, IIS 120 s), and of a NAT's."""
-
-FTP_QUIT_TIMEOUT_S: Final = 5.0
-"""A client that has gone is followed by a QUIT to the server; one that does not answer it for this
-long is reset, because nobody waits for its reply (pyftpdlib forgets a QUIT during a transfer)."""
-
-FTP_PIPELINE_COMMANDS_MAX: Final = 32
-"""FTP commands of one control connection that wait for their replies; beyond it the filter stops
-reading the client. lftp sends about a dozen at once."""
-
-FTP_PRELIMINARY_REPLIES_MAX: Final = 16
-"""1yz replies to one FTP command; a transfer has one, and a few restart markers at most."""
-
-FTP_REPLY_LINE_BYTES_MAX: Final = 8192
-"""One line of an FTP reply: a ``STAT`` listing shows a path with its attributes."""
-
-FTP_REPLY_LINES_MAX: Final = 4096
-"""Lines of one multi-line FTP reply; a ``STAT`` of a directory has one per file."""
-
-FTP_REPLY_BYTES_MAX: Final = 256 << 10
-"""One multi-line FTP reply in memory."""
-
-ENTRY_EARLY_BYTES_MAX: Final = 64 << 10
-"""What a client may send behind its SOCKS or CONNECT request before it is answered: a TLS hello
-with a post-quantum key share several times over. The gate stops reading meanwhile, so this is the
-most that it keeps for a client it has not let in yet."""
-
-SOCKS_HOST_BYTES_MAX: Final = 255
-"""A host in a SOCKS request: as much as a SOCKS 5 length byte says; a DNS name has at most 253."""
-
-SOCKS_USER_ID_BYTES_MAX: Final = 255
-"""The user id of a SOCKS 4 request, which has no length of its own; as much as SOCKS 5 allows."""
-
-CONNECT_LINE_BYTES_MAX: Final = 8192
-"""One line of a CONNECT request's head: nginx and Squid allow 8 KiB and 64 KiB; the longest honest
-ones carry a Kerberos ticket."""
-
-CONNECT_HEAD_BYTES_MAX: Final = 16 << 10
-"""The head of a CONNECT request: request line, fields, and the empty line."""
-
-CONNECT_FIELDS_MAX: Final = 64
-"""Fields of a CONNECT request; browsers send about ten."""
-
-PROXY_HEADER_BYTES_MAX: Final = 16 << 10
-"""A PROXY protocol header of version 2; its length field allows 64 KiB. haproxy's own are below
-1 KiB, or a few KiB with a client certificate inside."""
-
-PROXY_TLVS_MAX: Final = 64
-"""Additional fields (TLVs) of one PROXY header; about ten kinds are known."""
-
-ARCHIVE_ENTRIES_MAX: Final = 10_000
-"""Members looked at in one archive, those of archives inside it included."""
-
-ARCHIVE_BYTES_MAX: Final = 1 << 30
-"""Bytes unpacked while looking into one archive, those of archives inside it included: a few
-seconds of one thread with deflate."""
-
-ARCHIVE_RATIO_MAX: Final = 250
-"""Unpacked to packed bytes: ordinary text stays below 100, deflate can reach 1,032."""
-
-ARCHIVE_RATIO_FLOOR_BYTES: Final = 4 << 20
-"""The ratio is not judged before this many bytes were unpacked: small files of zeros are common."""
-
-ARCHIVE_DEPTH_MAX: Final = 4
-"""Archives in archives; ``.tar.gz`` counts two."""
-
-ARCHIVE_DIRECTORY_BYTES_MAX: Final = 8 << 20
-"""The central directory of a ZIP file in memory, and what may lie between its members."""
-
-ARCHIVE_HEADER_BYTES_MAX: Final = 64 << 10
-"""One extended header of a tar file (long names, pax records) in memory."""
-
-ARCHIVE_MEMORY_BYTES_MAX: Final = 80 << 20
-"""What unpacking one xz stream may take; ``xz -9`` needs 65 MiB, its format allows 4 GiB."""
-
-ARCHIVE_STREAMS_MAX: Final = 100_000
-"""Packed streams that one gzip, bzip2 or xz file is made of: parallel packers make one for each
-64 KiB, so this is 6 GiB."""
-
-ARCHIVE_SCRATCH_BYTES_MAX: Final = 32 << 20
-"""A ZIP file inside an archive is copied out to be looked into; this is the most that is kept of
-it, in memory unless the caller gives a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -587,6 +495,27 @@ class Limits:
 
     dns_failure_ttl_s: float = 5.0
     """That a lookup failed is kept this long: RFC 9520 asks for at least a second."""
+
+    handshake_timeout_s: float = 15.0
+    """A client of a proxy listener has this long, passwords included, to say where it wants to go;
+    people who type are not on this line, and a password waits up to five seconds for its turn."""
+
+    handshakes_max: int = 4096
+    """Clients of one worker that have not said where they want to go; each costs a descriptor."""
+
+    handshakes_per_client_max: int = 512
+    """Of those, from one client address; browsers open some dozens of connections at once."""
+
+    lookups_per_client_max: int = 256
+    """Destinations of one session that are being looked up, a quarter of ``dns_questions_max``: one
+    client may not take the resolver from the others."""
+
+    password_failures_max: int = 10
+    """Wrong passwords of one client address within ``password_failures_window_s``; further ones are
+    refused unseen. Guessing goes at six a minute then, at argon2's cost to nobody."""
+
+    password_failures_window_s: float = 100.0
+    """How long a wrong password counts."""
 
     dial_attempt_delay_s: float = 0.25
     """The next address is tried this much after the last one (RFC 8305 section 5)."""

@@ -87,7 +87,12 @@ class Gate:
     """One gate in one simulation."""
 
     def __init__(
-        self, port: CompletionPort, backend: SimulatedBackend, limits: Limits, spool: Any = None
+        self,
+        port: CompletionPort,
+        backend: SimulatedBackend,
+        limits: Limits,
+        spool: Any = None,
+        exchange: Any = None,
     ) -> None:
         self.port = port
         self.backend = backend
@@ -106,6 +111,7 @@ class Gate:
             clock=port.clock,
             spool=spool,
             boot_mark="b",
+            exchange=exchange,
         )
 
     def _watch_descriptors(self) -> None:
@@ -224,6 +230,7 @@ def play(
     faults: FaultPlan | None = None,
     errors: int = 0,
     prepare: Callable[[Gate], None] | None = None,
+    exchange: Any = None,
     **limits: Any,
 ) -> Gate:
     """Run a scenario on a gate with these settings, stop the gate, and check what is left."""
@@ -233,7 +240,7 @@ def play(
     def make_loop() -> PortEventLoop:
         backend = SimulatedBackend(seed, faults or FaultPlan(), limits=bounds)
         port = CompletionPort(backend, clock=backend.clock, limits=bounds)
-        gates.append(Gate(port, backend, bounds))
+        gates.append(Gate(port, backend, bounds, exchange=exchange))
         return PortEventLoop(port)
 
     async def run() -> None:

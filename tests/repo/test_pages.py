@@ -13,9 +13,10 @@ import textwrap
 import pytest
 
 from docs.generate import describe_limits, describe_records
-from sluicegate import limits
+from sluicegate import limits, protocol_limits
 from sluicegate.app.load import load
 from sluicegate.documents import Findings
+from sluicegate.identity import HashCost, User, UserFile, hash_password
 from tests.repo.source_tree import DOCS, ROOT, package_modules, pages
 
 FENCE = re.compile(
@@ -57,6 +58,8 @@ def test_configuration_on_the_pages_is_accepted(tmp_path: pathlib.Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     filters = [b["body"] for b in FENCE.finditer(readme) if b["language"] == "python"]
     (tmp_path / "filters" / "no_macros.py").write_text(filters[0], encoding="utf-8")
+    ann = User("ann", hash_password(b"open sesame", HashCost(7168, 1, 1)), ("staff",))
+    UserFile(tmp_path / "users.toml").add(ann)
     checked = []
     for page in pages():
         files = [
@@ -76,7 +79,11 @@ def test_configuration_on_the_pages_is_accepted(tmp_path: pathlib.Path) -> None:
 
 def test_every_limit_is_explained_in_the_reference() -> None:
     page = describe_limits()
-    names = [*limits.Limits.__dataclass_fields__, *limits.__all__]
+    names = [
+        *limits.Limits.__dataclass_fields__,
+        *limits.__all__,
+        *protocol_limits.__all__,
+    ]
     assert [name for name in names if name != "Limits" and f"`{name}`" not in page] == []
 
 

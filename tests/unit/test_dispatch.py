@@ -291,7 +291,7 @@ def test_no_further_filter_is_asked_about_a_connection_that_has_ended() -> None:
             return PASS
 
         steps = (step_of(Answers(first)), step_of(second, "second"))
-        connection.plan = type(connection.plan)(connection.plan.publication, events=steps)
+        connection.plan = type(connection.plan)(connection.plan.rule, events=steps)
         event = ConnectRequested(connection, TARGET)
         dispatch(service, connection, event, verdicts.append)  # type: ignore[arg-type]
         while not verdicts:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.errors import BadContext, ProtocolError, Side
-from sluicegate.limits import FTP_PIPELINE_COMMANDS_MAX, FTP_PRELIMINARY_REPLIES_MAX
+from sluicegate.protocol_limits import FTP_PIPELINE_COMMANDS_MAX, FTP_PRELIMINARY_REPLIES_MAX
 from sluicegate.protocols.ftp import (
     FtpCommandParser,
     FtpReplyParser,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.errors import ProtocolError, Side
-from sluicegate.limits import FTP_REPLY_LINES_MAX
+from sluicegate.protocol_limits import FTP_REPLY_LINES_MAX
 from sluicegate.protocols.ftp import (
     FtpCommand,
     FtpCommandParser,

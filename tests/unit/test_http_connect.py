@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.errors import BadContext, ProtocolError
-from sluicegate.limits import (
+from sluicegate.protocol_limits import (
     CONNECT_FIELDS_MAX,
     CONNECT_HEAD_BYTES_MAX,
     CONNECT_LINE_BYTES_MAX,

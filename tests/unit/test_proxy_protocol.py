@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sluicegate.address import SocketAddress
 from sluicegate.errors import BadContext, ProtocolError
-from sluicegate.limits import PROXY_HEADER_BYTES_MAX, PROXY_TLVS_MAX
+from sluicegate.protocol_limits import PROXY_HEADER_BYTES_MAX, PROXY_TLVS_MAX
 from sluicegate.protocols.proxy_protocol import (
     ProxyHeader,
     ProxyHeaderParser,

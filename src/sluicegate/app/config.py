@@ -15,10 +15,12 @@ import pydantic
 
 from sluicegate.address import IpNetwork, SocketAddress
 from sluicegate.documents import Document, Findings, Model, Wrong, read_document, typed
+from sluicegate.gate.entry_dialogue import Authenticate
 from sluicegate.gate.settings import ListenerSettings, OnFailure
 from sluicegate.limits import WORKERS_MAX, Limits
 from sluicegate.policy.parse import Name, parse_address, parse_network
 
+from .entry_config import EntryChoice, EntryProtocolName, ResolverTable, to_entry
 from .limit_table import LimitTable, contradictions, to_limits
 
 __all__ = [
@@ -67,6 +69,9 @@ class _ListenerTable(Model, arbitrary_types_allowed=True):
         pydantic.Field(examples=[["0.0.0.0:21", "[::]:21"]])
     )
     proxy_protocol: _ProxyTable | None = None
+    entry: EntryChoice = "publish"
+    protocols: tuple[EntryProtocolName, ...] | None = None
+    authenticate: Authenticate | None = None
 
 
 class _SpoolTable(Model):
@@ -101,6 +106,7 @@ class _Tables(Model):
     limits: LimitTable = LimitTable()
     spool: _SpoolTable = _SpoolTable()
     log: _LogTable = _LogTable()
+    resolver: ResolverTable = ResolverTable()
     filter: tuple[FilterTable, ...] = ()
 
 
@@ -130,6 +136,7 @@ class Configuration:
     listeners: tuple[ListenerSettings, ...]
     limits: Limits
     filters: tuple[FilterTable, ...]
+    resolver: ResolverTable
 
     @property
     def control_path(self) -> pathlib.Path:
@@ -182,6 +189,9 @@ def read_configuration(path: pathlib.Path, text: str, findings: Findings) -> Con
         findings.refuse(document.where(("limits", key)), cause, cure)
     _check_listeners(tables, document, findings)
     _check_filters(tables, document, findings)
+    entries = [
+        to_entry(table, document, index, findings) for index, table in enumerate(tables.listener)
+    ]
     folder = path.absolute().parent
     state_dir = folder / tables.service.state_dir
     return Configuration(
@@ -196,13 +206,17 @@ def read_configuration(path: pathlib.Path, text: str, findings: Findings) -> Con
         log_path=_log_path(folder, state_dir, tables.log),
         listeners=tuple(
             ListenerSettings(
-                table.name, address, table.proxy_protocol.peers if table.proxy_protocol else ()
+                table.name,
+                address,
+                table.proxy_protocol.peers if table.proxy_protocol else (),
+                entry,
             )
-            for table in tables.listener
+            for table, entry in zip(tables.listener, entries, strict=True)
             for address in table.address
         ),
         limits=limits,
         filters=tables.filter,
+        resolver=tables.resolver,
     )
 
 

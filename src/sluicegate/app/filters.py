@@ -17,7 +17,7 @@ from sluicegate.documents import Document, Findings, typed
 from sluicegate.errors import FILTER_ERRORS
 from sluicegate.filterapi import ContentFilter, Filter
 from sluicegate.gate.settings import Installation, InstalledFilter, PerConnection
-from sluicegate.policy import Publication
+from sluicegate.policy import AnyRule
 
 from .config import Configuration, FilterTable
 from .filter_source import FilterClass, FilterUnusable, find_filter_class
@@ -52,16 +52,16 @@ class InstalledFilters:
         return list(self._made)
 
     def check_rule(
-        self, publication: Publication, document: Document, index: int, findings: Findings
+        self, rule: AnyRule, document: Document, where: tuple[str, int], findings: Findings
     ) -> None:
         """Refuse what a rule says to its filters and they do not understand."""
-        for name in publication.filters:
+        for name in rule.filters:
             made = self._made.get(name)
             if made is None:
                 continue  # reported already: the rule names a filter that is not installed
-            at = ("publish", index, "settings", name)
+            at = (*where, "settings", name)
             declared = _declared(made.filter_class, "RuleSettings")
-            is_written = name in publication.settings
+            is_written = name in rule.settings
             if declared is None and is_written:
                 findings.refuse(
                     document.where(at),

@@ -10,15 +10,21 @@ import pathlib
 from dataclasses import dataclass
 from typing import Final
 
+from sluicegate.address import IpAddress
 from sluicegate.documents import Findings, suggest
+from sluicegate.errors import ConfigError
 from sluicegate.filterapi import CallbackDataFilter, ContentFilter, DataFilter, Filter
 from sluicegate.gate.settings import ServiceSettings
 from sluicegate.identity import Users, parse_users, read_users_text
-from sluicegate.policy import PolicySnapshot, Publication, parse_policy
+from sluicegate.names.resolver import ResolverSettings
+from sluicegate.policy import AnyRule, PolicySnapshot, parse_policy
 from sluicegate.policy.parse import ParsedPolicy
 
 from .config import Configuration, read_configuration, read_text
+from .entry_config import check_entry_rules, find_servers, to_resolver
 from .filters import InstalledFilters, install_filters
+from .interfaces import interface_addresses
+from .public_suffixes import is_public_suffix
 from .texts import Texts
 
 __all__ = ["Loaded", "load"]
@@ -35,7 +41,6 @@ class Loaded:
     configuration: Configuration
     filters: InstalledFilters
     settings: ServiceSettings
-    users: Users
     warnings: tuple[str, ...]
 
 
@@ -61,7 +66,8 @@ def load(
     policy_text = texts.policy if texts else _read_policy(configuration, findings)
     if policy_text is None:
         return None
-    policy = parse_policy(policy_text, configuration.policy_path.name, findings)
+    policy_name = configuration.policy_path.name
+    policy = parse_policy(policy_text, policy_name, findings, is_public_suffix)
     if policy is None:
         return None
     users_text = texts.users if texts else _read_users(configuration, findings)
@@ -69,6 +75,9 @@ def load(
     snapshot = PolicySnapshot(policy.policy)
     _check_rules(configuration, filters, policy, findings)
     _check_use(configuration, policy, snapshot, findings)
+    if users is not None:
+        check_entry_rules(configuration, policy.policy.rules, policy.document, users, findings)
+    resolver, own_addresses = _load_network(configuration, findings)
     if findings.errors or users is None:
         return None
     return Loaded(
@@ -80,8 +89,11 @@ def load(
             policy=snapshot,
             filters=filters.installations,
             limits=configuration.limits,
+            users=users,
+            resolver=resolver,
+            own_addresses=own_addresses,
+            nat64_prefixes=configuration.resolver.nat64_prefixes,
         ),
-        users=users,
         warnings=tuple(str(warning) for warning in findings.warnings),
     )
 
@@ -108,6 +120,24 @@ def _parse_users(
     return parse_users(text, configuration.users_path.name, findings)
 
 
+def _load_network(
+    configuration: Configuration, findings: Findings
+) -> tuple[ResolverSettings, tuple[IpAddress, ...]]:
+    """Return how names are looked up and which addresses are the machine's own.
+
+    Without a proxy listener nobody asks, and the machine is not asked either.
+    """
+    table, servers = configuration.resolver, configuration.resolver.servers
+    own_addresses: tuple[IpAddress, ...] = ()
+    if any(listener.entry is not None for listener in configuration.listeners):
+        servers = find_servers(table, findings)
+        try:
+            own_addresses = interface_addresses()
+        except ConfigError as error:
+            findings.errors.append(error)
+    return to_resolver(table, servers, configuration.document, findings), own_addresses
+
+
 def _check_rules(
     configuration: Configuration,
     filters: InstalledFilters,
@@ -116,36 +146,56 @@ def _check_rules(
 ) -> None:
     """Refuse rules that name listeners or filters which do not exist."""
     document = parsed.document
-    listeners = sorted({listener.name for listener in configuration.listeners})
+    entries = {listener.name: listener.entry for listener in configuration.listeners}
+    for index, publication in enumerate(parsed.policy.publications):
+        where = document.where(("publish", index, "listener"))
+        if publication.listener not in entries:
+            findings.refuse(
+                where,
+                f"there is no listener {publication.listener!r} in {configuration.path.name}",
+                suggest(publication.listener, sorted(entries)),
+            )
+        elif entries[publication.listener] is not None:
+            findings.refuse(
+                where,
+                f"{publication.listener!r} is a proxy: its clients name their destinations",
+                "write [[rule]], or publish on another listener",
+            )
+        _check_rule_filters(configuration, filters, parsed, ("publish", index), findings)
+    for index in range(len(parsed.policy.rules)):
+        _check_rule_filters(configuration, filters, parsed, ("rule", index), findings)
+
+
+def _check_rule_filters(
+    configuration: Configuration,
+    filters: InstalledFilters,
+    parsed: ParsedPolicy,
+    at: tuple[str, int],
+    findings: Findings,
+) -> None:
+    document, policy = parsed.document, parsed.policy
+    rule: AnyRule = policy.publications[at[1]] if at[0] == "publish" else policy.rules[at[1]]
     # A filter that cannot be loaded has its own finding: its rules are not to blame.
     installed = sorted({table.name for table in configuration.filters})
-    for index, publication in enumerate(parsed.policy.publications):
-        at = ("publish", index)
-        if publication.listener not in listeners:
+    for place, name in enumerate(rule.filters):
+        if name not in installed:
             findings.refuse(
-                document.where((*at, "listener")),
-                f"there is no listener {publication.listener!r} in {configuration.path.name}",
-                suggest(publication.listener, listeners),
+                document.where((*at, "filters", place)),
+                f"there is no filter {name!r} in {configuration.path.name}",
+                suggest(name, installed),
             )
-        for place, name in enumerate(publication.filters):
-            if name not in installed:
-                findings.refuse(
-                    document.where((*at, "filters", place)),
-                    f"there is no filter {name!r} in {configuration.path.name}",
-                    suggest(name, installed),
-                )
-        filters.check_rule(publication, document, index, findings)
-        _check_objects(publication, filters, document.where((*at, "filters")), findings)
+    filters.check_rule(rule, document, at, findings)
+    _check_objects(rule, filters, document.where((*at, "filters")), findings)
 
 
 def _check_objects(
-    publication: Publication, filters: InstalledFilters, where: str, findings: Findings
+    rule: AnyRule, filters: InstalledFilters, where: str, findings: Findings
 ) -> None:
     """Refuse a rule whose content filters would never be asked: everything would pass them."""
-    made = [one for name in publication.filters if (one := filters.made(name)) is not None]
+    made = [one for name in rule.filters if (one := filters.made(name)) is not None]
     judges = [one for one in made if issubclass(one.filter_class, ContentFilter)]
     finders = [one for one in made if issubclass(one.filter_class, _FINDERS)]
-    if judges and not finders and len(made) == len(publication.filters):
+    if judges and not finders and len(made) == len(rule.filters):
         findings.refuse(
             where,
             f"{judges[0].installation.name!r} judges objects, and no filter of this rule finds "
@@ -161,13 +211,15 @@ def _check_use(
     findings: Findings,
 ) -> None:
     """Warn of what has no effect."""
-    published = snapshot.publications_by_listener
-    for index, name in enumerate(dict.fromkeys(one.name for one in configuration.listeners)):
-        if name not in published:
+    served = {*snapshot.publications_by_listener, *snapshot.rules_by_listener}
+    entries = {one.name: one.entry for one in configuration.listeners}
+    for index, (name, entry) in enumerate(entries.items()):
+        if name not in served:
+            kind = "publish" if entry is None else "rule"
             findings.warn(
                 configuration.document.where(("listener", index)),
-                f"nothing is published on {name!r}: every client is refused there",
-                f"add a [[publish]] with listener = {name!r} to {configuration.policy_path.name}",
+                f"no [[{kind}]] names {name!r}: every client is refused there",
+                f"add a [[{kind}]] with listener = {name!r} to {configuration.policy_path.name}",
             )
     places = {one.name: place for place, one in enumerate(parsed.policy.publications)}
     for publication in snapshot.unreachable():

@@ -65,7 +65,7 @@ class DecisionRecord(Record, tag="decision", kw_only=True):
     rule: str = ""
     """Name of the rule that matched; absent when none did."""
     target: str = ""
-    """The server's address and port, as judged; absent when no rule matched."""
+    """What was asked for: the server's address and port, or the host that the client named."""
     filter: str = ""
     """The filter that decided, when one did."""
     emulated_by: str = ""
@@ -74,6 +74,11 @@ class DecisionRecord(Record, tag="decision", kw_only=True):
     """For a connection that another one announced: that other one."""
     peer: str = ""
     """The address and port of the peer that announced the client (PROXY protocol)."""
+    entry: str = ""
+    """How the client named its destination (``socks5``, ``http-connect`` …); absent where it did
+    not."""
+    user: str = ""
+    """The user that the client proved to be."""
 
 
 class ConnectionRecord(Record, tag="connection", kw_only=True):
@@ -119,6 +124,13 @@ class ConnectionRecord(Record, tag="connection", kw_only=True):
     """For a connection that another one announced: that other one."""
     peer: str = ""
     """The address and port of the peer that announced the client (PROXY protocol)."""
+    host: str = ""
+    """The name that the client asked for, canonical; absent where it named an address, or nothing.
+    """
+    entry: str = ""
+    """How the client named its destination; absent where it did not."""
+    user: str = ""
+    """The user that the client proved to be."""
 
 
 class TransferRecord(Record, tag="transfer", kw_only=True):

@@ -28,7 +28,7 @@ from sluicegate.filterapi import (
     Position,
     SocketAddress,
 )
-from sluicegate.limits import FTP_KEEP_ALIVE_S, FTP_QUIT_TIMEOUT_S
+from sluicegate.protocol_limits import FTP_KEEP_ALIVE_S, FTP_QUIT_TIMEOUT_S
 from sluicegate.protocols.ftp import (
     FtpCommand,
     FtpCommandParser,

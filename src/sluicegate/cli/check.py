@@ -55,7 +55,7 @@ def check(config: pathlib.Path | None, *, as_json: bool) -> None:
             settings = loaded.settings
             click.echo(
                 f"ok: {len(settings.listeners)} addresses, {len(settings.filters)} filters, "
-                f"{len(settings.policy.policy.publications)} rules, policy "
+                f"{len(settings.policy.policy.all_rules)} rules, policy "
                 f"{settings.policy.hash[:12]}"
             )
     if loaded is None:

@@ -32,7 +32,7 @@ class AskedConnection:
     @property
     def rule(self) -> str:
         """Name of the rule that admitted it."""
-        return self.plan.publication.name
+        return self.plan.rule.name
 
     @property
     def is_secondary(self) -> bool:

@@ -146,6 +146,9 @@ class FilterChain:
         self._port = service.port
         self._account = ChainAccount(connection)
         self._client = self._own(client, Side.CLIENT)
+        given, connection.client_given = connection.client_given, None
+        if given is not None:
+            self._client.take_over(given)
         self._server = None if server is None else self._own(server, Side.SERVER)
         self._server_link: LinkEnd | None = None
         #: Where a server that is dialled later joins.

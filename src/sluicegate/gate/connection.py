@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from sluicegate.address import SocketAddress
 from sluicegate.errors import (
@@ -46,7 +46,7 @@ from .deadline import find_deadline, find_expiry
 from .dispatch import dispatch, tell
 from .emulation import begin_emulation
 from .last_words import Farewell
-from .opening import attach_rule_filters, open_directions
+from .opening import admitted_by, attach_rule_filters, open_directions
 from .proxy_header import send_proxy_header
 from .pump import Direction
 from .registry import RulePlan
@@ -55,6 +55,7 @@ from .state import State
 
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
+    from sluicegate.port.given_away import GivenAway
 
     from .blockage import Blockage
     from .proxy_header import Announced
@@ -62,10 +63,7 @@ if TYPE_CHECKING:
     from .service import FirewallService
     from .session import GateSession
 
-__all__ = ["EXPECTED", "GateConnection"]
-
-EXPECTED: Final = "expected"
-"""The reason code of a secondary connection that came as announced."""
+__all__ = ["GateConnection"]
 
 
 class GateConnection(AskedConnection):
@@ -84,8 +82,10 @@ class GateConnection(AskedConnection):
         "_server_raw",
         "_service",
         "announced",
+        "asked",
         "blockage",
         "client_address",
+        "client_given",
         "connect_s",
         "entry_mode",
         "error",
@@ -94,6 +94,7 @@ class GateConnection(AskedConnection):
         "expected",
         "from_client",
         "from_server",
+        "host_name",
         "id",
         "is_asking",
         "is_closing",
@@ -129,6 +130,10 @@ class GateConnection(AskedConnection):
         self.listener_name = listener_name
         self.client_address = client_address
         self.server_address = server_address
+        self.client_given: GivenAway | None = None
+        #: The client's socket as its handshake left it; none where nothing was read before.
+        self.asked = self.host_name = ""
+        #: What the client asked for, and the name in it; nothing on a published port.
         self.port: CompletionPort = port
         self.announced: Announced | None = None
         #: What a peer said of the client, by the PROXY protocol.
@@ -210,8 +215,7 @@ class GateConnection(AskedConnection):
             return
         if isinstance(verdict, Emulate):
             begin_emulation(self, verdict)
-        reason = PUBLISHED if self.expected is None else EXPECTED
-        service.record_decision(self, "allowed", reason)
+        service.record_decision(self, "allowed", admitted_by(self))
         self.state = State.DIALLING
         self._come_up()
 
@@ -275,7 +279,7 @@ class GateConnection(AskedConnection):
         if server is None:
             self._open_without_server(client)
             return
-        if self.plan.publication.send_proxy_protocol and not send_proxy_header(self, server):
+        if self.plan.rule.send_proxy_protocol and not send_proxy_header(self, server):
             return
         if self._chain is not None:
             self._chain.join_server(server)

@@ -87,7 +87,12 @@ class EntryListener:
         self, raw: RawSocket, client: SocketAddress, announced: Announced | None
     ) -> None:
         """Go on with a client that came by itself, or that a peer announced."""
-        if self._service.admit(self.settings.name, raw, client, announced):
+        settings, service = self.settings, self._service
+        if settings.entry is not None:
+            is_admitted = service.entries.admit(settings, raw, client, announced)
+        else:
+            is_admitted = service.admit(settings.name, raw, client, announced)
+        if is_admitted:
             self.accepted += 1
         else:
             self.refused += 1

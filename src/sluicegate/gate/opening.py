@@ -1,4 +1,4 @@
-"""Opening: a connection gets its rule's filters, and without data filters it goes to the pump.
+"""Opening: why a connection is let in, what filters it gets, and how it goes to the pump.
 
 ``connection`` calls it when both ends are there. The invariant: both directions begin together, and
 the directions belong to the connection until it gives them back.
@@ -6,9 +6,12 @@ the directions belong to the connection until it gives them back.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sluicegate.errors import FILTER_ERRORS, FilterFailed, Side
+from sluicegate.filterapi import EntryMode
+from sluicegate.policy.decide import PUBLISHED
+from sluicegate.policy.destinations import ALLOWED_BY_RULE
 from sluicegate.port.backend import RawSocket
 
 from .stages import StageGroup
@@ -17,7 +20,23 @@ if TYPE_CHECKING:
     from .connection import GateConnection
     from .service import FirewallService
 
-__all__ = ["attach_rule_filters", "open_directions", "tell_other_direction"]
+__all__ = [
+    "EXPECTED",
+    "admitted_by",
+    "attach_rule_filters",
+    "open_directions",
+    "tell_other_direction",
+]
+
+EXPECTED: Final = "expected"
+"""The reason code of a secondary connection that came as announced."""
+
+
+def admitted_by(connection: GateConnection) -> str:
+    """Return the reason code of a connection that is let in."""
+    if connection.expected is not None:
+        return EXPECTED
+    return PUBLISHED if connection.entry_mode is EntryMode.PUBLISHED else ALLOWED_BY_RULE
 
 
 def attach_rule_filters(connection: GateConnection, service: FirewallService) -> bool:
@@ -54,8 +73,14 @@ def open_directions(
     connection.from_server = second = service.directions.take()
     first.open(connection, Side.CLIENT, client, server, stages[0])
     second.open(connection, Side.SERVER, server, client, stages[1])
-    first.start()
-    second.start()
+    given, connection.client_given = connection.client_given, None
+    if given is None:
+        first.start()
+    else:
+        first.take_operation(given.receive_op)
+        first.adopt(given.ahead, ended=given.ended, shut=given.shut)
+    if not connection.is_closing:
+        second.start()
 
 
 def tell_other_direction(connection: GateConnection, side: Side) -> None:

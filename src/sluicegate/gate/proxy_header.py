@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from sluicegate.address import IpNetwork, SocketAddress
 from sluicegate.errors import LimitExceeded, ProtocolError
-from sluicegate.limits import PROXY_HEADER_BYTES_MAX
 from sluicegate.policy import SendProxyProtocol
 from sluicegate.port.backend import POLL_IN, SEND_FLAGS, RawSocket
+from sluicegate.protocol_limits import PROXY_HEADER_BYTES_MAX
 from sluicegate.protocols.proxy_protocol import (
     ProxyHeader,
     ProxyHeaderParser,
@@ -264,7 +264,7 @@ def send_proxy_header(connection: GateConnection, server: RawSocket) -> bool:
     target = announced.target if announced is not None else None
     if target is None:
         target = connection.client_side_address
-    is_v1 = connection.plan.publication.send_proxy_protocol is SendProxyProtocol.V1
+    is_v1 = connection.plan.rule.send_proxy_protocol is SendProxyProtocol.V1
     encode = encode_proxy_v1 if is_v1 else encode_proxy_v2
     header = encode(connection.client_address, target)
     try:

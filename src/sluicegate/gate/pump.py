@@ -481,6 +481,7 @@ class Direction:
 
     def take_operation(self, operation: Operation) -> None:
         """Receive with an operation that a stream socket gave away, in flight or not."""
+        self._port.operations.give(self.receive_op)
         self.receive_op = operation
         self._port.backend.redirect(operation, self.on_received)
 
@@ -510,8 +511,7 @@ class Direction:
     @property
     def is_busy(self) -> bool:
         """Whether an operation is in flight."""
-        send_op = self._send_op
-        return self.receive_op.in_flight or (send_op is not None and send_op.in_flight)
+        return self.receive_op.in_flight or bool(self._send_op and self._send_op.in_flight)
 
     def retire(self) -> bool:
         """End the service of a connection; True when the direction can serve another one.

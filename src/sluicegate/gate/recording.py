@@ -19,7 +19,7 @@ from sluicegate.audit import (
 )
 from sluicegate.clock import Clock
 from sluicegate.errors import errno_name
-from sluicegate.filterapi import Outcome
+from sluicegate.filterapi import EntryMode, Outcome
 from sluicegate.identifiers import IdentifierSource
 from sluicegate.port import CompletionPort
 
@@ -54,23 +54,26 @@ class GateRecords:
         """Record what was decided about a connection before it is dialled."""
         expected, announced = connection.expected, connection.announced
         emulated_by = connection.filter_names()[-1] if connection.is_emulated else ""
-        self._recorder.write(
-            DecisionRecord(
-                time=self._port.wall,
-                connection=connection.id,
-                emulated_by=emulated_by,
-                session=connection.session.id,
-                client=str(connection.client_address),
-                listener=connection.listener_name,
-                verdict=verdict,
-                reason=reason,
-                policy=connection.plan.policy_hash,
-                rule=connection.plan.publication.name,
-                target=str(connection.server_address),
-                primary=expected.primary.id if expected is not None else "",
-                peer=str(announced.peer) if announced is not None else "",
-            )
+        record = DecisionRecord(
+            time=self._port.wall,
+            connection=connection.id,
+            emulated_by=emulated_by,
+            session=connection.session.id,
+            client=str(connection.client_address),
+            listener=connection.listener_name,
+            verdict=verdict,
+            reason=reason,
+            policy=connection.plan.policy_hash,
+            rule=connection.plan.rule.name,
+            target=connection.asked or str(connection.server_address),
+            primary=expected.primary.id if expected is not None else "",
+            peer=str(announced.peer) if announced is not None else "",
         )
+        if connection.entry_mode is not EntryMode.PUBLISHED:
+            record.entry = connection.entry_mode
+        if connection.session.user is not None:
+            record.user = connection.session.user.name
+        self._recorder.write(record)
 
     def refusal(
         self,
@@ -114,7 +117,7 @@ class GateRecords:
             session=connection.session.id,
             client=str(connection.client_address),
             listener=connection.listener_name,
-            rule=connection.plan.publication.name,
+            rule=connection.plan.rule.name,
             server=str(connection.server_address),
             started=connection.started_wall,
             # Whole microseconds; ``round`` would cost three times as much.
@@ -136,6 +139,11 @@ class GateRecords:
             record.error = errno_name(connection.error)
         if connection.expected is not None:
             record.primary = connection.expected.primary.id
+        if connection.entry_mode is not EntryMode.PUBLISHED:
+            record.entry = connection.entry_mode
+            record.host = connection.host_name
+        if connection.session.user is not None:
+            record.user = connection.session.user.name
         if connection.announced is not None:
             record.peer = str(connection.announced.peer)
         self._recorder.write(record)

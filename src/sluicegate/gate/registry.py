@@ -1,6 +1,6 @@
 """The registry: installed filters, what became of them, and which rule needs which.
 
-The service starts filters through it and compiles a plan per publication at every reload, so that a
+The service starts filters through it and compiles a plan per rule at every reload, so that a
 new connection asks no questions. The invariant: a rule that needs a filter which has failed is
 blocked, unless the operator wrote ``on_failure = "bypass"`` for that filter.
 """
@@ -20,7 +20,7 @@ from sluicegate.filterapi import (
     Firewall,
     StreamFilter,
 )
-from sluicegate.policy import Publication
+from sluicegate.policy import AnyRule
 
 from .rule_settings import maker_of, rule_settings_of
 from .settings import Installation, InstalledFilter, OnFailure, PerConnection
@@ -145,11 +145,11 @@ class ContentStep:
 
 @dataclass(frozen=True, slots=True)
 class RulePlan:
-    """What runs for connections of one publication, compiled once."""
+    """What runs for connections of one rule, compiled once."""
 
-    publication: Publication
+    rule: AnyRule
     policy_hash: str = ""
-    """SHA-256 of the policy that the publication belongs to."""
+    """SHA-256 of the policy that the rule belongs to."""
     blocked: str = ""
     """Why all its traffic is refused; empty when its filters work."""
     events: tuple[EventStep, ...] = ()
@@ -229,22 +229,22 @@ class Registry:
         self._installed = {}
         self.retired = []
 
-    def plan(self, publication: Publication, policy_hash: str = "") -> RulePlan:
-        """Compile what runs for a publication, in the order of position, then of the rule."""
+    def plan(self, rule: AnyRule, policy_hash: str = "") -> RulePlan:
+        """Compile what runs for a rule, in the order of position, then as it lists them."""
         events: list[EventStep] = []
         connection: list[ConnectionStep] = []
         content: list[ContentStep] = []
-        for name in publication.filters:
+        for name in rule.filters:
             installed = self._installed.get(name)
             if installed is None:
-                return RulePlan(publication, policy_hash, blocked=f"filter {name} is not installed")
+                return RulePlan(rule, policy_hash, blocked=f"filter {name} is not installed")
             if installed.failed:
                 if installed.is_bypassed_on_failure:
                     continue
                 cause = f"filter {name} failed: {installed.failed}"
-                return RulePlan(publication, policy_hash, blocked=cause)
+                return RulePlan(rule, policy_hash, blocked=cause)
             target = installed.installation.filter_object
-            written = publication.settings.get(name, {})
+            written = rule.settings.get(name, {})
             try:
                 if isinstance(target, Filter):
                     events.append(EventStep(installed, target, rule_settings_of(target, written)))
@@ -255,12 +255,12 @@ class Registry:
             except ValueError as error:
                 # The checks of a policy find it first; whoever goes without them is refused.
                 cause = f"filter {name} has wrong settings in this rule: {error}"
-                return RulePlan(publication, policy_hash, blocked=cause)
+                return RulePlan(rule, policy_hash, blocked=cause)
         return RulePlan(
-            publication,
+            rule,
             policy_hash,
             events=tuple(events),
             connection=tuple(connection),
             content=tuple(content),
-            names=tuple(publication.filters),
+            names=tuple(rule.filters),
         )

@@ -17,10 +17,11 @@ from sluicegate.audit import Recorder
 from sluicegate.buffer import Buffer
 from sluicegate.clock import Clock
 from sluicegate.errors import LimitExceeded, errno_name
-from sluicegate.filterapi import TaskCompletion
+from sluicegate.filterapi import TaskCompletion, User
 from sluicegate.identifiers import IdentifierSource
 from sluicegate.limits import Limits
-from sluicegate.policy import Policy, PolicySnapshot, decide
+from sluicegate.names.exchange import Exchange
+from sluicegate.policy import AnyRule, Policy, PolicySnapshot, Publication, decide
 from sluicegate.port import CompletionPort, Listener
 from sluicegate.port.backend import RawSocket
 from sluicegate.port.timers import DeadlineWheel
@@ -29,6 +30,7 @@ from sluicegate.spool import SpoolStore
 from .blockage import Blockage
 from .connection import GateConnection
 from .dial_queue import DialQueue
+from .entry import EntryDesk
 from .kept_log import KeptLog
 from .limit_log import LimitLog
 from .listener import EntryListener
@@ -37,7 +39,7 @@ from .pump import DirectionPool
 from .recording import GateRecords
 from .registry import ContentStep, EventStep, Installed, Registry, RulePlan
 from .secondary import ExpectedConnection
-from .session import GateSession
+from .session import GateSession, session_key
 from .settings import ListenerSettings, ServiceSettings
 from .slow import SlowFilters
 from .transfer import TransferService
@@ -67,6 +69,7 @@ class FirewallService:
         spool: SpoolStore,
         boot_mark: str,
         listen: Callable[[SocketAddress], Listener] | None = None,
+        exchange: Exchange | None = None,
     ) -> None:
         self.port = port
         self.limits = limits
@@ -82,6 +85,7 @@ class FirewallService:
         self.dials = DialQueue(lambda: self._listeners, port.post)
         self.wheel = DeadlineWheel(port.timers, clock)
         self.proxy_headers = ProxyHeaders(self)
+        self.entries = EntryDesk(self, exchange)
         self.transfers = TransferService(port, spool, limits, clock, self._content_steps, recorder)
         self.phase = Phase.STARTING
         self.allowed = 0
@@ -126,15 +130,17 @@ class FirewallService:
         self._registry.apply(settings.filters)
         self._policy = settings.policy
         self._plans = {
-            publication.name: self._registry.plan(publication, settings.policy.hash)
-            for publication in settings.policy.policy.publications
+            rule.name: self._registry.plan(rule, settings.policy.hash)
+            for rule in settings.policy.policy.all_rules
         }
+        self.entries.apply(settings)
         for gone in self._listeners:
             if gone not in kept:
                 gone.close()
         for entry, renamed in kept.items():
             entry.settings = renamed
         self._listeners = [*kept, *opened]
+        self.entries.note_listeners([entry.listener.local_address() for entry in self._listeners])
         for entry in opened:
             entry.open()
         self._stop_retired()
@@ -187,6 +193,7 @@ class FirewallService:
         self._stop_listening()
         for connection in list(self._connections.values()):
             connection.refuse("service stopping")
+        await self.entries.close()
         await self._wait_empty(None)
         await self._wait_drained()
         await self._end_tasks()
@@ -259,7 +266,7 @@ class FirewallService:
         """Decide on a new client and begin its connection; False when it was refused."""
         if not self.recorder.is_accepting:
             # It cannot even be recorded that it was refused; the writer has said why.
-            self._turn_away(raw)
+            self.turn_away(raw)
             return False
         session = self._sessions.get(client.host)
         known = session.plans.get(listener_name) if session is not None else None
@@ -274,16 +281,17 @@ class FirewallService:
             session = self._open_session(client) if session is None else session
             session.plans[listener_name] = (self._policy, plan)
         assert session is not None, "a plan is known by its session"
-        bound = self._limit_reached(session)
+        bound = self.limit_reached(session)
         if bound is None:
+            assert isinstance(plan.rule, Publication), "rules are for proxy listeners"
             connection = GateConnection(
-                self, session, plan, listener_name, client, plan.publication.server
+                self, session, plan, listener_name, client, plan.rule.server
             )
             connection.announced = announced
             connection.begin(raw, None)
             return True
         self.note_limit(bound, client)
-        rule = plan.publication.name
+        rule = plan.rule.name
         self.refuse_client(listener_name, raw, client, f"limit {bound.limit}", announced, rule)
         return False
 
@@ -302,7 +310,7 @@ class FirewallService:
             self.records.refusal(
                 listener_name, client, reason, rule=rule, policy=self._policy.hash, peer=peer
             )
-        self._turn_away(raw)
+        self.turn_away(raw)
 
     def note_limit(self, bound: LimitExceeded, client: SocketAddress) -> None:
         """Record that a client reached a limit before it had a connection."""
@@ -316,7 +324,7 @@ class FirewallService:
         None when a limit refused it.
         """
         primary = expected.primary
-        bound = self._limit_reached(primary.session)
+        bound = self.limit_reached(primary.session)
         if bound is not None or not self.recorder.is_accepting:
             if bound is not None:
                 peer = expected.target if raw is None else expected.remote
@@ -330,7 +338,7 @@ class FirewallService:
                     policy=self._policy.hash,
                 )
             if raw is not None:
-                self._turn_away(raw)
+                self.turn_away(raw)
             return None
         connection = GateConnection(
             self,
@@ -356,7 +364,7 @@ class FirewallService:
             connection.begin(None, raw)
         return connection
 
-    def _limit_reached(self, session: GateSession) -> LimitExceeded | None:
+    def limit_reached(self, session: GateSession) -> LimitExceeded | None:
         """Return the limit that one more connection of a client would pass."""
         limits = self.limits
         if len(self._connections) >= limits.connections_max:
@@ -365,13 +373,23 @@ class FirewallService:
             return LimitExceeded("connections_per_client_max", limits.connections_per_client_max)
         return None
 
-    def _turn_away(self, raw: RawSocket) -> None:
+    def turn_away(self, raw: RawSocket) -> None:
+        """Reset a client that is not heard."""
         self.denied += 1
         self.port.backend.abort(raw)
 
-    def _open_session(self, client: SocketAddress) -> GateSession:
-        session = GateSession(self, self._session_ids.next(), client.with_port(0), self.port.now)
-        self._sessions[client.host] = session
+    def session_of(self, client: SocketAddress, user: User | None) -> GateSession:
+        """Return the session of a client, or of a user at that client; a new one if need be."""
+        return self._sessions.get(session_key(client, user)) or self._open_session(client, user)
+
+    def plan_of(self, rule: AnyRule) -> RulePlan:
+        """Return what runs for a rule of the policy in force."""
+        return self._plans[rule.name]
+
+    def _open_session(self, client: SocketAddress, user: User | None = None) -> GateSession:
+        address, now = client.with_port(0), self.port.now
+        session = GateSession(self, self._session_ids.next(), address, now, user)
+        self._sessions[session.key] = session
         self.wheel.add(session, session.due())
         return session
 
@@ -432,7 +450,7 @@ class FirewallService:
     def forget_session(self, session: GateSession) -> None:
         """End an idle session."""
         self.wheel.remove(session)
-        if self._sessions.pop(session.client_address.host, None) is not None:
+        if self._sessions.pop(session.key, None) is not None:
             session.end()
 
     # -- what happened -------------------------------------------------------------------------
@@ -537,8 +555,8 @@ class FirewallService:
         """Return every installed filter, in the operator's order."""
         rules: dict[str, list[str]] = {}
         for plan in self._plans.values():
-            for name in plan.publication.filters:
-                rules.setdefault(name, []).append(plan.publication.name)
+            for name in plan.rule.filters:
+                rules.setdefault(name, []).append(plan.rule.name)
         return [item.view(rules.get(item.name, [])) for item in self._registry.installed]
 
     def _content_steps(self, connection: GateConnection) -> tuple[ContentStep, ...]:

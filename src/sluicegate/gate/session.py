@@ -37,7 +37,13 @@ if TYPE_CHECKING:
     from .connection import GateConnection
     from .service import FirewallService
 
-__all__ = ["GateSession"]
+__all__ = ["GateSession", "session_key"]
+
+
+def session_key(client: SocketAddress, user: User | None) -> str:
+    """Return what distinguishes a session from every other one."""
+    # Neither an address nor a user's name has a space in it.
+    return client.host if user is None else f"{client.host} {user.name}"
 
 
 class GateSession:
@@ -53,7 +59,9 @@ class GateSession:
         "connections",
         "factories",
         "id",
+        "key",
         "last_active",
+        "lookups",
         "pinned_slots",
         "plans",
         "private_bytes",
@@ -63,11 +71,19 @@ class GateSession:
     )
 
     def __init__(
-        self, service: FirewallService, identifier: str, client_address: SocketAddress, now: float
+        self,
+        service: FirewallService,
+        identifier: str,
+        client_address: SocketAddress,
+        now: float,
+        user: User | None = None,
     ) -> None:
         self.id = identifier
+        self.key = session_key(client_address, user)
+        self.lookups = 0
+        #: Destinations that are being looked up for it.
         self.client_address = client_address
-        self.user: User | None = None
+        self.user = user
         #: Who the client has shown to be.
         self.connections = 0
         self.pinned_slots = 0

@@ -8,16 +8,23 @@ could have been known before.
 from __future__ import annotations
 
 import enum
+import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from sluicegate.address import IpNetwork, SocketAddress
+from sluicegate.address import IpAddress, IpNetwork, SocketAddress
 from sluicegate.filterapi import AnyDataFilter, ContentFilter, Filter
+from sluicegate.identity import Users
 from sluicegate.limits import Limits
+from sluicegate.names.resolver import ResolverSettings
 from sluicegate.policy import PolicySnapshot
+from sluicegate.protocols.detect import EntryProtocol
+
+from .entry_dialogue import Authenticate
 
 __all__ = [
+    "EntrySettings",
     "Installation",
     "InstalledFilter",
     "ListenerSettings",
@@ -35,13 +42,28 @@ class OnFailure(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class EntrySettings:
+    """What a proxy listener takes."""
+
+    protocols: frozenset[EntryProtocol]
+    authenticate: Authenticate
+
+    @property
+    def can_authenticate(self) -> bool:
+        """Whether a client may prove who it is."""
+        return self.authenticate is not Authenticate.OFF
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerSettings:
-    """One address to listen on; several may share a name, which is what publications refer to."""
+    """One address to listen on; several may share a name, which is what rules refer to."""
 
     name: str
     address: SocketAddress
     proxy_peers: tuple[IpNetwork, ...] = ()
     """Who announces clients there by the PROXY protocol; none: everybody is a client."""
+    entry: EntrySettings | None = None
+    """Of a proxy listener, whose clients name their destinations; None: it publishes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +103,10 @@ class ServiceSettings:
     policy: PolicySnapshot
     filters: tuple[Installation, ...]
     limits: Limits
+    users: Users = field(default_factory=Users)
+    """Who may prove to be one at a proxy listener."""
+    resolver: ResolverSettings = field(default_factory=lambda: ResolverSettings(()))
+    own_addresses: tuple[IpAddress, ...] = ()
+    """Of every interface; what clients name is not to lead there."""
+    nat64_prefixes: tuple[ipaddress.IPv6Network, ...] = ()
+    """Of translators on this network: what is behind them is judged."""

@@ -133,6 +133,36 @@ class Resolver:
             self._counts[outcome.reason] += 1
         return outcome
 
+    def resolve_now(
+        self, host: CanonicalHost, port: int, judge: DestinationJudge
+    ) -> Destination | Unresolved | None:
+        """As ``resolve``, of an address or what is kept; None when something must be asked first.
+
+        Nothing is awaited, so whoever has many callers needs a task only for the rest.
+        """
+        denial = judge.judge_name(host, port)
+        if denial is not None:
+            outcome: Destination | Unresolved = Unresolved(
+                host, port, LookupReason.NAME_DENIED, denial.reason
+            )
+        elif host.address is not None:
+            outcome = self._judge_found(host, port, judge, _Found({host.address: None}))
+        else:
+            now = self._clock.monotonic()
+            kept = [
+                self._cache.find(Question(host.text, record_type), now)
+                for record_type in self.settings.record_types
+            ]
+            answers = [one for one in kept if one is not None]
+            if len(answers) < len(kept) or self._special_class(host) is not None:
+                return None
+            self._counts["answers_from_cache"] += len(answers)
+            outcome = self._judge_found(host, port, judge, _found_in(host, answers))
+        self._counts["lookups"] += 1
+        if isinstance(outcome, Unresolved):
+            self._counts[outcome.reason] += 1
+        return outcome
+
     def judge_again(
         self, destination: Destination, judge: DestinationJudge, address: JudgedAddress
     ) -> Deny | None:
@@ -212,21 +242,7 @@ class Resolver:
                 group.create_task(self._answer(Question(host.text, record_type)))
                 for record_type in self.settings.record_types
             ]
-        found = _Found()
-        for until_s, outcome in (task.result() for task in asked):
-            if isinstance(outcome, _Failure):
-                found.failures.append(outcome)
-                continue
-            found.aliases.update(dict.fromkeys(outcome.aliases))
-            if outcome.addresses:
-                found.addresses.update(dict.fromkeys(outcome.addresses))
-                known = found.expires_at_s
-                found.expires_at_s = until_s if known is None else min(known, until_s)
-            elif outcome.exists:
-                found.failures.append(_Failure(LookupReason.NO_ADDRESS, f"{host} has no address"))
-            else:
-                found.failures.append(_Failure(LookupReason.NO_SUCH_NAME, f"{host} is unknown"))
-        return found
+        return _found_in(host, [task.result() for task in asked])
 
     async def _answer(self, question: Question) -> tuple[float, _Outcome]:
         """Answer from what is kept, from what is on its way, or by asking; with its end."""
@@ -345,6 +361,25 @@ _FINAL: Final = frozenset(
     {LookupReason.ALIAS_LOOP, LookupReason.ALIAS_INVALID, LookupReason.TOO_MANY_RECORDS}
 )
 """What a zone says and not a server: another server would say the same."""
+
+
+def _found_in(host: CanonicalHost, answers: Iterable[tuple[float, _Outcome]]) -> _Found:
+    """Put together what was answered about a name, each with its end."""
+    found = _Found()
+    for until_s, outcome in answers:
+        if isinstance(outcome, _Failure):
+            found.failures.append(outcome)
+            continue
+        found.aliases.update(dict.fromkeys(outcome.aliases))
+        if outcome.addresses:
+            found.addresses.update(dict.fromkeys(outcome.addresses))
+            known = found.expires_at_s
+            found.expires_at_s = until_s if known is None else min(known, until_s)
+        elif outcome.exists:
+            found.failures.append(_Failure(LookupReason.NO_ADDRESS, f"{host} has no address"))
+        else:
+            found.failures.append(_Failure(LookupReason.NO_SUCH_NAME, f"{host} is unknown"))
+    return found
 
 
 def _worst(failures: Iterable[_Failure]) -> _Failure:

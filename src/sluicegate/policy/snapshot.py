@@ -20,7 +20,8 @@ from typing import Final
 
 from sluicegate.address import IpNetwork, SocketAddress
 
-from .model import Policy, Publication
+from .model import Policy, Publication, Rule
+from .rule_index import RuleIndex
 
 __all__ = ["PolicySnapshot", "Ranges"]
 
@@ -58,7 +59,7 @@ class Ranges:
 class PolicySnapshot:
     """One compiled policy; lives until the next reload has replaced it everywhere."""
 
-    __slots__ = ("_ranges", "hash", "policy", "publications_by_listener")
+    __slots__ = ("_ranges", "hash", "policy", "publications_by_listener", "rules_by_listener")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -71,6 +72,12 @@ class PolicySnapshot:
             {name: tuple(found) for name, found in by_listener.items()}
         )
         #: In policy order.
+        rules: dict[str, list[Rule]] = {}
+        for rule in policy.rules:
+            rules.setdefault(rule.listener, []).append(rule)
+        self.rules_by_listener: Mapping[str, RuleIndex] = MappingProxyType(
+            {name: RuleIndex(found) for name, found in rules.items()}
+        )
         self._ranges = {
             name: (Ranges(found, 4), Ranges(found, 6)) for name, found in by_listener.items()
         }
@@ -123,19 +130,34 @@ def _flatten(covering: list[tuple[IpNetwork, int]]) -> Iterable[tuple[int, int |
 
 def _canonical(policy: Policy) -> bytes:
     """Return the bytes that the hash is of; owners and comments decide nothing."""
+    publications = [
+        {
+            "name": publication.name,
+            "listener": publication.listener,
+            "server": str(publication.server),
+            "clients": sorted(str(network) for network in publication.clients),
+            "filters": publication.filters,
+            "settings": {name: dict(chosen) for name, chosen in publication.settings.items()},
+            "send_proxy_protocol": publication.send_proxy_protocol,
+        }
+        for publication in policy.publications
+    ]
+    rules = [
+        {
+            "name": rule.name,
+            "action": rule.action,
+            "listener": rule.listener,
+            "clients": sorted(str(network) for network in rule.clients),
+            "users": None if rule.users is None else sorted(rule.users),
+            "to": rule.to.texts(),
+            "protocols": sorted(map(str, rule.protocols)),
+            "filters": rule.filters,
+            "settings": {name: dict(chosen) for name, chosen in rule.settings.items()},
+        }
+        for rule in policy.rules
+    ]
     return json.dumps(
-        [
-            {
-                "name": publication.name,
-                "listener": publication.listener,
-                "server": str(publication.server),
-                "clients": sorted(str(network) for network in publication.clients),
-                "filters": publication.filters,
-                "settings": {name: dict(chosen) for name, chosen in publication.settings.items()},
-                "send_proxy_protocol": publication.send_proxy_protocol,
-            }
-            for publication in policy.publications
-        ],
+        {"publish": publications, "rule": rules, "underscores": policy.allows_underscores},
         sort_keys=True,
         separators=(",", ":"),
         ensure_ascii=True,

@@ -25,6 +25,7 @@ from .pool import SMALL_SLOT_SIZE, Slot
 from .scope import FailureScope
 
 if TYPE_CHECKING:
+    from .given_away import GivenAway
     from .port import CompletionPort
 
 __all__ = ["ReceivingSocket"]
@@ -83,6 +84,15 @@ class ReceivingSocket(abc.ABC):
         self._bulk = False
         self._full_in_row = 0
         self._closing = False
+
+    def take_over(self, given: GivenAway) -> None:
+        """Go on where somebody else stopped reading this very descriptor, before the first use."""
+        self._port.operations.give(self._receive_op)
+        self._receive_op = given.receive_op
+        self._port.backend.redirect(given.receive_op, self._on_received)
+        self._ahead.extend(given.ahead)
+        if given.ended:
+            self._end = 0
 
     @property
     @abc.abstractmethod

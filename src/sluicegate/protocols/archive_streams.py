@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, Protocol
 
 from sluicegate.errors import LimitExceeded, ProtocolError
-from sluicegate.limits import ARCHIVE_MEMORY_BYTES_MAX, ARCHIVE_STREAMS_MAX
+from sluicegate.protocol_limits import ARCHIVE_MEMORY_BYTES_MAX, ARCHIVE_STREAMS_MAX
 
 __all__ = ["CHUNK_BYTES", "CODECS", "ByteStream", "Codec", "Decoder", "section", "unpack", "verify"]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from sluicegate.errors import LimitExceeded, ProtocolError
-from sluicegate.limits import (
+from sluicegate.protocol_limits import (
     ARCHIVE_BYTES_MAX,
     ARCHIVE_DEPTH_MAX,
     ARCHIVE_ENTRIES_MAX,

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from sluicegate.address import IpAddress
 from sluicegate.errors import ProtocolError, Side
-from sluicegate.limits import ENTRY_EARLY_BYTES_MAX
+from sluicegate.protocol_limits import ENTRY_EARLY_BYTES_MAX
 from sluicegate.protocols.text import printable
 
 __all__ = ["Credentials", "Destination", "EntryBuffer", "HostKind"]

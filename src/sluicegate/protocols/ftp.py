@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from sluicegate.errors import Side
-from sluicegate.limits import (
+from sluicegate.protocol_limits import (
     FTP_COMMAND_LINE_BYTES_MAX,
     FTP_REPLY_BYTES_MAX,
     FTP_REPLY_LINE_BYTES_MAX,

@@ -51,7 +51,7 @@ from __future__ import annotations
 from collections import deque
 
 from sluicegate.errors import BadContext, ProtocolError, Side
-from sluicegate.limits import FTP_PIPELINE_COMMANDS_MAX, FTP_PRELIMINARY_REPLIES_MAX
+from sluicegate.protocol_limits import FTP_PIPELINE_COMMANDS_MAX, FTP_PRELIMINARY_REPLIES_MAX
 from sluicegate.protocols.ftp import FtpCommand, FtpReply
 from sluicegate.protocols.ftp_address import (
     EpsvRequest,

@@ -34,7 +34,7 @@ from typing import Final
 from typing_extensions import override
 
 from sluicegate.errors import BadContext
-from sluicegate.limits import (
+from sluicegate.protocol_limits import (
     CONNECT_FIELDS_MAX,
     CONNECT_HEAD_BYTES_MAX,
     CONNECT_LINE_BYTES_MAX,

@@ -31,7 +31,7 @@ from typing import Final
 
 from sluicegate.address import SocketAddress
 from sluicegate.errors import BadContext, ProtocolError
-from sluicegate.limits import ENTRY_EARLY_BYTES_MAX, PROXY_HEADER_BYTES_MAX
+from sluicegate.protocol_limits import ENTRY_EARLY_BYTES_MAX, PROXY_HEADER_BYTES_MAX
 from sluicegate.protocols.entry import EntryBuffer
 from sluicegate.protocols.proxy_tlv import ProxyTlv, append_checksum, decode_tlvs, encode_tlvs
 

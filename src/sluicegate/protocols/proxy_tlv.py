@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sluicegate.errors import ProtocolError, Side
-from sluicegate.limits import PROXY_TLVS_MAX
+from sluicegate.protocol_limits import PROXY_TLVS_MAX
 
 __all__ = [
     "ProxySsl",

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 from sluicegate.errors import BadContext, ProtocolError
-from sluicegate.limits import (
+from sluicegate.protocol_limits import (
     ENTRY_EARLY_BYTES_MAX,
     SOCKS_HOST_BYTES_MAX,
     SOCKS_USER_ID_BYTES_MAX,

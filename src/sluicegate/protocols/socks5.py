@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sluicegate.errors import BadContext, ProtocolError
-from sluicegate.limits import ENTRY_EARLY_BYTES_MAX
+from sluicegate.protocol_limits import ENTRY_EARLY_BYTES_MAX
 from sluicegate.protocols.entry import Credentials, EntryBuffer
 from sluicegate.protocols.socks import (
     SOCKS5_VERSION,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sluicegate.errors import LimitExceeded, ProtocolError
-from sluicegate.limits import ARCHIVE_HEADER_BYTES_MAX
+from sluicegate.protocol_limits import ARCHIVE_HEADER_BYTES_MAX
 from sluicegate.protocols.archive_streams import ByteStream
 
 __all__ = ["is_tar_header", "tar_members"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from sluicegate.errors import LimitExceeded, ProtocolError
-from sluicegate.limits import ARCHIVE_DIRECTORY_BYTES_MAX
+from sluicegate.protocol_limits import ARCHIVE_DIRECTORY_BYTES_MAX
 
 __all__ = ["ZipMember", "zip_members"]
 

@@ -1,0 +1,218 @@
+"""The part of ``sluicegate.toml`` that proxy listeners need: their own keys, and ``[resolver]``.
+
+``config`` puts the tables into its model, ``load`` asks what they mean together with the policy and
+the users. The invariant: a combination that lets nobody in, or that promises what a protocol cannot
+keep, is refused and named.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Protocol
+
+import pydantic
+
+from sluicegate.address import IpNetwork, SocketAddress
+from sluicegate.documents import Document, Findings, Model, Wrong, suggest
+from sluicegate.errors import ConfigError
+from sluicegate.gate.entry_dialogue import Authenticate
+from sluicegate.gate.settings import EntrySettings
+from sluicegate.identity import Users
+from sluicegate.names.packets import RecordType
+from sluicegate.names.resolver import ResolverSettings
+from sluicegate.names.servers import parse_nameservers
+from sluicegate.policy.model import ANY_USER, GROUP_PREFIX, Rule
+from sluicegate.policy.parse import parse_address, parse_network
+from sluicegate.protocols.detect import EntryProtocol
+
+if TYPE_CHECKING:
+    from .config import Configuration
+
+__all__ = [
+    "EntryChoice",
+    "EntryProtocolName",
+    "ResolverTable",
+    "check_entry_rules",
+    "find_servers",
+    "to_entry",
+    "to_resolver",
+]
+
+EntryChoice = Literal["publish", "proxy"]
+"""What a listener is for: publications, or clients that name their destinations."""
+
+EntryProtocolName = Literal["socks4", "socks5", "http-connect"]
+
+
+class _EntryKeys(Protocol):
+    """The keys of a ``[[listener]]`` that are about its entry."""
+
+    @property
+    def entry(self) -> EntryChoice: ...
+    @property
+    def protocols(self) -> tuple[EntryProtocolName, ...] | None: ...
+    @property
+    def authenticate(self) -> Authenticate | None: ...
+
+
+def _parse_server(text: object) -> SocketAddress:
+    address = parse_address(text)
+    if not address.port:
+        raise Wrong(f"is {text!r}, which has no port", 'for example "192.0.2.53:53"')
+    return address
+
+
+def _parse_nat64(text: object) -> ipaddress.IPv6Network:
+    network: IpNetwork = parse_network(text)
+    if not isinstance(network, ipaddress.IPv6Network) or network.prefixlen not in _NAT64_LENGTHS:
+        raise Wrong(f"is {text!r}, which RFC 6052 does not allow", 'for example "2001:db8:64::/96"')
+    return network
+
+
+class ResolverTable(Model, arbitrary_types_allowed=True):
+    """``[resolver]``: how the names that clients ask for are looked up."""
+
+    servers: tuple[Annotated[SocketAddress, pydantic.PlainValidator(_parse_server)], ...] = (
+        pydantic.Field(default=(), description="default: those of /etc/resolv.conf")
+    )
+    use_mixed_answers: bool = False
+    """When policy refuses some addresses of a name: dial the others, instead of none."""
+    mix_case: bool = True
+    """Ask with random letter case, which a forged answer has to guess."""
+    ipv4: bool = True
+    ipv6: bool = True
+    """Which addresses are asked for."""
+    nat64_prefixes: tuple[
+        Annotated[ipaddress.IPv6Network, pydantic.PlainValidator(_parse_nat64)], ...
+    ] = ()
+
+
+def to_entry(
+    keys: _EntryKeys, document: Document, index: int, findings: Findings
+) -> EntrySettings | None:
+    """Make the entry settings of one listener; None for one that publishes."""
+    at = ("listener", index)
+    if keys.entry == "publish":
+        for key in ("protocols", "authenticate"):
+            if getattr(keys, key) is not None:
+                findings.refuse(
+                    document.where((*at, key)),
+                    "is of proxy listeners, and this one publishes",
+                    'add entry = "proxy", or remove it',
+                )
+        return None
+    authenticate = keys.authenticate or Authenticate.OFF
+    is_required = authenticate is Authenticate.REQUIRED
+    protocols = keys.protocols
+    if protocols is None:
+        protocols = ("socks5", "http-connect") if is_required else _ALL
+    elif not protocols:
+        findings.refuse(
+            document.where((*at, "protocols")), "is an empty list: nobody could come", _CURE
+        )
+    elif is_required and "socks4" in protocols:
+        findings.refuse(
+            document.where((*at, "protocols")),
+            'has "socks4", which has no passwords, and authenticate is "required"',
+            'remove "socks4", or let a listener of its own take it',
+        )
+    return EntrySettings(frozenset(EntryProtocol(name) for name in protocols), authenticate)
+
+
+def to_resolver(
+    table: ResolverTable, servers: tuple[SocketAddress, ...], document: Document, findings: Findings
+) -> ResolverSettings:
+    """Make the resolver's settings."""
+    kinds = [(table.ipv6, RecordType.AAAA), (table.ipv4, RecordType.A)]
+    record_types = tuple(record_type for is_wanted, record_type in kinds if is_wanted)
+    if not record_types:
+        findings.refuse(
+            document.where(("resolver", "ipv4")),
+            "ipv4 and ipv6 are both false: no name would have an address",
+            "let one of them be true",
+        )
+    return ResolverSettings(
+        servers,
+        use_mixed_answers=table.use_mixed_answers,
+        mix_case=table.mix_case,
+        record_types=record_types or (RecordType.A,),
+    )
+
+
+def find_servers(
+    table: ResolverTable, findings: Findings, path: pathlib.Path = pathlib.Path("/etc/resolv.conf")
+) -> tuple[SocketAddress, ...]:
+    """Return the DNS servers: the configured ones, or the machine's."""
+    if table.servers:
+        return table.servers
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        return parse_nameservers(text, str(path))
+    except OSError as error:
+        findings.refuse(
+            str(path),
+            f"cannot be read: {error.strerror}",
+            'name DNS servers: servers = ["192.0.2.53:53"] in [resolver]',
+        )
+    except ConfigError as error:
+        findings.errors.append(error)
+    return ()
+
+
+def check_entry_rules(
+    configuration: Configuration,
+    rules: Sequence[Rule],
+    document: Document,
+    users: Users,
+    findings: Findings,
+) -> None:
+    """Refuse rules that their listener cannot keep, and warn of those that match nobody."""
+    entries = {one.name: one.entry for one in configuration.listeners}
+    proxies = sorted(name for name, entry in entries.items() if entry is not None)
+    names = {user.name for user in users}
+    groups = {group for user in users for group in user.groups}
+    for index, rule in enumerate(rules):
+        at = ("rule", index)
+        if rule.listener not in entries:
+            cause = f"there is no listener {rule.listener!r} in {configuration.path.name}"
+            findings.refuse(
+                document.where((*at, "listener")), cause, suggest(rule.listener, proxies)
+            )
+            continue
+        entry = entries[rule.listener]
+        if entry is None:
+            findings.refuse(
+                document.where((*at, "listener")),
+                f"the listener {rule.listener!r} publishes: its clients name no destination",
+                'write [[publish]], or give the listener entry = "proxy"',
+            )
+        elif rule.users is not None and not entry.can_authenticate:
+            findings.refuse(
+                document.where((*at, "users")),
+                f"nobody proves who they are on {rule.listener!r}: the rule matches nobody",
+                'give the listener authenticate = "optional" or "required", or remove "users"',
+            )
+        for place, user in enumerate(rule.users or ()):
+            known = groups if user.startswith(GROUP_PREFIX) else names
+            if user != ANY_USER and user.removeprefix(GROUP_PREFIX) not in known:
+                kind = "is in the group" if known is groups else "is called"
+                findings.warn(
+                    document.where((*at, "users", place)),
+                    f"nobody {kind} {user.removeprefix(GROUP_PREFIX)!r}: it matches nobody",
+                    '"sluicegate user add" makes users and groups',
+                )
+    for name in proxies:
+        entry = entries[name]
+        if entry is not None and entry.authenticate is Authenticate.REQUIRED and not names:
+            findings.warn(
+                configuration.document.where(("service", "users")),
+                f"there are no users, and {name!r} lets in nobody else",
+                '"sluicegate user add NAME" makes one',
+            )
+
+
+_ALL: Final[tuple[EntryProtocolName, ...]] = ("socks4", "socks5", "http-connect")
+_CURE: Final = 'for example ["socks5", "http-connect"]'
+_NAT64_LENGTHS: Final = frozenset({32, 40, 48, 56, 64, 96})

@@ -1,0 +1,305 @@
+"""EntryDesk: where clients say where they want to go, and are told whether they may.
+
+One per service; proxy listeners hand it their clients, handshakes their requests. It knows the
+resolver, the users and what the gate itself listens on. The invariant: nothing is looked up or
+dialled for a request that the policy has not allowed by its canonical host, and every client ends
+in one decision.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from sluicegate.address import IpAddress, SocketAddress
+from sluicegate.audit import DecisionRecord
+from sluicegate.errors import LimitExceeded
+from sluicegate.filterapi import User
+from sluicegate.identity import Authenticator
+from sluicegate.identity import User as KnownUser
+from sluicegate.names import (
+    AddressClass,
+    AddressClassifier,
+    CanonicalHost,
+    HostReason,
+    HostRefused,
+    canonical_host,
+)
+from sluicegate.names.exchange import Exchange
+from sluicegate.names.resolver import Resolver, ResolverSettings
+from sluicegate.policy import DestinationDecision, DestinationRequest, decide_destination
+from sluicegate.policy.decide import CLIENT_NOT_LISTED
+from sluicegate.policy.destinations import NO_RULE, USER_NEEDED
+from sluicegate.port.backend import RawSocket
+from sluicegate.protocols.entry import Destination, HostKind
+from sluicegate.protocols.socks import SocksCommand
+
+from .entry_answers import EntryAnswer
+from .entry_connection import EntryConnection
+from .entry_dialogue import EntryRequest
+from .entry_handshake import EntryHandshake
+from .password_throttle import PasswordThrottle
+from .settings import ListenerSettings, ServiceSettings
+
+if TYPE_CHECKING:
+    from .proxy_header import Announced
+    from .service import FirewallService
+
+__all__ = ["EntryDesk"]
+
+COMMAND_NOT_SUPPORTED: Final = "command-not-supported"
+"""The client asks for something that no part of the gate serves."""
+
+
+class EntryDesk:
+    """What proxy listeners of one service share."""
+
+    def __init__(self, service: FirewallService, exchange: Exchange | None) -> None:
+        self.service = service
+        self.resolver = Resolver(
+            ResolverSettings(()), service.clock, service.limits, exchange=exchange
+        )
+        self.throttle = PasswordThrottle(service.limits, service.clock)
+        self._authenticator: Authenticator | None = None
+        self._handshakes: dict[EntryHandshake, None] = {}
+        self._by_client: dict[str, int] = {}
+        self._own_ports: dict[int, tuple[str, ...]] = {}
+        self._classifier = AddressClassifier()
+        self._commands: dict[SocksCommand, Callable[[EntryHandshake, EntryRequest], None]] = {
+            SocksCommand.CONNECT: self._connect
+        }
+        #: Who serves what clients ask for; the rest is refused.
+
+    # -- settings ------------------------------------------------------------------------------
+
+    @property
+    def authenticator(self) -> Authenticator:
+        """Who verifies passwords."""
+        assert self._authenticator is not None, "settings are applied before clients come"
+        return self._authenticator
+
+    def apply(self, settings: ServiceSettings) -> None:
+        """Put users, resolver and the gate's own addresses in force for what comes from now on."""
+        if self._authenticator is None:
+            service = self.service
+            self._authenticator = Authenticator(
+                settings.users, service.port.run_blocking, service.clock
+            )
+        else:
+            self._authenticator.replace_users(settings.users)
+        if settings.resolver != self.resolver.settings:
+            self.resolver.settings = settings.resolver
+            self.resolver.forget()
+        self._classifier = AddressClassifier(settings.own_addresses, settings.nat64_prefixes)
+        self.resolver.classifier = self._classifier
+
+    def note_listeners(self, addresses: list[SocketAddress]) -> None:
+        """Take note of where the gate itself listens."""
+        ports: dict[int, tuple[str, ...]] = {}
+        for address in addresses:
+            ports[address.port] = (*ports.get(address.port, ()), address.host)
+        self._own_ports = ports
+
+    def is_own_listener(self, address: IpAddress, port: int) -> bool:
+        """Tell whether a dial to an address and port would reach the gate itself."""
+        hosts = self._own_ports.get(port)
+        if hosts is None:
+            return False
+        if str(address) in hosts:
+            return True
+        if not any(host in _WILDCARDS for host in hosts):
+            return False
+        judgement = self._classifier.classify(address)
+        return judgement.address_class in _OWN_CLASSES
+
+    # -- clients -------------------------------------------------------------------------------
+
+    def admit(
+        self,
+        listener: ListenerSettings,
+        raw: RawSocket,
+        client: SocketAddress,
+        announced: Announced | None,
+    ) -> bool:
+        """Listen to a new client; False when it was turned away unheard."""
+        entry, service = listener.entry, self.service
+        assert entry is not None, "only proxy listeners bring their clients here"
+        reason = self._obstacle(listener.name, client)
+        if reason:
+            service.refuse_client(listener.name, raw, client, reason, announced)
+            return False
+        handshake = EntryHandshake(self, listener.name, entry, raw, client)
+        handshake.announced = announced
+        self._handshakes[handshake] = None
+        self._by_client[client.host] = self._by_client.get(client.host, 0) + 1
+        handshake.begin()
+        return True
+
+    def _obstacle(self, listener_name: str, client: SocketAddress) -> str:
+        """Return why a client is not heard; empty if it is."""
+        service, limits = self.service, self.service.limits
+        if not service.recorder.is_accepting:
+            return "records cannot be written"
+        index = service.policy.rules_by_listener.get(listener_name)
+        if index is None:
+            return NO_RULE
+        if not index.clients.covers(client.ip):
+            return CLIENT_NOT_LISTED
+        bound = None
+        if len(self._handshakes) >= limits.handshakes_max:
+            bound = LimitExceeded("handshakes_max", limits.handshakes_max)
+        elif self._by_client.get(client.host, 0) >= limits.handshakes_per_client_max:
+            bound = LimitExceeded("handshakes_per_client_max", limits.handshakes_per_client_max)
+        if bound is None:
+            return ""
+        self.on_limit(bound, client)
+        return f"limit {bound.limit}"
+
+    def forget(self, handshake: EntryHandshake) -> None:
+        """Take a handshake off the table: it has ended, or its connection goes on."""
+        if self._handshakes.pop(handshake, handshake) is None:
+            host = handshake.client.host
+            left = self._by_client[host] - 1
+            if left:
+                self._by_client[host] = left
+            else:
+                del self._by_client[host]
+
+    def on_limit(self, error: LimitExceeded, client: SocketAddress) -> None:
+        """Record that a client reached a limit."""
+        self.service.note_limit(error, client)
+
+    async def close(self) -> None:
+        """End every client that has no connection yet, and every lookup."""
+        for handshake in list(self._handshakes):
+            handshake.turn_away("service stopping")
+            handshake.close(abortive=True)
+        await self.resolver.close()
+
+    @property
+    def handshake_count(self) -> int:
+        """Clients that have no connection yet."""
+        return len(self._handshakes)
+
+    # -- requests ------------------------------------------------------------------------------
+
+    @staticmethod
+    def view_of(user: KnownUser) -> User:
+        """Return what filters see of a user."""
+        return _view_of(user)
+
+    def decide(self, handshake: EntryHandshake, request: EntryRequest) -> None:
+        """Take a client's request."""
+        serve = self._commands.get(request.command)
+        if serve is None:
+            self._refuse(
+                handshake, EntryAnswer.COMMAND_NOT_SUPPORTED, COMMAND_NOT_SUPPORTED, request
+            )
+        else:
+            serve(handshake, request)
+
+    def _connect(self, handshake: EntryHandshake, request: EntryRequest) -> None:
+        """Serve CONNECT: decide by the canonical host, then let a connection go on."""
+        service = self.service
+        try:
+            host = self.host_of(request.destination)
+        except HostRefused as refused:
+            self._refuse(handshake, EntryAnswer.MALFORMED, refused.reason, request)
+            return
+        decision = self.decide_on(handshake, host, request.destination.port)
+        rule = decision.rule
+        if not decision.is_allowed or rule is None:
+            answer = EntryAnswer.NOT_ALLOWED
+            if decision.reason == USER_NEEDED and handshake.entry.can_authenticate:
+                answer = EntryAnswer.CREDENTIALS_NEEDED
+            name = "" if rule is None else rule.name
+            self._refuse(handshake, answer, decision.reason, request, rule=name)
+            return
+        session = service.session_of(handshake.client, handshake.user)
+        bound = service.limit_reached(session)
+        if bound is not None:
+            self.on_limit(bound, handshake.client)
+            reason = f"limit {bound.limit}"
+            self._refuse(handshake, EntryAnswer.GATE_BUSY, reason, request, rule=rule.name)
+            return
+        connection = EntryConnection(
+            service, session, service.plan_of(rule), handshake, host, request.destination.port
+        )
+        handshake.connection = connection
+        connection.open_with(decision)
+
+    def host_of(self, destination: Destination) -> CanonicalHost:
+        """Return the one reading of the host that a client named.
+
+        Raises:
+            HostRefused: It has none.
+        """
+        address = destination.address
+        if address is not None:
+            return CanonicalHost.from_address(address)
+        host = canonical_host(
+            destination.host, allow_underscore=self.service.policy.policy.allows_underscores
+        )
+        if destination.kind is HostKind.BRACKETED and ":" not in host.text:
+            raise HostRefused(HostReason.BRACKETS, "brackets are for IPv6 addresses")
+        return host
+
+    def decide_on(
+        self, handshake: EntryHandshake, host: CanonicalHost, port: int, protocol: str = "tcp"
+    ) -> DestinationDecision:
+        """Decide whether a client may reach a host; the decision judges what is found for it."""
+        client = handshake.client
+        return decide_destination(
+            self.service.policy.rules_by_listener.get(handshake.listener_name),
+            DestinationRequest(client.ip, host, port, handshake.user, protocol),
+            self.is_own_listener,
+        )
+
+    def _refuse(
+        self,
+        handshake: EntryHandshake,
+        answer: EntryAnswer,
+        reason: str,
+        request: EntryRequest,
+        *,
+        rule: str = "",
+    ) -> None:
+        """Refuse a request that has no connection."""
+        self.record_refusal(handshake, reason, target=str(request.destination), rule=rule)
+        handshake.refuse(answer)
+
+    def record_refusal(
+        self, handshake: EntryHandshake, reason: str, *, target: str = "", rule: str = ""
+    ) -> None:
+        """Record a client that was refused before it had a connection."""
+        service = self.service
+        service.denied += 1
+        record = DecisionRecord(
+            time=service.port.wall,
+            connection=handshake.id,
+            session="",
+            client=str(handshake.client),
+            listener=handshake.listener_name,
+            verdict="denied",
+            reason=reason,
+            policy=service.policy.hash,
+            rule=rule,
+            target=target,
+        )
+        if handshake.is_understood:
+            record.entry = handshake.mode.value
+        if handshake.user is not None:
+            record.user = handshake.user.name
+        if handshake.announced is not None:
+            record.peer = str(handshake.announced.peer)
+        service.recorder.write(record)
+
+
+@functools.lru_cache(maxsize=1024)
+def _view_of(user: KnownUser) -> User:
+    return User(user.name, user.groups, "password")
+
+
+_WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - what a listener may be bound to
+_OWN_CLASSES: Final = frozenset({AddressClass.OWN, AddressClass.LOOPBACK, AddressClass.UNSPECIFIED})

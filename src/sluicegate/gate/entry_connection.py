@@ -1,0 +1,338 @@
+"""EntryConnection: a connection whose server the client named on a proxy listener.
+
+``entry`` makes one for a request that policy allows; from there it is a connection like any other,
+but for what comes between: the lookup, the judgement of what was found, the race of its addresses,
+and the answer to the client. The invariant: what is dialled is an address of the destination that
+was judged, judged again right before; and the client is told the outcome exactly once.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from sluicegate.address import SocketAddress
+from sluicegate.errors import LimitExceeded, Side
+from sluicegate.filterapi import ConnectRequested, Event, Outcome
+from sluicegate.names import CanonicalHost, Destination, JudgedAddress, LookupReason, Unresolved
+from sluicegate.names.eyeballs import interleave
+from sluicegate.policy.destinations import ALLOWED_BY_RULE
+from sluicegate.port.account import Kept
+from sluicegate.port.backend import BUFFER, MORE, SLOT_SHIFT, Operation, RawSocket
+from sluicegate.verdict import Deny
+
+from .connection import GateConnection
+from .dial_race import DialRace
+from .dispatch import dispatch
+from .entry_answers import EntryAnswer, answer_to_failure, answer_to_lookup
+from .state import State
+
+if TYPE_CHECKING:
+    from sluicegate.policy import DestinationDecision
+
+    from .entry_handshake import EntryHandshake
+    from .registry import RulePlan
+    from .service import FirewallService
+    from .session import GateSession
+
+__all__ = ["EntryConnection"]
+
+
+class EntryConnection(GateConnection):
+    """One connection of a proxy listener."""
+
+    __slots__ = (
+        "_answer",
+        "_decision",
+        "_destination",
+        "_handshake",
+        "_late_op",
+        "_race",
+        "host",
+        "target_port",
+    )
+
+    def __init__(
+        self,
+        service: FirewallService,
+        session: GateSession,
+        plan: RulePlan,
+        handshake: EntryHandshake,
+        host: CanonicalHost,
+        target_port: int,
+    ) -> None:
+        super().__init__(
+            service,
+            session,
+            plan,
+            handshake.listener_name,
+            handshake.client,
+            _NOWHERE,
+        )
+        self.id = handshake.id
+        self.announced = handshake.announced
+        self.host = host
+        #: What the client named, canonical.
+        self.target_port = target_port
+        self.entry_mode = handshake.mode
+        self.asked = f"{host}:{target_port}"
+        self.host_name = "" if host.is_address else host.text
+        self._handshake: EntryHandshake | None = handshake
+        #: Until it is handed over or has refused.
+        self._decision: DestinationDecision | None = None
+        self._destination: Destination | None = None
+        self._race: DialRace | None = None
+        self._late_op: Operation | None = None
+        #: The receive of a client whose tunnel did not come about.
+        self._answer: EntryAnswer | None = None
+        #: What the client is told, where the end does not say it.
+
+    # -- coming up -----------------------------------------------------------------------------
+
+    def open_with(self, decision: DestinationDecision) -> None:
+        """Look the host up, judge what is found, ask the filters, dial."""
+        self._decision = decision
+        self._service.add_connection(self)
+        if self.plan.blocked:
+            self.refuse(self.plan.blocked)
+            return
+        self._resolve()
+
+    def _resolve(self) -> None:
+        service, decision = self._service, self._decision
+        assert decision is not None, "it is opened with one"
+        found = service.entries.resolver.resolve_now(self.host, self.target_port, decision)
+        if found is not None:
+            self._on_resolved(found)
+            return
+        bound = service.limits.lookups_per_client_max
+        if self.session.lookups >= bound:
+            self._answer = EntryAnswer.GATE_BUSY
+            self.on_limit(LimitExceeded("lookups_per_client_max", bound))
+            return
+        self.session.lookups += 1
+        service.spawn(self._look_up(decision))
+
+    async def _look_up(self, decision: DestinationDecision) -> None:
+        resolver = self._service.entries.resolver
+        try:
+            found = await resolver.resolve(self.host, self.target_port, decision)
+        finally:
+            self.session.lookups -= 1
+        self._on_resolved(found)
+
+    def _on_resolved(self, found: Destination | Unresolved) -> None:
+        if self.is_closing:
+            return
+        if isinstance(found, Unresolved):
+            self._on_unresolved(found)
+            return
+        self._destination = found
+        self.server_address = found.dialable[0].socket_address(found.port)
+        if self.state is State.DIALLING:
+            # The destination had expired while the filters were asked.
+            self._dial_destination(found)
+        elif self.plan.is_plain:
+            self._service.record_decision(self, "allowed", ALLOWED_BY_RULE)
+            self._come_up()
+        else:
+            self.is_asking = True
+            dispatch(self._service, self, self._opening_event(), self._on_verdict)
+
+    def _on_unresolved(self, found: Unresolved) -> None:
+        self._answer = answer_to_lookup(found.reason)
+        reason = f"{found.reason}: {found.detail}" if found.detail else str(found.reason)
+        if found.reason in _REFUSALS:
+            self.refuse(reason)
+        else:
+            self.fail(reason)
+
+    @override
+    def _opening_event(self) -> Event:
+        return ConnectRequested(self, self.server_address)
+
+    @override
+    def _come_up(self) -> None:
+        """Dial the destination, if it is still what was judged; a filter may be it."""
+        if self.is_emulated:
+            self._grant(self._open_emulated)
+            return
+        destination = self._destination
+        assert destination is not None, "filters are asked about a destination"
+        self.state = State.DIALLING
+        self._dial_began = self.port.now
+        if destination.is_expired(self._service.clock.monotonic()):
+            self._resolve()
+        else:
+            self._dial_destination(destination)
+
+    def _dial_destination(self, destination: Destination) -> None:
+        addresses = destination.dialable
+        if len(addresses) == 1:
+            denial = self._judge_again(addresses[0])
+            if denial is not None:
+                self.refuse(f"{LookupReason.ADDRESS_DENIED}: {denial.reason}")
+                return
+            self._dial(Side.SERVER)
+            return
+        service = self._service
+        self._race = DialRace(
+            self.port,
+            interleave(addresses),
+            destination.port,
+            self._judge_again,
+            self._on_race_over,
+        )
+        self._dialled_side = Side.SERVER
+        self._dial_began = self.port.now
+        service.wheel.add(self, self._dial_began + service.limits.connect_timeout_s)
+        self._race.start()
+
+    def _judge_again(self, address: JudgedAddress) -> Deny | None:
+        destination, decision = self._destination, self._decision
+        assert destination is not None, "there is something to dial"
+        assert decision is not None, "it was opened with one"
+        if address.denial is not None:
+            return address.denial
+        return self._service.entries.resolver.judge_again(destination, decision, address)
+
+    def _on_race_over(self, raw: RawSocket | None, address: SocketAddress, error: int) -> None:
+        self._race = None
+        self.server_address = address
+        if raw is not None:
+            self._server_raw = raw
+            self._on_connected(0, 0)
+        elif error == errno.EACCES:
+            self.refuse(f"{LookupReason.ADDRESS_DENIED}: refused at the dial")
+        else:
+            self.on_transport_error(Side.SERVER, error, "connect")
+
+    @override
+    def _on_connected(self, result: int, flags: int) -> None:
+        handshake = self._handshake
+        if self.is_closing or result < 0 or handshake is None:
+            super()._on_connected(result, flags)
+            return
+        self._grant(lambda: super(EntryConnection, self)._on_connected(0, flags))
+
+    def _grant(self, go_on: Callable[[], None]) -> None:
+        """Tell the client that the tunnel is there, take its socket over, go on."""
+        handshake = self._handshake
+        assert handshake is not None, "the client waits for its answer"
+        answer = handshake.dialogue.encode_answer(EntryAnswer.GRANTED)
+        handshake.send(answer, lambda: self._on_granted(go_on))
+
+    def _on_granted(self, go_on: Callable[[], None]) -> None:
+        handshake, self._handshake = self._handshake, None
+        if handshake is None or self.is_closing:
+            return
+        given = self.client_given = handshake.hand_over()
+        self._client_raw = given.raw
+        try:
+            given.ahead = self._kept(given.ahead)
+        except LimitExceeded as error:
+            given.ahead = deque()
+            self.on_limit(error)
+            return
+        go_on()
+
+    def _open_emulated(self) -> None:
+        assert self._client_raw is not None, "it was taken over"
+        self._open_without_server(self._client_raw)
+
+    def _kept(self, ahead: deque[Kept]) -> deque[Kept]:
+        """Put what the client sent ahead on its account."""
+        kept: deque[Kept] = deque()
+        for buffer, start, length in ahead:
+            try:
+                kept.append(self.blockage.keep(self.session, buffer, start, length))
+            except LimitExceeded:
+                buffer.release()
+                raise
+        return kept
+
+    # -- what ends it --------------------------------------------------------------------------
+
+    def on_client_failure(self, error: int) -> None:
+        """Take that the client has gone before its tunnel was there."""
+        handshake, self._handshake = self._handshake, None
+        if handshake is not None:
+            handshake.close(abortive=True)
+        self.on_transport_error(Side.CLIENT, error)
+
+    @override
+    def _end(self, outcome: Outcome, reason: str, error: int = 0, side: Side | None = None) -> None:
+        if self.is_closing:
+            return
+        handshake, self._handshake = self._handshake, None
+        super()._end(outcome, reason, error, side)
+        if handshake is None:
+            return
+        answer = self._answer
+        if answer is None and outcome is Outcome.REFUSED:
+            answer = EntryAnswer.NOT_ALLOWED
+        elif answer is None:
+            answer = answer_to_failure(error, side)
+        handshake.refuse(answer)
+
+    @override
+    def close(self, *, abortive: bool) -> None:
+        """As every connection, and the race and what nobody took over of the client's socket."""
+        if self.is_closing:
+            return
+        race, self._race = self._race, None
+        if race is not None:
+            race.stop()
+        self._drop_given()
+        super().close(abortive=abortive)
+
+    def _drop_given(self) -> None:
+        """Let go of a client's socket that neither pump nor chain took over."""
+        given, self.client_given = self.client_given, None
+        if given is None:
+            return
+        for waiting in given.ahead:
+            self.blockage.give_up(self.session, waiting[0])
+            waiting[0].release()
+        self._late_op = given.receive_op
+        self.port.backend.redirect(given.receive_op, self._on_late)
+        self.port.backend.cancel(given.receive_op)
+
+    def _on_late(self, result: int, flags: int) -> None:
+        if result > 0 and flags & BUFFER:
+            self.port.pool.give_back(self.port.pool.slots[flags >> SLOT_SHIFT])
+        if not flags & MORE:
+            self.join()
+
+    @override
+    def join(self) -> None:
+        """Finish when the last operation in flight has completed, the client's among them."""
+        if self._late_op is None or not self._late_op.in_flight:
+            super().join()
+
+    # -- asking --------------------------------------------------------------------------------
+
+    @property
+    @override
+    def client_side_address(self) -> SocketAddress:
+        """The gate's own address towards the client."""
+        if self._client_raw is None and self._handshake is not None:
+            return SocketAddress.from_kernel(self._handshake.raw.getsockname())
+        return super().client_side_address
+
+
+_NOWHERE = SocketAddress("0.0.0.0", 0)  # noqa: S104 - nothing was looked up yet
+_REFUSALS = frozenset(
+    {
+        LookupReason.NAME_DENIED,
+        LookupReason.SPECIAL_NAME,
+        LookupReason.ALIAS_DENIED,
+        LookupReason.ADDRESS_DENIED,
+        LookupReason.ADDRESSES_MIXED,
+    }
+)
+"""What policy says of what was found; everything else is a lookup that failed."""

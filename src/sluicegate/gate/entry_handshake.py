@@ -1,0 +1,440 @@
+"""EntryHandshake: one client of a proxy listener, from its first byte to the tunnel or the refusal.
+
+``entry`` makes one per accepted client; when the request is there, ``entry`` decides and an
+``EntryConnection`` takes over, which comes back here to answer. The invariant: the client's socket
+has one owner: this handshake until ``hand_over``, the connection's pump or chain after it; and what
+the client sent ahead is the tunnel's, byte for byte, in order.
+
+It runs on completions alone: only a password that has to be verified costs a task. One receive
+stays armed from the first byte to the last of the tunnel: the pump takes over the operation, so
+that nothing is cancelled and started again between handshake and tunnel.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from sluicegate.address import SocketAddress
+from sluicegate.buffer import ConstBuffer
+from sluicegate.errors import LimitExceeded, ProtocolError, TransportError, errno_name
+from sluicegate.filterapi import EntryMode
+from sluicegate.limits import (
+    ENTRY_AHEAD_BYTES_MAX,
+    ENTRY_LINGER_BYTES_MAX,
+    ENTRY_LINGER_S,
+    ENTRY_READ_BYTES_MAX,
+)
+from sluicegate.port.account import Kept
+from sluicegate.port.backend import BUFFER, MORE, SEND_FLAGS, SLOT_SHIFT, Operation, RawSocket
+from sluicegate.port.given_away import GivenAway
+from sluicegate.protocols.detect import EntryProtocol, detect_protocol
+from sluicegate.protocols.entry import Credentials
+
+from .entry_answers import EntryAnswer
+from .entry_dialogue import EntryDialogue, EntryRequest, Rejected, open_dialogue
+from .settings import EntrySettings
+
+if TYPE_CHECKING:
+    from sluicegate.filterapi import User
+
+    from .entry import EntryDesk
+    from .entry_connection import EntryConnection
+    from .proxy_header import Announced
+
+__all__ = ["EntryHandshake", "HandshakeEnd"]
+
+SHUT_WR: Final = 1
+
+
+class HandshakeEnd:
+    """Reason codes of clients that never came to a decision."""
+
+    LEFT: Final = "client-left"
+    """The client closed before it had asked for anything."""
+    TIMED_OUT: Final = "handshake-timeout"
+    UNKNOWN_PROTOCOL: Final = "unknown-protocol"
+    """What it began with is none of the protocols that the listener takes."""
+    MALFORMED: Final = "malformed-request"
+    WRONG_PASSWORD: Final = "wrong-password"  # noqa: S105 - a reason, not a secret
+    PASSWORD_THROTTLED: Final = "too-many-wrong-passwords"  # noqa: S105 - a reason, not a secret
+    STOPPING: Final = "service stopping"
+
+
+_MODES: Final = {
+    EntryProtocol.SOCKS4: EntryMode.SOCKS4,
+    EntryProtocol.SOCKS5: EntryMode.SOCKS5,
+    EntryProtocol.HTTP_CONNECT: EntryMode.HTTP_CONNECT,
+}
+
+
+class _Phase(enum.Enum):
+    """Whose turn it is."""
+
+    READING = enum.auto()
+    BUSY = enum.auto()
+    """Something is being sent, verified or decided; what comes meanwhile waits."""
+    LINGERING = enum.auto()
+    """It was refused, and reads why."""
+    OVER = enum.auto()
+    """Handed over, or being closed."""
+
+
+class EntryHandshake:
+    """One client before its tunnel; the service's table has it until then."""
+
+    __slots__ = (
+        "_ahead",
+        "_desk",
+        "_dialogue",
+        "_discarded",
+        "_ended",
+        "_op",
+        "_paused",
+        "_phase",
+        "_port",
+        "_send_op",
+        "_until",
+        "announced",
+        "client",
+        "connection",
+        "entry",
+        "id",
+        "listener_name",
+        "raw",
+        "user",
+        "wheel_slot",
+    )
+
+    def __init__(
+        self,
+        desk: EntryDesk,
+        listener_name: str,
+        entry: EntrySettings,
+        raw: RawSocket,
+        client: SocketAddress,
+    ) -> None:
+        service = desk.service
+        self.id = service.connection_ids.next()
+        #: The connection's identifier, should there be one; what answers quote.
+        self.listener_name = listener_name
+        self.entry = entry
+        self.raw = raw
+        self.client = client
+        self.announced: Announced | None = None
+        #: What a peer said of the client, by the PROXY protocol.
+        self.user: User | None = None
+        #: Who the client proved to be.
+        self.connection: EntryConnection | None = None
+        #: Who decides and dials, once the request is there.
+        self.wheel_slot = -1
+        self._desk = desk
+        self._port = service.port
+        self._phase = _Phase.READING
+        self._dialogue: EntryDialogue | None = None
+        self._ahead = bytearray()
+        #: Received, and not given to the dialogue.
+        self._ended = False
+        #: The client's end of stream has come.
+        self._paused = False
+        #: It sent too much ahead: nothing is received until the tunnel.
+        self._discarded = 0
+        self._until = self._port.now + service.limits.handshake_timeout_s
+        self._op: Operation = self._port.operations.take(self._on_received)
+        self._send_op: Operation | None = None
+
+    def begin(self) -> None:
+        """Begin to receive."""
+        self._port.backend.receive(self._op, self.raw)
+        self._desk.service.wheel.add(self, self._until)
+
+    @property
+    def is_understood(self) -> bool:
+        """Whether the client speaks a protocol that is served here."""
+        return self._dialogue is not None
+
+    @property
+    def mode(self) -> EntryMode:
+        """How the client came; only once it is understood."""
+        return _MODES[self.dialogue.protocol]
+
+    @property
+    def dialogue(self) -> EntryDialogue:
+        """The dialogue, which is there once a byte was understood."""
+        assert self._dialogue is not None, "a request comes out of a dialogue"
+        return self._dialogue
+
+    # -- receiving -----------------------------------------------------------------------------
+
+    def _on_received(self, result: int, flags: int) -> None:
+        data = b""
+        if flags & BUFFER:
+            slot = self._port.pool.slots[flags >> SLOT_SHIFT]
+            data = bytes(slot.view[: max(result, 0)])
+            self._port.pool.give_back(slot)
+        if self._phase is _Phase.OVER:
+            self._finish_close()
+        elif self._phase is _Phase.LINGERING:
+            self._linger_on(data, result)
+        elif data:
+            self._take(data)
+        elif result == 0:
+            self._on_end()
+        elif result != -errno.ECANCELED:
+            self._on_failure(-result)
+        if not flags & MORE:
+            self._arm()
+
+    def _arm(self) -> None:
+        if self._phase is _Phase.OVER or self._paused or self._ended or self._op.in_flight:
+            return
+        self._port.backend.receive(self._op, self.raw)
+
+    def _take(self, data: bytes) -> None:
+        self._ahead += data
+        if self._phase is _Phase.READING:
+            self._read()
+        elif len(self._ahead) > ENTRY_AHEAD_BYTES_MAX and not self._paused:
+            self._paused = True
+            self._port.backend.cancel(self._op)
+
+    def _on_end(self) -> None:
+        """Take the client's end of stream: before its request it has gone, after it may wait."""
+        self._ended = True
+        if self._phase is _Phase.READING:
+            self.turn_away(HandshakeEnd.LEFT)
+
+    def _on_failure(self, error: int) -> None:
+        """Take that receiving has failed: the client is gone."""
+        self._ended = True
+        if self.connection is not None:
+            self.connection.on_client_failure(error)
+        else:
+            self.turn_away(f"client {errno_name(error)}")
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Go on with the dialogue as far as what came allows."""
+        try:
+            while self._phase is _Phase.READING:
+                dialogue = self._dialogue or self._open_dialogue()
+                if dialogue is None:
+                    return
+                step = dialogue.next_step()
+                if step is None:
+                    if not self._ahead or not dialogue.needs_data:
+                        return
+                    piece = bytes(self._ahead[:ENTRY_READ_BYTES_MAX])
+                    del self._ahead[: len(piece)]
+                    dialogue.receive_data(piece)
+                elif isinstance(step, EntryRequest):
+                    self._phase = _Phase.BUSY
+                    self._desk.decide(self, step)
+                elif isinstance(step, bytes):
+                    self._phase = _Phase.BUSY
+                    self.send(step, self._go_on)
+                elif isinstance(step, Rejected):
+                    self.turn_away(step.reason, step.reply)
+                else:
+                    self._phase = _Phase.BUSY
+                    self._verify(step)
+        except ProtocolError as error:
+            reply = self._dialogue.refusal if self._dialogue is not None else b""
+            self.turn_away(f"{HandshakeEnd.MALFORMED}: {error.hint}", reply)
+
+    def _open_dialogue(self) -> EntryDialogue | None:
+        protocol = detect_protocol(self._ahead)
+        if protocol is None:
+            return None
+        if protocol not in self.entry.protocols:
+            self.turn_away(HandshakeEnd.UNKNOWN_PROTOCOL)
+            return None
+        self._dialogue = open_dialogue(protocol, self.entry.authenticate, self.id)
+        return self._dialogue
+
+    def _go_on(self) -> None:
+        """Read on, after an answer in the middle of the dialogue was sent."""
+        self._phase = _Phase.READING
+        self._read()
+        if self._ended and self._phase is _Phase.READING:
+            self.turn_away(HandshakeEnd.LEFT)
+
+    # -- credentials ---------------------------------------------------------------------------
+
+    def _verify(self, credentials: Credentials) -> None:
+        desk = self._desk
+        if desk.throttle.is_refused(self.client.host):
+            self._reject(HandshakeEnd.PASSWORD_THROTTLED)
+        else:
+            desk.service.spawn(self._authenticate(credentials))
+
+    async def _authenticate(self, credentials: Credentials) -> None:
+        desk = self._desk
+        try:
+            user = await desk.authenticator.authenticate(credentials.username, credentials.password)
+        except LimitExceeded as error:
+            desk.on_limit(error, self.client)
+            self._reject(f"limit {error.limit}")
+            return
+        except TransportError as error:
+            self._reject(f"password not verified: {errno_name(error.error)}")
+            return
+        if self._phase is not _Phase.BUSY:
+            return
+        if user is None:
+            desk.throttle.note_failure(self.client.host)
+            self._reject(HandshakeEnd.WRONG_PASSWORD)
+            return
+        self.user = desk.view_of(user)
+        reply = self.dialogue.answer_credentials(is_accepted=True)
+        if reply:
+            self.send(reply, self._go_on)
+        else:
+            self._go_on()
+
+    def _reject(self, reason: str) -> None:
+        if self._phase is _Phase.BUSY:
+            self.turn_away(reason, self.dialogue.answer_credentials(is_accepted=False))
+
+    # -- sending -------------------------------------------------------------------------------
+
+    def send(self, data: bytes, then: Callable[[], None]) -> None:
+        """Send all of a short answer, then go on; a failure ends the client."""
+        try:
+            sent = self.raw.send(data, SEND_FLAGS)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._on_failure(error.errno or errno.EIO)
+            return
+        if sent == len(data):
+            then()
+            return
+        rest = ConstBuffer(data[sent:])
+        rest.lease()
+
+        def on_sent(result: int, _flags: int) -> None:
+            rest.release()
+            if self._phase is _Phase.OVER:
+                self._finish_close()
+            elif result < 0:
+                self._on_failure(-result)
+            else:
+                then()
+
+        self._send_op = Operation(on_sent)
+        self._port.backend.send(self._send_op, self.raw, rest, 0, rest.used)
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def turn_away(self, reason: str, reply: bytes = b"") -> None:
+        """Refuse a client that never came to a decision, with the record of it."""
+        if self._phase in {_Phase.LINGERING, _Phase.OVER}:
+            return
+        self._desk.record_refusal(self, reason)
+        self.end(reply)
+
+    def refuse(self, answer: EntryAnswer) -> None:
+        """Tell the client how its request ended, and end it; the record is somebody else's."""
+        self.end(b"" if self._dialogue is None else self._dialogue.encode_answer(answer))
+
+    def end(self, reply: bytes) -> None:
+        """Send a last reply, and close so that it arrives."""
+        if self._phase in {_Phase.LINGERING, _Phase.OVER}:
+            return
+        if not reply or (self._send_op is not None and self._send_op.in_flight):
+            self.close(abortive=bool(reply) or not self._ended)
+            return
+        self._phase = _Phase.LINGERING
+        self._ahead.clear()
+        self.connection = None
+        service = self._desk.service
+        self._until = self._port.now + ENTRY_LINGER_S
+        service.wheel.add(self, self._until)
+        self.send(reply, self._begin_linger)
+
+    def _begin_linger(self) -> None:
+        try:
+            self.raw.shutdown(SHUT_WR)
+        except OSError:
+            self.close(abortive=True)  # it has gone
+            return
+        if self._ended:
+            self.close(abortive=False)
+        elif self._paused:
+            self._paused = False
+            self._arm()
+
+    def _linger_on(self, data: bytes, result: int) -> None:
+        """Drop what a refused client still sends, until it closes or sends too much."""
+        self._discarded += len(data)
+        if result == 0:
+            self._ended = True
+            self.close(abortive=False)
+        elif (result < 0 and result != -errno.ECANCELED) or (
+            self._discarded > ENTRY_LINGER_BYTES_MAX
+        ):
+            self.close(abortive=True)
+
+    def close(self, *, abortive: bool) -> None:
+        """Close the socket, once nothing is in flight on it."""
+        if self._phase is _Phase.OVER:
+            return
+        self._phase = _Phase.OVER
+        self._paused = abortive
+        self.connection = None
+        self._desk.service.wheel.remove(self)
+        for operation in (self._op, self._send_op):
+            if operation is not None and operation.in_flight:
+                self._port.backend.cancel(operation)
+        self._finish_close()
+
+    def _finish_close(self) -> None:
+        send_op = self._send_op
+        if self._op.in_flight or (send_op is not None and send_op.in_flight):
+            return
+        if self.raw.fileno() < 0:
+            return
+        if self._paused:
+            self._port.backend.abort(self.raw)
+        else:
+            self.raw.close()
+        self._port.operations.give(self._op)
+        if send_op is not None:
+            self._port.backend.forget(send_op)
+        self._desk.forget(self)
+
+    def hand_over(self) -> GivenAway:
+        """End the handshake: the tunnel begins with what is returned."""
+        assert self._phase is _Phase.BUSY, "a handshake is handed over once, when it was answered"
+        self._phase = _Phase.OVER
+        self._desk.service.wheel.remove(self)
+        if self._send_op is not None:
+            self._port.backend.forget(self._send_op)
+        ahead: deque[Kept] = deque()
+        early = self.dialogue.take_early_data() + bytes(self._ahead)
+        if early:
+            buffer = ConstBuffer(early)
+            buffer.lease()
+            ahead.append((buffer, 0, len(early)))
+        self._desk.forget(self)
+        return GivenAway(self.raw, self._op, ahead, ended=self._ended, error=0, shut=False)
+
+    # -- deadlines -----------------------------------------------------------------------------
+
+    def due(self) -> float:
+        """Return when it must have ended; a connection that decides has deadlines of its own."""
+        if self.connection is not None:
+            return self._port.now + self._desk.service.limits.handshake_timeout_s
+        return self._until
+
+    def on_expired(self) -> None:
+        """Take the end of the time."""
+        if self._phase is _Phase.LINGERING:
+            self.close(abortive=True)
+        else:
+            self.turn_away(HandshakeEnd.TIMED_OUT)

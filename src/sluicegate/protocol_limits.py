@@ -1,0 +1,127 @@
+"""What parsers take before they refuse: fixed numbers, each with its unit, bound and reason.
+
+``protocols`` and whoever feeds its parsers import them; ``limits`` has those of the engine and
+those that an operator may set. The invariant: a parser that grows with its input has a number here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "ARCHIVE_BYTES_MAX",
+    "ARCHIVE_DEPTH_MAX",
+    "ARCHIVE_DIRECTORY_BYTES_MAX",
+    "ARCHIVE_ENTRIES_MAX",
+    "ARCHIVE_HEADER_BYTES_MAX",
+    "ARCHIVE_MEMORY_BYTES_MAX",
+    "ARCHIVE_RATIO_FLOOR_BYTES",
+    "ARCHIVE_RATIO_MAX",
+    "ARCHIVE_SCRATCH_BYTES_MAX",
+    "ARCHIVE_STREAMS_MAX",
+    "CONNECT_FIELDS_MAX",
+    "CONNECT_HEAD_BYTES_MAX",
+    "CONNECT_LINE_BYTES_MAX",
+    "ENTRY_EARLY_BYTES_MAX",
+    "FTP_COMMAND_LINE_BYTES_MAX",
+    "FTP_KEEP_ALIVE_S",
+    "FTP_PIPELINE_COMMANDS_MAX",
+    "FTP_PRELIMINARY_REPLIES_MAX",
+    "FTP_QUIT_TIMEOUT_S",
+    "FTP_REPLY_BYTES_MAX",
+    "FTP_REPLY_LINES_MAX",
+    "FTP_REPLY_LINE_BYTES_MAX",
+    "PROXY_HEADER_BYTES_MAX",
+    "PROXY_TLVS_MAX",
+    "SOCKS_HOST_BYTES_MAX",
+    "SOCKS_USER_ID_BYTES_MAX",
+]
+
+FTP_COMMAND_LINE_BYTES_MAX: Final = 4096
+"""One FTP command with its line end: vsftpd's own bound, and room for a path of the kernel's
+``PATH_MAX`` less the verb."""
+
+FTP_KEEP_ALIVE_S: Final = 30.0
+"""While an object is held, the server gets a NOOP this often: short of any server's idle time-out
+(vsftpd 300 s, ProFTPD 600 s, IIS 120 s), and of a NAT's."""
+
+FTP_QUIT_TIMEOUT_S: Final = 5.0
+"""A client that has gone is followed by a QUIT to the server; one that does not answer it for this
+long is reset, because nobody waits for its reply (pyftpdlib forgets a QUIT during a transfer)."""
+
+FTP_PIPELINE_COMMANDS_MAX: Final = 32
+"""FTP commands of one control connection that wait for their replies; beyond it the filter stops
+reading the client. lftp sends about a dozen at once."""
+
+FTP_PRELIMINARY_REPLIES_MAX: Final = 16
+"""1yz replies to one FTP command; a transfer has one, and a few restart markers at most."""
+
+FTP_REPLY_LINE_BYTES_MAX: Final = 8192
+"""One line of an FTP reply: a ``STAT`` listing shows a path with its attributes."""
+
+FTP_REPLY_LINES_MAX: Final = 4096
+"""Lines of one multi-line FTP reply; a ``STAT`` of a directory has one per file."""
+
+FTP_REPLY_BYTES_MAX: Final = 256 << 10
+"""One multi-line FTP reply in memory."""
+
+ENTRY_EARLY_BYTES_MAX: Final = 64 << 10
+"""What a client may send behind its SOCKS or CONNECT request before it is answered: a TLS hello
+with a post-quantum key share several times over. The gate stops reading meanwhile, so this is the
+most that it keeps for a client it has not let in yet."""
+
+SOCKS_HOST_BYTES_MAX: Final = 255
+"""A host in a SOCKS request: as much as a SOCKS 5 length byte says; a DNS name has at most 253."""
+
+SOCKS_USER_ID_BYTES_MAX: Final = 255
+"""The user id of a SOCKS 4 request, which has no length of its own; as much as SOCKS 5 allows."""
+
+CONNECT_LINE_BYTES_MAX: Final = 8192
+"""One line of a CONNECT request's head: nginx and Squid allow 8 KiB and 64 KiB; the longest honest
+ones carry a Kerberos ticket."""
+
+CONNECT_HEAD_BYTES_MAX: Final = 16 << 10
+"""The head of a CONNECT request: request line, fields, and the empty line."""
+
+CONNECT_FIELDS_MAX: Final = 64
+"""Fields of a CONNECT request; browsers send about ten."""
+
+PROXY_HEADER_BYTES_MAX: Final = 16 << 10
+"""A PROXY protocol header of version 2; its length field allows 64 KiB. haproxy's own are below
+1 KiB, or a few KiB with a client certificate inside."""
+
+PROXY_TLVS_MAX: Final = 64
+"""Additional fields (TLVs) of one PROXY header; about ten kinds are known."""
+
+ARCHIVE_ENTRIES_MAX: Final = 10_000
+"""Members looked at in one archive, those of archives inside it included."""
+
+ARCHIVE_BYTES_MAX: Final = 1 << 30
+"""Bytes unpacked while looking into one archive, those of archives inside it included: a few
+seconds of one thread with deflate."""
+
+ARCHIVE_RATIO_MAX: Final = 250
+"""Unpacked to packed bytes: ordinary text stays below 100, deflate can reach 1,032."""
+
+ARCHIVE_RATIO_FLOOR_BYTES: Final = 4 << 20
+"""The ratio is not judged before this many bytes were unpacked: small files of zeros are common."""
+
+ARCHIVE_DEPTH_MAX: Final = 4
+"""Archives in archives; ``.tar.gz`` counts two."""
+
+ARCHIVE_DIRECTORY_BYTES_MAX: Final = 8 << 20
+"""The central directory of a ZIP file in memory, and what may lie between its members."""
+
+ARCHIVE_HEADER_BYTES_MAX: Final = 64 << 10
+"""One extended header of a tar file (long names, pax records) in memory."""
+
+ARCHIVE_MEMORY_BYTES_MAX: Final = 80 << 20
+"""What unpacking one xz stream may take; ``xz -9`` needs 65 MiB, its format allows 4 GiB."""
+
+ARCHIVE_STREAMS_MAX: Final = 100_000
+"""Packed streams that one gzip, bzip2 or xz file is made of: parallel packers make one for each
+64 KiB, so this is 6 GiB."""
+
+ARCHIVE_SCRATCH_BYTES_MAX: Final = 32 << 20
+"""A ZIP file inside an archive is copied out to be looked into; this is the most that is kept of
+it, in memory unless the caller gives a file."""
