@@ -13,6 +13,12 @@ from typing import Final
 __all__ = [
     "ACCEPT_AHEAD_MAX",
     "BULK_SLOTS_CIRCULATING_MIN",
+    "CELL_DESCRIPTORS_MAX",
+    "CELL_QUEUE_BYTES_MAX",
+    "CELL_RESTART_DELAY_MAX_S",
+    "CELL_RESTART_DELAY_S",
+    "CELL_STEADY_S",
+    "CELL_STOP_S",
     "CLOSE_ROUNDS_MAX",
     "CLOSE_ROUND_S",
     "CONTROL_CLIENTS_MAX",
@@ -172,6 +178,28 @@ read in pieces of 16 KiB, without reading ahead: who does not read must not take
 
 TRANSFER_READ_BYTES_MAX: Final = 64 << 20
 """What a content filter may take into memory with one ``read``; more is read piece by piece."""
+
+
+# Filters in processes of their own.
+
+CELL_DESCRIPTORS_MAX: Final = 4
+"""Descriptors beside one message to or from a cell; an object takes one."""
+
+CELL_QUEUE_BYTES_MAX: Final = 16 << 20
+"""Messages that wait for a cell to read them; one that lets more come together has failed. Streams
+do not get there: a direction has one chunk on its way at a time."""
+
+CELL_RESTART_DELAY_S: Final = 0.1
+"""A cell that ended is replaced after this long, and each time again after twice as long."""
+
+CELL_RESTART_DELAY_MAX_S: Final = 30.0
+"""The most between two attempts: a filter that cannot live costs no more than that."""
+
+CELL_STEADY_S: Final = 30.0
+"""A cell that worked for so long is taken for sound: the next delay is the first one again."""
+
+CELL_STOP_S: Final = 2.0
+"""What a cell may take to stop its filter and to end; then it is killed."""
 
 
 # Records.
@@ -464,6 +492,17 @@ class Limits:
 
     blocking_threads_grown_max: int = 128
     """The pool never grows beyond this, however many members are blocked."""
+
+    isolated_start_timeout_s: float = 20.0
+    """A filter's own process that is not ready for so long has failed: starting Python and loading
+    libraries takes one or two seconds at most."""
+
+    isolated_hang_s: float = 5.0
+    """A filter's own process whose loop has not turned for so long is killed and replaced."""
+
+    isolated_memory_bytes_max: int = 1 << 30
+    """Address space of one filter's own process; Python and the gate's modules take 150 MiB of it,
+    each thread 2 MiB."""
 
     dns_attempt_timeout_s: float = 2.0
     """A DNS server that has not answered one query for this long is silent; recursive ones answer

@@ -294,6 +294,38 @@ def test_failed_send_ends_the_delivery_once(port: CompletionPort, directory: Pat
     assert len(ends) == 1
 
 
+def test_verified_object_arrives_whole(port: CompletionPort, directory: Path) -> None:
+    store, owner = make_store(port, directory), Owner()
+    body = store.create_body(owner, "client")
+    fill(port, body, owner, [CONTENT], directory)
+    collector = Collector(port)
+    ends: list[object] = []
+    Delivery(store, body, collector, ends.append, is_verified=True).start()  # type: ignore[arg-type]
+    run(port, lambda: bool(ends))
+    assert ends == [None]
+    assert bytes(collector.received) == CONTENT
+    body.close()
+    check_empty(port, store)
+
+
+def test_object_that_changed_after_it_was_judged_never_arrives_whole(
+    port: CompletionPort, directory: Path
+) -> None:
+    store, owner = make_store(port, directory), Owner()
+    body = store.create_body(owner, "client")
+    fill(port, body, owner, [CONTENT], directory)
+    body.sha256 = "0" * 64  # what was judged was something else
+    collector = Collector(port)
+    ends: list[object] = []
+    Delivery(store, body, collector, ends.append, is_verified=True).start()  # type: ignore[arg-type]
+    run(port, lambda: bool(ends))
+    assert "verify that the object is still what was judged" in str(ends[0])
+    assert CONTENT.startswith(bytes(collector.received))
+    assert len(collector.received) < len(CONTENT)
+    body.close()
+    check_empty(port, store)
+
+
 def test_pieces_are_small_while_receivers_hold_too_many_buffers(
     port: CompletionPort, directory: Path
 ) -> None:

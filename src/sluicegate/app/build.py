@@ -7,6 +7,7 @@ needs.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ class Gate:
         self.watchdog: LoopWatchdog | None = None
         #: Set by whoever owns the process (``guard``).
         self._begun_with = loaded
+        self._reloading = asyncio.Lock()
         self._port = port
         self._clock = clock = port.clock
         self._diagnosis = diagnosis
@@ -164,8 +166,14 @@ class Gate:
         Raises:
             ConfigRefused: Something is wrong; what was in force stays in force.
         """
+        async with self._reloading:
+            return await self._reload()
+
+    async def _reload(self) -> list[str]:
         findings = Findings()
-        loaded = load(self.loaded.configuration.path, findings, self.loaded)
+        # Loading imports code and may start processes: clients do not wait for that.
+        path, before = self.loaded.configuration.path, self.loaded
+        loaded = await self._port.run_blocking(load, path, findings, before)
         if loaded is not None:
             try:
                 await self.put_in_force(loaded)

@@ -15,6 +15,7 @@ import pydantic
 
 from sluicegate.address import IpNetwork, SocketAddress
 from sluicegate.documents import Document, Findings, Model, Wrong, read_document, typed
+from sluicegate.filterapi import Isolation
 from sluicegate.gate.entry_dialogue import Authenticate
 from sluicegate.gate.settings import ListenerSettings, OnFailure
 from sluicegate.limits import WORKERS_MAX, Limits
@@ -93,6 +94,8 @@ class FilterTable(Model):
     use: str = ""
     """Entry point, ``module:Class`` or ``path.py:Class``; empty means the name itself."""
     on_failure: OnFailure = OnFailure.DENY
+    isolation: Isolation | None = None
+    """Where it runs; default: what its class says, else in the gate."""
     settings: dict[str, object] = pydantic.Field(default_factory=dict)
 
 

@@ -6,6 +6,7 @@ is returned is a filter that can be made; everything else is a ``FilterUnusable`
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.metadata
@@ -16,7 +17,7 @@ import re
 import sys
 import traceback
 import types
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from sluicegate.documents import suggest
 from sluicegate.errors import FILTER_ERRORS
@@ -27,13 +28,18 @@ from sluicegate.filterapi import (
     Filter,
     StreamFilter,
 )
+from sluicegate.gate.settings import InstalledFilter, PerConnection
 
 __all__ = [
     "FILTER_ERRORS",
     "FilterClass",
     "FilterUnusable",
+    "declared_model",
+    "file_of",
     "filter_names",
     "find_filter_class",
+    "make_filter",
+    "tier_of",
 ]
 
 FilterClass: TypeAlias = (
@@ -81,6 +87,57 @@ def find_filter_class(use: str, folder: pathlib.Path) -> tuple[FilterClass, str]
             f'{suggest(use, filter_names())}; or say "use" = "module:Class" or "path.py:Class"',
         )
     return _checked(_load_module(entry.module), entry.attr, entry.module), entry.value
+
+
+def tier_of(filter_class: FilterClass) -> str:
+    """Return what kind of filter a class is: ``filter``, ``content``, ``stream`` …."""
+    found = [tier for kind, tier in _TIERS.items() if kind in filter_class.__mro__]
+    return found[0]
+
+
+_TIERS: Final[dict[type, str]] = {
+    Filter: "filter",
+    ContentFilter: "content",
+    StreamFilter: "stream",
+    CallbackDataFilter: "callback",
+    DataFilter: "data",
+}
+
+
+def file_of(use: str, folder: pathlib.Path) -> pathlib.Path | None:
+    """Return the file that ``use`` names; None where it names a module or an entry point."""
+    found = _PATH.fullmatch(use)
+    return None if found is None else folder / found["path"]
+
+
+def declared_model(filter_class: FilterClass, name: str) -> type[object] | None:
+    """Return the model that a filter class declares under a name (``Settings``)."""
+    declared: object = getattr(filter_class, name, None)
+    return declared if isinstance(declared, type) else None
+
+
+def make_filter(filter_class: FilterClass, settings: object) -> InstalledFilter:
+    """Make a filter, or what makes one per connection.
+
+    Args:
+        filter_class: Its class.
+        settings: An instance of its ``Settings``; None for one that takes none.
+
+    Raises:
+        FILTER_ERRORS: Whatever it raises.
+    """
+    # How a filter takes its settings is between it and its ``Settings``; no type can say it.
+    make: Any = filter_class
+    if settings is not None:
+        make = functools.partial(make, settings)
+    if issubclass(filter_class, Filter | ContentFilter):
+        made: InstalledFilter = make()
+        return made
+    rule_settings = declared_model(filter_class, "RuleSettings")
+    if rule_settings is not None:
+        # It is made with the rule's settings in place of the filter's.
+        return PerConnection(filter_class, rule_settings, settings)
+    return PerConnection(make)
 
 
 def filter_names() -> list[str]:

@@ -7,31 +7,40 @@ be made is an error of the configuration, and one about which nothing changed is
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sluicegate.documents import Document, Findings, typed
+from sluicegate.documents.places import KeyPath
 from sluicegate.errors import FILTER_ERRORS
-from sluicegate.filterapi import ContentFilter, Filter
-from sluicegate.gate.settings import Installation, InstalledFilter, PerConnection
+from sluicegate.gate.settings import Installation
+from sluicegate.isolation.messages import Manifest
 from sluicegate.policy import AnyRule
 
 from .config import Configuration, FilterTable
-from .filter_source import FilterClass, FilterUnusable, find_filter_class
+from .filter_source import (
+    FilterClass,
+    FilterUnusable,
+    declared_model,
+    find_filter_class,
+    make_filter,
+    tier_of,
+)
+from .isolated import WrongSettings, ask_about, install_isolated, probe_filter
 
 __all__ = ["InstalledFilters", "install_filters"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """An installation, its class, and all that decides whether it must be made anew."""
+    """An installation, what is known of its class, and what decides whether it is made anew."""
 
     installation: Installation
-    filter_class: FilterClass
-    settings: object
+    tier: str
+    """What kind its class is: ``filter``, ``content``, ``data``, ``callback`` or ``stream``."""
+    check_rule: Callable[[Document, KeyPath, bool, Findings], None]
+    """Refuses what a rule says to it, or leaves out, and it does not understand."""
     key: tuple[object, ...]
 
 
@@ -60,16 +69,7 @@ class InstalledFilters:
             if made is None:
                 continue  # reported already: the rule names a filter that is not installed
             at = (*where, "settings", name)
-            declared = _declared(made.filter_class, "RuleSettings")
-            is_written = name in rule.settings
-            if declared is None and is_written:
-                findings.refuse(
-                    document.where(at),
-                    f"the filter {name!r} takes no settings per rule",
-                    'set it up in [[filter]], or install it twice with its own "name"',
-                )
-            elif declared is not None and (is_written or not isinstance(made.settings, declared)):
-                typed(document, declared, findings, at)
+            made.check_rule(document, at, name in rule.settings, findings)
 
 
 def install_filters(
@@ -91,28 +91,129 @@ def _install(
     configuration: Configuration, index: int, table: FilterTable, findings: Findings
 ) -> _Made | None:
     where = configuration.document.where(("filter", index, "use" if table.use else "name"))
+    if table.isolation == "process":
+        return _install_isolated(configuration, index, table, findings)
     folder = configuration.path.absolute().parent
     try:
         filter_class, source = find_filter_class(table.use or table.name, folder)
     except FilterUnusable as error:
         findings.refuse(where, error.cause, error.cure)
         return None
+    if filter_class.isolation == "process":
+        if table.isolation is None:
+            return _install_isolated(configuration, index, table, findings)
+        findings.refuse(
+            configuration.document.where(("filter", index, "isolation")),
+            f"{filter_class.__name__} demands a process of its own",
+            'leave "isolation" out',
+        )
+        return None
     before = len(findings.errors)
     settings = _read_settings(configuration.document, index, filter_class, findings)
     if len(findings.errors) > before:
         return None
     try:
-        filter_object = _make(filter_class, settings)
+        filter_object = make_filter(filter_class, settings)
     except FILTER_ERRORS as error:
         cause = f"the filter cannot be made: {type(error).__name__}: {error}"
         findings.refuse(where, cause, f"see {source}")
         return None
     return _Made(
         Installation(table.name, filter_object, table.on_failure, source),
-        filter_class,
-        settings,
-        (filter_class, table.on_failure, json.dumps(table.settings, default=str, sort_keys=True)),
+        tier_of(filter_class),
+        _RuleModel(table.name, declared_model(filter_class, "RuleSettings"), settings).check,
+        (filter_class, table.on_failure, _settings_key(table)),
     )
+
+
+def _install_isolated(
+    configuration: Configuration, index: int, table: FilterTable, findings: Findings
+) -> _Made | None:
+    document, at = configuration.document, ("filter", index, "settings")
+    use = table.use or table.name
+    try:
+        asked = ask_about(document, "Settings", at, table.settings)
+        manifest = probe_filter(configuration, use, [asked])
+        filter_object, cell = install_isolated(configuration, table, manifest)
+    except WrongSettings as error:
+        _refuse_all(error, findings)
+        return None
+    except FilterUnusable as error:
+        where = document.where(("filter", index, "use" if table.use else "name"))
+        findings.refuse(where, error.cause, error.cure)
+        return None
+    return _Made(
+        Installation(table.name, filter_object, table.on_failure, manifest.source, cell),
+        manifest.tier,
+        _RemoteRuleModel(configuration, table.name, use, manifest).check,
+        (
+            use,
+            manifest.fingerprint,
+            table.on_failure,
+            _settings_key(table),
+            configuration.path.absolute().parent,
+            configuration.limits,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _RuleModel:
+    """What rules may say to a filter that the gate has loaded."""
+
+    name: str
+    declared: type[object] | None
+    settings: object
+    """``[filter.settings]``, for what a rule leaves out."""
+
+    def check(self, document: Document, at: KeyPath, is_written: bool, findings: Findings) -> None:
+        """Refuse what it does not understand."""
+        declared = self.declared
+        if declared is None and is_written:
+            findings.refuse(document.where(at), *_takes_no_rule_settings(self.name))
+        elif declared is not None and (is_written or not isinstance(self.settings, declared)):
+            typed(document, declared, findings, at)
+
+
+@dataclass(frozen=True, slots=True)
+class _RemoteRuleModel:
+    """What rules may say to a filter that only cells load."""
+
+    configuration: Configuration
+    name: str
+    use: str
+    manifest: Manifest
+
+    def check(self, document: Document, at: KeyPath, is_written: bool, findings: Findings) -> None:
+        """Refuse what it does not understand."""
+        manifest = self.manifest
+        if not manifest.takes_rule_settings and is_written:
+            findings.refuse(document.where(at), *_takes_no_rule_settings(self.name))
+        if not manifest.takes_rule_settings or not (is_written or manifest.needs_rule_settings):
+            return
+        asked = ask_about(document, "RuleSettings", at, document.table(at))
+        try:
+            probe_filter(self.configuration, self.use, [asked])
+        except WrongSettings as error:
+            _refuse_all(error, findings)
+        except FilterUnusable as error:
+            findings.refuse(document.where(at), error.cause, error.cure)
+
+
+def _takes_no_rule_settings(name: str) -> tuple[str, str]:
+    return (
+        f"the filter {name!r} takes no settings per rule",
+        'set it up in [[filter]], or install it twice with its own "name"',
+    )
+
+
+def _refuse_all(error: WrongSettings, findings: Findings) -> None:
+    for fault in error.faults:
+        findings.refuse(fault.where, fault.cause, fault.cure)
+
+
+def _settings_key(table: FilterTable) -> str:
+    return json.dumps(table.settings, default=str, sort_keys=True)
 
 
 def _read_settings(
@@ -120,30 +221,9 @@ def _read_settings(
 ) -> object:
     """Return the typed settings of a filter, None for one that takes none."""
     at = ("filter", index, "settings")
-    declared = _declared(filter_class, "Settings")
+    declared = declared_model(filter_class, "Settings")
     if declared is not None:
         return typed(document, declared, findings, at)
     if document.line(at) != document.line(at[:2]):
         findings.refuse(document.where(at), f"{filter_class.__name__} takes no settings")
     return None
-
-
-def _make(filter_class: FilterClass, settings: object) -> InstalledFilter:
-    # How a filter takes its settings is between it and its ``Settings``; no type can say it.
-    make: Any = filter_class
-    if settings is not None:
-        make = functools.partial(make, settings)
-    if issubclass(filter_class, Filter | ContentFilter):
-        made: InstalledFilter = make()
-        return made
-    rule_settings = _declared(filter_class, "RuleSettings")
-    if rule_settings is not None:
-        # It is made with the rule's settings in place of the filter's.
-        return PerConnection(filter_class, rule_settings, settings)
-    return PerConnection(make)
-
-
-def _declared(filter_class: FilterClass, name: str) -> type[object] | None:
-    """Return the model that a filter class declares under a name."""
-    declared: object = getattr(filter_class, name, None)
-    return declared if isinstance(declared, type) else None

@@ -13,7 +13,6 @@ from typing import Final
 from sluicegate.address import IpAddress
 from sluicegate.documents import Findings, suggest
 from sluicegate.errors import ConfigError
-from sluicegate.filterapi import CallbackDataFilter, ContentFilter, DataFilter, Filter
 from sluicegate.gate.settings import ServiceSettings
 from sluicegate.identity import Users, parse_users, read_users_text
 from sluicegate.names.resolver import ResolverSettings
@@ -29,7 +28,7 @@ from .texts import Texts
 
 __all__ = ["Loaded", "load"]
 
-_FINDERS: Final = (Filter, DataFilter, CallbackDataFilter)
+_FINDERS: Final = frozenset({"filter", "data", "callback"})
 """The tiers that can hold a transfer; what a stream filter sees are bytes."""
 
 
@@ -193,8 +192,8 @@ def _check_objects(
 ) -> None:
     """Refuse a rule whose content filters would never be asked: everything would pass them."""
     made = [one for name in rule.filters if (one := filters.made(name)) is not None]
-    judges = [one for one in made if issubclass(one.filter_class, ContentFilter)]
-    finders = [one for one in made if issubclass(one.filter_class, _FINDERS)]
+    judges = [one for one in made if one.tier == "content"]
+    finders = [one for one in made if one.tier in _FINDERS]
     if judges and not finders and len(made) == len(rule.filters):
         findings.refuse(
             where,

@@ -16,6 +16,7 @@ from sluicegate.gate.control_messages import (
     SessionsReply,
     SessionsRequest,
 )
+from sluicegate.gate.views import FilterView
 
 from .display import format_bytes, format_duration, show_json, show_table
 from .options import ask, config_option, json_option
@@ -123,7 +124,7 @@ def filters(config: pathlib.Path | None, *, as_json: bool) -> None:
         return
     show_table(
         ("FILTER", "KIND", "POSITION", "STATE", "ON FAILURE", "RULES", "SESSIONS", "CALLS",
-         "FAILURES", "SOURCE"),
+         "FAILURES", "PROCESS", "SOURCE"),
         [
             (
                 row.name,
@@ -135,6 +136,7 @@ def filters(config: pathlib.Path | None, *, as_json: bool) -> None:
                 str(row.sessions),
                 str(row.calls),
                 str(row.failures),
+                _process_of(row),
                 row.source,
             )
             for row in reply.rows
@@ -143,6 +145,16 @@ def filters(config: pathlib.Path | None, *, as_json: bool) -> None:
     for row in reply.rows:
         if row.on_failure != "deny":
             click.secho(f"{row.name}: traffic passes without it when it fails", fg="red")
+
+
+def _process_of(row: FilterView) -> str:
+    """Describe where a filter runs; nothing for one in the gate."""
+    if not row.isolation:
+        return ""
+    if not row.pid:
+        return f"none, replaced {row.restarts}x"
+    shown = f"{row.pid}, {format_bytes(row.memory_bytes)}"
+    return f"{shown}, replaced {row.restarts}x" if row.restarts else shown
 
 
 def _show_rest(rows: Sequence[object], total: int) -> None:

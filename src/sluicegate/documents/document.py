@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from .findings import Findings
 from .places import KeyPath, locate_keys
@@ -24,6 +25,16 @@ class Document:
     name: str
     tree: dict[str, object]
     lines: dict[KeyPath, int]
+
+    def table(self, path: KeyPath) -> object:
+        """Return what stands at a key; a missing table is empty."""
+        found: object = self.tree
+        for part in path:
+            if isinstance(part, int):
+                found = cast("list[object]", found)[part]
+            elif isinstance(found, Mapping):
+                found = cast("Mapping[str, object]", found).get(part, {})
+        return found
 
     def where(self, path: Iterable[str | int] = ()) -> str:
         """Return ``file:line: key`` for a key, also for one that is missing."""

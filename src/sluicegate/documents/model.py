@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -52,7 +52,7 @@ def typed(
         findings: Where errors go.
         at: The path of a table (default: the whole document); a missing one counts as empty.
     """
-    table = _table_at(document.tree, at)
+    table = document.table(at)
     found: list[_Fault] = []
     meant: set[KeyPath] = set()
     for path, known in _unknown_keys(table, kind, at):
@@ -122,15 +122,6 @@ def _convert_struct(
 
 def _is_struct(kind: type) -> bool:
     return issubclass(kind, msgspec.Struct)
-
-
-def _table_at(tree: object, path: KeyPath) -> object:
-    for part in path:
-        if isinstance(part, int):
-            tree = cast("list[object]", tree)[part]
-        elif isinstance(tree, Mapping):
-            tree = cast("Mapping[str, object]", tree).get(part, {})
-    return tree
 
 
 def _unknown_keys(

@@ -58,6 +58,7 @@ from .events import (
     UdpDestination,
 )
 from .filter import Filter
+from .isolation import Isolation
 from .position import Position
 from .registration import Events
 from .relaying import Way, copy, relay
@@ -115,6 +116,7 @@ __all__ = [
     "Forward",
     "Handle",
     "HeldTransfer",
+    "Isolation",
     "LimitExceeded",
     "ListenRequested",
     "NameLookup",

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol, TypeVar
 
 from sluicegate.verdict import ContentVerdict
 
+from .isolation import Isolation
+
 if TYPE_CHECKING:
     from .views import Connection, DataFilterFactory
 
@@ -176,6 +178,7 @@ class ContentFilter(abc.ABC):
     """Judges whole objects; one instance serves all connections."""
 
     name: ClassVar[str] = ""
+    isolation: ClassVar[Isolation] = "none"
     wants: ClassVar[Wants] = Wants()
 
     @abc.abstractmethod

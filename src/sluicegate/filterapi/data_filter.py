@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from .isolation import Isolation
 from .position import Position
 from .stream_filter import StreamFilter
 
@@ -22,6 +23,7 @@ class DataFilter(abc.ABC):
     """A data filter written as one coroutine; an instance serves one connection."""
 
     name: ClassVar[str] = ""
+    isolation: ClassVar[Isolation] = "none"
     position: ClassVar[Position] = Position.MIDDLE
 
     @abc.abstractmethod
@@ -51,6 +53,7 @@ class CallbackDataFilter(abc.ABC):
     """A data filter in the model's own form, for those who port one."""
 
     name: ClassVar[str] = ""
+    isolation: ClassVar[Isolation] = "none"
     position: ClassVar[Position] = Position.MIDDLE
 
     @abc.abstractmethod

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING, ClassVar
 
+from .isolation import Isolation
 from .registration import Events
 from .session_filter import SessionFilter
 
@@ -28,6 +29,7 @@ class Filter(abc.ABC):
     """
 
     name: ClassVar[str] = ""
+    isolation: ClassVar[Isolation] = "none"
 
     @abc.abstractmethod
     def start(self, firewall: Firewall) -> Events:

@@ -14,6 +14,7 @@ from sluicegate.buffer import Window
 from sluicegate.errors import Side
 from sluicegate.limits import LAST_WORDS_BYTES_MAX
 
+from .isolation import Isolation
 from .position import Position
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class StreamFilter:
     """Looks at every chunk of one connection; make ``__slots__`` where it matters."""
 
     name: ClassVar[str] = ""
+    isolation: ClassVar[Isolation] = "none"
     position: ClassVar[Position] = Position.MIDDLE
 
     def on_start(self, connection: Connection) -> None:

@@ -23,7 +23,7 @@ from sluicegate.filterapi import (
 from sluicegate.policy import AnyRule
 
 from .rule_settings import maker_of, rule_settings_of
-from .settings import Installation, InstalledFilter, OnFailure, PerConnection
+from .settings import FilterProcess, Installation, InstalledFilter, OnFailure, PerConnection
 from .views import FilterView
 
 __all__ = ["ConnectionStep", "ContentStep", "EventStep", "Installed", "Registry", "RulePlan"]
@@ -57,7 +57,9 @@ class Installed:
         self, firewall: Firewall, on_error: Callable[[Installed, BaseException], None]
     ) -> None:
         """Start it; a failure is noted, told, and leaves the service running."""
-        target = self.installation.filter_object
+        target, process = self.installation.filter_object, self.installation.process
+        if process is not None:
+            process.start(firewall, lambda error: on_error(self, error))
         if not isinstance(target, Filter):
             return
         try:
@@ -74,22 +76,30 @@ class Installed:
                 target.stop()
             except FILTER_ERRORS as error:
                 on_error(self, error)
+        if self.installation.process is not None:
+            self.installation.process.stop()
 
     def view(self, rules: list[str]) -> FilterView:
         """Return a copy of this moment, for people."""
         tier, position = _tier(self.installation.filter_object)
+        process = self.installation.process
+        cause = self.failed or (process.cause if process is not None else "")
         return FilterView(
             name=self.name,
             source=self.installation.source,
             tier=tier,
             position=position,
             on_failure=self.installation.on_failure.value,
-            state="failed" if self.failed else "working",
-            cause=self.failed,
+            state="failed" if cause else "working",
+            cause=cause,
             rules=rules,
             sessions=self.sessions,
             calls=self.calls,
             failures=self.failures,
+            isolation="process" if process is not None else "",
+            pid=process.pid if process is not None else 0,
+            restarts=process.restarts if process is not None else 0,
+            memory_bytes=process.memory_bytes() if process is not None else 0,
         )
 
 
@@ -180,6 +190,8 @@ class Registry:
         self._firewall = firewall
         self._on_error = on_error
         self._installed: dict[str, Installed] = {}
+        self._ending: list[FilterProcess] = []
+        #: Of filters that were stopped.
         self.retired: list[Installed] = []
         #: No longer installed, but connections that came by them are still there.
 
@@ -220,14 +232,26 @@ class Registry:
     def stop_retired(self, installed: Installed) -> None:
         """Stop a filter that nothing uses any more."""
         self.retired.remove(installed)
-        installed.stop(self._on_error)
+        self._stop(installed)
 
     def stop(self) -> None:
         """Stop every filter."""
         for installed in (*self._installed.values(), *self.retired):
-            installed.stop(self._on_error)
+            self._stop(installed)
         self._installed = {}
         self.retired = []
+
+    async def wait_ended(self) -> None:
+        """Wait until the processes of stopped filters are gone."""
+        while self._ending:
+            await self._ending.pop().wait_ended()
+
+    def _stop(self, installed: Installed) -> None:
+        installed.stop(self._on_error)
+        process = installed.installation.process
+        if process is not None:
+            self._ending = [one for one in self._ending if one.pid]
+            self._ending.append(process)
 
     def plan(self, rule: AnyRule, policy_hash: str = "") -> RulePlan:
         """Compile what runs for a rule, in the order of position, then as it lists them."""

@@ -200,6 +200,7 @@ class FirewallService:
         for session in list(self._sessions.values()):
             self.forget_session(session)
         self._registry.stop()
+        await self._registry.wait_ended()
         self._limit_log.flush()
         self._kept_log.flush()
         self.dials.close()

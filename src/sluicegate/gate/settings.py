@@ -11,10 +11,10 @@ import enum
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from sluicegate.address import IpAddress, IpNetwork, SocketAddress
-from sluicegate.filterapi import AnyDataFilter, ContentFilter, Filter
+from sluicegate.filterapi import AnyDataFilter, ContentFilter, Filter, Firewall
 from sluicegate.identity import Users
 from sluicegate.limits import Limits
 from sluicegate.names.resolver import ResolverSettings
@@ -25,6 +25,7 @@ from .entry_dialogue import Authenticate
 
 __all__ = [
     "EntrySettings",
+    "FilterProcess",
     "Installation",
     "InstalledFilter",
     "ListenerSettings",
@@ -81,6 +82,41 @@ class PerConnection:
     """``[filter.settings]``, for what a rule leaves out."""
 
 
+class FilterProcess(Protocol):
+    """The process of an isolated filter, as the registry keeps it."""
+
+    @property
+    def cause(self) -> str:
+        """Why it cannot answer now; empty while it can."""
+        ...
+
+    @property
+    def pid(self) -> int:
+        """The process; 0 while there is none."""
+        ...
+
+    @property
+    def restarts(self) -> int:
+        """How often it was replaced."""
+        ...
+
+    def memory_bytes(self) -> int:
+        """Return its resident memory."""
+        ...
+
+    def start(self, firewall: Firewall, on_failure: Callable[[BaseException], None]) -> None:
+        """Start it; failures are told, now and later."""
+        ...
+
+    def stop(self) -> None:
+        """Stop the filter and end the process, soon."""
+        ...
+
+    async def wait_ended(self) -> None:
+        """Wait until a stopped one is gone."""
+        ...
+
+
 InstalledFilter: TypeAlias = Filter | ContentFilter | PerConnection
 
 
@@ -93,6 +129,8 @@ class Installation:
     on_failure: OnFailure
     source: str
     """Where the filter comes from, for people: ``module:Class`` or a file's path."""
+    process: FilterProcess | None = None
+    """Where it runs, if it is isolated; ``filter_object`` then stands for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,7 +291,14 @@ class TransferFilter(CallbackDataFilter):
     def _deliver(self) -> None:
         source, self._released = self._released, b""
         self._phase = Phase.DELIVERING
-        self._delivery = Delivery(self._service.store, source, self._sink, self._on_delivered)
+        self._delivery = Delivery(
+            self._service.store,
+            source,
+            self._sink,
+            self._on_delivered,
+            # Who had a descriptor of it ran elsewhere; what is delivered must be what was judged.
+            is_verified=any(one.installed.installation.process is not None for one in self._steps),
+        )
         self._watch(self._service.limits.send_stall_s)
         self._delivery.start()
 

@@ -191,3 +191,11 @@ class FilterView(msgspec.Struct, kw_only=True):
     """Events, connections and transfers that it was asked about."""
     failures: int = 0
     """How often it raised, was late or answered nonsense."""
+    isolation: str = ""
+    """``process`` for one that runs in a process of its own."""
+    pid: int = 0
+    """That process; 0 while there is none."""
+    restarts: int = 0
+    """How often that process was replaced."""
+    memory_bytes: int = 0
+    """Resident memory of that process."""

@@ -3,6 +3,9 @@
 The gate's transfers start one after the verdict. One piece is on its way to the socket while the
 next is read from the file, so that disk and network overlap. The invariant: the socket has at most
 one send in flight, in order, and every buffer is given back whatever happens.
+
+An object that another process had a descriptor of is hashed again on its way. Its last piece waits
+for the digest, so an object that is not what was judged never arrives whole.
 """
 
 from __future__ import annotations
@@ -14,10 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sluicegate.address import SocketAddress
 from sluicegate.buffer import ConstBuffer, Window
-from sluicegate.errors import BadContext, SluicegateError, TransportError
+from sluicegate.errors import BadContext, LimitExceeded, SluicegateError, TransportError
+from sluicegate.limits import SPOOL_HASH_BACKLOG_BYTES_MAX
 
 from .body import SpooledBody
 from .buffers import SPOOL_BUFFER_SIZE, ShelfBuffer
+from .digest import StreamDigest
 
 if TYPE_CHECKING:
     from sluicegate.filterapi import DataSocket
@@ -29,18 +34,22 @@ __all__ = ["SENDING", "Delivery"]
 SENDING: Final = "send the object"
 """What a delivery was doing when it failed with the socket, not with the spool."""
 
+_VERIFYING: Final = "verify that the object is still what was judged"
+
 
 class Delivery:
     """One sending of one object; ``done`` is called once, later, unless it was stopped."""
 
     __slots__ = (
         "_body",
+        "_digest",
         "_done",
         "_memory",
         "_offset",
         "_reading",
         "_ready",
         "_sending",
+        "_sha256",
         "_size",
         "_socket",
         "_stopped",
@@ -54,7 +63,18 @@ class Delivery:
         source: SpooledBody | bytes,
         socket: DataSocket,
         done: Callable[[SluicegateError | None], None],
+        *,
+        is_verified: bool = False,
     ) -> None:
+        """Make one.
+
+        Args:
+            store: Where buffers come from.
+            source: What is to be delivered.
+            socket: Who gets it.
+            done: Called once, later, unless the delivery was stopped.
+            is_verified: Whether a file must still have the digest that it was judged by.
+        """
         self.bytes_delivered = 0
         #: What the next element of the chain, or the kernel, has accepted.
         self._store = store
@@ -69,6 +89,11 @@ class Delivery:
         else:
             self._body = source
         self._size = len(source) if isinstance(source, bytes) else source.size
+        self._digest: StreamDigest | None = None
+        self._sha256 = ""
+        if is_verified and self._body is not None:
+            self._digest = StreamDigest(store.port, self._on_hashed)
+            self._sha256 = self._body.sha256
         self._offset = 0
         #: Where the next piece begins.
         self._reading: ShelfBuffer | None = None
@@ -90,6 +115,8 @@ class Delivery:
         self._stopped = True
         while self._ready:
             self._ready.popleft().give_back()
+        if self._digest is not None:
+            self._digest.drop()
 
     # -- from memory ---------------------------------------------------------------------------
 
@@ -106,7 +133,9 @@ class Delivery:
     def _read_ahead(self, body: SpooledBody) -> None:
         if self._reading is not None or self._ready or self._offset >= self._size:
             return
-        shelf = self._store.shelf
+        digest, shelf = self._digest, self._store.shelf
+        if digest is not None and digest.backlog_bytes > SPOOL_HASH_BACKLOG_BYTES_MAX:
+            return
         if shelf.is_strained and self._sending is not None:
             return
         buffer = self._reading = shelf.take_for_reading()
@@ -130,11 +159,51 @@ class Delivery:
             return
         self._offset += result
         self._ready.append(buffer)
+        if self._digest is not None and not self._hash(self._digest, buffer):
+            return
         if self._sending is None:
             self._send_ready()
 
+    def _hash(self, digest: StreamDigest, buffer: ShelfBuffer) -> bool:
+        """Hash a piece; False when the port is closing."""
+        digest.add(buffer, 0, buffer.used)
+        return self._push(digest)
+
+    def _push(self, digest: StreamDigest) -> bool:
+        try:
+            digest.push(at_once=self._offset >= self._size)
+        except LimitExceeded as error:
+            self._finish(error)
+            return False
+        return True
+
+    def _on_hashed(self, error: BaseException | None) -> None:
+        digest, body = self._digest, self._body
+        if self._stopped or digest is None or body is None:
+            return
+        if error is not None:
+            self._finish(TransportError(errno.EIO, doing=_VERIFYING))
+            raise error
+        if not self._push(digest) or self._sending is not None:
+            return
+        if self._ready:
+            self._send_ready()
+        else:
+            self._read_ahead(body)
+
+    def _is_proven(self) -> bool:
+        """Tell whether the next piece may go: the last one, only when all are what was judged."""
+        digest = self._digest
+        if digest is None or self._offset < self._size or len(self._ready) > 1:
+            return True
+        return digest.is_idle and digest.hexdigest() == self._sha256
+
     def _send_ready(self) -> None:
         assert self._body is not None
+        if not self._is_proven():
+            if self._digest is not None and self._digest.is_idle:
+                self._finish(TransportError(errno.EBADMSG, doing=_VERIFYING))
+            return
         buffer = self._sending = self._ready.popleft()
         self._start_send(buffer.window())
         if not self._stopped:

@@ -1,0 +1,388 @@
+"""What the gate and a cell say to each other: one struct per message, msgpack, one per packet.
+
+``wire`` carries them. The invariant: the gate believes nothing that a cell says: every field has a
+type that the decoder checks, and every number that names something is looked up before it is used.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from sluicegate.address import SocketAddress
+from sluicegate.errors import BadContext, Side
+from sluicegate.filterapi import Connection, Direction, TransferOffer, Wants
+
+__all__ = [
+    "MESSAGE_BYTES_MAX",
+    "PART_BYTES_MAX",
+    "AddressFacts",
+    "Ask",
+    "Cancel",
+    "ConnectionFacts",
+    "EndConnection",
+    "Fault",
+    "FromCell",
+    "Inspect",
+    "Manifest",
+    "Message",
+    "Note",
+    "OfferFacts",
+    "Part",
+    "Ping",
+    "Pong",
+    "Probe",
+    "Raised",
+    "Ready",
+    "Replaced",
+    "Start",
+    "Stop",
+    "ToCell",
+    "Unusable",
+    "Verdict",
+    "WantsFacts",
+    "decode_from_cell",
+    "decode_to_cell",
+    "encode",
+    "end_connection",
+    "facts_of",
+]
+
+PART_BYTES_MAX: Final = 64 << 10
+"""Bytes of an object or a stream in one message."""
+
+MESSAGE_BYTES_MAX: Final = PART_BYTES_MAX + (32 << 10)
+"""A message: one part and what describes it; texts are cut before they could reach this."""
+
+
+class Message(msgspec.Struct, tag=True, array_like=True):
+    """What all messages have: a tag, and fields in their order."""
+
+
+# -- facts ---------------------------------------------------------------------------------------
+
+
+AddressFacts: TypeAlias = tuple[str, int, int]
+"""Host, port, scope."""
+
+
+def facts_of(address: SocketAddress) -> AddressFacts:
+    """Take an address apart."""
+    return address.host, address.port, address.scope
+
+
+class ConnectionFacts(msgspec.Struct, array_like=True):
+    """A connection, as far as it stands still while a filter is asked about it."""
+
+    connection: str
+    session: str
+    client: AddressFacts
+    server: AddressFacts
+    client_side: AddressFacts
+    server_side: AddressFacts | None
+    """None while the server is not connected."""
+    rule: str
+    is_secondary: bool
+    entry_mode: str
+    is_emulated: bool
+    user: tuple[str, list[str], str] | None
+    """Its session's: the name, the groups, the scheme."""
+
+    @classmethod
+    def of(cls, connection: Connection) -> ConnectionFacts:
+        """Note what is known of a connection."""
+        try:
+            server_side = facts_of(connection.server_side_address)
+        except (BadContext, OSError):
+            server_side = None
+        user = connection.session.user
+        return cls(
+            connection.id,
+            connection.session.id,
+            facts_of(connection.client_address),
+            facts_of(connection.server_address),
+            facts_of(connection.client_side_address),
+            server_side,
+            connection.rule,
+            connection.is_secondary,
+            connection.entry_mode.value,
+            connection.is_emulated,
+            None if user is None else (user.name, list(user.groups), user.scheme),
+        )
+
+
+class OfferFacts(msgspec.Struct, array_like=True):
+    """``filterapi.TransferOffer``, flat."""
+
+    name: str
+    direction: str
+    protocol: str
+    user: str
+    content_type: str
+    is_text: bool
+    facts: dict[str, str]
+
+    @classmethod
+    def of(cls, offer: TransferOffer) -> OfferFacts:
+        """Take an offer apart."""
+        return cls(
+            offer.name,
+            offer.direction.value,
+            offer.protocol,
+            offer.user,
+            offer.content_type,
+            offer.is_text,
+            offer.facts,
+        )
+
+    def offer(self) -> TransferOffer:
+        """Put the offer together again.
+
+        Raises:
+            ValueError: There is no such direction.
+        """
+        return TransferOffer(
+            name=self.name,
+            direction=Direction(self.direction),
+            protocol=self.protocol,
+            user=self.user,
+            content_type=self.content_type,
+            is_text=self.is_text,
+            facts=self.facts,
+        )
+
+
+class WantsFacts(msgspec.Struct, array_like=True):
+    """``filterapi.Wants``, flat."""
+
+    directions: list[str]
+    protocols: list[str]
+    content_types: list[str]
+    bytes_max: int | None
+
+    @classmethod
+    def of(cls, wants: Wants) -> WantsFacts:
+        """Take what a filter wants apart."""
+        return cls(
+            sorted(one.value for one in wants.directions),
+            sorted(wants.protocols),
+            list(wants.content_types),
+            wants.bytes_max,
+        )
+
+    def wants(self) -> Wants:
+        """Put it together again.
+
+        Raises:
+            ValueError: There is no such direction.
+        """
+        return Wants(
+            directions=frozenset(Direction(one) for one in self.directions),
+            protocols=frozenset(self.protocols),
+            content_types=tuple(self.content_types),
+            bytes_max=self.bytes_max,
+        )
+
+
+class Manifest(msgspec.Struct, array_like=True):
+    """What a cell says of the filter that it has loaded."""
+
+    tier: str
+    """``filter``, ``content``, ``data``, ``callback`` or ``stream``."""
+    name: str
+    """The class's."""
+    source: str
+    """Where it was found, for people."""
+    fingerprint: str
+    """SHA-256 of the source that it was made from; a change means another filter."""
+    position: int
+    wants: WantsFacts | None
+    takes_rule_settings: bool
+    needs_rule_settings: bool
+    """What rules leave out does not come from the filter's own settings."""
+
+
+class Fault(msgspec.Struct, array_like=True):
+    """One thing that is wrong with a filter's settings."""
+
+    where: str
+    cause: str
+    cure: str
+
+
+class Ask(msgspec.Struct, array_like=True):
+    """A table of an operator's file, to be checked against the model that the filter declares."""
+
+    model: str
+    """``Settings`` or ``RuleSettings``."""
+    document: str
+    at: list[str | int]
+    table: Any
+    lines: list[tuple[list[str | int], int]]
+
+
+# -- to a cell -----------------------------------------------------------------------------------
+
+
+class Start(Message):
+    """Load the filter and make it; first, and once."""
+
+    use: str
+    folder: str
+    settings: Any
+    limits: dict[str, Any]
+
+
+class Probe(Message):
+    """Load the filter's class, check what was asked, say what it is, and end."""
+
+    use: str
+    folder: str
+    asked: list[Ask]
+
+
+class Ping(Message):
+    """Show that the loop turns."""
+
+    number: int
+
+
+class Inspect(Message):
+    """Judge an object; its descriptor, open for reading, comes along."""
+
+    number: int
+    connection: ConnectionFacts
+    offer: OfferFacts
+    size: int
+    sha256: str
+    head: bytes
+
+
+class Cancel(Message):
+    """Nobody waits for an answer any more."""
+
+    number: int
+
+
+class Stop(Message):
+    """Stop the filter and end."""
+
+
+# -- from a cell ---------------------------------------------------------------------------------
+
+
+class Unusable(Message):
+    """The filter cannot be had; the cell ends."""
+
+    cause: str
+    cure: str
+
+
+class Ready(Message):
+    """The filter works (or, to a probe, could)."""
+
+    manifest: Manifest
+    faults: list[Fault]
+
+
+class Pong(Message):
+    """The loop turns."""
+
+    number: int
+
+
+class EndConnection(Message):
+    """``Connection.refuse`` or ``fail``, of the connection that the question is about."""
+
+    number: int
+    is_refused: bool
+    reason: str
+    error: int
+    side: str
+    to_client: bytes
+    to_server: bytes
+
+
+class Note(Message):
+    """``Firewall.note``, or with a connection ``Connection.note``."""
+
+    connection: str
+    text: str
+    facts: dict[str, str | int]
+
+
+class Verdict(Message):
+    """The object is released or refused."""
+
+    number: int
+    is_released: bool
+    reason: str
+
+
+class Part(Message):
+    """The next bytes of what replaces an object."""
+
+    number: int
+    data: bytes
+
+
+class Replaced(Message):
+    """The object is replaced by the parts that came before."""
+
+    number: int
+
+
+class Raised(Message):
+    """The filter failed: it raised, or answered nonsense."""
+
+    number: int
+    cause: str
+
+
+ToCell = Start | Probe | Ping | Inspect | Cancel | Stop
+FromCell = Unusable | Ready | Pong | Note | EndConnection | Verdict | Part | Replaced | Raised
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_TO_CELL: Final[msgspec.msgpack.Decoder[ToCell]] = msgspec.msgpack.Decoder(ToCell)
+_FROM_CELL: Final[msgspec.msgpack.Decoder[FromCell]] = msgspec.msgpack.Decoder(FromCell)
+
+
+def encode(message: Message) -> bytes:
+    """Return a message as it travels."""
+    return _ENCODER.encode(message)
+
+
+def decode_to_cell(data: bytes) -> ToCell:
+    """Read what the gate said.
+
+    Raises:
+        msgspec.MsgspecError: It is no such message.
+    """
+    return _TO_CELL.decode(data)
+
+
+def decode_from_cell(data: bytes) -> FromCell:
+    """Read what a cell said.
+
+    Raises:
+        msgspec.MsgspecError: It is no such message.
+    """
+    return _FROM_CELL.decode(data)
+
+
+def end_connection(connection: Connection, message: EndConnection) -> None:
+    """Do what a filter in a cell asked of its connection."""
+    to_client, to_server = message.to_client, message.to_server
+    if message.is_refused:
+        connection.refuse(message.reason, to_client=to_client, to_server=to_server)
+        return
+    known = {side.value: side for side in Side}
+    connection.fail(
+        message.reason,
+        message.error,
+        known.get(message.side, Side.INTERNAL),
+        to_client=to_client,
+        to_server=to_server,
+    )

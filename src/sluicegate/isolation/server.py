@@ -1,0 +1,215 @@
+"""In a cell: loads the filter, runs it against the ordinary filter API, and answers the gate.
+
+``app.cell`` runs it in the cell's process. The invariant: the filter's code meets here what it
+would meet in the gate, and each question gets exactly one answer, whatever the filter does with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from sluicegate.errors import FILTER_ERRORS
+from sluicegate.filterapi import ContentFilter, Refuse, Release, Replace
+from sluicegate.limits import Limits
+
+from .lent_object import LentObject
+from .messages import (
+    PART_BYTES_MAX,
+    Cancel,
+    Fault,
+    Inspect,
+    Manifest,
+    Message,
+    Part,
+    Ping,
+    Pong,
+    Probe,
+    Raised,
+    Ready,
+    Replaced,
+    Start,
+    Stop,
+    ToCell,
+    Unusable,
+    Verdict,
+)
+from .objects import CellConnection, CellFirewall
+from .wire import Wire
+
+if TYPE_CHECKING:
+    from sluicegate.filterapi import Connection
+    from sluicegate.port import CompletionPort
+
+__all__ = ["CellServer", "FilterSource", "LoadFailedError"]
+
+
+class LoadFailedError(Exception):
+    """The filter cannot be had; ``cause`` and ``cure`` are for the operator."""
+
+    def __init__(self, cause: str, cure: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.cure = cure
+
+
+class FilterSource(Protocol):
+    """Loads filters, as the gate would."""
+
+    def make(self, start: Start) -> tuple[object, Manifest]:
+        """Load a filter's class and make the filter.
+
+        Raises:
+            LoadFailedError: It cannot be had.
+        """
+        ...
+
+    def probe(self, probe: Probe) -> tuple[Manifest, list[Fault]]:
+        """Load a filter's class, and find what is wrong with its settings.
+
+        Raises:
+            LoadFailedError: It cannot be had.
+        """
+        ...
+
+
+class CellServer:
+    """The filter's side of one cell."""
+
+    def __init__(
+        self, port: CompletionPort, source: FilterSource, on_end: Callable[[], None]
+    ) -> None:
+        """Make one.
+
+        Args:
+            port: The cell's own.
+            source: Where filters come from.
+            on_end: Called when the cell has nothing more to do.
+        """
+        self.wire: Wire
+        #: Set before the first message.
+        self._port = port
+        self._source = source
+        self._on_end = on_end
+        self._filter: object = None
+        self._firewall = CellFirewall(self, port, Limits())
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    # -- the wire ------------------------------------------------------------------------------
+
+    def on_message(self, message: ToCell, descriptors: list[int]) -> None:
+        """Take what the gate said."""
+        match message:
+            case Ping(number):
+                self.tell(Pong(number))
+            case Start():
+                self._start(message)
+            case Probe():
+                self._probe(message)
+            case Inspect(number):
+                self._run(number, self._inspect(message, descriptors.pop(0)))
+            case Cancel(number):
+                task = self._tasks.get(number)
+                if task is not None:
+                    task.cancel()
+            case Stop():
+                self.end()
+        for one in descriptors:
+            os.close(one)
+
+    def tell(self, message: Message) -> None:
+        """As ``objects.GateSide.tell``."""
+        self.wire.send(message)
+
+    def end(self) -> None:
+        """Stop the filter and end."""
+        self.abandon()
+        self._on_end()
+
+    def abandon(self) -> None:
+        """Give up what is under way."""
+        for task in self._tasks.values():
+            task.cancel()
+
+    @property
+    def asked_count(self) -> int:
+        """Questions that are not answered."""
+        return len(self._tasks)
+
+    def _run(self, number: int, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[number] = task
+        task.add_done_callback(lambda _: self._tasks.pop(number, None))
+
+    # -- the filter ----------------------------------------------------------------------------
+
+    def _start(self, start: Start) -> None:
+        self._firewall.limits = Limits(**start.limits)
+        try:
+            self._filter, manifest = self._source.make(start)
+        except LoadFailedError as error:
+            self.tell(Unusable(error.cause, error.cure))
+        else:
+            self.tell(Ready(manifest, []))
+
+    def _probe(self, probe: Probe) -> None:
+        try:
+            manifest, faults = self._source.probe(probe)
+        except LoadFailedError as error:
+            self.tell(Unusable(error.cause, error.cure))
+        else:
+            self.tell(Ready(manifest, faults))
+
+    # -- content -------------------------------------------------------------------------------
+
+    async def _inspect(self, message: Inspect, descriptor: int) -> None:
+        number = message.number
+        connection = CellConnection(self, self._firewall, number, message.connection)
+        transfer = LentObject(self._port, message, cast("Connection", connection), descriptor)
+        try:
+            answer = await self._verdict(transfer)
+        except FILTER_ERRORS as error:
+            answer = f"{type(error).__name__}: {error}"
+        except asyncio.CancelledError:
+            answer = "inspect was cancelled"
+        finally:
+            transfer.end()
+        match answer:
+            case Release():
+                self.tell(Verdict(number, True, ""))
+            case Refuse(reason):
+                self.tell(Verdict(number, False, shortened(reason)))
+            case Replace(body):
+                await self._send_body(number, body)
+            case str():
+                self.tell(Raised(number, shortened(answer)))
+            case _:
+                self.tell(Raised(number, shortened(f"answered {answer!r}, which is no verdict")))
+
+    async def _verdict(self, transfer: LentObject) -> object:
+        assert isinstance(self._filter, ContentFilter)
+        asked: object = self._filter.inspect(transfer)
+        if not inspect.isawaitable(asked):
+            return f"inspect is not a coroutine: it returned {asked!r}"
+        answer: object = await asked
+        return f"answered {answer!r}, which is no verdict" if isinstance(answer, str) else answer
+
+    async def _send_body(self, number: int, body: bytes) -> None:
+        rest = memoryview(body)
+        while rest:
+            self.tell(Part(number, bytes(rest[:PART_BYTES_MAX])))
+            rest = rest[PART_BYTES_MAX:]
+            await self.wire.drain()
+        self.tell(Replaced(number))
+
+
+def shortened(text: str) -> str:
+    """Cut a text to what a message has room for."""
+    return text if len(text) <= _TEXT_CHARACTERS_MAX else text[:_TEXT_CHARACTERS_MAX] + "…"
+
+
+_TEXT_CHARACTERS_MAX = 4000
+"""A reason; records are read by people."""

@@ -1,0 +1,210 @@
+"""A whole gate whose filters run in processes of their own, as an operator installs them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import select
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.kernel.cell_kit import FILTERS
+from tests.kernel.test_gate_process import GateProcess
+
+
+class ObjectServer:
+    """Sends one object to each client and ends."""
+
+    def __init__(self) -> None:
+        self.body = b""
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            with client, contextlib.suppress(OSError):
+                client.sendall(self.body)
+                client.shutdown(socket.SHUT_WR)
+                client.recv(1)
+
+    def close(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+def install(gate: GateProcess, filters: str, names: list[str]) -> None:
+    gate.write_main(filters)
+    gate.write_policy()
+    policy = gate.folder / "policy.toml"
+    policy.write_text(policy.read_text() + f"filters = {json.dumps(names)}\n")
+
+
+def fetch(gate: GateProcess, server: ObjectServer, body: bytes) -> bytes:
+    server.body = body
+    received = b""
+    with gate.connect() as client, contextlib.suppress(ConnectionResetError):
+        while more := client.recv(65536):
+            received += more
+    return received
+
+
+def filter_row(gate: GateProcess, name: str) -> dict[str, Any]:
+    rows = json.loads(gate.ask("filters", "--json").stdout)
+    (row,) = [row for row in rows if row["name"] == name]
+    return row  # type: ignore[no-any-return]
+
+
+def wait_for_end(pid: int) -> None:
+    """Wait until a process is gone that is not our child."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    select.select([descriptor], [], [], 20)
+    os.close(descriptor)
+
+
+@pytest.fixture
+def server() -> Iterator[ObjectServer]:
+    made = ObjectServer()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def gate(tmp_path: pathlib.Path, server: ObjectServer) -> Iterator[GateProcess]:
+    made = GateProcess(tmp_path, server.port)
+    yield made
+    made.close()
+
+
+OBJECTS = f'[[filter]]\nname = "objects"\nuse = "{FILTERS}:EachStream"\n'
+JUDGE = f'[[filter]]\nname = "judge"\nuse = "{FILTERS}:Judge"\nisolation = "process"\n'
+
+
+def test_objects_are_judged_in_the_cell_and_a_killed_cell_is_replaced(
+    gate: GateProcess, server: ObjectServer
+) -> None:
+    install(gate, OBJECTS + JUDGE, ["objects", "judge"])
+    gate.start()
+    assert fetch(gate, server, b"plain" * 100_000) == b"plain" * 100_000
+    assert fetch(gate, server, b"refuse and note") == b""
+    before = filter_row(gate, "judge")
+    assert (before["isolation"], before["tier"], before["state"]) == (
+        "process",
+        "content",
+        "working",
+    )
+    assert before["memory_bytes"] > 0
+    os.kill(before["pid"], signal.SIGKILL)
+    assert fetch(gate, server, b"plain again") == b"plain again"
+    after = filter_row(gate, "judge")
+    assert after["pid"] not in {0, before["pid"]}
+    assert after["restarts"] == 1
+    assert str(after["pid"]) in gate.ask("filters").stdout
+    assert gate.end() == 0
+    assert [one["verdict"] for one in gate.records("transfer")] == [
+        "released",
+        "refused",
+        "released",
+    ]
+    (note,) = gate.records("note")
+    assert (note["filter"], note["message"], note["facts"]["size"]) == ("judge", "seen", 15)
+    assert note["facts"]["connection"] == gate.records("transfer")[1]["connection"]
+    (failure,) = gate.records("filter-failure")
+    assert failure["filter"] == "judge"
+    assert f"was killed by SIGKILL (pid {before['pid']})" in failure["cause"]
+    assert not pathlib.Path(f"/proc/{after['pid']}").exists()
+
+
+def test_cell_killed_in_the_middle_of_an_object_refuses_or_passes_as_the_operator_wrote(
+    gate: GateProcess, server: ObjectServer
+) -> None:
+    misbehaving = f'[[filter]]\nname = "m"\nuse = "{FILTERS}:Misbehaving"\nisolation = "process"\n'
+    install(gate, OBJECTS + misbehaving, ["objects", "m"])
+    gate.start()
+    assert fetch(gate, server, b"die") == b""
+    install(gate, OBJECTS + misbehaving + 'on_failure = "bypass"\n', ["objects", "m"])
+    assert gate.ask("reload").returncode == 0
+    assert fetch(gate, server, b"die") == b"die"
+    assert gate.end() == 0
+    transfers = gate.records("transfer")
+    assert [one["verdict"] for one in transfers] == ["refused", "released"]
+    assert "was killed by SIGKILL" in transfers[0]["reason"]
+    failures = [one for one in gate.records("filter-failure") if one.get("connection")]
+    assert [one["action"] for one in failures] == ["refused", "bypassed"]
+
+
+def test_reload_replaces_the_process_when_the_filter_changed_and_only_then(
+    gate: GateProcess, server: ObjectServer
+) -> None:
+    source = FILTERS.read_text()
+    own = gate.folder / "own.py"
+    own.write_text(source)
+    judge = '[[filter]]\nname = "judge"\nuse = "own.py:Judge"\nisolation = "process"\n'
+    install(gate, OBJECTS + judge, ["objects", "judge"])
+    gate.start()
+    assert fetch(gate, server, b"refuse") == b""
+    first = filter_row(gate, "judge")["pid"]
+    assert gate.ask("reload").returncode == 0
+    assert filter_row(gate, "judge")["pid"] == first
+    own.write_text(source.replace('b"refuse"', 'b"decline"'))
+    assert gate.ask("reload").returncode == 0
+    assert fetch(gate, server, b"refuse") == b"refuse"
+    assert fetch(gate, server, b"decline") == b""
+    assert filter_row(gate, "judge")["pid"] != first
+    wait_for_end(first)
+    own.write_text("import nothing_like_this\n")
+    refused = gate.ask("reload")
+    assert refused.returncode != 0
+    assert "nothing_like_this" in refused.stderr
+    assert fetch(gate, server, b"decline") == b""
+    assert gate.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "error"),
+    [
+        ('use = "FILE:Nobody"\nisolation = "process"', "has no 'Nobody'"),
+        (
+            'use = "FILE:Judge"\nisolation = "process"\nsettings = {a = 1}',
+            "Judge takes no settings",
+        ),
+        ('use = "FILE:Demanding"\nisolation = "none"', "demands a process of its own"),
+        (
+            'use = "exe_block"\nisolation = "process"\nsettings = {scripts = 3}',
+            "must be true or false",
+        ),
+        ('use = "FILE:Judge"\nisolation = "thread"', "isolation"),
+    ],
+)
+def test_isolated_filters_that_are_wrong_are_refused_with_their_place(
+    gate: GateProcess, table: str, error: str
+) -> None:
+    text = f'[[filter]]\nname = "f"\n{table}\n'.replace("FILE", str(FILTERS))
+    gate.write_main(text)
+    checked = gate.ask("check")
+    assert checked.returncode != 0
+    assert error in checked.stderr + checked.stdout
+    assert "sluicegate.toml:" in checked.stderr + checked.stdout
+
+
+def test_class_that_demands_a_process_gets_one(gate: GateProcess, server: ObjectServer) -> None:
+    demanding = f'[[filter]]\nname = "d"\nuse = "{FILTERS}:Demanding"\n'
+    install(gate, OBJECTS + demanding, ["objects", "d"])
+    gate.start()
+    assert fetch(gate, server, b"plain") == b"plain"
+    assert filter_row(gate, "d")["pid"] > 0
+    assert gate.end() == 0
