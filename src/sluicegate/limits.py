@@ -410,6 +410,9 @@ class Limits:
     included); beyond it the filter that asks for more fails with ``MemoryError``, alone. Sixteen
     times what the other limits add up to for one worker; 0 leaves the limit as it is."""
 
+    resource_low_percent: int = 90
+    """A resource of which so much is used runs short: filters are asked to give back."""
+
     send_stall_s: float = 60.0
     """A send that the peer has not read for this long ends the connection: the client pins a
     buffer."""

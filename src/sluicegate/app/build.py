@@ -119,6 +119,10 @@ class Gate:
         self._record("started", diagnosis=self._diagnosis)
         self.warnings += self.spool.check()
         try:
+            self.service.network.open()
+        except TransportError as error:
+            self.warnings.append(f"{error}: changes of addresses are not noticed")
+        try:
             await self.service.start(self.loaded.settings)
         except TransportError as error:
             raise cannot_listen(self.loaded, error) from error
@@ -136,6 +140,7 @@ class Gate:
         if self._control is not None:
             await self._control.stop()
         await self.service.stop()
+        self.service.network.close()
         self.spool.close()
         if self.watchdog is not None:
             self.watchdog.stop()

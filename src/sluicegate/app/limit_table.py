@@ -78,6 +78,7 @@ _BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "spool_memory_bytes_max": (0, 1 << 30),
     "spool_free_bytes_min": (0, _BYTES_MAX),
     "spool_free_inodes_min": (0, 1 << 40),
+    "resource_low_percent": (1, 100),
     "splice_pipes_max": (0, 65536),
     "client_buffers_max": (0, 32768),
     "drain_timeout_s": (0, _YEAR_S),

@@ -14,6 +14,7 @@ from .registration import Events
 from .session_filter import SessionFilter
 
 if TYPE_CHECKING:
+    from .surroundings import PolicyChanged
     from .views import Firewall, Session
 
 __all__ = ["Filter"]
@@ -38,6 +39,9 @@ class Filter(abc.ABC):
     @abc.abstractmethod
     def attach(self, session: Session) -> SessionFilter | None:
         """Make the session filter for a session; None takes no interest in it."""
+
+    def on_policy_changed(self, notice: PolicyChanged) -> None:
+        """Take that another policy is in force; told before the next connection is judged by it."""
 
     def stop(self) -> None:
         """Release everything; the service stops."""

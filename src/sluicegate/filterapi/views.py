@@ -17,6 +17,7 @@ from sluicegate.port import CompletionPort, SocketCompletion, TaskCompletion
 
 from .events import EntryMode
 from .position import Position
+from .surroundings import NetworkWatch, ResourceRecovery
 from .user import User
 
 if TYPE_CHECKING:
@@ -515,6 +516,16 @@ class Session(Protocol):
 
 class Firewall(Protocol):
     """The running service, as filters see it."""
+
+    @property
+    def network(self) -> NetworkWatch:
+        """The machine's interfaces and addresses, as they change."""
+        ...
+
+    @property
+    def recovery(self) -> ResourceRecovery:
+        """Where filters register that can give back when a resource runs short."""
+        ...
 
     @property
     def port(self) -> CompletionPort:

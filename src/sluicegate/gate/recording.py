@@ -159,6 +159,14 @@ class GateRecords:
             )
         )
 
+    def notice_failure(self, name: str, error: BaseException) -> None:
+        """Record that somebody failed who was told of what concerns no client."""
+        self._recorder.write(
+            FilterFailureRecord(
+                time=self._clock.wall(), filter=name, cause=_describe(error), action="bypassed"
+            )
+        )
+
     def connection_filter_failure(
         self, connection: GateConnection, name: str, error: BaseException
     ) -> None:

@@ -18,9 +18,10 @@ from sluicegate.filterapi import (
     Events,
     Filter,
     Firewall,
+    PolicyChanged,
     StreamFilter,
 )
-from sluicegate.policy import AnyRule
+from sluicegate.policy import AnyRule, PolicySnapshot
 
 from .rule_settings import maker_of, rule_settings_of
 from .settings import FilterProcess, Installation, InstalledFilter, OnFailure, PerConnection
@@ -228,6 +229,21 @@ class Registry:
         if installed.failed:
             raise FilterFailed(name, installed.failed)
         return EventStep(installed, target, {})
+
+    def tell_policy_changed(self, before: str, snapshot: PolicySnapshot) -> None:
+        """Tell every filter that works of a policy that is in force now; a failure is told."""
+        for installed in self.installed:
+            target = installed.installation.filter_object
+            if isinstance(target, Filter) and not installed.failed:
+                rules = tuple(
+                    rule.name
+                    for rule in snapshot.policy.publications
+                    if installed.name in rule.filters
+                )
+                try:
+                    target.on_policy_changed(PolicyChanged(before, snapshot.hash, rules))
+                except FILTER_ERRORS as error:
+                    self._on_error(installed, error)
 
     def stop_retired(self, installed: Installed) -> None:
         """Stop a filter that nothing uses any more."""

@@ -17,7 +17,7 @@ from sluicegate.audit import Recorder
 from sluicegate.buffer import Buffer
 from sluicegate.clock import Clock
 from sluicegate.errors import LimitExceeded, errno_name
-from sluicegate.filterapi import TaskCompletion, User
+from sluicegate.filterapi import Shortage, TaskCompletion, User
 from sluicegate.identifiers import IdentifierSource
 from sluicegate.limits import Limits
 from sluicegate.names.exchange import Exchange
@@ -34,9 +34,11 @@ from .entry import EntryDesk
 from .kept_log import KeptLog
 from .limit_log import LimitLog
 from .listener import EntryListener
+from .network_watch import NetworkWatcher
 from .proxy_header import Announced, ProxyHeaders
 from .pump import DirectionPool
 from .recording import GateRecords
+from .recovery import Recovery, shares_of
 from .registry import ContentStep, EventStep, Installed, Registry, RulePlan
 from .secondary import ExpectedConnection
 from .session import GateSession, session_key
@@ -87,6 +89,7 @@ class FirewallService:
         self.proxy_headers = ProxyHeaders(self)
         self.entries = EntryDesk(self, exchange)
         self.transfers = TransferService(port, spool, limits, clock, self._content_steps, recorder)
+        self.network = NetworkWatcher(self.on_notice_failure)
         self.phase = Phase.STARTING
         self.allowed = 0
         self.denied = 0
@@ -95,6 +98,9 @@ class FirewallService:
         self._session_ids = IdentifierSource("s", boot_mark)
         self._registry = Registry(self, self.on_filter_error)
         self._limit_log = LimitLog(recorder, clock, port.call_after)
+        self.recovery = Recovery(
+            port, limits, shares_of(spool), self._limit_log.note, self.on_notice_failure
+        )
         self._kept_log = KeptLog(recorder, clock, port.call_after)
         port.pool.on_kept = self._kept_log.note
         self._listeners: list[EntryListener] = []
@@ -128,7 +134,7 @@ class FirewallService:
         kept = self._kept_listeners(settings)
         opened = self._open_new_listeners(settings, kept)
         self._registry.apply(settings.filters)
-        self._policy = settings.policy
+        before, self._policy = self._policy, settings.policy
         self._plans = {
             rule.name: self._registry.plan(rule, settings.policy.hash)
             for rule in settings.policy.policy.all_rules
@@ -144,6 +150,8 @@ class FirewallService:
         for entry in opened:
             entry.open()
         self._stop_retired()
+        if self.phase is not Phase.STARTING and before.hash != self._policy.hash:
+            self._registry.tell_policy_changed(before.hash, settings.policy)
 
     def _kept_listeners(self, settings: ServiceSettings) -> dict[EntryListener, ListenerSettings]:
         """Return the listeners that stay, perhaps under another name: same address, same socket."""
@@ -471,6 +479,10 @@ class FirewallService:
         installed.failures += 1
         self.records.filter_failure(installed, error)
 
+    def on_notice_failure(self, name: str, error: BaseException) -> None:
+        """Record that somebody failed who was told of something that concerns no client."""
+        self.records.notice_failure(name, error)
+
     def on_connection_filter_error(
         self, connection: GateConnection, name: str, error: BaseException
     ) -> None:
@@ -488,6 +500,7 @@ class FirewallService:
         """Record that accepting waits for descriptors or memory."""
         del settings
         self._limit_log.note(LimitExceeded(f"accept paused: {errno_name(error)}", 0))
+        self.recovery.note(Shortage.DESCRIPTORS)
 
     def on_unexpected_peer(
         self, primary: GateConnection, remote: SocketAddress, address: SocketAddress

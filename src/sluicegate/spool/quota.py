@@ -79,6 +79,11 @@ class Quota:
         assert self.memory_bytes >= 0, "room in memory was given back twice"
 
     @property
+    def share(self) -> float:
+        """How much of the spool is used, from 0 to 1."""
+        return self.total_bytes / max(self._limits.spool_bytes_max, 1)
+
+    @property
     def client_count(self) -> int:
         """Clients that hold something now."""
         return len(self._by_client)
