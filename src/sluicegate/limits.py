@@ -407,8 +407,8 @@ class Limits:
 
     memory_bytes_max: int = 4 << 30
     """What one process may allocate (RLIMIT_DATA: private writable memory, stacks of threads
-    included); beyond it the filter that asks for more fails with ``MemoryError``, alone. Sixteen
-    times what the other limits add up to for one worker; 0 leaves the limit as it is."""
+    included); beyond it the filter that asks for more fails with ``MemoryError``, alone. Three
+    times what the other limits of one worker add up to; 0 leaves the limit as it is."""
 
     resource_low_percent: int = 90
     """A resource of which so much is used runs short: filters are asked to give back."""

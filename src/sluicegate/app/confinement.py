@@ -1,0 +1,93 @@
+"""Confinement: what a process that meets clients' bytes, or filters, gives up for good.
+
+Called once in each worker (and in a gate of one process) when all that it needs was opened or
+inherited, before the loop runs and before there is a second thread. The invariant: what is given up
+cannot be got back by whatever runs in the process afterwards, and ``status`` says what is in force
+and what this kernel lacks.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sluicegate.errors import errno_name
+
+from . import landlock, seccomp
+from .privileges import capabilities_in_force, drop_capabilities
+
+__all__ = ["Confinement", "confine_process", "refuse_new_rings"]
+
+
+@dataclass(slots=True)
+class Confinement:
+    """What was done."""
+
+    in_force: list[str] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
+
+
+def confine_process(
+    writable: Iterable[pathlib.Path], *, capabilities: int = 0, has_sandbox: bool = True
+) -> Confinement:
+    """Give up capabilities, writing elsewhere, and calls that nobody needs.
+
+    Args:
+        writable: Folders and files that the process writes in, beside the temporary folder.
+        capabilities: A mask of those to keep.
+        has_sandbox: False leaves Landlock and seccomp out, because the operator said so.
+
+    Raises:
+        OSError: Capabilities cannot be given up.
+    """
+    done = Confinement()
+    drop_capabilities(capabilities)
+    done.in_force.append(f"uid {os.getuid()}, no new privileges")
+    left = ", ".join(capabilities_in_force())
+    done.in_force.append(f"capabilities: {left or 'none'}")
+    if not has_sandbox:
+        done.lacking.append('Landlock and seccomp: "sandbox" in [service] is false')
+        return done
+    _restrict_writing(writable, done)
+    _refuse_calls(done)
+    return done
+
+
+def _restrict_writing(writable: Iterable[pathlib.Path], done: Confinement) -> None:
+    version = landlock.abi_version()
+    if not version:
+        done.lacking.append("Landlock: this kernel has none (Linux 5.13, and lsm=landlock)")
+        return
+    paths = [*writable, pathlib.Path(tempfile.gettempdir()), pathlib.Path(os.devnull)]
+    try:
+        allowed = landlock.restrict_writing(dict.fromkeys(paths))
+    except OSError as error:
+        done.lacking.append(f"Landlock: {errno_name(error.errno or 0)}")
+        return
+    done.in_force.append(f"Landlock (version {version}): writes only in {', '.join(allowed)}")
+
+
+def _refuse_calls(done: Confinement) -> None:
+    try:
+        seccomp.install(seccomp.general_program())
+    except seccomp.UnsupportedMachine as error:
+        done.lacking.append(f"seccomp: {error}")
+    except OSError as error:
+        done.lacking.append(f"seccomp: {errno_name(error.errno or 0)}")
+    else:
+        done.in_force.append("seccomp: no fork, ptrace, mount, modules, bpf, or raw sockets")
+
+
+def refuse_new_rings(confinement: Confinement) -> None:
+    """Refuse another io_uring: ours is restricted to its operations, another would not be.
+
+    For the thread of the loop, when the port has its ring.
+    """
+    try:
+        seccomp.install(seccomp.refusing_program([seccomp.RING_SETUP]))
+    except (seccomp.UnsupportedMachine, OSError):
+        return  # said already: the first filter was refused, too
+    confinement.in_force.append("io_uring: the port's restricted ring, and no other")
