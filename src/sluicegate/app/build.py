@@ -25,6 +25,7 @@ from sluicegate.gate.watchdog import LoopWatchdog
 from sluicegate.port import CompletionPort, Listener
 from sluicegate.spool import SpoolStore
 
+from .confinement import Confinement
 from .load import Loaded, load
 from .machine import Usage
 from .reload import settings_for_restart
@@ -80,6 +81,7 @@ class Gate:
         self.warnings: list[str] = []
         #: What the machine could not give; the warnings of the files are in ``loaded``.
         self.descriptors_max = 0
+        self.confinement = Confinement()
         self.watchdog: LoopWatchdog | None = None
         #: Set by whoever owns the process (``guard``).
         self._begun_with = loaded
@@ -263,6 +265,8 @@ class Gate:
             descriptors_max=self.descriptors_max,
             memory_bytes=self._usage.resident_bytes(),
             cpu_s=self._usage.cpu_s(),
+            protections=self.confinement.in_force,
+            protections_lacking=self.confinement.lacking,
             warnings=[
                 *self._internal_errors(),
                 *(self.watchdog.warnings() if self.watchdog is not None else ()),

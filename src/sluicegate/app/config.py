@@ -43,6 +43,10 @@ class _ServiceTable(Model):
     backend: BackendChoice = "auto"
     policy: str = pydantic.Field(default="policy.toml", min_length=1)
     users: str = pydantic.Field(default="users.toml", min_length=1)
+    user: str = ""
+    group: str = ""
+    sandbox: bool = True
+    writable: tuple[str, ...] = ()
     workers: Literal["auto"] | Annotated[int, pydantic.Field(ge=1, le=WORKERS_MAX)] = "auto"
 
 
@@ -140,6 +144,14 @@ class Configuration:
     limits: Limits
     filters: tuple[FilterTable, ...]
     resolver: ResolverTable
+    user: str = ""
+    """Whom the gate works as; empty: whoever starts it."""
+    group: str = ""
+    """Empty: the user's own."""
+    has_sandbox: bool = True
+    """Whether the kernel keeps workers from writing elsewhere, and from calls that nobody needs."""
+    writable: tuple[pathlib.Path, ...] = ()
+    """Where filters write, beside the gate's own folders."""
 
     @property
     def control_path(self) -> pathlib.Path:
@@ -220,6 +232,10 @@ def read_configuration(path: pathlib.Path, text: str, findings: Findings) -> Con
         limits=limits,
         filters=tables.filter,
         resolver=tables.resolver,
+        user=tables.service.user,
+        group=tables.service.group,
+        has_sandbox=tables.service.sandbox,
+        writable=tuple(folder / one for one in tables.service.writable),
     )
 
 

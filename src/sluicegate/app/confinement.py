@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from sluicegate.errors import errno_name
 
 from . import landlock, seccomp
-from .privileges import capabilities_in_force, drop_capabilities
+from .privileges import capabilities_in_force, drop_capabilities, hide_memory
 
 __all__ = ["Confinement", "confine_process", "refuse_new_rings"]
 
@@ -26,8 +26,8 @@ __all__ = ["Confinement", "confine_process", "refuse_new_rings"]
 class Confinement:
     """What was done."""
 
-    in_force: list[str] = field(default_factory=list)
-    lacking: list[str] = field(default_factory=list)
+    in_force: list[str] = field(default_factory=list[str])
+    lacking: list[str] = field(default_factory=list[str])
 
 
 def confine_process(
@@ -45,7 +45,10 @@ def confine_process(
     """
     done = Confinement()
     drop_capabilities(capabilities)
+    hide_memory()
     done.in_force.append(f"uid {os.getuid()}, no new privileges")
+    if os.getuid() == 0:
+        done.lacking.append('user: it works as root (set "user" in [service])')
     left = ", ".join(capabilities_in_force())
     done.in_force.append(f"capabilities: {left or 'none'}")
     if not has_sandbox:

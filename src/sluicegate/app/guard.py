@@ -6,6 +6,7 @@ alive only by a loop that turns.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from sluicegate.port.loop import current_port
 from .build import Gate
 from .machine import notify_service_manager
 
-__all__ = ["ManagerHeartbeat", "bound_memory", "watch_loop"]
+__all__ = ["ManagerHeartbeat", "beat_for_manager", "bound_memory", "watch_loop"]
 
 _MICROSECONDS: Final = 1_000_000
 
@@ -55,6 +56,17 @@ class ManagerHeartbeat:
             if self._beats >= self._beats_between:
                 self._beats = 0
                 notify_service_manager("WATCHDOG=1")
+
+
+async def beat_for_manager() -> None:
+    """Tell the service manager that this loop turns, until cancelled; for a process without a port.
+
+    The supervisor's word is for itself: workers that hang end themselves, and it replaces them.
+    """
+    heartbeat = ManagerHeartbeat()
+    while True:
+        heartbeat.on_beat()
+        await asyncio.sleep(WATCHDOG_BEAT_S)
 
 
 def _asked_interval_s() -> float:

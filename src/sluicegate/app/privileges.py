@@ -31,6 +31,7 @@ __all__ = [
     "change_account",
     "drop_capabilities",
     "find_account",
+    "hide_memory",
     "needs_low_ports",
     "prepare_folder",
 ]
@@ -146,8 +147,7 @@ def change_account(account: Account | None, *, keep_low_ports: bool) -> None:
             _drop_bounding(kept)
             os.setresuid(account.uid, account.uid, account.uid)
         drop_capabilities(kept)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        _prctl(_PR_SET_DUMPABLE, 0)
+        hide_memory()
     except OSError as error:
         raise ConfigError(
             "privileges", f"cannot be given up: {error}", "start the gate as root, or as its user"
@@ -174,6 +174,16 @@ def drop_capabilities(kept: int) -> None:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     if any(mask & ~kept for mask in _read_capabilities()):
         raise OSError("capabilities are left after they were given up")
+
+
+def hide_memory() -> None:
+    """Let nobody of the same user read this process's memory: no core files, no debugger.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _prctl(_PR_SET_DUMPABLE, 0)  # an exec sets it again
 
 
 def capabilities_in_force() -> list[str]:

@@ -18,6 +18,10 @@ _FIXED: Final = {
     "state_dir": "state_dir",
     "backend": "backend",
     "workers": "workers",
+    "user": "user",
+    "group": "group",
+    "has_sandbox": "sandbox",
+    "writable": "writable",
     "spool_dir": "dir",
     "log_path": "path",
 }

@@ -16,7 +16,9 @@ from sluicegate.documents import ConfigRefused, Findings
 from sluicegate.port.diagnosis import diagnose
 from sluicegate.port.loop import current_port, run
 
+from .account import kept_capabilities, take_account
 from .build import Gate
+from .confinement import Confinement, confine_process, refuse_new_rings
 from .guard import ManagerHeartbeat, bound_memory, watch_loop
 from .load import Loaded, load
 from .machine import (
@@ -43,6 +45,7 @@ def run_gate(path: pathlib.Path, say: Callable[[str], None]) -> None:
         ConfigError: The machine cannot give what they ask for.
         BackendUnavailable: The backend that was asked for by name is refused.
     """
+    take_account(path)
     findings = Findings()
     loaded = load(path, findings)
     if loaded is None:
@@ -52,7 +55,15 @@ def run_gate(path: pathlib.Path, say: Callable[[str], None]) -> None:
     make_directory(configuration.spool_dir, '"dir" in [spool]')
     lock = StateLock(configuration.lock_path)
     try:
-        life = _Life(loaded, str(diagnose(configuration.backend)), say)
+        diagnosis = str(diagnose(configuration.backend))
+        bound_memory(configuration.limits)
+        writable = configuration.state_dir, configuration.spool_dir, configuration.log_path.parent
+        confinement = confine_process(
+            [*writable, *configuration.writable],
+            capabilities=kept_capabilities(configuration),
+            has_sandbox=configuration.has_sandbox,
+        )
+        life = _Life(loaded, diagnosis, confinement, say)
         run(life.live(), backend=configuration.backend, limits=configuration.limits)
     finally:
         lock.release()
@@ -61,8 +72,15 @@ def run_gate(path: pathlib.Path, say: Callable[[str], None]) -> None:
 class _Life:
     """One gate from start to end, and the signals that move it on."""
 
-    def __init__(self, loaded: Loaded, diagnosis: str, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        diagnosis: str,
+        confinement: Confinement,
+        say: Callable[[str], None],
+    ) -> None:
         self._loaded = loaded
+        self._confinement = confinement
         self._limits = loaded.configuration.limits
         self._diagnosis = diagnosis
         self._say = say
@@ -94,7 +112,9 @@ class _Life:
         gate.descriptors_max, warning = raise_descriptor_limit(self._limits)
         if warning:
             gate.warnings.append(warning)
-        bound_memory(self._limits)
+        if self._loaded.configuration.has_sandbox:
+            refuse_new_rings(self._confinement)
+        gate.confinement = self._confinement
         await gate.start()
         watch_loop(gate, self._say, ManagerHeartbeat().on_beat)
         quieten_collector()

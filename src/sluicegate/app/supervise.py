@@ -15,6 +15,8 @@ from collections.abc import Callable
 from sluicegate.documents import ConfigRefused, Findings
 from sluicegate.port.diagnosis import diagnose
 
+from .account import take_account
+from .guard import beat_for_manager
 from .load import Loaded, load
 from .machine import (
     StateLock,
@@ -42,6 +44,7 @@ def supervise(path: pathlib.Path, say: Callable[[str], None], workers: int | Non
         ConfigError: The machine cannot give what they ask for.
         BackendUnavailable: The backend that was asked for by name is refused.
     """
+    take_account(path)
     findings = Findings()
     loaded = load(path, findings)
     if loaded is None:
@@ -73,8 +76,10 @@ async def _live(loaded: Loaded, slots: int, diagnosis: str, say: Callable[[str],
             await _say_ready(supervisor, diagnosis, say)
             async with asyncio.TaskGroup() as tasks:
                 reloading = tasks.create_task(_reload_when_asked(supervisor, wishes, say))
+                beating = tasks.create_task(beat_for_manager())
                 await wishes.stop_asked.wait()
                 reloading.cancel()
+                beating.cancel()
             supervisor.begin_end()
             notify_service_manager("STOPPING=1")
             await _drain(supervisor, wishes, say)

@@ -63,6 +63,10 @@ def _show(view: StatusView) -> None:
     ]
     for name, text in facts:
         click.echo(f"{name:<12} {printable(text)}")
+    for line in view.protections:
+        click.echo(f"{'protected':<12} {printable(line)}")
+    for line in view.protections_lacking:
+        click.echo(f"{click.style('unprotected', fg='yellow')}  {printable(line)}")
     click.echo("")
     show_table(
         ("LISTENER", "ADDRESS", "ACCEPTED", ""),

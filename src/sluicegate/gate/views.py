@@ -121,6 +121,10 @@ class StatusView(msgspec.Struct, kw_only=True):
     """CPU time of this process, since it started."""
     workers: list[WorkerView] = []
     """The other processes; none where all is in one."""
+    protections: list[str] = []
+    """What workers have given up, so that nothing that runs in them can use it."""
+    protections_lacking: list[str] = []
+    """What they would have given up, and why they could not."""
     steering: str = ""
     """How clients are spread over workers; empty where there is one process."""
     warnings: list[str] = []

@@ -11,6 +11,7 @@ message with many go ahead of it, beside frames without one.
 
 from __future__ import annotations
 
+import array
 import asyncio
 import os
 import socket
@@ -33,6 +34,7 @@ _HEADER: Final = struct.Struct("!IH")
 _RECEIVE_BYTES: Final = 1 << 16
 _DESCRIPTORS_MAX: Final = 200
 """In one message of the kernel's: ``SCM_MAX_FD`` is 253."""
+_ANCILLARY_BYTES: Final = socket.CMSG_LEN((_DESCRIPTORS_MAX + 1) * array.array("i").itemsize)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
@@ -234,9 +236,14 @@ def send_last(connected: _Socket, message: Message) -> None:
 
 def _receive(connected: _Socket, reader: FrameReader) -> bool:
     """Read once; False at the end."""
-    received, descriptors, _, _ = socket.recv_fds(
-        connected, _RECEIVE_BYTES, _DESCRIPTORS_MAX + 1, socket.MSG_CMSG_CLOEXEC
+    # Not ``socket.recv_fds``: it drops its flags, and what came would be open in what is started.
+    received, ancillary, _, _ = connected.recvmsg(
+        _RECEIVE_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC
     )
+    descriptors = array.array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
     reader.feed(received, descriptors)
     return bool(received)
 

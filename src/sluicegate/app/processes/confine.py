@@ -7,27 +7,30 @@ given up here cannot be got back by whatever runs in the process afterwards.
 
 from __future__ import annotations
 
-import ctypes
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from sluicegate.errors import errno_name
+from sluicegate.app.confinement import Confinement, confine_process
 
 if TYPE_CHECKING:
     from sluicegate.app.config import Configuration  # the audit writer needs none of it
 
 __all__ = ["confine"]
 
-_PR_SET_NO_NEW_PRIVS: Final = 38
-_libc = ctypes.CDLL(None, use_errno=True)
 
+def confine(configuration: Configuration | None) -> Confinement:
+    """Give up what is not needed; return what is in force, and what this kernel lacks.
 
-def confine(configuration: Configuration | None) -> list[str]:
-    """Give up what is not needed; return a warning for each measure that could not be taken.
+    A worker writes in the spool, and where its filters do; the log and the control socket are the
+    business of others. The audit writer has its file already.
 
     Args:
         configuration: What a worker works by; None in the audit writer.
+
+    Raises:
+        OSError: Capabilities cannot be given up.
     """
-    del configuration
-    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-        return [f"no_new_privs cannot be set: {errno_name(ctypes.get_errno())}"]
-    return []
+    if configuration is None:
+        return confine_process(())
+    return confine_process(
+        [configuration.spool_dir, *configuration.writable], has_sandbox=configuration.has_sandbox
+    )

@@ -6,11 +6,11 @@ nothing is a row that says so, never silently left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sluicegate.gate.views import FilterView, ListenerView, Phase, StatusView
 
-__all__ = ["gather_filters", "gather_listeners", "gather_phase", "gather_warnings"]
+__all__ = ["gather_filters", "gather_lines", "gather_listeners", "gather_phase", "gather_warnings"]
 
 
 def gather_phase(views: Sequence[StatusView]) -> Phase:
@@ -52,6 +52,11 @@ def gather_filters(answers: Sequence[Sequence[FilterView]]) -> list[FilterView]:
             if row.state != "working":
                 known.state, known.cause = row.state, row.cause
     return list(found.values())
+
+
+def gather_lines(answers: Iterable[Sequence[str]]) -> list[str]:
+    """Return each line once, in the order in which they came."""
+    return list(dict.fromkeys(line for lines in answers for line in lines))
 
 
 def gather_warnings(views: Sequence[tuple[str, StatusView]]) -> list[str]:

@@ -50,7 +50,13 @@ from sluicegate.limits import WORKER_GRACE_S
 from .audit_post import AuditPost
 from .crew import Crew, Place, Worker
 from .doors import Door, Doors
-from .gathering import gather_filters, gather_listeners, gather_phase, gather_warnings
+from .gathering import (
+    gather_filters,
+    gather_lines,
+    gather_listeners,
+    gather_phase,
+    gather_warnings,
+)
 from .orders import Abandon, AttachAudit, BeginWorker, Commit, Committed, Message, Prepare, Prepared
 from .tallies import RECORDS, Tallies
 
@@ -414,6 +420,8 @@ class Supervisor:
             descriptors_max=min((view.descriptors_max for view in seen), default=0),
             memory_bytes=self._usage.resident_bytes() + sum(view.memory_bytes for view in seen),
             cpu_s=self._usage.cpu_s() + sum(view.cpu_s for view in seen),
+            protections=gather_lines(view.protections for view in seen),
+            protections_lacking=gather_lines(view.protections_lacking for view in seen),
             workers=self._worker_views(views),
             steering=self._describe_steering(),
             warnings=[

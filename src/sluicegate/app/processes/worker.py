@@ -12,12 +12,15 @@ import os
 import pathlib
 import signal
 import socket
+import sys
 from collections import deque
 from collections.abc import Coroutine
 from typing import TypeAlias
 
 from sluicegate.address import SocketAddress
 from sluicegate.app.build import Gate, Share, cannot_listen
+from sluicegate.app.confinement import Confinement, refuse_new_rings
+from sluicegate.app.guard import bound_memory, watch_loop
 from sluicegate.app.load import Loaded, load
 from sluicegate.app.machine import quieten_collector, raise_descriptor_limit
 from sluicegate.app.version import VERSION
@@ -83,9 +86,18 @@ def main(channel: int) -> None:
     limits = loaded.configuration.limits
     descriptors_max, warning = raise_descriptor_limit(limits)
     diagnosis = str(diagnose(loaded.configuration.backend))
-    warnings = [*([warning] if warning else []), *confine(loaded.configuration)]
+    bound_memory(limits)
+    confinement = confine(loaded.configuration)
+    warnings = [warning] if warning else []
     worker = _Worker(begin, descriptors, loaded, diagnosis, warnings, descriptors_max)
+    worker.confinement = confinement
     run(worker.live(connected, reader), backend=loaded.configuration.backend, limits=limits)
+
+
+def _say_aloud(line: str) -> None:
+    """Show a line without the loop, which may be what the line is about."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 class _Doors:
@@ -126,6 +138,7 @@ class _Worker:
         self._loaded = loaded
         self._diagnosis = diagnosis
         self._warnings = warnings
+        self.confinement = Confinement()
         self._descriptors_max = descriptors_max
         tallies, self._audit, *doors = descriptors
         self._tallies = Tallies(tallies)
@@ -163,6 +176,9 @@ class _Worker:
         )
         gate.descriptors_max = self._descriptors_max
         gate.warnings += self._warnings
+        gate.confinement = self.confinement
+        if self._loaded.configuration.has_sandbox:
+            refuse_new_rings(self.confinement)
         loop.add_signal_handler(signal.SIGTERM, self._on_term_signal)
         try:
             if await self._start(gate):
@@ -181,6 +197,7 @@ class _Worker:
         except ConfigError as error:
             self._channel.send(Failed(causes=[str(error)]))
             return False
+        watch_loop(gate, _say_aloud, lambda: None)
         quieten_collector()
         self._channel.send(
             Ready(

@@ -1,0 +1,277 @@
+"""What a gate has given up: asked from inside, by a filter that tries everything."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import pwd
+import re
+import shutil
+import signal
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sluicegate.address import SocketAddress
+from sluicegate.app import seccomp
+from sluicegate.app.privileges import find_account, needs_low_ports
+from sluicegate.errors import ConfigError
+
+from .test_gate_process import EchoServer, GateProcess
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="changing the user needs root")
+
+PROBE = pathlib.Path(__file__).with_name("probe_filter.py")
+
+
+@pytest.fixture
+def folder() -> Iterator[pathlib.Path]:
+    """A folder that other users may enter, and that is not beneath the temporary folder."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        path = pathlib.Path(name)
+        path.chmod(0o755)
+        yield path
+
+
+def reachable() -> list[str]:
+    """Return a command to start the gate with, so that other users can run this interpreter.
+
+    One beneath somebody's home (pyenv, uv) is closed to them; in a mount name space of the gate's
+    own that home is an empty folder with only the interpreter in it.
+    """
+    base = pathlib.Path(sys.base_prefix).resolve()
+    closed = [one for one in base.parents if not one.stat().st_mode & stat.S_IXOTH]
+    if not closed:
+        return []
+    script = f"""set -e
+        kept=$(mktemp -d /var/tmp/kept.XXXXXX)
+        mount --bind {base} $kept
+        mount -t tmpfs -o mode=755 none {closed[-1]}
+        mkdir -p {base}
+        mount --move $kept {base}
+        rmdir $kept
+        exec "$@"
+    """
+    return ["unshare", "--mount", "sh", "-c", script, "sh"]
+
+
+@pytest.fixture
+def gate(folder: pathlib.Path) -> Iterator[GateProcess]:
+    server = EchoServer()
+    made = GateProcess(folder, server.port)
+    shutil.copy(PROBE, folder / "probe.py")
+    policy = (folder / "policy.toml").read_text()
+    (folder / "policy.toml").write_text(policy + 'filters = ["probe"]\n')
+    yield made
+    made.close()
+    server.close()
+
+
+def configure(gate: GateProcess, service: str = "", address: str = "127.0.0.1:0") -> None:
+    gate.config.write_text(
+        f'[service]\n{service}\n[[listener]]\nname = "echo"\naddress = "{address}"\n'
+        '[[filter]]\nname = "probe"\nuse = "probe.py:Probe"\n'
+    )
+
+
+def probe(gate: GateProcess, *paths: pathlib.Path, forks: bool = True) -> dict[str, Any]:
+    """Let the filter try; paths are files that it tries to write."""
+    with gate.connect() as client:
+        client.settimeout(30)
+        asked = {"paths": [str(path) for path in paths], "forks": forks}
+        client.sendall(json.dumps(asked).encode())
+        answer = b""
+        while not answer.endswith(b"\n"):
+            piece = client.recv(65536)
+            assert piece, answer
+            answer += piece
+    found: dict[str, Any] = json.loads(answer)
+    return found
+
+
+EPERM, EACCES, EAFNOSUPPORT = -1, -13, -97
+
+
+@pytest.mark.parametrize("options", [("--inline",), ("--workers", "1")])
+def test_gate_that_root_started_works_as_its_user_and_can_do_nothing_else(gate, folder, options):
+    (folder / "allowed").mkdir()
+    os.chown(folder / "allowed", pwd.getpwnam("daemon").pw_uid, -1)
+    (folder / "open").mkdir()
+    (folder / "open").chmod(0o777)
+    configure(gate, 'user = "daemon"\nwritable = ["allowed"]')
+
+    gate.mode = options
+    gate.start(*reachable())
+    spool = folder / "state" / "spool" / "x"
+    found = probe(gate, folder / "allowed" / "x", folder / "open" / "x", spool)
+    status = gate.status()
+    control = (folder / "state" / "control.sock").stat()
+    log = (folder / "state" / "records.jsonl").stat()
+    assert gate.end() == 0
+
+    user = pwd.getpwnam("daemon")
+    assert found["uid"] == [user.pw_uid] * 3
+    assert found["gid"] == [user.pw_gid] * 3
+    assert set(found["groups"]) <= set(os.getgrouplist("daemon", user.pw_gid))
+    caps = [found["status"][name] for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")]
+    assert caps == ["0" * 16] * 4
+    assert (found["status"]["NoNewPrivs"], found["status"]["Seccomp"]) == ("1", "2")
+    assert found["fork"] == EPERM
+    assert found["threads"] == 1
+    assert found["tcp"] == 0
+    assert (found["packet"], found["vsock"]) == (EAFNOSUPPORT, EAFNOSUPPORT)
+    assert [found[name] for name in ("raw", "ring", "ptrace", "unshare", "root", "parent")] == [
+        EPERM
+    ] * 6
+    assert found["low_port"] == EACCES
+    assert found["writes"] == [0, EACCES, 0]
+    assert (control.st_uid, log.st_uid) == (user.pw_uid, user.pw_uid)
+    assert status["protections_lacking"] == []
+    told = "\n".join(status["protections"])
+    assert all(
+        word in told for word in (f"uid {user.pw_uid}", "none", "Landlock", "seccomp", "io_uring")
+    )
+
+
+@pytest.mark.parametrize("mode", [("--inline",), ("--workers", "2")])
+def test_nothing_of_the_gate_is_open_in_what_it_starts(gate, mode):
+    configure(gate)
+    gate.mode = mode
+    gate.start()
+    found = probe(gate)
+    processes = gate.status()["workers"]
+    opened = {one["name"]: descriptors_of(one["pid"]) for one in processes}
+    listening = {
+        f"socket:[{line.split()[9]}]"
+        for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if line.split()[3] == "0A"
+    }
+    assert gate.end() == 0
+
+    # Of a program that a filter has started: standard input, output and error.
+    assert len(found["descriptors"]) == 3, found["descriptors"]
+    assert not [one for one in found["descriptors"] if one.startswith(("socket:", "anon_inode"))]
+    if processes:
+        assert not listening & set(opened["audit writer"])
+        # Each has its own listening socket, and no other worker's or the supervisor's.
+        mine, others = (listening & set(opened[f"worker {slot}"]) for slot in (0, 1))
+        assert (len(mine), len(others), mine & others) == (1, 1, set())
+        assert not [one for one in opened["worker 0"] if "control" in one or "records" in one]
+
+
+def descriptors_of(pid: int) -> list[str]:
+    found: list[str] = []
+    for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(str(entry.readlink()))
+    return found
+
+
+def test_gate_that_listens_on_a_low_port_keeps_that_capability_and_its_workers_do_not(gate):
+    configure(gate, 'user = "daemon"', "127.0.0.1:907")
+    gate.mode = ("--workers", "1")
+    gate.start(*reachable())
+    assert gate.process is not None
+    status = pathlib.Path(f"/proc/{gate.process.pid}/status").read_text()
+    found = probe(gate)
+    low = gate.config.read_text().replace(":907", ":908")
+    gate.config.write_text(low)
+    reloaded = gate.ask("reload")
+    assert reloaded.returncode == 0, reloaded.stderr
+    assert gate.end() == 0
+
+    assert re.search(r"CapEff:\t0000000000000400\n", status)
+    assert found["status"]["CapPrm"] == "0" * 16
+    assert found["low_port"] == EACCES
+
+
+def test_log_is_opened_again_by_the_gates_user(gate, folder):
+    configure(gate, 'user = "daemon"')
+    gate.mode = ("--inline",)
+    gate.start(*reachable())
+    (folder / "state" / "records.jsonl").rename(folder / "state" / "moved.jsonl")
+    gate.send(signal.SIGHUP)
+    gate.wait_for("reloaded")
+    assert gate.end() == 0
+
+    assert "stopped" in gate.events()
+    assert (folder / "state" / "records.jsonl").stat().st_uid == pwd.getpwnam("daemon").pw_uid
+
+
+@pytest.mark.parametrize(
+    ("service", "says"),
+    [
+        ('user = "nobody-of-that-name"', "there is no user 'nobody-of-that-name'"),
+        ('user = "daemon"\ngroup = "none-of-that-name"', "there is no group"),
+        ('user = "root"', "is root"),
+        ('group = "daemon"', "is given without a user"),
+    ],
+)
+def test_gate_does_not_start_as_a_user_that_cannot_be_had(gate, service, says):
+    configure(gate, service)
+    ended = gate.ask("run")
+    assert ended.returncode != 0
+    assert says in ended.stderr
+    assert not (gate.folder / "state").exists()
+
+
+def test_gate_that_cannot_change_its_user_does_not_start(gate, folder):
+    configure(gate, 'user = "games"')
+    with contextlib.suppress(FileNotFoundError):
+        (folder / "state").rmdir()
+    gate_as_daemon = ["setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups"]
+    with pytest.raises(AssertionError, match="start it as that user, or as root"):
+        gate.start(*reachable(), *gate_as_daemon)
+
+
+def test_operator_may_leave_the_sandbox_out_and_status_says_so(gate, folder):
+    (folder / "open").mkdir()
+    (folder / "open").chmod(0o777)
+    configure(gate, 'user = "daemon"\nsandbox = false')
+    gate.start(*reachable())
+    # (A fork would answer, too.)
+    found = probe(gate, folder / "open" / "x", forks=False)
+    status = gate.status()
+    assert gate.end() == 0
+
+    assert found["writes"] == [0]
+    assert found["status"]["Seccomp"] == "0"
+    assert [
+        '"sandbox" in [service] is false' in line for line in status["protections_lacking"]
+    ] == [True]
+
+
+def test_low_ports_are_those_of_the_kernel() -> None:
+    assert needs_low_ports([SocketAddress("0.0.0.0", 21)])
+    assert not needs_low_ports([SocketAddress("0.0.0.0", 0), SocketAddress("::", 60000)])
+
+
+def test_nobody_named_is_no_account() -> None:
+    assert find_account("", "") is None
+    with pytest.raises(ConfigError):
+        find_account("root", "")
+
+
+@pytest.mark.parametrize(
+    ("machine", "header"),
+    [
+        ("x86_64", "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
+        ("aarch64", "/usr/include/asm-generic/unistd.h"),
+    ],
+)
+def test_numbers_of_system_calls_are_the_kernels(machine: str, header: str) -> None:
+    text = pathlib.Path(header).read_text(encoding="ascii")
+    numbers = {
+        name.removeprefix("3264_"): int(number)
+        for name, number in re.findall(r"#define __NR_?(\w+) (\d+)", text)
+    }
+    named = {name.lstrip("_"): number for name, number in numbers.items()}
+    for name, number in seccomp.ARCHITECTURES[machine].refused.items():
+        assert named.get(name.lstrip("_"), number) == number, name
+    assert sum(name.lstrip("_") in named for name in seccomp.ARCHITECTURES[machine].refused) > 50
