@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from sluicegate.address import IpAddress, SocketAddress
 from sluicegate.audit import DecisionRecord
 from sluicegate.errors import LimitExceeded
-from sluicegate.filterapi import User
+from sluicegate.filterapi import NetworkChange, User
 from sluicegate.identity import Authenticator
 from sluicegate.identity import User as KnownUser
 from sluicegate.names import (
@@ -66,6 +66,8 @@ class EntryDesk:
         self._by_client: dict[str, int] = {}
         self._own_ports: dict[int, tuple[str, ...]] = {}
         self._classifier = AddressClassifier()
+        self._settings: ServiceSettings | None = None
+        #: In force.
         self._commands: dict[SocksCommand, Callable[[EntryHandshake, EntryRequest], None]] = {
             SocksCommand.CONNECT: self._connect
         }
@@ -91,8 +93,20 @@ class EntryDesk:
         if settings.resolver != self.resolver.settings:
             self.resolver.settings = settings.resolver
             self.resolver.forget()
-        self._classifier = AddressClassifier(settings.own_addresses, settings.nat64_prefixes)
-        self.resolver.classifier = self._classifier
+        self._settings = settings
+        self.note_network()
+
+    def on_network_changed(self, _change: NetworkChange) -> None:
+        """Take that addresses have come or gone; dials are judged again, so it counts at once."""
+        self.note_network()
+
+    def note_network(self) -> None:
+        """Take what is the machine's own now: as it is watched, or else as it was at the start."""
+        settings = self._settings
+        if settings is not None:
+            own = self.service.network.addresses or settings.own_addresses
+            self._classifier = AddressClassifier(own, settings.nat64_prefixes)
+            self.resolver.classifier = self._classifier
 
     def note_listeners(self, addresses: list[SocketAddress]) -> None:
         """Take note of where the gate itself listens."""

@@ -29,6 +29,7 @@ from .connection import GateConnection
 from .dial_race import DialRace
 from .dispatch import dispatch
 from .entry_answers import EntryAnswer, answer_to_failure, answer_to_lookup
+from .lookups import Addresses, tell_of_lookup
 from .state import State
 
 if TYPE_CHECKING:
@@ -103,11 +104,27 @@ class EntryConnection(GateConnection):
         self._resolve()
 
     def _resolve(self) -> None:
+        """Find where to dial; filters are told of a name before it is looked up."""
+        if self._is_lookup_told:
+            tell_of_lookup(self._service, self, None, self._find)
+        else:
+            self._find(None)
+
+    @property
+    def _is_lookup_told(self) -> bool:
+        is_plain = self.plan.is_plain and self.session.is_plain
+        return not (self.host.is_address or is_plain)
+
+    def _find(self, given: Addresses | None) -> None:
+        """Look the host up, unless a filter gave its addresses."""
         service, decision = self._service, self._decision
         assert decision is not None, "it is opened with one"
+        if given is not None:
+            self._on_found(self._judge_given(given))
+            return
         found = service.entries.resolver.resolve_now(self.host, self.target_port, decision)
         if found is not None:
-            self._on_resolved(found)
+            self._on_found(found)
             return
         bound = service.limits.lookups_per_client_max
         if self.session.lookups >= bound:
@@ -123,7 +140,34 @@ class EntryConnection(GateConnection):
             found = await resolver.resolve(self.host, self.target_port, decision)
         finally:
             self.session.lookups -= 1
-        self._on_resolved(found)
+        self._on_found(found)
+
+    def _judge_given(self, given: Addresses) -> Destination | Unresolved:
+        decision = self._decision
+        assert decision is not None, "it is opened with one"
+        resolver = self._service.entries.resolver
+        return resolver.judge_given(self.host, self.target_port, decision, given)
+
+    def _on_found(self, found: Destination | Unresolved) -> None:
+        """Tell filters what was found, which they may replace; not what policy refuses."""
+        is_refused = isinstance(found, Unresolved) and found.reason in _REFUSALS
+        if self.is_closing or is_refused or not self._is_lookup_told:
+            self._on_resolved(found)
+            return
+        addresses: Addresses = ()
+        if isinstance(found, Destination):
+            addresses = tuple(one.judgement.address for one in found.dialable)
+        tell_of_lookup(
+            self._service,
+            self,
+            addresses,
+            lambda given: self._on_resolved(found if given is None else self._judge_given(given)),
+        )
+
+    def on_lookup_denied(self, reason: str) -> None:
+        """Take that a filter denied the lookup: to the client there is no such name."""
+        self._answer = EntryAnswer.NAME_UNKNOWN
+        self.refuse(reason)
 
     def _on_resolved(self, found: Destination | Unresolved) -> None:
         if self.is_closing:

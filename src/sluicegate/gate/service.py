@@ -43,6 +43,7 @@ from .registry import ContentStep, EventStep, Installed, Registry, RulePlan
 from .secondary import ExpectedConnection
 from .session import GateSession, session_key
 from .settings import ListenerSettings, ServiceSettings
+from .showing import view_of_connection
 from .slow import SlowFilters
 from .transfer import TransferService
 from .views import ConnectionView, FilterView, ListenerView, Phase, SessionView
@@ -87,9 +88,10 @@ class FirewallService:
         self.dials = DialQueue(lambda: self._listeners, port.post)
         self.wheel = DeadlineWheel(port.timers, clock)
         self.proxy_headers = ProxyHeaders(self)
-        self.entries = EntryDesk(self, exchange)
-        self.transfers = TransferService(port, spool, limits, clock, self._content_steps, recorder)
         self.network = NetworkWatcher(self.on_notice_failure)
+        self.entries = EntryDesk(self, exchange)
+        self.network.subscribe(self.entries.on_network_changed)
+        self.transfers = TransferService(port, spool, limits, clock, self._content_steps, recorder)
         self.phase = Phase.STARTING
         self.allowed = 0
         self.denied = 0
@@ -563,7 +565,10 @@ class FirewallService:
 
     def connections(self) -> list[ConnectionView]:
         """Return every connection that has not ended."""
-        return [_view(connection, self.port.now) for connection in self._connections.values()]
+        return [
+            view_of_connection(connection, self.port.now)
+            for connection in self._connections.values()
+        ]
 
     def filters(self) -> list[FilterView]:
         """Return every installed filter, in the operator's order."""
@@ -575,26 +580,3 @@ class FirewallService:
 
     def _content_steps(self, connection: GateConnection) -> tuple[ContentStep, ...]:
         return connection.plan.content
-
-
-def _view(connection: GateConnection, now: float) -> ConnectionView:
-    """Return a copy of a connection's moment, for people."""
-    to_server, to_client, _ = connection.byte_counts()
-    directions = (connection.from_client, connection.from_server)
-    expected = connection.expected
-    return ConnectionView(
-        connection=connection.id,
-        session=connection.session.id,
-        client=str(connection.client_address),
-        server=str(connection.server_address),
-        listener=connection.listener_name,
-        rule=connection.rule,
-        state=connection.state.value,
-        started=connection.started_wall,
-        idle_s=now - connection.last_active,
-        bytes_to_server=to_server,
-        bytes_to_client=to_client,
-        is_spliced=any(item is not None and item.is_spliced for item in directions),
-        filters=list(connection.filter_names()),
-        primary=expected.primary.id if expected is not None else "",
-    )

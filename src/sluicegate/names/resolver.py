@@ -163,6 +163,25 @@ class Resolver:
             self._counts[outcome.reason] += 1
         return outcome
 
+    def judge_given(
+        self,
+        host: CanonicalHost,
+        port: int,
+        judge: DestinationJudge,
+        addresses: Iterable[IpAddress],
+    ) -> Destination | Unresolved:
+        """Judge addresses that somebody else found for a host, as if they had been looked up.
+
+        They are not kept, and never expire: whoever gave them was asked for this destination.
+        """
+        denial = judge.judge_name(host, port)
+        if denial is not None:
+            return Unresolved(host, port, LookupReason.NAME_DENIED, denial.reason)
+        name_class = self._special_class(host)
+        if name_class is not None:
+            return Unresolved(host, port, LookupReason.SPECIAL_NAME, f"{host} is a {name_class}")
+        return self._judge_found(host, port, judge, _Found(dict.fromkeys(addresses)))
+
     def judge_again(
         self, destination: Destination, judge: DestinationJudge, address: JudgedAddress
     ) -> Deny | None:

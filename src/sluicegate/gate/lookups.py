@@ -1,0 +1,53 @@
+"""Lookups as events: filters are told before and after a name is looked up for a client.
+
+``entry_connection`` asks here around every lookup. The invariant: what a filter answers in the
+resolver's place is judged by policy like what the resolver finds, and a name that policy refuses
+reaches no filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from sluicegate.address import IpAddress
+from sluicegate.filterapi import Deny, EventVerdict, NameLookup
+
+from .dispatch import dispatch
+
+if TYPE_CHECKING:
+    from .entry_connection import EntryConnection
+    from .service import FirewallService
+
+__all__ = ["Addresses", "tell_of_lookup"]
+
+Addresses: TypeAlias = tuple[IpAddress, ...]
+
+
+def tell_of_lookup(
+    service: FirewallService,
+    connection: EntryConnection,
+    addresses: Addresses | None,
+    go_on: Callable[[Addresses | None], None],
+) -> None:
+    """Tell the filters of a lookup, and go on with what one of them answered, or None.
+
+    Args:
+        service: The gate.
+        connection: Whose client wants to know.
+        addresses: What was found; None before anything was asked.
+        go_on: Not called when a filter denied it, or the client has gone.
+    """
+    event = NameLookup(
+        connection.session, connection.entry_mode, connection.host.text, addresses, connection
+    )
+
+    def on_verdict(verdict: EventVerdict) -> None:
+        if connection.is_closing:
+            return
+        if isinstance(verdict, Deny):
+            connection.on_lookup_denied(verdict.reason)
+        else:
+            go_on(event.result)
+
+    dispatch(service, connection, event, on_verdict)
