@@ -25,11 +25,10 @@ from sluicegate.names.resolver import ResolverSettings
 from sluicegate.policy import PolicySnapshot, parse_policy
 from sluicegate.protocols.detect import EntryProtocol
 from sluicegate.testing.peers import PeerStream
-from tests.flows.gate_kit import ENTRY, LIMITS
+from tests.flows.gate_kit import CLIENT, ENTRY, LIMITS, Gate, echoes, play
 from tests.unit.resolver_kit import answer
 
 MODES = (EntryMode.SOCKS4, EntryMode.SOCKS5, EntryMode.HTTP_CONNECT)
-BY_NAME = (EntryMode.SOCKS4, EntryMode.SOCKS5, EntryMode.HTTP_CONNECT)
 WEB = SocketAddress.parse("93.184.216.34:443")
 WEB6 = SocketAddress.parse("[2606:2800:220:1::34]:443")
 DNS = SocketAddress.parse("192.0.2.53:53")
@@ -276,3 +275,68 @@ async def says_hello(stream: PeerStream) -> bytes:
     await stream.send_all(b"hello")
     stream.end_stream()
     return await stream.receive_all()
+
+
+@dataclasses.dataclass
+class Visit:
+    """What came of several clients at one gate, one after the other."""
+
+    gate: Any
+    replies: list[Reply]
+    dialled: list[SocketAddress]
+    asked: Counter[str]
+
+    @property
+    def reply(self) -> Reply:
+        """The only one."""
+        (reply,) = self.replies
+        return reply
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why each was decided as it was."""
+        return [record.reason for record in self.gate.decisions]
+
+
+REFUSED = {EntryMode.SOCKS4: 91, EntryMode.SOCKS5: 2, EntryMode.HTTP_CONNECT: 403}
+"""What each mode says to what policy refuses."""
+
+MALFORMED = {EntryMode.SOCKS4: 91, EntryMode.SOCKS5: 1, EntryMode.HTTP_CONNECT: 400}
+UNKNOWN = {EntryMode.SOCKS4: 91, EntryMode.SOCKS5: 4, EntryMode.HTTP_CONNECT: 502}
+NEEDS_USER = {EntryMode.SOCKS4: 91, EntryMode.SOCKS5: 2, EntryMode.HTTP_CONNECT: 407}
+
+
+def visit(
+    *wanted: Ask,
+    plan: ServiceSettings | None = None,
+    names: Names | None = None,
+    serve: Sequence[SocketAddress] = (WEB, WEB6),
+    source: SocketAddress | None = CLIENT,
+    **options: Any,
+) -> Visit:
+    """Let clients ask, one after the other, with an echo behind each of ``serve``."""
+    names = names or Names()
+    replies: list[Reply] = []
+    dialled: list[SocketAddress] = []
+
+    def watch(gate: Gate) -> None:
+        connect = gate.backend.connect
+
+        def noting(operation: Any, sock: Any, address: SocketAddress) -> None:
+            dialled.append(address)
+            connect(operation, sock, address)
+
+        gate.backend.connect = noting  # type: ignore[method-assign]
+
+    async def scenario(gate: Gate) -> None:
+        for address in serve:
+            gate.serve(echoes, address=address)
+        for ask in wanted:
+            client = gate.call(asks(ask, says_hello), source=source)
+            (reply,) = await gate.ended(client)
+            assert isinstance(reply, Reply), reply
+            replies.append(reply)
+        await gate.idle()
+
+    gate = play(scenario, plan or proxy_settings(), exchange=names, prepare=watch, **options)
+    return Visit(gate, replies, dialled, names.asked)
