@@ -36,6 +36,8 @@ DNS = SocketAddress.parse("192.0.2.53:53")
 CHEAP = HashCost(7168, 1, 1)
 ANN = User("ann", hash_password(b"open sesame", CHEAP), ("staff",))
 
+BOB = User("bob", hash_password(b"another word", CHEAP))
+
 RULES = """
 [[rule]]
 name = "web"
