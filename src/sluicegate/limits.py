@@ -51,6 +51,7 @@ __all__ = [
     "PASSWORD_HASH_PASSES_MAX",
     "PASSWORD_KEPT_S",
     "PASSWORD_THROTTLE_CLIENTS_MAX",
+    "PREFLIGHT_TIMEOUT_S",
     "PROCESS_MESSAGE_BYTES_MAX",
     "PROCESS_ROWS_MAX",
     "RECEIVE_AHEAD_MAX",
@@ -72,6 +73,7 @@ __all__ = [
     "SPOOL_RECEIVE_BUFFERS_MAX",
     "STREAM_WAIT_S_MAX",
     "TRANSFER_READ_BYTES_MAX",
+    "UPGRADE_TIMEOUT_S",
     "USERS_FILE_BYTES_MAX",
     "USER_GROUPS_MAX",
     "WATCHDOG_BEAT_S",
@@ -248,6 +250,12 @@ and the filters' own imports."""
 WORKER_ANSWER_TIMEOUT_S: Final = 5.0
 """A worker that has not answered the supervisor for this long is left out of the answer, which says
 so; a reload that one does not answer is put in force nowhere."""
+
+PREFLIGHT_TIMEOUT_S: Final = 30.0
+"""A program that is to take over has this long to read the files and say so."""
+
+UPGRADE_TIMEOUT_S: Final = 60.0
+"""A new version that does not serve after this long has failed: it starts all workers anew."""
 
 WORKER_GRACE_S: Final = 5.0
 """A worker that should have ended is killed this much later."""

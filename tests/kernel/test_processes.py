@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import pathlib
+import pwd
 import re
 import signal
 import socket
@@ -18,7 +19,12 @@ import msgspec
 import pytest
 
 from sluicegate.gate.control_client import ask_gate
-from sluicegate.gate.control_messages import ConnectionsRequest, Request, StatusRequest
+from sluicegate.gate.control_messages import (
+    ConnectionsRequest,
+    Request,
+    StatusRequest,
+    UpgradeRequest,
+)
 from tests.kernel.test_gate_process import EchoServer, GateProcess, ask_and_wait, echoed
 
 
@@ -283,3 +289,124 @@ def test_worker_that_cannot_begin_ends_the_start_with_its_cause(gate: Gate) -> N
     assert result.returncode == 2
     assert "/dev/null/x" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+class Visitors:
+    """Clients that come and go without a pause, until they are stopped."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.address = address
+        self.served = 0
+        self.failures: list[BaseException] = []
+        self._is_over = threading.Event()
+        self._threads = [threading.Thread(target=self._visit, args=(one,)) for one in range(6)]
+        for thread in self._threads:
+            thread.start()
+
+    def _visit(self, number: int) -> None:
+        visit = 0
+        while not self._is_over.is_set():
+            visit += 1
+            source = (f"127.0.{number}.{visit % 250 + 1}", 0)
+            try:
+                with socket.create_connection(self.address, 20, source_address=source) as client:
+                    assert echoed(client, b"visit") == b"visit"
+                    client.shutdown(socket.SHUT_WR)
+                    assert client.recv(1) == b""
+            except BaseException as error:
+                self.failures.append(error)
+            self.served += 1
+
+    def wait_for(self, count: int) -> None:
+        waiting = threading.Event()
+        wanted = self.served + count
+        while self.served < wanted:
+            waiting.wait(0.02)
+
+    def stop(self) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_upgrade_under_load_refuses_and_resets_nobody(gate: Gate) -> None:
+    gate.start()
+    before = gate.status()
+    address, _, port = before["listeners"][0]["address"].rpartition(":")
+    old = gate.connect()
+    assert echoed(old, b"old") == b"old"
+    visitors = Visitors((address, int(port)))
+    try:
+        visitors.wait_for(100)
+        done = gate.ask("upgrade")
+        visitors.wait_for(100)
+    finally:
+        visitors.stop()
+    assert done.returncode == 0, done.stderr
+    assert visitors.failures == []
+    after = gate.status()
+    assert (after["pid"], after["phase"]) == (before["pid"], "ready")
+    assert after["boot"] != before["boot"]
+    assert {row["pid"] for row in after["workers"] if row["state"] == "ready"}.isdisjoint(
+        row["pid"] for row in before["workers"]
+    )
+    with old:
+        assert echoed(old, b"still here") == b"still here"
+    assert gate.end() == 0
+    decided = [record["connection"] for record in gate.records("decision")]
+    ended = [record["connection"] for record in gate.records("connection")]
+    assert len(decided) == visitors.served + 1
+    assert sorted(decided) == sorted(ended)
+    assert len(set(ended)) == len(ended)
+    assert {record["outcome"] for record in gate.records("connection")} == {"released"}
+    assert gate.records("process") == []
+    events = [event for event in gate.events() if event != "draining"]
+    assert events == ["started", "ready", "upgrading", "taken-over", "ready", "stopped"]
+
+
+def test_program_that_cannot_take_over_changes_nothing(gate: Gate) -> None:
+    gate.start()
+    before = gate.pids()
+    refused = gate.reply(UpgradeRequest(program=["/bin/echo"]))
+    assert refused["causes"] == ["sluicegate upgrade: it is no version that can take over"]
+    (gate.folder / "policy.toml").write_text("[[publish]\n")
+    wrong = gate.ask("upgrade")
+    assert wrong.returncode == 2
+    assert "policy.toml:1: not TOML" in wrong.stderr
+    assert gate.pids() == before
+    with gate.connect() as client:
+        assert echoed(client, b"x") == b"x"
+    gate.end()
+
+
+def test_killed_connection_is_reset_and_its_record_says_by_whom(gate: Gate) -> None:
+    gate.start()
+    first, second = gate.clients_of_both()
+    rows = gate.reply(ConnectionsRequest())["rows"]
+    host = first.getsockname()[0]
+    (mine,) = gate.reply(ConnectionsRequest(client=host))["rows"]
+    (others,) = [row for row in rows if row["connection"] != mine["connection"]]
+    done = gate.ask("kill", mine["connection"], others["session"], "c-0-w1-1")
+    assert done.returncode == 1
+    assert "c-0-w1-1 is not there" in done.stderr
+    for client in (first, second):
+        with client, pytest.raises(ConnectionError):
+            ask_and_wait(client)
+    gate.end()
+    name = pwd.getpwuid(os.getuid()).pw_name
+    killed = [one for one in gate.records("connection") if one["outcome"] == "refused"]
+    assert {one["connection"] for one in killed} == {mine["connection"], others["connection"]}
+    assert {one["reason"] for one in killed} == {f"killed by {name}"}
+
+
+def test_drain_shows_how_far_it_is_and_cuts_what_is_left(gate: Gate) -> None:
+    gate.start()
+    with gate.connect() as client:
+        assert echoed(client, b"x") == b"x"
+        done = gate.ask("drain", "--timeout", "1")
+        assert done.returncode == 1
+        assert "draining: 1 connections" in done.stderr
+        assert is_over(client)
+    gate.wait_for("stopped")
+    (record,) = gate.records("connection")
+    assert record["outcome"] == "refused"

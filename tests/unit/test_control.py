@@ -79,8 +79,10 @@ class Target:
         self.killed += [(one, by) for one in identifiers]
         return list(identifiers[:1])
 
-    async def upgrade(self, program: Sequence[str], by: str) -> list[str]:
-        return [*program]
+    async def upgrade(
+        self, program: Sequence[str], drain_timeout_s: float | None, by: str
+    ) -> list[str]:
+        return [*program, str(drain_timeout_s)]
 
     def request_stop(self, timeout_s: float | None) -> None:
         self.stops += 1

@@ -93,6 +93,7 @@ class Gate:
         self._on_stop_requested = on_stop_requested
         self._boot_mark = share.boot_mark if share else f"{int(clock.wall()):x}"
         self._started = clock.wall()
+        self._drain_ends = 0.0
         self._usage = Usage()
         self._log = None if share else RecordWriter(port, configuration.log_path, say)
         recorder = share.recorder if share else self._log
@@ -135,6 +136,7 @@ class Gate:
     async def drain(self, timeout_s: float) -> None:
         """Let in nothing new; wait for what is there, at most ``timeout_s``."""
         self._record("draining")
+        self._drain_ends = self._clock.wall() + timeout_s
         await self.service.drain(timeout_s)
 
     async def stop(self) -> None:
@@ -197,13 +199,15 @@ class Gate:
         """End connections, and all connections of sessions; return what was there."""
         return [one for one in identifiers if self.service.kill(one, f"killed by {by}")]
 
-    async def upgrade(self, program: Sequence[str], by: str) -> list[str]:
+    async def upgrade(
+        self, program: Sequence[str], drain_timeout_s: float | None, by: str
+    ) -> list[str]:
         """Refuse: whoever takes over needs somebody who stays.
 
         Raises:
             ConfigRefused: Always.
         """
-        del program, by
+        del program, drain_timeout_s, by
         raise ConfigRefused(
             (
                 ConfigError(
@@ -264,6 +268,7 @@ class Gate:
             records_failure=recorder.failure,
             descriptors_max=self.descriptors_max,
             memory_bytes=self._usage.resident_bytes(),
+            drain_ends=self._drain_ends,
             cpu_s=self._usage.cpu_s(),
             protections=self.confinement.in_force,
             protections_lacking=self.confinement.lacking,

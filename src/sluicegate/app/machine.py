@@ -12,7 +12,7 @@ import os
 import pathlib
 import resource
 import socket
-from typing import Final
+from typing import Final, Self
 
 from sluicegate.errors import ConfigError
 from sluicegate.limits import Limits
@@ -44,7 +44,7 @@ class StateLock:
             ConfigError: Another gate has it, or the file cannot be made.
         """
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConfigError(
                 str(path),
@@ -52,18 +52,25 @@ class StateLock:
                 'set "state_dir" in [service] to a folder that the gate may write',
             ) from error
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(self._descriptor)
+            os.close(self.descriptor)
             raise ConfigError(
                 str(path.parent),
                 "another gate runs with this state_dir",
                 "stop it (sluicegate stop), or give each its own",
             ) from error
 
+    @classmethod
+    def take(cls, descriptor: int) -> Self:
+        """Go on with the lock that the version of this program before has taken."""
+        lock = cls.__new__(cls)
+        lock.descriptor = descriptor
+        return lock
+
     def release(self) -> None:
         """Let another gate have it."""
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
 
 def make_directory(path: pathlib.Path, key: str) -> None:

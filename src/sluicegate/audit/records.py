@@ -33,7 +33,14 @@ __all__ = [
 Outcome: TypeAlias = Literal["released", "refused", "failed"]
 
 ServiceEvent: TypeAlias = Literal[
-    "started", "ready", "reloaded", "reload-refused", "draining", "stopped"
+    "started",
+    "ready",
+    "reloaded",
+    "reload-refused",
+    "upgrading",
+    "taken-over",
+    "draining",
+    "stopped",
 ]
 
 

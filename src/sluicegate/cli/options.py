@@ -18,6 +18,7 @@ from sluicegate.documents import Findings
 from sluicegate.errors import ConfigError
 from sluicegate.gate.control_client import ask_gate
 from sluicegate.gate.control_messages import AnyReply, Request
+from sluicegate.limits import CONTROL_TIMEOUT_S
 
 __all__ = ["ask", "config_option", "find_config", "json_option"]
 
@@ -56,7 +57,9 @@ def find_config(config: pathlib.Path | None) -> pathlib.Path:
     )
 
 
-def ask(config: pathlib.Path | None, request: Request) -> AnyReply:
+def ask(
+    config: pathlib.Path | None, request: Request, *, timeout_s: float = CONTROL_TIMEOUT_S
+) -> AnyReply:
     """Ask one thing of the gate that a configuration means.
 
     Raises:
@@ -67,4 +70,4 @@ def ask(config: pathlib.Path | None, request: Request) -> AnyReply:
     state = find_state(find_config(config), findings)
     findings.raise_errors()
     assert state is not None, "a state that cannot be found is a finding"
-    return asyncio.run(ask_gate(state.control_path, request))
+    return asyncio.run(ask_gate(state.control_path, request, timeout_s=timeout_s))

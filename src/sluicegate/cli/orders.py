@@ -14,6 +14,7 @@ from sluicegate.gate.control_messages import (
     Request,
     StopRequest,
 )
+from sluicegate.limits import CONTROL_TIMEOUT_S, WORKER_ANSWER_TIMEOUT_S
 
 from .display import printable
 from .options import ask, config_option
@@ -49,7 +50,8 @@ def stop(config: pathlib.Path | None) -> None:
 
 
 def _order(config: pathlib.Path | None, request: Request) -> None:
-    reply = ask(config, request)
+    # Every worker may take its time, twice.
+    reply = ask(config, request, timeout_s=CONTROL_TIMEOUT_S + 2 * WORKER_ANSWER_TIMEOUT_S)
     match reply:
         case DoneReply(notes=notes):
             for note in notes:

@@ -7,7 +7,7 @@ import pathlib
 import click
 
 from sluicegate.app.run import run_gate
-from sluicegate.app.supervise import supervise
+from sluicegate.app.supervise import check_takeover, supervise
 from sluicegate.limits import WORKERS_MAX
 
 from .display import printable
@@ -29,7 +29,8 @@ __all__ = ["run"]
     is_flag=True,
     help="Run everything in this one process, for tests and debugging.",
 )
-def run(config: pathlib.Path | None, workers: int | None, *, inline: bool) -> None:
+@click.option("--preflight", is_flag=True, hidden=True, help="Only say whether it could.")
+def run(config: pathlib.Path | None, workers: int | None, *, inline: bool, preflight: bool) -> None:
     """Start the gate, in the foreground, until a signal ends it.
 
     A supervisor starts the workers, among which clients are spread by address, and the audit
@@ -51,7 +52,9 @@ def run(config: pathlib.Path | None, workers: int | None, *, inline: bool) -> No
     if inline and workers is not None and workers > 1:
         raise click.UsageError("--inline is one process: it has no workers beside")
     path = find_config(config)
-    if inline:
+    if preflight:
+        check_takeover(path)
+    elif inline:
         run_gate(path, _say)
     else:
         supervise(path, _say, workers)

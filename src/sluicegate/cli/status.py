@@ -8,7 +8,7 @@ import click
 
 from sluicegate.clock import SystemClock
 from sluicegate.gate.control_messages import StatusReply, StatusRequest
-from sluicegate.gate.views import Phase, StatusView
+from sluicegate.gate.views import Phase, StatusView, WorkerView
 
 from .display import format_bytes, format_duration, printable, show_json, show_table
 from .options import ask, config_option, json_option
@@ -59,6 +59,7 @@ def _show(view: StatusView) -> None:
         ("relayed", _describe_bytes(view)),
         ("spool", f"{view.spool_transfers} objects, {format_bytes(view.spool_bytes)}"),
         ("records", _describe_records(view)),
+        *([("clients", view.steering)] if view.steering else []),
         ("memory", f"{format_bytes(view.memory_bytes)}, {view.descriptors_max} descriptors"),
     ]
     for name, text in facts:
@@ -75,8 +76,28 @@ def _show(view: StatusView) -> None:
             for one in view.listeners
         ],
     )
+    if view.workers:
+        click.echo("")
+        show_table(
+            ("PROCESS", "PID", "STATE", "CONNECTIONS", "ACCEPTED", "CPU", "MEMORY", "RESTARTS"),
+            [_describe_worker(one) for one in view.workers],
+        )
     for warning in view.warnings:
         click.echo(f"{click.style('warning:', fg='yellow')} {printable(warning)}")
+
+
+def _describe_worker(one: WorkerView) -> tuple[str, ...]:
+    is_worker = one.name.startswith("worker")
+    return (
+        one.name,
+        str(one.pid or ""),
+        one.state,
+        str(one.connections) if is_worker else "",
+        str(one.accepted) if is_worker else "",
+        f"{one.cpu_s:.1f} s" if one.cpu_s else "",
+        format_bytes(one.memory_bytes) if one.memory_bytes else "",
+        str(one.restarts),
+    )
 
 
 def _describe_bytes(view: StatusView) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import pathlib
 from collections.abc import Sequence
 
@@ -64,15 +65,26 @@ def sessions(config: pathlib.Path | None, *, as_json: bool) -> None:
 @click.command()
 @config_option
 @json_option
-def connections(config: pathlib.Path | None, *, as_json: bool) -> None:
+@click.option("--client", metavar="ADDRESS", default="", help="Only those of one client.")
+def connections(config: pathlib.Path | None, client: str, *, as_json: bool) -> None:
     """List the connections that are open, with the filters in their chains.
+
+    The identifiers are what "sluicegate kill" takes and what records carry; between their hyphens
+    they name the start of the gate and the worker.
 
     \b
     Examples:
         sluicegate connections
+        sluicegate connections --client 10.1.2.3
         sluicegate connections --json | jq '.[] | select(.idle_s > 600)'
     """
-    reply = ask(config, ConnectionsRequest())
+    try:
+        wanted = str(ipaddress.ip_address(client)) if client else ""
+    except ValueError:
+        raise click.BadParameter(
+            "is not an address (10.1.2.3 or 2001:db8::1)", param_hint="--client"
+        ) from None
+    reply = ask(config, ConnectionsRequest(client=wanted))
     if not isinstance(reply, ConnectionsReply):
         raise unexpected(reply)
     if as_json:

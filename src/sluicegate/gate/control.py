@@ -95,11 +95,15 @@ class ControlTarget(Protocol):
         """
         ...
 
-    async def upgrade(self, program: Sequence[str], by: str) -> list[str]:
+    async def upgrade(
+        self, program: Sequence[str], drain_timeout_s: float | None, by: str
+    ) -> list[str]:
         """Let another version of the program take over; return what an operator should know.
 
         Args:
             program: The command that starts the other version.
+            drain_timeout_s: How long connections may go on with this version; None for as long as
+                any connection may live.
             by: Who asked for it, for the records.
 
         Raises:
@@ -115,8 +119,18 @@ class ControlTarget(Protocol):
 class ControlServer:
     """The listening end; lives as long as the gate."""
 
-    def __init__(self, target: ControlTarget, path: pathlib.Path) -> None:
+    def __init__(
+        self, target: ControlTarget, path: pathlib.Path, listening: int | None = None
+    ) -> None:
+        """Prepare it.
+
+        Args:
+            target: Who answers.
+            path: Of the socket.
+            listening: Descriptor of the socket, where a version before has made it.
+        """
         self.path = path
+        self._taken = listening
         self._target = target
         self._listening: _Socket | None = None
         self._reserve = DescriptorReserve()
@@ -130,6 +144,29 @@ class ControlServer:
         Raises:
             ConfigError: The socket cannot be made.
         """
+        if self._taken is not None:
+            self._listening = _Socket(fileno=self._taken)
+        else:
+            self._listening = self._bind()
+        self._listen_again()
+
+    async def pause(self) -> int:
+        """Take no commands, which wait in the backlog; return the socket's descriptor.
+
+        Who is being answered gets its answer first.
+        """
+        assert self._listening is not None, "it was started"
+        asyncio.get_running_loop().remove_reader(self._listening)
+        for writer in list(self._writers):
+            with contextlib.suppress(ConnectionError):  # who asked has gone: nobody waits
+                await writer.drain()
+        return self._listening.fileno()
+
+    def resume(self) -> None:
+        """Take commands again."""
+        self._listen_again()
+
+    def _bind(self) -> _Socket:
         encoded = os.fsencode(self.path)
         if len(encoded) > _PATH_BYTES_MAX:
             raise ConfigError(
@@ -155,8 +192,7 @@ class ControlServer:
             ) from error
         finally:
             os.umask(before)
-        self._listening = listening
-        asyncio.get_running_loop().add_reader(listening, self._on_client)
+        return listening
 
     async def stop(self) -> None:
         """Stop listening, remove the socket, and let go of who is connected."""
@@ -260,8 +296,8 @@ async def answer(target: ControlTarget, request: AnyRequest, by: str) -> AnyRepl
             return DoneReply(notes=await target.reload())
         case KillRequest(identifiers=identifiers):
             return KilledReply(killed=await target.kill(identifiers, request.by or by))
-        case UpgradeRequest(program=program):
-            return DoneReply(notes=await target.upgrade(program, by))
+        case UpgradeRequest(program=program, drain_timeout_s=timeout_s):
+            return DoneReply(notes=await target.upgrade(program, timeout_s, by))
         case StopRequest(timeout_s=timeout_s):
             target.request_stop(timeout_s)
             return DoneReply()

@@ -81,6 +81,8 @@ class UpgradeRequest(Request, tag="upgrade"):
 
     program: list[str]
     """The command that starts it, without arguments of its own."""
+    drain_timeout_s: float | None = None
+    """How long connections may go on with the old version; absent: as long as they live."""
 
 
 class StopRequest(Request, tag="stop"):

@@ -47,9 +47,9 @@ class EntryListener:
         self._service.on_accept_paused(self.settings, errno.EMFILE)
         self.listener.pause_accepting()
 
-    def close(self) -> None:
-        """Stop listening."""
-        self.listener.close()
+    def close(self, *, takes_late: bool = False) -> None:
+        """Stop listening; ``takes_late`` lets in whom the kernel has accepted by now."""
+        self.listener.close(takes_late=takes_late)
 
     def view(self) -> ListenerView:
         """Return a copy of this moment, for people."""

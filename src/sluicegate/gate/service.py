@@ -186,7 +186,7 @@ class FirewallService:
 
     async def drain(self, timeout_s: float) -> None:
         """Stop listening; wait for connections and slow filters, at most ``timeout_s``."""
-        self._stop_listening()
+        self._stop_listening(takes_late=True)
         self._drained_until = self.port.clock.monotonic() + timeout_s
         try:
             await self._wait_empty(timeout_s)
@@ -231,12 +231,13 @@ class FirewallService:
         if tasks:
             await asyncio.wait(tasks, timeout=_CANCELLED_WITHIN_S)
 
-    def _stop_listening(self) -> None:
+    def _stop_listening(self, *, takes_late: bool = False) -> None:
         self.phase = Phase.DRAINING
         entries, self._listeners = self._listeners, []
         for entry in entries:
-            entry.close()
-        self.proxy_headers.close()
+            entry.close(takes_late=takes_late)
+        if not takes_late:
+            self.proxy_headers.close()
 
     async def _wait_empty(self, timeout_s: float | None) -> None:
         """Wait until the last connection has ended, or the time is over."""

@@ -117,6 +117,8 @@ class StatusView(msgspec.Struct, kw_only=True):
     """The limit of this process."""
     memory_bytes: int = 0
     """Resident memory of this process."""
+    drain_ends: float = 0.0
+    """When what is left of a drain is cut, in seconds since the Unix epoch; 0 before it."""
     cpu_s: float = 0.0
     """CPU time of this process, since it started."""
     workers: list[WorkerView] = []

@@ -161,12 +161,18 @@ class Listener:
         self.start_accept(_AcceptWaiter(), future)
         return await future
 
-    def close(self) -> None:
-        """Stop listening; a pending accept completes with ``ECANCELED``."""
+    def close(self, *, takes_late: bool = False) -> None:
+        """Stop listening; a pending accept completes with ``ECANCELED``.
+
+        Args:
+            takes_late: Whether the handler of ``accept_into`` gets those that the kernel has
+                accepted for us by now; else they are closed.
+        """
         if self.closed:
             return
         self.closed = True
-        self._handler = None
+        if not takes_late:
+            self._handler = None
         if self._retry is not None:
             self._retry.cancel()
         while self._ahead:
@@ -259,6 +265,7 @@ class Listener:
             self.scope.on_filter_failure(raised)
 
     def _finish_close(self) -> None:
+        self._handler = None
         if self._raw.fileno() >= 0:
             self._raw.close()
             self._port.backend.forget(self._operation)

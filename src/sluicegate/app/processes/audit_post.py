@@ -19,6 +19,7 @@ from sluicegate.limits import WORKER_START_TIMEOUT_S
 
 from .backoff import Backoff
 from .child import Child
+from .handover import ChildLeft, Handover
 from .orders import AnyMessage, BeginAudit, ChangeLog, Ready, Said, StreamEnded, TakeStream
 
 __all__ = ["AuditPost"]
@@ -35,6 +36,7 @@ class AuditPost:
         *,
         on_replaced: Callable[[int, str], None],
         on_stream_ended: Callable[[int, int], None],
+        left: Handover | None = None,
     ) -> None:
         """Open the log.
 
@@ -42,10 +44,11 @@ class AuditPost:
             path: Of the log; made with mode 0640 when it does not exist.
             clock: For delays between attempts.
             say: Shows a line to whoever started the gate.
-            on_replaced: Told the number and the end of a writer that is gone, when there is another
-                one: every sender needs a socket to it.
+            on_replaced: Told the number of a writer that is gone, and how it ended (nothing when
+                that was wanted), when there is another one: every sender needs a socket to it.
             on_stream_ended: Told the row of a sender that is gone, and how many of its records are
                 in the file.
+            left: By the version before, if there was one.
 
         Raises:
             ConfigError: The log cannot be opened.
@@ -58,9 +61,12 @@ class AuditPost:
         self._say = say
         self._on_replaced = on_replaced
         self._on_stream_ended = on_stream_ended
-        self._log = open_log(path)
-        self._journal_fd = os.memfd_create("sluicegate-journal", os.MFD_CLOEXEC)
-        os.ftruncate(self._journal_fd, JOURNAL_BYTES)
+        if left is None:
+            self._log = open_log(path)
+            self._journal_fd = os.memfd_create("sluicegate-journal", os.MFD_CLOEXEC)
+            os.ftruncate(self._journal_fd, JOURNAL_BYTES)
+        else:
+            self._log, self._journal_fd = left.log, left.journal
         self.journal = Journal(self._journal_fd)
         self._backoff = Backoff()
         self._child: Child | None = None
@@ -68,6 +74,7 @@ class AuditPost:
         self._gone: asyncio.Event = asyncio.Event()
         self._gone_pid, self._gone_cause = 0, ""
         self._is_closing = False
+        self._is_renewing = False
         self._retry: asyncio.TimerHandle | None = None
 
     @property
@@ -95,6 +102,29 @@ class AuditPost:
             raise ConfigError(
                 str(self._path), "the audit writer did not start", "see the output above"
             ) from None
+
+    def take(self, left: ChildLeft) -> None:
+        """Go on with the writer that the version before has started."""
+        self.started, self.version = left.started, left.version
+        self._ready = asyncio.get_running_loop().create_future()
+        self._ready.set_result(None)
+        connected = socket.socket(fileno=left.channel)  # noqa: TID251 - it carries orders
+        self._child = Child(left.pid, connected, self._on_message, self._on_ended, left.unread)
+
+    def leave(self) -> tuple[int, int, ChildLeft] | None:
+        """Describe journal, log and writer for the next version; None when there is no writer."""
+        if self._child is None or not self._child.is_told:
+            return None
+        return self._journal_fd, self._log, self._child.leave(self.started, self.version)
+
+    def renew(self) -> None:
+        """Put a writer of this version in the place of an older one.
+
+        It is killed: that loses nothing, and waiting for its end would hold up everybody.
+        """
+        if self._child is not None:
+            self._is_renewing = True
+            self._child.kill()
 
     def connect(self, row: int) -> int:
         """Return the descriptor of a new socket to the writer, for a sender."""
@@ -142,7 +172,9 @@ class AuditPost:
         self._backoff.on_started(self._clock.monotonic())
         self.started = self._clock.wall()
         try:
-            self._child = Child("audit_writer", str(self._path), self._on_message, self._on_ended)
+            self._child = Child.start(
+                "audit_writer", str(self._path), self._on_message, self._on_ended
+            )
         except OSError as error:
             self._say(f"the audit writer cannot be started: {error.strerror}")
             self._try_again()
@@ -178,6 +210,11 @@ class AuditPost:
             self._ready.set_exception(
                 ConfigError(str(self._path), f"the audit writer ended: {how}", "see the output")
             )
+            return
+        if self._is_renewing:
+            self._is_renewing = False
+            self._gone_cause = ""
+            self._start()
             return
         self._say(f"the audit writer ended ({how}) and is started again; records wait")
         self._try_again()

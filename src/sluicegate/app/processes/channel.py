@@ -86,6 +86,11 @@ class FrameReader:
             return message, [self._descriptors.popleft() for _ in range(count)]
         return None
 
+    @property
+    def unread(self) -> bytes:
+        """What has arrived and is not whole yet."""
+        return bytes(self._rest)
+
     def close(self) -> None:
         """Close descriptors that nobody took."""
         while self._descriptors:
@@ -155,6 +160,11 @@ class Channel:
         while self._frames:
             _close_all(self._frames.popleft()[1])
         self._reader.close()
+
+    def describe(self) -> tuple[int, bytes]:
+        """Return the descriptor, and what has arrived and is not whole: to go on elsewhere."""
+        assert self._socket is not None, "a closed channel goes on nowhere"
+        return self._socket.fileno(), self._reader.unread
 
     def _flush(self) -> None:
         assert self._socket is not None, "a closed channel sends nothing"

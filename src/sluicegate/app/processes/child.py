@@ -20,10 +20,13 @@ import sys
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
-from .channel import Channel
+from .channel import Channel, FrameReader
+from .handover import ChildLeft
 from .orders import AnyMessage, Message
 
 __all__ = ["Child", "Role"]
+
+_Socket: TypeAlias = socket.socket  # noqa: TID251 - it carries orders, not traffic
 
 Role: TypeAlias = Literal["worker", "audit_writer"]
 
@@ -35,23 +38,49 @@ _START: Final = (
 folder in front of it, and whatever lies there."""
 
 
+OnMessage: TypeAlias = Callable[["Child", AnyMessage, list[int]], None]
+OnEnded: TypeAlias = Callable[["Child", str], None]
+
+
 class Child:
     """One process; ``on_message`` and ``on_ended`` are told on the supervisor's loop."""
 
     def __init__(
-        self,
-        role: Role,
-        label: str,
-        on_message: Callable[[Child, AnyMessage, list[int]], None],
-        on_ended: Callable[[Child, str], None],
+        self, pid: int, connected: _Socket, on_message: OnMessage, on_ended: OnEnded, unread: bytes
     ) -> None:
-        """Start it.
+        """Take a process that is this one's child, and its channel.
+
+        Args:
+            pid: Of the process.
+            connected: The socket to it; owned from now on.
+            on_message: Told of what it says.
+            on_ended: Told once, how it ended (``signal SIGKILL``, ``status 1``).
+            unread: What it has said already and was not whole.
+        """
+        self.pid = pid
+        self.has_ended = False
+        self._pidfd = os.pidfd_open(pid)
+        self._on_ended = on_ended
+        self._loop = asyncio.get_running_loop()
+        reader = FrameReader()
+        reader.feed(unread, ())
+        self._channel = Channel(
+            connected,
+            lambda message, descriptors: on_message(self, message, descriptors),
+            lambda _: None,
+            reader,
+        )
+        self._loop.add_reader(self._pidfd, self._on_exit)
+
+    @classmethod
+    def start(cls, role: Role, label: str, on_message: OnMessage, on_ended: OnEnded) -> Child:
+        """Start a process.
 
         Args:
             role: Which module of this package it runs.
             label: Seen in the list of processes.
             on_message: Told of what it says.
-            on_ended: Told once, how it ended (``signal SIGKILL``, ``status 1``).
+            on_ended: Told once, how it ended.
 
         Raises:
             OSError: The system has no room for another process.
@@ -60,25 +89,29 @@ class Child:
         command = [sys.executable, "-P", *_interpreter_options(), "-c", _START.format(role=role)]
         arguments = [role, str(theirs.fileno()), label]
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [*command, *arguments, *sys.path],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
             )
-            self._pidfd = os.pidfd_open(self._process.pid)
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
-        self.pid = self._process.pid
-        self._on_ended = on_ended
-        self._loop = asyncio.get_running_loop()
-        self._channel = Channel(
-            ours, lambda message, fds: on_message(self, message, fds), lambda _: None
-        )
-        self._loop.add_reader(self._pidfd, self._on_exit)
-        self.has_ended = False
+        # It is waited for by its number, as one that an earlier version of this program started.
+        process.returncode = 0
+        return cls(process.pid, ours, on_message, on_ended, b"")
+
+    def leave(self, started: float, version: str) -> ChildLeft:
+        """Describe it for the next version of this program."""
+        channel, unread = self._channel.describe()
+        return ChildLeft(self.pid, channel, unread, started, version)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether all that was sent to it has left this process."""
+        return self._channel.is_idle
 
     def send(self, message: Message, descriptors: list[int] | None = None) -> None:
         """Say something to it."""
@@ -95,7 +128,7 @@ class Child:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def _on_exit(self) -> None:
-        status = self._process.wait()
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         self.has_ended = True

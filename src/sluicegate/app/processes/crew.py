@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -26,6 +27,7 @@ from sluicegate.limits import (
 
 from .backoff import Backoff
 from .child import Child
+from .handover import WorkerLeft
 from .orders import (
     PROTOCOL,
     Answer,
@@ -119,7 +121,8 @@ class Crew:
         self.free_rows = set(range(1, PROCESS_ROWS_MAX))
         self._clock = clock
         self._lead = lead
-        self._worker_numbers = itertools.count(1)
+        self.next_number = 1
+        #: Of the next worker that is started.
         self._question_numbers = itertools.count(1)
         self._is_ending = False
         self._empty = asyncio.Event()
@@ -184,6 +187,76 @@ class Crew:
         except TimeoutError:
             raise ConfigError("workers", "they did not start in time", "see the output") from None
 
+    async def renew(self, drain_timeout_s: float) -> bool:
+        """Put new workers in the places of those that are there, which then drain.
+
+        Both serve meanwhile, on the same listening sockets: no client is turned away. False when
+        the new ones do not begin; then the old ones stay.
+        """
+        fresh = [self._start(place, is_beside=True) for place in self.places]
+        try:
+            async with asyncio.timeout(WORKER_START_TIMEOUT_S):
+                await asyncio.gather(*(worker.ready for worker in fresh))
+        except (TimeoutError, ConfigRefused, ConfigError):
+            for worker in fresh:
+                worker.is_draining = True
+                worker.child.kill()
+            return False
+        for place, worker in zip(self.places, fresh, strict=True):
+            before, place.worker = place.worker, worker
+            self.leaving.discard(worker)
+            if place.retry is not None:
+                place.retry.cancel()
+                place.retry = None
+            if before is not None:
+                before.is_draining = True
+                self.leaving.add(before)
+                before.child.send(Drain(timeout_s=drain_timeout_s))
+        return True
+
+    def leave(self) -> list[WorkerLeft] | None:
+        """Describe all workers for the next version; None when that is not possible now."""
+        if any(not worker.is_ready or not worker.child.is_told for worker in self.all):
+            return None
+        return [
+            WorkerLeft(
+                worker.slot,
+                worker.row,
+                worker.number,
+                worker.child.leave(worker.started, worker.version),
+                worker.policy,
+                worker.is_draining,
+            )
+            for worker in self.all
+        ]
+
+    def take(self, left: Sequence[WorkerLeft], next_number: int) -> None:
+        """Go on with the workers that the version before has started."""
+        self.next_number = next_number
+        for one in left:
+            self.free_rows.discard(one.row)
+            connected = socket.socket(fileno=one.child.channel)  # noqa: TID251 - it carries orders
+            child = Child(
+                one.child.pid, connected, self._on_message, self._on_ended, one.child.unread
+            )
+            ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            ready.set_result(None)
+            worker = Worker(
+                one.slot,
+                one.row,
+                one.number,
+                child,
+                one.child.started,
+                ready,
+                is_draining=one.is_draining,
+                version=one.child.version,
+                policy=one.policy,
+            )
+            if one.is_draining:
+                self.leaving.add(worker)
+            else:
+                self.places[one.slot].worker = worker
+
     def begin_end(self) -> None:
         """Start no worker any more: who ends now is not missed."""
         self._is_ending = True
@@ -218,17 +291,27 @@ class Crew:
 
     # -- starting and starting again -----------------------------------------------------------
 
-    def _start(self, place: Place) -> Worker:
-        place.retry = None
+    def _start(self, place: Place, *, is_beside: bool = False) -> Worker:
+        """Start a worker for a place; ``is_beside`` the one that it has already."""
+        if not is_beside:
+            place.retry = None
         row = min(self.free_rows)
-        number = next(self._worker_numbers)
+        number, self.next_number = self.next_number, self.next_number + 1
         begin, descriptors, to_close = self._lead.begin(place.slot, row, number)
         loop = asyncio.get_running_loop()
         place.backoff.on_started(self._clock.monotonic())
-        child = Child("worker", begin.path, self._on_message, self._on_ended)
+        try:
+            child = Child.start("worker", begin.path, self._on_message, self._on_ended)
+        except OSError:
+            for descriptor in to_close:
+                os.close(descriptor)
+            raise
         self.free_rows.discard(row)
         worker = Worker(place.slot, row, number, child, self._clock.wall(), loop.create_future())
-        place.worker = worker
+        if is_beside:
+            self.leaving.add(worker)
+        else:
+            place.worker = worker
         child.send(begin, descriptors)
         for descriptor in to_close:
             os.close(descriptor)

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from sluicegate.address import SocketAddress
 from sluicegate.errors import Side, TransportError
 from sluicegate.port.backend import RawSocket
-from sluicegate.port.backends.sockets import create_tcp_socket
+from sluicegate.port.backends.sockets import adopt_socket, create_tcp_socket
 
 from . import steering
+from .handover import DoorLeft
 
 __all__ = ["Door", "Doors"]
 
@@ -49,6 +50,21 @@ class Doors:
         self.doors: list[Door] = []
         self.unsteered = ""
         #: Why the kernel does not steer; empty while it does.
+
+    def leave(self) -> list[DoorLeft]:
+        """Describe all of them for the next version of this program."""
+        return [
+            DoorLeft(str(door.address), [one.fileno() for one in door.sockets])
+            for door in self.doors
+        ]
+
+    def take(self, left: Sequence[DoorLeft], unsteered: str) -> None:
+        """Go on with what the version before has opened."""
+        self.unsteered = unsteered
+        for one in left:
+            address = SocketAddress.parse(one.address)
+            sockets = [adopt_socket(descriptor, address.family) for descriptor in one.descriptors]
+            self.doors.append(Door(address, sockets))
 
     def missing(self, wanted: Iterable[SocketAddress]) -> list[SocketAddress]:
         """Return the addresses that are not there yet."""

@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from sluicegate.app.build import cannot_listen
@@ -57,14 +58,33 @@ from .gathering import (
     gather_phase,
     gather_warnings,
 )
+from .handover import Handover, PreflightFailed, preflight, start_program
 from .orders import Abandon, AttachAudit, BeginWorker, Commit, Committed, Message, Prepare, Prepared
 from .tallies import RECORDS, Tallies
 
-__all__ = ["Supervisor"]
+__all__ = ["Seat", "Supervisor"]
 
 _Socket: TypeAlias = socket.socket  # noqa: TID251 - it carries records, not traffic
 
 _OWN_ROW = 0
+
+
+_DESCRIBE_ATTEMPTS = 50
+_DESCRIBE_AGAIN_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a supervisor has of its process, and the next version of the program needs."""
+
+    lock: int
+    """Descriptor of the lock of ``state_dir``."""
+    arguments: tuple[str, ...]
+    """Of the command that started it, behind the program."""
+
+
+def _refused(*causes: str) -> ConfigRefused:
+    return ConfigRefused(tuple(ConfigError("sluicegate upgrade", cause) for cause in causes))
 
 
 class Supervisor:
@@ -78,6 +98,8 @@ class Supervisor:
         diagnosis: str,
         say: Callable[[str], None],
         on_stop_requested: Callable[[float | None], None],
+        seat: Seat,
+        left: Handover | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -87,10 +109,14 @@ class Supervisor:
             diagnosis: Why their ports have the backend that they have.
             say: Shows a line to whoever started the gate.
             on_stop_requested: Called when a command asks for the end, with the time to wait.
+            seat: What the next version of this program needs of this process.
+            left: By the version before, if there was one.
 
         Raises:
             ConfigError: The log cannot be opened.
         """
+        self._seat = seat
+        self._left = left
         self.loaded = loaded
         self.say = say
         self._begun_with = loaded
@@ -101,15 +127,17 @@ class Supervisor:
         self._boot_mark = f"{int(self._started):x}"
         self._usage = Usage()
         self._phase = Phase.STARTING
-        self._tallies_fd = Tallies.make()
+        self._drain_ends = 0.0
+        self._tallies_fd = Tallies.make() if left is None else left.tallies
         self._tallies = Tallies(self._tallies_fd)
-        self._doors = Doors(slots, secrets.randbits(32))
+        self._doors = Doors(slots, secrets.randbits(32) if left is None else left.seed)
         self._audit = AuditPost(
             loaded.configuration.log_path,
             self._clock,
             say,
             on_replaced=self._on_audit_replaced,
             on_stream_ended=self._on_stream_ended,
+            left=left,
         )
         self._sender = RecordSender(
             loaded.configuration.limits.record_queue_bytes_max,
@@ -118,7 +146,10 @@ class Supervisor:
             self._tallies.row(_OWN_ROW),
         )
         self._crew = Crew(slots, self._clock, self)
-        self._control = ControlServer(self, loaded.configuration.control_path)
+        self._control = ControlServer(
+            self, loaded.configuration.control_path, left.control if left else None
+        )
+        self._upgrading: asyncio.Task[None] | None = None
         self._ended: dict[int, ProcessRecord | None] = {}
         #: By row: workers that are gone, with what is to be recorded of their end.
         self._written: dict[int, int] = {}
@@ -134,22 +165,42 @@ class Supervisor:
             ConfigError: Something that the configuration names cannot be used.
             ConfigRefused: A worker cannot begin with it.
         """
+        if self._left is not None:
+            self._doors.take(self._left.doors, self._left.unsteered)
+            self._audit.take(self._left.audit)
+            self._crew.take(self._left.workers, self._left.next_number)
+            self._tallies.clear(_OWN_ROW)
+            self._audit.journal.clear(_OWN_ROW)
         wanted = [item.address for item in self.loaded.configuration.listeners]
         try:
-            self._doors.keep(self._doors.open(wanted), wanted)
+            self._doors.keep(self._doors.open(self._doors.missing(wanted)), wanted)
         except TransportError as error:
             raise cannot_listen(self.loaded, error) from error
-        await self._audit.start()
+        if self._left is None:
+            await self._audit.start()
         self._sender.attach(_Socket(fileno=self._audit.connect(_OWN_ROW)))
-        self._record("started", diagnosis=self._diagnosis)
-        await self._crew.start()
+        self._record("taken-over" if self._left else "started", diagnosis=self._diagnosis)
+        if self._left is None:
+            await self._crew.start()
         await self._control.start()
         self._phase = Phase.READY
+        if self._left is not None:
+            await self._renew(self._left.drain_timeout_s)
         self._record("ready", policy=self.policy)
+
+    async def _renew(self, drain_timeout_s: float) -> None:
+        """Put processes of this version in the places of those that were taken over."""
+        async with self._reloading:
+            self._audit.renew()
+            if await self._crew.renew(drain_timeout_s):
+                self.say("all workers are of this version; the old ones drain")
+            else:
+                self.say("the new workers do not begin: the old ones stay, and what they work by")
 
     async def drain(self, timeout_s: float) -> None:
         """Let in nothing new; returns when all workers have ended, after ``timeout_s`` at most."""
         self._phase = Phase.DRAINING
+        self._drain_ends = self._clock.wall() + timeout_s
         self._record("draining")
         self._doors.close()
         await self._crew.end(timeout_s)
@@ -299,7 +350,7 @@ class Supervisor:
         """Take that all that a process has sent is in the file."""
         self._written[row] = records
         self._finish_row(row)
-        if row in self._written:
+        if row in self._written and row != _OWN_ROW:
             # It is about to end. If not, its socket broke and it does not know: without records it
             # can serve nobody.
             asyncio.get_running_loop().call_later(WORKER_GRACE_S, self._end_unrecorded, row)
@@ -307,7 +358,7 @@ class Supervisor:
     def _finish_row(self, row: int) -> None:
         """Give a row back when its process has ended and all that it sent is in the file."""
         if row not in self._ended or row not in self._written:
-            return
+            return  # of this process it never ends while anybody looks
         record, records = self._ended.pop(row), self._written.pop(row)
         if record is not None:
             record.records_lost = self._tallies.row(row)[RECORDS] - records
@@ -330,6 +381,8 @@ class Supervisor:
         for row in list(self._ended):
             self._written[row] = self._audit.journal.records(row)
             self._finish_row(row)
+        if not cause:
+            return  # it was of an older version
         self._sender.write(
             ProcessRecord(
                 time=self._clock.wall(),
@@ -356,15 +409,69 @@ class Supervisor:
         }
         return [one for one in identifiers if one in killed]
 
-    async def upgrade(self, program: Sequence[str], by: str) -> list[str]:
-        """Refuse: this version cannot.
+    async def upgrade(
+        self, program: Sequence[str], drain_timeout_s: float | None, by: str
+    ) -> list[str]:
+        """Let another version of the program take over, in this same process.
 
         Raises:
-            ConfigRefused: Always.
+            ConfigRefused: It cannot; nothing was changed.
         """
-        del program, by
-        error = ConfigError("sluicegate upgrade", "this version cannot", "sluicegate stop, and run")
-        raise ConfigRefused((error,))
+        if self._phase is not Phase.READY or self._reloading.locked() or self._upgrading:
+            raise _refused("the gate is about something else (a reload, an upgrade, its end)")
+        path = str(self.loaded.configuration.path.absolute())
+        try:
+            version = await preflight(program, path)
+        except PreflightFailed as error:
+            raise _refused(*error.causes) from error
+        limit_s = self.loaded.configuration.limits.connection_total_s
+        timeout_s = limit_s if drain_timeout_s is None else drain_timeout_s
+        # After this command has its answer.
+        self._upgrading = asyncio.get_running_loop().create_task(
+            self._hand_over(list(program), timeout_s, by)
+        )
+        return [f"version {version} takes over"]
+
+    async def _hand_over(self, program: list[str], drain_timeout_s: float, by: str) -> None:
+        """Become the other program; go on if that fails."""
+        cause = "a worker or a command is not ready for it"
+        async with self._reloading:
+            self._record("upgrading", causes=(f"asked by {by}",))
+            control = await self._control.pause()
+            if await self._sender.close(WORKER_GRACE_S):
+                left = await self._describe(control, drain_timeout_s)
+                if left is not None:
+                    try:
+                        start_program(program, self._seat.arguments, left)
+                    except OSError as error:
+                        cause = error.strerror or str(error)
+            self._sender.attach(_Socket(fileno=self._audit.connect(_OWN_ROW)))
+            self._control.resume()
+            self._upgrading = None
+            self.say(f"the upgrade failed, nothing has changed: {cause}")
+
+    async def _describe(self, control: int, drain_timeout_s: float) -> Handover | None:
+        """Describe everything, at a moment when no process is on its way; None without one."""
+        for _ in range(_DESCRIBE_ATTEMPTS):
+            audit, workers = self._audit.leave(), self._crew.leave()
+            if audit is not None and workers is not None and not self._ended:
+                return Handover(
+                    lock=self._seat.lock,
+                    control=control,
+                    tallies=self._tallies_fd,
+                    journal=audit[0],
+                    log=audit[1],
+                    slots=self._doors.slots,
+                    seed=self._doors.seed,
+                    unsteered=self._doors.unsteered,
+                    doors=self._doors.leave(),
+                    audit=audit[2],
+                    workers=workers,
+                    next_number=self._crew.next_number,
+                    drain_timeout_s=drain_timeout_s,
+                )
+            await asyncio.sleep(_DESCRIBE_AGAIN_S)
+        return None
 
     async def sessions(self) -> list[SessionView]:
         """Return every session."""
@@ -422,6 +529,7 @@ class Supervisor:
             cpu_s=self._usage.cpu_s() + sum(view.cpu_s for view in seen),
             protections=gather_lines(view.protections for view in seen),
             protections_lacking=gather_lines(view.protections_lacking for view in seen),
+            drain_ends=self._drain_ends,
             workers=self._worker_views(views),
             steering=self._describe_steering(),
             warnings=[
@@ -436,7 +544,9 @@ class Supervisor:
     def _worker_views(self, views: dict[Worker, StatusView]) -> list[WorkerView]:
         rows = [self._place_view(place, views) for place in self._crew.places]
         rows += [
-            _worker_view(worker, views.get(worker), "draining")
+            _worker_view(
+                worker, views.get(worker), "draining" if worker.is_draining else "starting"
+            )
             for worker in sorted(self._crew.leaving, key=lambda one: one.number)
         ]
         rows.append(
