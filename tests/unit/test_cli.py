@@ -146,7 +146,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> list[Reply]:
     """Put the replies of a gate here, in the order of the questions."""
     replies: list[Reply] = []
 
-    async def answer(*_: object) -> Reply:
+    async def answer(*_: object, timeout_s: float) -> Reply:
         return replies.pop(0)
 
     monkeypatch.setattr(options, "ask_gate", answer)
