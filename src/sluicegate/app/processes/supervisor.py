@@ -44,12 +44,11 @@ from sluicegate.gate.views import (
     Phase,
     SessionView,
     StatusView,
-    WorkerView,
 )
 from sluicegate.limits import WORKER_GRACE_S
 
 from .audit_post import AuditPost
-from .crew import Crew, Place, Worker
+from .crew import Crew, Worker
 from .doors import Door, Doors
 from .gathering import (
     gather_filters,
@@ -60,6 +59,7 @@ from .gathering import (
 )
 from .handover import Handover, PreflightFailed, preflight, start_program
 from .orders import Abandon, AttachAudit, BeginWorker, Commit, Committed, Message, Prepare, Prepared
+from .process_views import process_warnings, worker_views
 from .tallies import RECORDS, Tallies
 
 __all__ = ["Seat", "Supervisor"]
@@ -530,73 +530,16 @@ class Supervisor:
             protections=gather_lines(view.protections for view in seen),
             protections_lacking=gather_lines(view.protections_lacking for view in seen),
             drain_ends=self._drain_ends,
-            workers=self._worker_views(views),
+            workers=worker_views(self._crew, self._audit, views),
             steering=self._describe_steering(),
             warnings=[
-                *self._process_warnings(views),
+                *process_warnings(self._crew, self._audit, views),
                 *gather_warnings([(worker.name, view) for worker, view in views.items()]),
                 *settings_for_restart(self._begun_with, self.loaded),
             ],
         )
 
     # -- private -------------------------------------------------------------------------------
-
-    def _worker_views(self, views: dict[Worker, StatusView]) -> list[WorkerView]:
-        rows = [self._place_view(place, views) for place in self._crew.places]
-        rows += [
-            _worker_view(
-                worker, views.get(worker), "draining" if worker.is_draining else "starting"
-            )
-            for worker in sorted(self._crew.leaving, key=lambda one: one.number)
-        ]
-        rows.append(
-            WorkerView(
-                name="audit writer",
-                pid=self._audit.pid,
-                state="ready" if self._audit.pid else "waiting",
-                restarts=self._audit.restarts,
-                started=self._audit.started,
-                version=self._audit.version,
-            )
-        )
-        return rows
-
-    def _place_view(self, place: Place, views: dict[Worker, StatusView]) -> WorkerView:
-        worker = place.worker
-        if worker is None:
-            view = WorkerView(name=f"worker {place.slot}", pid=0, state="waiting")
-        elif not worker.is_ready:
-            view = _worker_view(worker, None, "starting")
-        elif worker.is_draining:
-            view = _worker_view(worker, views.get(worker), "draining")
-        else:
-            state = "ready" if worker in views else "silent"
-            view = _worker_view(worker, views.get(worker), state)
-        view.restarts = place.restarts
-        return view
-
-    def _process_warnings(self, views: dict[Worker, StatusView]) -> list[str]:
-        warnings: list[str] = []
-        for place in self._crew.places:
-            worker = place.worker
-            if worker is None:
-                warnings.append(f"worker {place.slot} is not there: its clients wait")
-            elif worker.is_ready and worker not in views:
-                warnings.append(f"{worker.name} (pid {worker.child.pid}) does not answer")
-            if place.backoff.is_holding_back:
-                warnings.append(
-                    f"worker {place.slot} ended {place.restarts} times, soon after its start"
-                )
-            if worker is not None and worker.is_ready and worker.version != VERSION:
-                warnings.append(
-                    f"{worker.name} runs version {worker.version}, this is {VERSION}: "
-                    "sluicegate upgrade puts one in place everywhere"
-                )
-        if not self._audit.pid or self._audit.is_holding_back:
-            warnings.append(
-                f"the audit writer had to be started again {self._audit.restarts} times"
-            )
-        return warnings
 
     def _describe_steering(self) -> str:
         if self._doors.slots == 1:
@@ -628,23 +571,3 @@ class Supervisor:
                 causes=causes,
             )
         )
-
-
-def _worker_view(
-    worker: Worker,
-    view: StatusView | None,
-    state: str,
-) -> WorkerView:
-    row = WorkerView(
-        name=worker.name,
-        pid=worker.child.pid,
-        state=state,
-        started=worker.started,
-        policy=worker.policy,
-        version=worker.version,
-    )
-    if view is not None:
-        row.connections, row.accepted = view.connections, view.connections_allowed
-        row.cpu_s, row.memory_bytes = view.cpu_s, view.memory_bytes
-        row.policy = view.policy
-    return row
