@@ -37,7 +37,7 @@ class RealCell(Cell):
         self.failures: list[str] = []
         self.failed = asyncio.Event()
         start = Start(f"{FILTERS}:{name}", "/", {}, {})
-        super().__init__("cell", launch(surroundings), start, bounds)
+        super().__init__("cell", launch(surroundings), start, bounds, manifest_of(ContentFilter))
 
     async def __aenter__(self) -> Self:
         self.start_on(current_port(), self._on_failure)

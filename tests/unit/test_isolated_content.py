@@ -117,7 +117,7 @@ def test_filter_that_fails_in_its_cell_refuses_and_is_named(answer: Any, cause: 
 
 
 def in_cell(content_filter: ContentFilter, **limits: Any) -> tuple[InlineCell, ContentFilter]:
-    cell = InlineCell(content_filter, **limits)
+    cell = InlineCell(lambda: content_filter, **limits)
     return cell, isolated_content(cell, cell.manifest, 1000)
 
 
@@ -126,7 +126,7 @@ def test_cell_killed_in_the_middle_of_an_object_refuses_it_and_the_next_one_is_j
     with Playbook(stand_in) as play:
         play.server.sends(b"first")
         play.server.ends()
-        cell.use(Reader())
+        cell.use(Reader)
         cell.launched[0].kill()
         assert play.client.reads() == b""
         (record,) = play.records_of(TransferRecord)

@@ -26,6 +26,9 @@ __all__ = ["main"]
 _THREAD_STACK_BYTES: Final = 2 << 20
 """Of the bounded address space; the usual 8 MiB would be half of it with all threads."""
 
+_QUEUE_BYTES_MAX: Final = 1 << 40
+"""What the gate has not read yet is bounded by this process's memory."""
+
 _LIMITS: Final = Limits(
     interactive_buffers_max=8,
     bulk_buffers_max=1,
@@ -59,7 +62,7 @@ async def _serve(raw: WireSocket) -> None:
     over = asyncio.Event()
     server = CellServer(current_port(), CellSource(), over.set)
     wire: SocketWire[ToCell] = SocketWire(
-        raw, decode_to_cell, server.on_message, lambda _: os._exit(0)
+        raw, decode_to_cell, server.on_message, lambda _: os._exit(0), _QUEUE_BYTES_MAX
     )
     server.wire = wire
     await over.wait()

@@ -14,7 +14,6 @@ from typing import Any
 from sluicegate.documents import Document, Findings, typed
 from sluicegate.errors import FILTER_ERRORS
 from sluicegate.filterapi import ContentFilter, Position
-from sluicegate.gate.settings import PerConnection
 from sluicegate.isolation.messages import Ask, Fault, Manifest, Probe, Start, WantsFacts
 from sluicegate.isolation.server import LoadFailedError
 
@@ -49,7 +48,7 @@ class CellSource:
         except FILTER_ERRORS as error:
             cause = f"the filter cannot be made: {type(error).__name__}: {error}"
             raise LoadFailedError(cause, f"see {manifest.source}") from error
-        return made.make if isinstance(made, PerConnection) else made, manifest
+        return made, manifest
 
     def probe(self, probe: Probe) -> tuple[Manifest, list[Fault]]:
         """As ``FilterSource.probe``."""

@@ -19,9 +19,11 @@ import msgspec
 
 from sluicegate.documents import Document
 from sluicegate.documents.places import KeyPath
+from sluicegate.filterapi import Position
 from sluicegate.gate.settings import InstalledFilter
 from sluicegate.isolation.cell import Cell
 from sluicegate.isolation.content import isolated_content
+from sluicegate.isolation.data import isolated_data
 from sluicegate.isolation.launch import Surroundings, describe_end, launch, spawn
 from sluicegate.isolation.messages import (
     MESSAGE_BYTES_MAX,
@@ -41,7 +43,7 @@ from sluicegate.limits import Limits
 from .config import Configuration, FilterTable
 from .filter_source import FilterUnusable, file_of
 
-__all__ = ["WrongSettings", "ask_about", "install_isolated", "probe_filter"]
+__all__ = ["WrongSettings", "ask_about", "install_isolated", "probe_filter", "stand_in_of"]
 
 _ENTRY: Final = "sluicegate.app.cell"
 
@@ -84,7 +86,12 @@ def probe_filter(configuration: Configuration, use: str, asked: Sequence[Ask]) -
         raise FilterUnusable(f"it cannot be loaded in a process of its own: {said}", _CURE)
     if answer.faults:
         raise WrongSettings(answer.faults)
-    return answer.manifest
+    manifest = answer.manifest
+    if manifest.position not in set(Position):
+        raise FilterUnusable(
+            f"{manifest.source} has no position {manifest.position}", "see Position"
+        )
+    return manifest
 
 
 _END_FOLLOWS_S: Final = 1.0
@@ -129,16 +136,23 @@ def install_isolated(
         _plain(table.settings),
         dataclasses.asdict(limits),
     )
-    cell = Cell(table.name, launch(_surroundings(configuration, start.use)), start, limits)
-    if manifest.tier == "content":
-        try:
-            return isolated_content(cell, manifest, limits.isolated_memory_bytes_max), cell
-        except ValueError as error:
-            raise FilterUnusable(f"{manifest.source}: {error}", "see its wants") from error
-    raise FilterUnusable(
-        f"{manifest.source} cannot be isolated: only content filters can",
-        'leave "isolation" out',
+    cell = Cell(
+        table.name, launch(_surroundings(configuration, start.use)), start, limits, manifest
     )
+    stand_in = stand_in_of(cell, manifest)
+    if stand_in is None:
+        raise FilterUnusable(
+            f"{manifest.source} cannot be isolated: filters that handle events stay in the gate",
+            'leave "isolation" out',
+        )
+    return stand_in, cell
+
+
+def stand_in_of(cell: Cell, manifest: Manifest) -> InstalledFilter | None:
+    """Return what stands for a cell's filter in the gate; None where nothing can."""
+    if manifest.tier == "content":
+        return isolated_content(cell, manifest, cell.limits.isolated_memory_bytes_max)
+    return None if manifest.tier == "filter" else isolated_data(cell, manifest)
 
 
 def ask_about(document: Document, model: str, at: KeyPath, table: object) -> Ask:

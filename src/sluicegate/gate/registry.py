@@ -82,8 +82,11 @@ class Installed:
 
     def view(self, rules: list[str]) -> FilterView:
         """Return a copy of this moment, for people."""
-        tier, position = _tier(self.installation.filter_object)
         process = self.installation.process
+        if process is not None:
+            tier, position = process.tier, process.position
+        else:
+            tier, position = _tier(self.installation.filter_object)
         cause = self.failed or (process.cause if process is not None else "")
         return FilterView(
             name=self.name,

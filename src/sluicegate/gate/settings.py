@@ -86,6 +86,16 @@ class FilterProcess(Protocol):
     """The process of an isolated filter, as the registry keeps it."""
 
     @property
+    def tier(self) -> str:
+        """What kind of filter it runs: ``filter``, ``content``, ``stream`` …."""
+        ...
+
+    @property
+    def position(self) -> str:
+        """Where that filter stands in a chain; empty for kinds that do not say."""
+        ...
+
+    @property
     def cause(self) -> str:
         """Why it cannot answer now; empty while it can."""
         ...

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from sluicegate.errors import SluicegateError
+from sluicegate.filterapi import Position
 from sluicegate.limits import (
     CELL_RESTART_DELAY_MAX_S,
     CELL_RESTART_DELAY_S,
@@ -28,6 +29,7 @@ from sluicegate.limits import (
 from .launch import Launched, Launcher
 from .messages import (
     FromCell,
+    Manifest,
     Message,
     Note,
     Ping,
@@ -75,7 +77,9 @@ class Asked:
 class Cell:
     """One filter's process; satisfies ``gate.settings.FilterProcess``."""
 
-    def __init__(self, name: str, launcher: Launcher, start: Start, limits: Limits) -> None:
+    def __init__(
+        self, name: str, launcher: Launcher, start: Start, limits: Limits, manifest: Manifest
+    ) -> None:
         """Make one that is not started.
 
         Args:
@@ -83,17 +87,23 @@ class Cell:
             launcher: How a process is had.
             start: What each incarnation is told first.
             limits: The gate's.
+            manifest: What the filter's class says.
         """
         self.phase = Phase.STOPPED
         self.cause = ""
         #: Why the last incarnation is gone; empty while none has failed or the next one is ready.
         self.restarts = 0
         self.hangs = 0
+        self.tier = manifest.tier
+        self.position = ""
+        if manifest.tier not in {"filter", "content"}:
+            self.position = Position(manifest.position).name.lower()
         self._name = name
         self._launcher = launcher
         self._start = start
-        self._limits = limits
-        self._port: CompletionPort
+        self.limits = limits
+        self.port: CompletionPort
+        #: The gate's; known from the start on.
         self._on_failure: Callable[[BaseException], None]
         self._note: Callable[[str, dict[str, str | int]], None] | None = None
         self._launched: Launched | None = None
@@ -125,7 +135,7 @@ class Cell:
         note: Callable[[str, dict[str, str | int]], None] | None = None,
     ) -> None:
         """As ``start``, on a port."""
-        self._port = port
+        self.port = port
         self._note = note
         self._on_failure = on_failure
         self._is_to_stop = False
@@ -141,7 +151,7 @@ class Cell:
             self._settle()
             return
         launched.wire.send(Stop())
-        self._timer = self._port.call_after(CELL_STOP_S, launched.kill)
+        self._timer = self.port.call_after(CELL_STOP_S, launched.kill)
 
     async def wait_ended(self) -> None:
         """Wait until the process of a stopped cell is gone."""
@@ -169,7 +179,7 @@ class Cell:
         """
         if self.phase is Phase.READY:
             return
-        self._check_expected()
+        self.check_expected()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         try:
@@ -177,6 +187,17 @@ class Cell:
         finally:
             if future in self._waiting:
                 self._waiting.remove(future)
+
+    def check_expected(self) -> None:
+        """Refuse to wait for a process that is not there and will not be soon.
+
+        Raises:
+            CellFailed: It failed, or is stopped.
+        """
+        if self.phase is Phase.STOPPED:
+            raise CellFailed(self.cause or "its process is not running")
+        if self.phase is Phase.WAITING and self._delay_s > _WORTH_WAITING_S:
+            raise CellFailed(self.cause)
 
     def ask(
         self, asked: Asked, message: Callable[[int], Message], descriptors: Sequence[int] = ()
@@ -200,16 +221,22 @@ class Cell:
         """Take that nobody waits for an answer any more."""
         self._asked.pop(number, None)
 
+    @property
+    def is_congested(self) -> bool:
+        """Whether much waits for the process to read it."""
+        return self._launched is not None and self._launched.wire.is_congested
+
+    def call_when_drained(self, action: Callable[[], None]) -> None:
+        """Call ``action`` later, when nothing waits, or nobody will read it any more."""
+        if self._launched is not None:
+            self._launched.wire.call_when_drained(action)
+        else:
+            self.port.post(action)
+
     def tell(self, message: Message) -> None:
         """Tell the incarnation something that has no answer; nobody hears it when there is none."""
         if self.phase is Phase.READY and self._launched is not None:
             self._launched.wire.send(message)
-
-    def _check_expected(self) -> None:
-        if self.phase is Phase.STOPPED:
-            raise CellFailed(self.cause or "its process is not running")
-        if self.phase is Phase.WAITING and self._delay_s > _WORTH_WAITING_S:
-            raise CellFailed(self.cause)
 
     # -- incarnations --------------------------------------------------------------------------
 
@@ -223,12 +250,12 @@ class Cell:
             self._settle()
             return
         self._launched.wire.send(self._start)
-        self._timer = self._port.call_after(
-            self._limits.isolated_start_timeout_s, self._on_start_timeout
+        self._timer = self.port.call_after(
+            self.limits.isolated_start_timeout_s, self._on_start_timeout
         )
 
     def _on_start_timeout(self) -> None:
-        timeout_s = self._limits.isolated_start_timeout_s
+        timeout_s = self.limits.isolated_start_timeout_s
         self._fail(f"its process was not ready after {timeout_s:g} s (isolated_start_timeout_s)")
 
     def _on_message(self, message: FromCell, descriptors: list[int]) -> None:
@@ -264,7 +291,7 @@ class Cell:
             self._timer = None
         self.phase = Phase.READY
         self.cause = ""
-        self._ready_since = self._port.clock.monotonic()
+        self._ready_since = self.port.clock.monotonic()
         self._pinged = self._ponged = 0
         waiting, self._waiting = self._waiting, []
         for future in waiting:
@@ -273,7 +300,7 @@ class Cell:
 
     def _on_broken(self, error: WireBroken) -> None:
         # How the process ended says more, and is known in a moment if it did.
-        self._port.call_after(_END_FOLLOWS_S, lambda: self._fail(f"its process {error}"))
+        self.port.call_after(_END_FOLLOWS_S, lambda: self._fail(f"its process {error}"))
 
     def _fail(self, cause: str) -> None:
         """Give an incarnation up: what it was asked fails, the process is killed."""
@@ -282,7 +309,7 @@ class Cell:
         was_ready = self.phase is Phase.READY
         self.phase = Phase.WAITING
         self._cancel_timers()
-        if was_ready and self._port.clock.monotonic() - self._ready_since >= CELL_STEADY_S:
+        if was_ready and self.port.clock.monotonic() - self._ready_since >= CELL_STEADY_S:
             self._delay_s = CELL_RESTART_DELAY_S
         pid = f" (pid {self.pid})" if self.pid else ""
         self.cause = f"{cause}{pid}"
@@ -311,7 +338,7 @@ class Cell:
         """Go on without a process: launch the next one in time, or be stopped."""
         if not self._is_to_stop:
             self.restarts += 1
-            self._timer = self._port.call_after(self._delay_s, self._launch)
+            self._timer = self.port.call_after(self._delay_s, self._launch)
             self._delay_s = min(self._delay_s * 2, CELL_RESTART_DELAY_MAX_S)
             return
         self.phase = Phase.STOPPED
@@ -334,13 +361,13 @@ class Cell:
         if self._watch is None and self._launched is not None:
             self._pinged += 1
             self._launched.wire.send(Ping(self._pinged))
-            self._watch = self._port.call_after(self._limits.isolated_hang_s, self._on_watch)
+            self._watch = self.port.call_after(self.limits.isolated_hang_s, self._on_watch)
 
     def _on_watch(self) -> None:
         self._watch = None
         if self._ponged < self._pinged:
             self.hangs += 1
-            bound = self._limits.isolated_hang_s
+            bound = self.limits.isolated_hang_s
             self._fail(f"its process did not react for {bound:g} s (isolated_hang_s): it blocks")
         elif self._asked:
             self._watch_over()

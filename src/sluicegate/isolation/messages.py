@@ -15,33 +15,49 @@ from sluicegate.errors import BadContext, Side
 from sluicegate.filterapi import Connection, Direction, TransferOffer, Wants
 
 __all__ = [
+    "CHUNK_BYTES_MAX",
     "MESSAGE_BYTES_MAX",
     "PART_BYTES_MAX",
     "AddressFacts",
     "Ask",
     "Cancel",
+    "CloseSocket",
     "ConnectionFacts",
+    "CountSent",
+    "Detached",
+    "DialServer",
+    "Drained",
     "EndConnection",
     "Fault",
     "FromCell",
     "Inspect",
+    "Left",
+    "LimitReached",
     "Manifest",
     "Message",
     "Note",
     "OfferFacts",
+    "Open",
     "Part",
     "Ping",
     "Pong",
     "Probe",
     "Raised",
     "Ready",
+    "Received",
     "Replaced",
+    "Sent",
+    "Shutdown",
     "Start",
+    "StartReceive",
+    "StartSend",
     "Stop",
     "ToCell",
+    "TransportFailed",
     "Unusable",
     "Verdict",
     "WantsFacts",
+    "Withdraw",
     "decode_from_cell",
     "decode_to_cell",
     "encode",
@@ -51,6 +67,9 @@ __all__ = [
 
 PART_BYTES_MAX: Final = 64 << 10
 """Bytes of an object or a stream in one message."""
+
+CHUNK_BYTES_MAX: Final = 256 << 10
+"""Bytes that are sent at a time: as many as a large receive buffer brings."""
 
 MESSAGE_BYTES_MAX: Final = PART_BYTES_MAX + (32 << 10)
 """A message: one part and what describes it; texts are cut before they could reach this."""
@@ -265,6 +284,41 @@ class Cancel(Message):
     number: int
 
 
+class Open(Message):
+    """Put a filter into a connection; the number is the place's from now on."""
+
+    number: int
+    handle: int
+    """Which filter: 0 for one of the installed class, else one that the cell has announced."""
+    connection: ConnectionFacts
+    has_server: bool
+    rule_settings: dict[str, Any]
+
+
+class Received(Message):
+    """A receive has ended, or a part of what it brought."""
+
+    number: int
+    is_server: bool
+    error: int
+    data: bytes
+    is_last: bool
+
+
+class Sent(Message):
+    """A send has ended."""
+
+    number: int
+    is_server: bool
+    error: int
+
+
+class Detached(Message):
+    """The connection has ended for the filter."""
+
+    number: int
+
+
 class Stop(Message):
     """Stop the filter and end."""
 
@@ -340,8 +394,110 @@ class Raised(Message):
     cause: str
 
 
-ToCell = Start | Probe | Ping | Inspect | Cancel | Stop
-FromCell = Unusable | Ready | Pong | Note | EndConnection | Verdict | Part | Replaced | Raised
+class StartReceive(Message):
+    """Receive once on one of a place's sockets; ``size`` bounds it, 0 leaves it to the gate."""
+
+    number: int
+    is_server: bool
+    size: int
+
+
+class Withdraw(Message):
+    """End the receive that is pending; ``Received`` follows in any case."""
+
+    number: int
+    is_server: bool
+
+
+class StartSend(Message):
+    """Send these bytes, or with the last part all that came before."""
+
+    number: int
+    is_server: bool
+    data: bytes
+    is_last: bool
+
+
+class Shutdown(Message):
+    """End the stream towards a side."""
+
+    number: int
+    is_server: bool
+
+
+class CloseSocket(Message):
+    """Close one of a place's sockets."""
+
+    number: int
+    is_server: bool
+    is_abortive: bool
+
+
+class DialServer(Message):
+    """``Connection.dial_server``."""
+
+    number: int
+    address: AddressFacts
+
+
+class CountSent(Message):
+    """``Connection.count_sent``."""
+
+    number: int
+    count: int
+
+
+class Left(Message):
+    """The filter leaves the chain; nothing of it is under way."""
+
+    number: int
+
+
+class TransportFailed(Message):
+    """The filter gives the connection up because a side failed."""
+
+    number: int
+    side: str
+    error: int
+
+
+class LimitReached(Message):
+    """The filter passed one of the gate's limits."""
+
+    number: int
+    limit: str
+    bound: float
+
+
+class Drained(Message):
+    """The filter has finished its work after its connection; the place is no more."""
+
+    number: int
+
+
+ToCell = Start | Probe | Ping | Inspect | Cancel | Open | Received | Sent | Detached | Stop
+FromCell = (
+    Unusable
+    | Ready
+    | Pong
+    | Note
+    | EndConnection
+    | Verdict
+    | Part
+    | Replaced
+    | Raised
+    | StartReceive
+    | Withdraw
+    | StartSend
+    | Shutdown
+    | CloseSocket
+    | DialServer
+    | CountSent
+    | Left
+    | TransportFailed
+    | LimitReached
+    | Drained
+)
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

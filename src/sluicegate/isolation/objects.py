@@ -7,7 +7,7 @@ and what it cannot do from here raises ``NotInCellError`` with the reason instea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 
 from sluicegate.address import SocketAddress
 from sluicegate.buffer import Buffer
@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from sluicegate.filterapi import TaskCompletion
     from sluicegate.port import CompletionPort
 
-__all__ = ["CellConnection", "CellFirewall", "CellSession", "GateSide", "NotInCellError"]
+__all__ = [
+    "CellConnection",
+    "CellFirewall",
+    "CellSession",
+    "GateSide",
+    "NotInCellError",
+    "shortened",
+]
 
 ResultT = TypeVar("ResultT")
 
@@ -137,7 +144,9 @@ class CellConnection:
     ) -> None:
         if max(map(len, last_words)) > LAST_WORDS_BYTES_MAX:
             raise ValueError(f"last words have at most {LAST_WORDS_BYTES_MAX} bytes")
-        message = EndConnection(self._number, is_refused, reason, error, side.value, *last_words)
+        message = EndConnection(
+            self._number, is_refused, shortened(reason), error, side.value, *last_words
+        )
         self._gate.tell(message)
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -149,3 +158,12 @@ def _not_here(what: str, name: str) -> NotInCellError:
         f"{what} offers no {name!r} to a filter that runs in a process of its own; "
         "see docs/howto/isolate-a-filter.md"
     )
+
+
+def shortened(text: str) -> str:
+    """Cut a text to what a message has room for."""
+    return text if len(text) <= _TEXT_CHARACTERS_MAX else text[:_TEXT_CHARACTERS_MAX] + "…"
+
+
+_TEXT_CHARACTERS_MAX: Final = 4000
+"""A reason; records are read by people."""

@@ -13,31 +13,38 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sluicegate.errors import FILTER_ERRORS
-from sluicegate.filterapi import ContentFilter, Refuse, Release, Replace
+from sluicegate.filterapi import AnyDataFilter, ContentFilter, Refuse, Release, Replace
+from sluicegate.gate.rule_settings import maker_of
+from sluicegate.gate.settings import PerConnection
 from sluicegate.limits import Limits
 
+from .cell_place import CellPlace, PlaceConnection
 from .lent_object import LentObject
 from .messages import (
     PART_BYTES_MAX,
     Cancel,
+    Detached,
     Fault,
     Inspect,
     Manifest,
     Message,
+    Open,
     Part,
     Ping,
     Pong,
     Probe,
     Raised,
     Ready,
+    Received,
     Replaced,
+    Sent,
     Start,
     Stop,
     ToCell,
     Unusable,
     Verdict,
 )
-from .objects import CellConnection, CellFirewall
+from .objects import CellConnection, CellFirewall, shortened
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -97,11 +104,25 @@ class CellServer:
         self._filter: object = None
         self._firewall = CellFirewall(self, port, Limits())
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._places: dict[int, CellPlace] = {}
 
     # -- the wire ------------------------------------------------------------------------------
 
     def on_message(self, message: ToCell, descriptors: list[int]) -> None:
         """Take what the gate said."""
+        match message:
+            case Inspect(number):
+                self._run(number, self._inspect(message, descriptors.pop(0)))
+            case Open():
+                self._open(message)
+            case Received() | Sent() | Detached():
+                self._tell_place(message)
+            case _:
+                self._on_life(message)
+        for one in descriptors:
+            os.close(one)
+
+    def _on_life(self, message: ToCell) -> None:
         match message:
             case Ping(number):
                 self.tell(Pong(number))
@@ -109,16 +130,12 @@ class CellServer:
                 self._start(message)
             case Probe():
                 self._probe(message)
-            case Inspect(number):
-                self._run(number, self._inspect(message, descriptors.pop(0)))
-            case Cancel(number):
-                task = self._tasks.get(number)
-                if task is not None:
-                    task.cancel()
+            case Cancel(number) if number in self._tasks:
+                self._tasks[number].cancel()
             case Stop():
                 self.end()
-        for one in descriptors:
-            os.close(one)
+            case _:
+                pass  # the cancellation of what was answered meanwhile
 
     def tell(self, message: Message) -> None:
         """As ``objects.GateSide.tell``."""
@@ -163,6 +180,45 @@ class CellServer:
         else:
             self.tell(Ready(manifest, faults))
 
+    # -- data ----------------------------------------------------------------------------------
+
+    def _open(self, message: Open) -> None:
+        number = message.number
+        connection = PlaceConnection(self, self._firewall, number, message.connection)
+        place = CellPlace(
+            self,
+            connection,
+            number,
+            has_server=message.has_server,
+            on_gone=lambda: self._forget(number),
+        )
+        self._places[number] = place
+        place.start(lambda: self._make(message), None)
+
+    def _forget(self, number: int) -> None:
+        self._places.pop(number, None)
+
+    def _make(self, message: Open) -> AnyDataFilter:
+        target = self._filter
+        if not isinstance(target, PerConnection):
+            raise TypeError(f"{target!r} makes no data filters")
+        return maker_of(target, message.rule_settings)()
+
+    def _tell_place(self, message: Received | Sent | Detached) -> None:
+        place = self._places.get(message.number)
+        if place is None:
+            return
+        if isinstance(message, Detached):
+            place.detach()
+            return
+        socket = place.server if message.is_server else place.client
+        if socket is None:
+            return
+        if isinstance(message, Received):
+            socket.on_received(message)
+        else:
+            socket.on_sent(message.error)
+
     # -- content -------------------------------------------------------------------------------
 
     async def _inspect(self, message: Inspect, descriptor: int) -> None:
@@ -204,12 +260,3 @@ class CellServer:
             rest = rest[PART_BYTES_MAX:]
             await self.wire.drain()
         self.tell(Replaced(number))
-
-
-def shortened(text: str) -> str:
-    """Cut a text to what a message has room for."""
-    return text if len(text) <= _TEXT_CHARACTERS_MAX else text[:_TEXT_CHARACTERS_MAX] + "…"
-
-
-_TEXT_CHARACTERS_MAX = 4000
-"""A reason; records are read by people."""

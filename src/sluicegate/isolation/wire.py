@@ -31,6 +31,9 @@ WireSocket: TypeAlias = socket.socket  # noqa: TID251 - it carries messages, not
 _PACKETS_PER_EVENT_MAX: Final = 64
 """Packets taken before others have their turn on the loop."""
 
+_CONGESTED_BYTES: Final = 1 << 20
+"""Beyond this much in the queue nothing more is received for the other end."""
+
 _SEND_BUFFER_BYTES: Final = 1 << 20
 """What the kernel keeps of each direction: several parts, so that neither end waits for each."""
 
@@ -44,6 +47,15 @@ class Wire(Protocol):
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Send; the descriptors stay the caller's."""
+        ...
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether much waits to be read by the other end."""
+        ...
+
+    def call_when_drained(self, action: Callable[[], None]) -> None:
+        """Call ``action`` once, later, when nothing waits any more, or never will be read."""
         ...
 
     async def drain(self) -> None:
@@ -72,6 +84,7 @@ class SocketWire(Generic[MessageT]):
         decode: Callable[[bytes], MessageT],
         on_message: Callable[[MessageT, list[int]], None],
         on_broken: Callable[[WireBroken], None],
+        queue_bytes_max: int = CELL_QUEUE_BYTES_MAX,
     ) -> None:
         """Take over a socket.
 
@@ -80,7 +93,9 @@ class SocketWire(Generic[MessageT]):
             decode: Reads what the other end says.
             on_message: Told of each message; owns the descriptors that came along.
             on_broken: Told once that nothing more will come.
+            queue_bytes_max: What may wait for the other end to read it.
         """
+        self._queue_bytes_max = queue_bytes_max
         raw.setblocking(False)
         self._raw = raw
         self._decode = decode
@@ -91,7 +106,7 @@ class SocketWire(Generic[MessageT]):
         self._queued_bytes = 0
         self._backlog: deque[tuple[MessageT, list[int]]] = deque()
         #: Came while somebody waited for something else.
-        self._drained: list[asyncio.Future[None]] = []
+        self._drained: list[Callable[[], None]] = []
         self._is_closed = False
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(raw.fileno(), self._on_readable)
@@ -116,15 +131,26 @@ class SocketWire(Generic[MessageT]):
                 return
         self._queue.append((data, [os.dup(one) for one in descriptors]))
         self._queued_bytes += len(data)
-        if self._queued_bytes > CELL_QUEUE_BYTES_MAX:
+        if self._queued_bytes > self._queue_bytes_max:
             self._break_later("does not read what it is sent")
+
+    @property
+    def is_congested(self) -> bool:
+        """As ``Wire.is_congested``."""
+        return self._queued_bytes > _CONGESTED_BYTES
+
+    def call_when_drained(self, action: Callable[[], None]) -> None:
+        """As ``Wire.call_when_drained``."""
+        if self._queue and not self._is_closed:
+            self._drained.append(action)
+        else:
+            self._loop.call_soon(action)
 
     async def drain(self) -> None:
         """As ``Wire.drain``."""
-        while self._queue and not self._is_closed:
-            future: asyncio.Future[None] = self._loop.create_future()
-            self._drained.append(future)
-            await future
+        drained = asyncio.Event()
+        self.call_when_drained(drained.set)
+        await drained.wait()
 
     def _send_now(self, data: bytes, descriptors: Sequence[int]) -> None:
         beside = (
@@ -152,9 +178,8 @@ class SocketWire(Generic[MessageT]):
 
     def _tell_drained(self) -> None:
         drained, self._drained = self._drained, []
-        for future in drained:
-            if not future.done():
-                future.set_result(None)
+        for action in drained:
+            self._loop.call_soon(action)
 
     # -- receiving -----------------------------------------------------------------------------
 

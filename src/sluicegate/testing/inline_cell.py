@@ -7,6 +7,7 @@ messages and descriptors passes from one side to the other.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
@@ -15,10 +16,11 @@ from typing_extensions import override
 
 from sluicegate.app.cell_source import manifest_of
 from sluicegate.app.filter_source import FilterClass
+from sluicegate.app.isolated import stand_in_of
 from sluicegate.filterapi import ContentFilter
-from sluicegate.gate.settings import PerConnection
+from sluicegate.gate.rule_settings import maker_of
+from sluicegate.gate.settings import InstalledFilter, PerConnection
 from sluicegate.isolation.cell import Cell, Phase
-from sluicegate.isolation.content import isolated_content
 from sluicegate.isolation.launch import Launched
 from sluicegate.isolation.messages import (
     Fault,
@@ -43,17 +45,18 @@ __all__ = ["InlineCell", "InlineLaunched", "isolated"]
 MessageT = TypeVar("MessageT")
 
 
-def isolated(make: Callable[[], ContentFilter]) -> Callable[[], ContentFilter]:
+def isolated(make: Callable[..., Any]) -> Callable[..., Any]:
     """Return what makes the stand-in of a filter that runs behind the wire.
 
     Args:
-        make: The filter's class, or what makes one.
+        make: A filter's class, or what makes one: a content filter is made once, any other for each
+            connection.
     """
 
-    def make_isolated() -> ContentFilter:
-        made = make()
-        cell = InlineCell(made)
-        return isolated_content(cell, cell.manifest, cell.limits.isolated_memory_bytes_max)
+    def make_isolated() -> Any:
+        cell = InlineCell(make)
+        stand_in = cell.stand_in
+        return maker_of(stand_in, {})() if isinstance(stand_in, PerConnection) else stand_in
 
     return make_isolated
 
@@ -61,28 +64,44 @@ def isolated(make: Callable[[], ContentFilter]) -> Callable[[], ContentFilter]:
 class InlineCell(Cell):
     """A cell on the running loop's port; it starts itself when it is first asked."""
 
-    def __init__(self, made: object, **limits: Any) -> None:
+    def __init__(self, make: Callable[..., Any], **limits: Any) -> None:
         self.launched: list[InlineLaunched] = []
         #: Every incarnation.
         self.failures: list[BaseException] = []
-        self.manifest = manifest_of(_class_of(made))
-        self.limits = Limits(**limits)
-        self._made = made
-        super().__init__("inline", self._launch_inline, Start("", "", {}, {}), self.limits)
+        self._made: object
+        self.manifest = self.use(make)
+        bounds = Limits(**limits)
+        start = Start("", "", {}, dataclasses.asdict(bounds))
+        super().__init__("inline", self._launch_inline, start, bounds, self.manifest)
+
+    @property
+    def stand_in(self) -> InstalledFilter:
+        """What stands for the filter in the gate."""
+        found = stand_in_of(self, self.manifest)
+        assert found is not None, "filters that handle events stay in the gate"
+        return found
+
+    def use(self, make: Callable[..., Any]) -> Manifest:
+        """Let the next incarnation load another filter, as after a repair."""
+        made = make()
+        self._made = made if isinstance(made, ContentFilter) else PerConnection(make)
+        kind: FilterClass = type(made)
+        return manifest_of(kind)
+
+    @override
+    def check_expected(self) -> None:
+        if self.phase is not Phase.STOPPED:
+            super().check_expected()
 
     @override
     async def wait_ready(self) -> None:
         port = current_port()
-        if self.phase is Phase.STOPPED or self._port is not port:
+        if self.phase is Phase.STOPPED or self.port is not port:
             # One instance may serve several playbooks, each with a port of its own.
             self._watch = self._timer = None
             self._asked.clear()
             self.start_on(port, self.failures.append)
         await super().wait_ready()
-
-    def use(self, made: object) -> None:
-        """Let the next incarnation load another filter, as after a repair."""
-        self._made = made
 
     def _launch_inline(
         self,
@@ -94,12 +113,6 @@ class InlineCell(Cell):
         launched = InlineLaunched(self._made, self.manifest, on_message, on_ended)
         self.launched.append(launched)
         return launched
-
-
-def _class_of(made: object) -> FilterClass:
-    target = made.make() if isinstance(made, PerConnection) else made
-    kind: FilterClass = type(target)  # type: ignore[assignment]  # checked where it is used
-    return kind
 
 
 class InlineLaunched:
@@ -174,6 +187,15 @@ class _InlineWire(Generic[MessageT]):
                 os.close(one)
         else:
             self._on_message(self._decode(data), sent)
+
+    @property
+    def is_congested(self) -> bool:
+        """As ``Wire.is_congested``: never, what is sent is posted."""
+        return False
+
+    def call_when_drained(self, action: Callable[[], None]) -> None:
+        """As ``Wire.call_when_drained``."""
+        self._port.post(action)
 
     async def drain(self) -> None:
         """As ``Wire.drain``: what was sent is on its way."""
