@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sluicegate.filterapi import (
+    FORWARD,
     ConnectRequested,
     ContentFilter,
     ContentVerdict,
@@ -30,10 +31,15 @@ from sluicegate.filterapi import (
     Pass,
     Refuse,
     Release,
+    Rewrite,
     Session,
     SessionFilter,
+    Side,
+    StreamFilter,
+    StreamVerdict,
     Transfer,
     TransferOffer,
+    Window,
 )
 
 
@@ -166,6 +172,18 @@ class Demanding(Judge):
     """Runs nowhere but in a process of its own."""
 
     isolation = "process"
+
+
+class Upper(StreamFilter):
+    """What the server says, in capitals; ``die`` ends its process."""
+
+    name = "upper"
+
+    def on_data(self, side: Side, window: Window) -> StreamVerdict:
+        data = bytes(window)
+        if data == b"die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Rewrite(data.upper()) if side is Side.SERVER else FORWARD
 
 
 class EachStream(Filter):

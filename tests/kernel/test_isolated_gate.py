@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.cell_kit import FILTERS
-from tests.kernel.test_gate_process import GateProcess
+from tests.kernel.test_gate_process import EchoServer, GateProcess, echoed
 
 
 class ObjectServer:
@@ -208,3 +208,43 @@ def test_class_that_demands_a_process_gets_one(gate: GateProcess, server: Object
     assert fetch(gate, server, b"plain") == b"plain"
     assert filter_row(gate, "d")["pid"] > 0
     assert gate.end() == 0
+
+
+def test_stream_filter_in_a_killed_cell_ends_its_connections_and_no_others(
+    tmp_path: pathlib.Path,
+) -> None:
+    """R8, while another publication goes on, and with the next connection served again."""
+    echo = EchoServer()
+    gate = GateProcess(tmp_path, echo.port)
+    upper = f'[[filter]]\nname = "u"\nuse = "{FILTERS}:Upper"\nisolation = "process"\n'
+    install(gate, upper + '[[listener]]\nname = "plain"\naddress = "127.0.0.1:0"\n', ["u"])
+    policy = gate.folder / "policy.toml"
+    policy.write_text(
+        policy.read_text() + '[[publish]]\nname = "plain"\nlistener = "plain"\n'
+        f'server = "127.0.0.1:{echo.port}"\nclients = ["127.0.0.0/8"]\n'
+    )
+    try:
+        gate.start()
+        plain = next(one for one in gate.status()["listeners"] if one["name"] == "plain")
+        port = int(plain["address"].rpartition(":")[2])
+        big = b"x" * 300_000
+        with gate.connect() as client, socket.create_connection(("127.0.0.1", port)) as other:
+            assert echoed(client, b"hello") == b"HELLO"
+            assert echoed(client, big) == big.upper()
+            assert echoed(other, b"hello") == b"hello"
+            client.sendall(b"die")
+            with contextlib.suppress(ConnectionResetError):
+                assert client.recv(1) == b""
+            assert echoed(other, b"still here") == b"still here"
+        with gate.connect() as client:
+            assert echoed(client, b"again") == b"AGAIN"
+        assert filter_row(gate, "u")["tier"] == "stream"
+        assert gate.end() == 0
+    finally:
+        gate.close()
+        echo.close()
+    ended = [one for one in gate.records("connection") if one["rule"] == "echo"]
+    assert [one["outcome"] for one in ended] == ["failed", "released"]
+    failures = gate.records("filter-failure")
+    assert {one["filter"] for one in failures} == {"u"}
+    assert any(one.get("connection") == ended[0]["connection"] for one in failures)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from typing_extensions import override
 
 from sluicegate.app.cell_source import manifest_of
-from sluicegate.app.filter_source import FilterClass
+from sluicegate.app.filter_source import FilterClass, declared_model
 from sluicegate.app.isolated import stand_in_of
 from sluicegate.filterapi import ContentFilter
 from sluicegate.gate.rule_settings import maker_of
@@ -83,9 +83,12 @@ class InlineCell(Cell):
 
     def use(self, make: Callable[..., Any]) -> Manifest:
         """Let the next incarnation load another filter, as after a repair."""
-        made = make()
-        self._made = made if isinstance(made, ContentFilter) else PerConnection(make)
-        kind: FilterClass = type(made)
+        made: Any = make()
+        kind = cast("FilterClass", type(made))
+        declared = declared_model(kind, "RuleSettings") if isinstance(make, type) else None
+        self._made = (
+            made if isinstance(made, ContentFilter) else PerConnection(make, declared, None)
+        )
         return manifest_of(kind)
 
     @override
