@@ -32,6 +32,7 @@ __all__ = [
     "DNS_STRAY_DATAGRAMS_MAX",
     "DNS_UDP_BYTES_MAX",
     "ENTRY_AHEAD_BYTES_MAX",
+    "ENTRY_KNOWN_MAX",
     "ENTRY_LINGER_BYTES_MAX",
     "ENTRY_LINGER_S",
     "ENTRY_READ_BYTES_MAX",
@@ -321,6 +322,9 @@ ENTRY_READ_BYTES_MAX: Final = 4096
 ENTRY_AHEAD_BYTES_MAX: Final = 32 << 10
 """A client that sends more than this before it is answered is not read from until it is; what the
 kernel had handed over already is kept on top of it."""
+
+ENTRY_KNOWN_MAX: Final = 4096
+"""Requests of clients whose outcome is kept for the next one alike, about 1 KiB each."""
 
 ENTRY_LINGER_S: Final = 2.0
 """A refused client has this long to read why and to close; closing first, with bytes of it unread,

@@ -187,7 +187,7 @@ def test_every_cut_of_a_handshake_gives_the_same_tunnel(mode: EntryMode) -> None
 
 
 @every_mode
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(12))
 def test_faults_of_the_network_leave_nothing_behind(mode: EntryMode, seed: int) -> None:
     faults = FaultPlan(partial_send=0.5, short_receive=0.5, reset=0.02)
     names = Names().put("www.example", WEB.host, "2606:2800:220:1::34")

@@ -18,6 +18,7 @@ from sluicegate.errors import LimitExceeded
 from sluicegate.filterapi import NetworkChange, User
 from sluicegate.identity import Authenticator
 from sluicegate.identity import User as KnownUser
+from sluicegate.limits import ENTRY_KNOWN_MAX
 from sluicegate.names import (
     AddressClass,
     AddressClassifier,
@@ -39,11 +40,13 @@ from .entry_answers import EntryAnswer
 from .entry_connection import EntryConnection
 from .entry_dialogue import EntryRequest
 from .entry_handshake import EntryHandshake
+from .known_destinations import KnownDestinations
 from .password_throttle import PasswordThrottle
 from .settings import ListenerSettings, ServiceSettings
 
 if TYPE_CHECKING:
     from .proxy_header import Announced
+    from .registry import RulePlan
     from .service import FirewallService
 
 __all__ = ["EntryDesk"]
@@ -66,6 +69,9 @@ class EntryDesk:
         self._by_client: dict[str, int] = {}
         self._own_ports: dict[int, tuple[str, ...]] = {}
         self._classifier = AddressClassifier()
+        self.known = KnownDestinations()
+        self._heard: set[tuple[str, str]] = set()
+        #: Clients that some rule of a listener names, as far as they came.
         self._settings: ServiceSettings | None = None
         #: In force.
         self._commands: dict[SocksCommand, Callable[[EntryHandshake, EntryRequest], None]] = {
@@ -107,6 +113,8 @@ class EntryDesk:
             own = self.service.network.addresses or settings.own_addresses
             self._classifier = AddressClassifier(own, settings.nat64_prefixes)
             self.resolver.classifier = self._classifier
+        self._heard.clear()
+        self.known.forget()
 
     def note_listeners(self, addresses: list[SocketAddress]) -> None:
         """Take note of where the gate itself listens."""
@@ -114,6 +122,7 @@ class EntryDesk:
         for address in addresses:
             ports[address.port] = (*ports.get(address.port, ()), address.host)
         self._own_ports = ports
+        self.known.forget()
 
     def is_own_listener(self, address: IpAddress, port: int) -> bool:
         """Tell whether a dial to an address and port would reach the gate itself."""
@@ -155,11 +164,15 @@ class EntryDesk:
         service, limits = self.service, self.service.limits
         if not service.recorder.is_accepting:
             return "records cannot be written"
-        index = service.policy.rules_by_listener.get(listener_name)
-        if index is None:
-            return NO_RULE
-        if not index.clients.covers(client.ip):
-            return CLIENT_NOT_LISTED
+        if (listener_name, client.host) not in self._heard:
+            index = service.policy.rules_by_listener.get(listener_name)
+            if index is None:
+                return NO_RULE
+            if not index.clients.covers(client.ip):
+                return CLIENT_NOT_LISTED
+            if len(self._heard) >= ENTRY_KNOWN_MAX:
+                self._heard.clear()
+            self._heard.add((listener_name, client.host))
         bound = None
         if len(self._handshakes) >= limits.handshakes_max:
             bound = LimitExceeded("handshakes_max", limits.handshakes_max)
@@ -215,33 +228,57 @@ class EntryDesk:
 
     def _connect(self, handshake: EntryHandshake, request: EntryRequest) -> None:
         """Serve CONNECT: decide by the canonical host, then let a connection go on."""
-        service = self.service
-        try:
-            host = self.host_of(request.destination)
-        except HostRefused as refused:
-            self._refuse(handshake, EntryAnswer.MALFORMED, refused.reason, request)
-            return
-        decision = self.decide_on(handshake, host, request.destination.port)
-        rule = decision.rule
-        if not decision.is_allowed or rule is None:
-            answer = EntryAnswer.NOT_ALLOWED
-            if decision.reason == USER_NEEDED and handshake.entry.can_authenticate:
-                answer = EntryAnswer.CREDENTIALS_NEEDED
-            name = "" if rule is None else rule.name
-            self._refuse(handshake, answer, decision.reason, request, rule=name)
-            return
+        service, wanted = self.service, request.destination
+        user = "" if handshake.user is None else handshake.user.name
+        key = (
+            handshake.listener_name,
+            handshake.client.host,
+            user,
+            wanted.kind,
+            wanted.host,
+            wanted.port,
+        )
+        known = self.known.find(key, service.port.now)
+        if known is None:
+            judged = self._judge(handshake, request)
+            if judged is None:
+                return
+            host, decision, plan = judged
+        else:
+            host, decision, plan = known.host, known.decision, known.plan
         session = service.session_of(handshake.client, handshake.user)
         bound = service.limit_reached(session)
         if bound is not None:
             self.on_limit(bound, handshake.client)
-            reason = f"limit {bound.limit}"
-            self._refuse(handshake, EntryAnswer.GATE_BUSY, reason, request, rule=rule.name)
+            reason, name = f"limit {bound.limit}", plan.rule.name
+            self._refuse(handshake, EntryAnswer.GATE_BUSY, reason, request, rule=name)
             return
-        connection = EntryConnection(
-            service, session, service.plan_of(rule), handshake, host, request.destination.port
-        )
+        connection = EntryConnection(service, session, plan, handshake, host, wanted.port)
         handshake.connection = connection
-        connection.open_with(decision)
+        if known is not None and plan.is_plain and session.is_plain:
+            connection.open_known(known)
+        else:
+            connection.open_with(decision, key)
+
+    def _judge(
+        self, handshake: EntryHandshake, request: EntryRequest
+    ) -> tuple[CanonicalHost, DestinationDecision, RulePlan] | None:
+        """Decide on a request; None when it was refused."""
+        try:
+            host = self.host_of(request.destination)
+        except HostRefused as refused:
+            self._refuse(handshake, EntryAnswer.MALFORMED, refused.reason, request)
+            return None
+        decision = self.decide_on(handshake, host, request.destination.port)
+        rule = decision.rule
+        if decision.is_allowed and rule is not None:
+            return host, decision, self.service.plan_of(rule)
+        answer = EntryAnswer.NOT_ALLOWED
+        if decision.reason == USER_NEEDED and handshake.entry.can_authenticate:
+            answer = EntryAnswer.CREDENTIALS_NEEDED
+        name = "" if rule is None else rule.name
+        self._refuse(handshake, answer, decision.reason, request, rule=name)
+        return None
 
     def host_of(self, destination: Destination) -> CanonicalHost:
         """Return the one reading of the host that a client named.

@@ -29,6 +29,7 @@ from .connection import GateConnection
 from .dial_race import DialRace
 from .dispatch import dispatch
 from .entry_answers import EntryAnswer, answer_to_failure, answer_to_lookup
+from .known_destinations import KnownDestination
 from .lookups import Addresses, tell_of_lookup
 from .state import State
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from sluicegate.policy import DestinationDecision
 
     from .entry_handshake import EntryHandshake
+    from .known_destinations import RequestKey
     from .registry import RulePlan
     from .service import FirewallService
     from .session import GateSession
@@ -50,7 +52,9 @@ class EntryConnection(GateConnection):
         "_answer",
         "_decision",
         "_destination",
+        "_epoch",
         "_handshake",
+        "_key",
         "_late_op",
         "_race",
         "host",
@@ -86,6 +90,10 @@ class EntryConnection(GateConnection):
         #: Until it is handed over or has refused.
         self._decision: DestinationDecision | None = None
         self._destination: Destination | None = None
+        self._epoch = -1
+        #: Under which it was decided on; nothing is judged anew while it is the present one.
+        self._key: RequestKey | None = None
+        #: What the outcome of its lookup is kept under.
         self._race: DialRace | None = None
         self._late_op: Operation | None = None
         #: The receive of a client whose tunnel did not come about.
@@ -94,9 +102,21 @@ class EntryConnection(GateConnection):
 
     # -- coming up -----------------------------------------------------------------------------
 
-    def open_with(self, decision: DestinationDecision) -> None:
+    def open_known(self, known: KnownDestination) -> None:
+        """Dial what was found for another request like this one; no filter is to be asked."""
+        service = self._service
+        self._decision, self._destination = known.decision, known.destination
+        self._epoch = service.entries.known.epoch
+        self.server_address = known.address
+        service.add_connection(self)
+        service.record_decision(self, "allowed", ALLOWED_BY_RULE)
+        self.state = State.DIALLING
+        self._dial_destination(known.destination)
+
+    def open_with(self, decision: DestinationDecision, key: RequestKey) -> None:
         """Look the host up, judge what is found, ask the filters, dial."""
-        self._decision = decision
+        self._decision, self._key = decision, key
+        self._epoch = self._service.entries.known.epoch
         self._service.add_connection(self)
         if self.plan.blocked:
             self.refuse(self.plan.blocked)
@@ -177,6 +197,7 @@ class EntryConnection(GateConnection):
             return
         self._destination = found
         self.server_address = found.dialable[0].socket_address(found.port)
+        self._note_judged(found)
         if self.state is State.DIALLING:
             # The destination had expired while the filters were asked.
             self._dial_destination(found)
@@ -186,6 +207,17 @@ class EntryConnection(GateConnection):
         else:
             self.is_asking = True
             dispatch(self._service, self, self._opening_event(), self._on_verdict)
+
+    def _note_judged(self, found: Destination) -> None:
+        """Keep what was found for the next request like this one."""
+        known, decision, key = self._service.entries.known, self._decision, self._key
+        if decision is None or key is None or self._is_lookup_told:
+            return
+        if self._epoch == known.epoch:
+            # (Else the decision is an older policy's, and good for this connection only.)
+            known.keep(
+                key, KnownDestination(self.host, decision, self.plan, found, self.server_address)
+            )
 
     def _on_unresolved(self, found: Unresolved) -> None:
         self._answer = answer_to_lookup(found.reason)
@@ -240,7 +272,8 @@ class EntryConnection(GateConnection):
         destination, decision = self._destination, self._decision
         assert destination is not None, "there is something to dial"
         assert decision is not None, "it was opened with one"
-        if address.denial is not None:
+        if address.denial is not None or self._epoch == self._service.entries.known.epoch:
+            # Nothing that the judgement depends on has changed since.
             return address.denial
         return self._service.entries.resolver.judge_again(destination, decision, address)
 

@@ -210,7 +210,9 @@ class EntryHandshake:
     def _on_failure(self, error: int) -> None:
         """Take that receiving has failed: the client is gone."""
         self._ended = True
-        if self.connection is not None:
+        if self._phase is _Phase.LINGERING:
+            self.close(abortive=True)
+        elif self.connection is not None:
             self.connection.on_client_failure(error)
         else:
             self.turn_away(f"client {errno_name(error)}")
@@ -224,19 +226,20 @@ class EntryHandshake:
                 dialogue = self._dialogue or self._open_dialogue()
                 if dialogue is None:
                     return
+                if self._ahead and dialogue.needs_data:
+                    piece = bytes(self._ahead[:ENTRY_READ_BYTES_MAX])
+                    del self._ahead[: len(piece)]
+                    dialogue.receive_data(piece)
                 step = dialogue.next_step()
                 if step is None:
                     if not self._ahead or not dialogue.needs_data:
                         return
-                    piece = bytes(self._ahead[:ENTRY_READ_BYTES_MAX])
-                    del self._ahead[: len(piece)]
-                    dialogue.receive_data(piece)
-                elif isinstance(step, EntryRequest):
-                    self._phase = _Phase.BUSY
-                    self._desk.decide(self, step)
                 elif isinstance(step, bytes):
                     self._phase = _Phase.BUSY
                     self.send(step, self._go_on)
+                elif isinstance(step, EntryRequest):
+                    self._phase = _Phase.BUSY
+                    self._desk.decide(self, step)
                 elif isinstance(step, Rejected):
                     self.turn_away(step.reason, step.reply)
                 else:

@@ -1,0 +1,71 @@
+"""KnownDestinations: what was decided and found for a client's request, for the next one like it.
+
+Clients ask for the same few destinations again and again; ``entry`` looks here before it decides
+and resolves. The invariant: everything kept is what deciding, looking up and judging would give
+now: it is forgotten whole when policy, users, resolver, listeners or addresses change, and each
+destination when its answer expires.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from sluicegate.address import SocketAddress
+from sluicegate.limits import ENTRY_KNOWN_MAX
+from sluicegate.names import CanonicalHost, Destination
+from sluicegate.policy import DestinationDecision
+from sluicegate.protocols.entry import HostKind
+
+if TYPE_CHECKING:
+    from .registry import RulePlan
+
+__all__ = ["KnownDestination", "KnownDestinations", "RequestKey"]
+
+RequestKey: TypeAlias = tuple[str, str, str, HostKind, bytes, int]
+"""All that a decision depends on: listener, client, user, and the host and port as they came."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDestination:
+    """One request's outcome, up to the dial."""
+
+    host: CanonicalHost
+    decision: DestinationDecision
+    plan: RulePlan
+    destination: Destination
+    address: SocketAddress
+    """The first that may be dialled."""
+
+
+class KnownDestinations:
+    """The outcomes of one worker's requests."""
+
+    __slots__ = ("_known", "epoch")
+
+    def __init__(self) -> None:
+        self._known: dict[RequestKey, KnownDestination] = {}
+        self.epoch = 0
+        #: What was judged under another one has to be judged again.
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def find(self, key: RequestKey, now: float) -> KnownDestination | None:
+        """Return what is known of a request; None when it has to be decided."""
+        known = self._known.get(key)
+        if known is None or not known.destination.is_expired(now):
+            return known
+        del self._known[key]
+        return None
+
+    def keep(self, key: RequestKey, known: KnownDestination) -> None:
+        """Keep an outcome; when there is no room, begin anew: the frequent ones are soon back."""
+        if len(self._known) >= ENTRY_KNOWN_MAX:
+            self._known.clear()
+        self._known[key] = known
+
+    def forget(self) -> None:
+        """Begin anew: something changed that decisions depend on."""
+        self.epoch += 1
+        self._known.clear()
