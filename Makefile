@@ -4,7 +4,7 @@ export PYTHON ?=
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench docs clean
+.PHONY: help setup demo test check bench soak docs clean
 .NOTPARALLEL:
 
 help:   ## list these targets
@@ -21,6 +21,9 @@ check:  ## format, lint, layers, types (mypy and pyright), docs: what CI checks,
 
 bench:  ## measure against haproxy and nginx (minutes; as root it installs them)
 	@tools/setup bench && .venv/bin/python -m benchmarks
+
+soak:   ## ten minutes (SOAK_S=600) of mixed traffic with workers killed and reloads: nothing may leak
+	@tools/setup dev && .venv/bin/python -m benchmarks.soak
 
 docs:   ## build the documentation into docs/_build/html; a dead reference is an error
 	@tools/setup dev && tools/docs

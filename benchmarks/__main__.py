@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import backend, idle, packages, probe, spool, traffic
+from benchmarks import backend, idle, own, packages, probe, spool, traffic
 from benchmarks.load import Load
 from benchmarks.processes import Bench, BenchmarkError
 from benchmarks.results import Result, print_result, print_table, write_json
@@ -21,7 +21,8 @@ from benchmarks.results import Result, print_result, print_table, write_json
 PAIRS = 15
 LOAD_AVERAGE_MAX = 0.5
 SPOOL = "spool"
-NAMES = (*(case.name for case in traffic.CASES), *(case.name for case in idle.CASES), SPOOL)
+TABLES = (traffic.CASES, own.CASES, idle.CASES)
+NAMES = (*(case.name for table in TABLES for case in table), SPOOL)
 
 
 def main() -> int:
@@ -97,6 +98,8 @@ def measurements(
         case.name: functools.partial(traffic.measure, bench, load, web, case, pairs, scale)
         for case in traffic.CASES
     }
+    for part in own.CASES:
+        cases[part.name] = functools.partial(own.measure, bench, load, web, part, pairs, scale)
     for case in idle.CASES:
         cases[case.name] = functools.partial(idle.measure, bench, load, web, case, repeats, idle_s)
     cases[SPOOL] = functools.partial(spool.measure, bench, load, pairs, size)

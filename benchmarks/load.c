@@ -13,6 +13,11 @@
  * --hold         one request on each connection, then print "held" and keep all of them open and
  *                silent until standard input ends
  * --sources N    spread the connections over N client addresses, 127.0.0.2 upwards
+ * --through MODE first ask a proxy for 127.0.0.1:TARGET, by "socks5" or "connect"
+ * --target N     that port
+ * --udp          datagrams instead: each connection is a socket that sends one, waits for its echo,
+ *                and sends the next; a datagram that is lost is a failed request
+ * --size N       bytes of a datagram (64)
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -35,7 +40,7 @@
 #define LATENCIES_MAX (1 << 22)
 #define HOLD_BURST 64
 
-enum state { CLOSED, CONNECTING, READING_HEAD, READING_BODY, AWAITING_END, WAITING };
+enum state { CLOSED, CONNECTING, GREETING, ASKING, READING_HEAD, READING_BODY, AWAITING_END, WAITING };
 
 struct slot {
     int fd;
@@ -48,10 +53,10 @@ struct slot {
 };
 
 static struct {
-    const char *host, *path;
-    int port, connections, close_each, hold, sources;
+    const char *host, *path, *through;
+    int port, connections, close_each, hold, sources, target, udp, size;
     uint64_t units, duration_ns, interval_ns;
-} options = {.host = "127.0.0.1", .path = "/small", .connections = 1};
+} options = {.host = "127.0.0.1", .path = "/small", .connections = 1, .size = 64};
 
 static int epoll_fd;
 static char request[1024];
@@ -104,6 +109,71 @@ static void slot_send(struct slot *s)
     s->state = READING_HEAD;
     if (send(s->fd, request, request_length, MSG_NOSIGNAL) != (ssize_t)request_length)
         slot_fail(s, "send");
+}
+
+/* Says who and where to, if it goes through a proxy; else asks at once. */
+static void slot_ask(struct slot *s)
+{
+    char connect_head[128];
+    int length;
+
+    if (!options.through) {
+        slot_send(s);
+        return;
+    }
+    s->head_length = 0;
+    if (!strcmp(options.through, "socks5")) {
+        s->state = GREETING;
+        if (send(s->fd, "\x05\x01\x00", 3, MSG_NOSIGNAL) != 3)
+            slot_fail(s, "send");
+        return;
+    }
+    s->state = ASKING;
+    length = snprintf(connect_head, sizeof connect_head,
+                      "CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n",
+                      options.target, options.target);
+    if (send(s->fd, connect_head, (size_t)length, MSG_NOSIGNAL) != length)
+        slot_fail(s, "send");
+}
+
+/* Takes the proxy's answers; 0 while it waits for more of them, else the request is on its way. */
+static int slot_proxied(struct slot *s)
+{
+    unsigned char ask[10] = {5, 1, 0, 1, 127, 0, 0, 1};
+
+    s->head[s->head_length] = 0;
+    if (s->state == GREETING) {
+        if (s->head_length < 2)
+            return 0;
+        if (memcmp(s->head, "\x05\x00", 2) != 0 || s->head_length != 2) {
+            slot_fail(s, "not a SOCKS 5 greeting without a password");
+            return 1;
+        }
+        ask[8] = (unsigned char)(options.target >> 8);
+        ask[9] = (unsigned char)options.target;
+        s->state = ASKING;
+        s->head_length = 0;
+        if (send(s->fd, ask, sizeof ask, MSG_NOSIGNAL) != (ssize_t)sizeof ask)
+            slot_fail(s, "send");
+        return 0;
+    }
+    if (!strcmp(options.through, "socks5")) {
+        if (s->head_length < 10)
+            return 0;
+        if (s->head[1] != 0 || s->head_length != 10) {
+            slot_fail(s, "SOCKS refused");
+            return 1;
+        }
+    } else {
+        if (!strstr(s->head, "\r\n\r\n"))
+            return 0;
+        if (strncmp(s->head, "HTTP/1.1 200", 12) != 0) {
+            slot_fail(s, "CONNECT refused");
+            return 1;
+        }
+    }
+    slot_send(s);
+    return 1;
 }
 
 static void slot_connect(struct slot *s)
@@ -202,7 +272,7 @@ static void slot_read(struct slot *s)
 {
     for (;;) {
         ssize_t n;
-        if (s->state == READING_HEAD)
+        if (s->state == READING_HEAD || s->state == GREETING || s->state == ASKING)
             n = recv(s->fd, s->head + s->head_length, HEAD_MAX - 1 - s->head_length, 0);
         else if (s->state == READING_BODY)
             n = recv(s->fd, body_buffer, sizeof body_buffer, 0);
@@ -217,6 +287,13 @@ static void slot_read(struct slot *s)
             return;
         }
         bytes_in += (uint64_t)n;
+        if (s->state == GREETING || s->state == ASKING) {
+            s->head_length += (uint32_t)n;
+            slot_proxied(s);
+            if (s->fd < 0)
+                return;
+            continue;
+        }
         if (s->state == READING_HEAD) {
             int whole;
             s->head_length += (uint32_t)n;
@@ -265,7 +342,7 @@ static void slot_ready(struct slot *s, uint32_t events)
             slot_fail(s, "connect");
             return;
         }
-        slot_send(s);
+        slot_ask(s);
     }
     if (s->fd >= 0 && s->state == WAITING && (events & EPOLLRDHUP)) {
         slot_fail(s, "an idle connection was closed");
@@ -336,6 +413,77 @@ static void hold(struct slot *slots)
     turn(slots, 0);
 }
 
+/* Datagrams: each socket has one under way; what does not come back within a second is lost. */
+static void run_datagrams(struct slot *slots)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
+    struct epoll_event events[256];
+    static char datagram[65536], came[65536];
+    int active = 0;
+
+    inet_pton(AF_INET, options.host, &to.sin_addr);
+    memset(datagram, 'd', sizeof datagram);
+    for (int i = 0; i < options.connections; i++) {
+        struct slot *s = &slots[i];
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = s};
+        s->fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (options.sources) {
+            struct sockaddr_in from = {.sin_family = AF_INET};
+            from.sin_addr.s_addr = htonl(0x7f000002u + (uint32_t)(i % options.sources));
+            if (bind(s->fd, (struct sockaddr *)&from, sizeof from) < 0)
+                slot_fail(s, "bind");
+        }
+        if (s->fd < 0 || connect(s->fd, (struct sockaddr *)&to, sizeof to) < 0 ||
+            epoll_ctl(epoll_fd, EPOLL_CTL_ADD, s->fd, &event) < 0) {
+            slot_fail(s, "datagram socket");
+            return;
+        }
+        s->state = WAITING;
+    }
+    for (int i = 0; i < options.connections && may_start(); i++, active++) {
+        started++;
+        slots[i].state = READING_BODY;
+        slots[i].started_ns = now_ns();
+        if (send(slots[i].fd, datagram, (size_t)options.size, 0) != options.size)
+            slot_fail(&slots[i], "send");
+    }
+    while (active > 0 && failed < 100) {
+        int count = epoll_wait(epoll_fd, events, 256, 1000);
+        if (count <= 0) {
+            errno = ETIMEDOUT;
+            failed += (uint64_t)active;
+            fprintf(stderr, "load: %d datagrams were lost\n", active);
+            return;
+        }
+        for (int i = 0; i < count; i++) {
+            struct slot *s = events[i].data.ptr;
+            ssize_t n = recv(s->fd, came, sizeof came, 0);
+            if (n < 0 && errno == EAGAIN)
+                continue;
+            if (n != options.size || memcmp(came, datagram, (size_t)n) != 0) {
+                slot_fail(s, "another datagram came");
+                active--;
+                continue;
+            }
+            bytes_in += (uint64_t)n;
+            if (finished < LATENCIES_MAX)
+                latencies_us[finished] = (uint32_t)((now_ns() - s->started_ns) / 1000u);
+            finished++;
+            if (!may_start()) {
+                active--;
+                s->state = WAITING;
+                continue;
+            }
+            started++;
+            s->started_ns = now_ns();
+            if (send(s->fd, datagram, (size_t)options.size, 0) != options.size) {
+                slot_fail(s, "send");
+                active--;
+            }
+        }
+    }
+}
+
 static int compare(const void *a, const void *b)
 {
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
@@ -357,7 +505,9 @@ static void parse(int argc, char **argv)
     static const struct option names[] = {
         {"port", 1, 0, 'p'},        {"host", 1, 0, 'h'},  {"path", 1, 0, 'u'},    {"units", 1, 0, 'n'},
         {"duration-ms", 1, 0, 'd'}, {"connections", 1, 0, 'c'}, {"close", 0, 0, 'x'},
-        {"interval-us", 1, 0, 'i'}, {"hold", 0, 0, 'l'},  {"sources", 1, 0, 's'}, {0, 0, 0, 0}};
+        {"interval-us", 1, 0, 'i'}, {"hold", 0, 0, 'l'},  {"sources", 1, 0, 's'},
+        {"through", 1, 0, 't'},     {"target", 1, 0, 'g'}, {"udp", 0, 0, 'U'},     {"size", 1, 0, 'z'},
+        {0, 0, 0, 0}};
     int option;
     while ((option = getopt_long(argc, argv, "", names, NULL)) != -1) {
         switch (option) {
@@ -371,6 +521,10 @@ static void parse(int argc, char **argv)
         case 'i': options.interval_ns = strtoull(optarg, NULL, 10) * 1000u; break;
         case 'l': options.hold = 1; break;
         case 's': options.sources = atoi(optarg); break;
+        case 't': options.through = optarg; break;
+        case 'g': options.target = atoi(optarg); break;
+        case 'U': options.udp = 1; break;
+        case 'z': options.size = atoi(optarg); break;
         default: exit(2);
         }
     }
@@ -401,7 +555,9 @@ int main(int argc, char **argv)
     begun = now_ns();
     if (options.duration_ns)
         deadline_ns = begun + options.duration_ns;
-    if (options.hold)
+    if (options.udp)
+        run_datagrams(slots);
+    else if (options.hold)
         hold(slots);
     else
         run(slots);

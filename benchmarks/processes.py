@@ -98,9 +98,9 @@ class Bench:
 
     @contextlib.contextmanager
     def running(
-        self, name: str, command: Sequence[str], *, core: int, port: int | None = None
+        self, name: str, command: Sequence[str], *, core: int | str, port: int | None = None
     ) -> Generator[Running]:
-        """Runs a command on one core, from when its port accepts until the block ends."""
+        """Runs a command on its core or cores, from when its port accepts until the block ends."""
         output = Path(tempfile.mkstemp(prefix=f"{name}-", suffix=".log", dir=self.directory)[1])
         with output.open("w") as sink:
             process = subprocess.Popen(

@@ -65,6 +65,24 @@ class Published:
     name: str
     server: int
     filters: tuple[str, ...] = ()
+    is_proxy: bool = False
+    """Whether clients name the server, by SOCKS or CONNECT; policy lets them name this one."""
+
+
+PROGRAM = (str(Path(sys.executable).with_name("sluicegate")),)
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """How sluicegate is started: by which program, with which options, on which cores."""
+
+    program: tuple[str, ...] = PROGRAM
+    options: tuple[str, ...] = ()
+    cores: int | str = RELAY_CORE
+
+
+ONE_WORKER = Way()
+"""As it starts by itself on one core."""
 
 
 @contextlib.contextmanager
@@ -109,8 +127,9 @@ def sluicegate(
     *,
     backend: str = "io_uring",
     spool: Path | None = None,
+    way: Way = ONE_WORKER,
 ) -> Generator[Relay]:
-    """Runs sluicegate with one worker in its own process; the first published port is `port`."""
+    """Runs sluicegate as `way` says; the first published port is `port`."""
     directory = bench.make_directory("sluicegate")
     ports = {entry.name: free_port() for entry in published}
     main = [
@@ -128,7 +147,19 @@ def sluicegate(
             "[[listener]]",
             f'name = "{entry.name}"',
             f'address = "127.0.0.1:{ports[entry.name]}"',
+            *(['entry = "proxy"'] if entry.is_proxy else []),
         ]
+        if entry.is_proxy:
+            policy += [
+                "[[rule]]",
+                f'name = "{entry.name}"',
+                'action = "allow"',
+                f'listener = "{entry.name}"',
+                'clients = ["127.0.0.0/8"]',
+                'to = ["127.0.0.1"]',
+                f'protocols = ["tcp:{entry.server}"]',
+            ]
+            continue
         policy += [
             "[[publish]]",
             f'name = "{entry.name}"',
@@ -141,10 +172,9 @@ def sluicegate(
         main += ["[[filter]]", f'name = "{name}"', f'use = "{FILTERS}:{FILTER_CLASSES[name]}"']
     (directory / "sluicegate.toml").write_text("\n".join(main) + "\n")
     (directory / "policy.toml").write_text("\n".join(policy) + "\n")
-    program = Path(sys.executable).with_name("sluicegate")
-    command = [str(program), "run", "--config", str(directory / "sluicegate.toml")]
+    command = [*way.program, "run", "--config", str(directory / "sluicegate.toml"), *way.options]
     port = ports[published[0].name]
-    with bench.running("sluicegate", command, core=RELAY_CORE, port=port) as running:
+    with bench.running("sluicegate", command, core=way.cores, port=port) as running:
         yield Relay(running, port, directory, ports)
 
 

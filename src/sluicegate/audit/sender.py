@@ -27,7 +27,7 @@ from sluicegate.limits import (
 
 from .frames import Note, NoteKind, NoteReader, frame_batch
 from .queue import RecordQueue
-from .records import LimitRecord, Record
+from .records import ConnectionRecord, DecisionRecord, LimitRecord, Record
 
 __all__ = ["RecordSender"]
 
@@ -69,8 +69,9 @@ class RecordSender(RecordQueue):
             bytes_max: Of records that are not known to be in the file.
             clock: For the time of a record of its own.
             on_trouble: Told, once each time, that writing fails or works again.
-            tally: Its first item becomes the number of records made and not lost: shared memory,
-                so that what a killed process took with it can be counted.
+            tally: Its first item becomes the number of records made and not lost, the second that
+                of connections that were let in and have not ended: shared memory, so that what a
+                killed process took with it can be counted.
         """
         super().__init__(bytes_max)
         self.failure = ""
@@ -104,7 +105,13 @@ class RecordSender(RecordQueue):
         """Queue a record; a full queue loses it, and says so when it is not full any more."""
         fresh = self._fresh
         fresh.append(record)
-        self._tally[0] += 1
+        tally = self._tally
+        tally[0] += 1
+        kind = type(record)
+        if kind is ConnectionRecord:
+            tally[1] -= 1
+        elif isinstance(record, DecisionRecord) and record.verdict == "allowed":
+            tally[1] += 1
         if len(fresh) >= RECORDS_ENCODED_LATER_MAX:
             self._encode_counted()
             if len(self._queue) > RECORD_WRITE_BYTES_MIN:

@@ -60,7 +60,7 @@ from .gathering import (
 from .handover import Handover, PreflightFailed, preflight, start_program
 from .orders import Abandon, AttachAudit, BeginWorker, Commit, Committed, Message, Prepare, Prepared
 from .process_views import process_warnings, worker_views
-from .tallies import RECORDS, Tallies
+from .tallies import CONNECTIONS, RECORDS, Tallies
 
 __all__ = ["Seat", "Supervisor"]
 
@@ -361,7 +361,9 @@ class Supervisor:
             return  # of this process it never ends while anybody looks
         record, records = self._ended.pop(row), self._written.pop(row)
         if record is not None:
-            record.records_lost = self._tallies.row(row)[RECORDS] - records
+            tally = self._tallies.row(row)
+            record.records_lost = tally[RECORDS] - records
+            record.connections = tally[CONNECTIONS]
             self._sender.write(record)
         self._crew.free_rows.add(row)
 

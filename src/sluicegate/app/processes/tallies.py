@@ -12,13 +12,16 @@ from typing import Final
 
 from sluicegate.limits import PROCESS_ROWS_MAX
 
-__all__ = ["RECORDS", "Tallies"]
+__all__ = ["CONNECTIONS", "RECORDS", "Tallies"]
 
 _CELLS: Final = 8
 """A row is one cache line."""
 
 RECORDS: Final = 0
 """Cell: records made, less those that found no room."""
+
+CONNECTIONS: Final = 1
+"""Cell: connections that were let in and have not ended."""
 
 
 class Tallies:

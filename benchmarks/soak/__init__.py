@@ -1,0 +1,1 @@
+"""The soak: ten minutes of mixed traffic with workers killed and settings reloaded meanwhile."""

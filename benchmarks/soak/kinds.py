@@ -1,0 +1,9 @@
+"""The table of all kinds of traffic: a new one is a file of this directory and a line here."""
+
+from benchmarks.soak.emulated_traffic import EmulatedTraffic
+from benchmarks.soak.ftp_traffic import FtpTraffic
+from benchmarks.soak.http_traffic import HttpTraffic
+from benchmarks.soak.kind import Kind
+from benchmarks.soak.socks_traffic import SocksTraffic
+
+KINDS: tuple[type[Kind], ...] = (FtpTraffic, HttpTraffic, SocksTraffic, EmulatedTraffic)
