@@ -8,12 +8,15 @@ import ipaddress
 from typing import Any
 
 from sluicegate.filterapi import (
+    EntryMode,
     NetworkChange,
     NetworkInterface,
     PolicyChanged,
     Shortage,
 )
+from sluicegate.gate.entry_dialogue import Authenticate
 from sluicegate.testing import FaultPlan
+from tests.flows.entry_kit import RULES, WEB, Ask, Names, asks, proxy_settings, says_hello
 from tests.flows.gate_kit import Gate, echoes, installation, play, publication, sends, settings
 from tests.flows.model_kit import Telling
 
@@ -138,3 +141,41 @@ def test_failure_while_being_told_of_the_network_is_recorded() -> None:
         faults=FaultPlan(),
     )
     assert [one.cause for one in gate.failures] == ["ValueError: boom"]
+
+
+def test_user_of_a_session_is_who_the_client_proved_to_be() -> None:
+    telling = Telling()
+
+    async def scenario(gate: Gate) -> None:
+        gate.serve(echoes, address=WEB)
+        for user in ("", "ann"):
+            ask = Ask(EntryMode.SOCKS5, WEB.host, user=user, password="open sesame")
+            (reply,) = await gate.ended(gate.call(asks(ask, says_hello)))
+            assert reply.tunnelled == b"hello"
+
+    plan = proxy_settings(
+        RULES + 'filters = ["f"]\n',
+        authenticate=Authenticate.OPTIONAL,
+        filters=[installation(telling, "f")],
+    )
+    play(scenario, plan, exchange=Names())
+    nobody, ann = [event.session for event in telling.seen]
+    assert nobody.user is None
+    assert (ann.user.name, ann.user.groups, ann.user.scheme) == ("ann", ("staff",), "password")
+    assert ann.id != nobody.id, "who has a name has a session of one's own"
+
+
+def test_filters_are_stopped_with_the_service() -> None:
+    stopped: list[int] = []
+
+    class Stopping(Telling):
+        def stop(self) -> None:
+            stopped.append(len(self.sessions))
+
+    async def scenario(gate: Gate) -> None:
+        gate.serve(echoes)
+        assert await gate.ended(gate.call(sends(b"x"))) == [b"x"]
+        assert stopped == []
+
+    play(scenario, settings(publication("f"), filters=[installation(Stopping(), "f")]))
+    assert stopped == [1]
