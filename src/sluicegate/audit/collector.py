@@ -35,6 +35,8 @@ class _Stream:
     connected: _Socket
     reader: BatchReader = field(default_factory=BatchReader)
     is_over: bool = False
+    owed: bytearray = field(default_factory=bytearray)
+    """Notes that its socket had no room for."""
 
 
 class Collector:
@@ -113,7 +115,9 @@ class Collector:
         asyncio.get_running_loop().add_reader(stream.connected, self._on_readable, stream)
 
     def _unwatch(self, stream: _Stream) -> None:
-        asyncio.get_running_loop().remove_reader(stream.connected)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(stream.connected)
+        loop.remove_writer(stream.connected)
 
     def _on_readable(self, stream: _Stream) -> None:
         try:
@@ -142,11 +146,22 @@ class Collector:
         self._write()
 
     def _tell(self, stream: _Stream, note: Note) -> None:
-        try:
-            stream.connected.send(frame_note(note))
-        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
-            # Full: it has hundreds of notes to read, and the next one says all of this again.
+        stream.owed += frame_note(note)
+        self._pay(stream)
+
+    def _pay(self, stream: _Stream) -> None:
+        """Send what a sender is owed; the bound is what it may have unacknowledged."""
+        loop = asyncio.get_running_loop()
+        if stream.is_over:
             return
+        try:
+            del stream.owed[: stream.connected.send(stream.owed)]
+        except BlockingIOError:
+            loop.add_writer(stream.connected, self._pay, stream)
+            return
+        except OSError:
+            stream.owed.clear()  # it has gone: the end of its stream says so
+        loop.remove_writer(stream.connected)
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -190,7 +205,7 @@ class Collector:
         if not self._failure:
             self._on_trouble(f"records cannot be written: {cause}")
             for stream in self._streams:
-                self._unwatch(stream)
+                asyncio.get_running_loop().remove_reader(stream.connected)
         self._failure = cause
         for stream in self._streams:
             self._tell(stream, Note(NoteKind.FAILING, text=cause))

@@ -140,6 +140,7 @@ class RecordSender(RecordQueue):
     def attach(self, connected: _Socket) -> None:
         """Go on with a new writer; its first note says what need not be sent again."""
         self.detach()
+        self.failure = ""  # of the writer before: this one tells of its own
         connected.setblocking(False)
         self._socket = connected
         self._notes = NoteReader()
