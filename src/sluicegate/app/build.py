@@ -18,6 +18,7 @@ from sluicegate.audit import Record, RecordSender, RecordWriter, ServiceRecord
 from sluicegate.audit.records import ServiceEvent
 from sluicegate.documents import ConfigRefused, Findings
 from sluicegate.errors import ConfigError, TransportError
+from sluicegate.gate.census import Census
 from sluicegate.gate.control import ControlServer
 from sluicegate.gate.service import FirewallService
 from sluicegate.gate.views import ConnectionView, FilterView, Phase, SessionView, StatusView
@@ -44,6 +45,8 @@ class Share:
     boot_mark: str
     listen: Callable[[SocketAddress], Listener]
     """Takes the supervisor's listening socket for an address."""
+    census: Census
+    """Counts clients over all workers."""
 
 
 class Gate:
@@ -108,6 +111,7 @@ class Gate:
             spool=self.spool,
             boot_mark=self._boot_mark,
             listen=share.listen if share else None,
+            census=share.census if share else None,
         )
         self._control = None if share else ControlServer(self, configuration.control_path)
 

@@ -28,6 +28,7 @@ from sluicegate.port.timers import DeadlineWheel
 from sluicegate.spool import SpoolStore
 
 from .blockage import Blockage
+from .census import Census
 from .connection import GateConnection
 from .dial_queue import DialQueue
 from .entry import EntryDesk
@@ -73,6 +74,7 @@ class FirewallService:
         boot_mark: str,
         listen: Callable[[SocketAddress], Listener] | None = None,
         exchange: Exchange | None = None,
+        census: Census | None = None,
     ) -> None:
         self.port = port
         self.limits = limits
@@ -80,6 +82,7 @@ class FirewallService:
         self.recorder = recorder
         self.boot_mark = boot_mark
         self._listen = listen or port.listen
+        self._census = census
         self.connection_ids = IdentifierSource("c", boot_mark)
         self.records = GateRecords(recorder, port, clock, self.connection_ids)
         self.blockage = Blockage(limits)
@@ -383,6 +386,10 @@ class FirewallService:
             return LimitExceeded("connections_max", limits.connections_max)
         if session.connections >= limits.connections_per_client_max:
             return LimitExceeded("connections_per_client_max", limits.connections_per_client_max)
+        if self._census is not None and not self._census.has_room(
+            session.key, session.connections, limits.connections_per_client_max
+        ):
+            return LimitExceeded("connections_per_client_max", limits.connections_per_client_max)
         return None
 
     def turn_away(self, raw: RawSocket) -> None:
@@ -414,7 +421,10 @@ class FirewallService:
     def add_connection(self, connection: GateConnection) -> None:
         """Take a connection into the table."""
         self._connections[connection.id] = connection
-        connection.session.connections += 1
+        session = connection.session
+        session.connections += 1
+        if self._census is not None:
+            self._census.note(session.key, 1, session.connections)
 
     def find_connection(self, identifier: str) -> GateConnection | None:
         """Return a connection that has not ended."""
@@ -440,6 +450,8 @@ class FirewallService:
             self._on_empty.set()
         session, now = connection.session, self.port.now
         session.connections -= 1
+        if self._census is not None:
+            self._census.note(session.key, -1, session.connections)
         session.last_active = now
         if connection.expected is not None:
             connection.expected.on_ended(connection)

@@ -76,6 +76,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
     lock: int
     control: int
     tallies: int
+    census: int
     journal: int
     log: int
     slots: int
@@ -94,6 +95,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
             self.lock,
             self.control,
             self.tallies,
+            self.census,
             self.journal,
             self.log,
             self.audit.channel,

@@ -49,7 +49,7 @@ class Message(msgspec.Struct, tag_field="say", kw_only=True, forbid_unknown_fiel
 
 
 class BeginWorker(Message, tag="begin-worker"):
-    """Be a worker. Descriptors: tallies, audit writer, then one for each of ``addresses``."""
+    """Be a worker. Descriptors: tallies, census, audit writer, one for each of ``addresses``."""
 
     slot: int
     row: int

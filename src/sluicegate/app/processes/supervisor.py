@@ -25,6 +25,7 @@ from sluicegate.audit.records import ServiceEvent
 from sluicegate.clock import SystemClock
 from sluicegate.documents import ConfigRefused, Findings
 from sluicegate.errors import ConfigError, TransportError
+from sluicegate.gate.census import Census
 from sluicegate.gate.control import ControlServer
 from sluicegate.gate.control_messages import (
     ConnectionsReply,
@@ -130,6 +131,8 @@ class Supervisor:
         self._drain_ends = 0.0
         self._tallies_fd = Tallies.make() if left is None else left.tallies
         self._tallies = Tallies(self._tallies_fd)
+        self._census_fd = Census.make() if left is None else left.census
+        self._census = Census(self._census_fd, _OWN_ROW)
         self._doors = Doors(slots, secrets.randbits(32) if left is None else left.seed)
         self._audit = AuditPost(
             loaded.configuration.log_path,
@@ -223,6 +226,7 @@ class Supervisor:
             self.say(f"{self._sender.queued_bytes} bytes of records are lost")
         await self._audit.close()
         os.close(self._tallies_fd)
+        os.close(self._census_fd)
         self._usage.close()
 
     def reopen_log(self) -> None:
@@ -310,6 +314,7 @@ class Supervisor:
     def begin(self, slot: int, row: int, number: int) -> tuple[BeginWorker, list[int], list[int]]:
         """Return what a new worker is told and given, and which of it to close afterwards."""
         self._tallies.clear(row)
+        self._census.clear(row)
         self._audit.journal.clear(row)
         stream = self._audit.connect(row)
         begin = BeginWorker(
@@ -320,7 +325,11 @@ class Supervisor:
             texts=self.loaded.texts,
             addresses=[str(door.address) for door in self._doors.doors],
         )
-        return begin, [self._tallies_fd, stream, *self._doors.of_slot(slot)], [stream]
+        return (
+            begin,
+            [self._tallies_fd, self._census_fd, stream, *self._doors.of_slot(slot)],
+            [stream],
+        )
 
     def on_worker_ready(self, worker: Worker) -> None:
         """Say that a replacement works."""
@@ -339,8 +348,10 @@ class Supervisor:
                 process=worker.name,
                 pid=worker.child.pid,
                 cause=how,
+                connections=self._census.connections(worker.row),
                 restarts=place.restarts + 1,
             )
+        self._census.clear(worker.row)
         self._ended[worker.row] = record
         self._finish_row(worker.row)
 
@@ -461,6 +472,7 @@ class Supervisor:
                     lock=self._seat.lock,
                     control=control,
                     tallies=self._tallies_fd,
+                    census=self._census_fd,
                     journal=audit[0],
                     log=audit[1],
                     slots=self._doors.slots,

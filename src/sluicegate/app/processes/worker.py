@@ -28,6 +28,7 @@ from sluicegate.audit import RecordSender
 from sluicegate.clock import SystemClock
 from sluicegate.documents import ConfigRefused, Findings
 from sluicegate.errors import ConfigError, TransportError
+from sluicegate.gate.census import Census
 from sluicegate.gate.control import answer
 from sluicegate.gate.control_messages import RefusedReply
 from sluicegate.limits import WORKER_GRACE_S
@@ -140,9 +141,11 @@ class _Worker:
         self._warnings = warnings
         self.confinement = Confinement()
         self._descriptors_max = descriptors_max
-        tallies, self._audit, *doors = descriptors
+        tallies, census, self._audit, *doors = descriptors
         self._tallies = Tallies(tallies)
+        self._census = Census(census, begin.row)
         os.close(tallies)
+        os.close(census)
         self._doors = _Doors()
         self._doors.add(begin.addresses, doors)
         self._prepared: Loaded | None = None
@@ -171,7 +174,10 @@ class _Worker:
             say=self._say,
             on_stop_requested=lambda _: None,
             share=Share(
-                sender, self._begin.boot_mark, lambda address: self._doors.take(port, address)
+                sender,
+                self._begin.boot_mark,
+                lambda address: self._doors.take(port, address),
+                self._census,
             ),
         )
         gate.descriptors_max = self._descriptors_max
