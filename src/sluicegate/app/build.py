@@ -8,6 +8,7 @@ needs.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from sluicegate.spool import SpoolStore
 from .confinement import Confinement
 from .load import Loaded, load
 from .machine import Usage
+from .passed_sockets import listen
 from .reload import settings_for_restart
 from .version import VERSION
 
@@ -110,7 +112,7 @@ class Gate:
             clock=clock,
             spool=self.spool,
             boot_mark=self._boot_mark,
-            listen=share.listen if share else None,
+            listen=share.listen if share else functools.partial(listen, port),
             census=share.census if share else None,
         )
         self._control = None if share else ControlServer(self, configuration.control_path)

@@ -44,6 +44,7 @@ _PR_CAPBSET_READ: Final = 23
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_CAP_AMBIENT: Final = 47
+_PR_CAP_AMBIENT_RAISE: Final = 2
 _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 
 _CAPABILITY_VERSION_3: Final = 0x20080522
@@ -169,8 +170,12 @@ def drop_capabilities(kept: int) -> None:
     low, high = left & 0xFFFFFFFF, left >> 32
     header = struct.pack("<Ii", _CAPABILITY_VERSION_3, 0)
     # Effective, permitted, inheritable; the low halves first.
-    if _libc.capset(header, struct.pack("<6I", low, low, 0, high, high, 0)):
+    if _libc.capset(header, struct.pack("<6I", low, low, low, high, high, high)):
         raise _last_error("capset")
+    for number in range(_CAPABILITIES_MAX):
+        if left & 1 << number:
+            # A new version that takes over is another program: it would have to do without.
+            _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     if any(mask & ~kept for mask in _read_capabilities()):
         raise OSError("capabilities are left after they were given up")
@@ -227,8 +232,8 @@ def _read_capabilities() -> tuple[int, int]:
     return permitted | permitted_high << 32, effective | effective_high << 32
 
 
-def _prctl(option: int, value: int) -> None:
-    if _libc.prctl(option, value, 0, 0, 0):
+def _prctl(option: int, value: int, second: int = 0) -> None:
+    if _libc.prctl(option, value, second, 0, 0):
         raise _last_error(f"prctl({option})")
 
 

@@ -28,6 +28,7 @@ from .machine import (
     quieten_collector,
     raise_descriptor_limit,
 )
+from .passed_sockets import accept_passed
 from .wishes import Wishes
 
 __all__ = ["run_gate"]
@@ -51,6 +52,7 @@ def run_gate(path: pathlib.Path, say: Callable[[str], None]) -> None:
     if loaded is None:
         raise ConfigRefused(tuple(findings.errors))
     configuration = loaded.configuration
+    accept_passed(listener.address for listener in configuration.listeners)
     make_directory(configuration.state_dir, '"state_dir" in [service]')
     make_directory(configuration.spool_dir, '"dir" in [spool]')
     lock = StateLock(configuration.lock_path)

@@ -26,6 +26,7 @@ from .machine import (
     quieten_collector,
     raise_descriptor_limit,
 )
+from .passed_sockets import accept_passed
 from .processes.handover import Handover, say_preflight, take_handover, take_signals
 from .processes.supervisor import Seat, Supervisor
 from .wishes import Wishes
@@ -50,6 +51,7 @@ def supervise(path: pathlib.Path, say: Callable[[str], None], workers: int | Non
     take_account(path)
     loaded = _load(path)
     configuration = loaded.configuration
+    accept_passed(listener.address for listener in configuration.listeners)
     make_directory(configuration.state_dir, '"state_dir" in [service]')
     make_directory(configuration.spool_dir, '"dir" in [spool]')
     diagnosis = str(diagnose(configuration.backend))

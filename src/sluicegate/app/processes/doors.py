@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sluicegate.address import SocketAddress
+from sluicegate.app.passed_sockets import take_passed
 from sluicegate.errors import Side, TransportError
 from sluicegate.port.backend import RawSocket
 from sluicegate.port.backends.sockets import adopt_socket, create_tcp_socket
@@ -116,6 +117,11 @@ class Doors:
             self.doors.pop().close()
 
     def _open(self, address: SocketAddress) -> Door:
+        passed = take_passed(address)
+        if passed is not None:
+            # One queue for all workers: the kernel gives each client to one that waits.
+            self.unsteered = "the service manager has opened one socket for all"
+            return Door(address, [adopt_socket(passed, address.family)] * self.slots)
         # With SO_REUSEPORT another gate of the same user could share our address unnoticed, and
         # get half of our clients: without it, the first bind tells.
         probe = _bound(address, is_shared=False)
