@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import ipaddress
+from typing import Any
 
 import pytest
 
 from sluicegate.address import SocketAddress
+from sluicegate.filterapi import EntryMode
 from sluicegate.gate.settings import ListenerSettings
 from sluicegate.policy import SendProxyProtocol
 from sluicegate.protocols.proxy_protocol import (
@@ -20,6 +22,16 @@ from sluicegate.protocols.proxy_protocol import (
     encode_proxy_v2,
 )
 
+from .entry_kit import (
+    MODES,
+    RULES,
+    WEB,
+    Ask,
+    Names,
+    proxy_settings,
+    read_reply,
+    says_hello,
+)
 from .gate_kit import ENTRY, Gate, echoes, play, publication, sends, settings
 
 PEER = SocketAddress.parse("10.7.7.7:0")
@@ -258,3 +270,62 @@ def test_policy_that_tells_servers_has_another_hash():
     ]
 
     assert len({plain, *kinds}) == 3
+
+
+# -- a proxy listener behind peers ---------------------------------------------------------------
+
+
+def proxy_plan(clients: str = "10.1.2.0/24"):
+    plan = proxy_settings(RULES.replace('"10.0.0.0/8", "fd00::/8"', f'"{clients}"'))
+    [listener] = plan.listeners
+    peers = (ipaddress.ip_network("10.7.7.7/32"),)
+    return dataclasses.replace(plan, listeners=(dataclasses.replace(listener, proxy_peers=peers),))
+
+
+def ask_behind_peer(mode: EntryMode, *, source=PEER, plan=None):
+    """Let a peer announce a client that asks for a server; return the gate and the reply."""
+    ask = Ask(mode, WEB.host)
+    replies: list[Any] = []
+
+    async def client(stream):
+        await stream.send_all(V2 + ask.wire())
+        reply = await read_reply(stream, ask)
+        if reply.is_granted:
+            reply.tunnelled = await says_hello(stream)
+        stream.close()
+        return reply
+
+    async def scenario(gate: Gate) -> None:
+        gate.serve(echoes, address=WEB)
+        replies.extend(await gate.ended(gate.call(client, source=source)))
+        await gate.idle()
+
+    return play(scenario, plan or proxy_plan(), exchange=Names()), replies[0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_announced_client_names_its_destination_in_every_entry_mode(mode):
+    gate, reply = ask_behind_peer(mode)
+
+    assert (reply.code, reply.tunnelled) == (0, b"hello")
+    for record in (*gate.decisions, *gate.ends):
+        assert record.client == str(ANNOUNCED)
+        assert record.peer.startswith("10.7.7.7:")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_rule_of_a_proxy_is_for_the_announced_client_and_not_for_its_peer(mode):
+    gate, reply = ask_behind_peer(mode, plan=proxy_plan("10.7.7.0/24"))
+
+    assert isinstance(reply, ConnectionResetError)
+    [decision] = gate.decisions
+    assert (decision.verdict, decision.client) == ("denied", str(ANNOUNCED))
+    assert decision.peer.startswith("10.7.7.7:")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_unnamed_peer_of_a_proxy_is_refused_before_its_request_is_read(mode):
+    gate, _ = ask_behind_peer(mode, source=STRANGER)
+
+    assert [record.reason for record in gate.decisions] == ["proxy peer not named"]
+    assert gate.ends == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import socket
 
@@ -54,7 +55,10 @@ def hostile(tmp_path: pathlib.Path):
     gate = GateProcess(tmp_path, server.port)
     (tmp_path / "hostile.py").write_text(FILTERS)
 
-    def start(filter_class: str, kill_s: float = 0, more: str = "") -> GateProcess:
+    def start(
+        filter_class: str, kill_s: float = 0, more: str = "", mode: tuple[str, ...] = ("--inline",)
+    ) -> GateProcess:
+        gate.mode = mode
         gate.write_main(
             LIMITS.format(kill_s=kill_s)
             + more
@@ -112,6 +116,29 @@ def test_loop_that_will_not_turn_again_ends_its_process_and_says_where(
     assert says in said
     assert 'hostile.py", line' in said
     assert "in on_data" in said
+
+
+def test_worker_that_hangs_is_replaced_and_the_record_says_how_it_ended(hostile):
+    gate = hostile("Spins", kill_s=1.0, mode=("--workers", "1"))
+    before = gate.status()["workers"][0]["pid"]
+    with gate.connect() as client:
+        client.sendall(b"spin")
+        said = gate.wait_for("worker 0 (pid")
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+    gate.wait_for("worker 0 works again")
+    with gate.connect() as later:
+        assert echoed(later, b"later") == b"later"
+    after = gate.status()["workers"][0]["pid"]
+    assert gate.end() == 0
+
+    assert f"(pid {before}) ended: status 70" in said
+    assert after != before
+    [record] = gate.records("process")
+    assert (record["process"], record["cause"]) == ("worker 0", "status 70")
+    named = [line for line in gate.lines if "filter 'bad'" in line]
+    assert named
+    assert "in Spins.on_data" in named[0]
 
 
 def test_filter_that_takes_all_memory_fails_alone(hostile):
