@@ -13,7 +13,7 @@ help:   ## list these targets
 demo:   ## fetch a clean file, two executables and an empty file through the gate, and show the verdicts
 	@tools/setup demo && .venv/bin/sluicegate demo
 
-test:   ## run every test on the io_uring backend, then on epoll those that open a port
+test:   ## run every test; those that open a port on the io_uring backend, and again on epoll
 	@tools/setup test && tools/test
 
 check:  ## format, lint, layers, types (mypy and pyright), docs: what CI checks, fastest first

@@ -1,7 +1,7 @@
 """What every test shares: the backend under test, Hypothesis profiles, and the proof of both.
 
-``tools/test`` runs the suite with ``SLUICEGATE_BACKEND`` set to ``io_uring``, and what may open a
-port again with ``epoll``; such a test asks for the fixture ``backend_name``. What was opened is
+``tools/test`` runs what may open a port with ``SLUICEGATE_BACKEND`` set to ``io_uring`` and again
+with ``epoll``; such a test asks for the fixture ``backend_name``. What was opened is
 counted at the driver's own constructor, printed, and written into the JUnit report, where
 ``tools/test_report.py`` reads it: a silent fall-back cannot pass for a test of io_uring.
 """
@@ -21,7 +21,7 @@ from sluicegate.port.backend import Backend
 BACKENDS = ("io_uring", "epoll")
 
 ON_PORT = ("conformance", "flows", "kernel", "real")
-"""Folders whose tests may open a real port: they run again on the second backend."""
+"""Folders whose tests may open a real port: they run on each backend, the others once."""
 
 # No deadline: the machine's load is not the code's fault, and no test reads the wall clock.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
@@ -44,7 +44,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--only-on-port",
         action="store_true",
-        help="leave out what cannot depend on the driver (the run on the second backend)",
+        help="leave out what cannot depend on the driver",
+    )
+    parser.addoption(
+        "--without-port",
+        action="store_true",
+        help="leave out what may depend on the driver",
     )
 
 
@@ -69,15 +74,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for folder in ("real", "kernel"):
             if f"tests/{folder}/" in item.nodeid:
                 item.add_marker(folder)
-    if config.getoption("--only-on-port"):
-        left_out = [item for item in items if not may_open_port(item)]
-        items[:] = [item for item in items if may_open_port(item)]
-        config.hook.pytest_deselected(items=left_out)
+    for option, is_wanted in (("--only-on-port", True), ("--without-port", False)):
+        if config.getoption(option):
+            left_out = [item for item in items if may_open_port(item) is not is_wanted]
+            items[:] = [item for item in items if may_open_port(item) is is_wanted]
+            config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Refuse a test that opens a real port where the second backend would leave it out."""
+    """Refuse a test that opens a real port where only one backend would run it."""
     before = sum(opened[name] for name in BACKENDS)
     yield
     if not may_open_port(item) and sum(opened[name] for name in BACKENDS) > before:
@@ -105,9 +111,13 @@ def backend_name(pytestconfig: pytest.Config) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def report_backends(
-    backend_name: str, record_testsuite_property: Callable[[str, object], None]
+    backend_name: str,
+    pytestconfig: pytest.Config,
+    record_testsuite_property: Callable[[str, object], None],
 ) -> Iterator[None]:
     yield
+    if pytestconfig.getoption("--without-port"):
+        return
     record_testsuite_property("backend_asked", backend_name)
     for name, count in opened.items():
         record_testsuite_property(f"backend_opened_{name}", count)
