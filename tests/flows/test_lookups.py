@@ -19,7 +19,7 @@ from sluicegate.filterapi import (
     Pass,
 )
 from tests.flows.entry_kit import (
-    BY_NAME,
+    MODES,
     RULES,
     WEB,
     Ask,
@@ -32,7 +32,7 @@ from tests.flows.entry_kit import (
 from tests.flows.gate_kit import Gate, echoes, installation, play
 from tests.flows.model_kit import Telling
 
-pytestmark = pytest.mark.parametrize("mode", BY_NAME)
+pytestmark = pytest.mark.parametrize("mode", MODES)
 
 OTHER = ipaddress.ip_address("93.184.216.99")
 PRIVATE = ipaddress.ip_address("10.2.3.4")
