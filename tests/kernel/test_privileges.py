@@ -276,3 +276,52 @@ def test_numbers_of_system_calls_are_the_kernels(machine: str, header: str) -> N
     for name, number in seccomp.ARCHITECTURES[machine].refused.items():
         assert named.get(name.lstrip("_"), number) == number, name
     assert sum(name.lstrip("_") in named for name in seccomp.ARCHITECTURES[machine].refused) > 50
+
+
+AS_THE_UNIT_DOES = (
+    "setpriv",
+    "--reuid=daemon",
+    "--regid=daemon",
+    "--clear-groups",
+    "--inh-caps=-all,+net_bind_service",
+    "--ambient-caps=-all,+net_bind_service",
+    "--bounding-set=-all,+net_bind_service",
+)
+
+
+def test_gate_that_the_service_manager_starts_as_its_user_keeps_only_what_it_needs(gate, folder):
+    (folder / "state").mkdir()
+    os.chown(folder / "state", pwd.getpwnam("daemon").pw_uid, -1)
+    configure(gate, address="127.0.0.1:909")
+    gate.mode = ("--workers", "1")
+    gate.start(*reachable(), *AS_THE_UNIT_DOES)
+    assert gate.process is not None
+    low = pathlib.Path(f"/proc/{gate.process.pid}/status").read_text()
+    found = probe(gate)
+    assert gate.end() == 0
+    gate.close()
+
+    configure(gate, address="127.0.0.1:0")
+    gate.start(*reachable(), *AS_THE_UNIT_DOES)
+    high = pathlib.Path(f"/proc/{gate.process.pid}/status").read_text()
+    assert gate.end() == 0
+
+    assert "CapEff:\t0000000000000400\n" in low
+    assert found["status"]["CapPrm"] == "0" * 16
+    assert "CapPrm:\t0000000000000000\n" in high
+
+
+def test_new_version_that_takes_over_can_still_open_low_ports(gate):
+    configure(gate, 'user = "daemon"', "127.0.0.1:907")
+    gate.mode = ("--workers", "1")
+    gate.start(*reachable())
+    upgraded = gate.ask("upgrade")
+    assert upgraded.returncode == 0, upgraded.stderr
+    gate.config.write_text(gate.config.read_text().replace(":907", ":908"))
+    reloaded = gate.ask("reload")
+    assert reloaded.returncode == 0, reloaded.stderr
+    found = probe(gate)
+    assert gate.end() == 0
+
+    assert found["uid"] == [pwd.getpwnam("daemon").pw_uid] * 3
+    assert found["status"]["CapPrm"] == "0" * 16
