@@ -119,8 +119,7 @@ RECEIVES_PER_EVENT_MAX: Final = 8
 """Small receives from one ready socket before the others have their turn (32 KiB)."""
 
 DATAGRAMS_PER_BATCH_MAX: Final = 64
-"""Datagrams that one receive takes from a socket, and the slots of a worker's tray: more gained
-nothing in the measurements, and 64 keep a burst of one client from delaying the others."""
+"""Datagrams that one receive takes, and the slots of a tray: more gained nothing."""
 
 ACCEPTS_PER_EVENT_MAX: Final = 32
 """Connections accepted from one listener before the others have their turn."""
@@ -440,8 +439,28 @@ class Limits:
     """Connections of one client address; lower it where clients are single hosts."""
 
     udp_datagram_bytes_max: int = 8192
-    """The largest datagram that is passed on; a larger one is dropped, counted and recorded. 8 KiB
-    are TMG's default; DNS needs 4 KiB, QUIC 1.5 KiB. A worker keeps room for 64 of this size."""
+    """Larger datagrams are dropped, counted and recorded; TMG's default; DNS needs 4 KiB."""
+
+    udp_connections_max: int = 10000
+    """UDP connections (client addresses) of one worker; each has a descriptor."""
+
+    udp_connections_per_client_max: int = 400
+    """UDP connections of one client host; beyond it the longest silent one ends, as in TMG."""
+
+    udp_idle_timeout_s: float = 120.0
+    """A UDP connection silent for so long ends; RFC 4787 (REQ-5) asks for at least two minutes."""
+
+    udp_peers_max: int = 256
+    """Peers that one UDP connection may have at once; a datagram to one more is dropped."""
+
+    udp_peer_idle_s: float = 120.0
+    """A peer that is silent for so long is forgotten, and judged anew."""
+
+    udp_socket_buffer_bytes: int = 1 << 20
+    """What the kernel holds for a UDP listener (a quarter for a server): a thousand datagrams."""
+
+    udp_awaiting_max: int = 64
+    """Datagrams of one UDP connection that wait until its filters have answered an event."""
 
     session_idle_s: float = 300.0
     """A session without a connection is forgotten after this long."""

@@ -25,6 +25,7 @@ from sluicegate.gate.service import FirewallService
 from sluicegate.gate.views import ConnectionView, FilterView, Phase, SessionView, StatusView
 from sluicegate.gate.watchdog import LoopWatchdog
 from sluicegate.port import CompletionPort, Listener
+from sluicegate.port.backend import RawSocket
 from sluicegate.spool import SpoolStore
 
 from .confinement import Confinement
@@ -49,6 +50,8 @@ class Share:
     """Takes the supervisor's listening socket for an address."""
     census: Census
     """Counts clients over all workers."""
+    bind_datagrams: Callable[[SocketAddress], RawSocket]
+    """Takes the supervisor's UDP socket for an address."""
 
 
 class Gate:
@@ -114,6 +117,7 @@ class Gate:
             boot_mark=self._boot_mark,
             listen=share.listen if share else functools.partial(listen, port),
             census=share.census if share else None,
+            bind_datagrams=share.bind_datagrams if share else None,
         )
         self._control = None if share else ControlServer(self, configuration.control_path)
 

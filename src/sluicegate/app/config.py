@@ -70,6 +70,7 @@ class _ListenerTable(Model, arbitrary_types_allowed=True):
     """One ``[[listener]]``."""
 
     name: Name = pydantic.Field(examples=["ftp"])
+    transport: Literal["tcp", "udp"] = "tcp"
     address: Annotated[tuple[SocketAddress, ...], pydantic.PlainValidator(_parse_addresses)] = (
         pydantic.Field(examples=[["0.0.0.0:21", "[::]:21"]])
     )
@@ -225,6 +226,7 @@ def read_configuration(path: pathlib.Path, text: str, findings: Findings) -> Con
                 address,
                 table.proxy_protocol.peers if table.proxy_protocol else (),
                 entry,
+                is_udp=table.transport == "udp",
             )
             for table, entry in zip(tables.listener, entries, strict=True)
             for address in table.address
@@ -258,7 +260,7 @@ def read_text(path: pathlib.Path, findings: Findings, cure: str) -> str | None:
 
 def _check_listeners(tables: _Tables, document: Document, findings: Findings) -> None:
     names: set[str] = set()
-    addresses: dict[SocketAddress, str] = {}
+    addresses: dict[tuple[str, SocketAddress], str] = {}
     for index, table in enumerate(tables.listener):
         if table.name in names:
             findings.refuse(
@@ -268,12 +270,25 @@ def _check_listeners(tables: _Tables, document: Document, findings: Findings) ->
             )
         names.add(table.name)
         for address in table.address:
-            if address.port and address in addresses:
+            place = table.transport, address
+            if address.port and place in addresses:
                 findings.refuse(
                     document.where(("listener", index, "address")),
-                    f"{address} is taken by the listener {addresses[address]!r}",
+                    f"{address} is taken by the listener {addresses[place]!r}",
                 )
-            addresses.setdefault(address, table.name)
+            addresses.setdefault(place, table.name)
+        if table.transport == "udp" and table.entry == "proxy":
+            findings.refuse(
+                document.where(("listener", index, "entry")),
+                "clients name their destinations in streams, not in datagrams",
+                'remove it, or set transport = "tcp"',
+            )
+        if table.transport == "udp" and table.proxy_protocol:
+            findings.refuse(
+                document.where(("listener", index, "proxy_protocol")),
+                "the PROXY protocol announces clients of streams, not of datagrams",
+                'remove it, or set transport = "tcp"',
+            )
 
 
 def _check_filters(tables: _Tables, document: Document, findings: Findings) -> None:

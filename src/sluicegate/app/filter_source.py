@@ -25,6 +25,7 @@ from sluicegate.filterapi import (
     CallbackDataFilter,
     ContentFilter,
     DataFilter,
+    DatagramFilter,
     Filter,
     StreamFilter,
 )
@@ -48,10 +49,18 @@ FilterClass: TypeAlias = (
     | type[DataFilter]
     | type[CallbackDataFilter]
     | type[StreamFilter]
+    | type[DatagramFilter]
 )
 
 _GROUP: Final = "sluicegate.filters"
-_KINDS: Final = (Filter, ContentFilter, DataFilter, CallbackDataFilter, StreamFilter)
+_KINDS: Final = (
+    Filter,
+    ContentFilter,
+    DataFilter,
+    CallbackDataFilter,
+    StreamFilter,
+    DatagramFilter,
+)
 _PATH: Final = re.compile(r"(?P<path>.*\.py):(?P<name>[A-Za-z_]\w*)", re.ASCII)
 _MODULE: Final = re.compile(r"(?P<module>[A-Za-z_][\w.]*):(?P<name>[A-Za-z_]\w*)", re.ASCII)
 
@@ -99,6 +108,7 @@ _TIERS: Final[dict[type, str]] = {
     Filter: "filter",
     ContentFilter: "content",
     StreamFilter: "stream",
+    DatagramFilter: "datagram",
     CallbackDataFilter: "callback",
     DataFilter: "data",
 }

@@ -59,6 +59,7 @@ def contradictions(table: pydantic.BaseModel, limits: Limits) -> list[tuple[str,
 _PARTS: Final = (
     ("blocking_threads_max", "blocking_threads_grown_max"),
     ("connections_per_client_max", "connections_max"),
+    ("udp_connections_per_client_max", "udp_connections_max"),
     ("spool_memory_bytes_max", "spool_memory_all_bytes_max"),
     ("spool_object_bytes_max", "spool_client_bytes_max"),
     ("spool_client_bytes_max", "spool_bytes_max"),
@@ -70,6 +71,7 @@ _BYTES_MAX: Final = 1 << 62
 
 _BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "udp_datagram_bytes_max": (256, 65535),
+    "udp_socket_buffer_bytes": (4096, 1 << 30),
     "interactive_buffers_max": (8, 32768),
     "bulk_buffers_max": (1, 4096),
     "blocking_threads_max": (1, 1024),

@@ -16,10 +16,11 @@ from sluicegate.errors import ConfigError
 from sluicegate.gate.settings import ServiceSettings
 from sluicegate.identity import Users, parse_users, read_users_text
 from sluicegate.names.resolver import ResolverSettings
-from sluicegate.policy import AnyRule, PolicySnapshot, parse_policy
+from sluicegate.policy import AnyRule, PolicySnapshot, Publication, parse_policy
 from sluicegate.policy.parse import ParsedPolicy
 
 from .config import Configuration, read_configuration, read_text
+from .datagram_rules import check_transport
 from .entry_config import check_entry_rules, find_servers, to_resolver
 from .filters import InstalledFilters, install_filters
 from .interfaces import interface_addresses
@@ -184,6 +185,8 @@ def _check_rule_filters(
                 suggest(name, installed),
             )
     filters.check_rule(rule, document, at, findings)
+    if isinstance(rule, Publication):
+        check_transport(rule, configuration, filters, (document, at[1]), findings)
     _check_objects(rule, filters, document.where((*at, "filters")), findings)
 
 

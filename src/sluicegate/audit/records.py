@@ -75,6 +75,8 @@ class DecisionRecord(Record, tag="decision", kw_only=True):
     """What was asked for: the server's address and port, or the host that the client named."""
     filter: str = ""
     """The filter that decided, when one did."""
+    transport: str = ""
+    """``udp``; absent for TCP."""
     emulated_by: str = ""
     """The data filter that plays the server, when one does: nobody is dialled."""
     primary: str = ""
@@ -138,6 +140,20 @@ class ConnectionRecord(Record, tag="connection", kw_only=True):
     """How the client named its destination; absent where it did not."""
     user: str = ""
     """The user that the client proved to be."""
+    transport: str = ""
+    """``udp``; absent for TCP."""
+    datagrams_to_server: int = 0
+    """UDP: datagrams that were passed on to the server side."""
+    datagrams_to_client: int = 0
+    """UDP: datagrams that were passed on to the client."""
+    dropped: dict[str, int] = {}
+    """UDP: datagrams that were not passed on, by reason: ``oversized``
+    (``udp_datagram_bytes_max``), ``peer-denied`` (by a filter), ``peers-full``
+    (``udp_peers_max``), ``unsolicited`` (of a peer that nothing was sent to), ``filter`` (by a
+    filter), ``filter-behind`` and ``awaiting`` (``udp_awaiting_max``), ``no-room`` (in the kernel),
+    ``unreachable`` (an ICMP answer)."""
+    peers: int = 0
+    """UDP: peers that it had, one after the other or at once."""
 
 
 class TransferRecord(Record, tag="transfer", kw_only=True):

@@ -13,6 +13,7 @@ import click
 from sluicegate.app.filter_source import FilterClass, FilterUnusable, find_filter_class
 from sluicegate.documents import Findings, read_document, typed
 from sluicegate.errors import ConfigError
+from sluicegate.filterapi import DatagramFilter
 from sluicegate.testing import Conversation, NotAConversation, Replayed, replay
 from sluicegate.testing.replay import differs
 from sluicegate.testing.watched import FilterLike
@@ -89,6 +90,9 @@ def _with_settings(
 ) -> FilterLike:
     # How a filter takes its settings is between it and its ``Settings``; no type can say it.
     make: Any = filter_class
+    if issubclass(filter_class, DatagramFilter):
+        cure = "write its test with testing.SimulatedBackend"
+        raise ConfigError(use, "is a filter for datagrams, and what is replayed is a stream", cure)
     declared = _declared(filter_class)
     if declared is None:
         if settings is not None:

@@ -72,7 +72,12 @@ def _show(view: StatusView) -> None:
     show_table(
         ("LISTENER", "ADDRESS", "ACCEPTED", ""),
         [
-            (one.name, one.address, str(one.accepted), "paused" if one.is_paused else "")
+            (
+                one.name,
+                f"{one.address} (udp)" if one.transport == "udp" else one.address,
+                str(one.accepted),
+                "paused" if one.is_paused else "",
+            )
             for one in view.listeners
         ],
     )

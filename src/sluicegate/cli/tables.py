@@ -100,7 +100,7 @@ def connections(config: pathlib.Path | None, client: str, *, as_json: bool) -> N
             (
                 row.connection,
                 row.client,
-                row.server,
+                f"{row.server} (udp)" if row.transport == "udp" else row.server,
                 row.rule,
                 f"{row.state}, spliced" if row.is_spliced else row.state,
                 format_duration(now - row.started),

@@ -42,6 +42,7 @@ from .content_filter import (
     Wants,
 )
 from .data_filter import AnyDataFilter, CallbackDataFilter, DataFilter
+from .datagram_filter import DROP, DatagramEnd, DatagramFilter, DatagramVerdict, Drop
 from .emulate import Emulate, EventVerdict
 from .events import (
     AddressLookup,
@@ -89,6 +90,7 @@ from .user import User
 from .views import Action, Bind, Connection, DataFilterFactory, DataSocket, Firewall, Session
 
 __all__ = [
+    "DROP",
     "FORWARD",
     "HOLD",
     "LEAVE",
@@ -113,8 +115,12 @@ __all__ = [
     "DataFilter",
     "DataFilterFactory",
     "DataSocket",
+    "DatagramEnd",
+    "DatagramFilter",
+    "DatagramVerdict",
     "Deny",
     "Direction",
+    "Drop",
     "Emulate",
     "EntryMode",
     "Event",

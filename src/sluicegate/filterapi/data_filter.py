@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from .datagram_filter import DatagramFilter
 from .isolation import Isolation
 from .position import Position
 from .stream_filter import StreamFilter
@@ -75,4 +76,4 @@ class CallbackDataFilter(abc.ABC):
         """Take the end of the connection; exactly once, also if ``set_sockets`` never came."""
 
 
-AnyDataFilter: TypeAlias = DataFilter | CallbackDataFilter | StreamFilter
+AnyDataFilter: TypeAlias = DataFilter | CallbackDataFilter | StreamFilter | DatagramFilter

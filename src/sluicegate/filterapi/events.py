@@ -103,7 +103,12 @@ class Event:
         return self._connection
 
     def attach_data_filter(
-        self, data_filter: AnyDataFilter, position: Position | None = None, context: Any = None
+        self,
+        data_filter: AnyDataFilter,
+        position: Position | None = None,
+        context: Any = None,
+        *,
+        peer: SocketAddress | None = None,
     ) -> None:
         """Put a data filter into the connection's chain.
 
@@ -111,12 +116,15 @@ class Event:
             data_filter: A data, callback or stream filter, made for this connection.
             position: Default: the filter's own.
             context: Handed to ``set_sockets`` of a callback filter.
+            peer: On a UDP connection: remove it when this peer is forgotten. It sees the
+                datagrams of every peer meanwhile.
 
         Raises:
-            BadContext: The event is over, or it brings no connection that can have a chain.
+            BadContext: The event is over, or it brings no connection that can have a chain; or
+                the connection does not know the peer.
         """
         self.check_open()
-        self.connection.attach_data_filter(data_filter, position, context)
+        self.connection.attach_data_filter(data_filter, position, context, peer=peer)
 
     def check_open(self) -> None:
         """Raise ``BadContext`` when the event has been handled."""

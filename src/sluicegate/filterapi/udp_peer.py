@@ -20,3 +20,16 @@ class UdpPeer(Protocol):
     def address(self) -> SocketAddress:
         """The peer's address; forged with ease, so never a proof of anything."""
         ...
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether its datagrams are discarded, and counted, both ways."""
+        ...
+
+    def deny(self, reason: str) -> None:
+        """Discard its datagrams until the connection forgets it; as answering ``Deny(reason)``.
+
+        Raises:
+            BadContext: Its ``UdpDestination`` is not being handled.
+        """
+        ...

@@ -220,7 +220,12 @@ class Connection(Protocol):
         ...
 
     def attach_data_filter(
-        self, data_filter: AnyDataFilter, position: Position | None = None, context: Any = None
+        self,
+        data_filter: AnyDataFilter,
+        position: Position | None = None,
+        context: Any = None,
+        *,
+        peer: SocketAddress | None = None,
     ) -> None:
         """As ``Event.attach_data_filter``.
 

@@ -22,6 +22,8 @@ class AskedConnection:
 
     __slots__ = ()
 
+    has_datagrams = False
+
     if TYPE_CHECKING:
         id: str
         plan: RulePlan

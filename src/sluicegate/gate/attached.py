@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
-from sluicegate.errors import FILTER_ERRORS
-from sluicegate.filterapi import AnyDataFilter, Position, StreamFilter
+from sluicegate.errors import FILTER_ERRORS, BadContext
+from sluicegate.filterapi import AnyDataFilter, DatagramFilter, Position, StreamFilter
 
 if TYPE_CHECKING:
     from .connection import GateConnection
     from .service import FirewallService
     from .session import GateSession
+    from .udp_connection import UdpConnection
 
 __all__ = ["Attached"]
 
@@ -39,7 +40,7 @@ class Attached:
 
     def __init__(
         self,
-        connection: GateConnection,
+        connection: GateConnection | UdpConnection,
         data_filter: AnyDataFilter,
         position: Position,
         context: Any,
@@ -60,7 +61,7 @@ class Attached:
     @classmethod
     def at(
         cls,
-        connection: GateConnection,
+        connection: GateConnection | UdpConnection,
         data_filter: AnyDataFilter,
         position: Position | None,
         context: Any,
@@ -68,6 +69,8 @@ class Attached:
     ) -> Self:
         """Make one whose place and name are the filter's own where none is given."""
         kind = type(data_filter)
+        if isinstance(data_filter, DatagramFilter) and not connection.has_datagrams:
+            raise BadContext(f"{name or kind.__name__} is a filter for datagrams, not for streams")
         place = kind.position if position is None else position
         return cls(connection, data_filter, place, context, name or kind.name or kind.__name__)
 
@@ -79,7 +82,7 @@ class Attached:
     @property
     def is_drained(self) -> bool:
         """Whether it has no unfinished work; one that cannot say has failed, and is not asked."""
-        if isinstance(self.filter, StreamFilter):
+        if isinstance(self.filter, StreamFilter | DatagramFilter):
             return True
         try:
             return bool(self.filter.is_drained())
@@ -104,7 +107,7 @@ class Attached:
             service.wheel.add(self, self._due)
         else:
             self.detach()
-        if not isinstance(self.filter, StreamFilter):
+        if not isinstance(self.filter, StreamFilter | DatagramFilter):
             service.slow.add(self, session)
 
     # -- a coroutine that outlives its connection (port.timers.Expiring) ---------------------------

@@ -342,11 +342,16 @@ class GateConnection(AskedConnection):
         return SocketAddress.from_kernel(self._server_raw.getsockname())
 
     def attach_data_filter(
-        self, data_filter: AnyDataFilter, position: Position | None = None, context: Any = None
+        self,
+        data_filter: AnyDataFilter,
+        position: Position | None = None,
+        context: Any = None,
+        *,
+        peer: SocketAddress | None = None,
     ) -> None:
         """As ``filterapi.Connection.attach_data_filter``."""
-        if not self.is_asking or self.is_closing:
-            raise BadContext("data filters are attached while an event is being handled")
+        if not self.is_asking or self.is_closing or peer is not None:
+            raise BadContext("data filters are attached to streams while an event is handled")
         self.attach(data_filter, position, context, "")
 
     def attach(

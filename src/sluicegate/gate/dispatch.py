@@ -35,6 +35,7 @@ from .registry import EventStep, Installed
 if TYPE_CHECKING:
     from .connection import GateConnection
     from .service import FirewallService
+    from .udp_connection import UdpConnection
 
 __all__ = ["dispatch", "tell", "tell_one"]
 
@@ -43,7 +44,7 @@ _PASS = Pass()
 
 def dispatch(
     service: FirewallService,
-    connection: GateConnection,
+    connection: GateConnection | UdpConnection,
     event: Event,
     done: Callable[[EventVerdict], None],
     refusal: str = "",
@@ -82,7 +83,7 @@ def dispatch(
 
 async def _go_on(
     service: FirewallService,
-    connection: GateConnection,
+    connection: GateConnection | UdpConnection,
     event: Event,
     waiting: tuple[EventStep, Awaitable[object]],
     steps: list[EventStep],
@@ -160,7 +161,9 @@ def drop_emulation(service: FirewallService, installed: Installed, emulation: Em
             service.on_filter_error(installed, error)
 
 
-def tell(service: FirewallService, connection: GateConnection, event: Event) -> None:
+def tell(
+    service: FirewallService, connection: GateConnection | UdpConnection, event: Event
+) -> None:
     """Tell the session filters that know a connection of its end; answers are ignored."""
     for step in (*connection.plan.events, *connection.session.own_steps(connection.plan)):
         if step.installed.events.has(event):
@@ -174,7 +177,7 @@ def tell(service: FirewallService, connection: GateConnection, event: Event) -> 
 
 def tell_one(
     service: FirewallService,
-    connection: GateConnection,
+    connection: GateConnection | UdpConnection,
     session_filter: SessionFilter,
     event: Event,
     on_failure: Callable[[BaseException], object],
@@ -192,7 +195,7 @@ def tell_one(
 
 async def _run_out(
     service: FirewallService,
-    connection: GateConnection,
+    connection: GateConnection | UdpConnection,
     answer: Awaitable[object],
     on_failure: Callable[[BaseException], object],
 ) -> None:
@@ -202,7 +205,10 @@ async def _run_out(
 
 
 def _ask(
-    service: FirewallService, connection: GateConnection, step: EventStep, event: Event
+    service: FirewallService,
+    connection: GateConnection | UdpConnection,
+    step: EventStep,
+    event: Event,
 ) -> object:
     """Return what one filter answers at once: a verdict, an awaitable, or nonsense."""
     try:
@@ -221,7 +227,7 @@ def _ask(
 
 async def _awaited(
     service: FirewallService,
-    connection: GateConnection,
+    connection: GateConnection | UdpConnection,
     step: EventStep,
     event: Event,
     answer: Awaitable[object],
@@ -235,7 +241,7 @@ async def _awaited(
 
 
 async def _in_time(
-    service: FirewallService, connection: GateConnection, answer: Awaitable[object]
+    service: FirewallService, connection: GateConnection | UdpConnection, answer: Awaitable[object]
 ) -> tuple[object, Exception | None]:
     """Return what a filter's coroutine answered, or how it failed to."""
     timeout_s = service.limits.filter_event_timeout_s

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .connection import GateConnection
     from .secondary import ExpectedConnection, Use
     from .session import GateSession
+    from .udp_connection import UdpConnection
 
 __all__ = ["EventFactory", "ExpectedFactory", "What", "attach_foreseen"]
 
@@ -153,7 +154,9 @@ def _address_of(event: Event) -> SocketAddress:
             raise AssertionError(f"no factory is set for {type(event).__name__}")
 
 
-def attach_foreseen(session: GateSession, connection: GateConnection, event: Event) -> bool:
+def attach_foreseen(
+    session: GateSession, connection: GateConnection | UdpConnection, event: Event
+) -> bool:
     """Attach what was foreseen for an event; False when a factory failed, which ends it."""
     for factory in list(session.factories):
         if factory.is_for(event):

@@ -27,6 +27,7 @@ from .registry import Installed
 
 if TYPE_CHECKING:
     from .connection import GateConnection
+    from .udp_connection import UdpConnection
 
 __all__ = ["GateRecords"]
 
@@ -168,7 +169,7 @@ class GateRecords:
         )
 
     def connection_filter_failure(
-        self, connection: GateConnection, name: str, error: BaseException
+        self, connection: GateConnection | UdpConnection, name: str, error: BaseException
     ) -> None:
         """Record a data filter's failure, which ends its connection."""
         self._recorder.write(

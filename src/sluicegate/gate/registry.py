@@ -15,6 +15,7 @@ from sluicegate.filterapi import (
     AnyDataFilter,
     CallbackDataFilter,
     ContentFilter,
+    DatagramFilter,
     Events,
     Filter,
     Firewall,
@@ -126,6 +127,8 @@ def _tier(target: InstalledFilter) -> tuple[str, str]:
     tier = "data"
     if isinstance(made, StreamFilter):
         tier = "stream"
+    elif isinstance(made, DatagramFilter):
+        tier = "datagram"
     elif isinstance(made, CallbackDataFilter):
         tier = "callback"
     return tier, type(made).position.name.lower()

@@ -35,6 +35,7 @@ from .entry import EntryDesk
 from .kept_log import KeptLog
 from .limit_log import LimitLog
 from .listener import EntryListener
+from .listening import AnyListener, kept_listeners, open_listeners
 from .network_watch import NetworkWatcher
 from .proxy_header import Announced, ProxyHeaders
 from .pump import DirectionPool
@@ -47,6 +48,8 @@ from .settings import ListenerSettings, ServiceSettings
 from .showing import view_of_connection
 from .slow import SlowFilters
 from .transfer import TransferService
+from .udp_connection import UdpConnection
+from .udp_service import UdpService
 from .views import ConnectionView, FilterView, ListenerView, Phase, SessionView
 
 __all__ = ["FirewallService"]
@@ -75,6 +78,7 @@ class FirewallService:
         listen: Callable[[SocketAddress], Listener] | None = None,
         exchange: Exchange | None = None,
         census: Census | None = None,
+        bind_datagrams: Callable[[SocketAddress], RawSocket] | None = None,
     ) -> None:
         self.port = port
         self.limits = limits
@@ -88,7 +92,7 @@ class FirewallService:
         self.blockage = Blockage(limits)
         self.slow = SlowFilters(clock.monotonic, limits.drain_timeout_s)
         self.directions = DirectionPool(port)
-        self.dials = DialQueue(lambda: self._listeners, port.post)
+        self.dials = DialQueue(self._stream_listeners, port.post)
         self.wheel = DeadlineWheel(port.timers, clock)
         self.proxy_headers = ProxyHeaders(self)
         self.network = NetworkWatcher(self.on_notice_failure)
@@ -108,7 +112,8 @@ class FirewallService:
         )
         self._kept_log = KeptLog(recorder, clock, port.call_after)
         port.pool.on_kept = self._kept_log.note
-        self._listeners: list[EntryListener] = []
+        self.udp = UdpService(self, bind_datagrams or port.bind_datagram_raw)
+        self._listeners: list[AnyListener] = []
         self._sessions: dict[str, GateSession] = {}
         self._connections: dict[str, GateConnection] = {}
         self._plans: dict[str, RulePlan] = {}
@@ -136,8 +141,8 @@ class FirewallService:
         Raises:
             TransportError: A new address cannot be listened on; the old settings stay in force.
         """
-        kept = self._kept_listeners(settings)
-        opened = self._open_new_listeners(settings, kept)
+        kept = kept_listeners(self._listeners, settings)
+        opened = open_listeners(self, self._listen, settings, kept)
         self._registry.apply(settings.filters)
         before, self._policy = self._policy, settings.policy
         self._plans = {
@@ -150,42 +155,16 @@ class FirewallService:
                 gone.close()
         for entry, renamed in kept.items():
             entry.settings = renamed
+        self.udp.forget_refused()
         self._listeners = [*kept, *opened]
-        self.entries.note_listeners([entry.listener.local_address() for entry in self._listeners])
+        self.entries.note_listeners(
+            [entry.listener.local_address() for entry in self._stream_listeners()]
+        )
         for entry in opened:
             entry.open()
         self._stop_retired()
         if self.phase is not Phase.STARTING and before.hash != self._policy.hash:
             self._registry.tell_policy_changed(before.hash, settings.policy)
-
-    def _kept_listeners(self, settings: ServiceSettings) -> dict[EntryListener, ListenerSettings]:
-        """Return the listeners that stay, perhaps under another name: same address, same socket."""
-        kept = {one: one.settings for one in self._listeners if one.settings in settings.listeners}
-        for wanted in settings.listeners:
-            if wanted not in kept.values():
-                for entry in self._listeners:
-                    if entry not in kept and entry.settings.address == wanted.address:
-                        kept[entry] = wanted
-                        break
-        return kept
-
-    def _open_new_listeners(
-        self, settings: ServiceSettings, kept: Mapping[EntryListener, ListenerSettings]
-    ) -> list[EntryListener]:
-        """Bind what is new before anything changes; undo all of it when one fails."""
-        there = set(kept.values())
-        opened: list[EntryListener] = []
-        try:
-            opened.extend(
-                EntryListener(self, item, self._listen(item.address))
-                for item in settings.listeners
-                if item not in there
-            )
-        except BaseException:
-            for entry in opened:
-                entry.close()
-            raise
-        return opened
 
     async def drain(self, timeout_s: float) -> None:
         """Stop listening; wait for connections and slow filters, at most ``timeout_s``."""
@@ -207,6 +186,7 @@ class FirewallService:
         for connection in list(self._connections.values()):
             connection.refuse("service stopping")
         await self.entries.close()
+        self.udp.end_all("service stopping")
         await self._wait_empty(None)
         await self._wait_drained()
         await self._end_tasks()
@@ -327,9 +307,9 @@ class FirewallService:
             )
         self.turn_away(raw)
 
-    def note_limit(self, bound: LimitExceeded, client: SocketAddress) -> None:
-        """Record that a client reached a limit before it had a connection."""
-        self._limit_log.note(bound, client=str(client))
+    def note_limit(self, bound: LimitExceeded, client: SocketAddress, connection: str = "") -> None:
+        """Record that a client reached a limit, perhaps before it had a connection."""
+        self._limit_log.note(bound, client=str(client), connection=connection)
 
     def begin_expected(
         self, expected: ExpectedConnection, raw: RawSocket | None
@@ -466,10 +446,22 @@ class FirewallService:
     def _stop_retired(self) -> None:
         """Stop filters that a reload replaced, once no connection is left that came by them."""
         for installed in list(self._registry.retired):
-            if not any(one.plan.has(installed) for one in self._connections.values()):
+            if not (
+                any(one.plan.has(installed) for one in self._connections.values())
+                or self.udp.has(installed)
+            ):
                 for session in self._sessions.values():
                     session.detach_filter(installed)
                 self._registry.stop_retired(installed)
+
+    def on_udp_ended(self) -> None:
+        """Take note that a UDP connection has ended, whose descriptor is free."""
+        if self._registry.retired:
+            self._stop_retired()
+        self.dials.on_ended()
+
+    def _stream_listeners(self) -> list[EntryListener]:
+        return [entry for entry in self._listeners if isinstance(entry, EntryListener)]
 
     def forget_session(self, session: GateSession) -> None:
         """End an idle session."""
@@ -499,7 +491,7 @@ class FirewallService:
         self.records.notice_failure(name, error)
 
     def on_connection_filter_error(
-        self, connection: GateConnection, name: str, error: BaseException
+        self, connection: GateConnection | UdpConnection, name: str, error: BaseException
     ) -> None:
         """Record a data filter's failure; its connection ends."""
         for installed in self._registry.installed:
@@ -561,7 +553,7 @@ class FirewallService:
     @property
     def connection_count(self) -> int:
         """Connections that have not ended."""
-        return len(self._connections)
+        return len(self._connections) + len(self.udp)
 
     @property
     def session_count(self) -> int:
@@ -578,10 +570,11 @@ class FirewallService:
 
     def connections(self) -> list[ConnectionView]:
         """Return every connection that has not ended."""
-        return [
+        streams = [
             view_of_connection(connection, self.port.now)
             for connection in self._connections.values()
         ]
+        return [*streams, *self.udp.views()]
 
     def filters(self) -> list[FilterView]:
         """Return every installed filter, in the operator's order."""

@@ -11,7 +11,9 @@ import enum
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
+
+from typing_extensions import override
 
 from sluicegate.address import IpAddress, IpNetwork, SocketAddress
 from sluicegate.filterapi import AnyDataFilter, ContentFilter, Filter, Firewall
@@ -31,6 +33,7 @@ __all__ = [
     "ListenerSettings",
     "OnFailure",
     "PerConnection",
+    "Place",
     "ServiceSettings",
 ]
 
@@ -56,6 +59,27 @@ class EntrySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """What a socket is bound to: a protocol and an address."""
+
+    address: SocketAddress
+    is_udp: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        """Read what ``str`` made."""
+        return cls(SocketAddress.parse(text.removeprefix(_UDP)), text.startswith(_UDP))
+
+    @override
+    def __str__(self) -> str:
+        """Format as the address, with ``udp:`` in front of those for datagrams."""
+        return f"{_UDP if self.is_udp else ''}{self.address}"
+
+
+_UDP: Final = "udp:"
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerSettings:
     """One address to listen on; several may share a name, which is what rules refer to."""
 
@@ -65,6 +89,13 @@ class ListenerSettings:
     """Who announces clients there by the PROXY protocol; none: everybody is a client."""
     entry: EntrySettings | None = None
     """Of a proxy listener, whose clients name their destinations; None: it publishes."""
+    is_udp: bool = False
+    """Whether it takes datagrams."""
+
+    @property
+    def place(self) -> Place:
+        """What its socket is bound to."""
+        return Place(self.address, self.is_udp)
 
 
 @dataclass(frozen=True, slots=True)

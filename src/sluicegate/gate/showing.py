@@ -12,8 +12,9 @@ from .views import ConnectionView
 
 if TYPE_CHECKING:
     from .connection import GateConnection
+    from .udp_connection import UdpConnection
 
-__all__ = ["view_of_connection"]
+__all__ = ["view_of_connection", "view_of_datagrams"]
 
 
 def view_of_connection(connection: GateConnection, now: float) -> ConnectionView:
@@ -36,4 +37,26 @@ def view_of_connection(connection: GateConnection, now: float) -> ConnectionView
         is_spliced=any(item is not None and item.is_spliced for item in directions),
         filters=list(connection.filter_names()),
         primary=expected.primary.id if expected is not None else "",
+    )
+
+
+def view_of_datagrams(connection: UdpConnection, now: float) -> ConnectionView:
+    """Return a copy of a UDP connection's moment."""
+    return ConnectionView(
+        connection=connection.id,
+        session=connection.session.id,
+        client=str(connection.client_address),
+        server=str(connection.server_address),
+        listener=connection.listener_name,
+        rule=connection.rule,
+        state=connection.state.value,
+        started=connection.started_wall,
+        idle_s=now - connection.last_active,
+        bytes_to_server=connection.bytes_to_server,
+        bytes_to_client=connection.bytes_to_client,
+        filters=list(connection.filter_names()),
+        transport="udp",
+        datagrams_to_server=connection.datagrams_to_server,
+        datagrams_to_client=connection.datagrams_to_client,
+        dropped=sum(connection.dropped.values()),
     )

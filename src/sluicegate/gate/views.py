@@ -40,6 +40,8 @@ class ListenerView(msgspec.Struct, kw_only=True):
     name: str
     address: str
     """As bound: with the port that the kernel chose, where 0 was asked for."""
+    transport: str = "tcp"
+    """``tcp`` or ``udp``."""
     accepted: int = 0
     """Connections since the listener was opened."""
     is_paused: bool = False
@@ -172,6 +174,12 @@ class ConnectionView(msgspec.Struct, kw_only=True):
     """The filters in its chain, from client to server."""
     primary: str = ""
     """The connection that announced it."""
+    transport: str = "tcp"
+    """``tcp`` or ``udp``."""
+    datagrams_to_server: int = 0
+    datagrams_to_client: int = 0
+    dropped: int = 0
+    """Datagrams that were not passed on."""
 
 
 class FilterView(msgspec.Struct, kw_only=True):

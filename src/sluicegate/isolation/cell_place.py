@@ -20,7 +20,13 @@ from sluicegate.errors import (
     Side,
     TransportError,
 )
-from sluicegate.filterapi import AnyDataFilter, CallbackDataFilter, DataFilter, StreamFilter
+from sluicegate.filterapi import (
+    AnyDataFilter,
+    CallbackDataFilter,
+    DataFilter,
+    DatagramFilter,
+    StreamFilter,
+)
 from sluicegate.gate.relay import RelayHalf
 from sluicegate.gate.stages import Stage, StageGroup
 from sluicegate.port.scope import entered
@@ -279,7 +285,7 @@ class CellPlace:
 
     def _is_drained(self) -> bool:
         data_filter = self._filter
-        if data_filter is None or isinstance(data_filter, StreamFilter):
+        if data_filter is None or isinstance(data_filter, StreamFilter | DatagramFilter):
             return True
         try:
             return bool(data_filter.is_drained())

@@ -139,6 +139,17 @@ class RawSocket(Protocol):
         """Send a datagram; raises ``BlockingIOError`` under ``SEND_FLAGS`` without room."""
         ...
 
+    def sendmsg(
+        self,
+        buffers: list[bytes],
+        ancillary: list[tuple[int, int, bytes]],
+        flags: int,
+        address: tuple[object, ...],
+        /,
+    ) -> int:
+        """Send a datagram with control messages."""
+        ...
+
     def connect(self, address: tuple[object, ...], /) -> None:
         """Give a datagram socket its only peer; on a stream ``Backend.connect`` is used."""
         ...

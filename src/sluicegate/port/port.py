@@ -250,6 +250,14 @@ class CompletionPort:
         """
         return DatagramSocket(self, self.create_datagram_raw(connect=address), address)
 
+    def bind_datagram_raw(self, address: SocketAddress) -> RawSocket:
+        """Bind the UDP socket below a ``DatagramSocket``, for those who work on the tray.
+
+        Raises:
+            TransportError: The address cannot be bound.
+        """
+        return self.create_datagram_raw(bind=address)
+
     def create_datagram_raw(
         self, *, bind: SocketAddress | None = None, connect: SocketAddress | None = None
     ) -> RawSocket:

@@ -17,18 +17,22 @@ import ctypes
 import errno
 import mmap
 import socket
+import struct
 from typing import Final, Protocol
 
 from sluicegate.address import SocketAddress
 from sluicegate.limits import DATAGRAMS_PER_BATCH_MAX
 
-from .backend import RawSocket
+from .backend import SEND_FLAGS, RawSocket
 
 __all__ = [
+    "ATTEMPTS_MAX",
     "CONTROL_SHIFT",
     "HEADROOM",
     "NAME_SHIFT",
     "RECEIVE_FLAGS",
+    "SEGMENT_BYTES_MAX",
+    "STALE",
     "DatagramHead",
     "DatagramOutlet",
     "DatagramTarget",
@@ -48,8 +52,30 @@ CONTROL_SHIFT: Final = 6
 RECEIVE_FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_TRUNC
 """With ``MSG_TRUNC`` the length is the whole datagram's, so that one that was cut is known."""
 
+STALE: Final = frozenset(
+    {
+        errno.ECONNREFUSED,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENOPROTOOPT,
+        errno.EPROTO,
+        errno.EINTR,
+    }
+)
+"""An ICMP answer to an earlier datagram is told to the next send, which is then made again."""
+
+ATTEMPTS_MAX: Final = 2
+"""How often a datagram is offered to the kernel, when it answers for an earlier one."""
+
+SEGMENT_BYTES_MAX: Final = 9000
+"""Larger datagrams are few, and beyond the packets of any network."""
+
 ROOM_MIN: Final = 16
 """With fewer free slots than this the tray is emptied before the next receive."""
+
+_CONTROL_HEAD: Final = struct.Struct("=Qii")
+"""A ``cmsghdr``: its length with the message, level, type."""
 
 DatagramHead = tuple[int, int, int, int]
 """Size of the name, size of the control message, flags, and the datagram's whole length, which may
@@ -101,12 +127,15 @@ class DatagramTarget:
 class DatagramOutlet:
     """One socket's datagrams that wait in the tray to leave."""
 
-    __slots__ = ("entries", "is_connected", "raw")
+    __slots__ = ("entries", "is_connected", "raw", "segment_bytes_max")
 
     def __init__(self, raw: RawSocket, *, is_connected: bool = False) -> None:
         self.raw = raw
         self.is_connected = is_connected
         #: All go to one peer, which the socket knows.
+        self.segment_bytes_max = SEGMENT_BYTES_MAX
+        #: Runs of datagrams up to this size leave as one, which the kernel or the card cuts apart;
+        #: lowered when the way out does not do that.
         self.entries: list[tuple[int, int, DatagramTarget]] = []
         #: Offset in the tray, length, target; in the order in which they leave.
 
@@ -163,9 +192,11 @@ class DatagramTray(abc.ABC):
         return count
 
     def receive_one(self, raw: RawSocket) -> int:
-        """As ``receive``, of one datagram and without its sender's name: for connected sockets.
+        """Take one datagram out of a connected socket: where single ones come, at half the cost.
 
-        Where single datagrams come it costs half as much.
+        Returns:
+            Its whole length; it lies in slot ``first`` and has no head. A negative errno otherwise:
+            ``-EAGAIN`` when none waits, else as ``receive``.
         """
         cursor = self._cursor
         if cursor + ROOM_MIN > self.slot_count:
@@ -174,14 +205,11 @@ class DatagramTray(abc.ABC):
         start = cursor * self.stride + HEADROOM
         try:
             length = raw.recv_into(self.view[start : start + self.bytes_max], 0, RECEIVE_FLAGS)
-        except BlockingIOError:
-            return 0
         except OSError as error:
             return -(error.errno or errno.EIO)
-        self.heads = [(0, 0, 0, length)]
         self.first = cursor
         self._cursor = cursor + 1
-        return 1
+        return length
 
     def start_of(self, index: int) -> int:
         """Return the offset of a slot's datagram."""
@@ -201,6 +229,21 @@ class DatagramTray(abc.ABC):
             self.outlets.append(outlet)
         entries.append((start, length, target))
 
+    def send(self, outlet: DatagramOutlet, data: bytes, target: DatagramTarget) -> None:
+        """Send a datagram that is not in the tray, behind what waits to leave the same way."""
+        entries, outlet.entries = outlet.entries, []
+        if entries:
+            self.outlets.remove(outlet)
+            self._send(outlet, entries)
+        for attempt in range(ATTEMPTS_MAX):
+            try:
+                self._send_bytes(outlet, data, target)
+                return
+            except OSError as error:
+                if error.errno not in STALE or attempt == ATTEMPTS_MAX - 1:
+                    target.owner.on_send_failed(error.errno or errno.EIO)
+                    return
+
     def flush(self) -> None:
         """Let what was passed on leave, and make the slots free."""
         outlets, self.outlets = self.outlets, []
@@ -219,6 +262,17 @@ class DatagramTray(abc.ABC):
     @abc.abstractmethod
     def _fill(self, raw: RawSocket, count_max: int) -> int:
         """Take datagrams into the slots from ``_cursor`` on, and set ``heads``."""
+
+    def _send_bytes(self, outlet: DatagramOutlet, data: bytes, target: DatagramTarget) -> None:
+        raw, address, control = outlet.raw, target.address, target.control
+        if address is None:
+            raw.send(data, SEND_FLAGS)
+        elif not control:
+            raw.sendto(data, SEND_FLAGS, address.to_kernel())
+        else:
+            size, level, kind = _CONTROL_HEAD.unpack_from(control)
+            message = control[_CONTROL_HEAD.size : size]
+            raw.sendmsg([data], [(level, kind, message)], SEND_FLAGS, address.to_kernel())
 
     @abc.abstractmethod
     def _send(self, outlet: DatagramOutlet, entries: list[tuple[int, int, DatagramTarget]]) -> None:

@@ -97,6 +97,19 @@ class SimulatedDatagramSocket(SimulatedSocket):
         return self.transmit(bytes(data), SocketAddress.from_kernel(to))
 
     @override
+    def sendmsg(
+        self,
+        buffers: list[bytes],
+        ancillary: list[tuple[int, int, bytes]],
+        _flags: int,
+        to: tuple[object, ...],
+        /,
+    ) -> int:
+        _, _, message = ancillary[0]
+        source = _source_in(bytes(16) + message, self.local)
+        return self.transmit(b"".join(buffers), SocketAddress.from_kernel(to), source)
+
+    @override
     def recv_into(self, buffer: memoryview, _size: int, _flags: int, /) -> int:
         data, _, _ = self.take()
         count = min(len(data), len(buffer))

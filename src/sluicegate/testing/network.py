@@ -154,6 +154,17 @@ class SimulatedSocket:
         """Refuse: a stream has one peer."""
         raise OSError(errno.EISCONN, "not a datagram socket")
 
+    def sendmsg(
+        self,
+        _buffers: list[bytes],
+        _ancillary: list[tuple[int, int, bytes]],
+        _flags: int,
+        _to: tuple[object, ...],
+        /,
+    ) -> int:
+        """Refuse: a stream has one peer."""
+        raise OSError(errno.EISCONN, "not a datagram socket")
+
     def recv_into(self, _buffer: memoryview, _size: int, _flags: int, /) -> int:
         """Refuse: streams are received through the backend."""
         raise OSError(errno.EOPNOTSUPP, "not a datagram socket")

@@ -14,9 +14,10 @@ from typing import Any, Generic, TypeVar
 
 from sluicegate.address import SocketAddress
 
+from .datagrams import SimulatedDatagramSocket
 from .network import SimulatedNetwork, SimulatedSocket
 
-__all__ = ["PeerListener", "PeerStream", "PeerTask", "SimulatedPeers"]
+__all__ = ["PeerDatagrams", "PeerListener", "PeerStream", "PeerTask", "SimulatedPeers"]
 
 ResultT = TypeVar("ResultT")
 
@@ -224,6 +225,49 @@ class PeerListener:
         self.socket.close()
 
 
+class PeerDatagrams:
+    """A peer's datagram socket."""
+
+    def __init__(self, sock: SimulatedDatagramSocket) -> None:
+        self.socket = sock
+        self._signal: _Signal | None = None
+        sock.on_change = self._on_change
+
+    @property
+    def address(self) -> SocketAddress:
+        """Where it is."""
+        assert self.socket.local is not None
+        return self.socket.local
+
+    def send(self, data: bytes, to: SocketAddress) -> None:
+        """Send one datagram.
+
+        Raises:
+            OSError: It cannot be sent.
+        """
+        self.socket.transmit(data, to)
+
+    async def receive(self) -> tuple[bytes, SocketAddress]:
+        """Return the next datagram and its sender.
+
+        Raises:
+            OSError: An ICMP answer came, where the socket is connected.
+        """
+        while not self.socket.is_readable:
+            self._signal = _Signal()
+            await self._signal
+        data, sender, _ = self.socket.take()
+        return data, sender
+
+    def close(self) -> None:
+        """Close: who sends here is told so by ICMP, if its socket is connected."""
+        self.socket.close()
+
+    def _on_change(self) -> None:
+        if self._signal is not None:
+            self._signal.set()
+
+
 class SimulatedPeers:
     """All peers of one simulation."""
 
@@ -263,6 +307,13 @@ class SimulatedPeers:
             sock.close()
             raise OSError(-result, os.strerror(-result))
         return PeerStream(self._network, sock)
+
+    def bind_datagrams(self, address: SocketAddress) -> PeerDatagrams:
+        """Make a datagram socket with a name; port 0 lets the network choose."""
+        sock = SimulatedDatagramSocket(self._network, address.family)
+        self._network.with_descriptor(sock)
+        sock.bind(address.to_kernel())
+        return PeerDatagrams(sock)
 
     async def sleep(self, seconds: float) -> None:
         """Wait on the virtual clock."""

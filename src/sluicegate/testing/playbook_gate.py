@@ -23,6 +23,7 @@ from sluicegate.gate.connection import GateConnection
 from sluicegate.gate.registry import Installed
 from sluicegate.gate.service import FirewallService
 from sluicegate.gate.settings import Installation, ListenerSettings, ServiceSettings
+from sluicegate.gate.udp_connection import UdpConnection
 from sluicegate.limits import Limits
 from sluicegate.policy import Policy, PolicySnapshot, Publication
 from sluicegate.port import PortEventLoop
@@ -75,7 +76,7 @@ class _WatchedService(FirewallService):
 
     @override
     def on_connection_filter_error(
-        self, connection: GateConnection, name: str, error: BaseException
+        self, connection: GateConnection | UdpConnection, name: str, error: BaseException
     ) -> None:
         self.errors.append(error.__cause__ or error)
         super().on_connection_filter_error(connection, name, error)

@@ -16,8 +16,13 @@ from dataclasses import dataclass
 from sluicegate.address import SocketAddress
 from sluicegate.app.passed_sockets import take_passed
 from sluicegate.errors import Side, TransportError
+from sluicegate.gate.settings import Place
 from sluicegate.port.backend import RawSocket
-from sluicegate.port.backends.sockets import adopt_socket, create_tcp_socket
+from sluicegate.port.backends.sockets import (
+    adopt_socket,
+    create_tcp_socket,
+    create_udp_socket,
+)
 
 from . import steering
 from .handover import DoorLeft
@@ -32,7 +37,7 @@ _BACKLOG = 4096
 class Door:
     """One configured address: its sockets, by slot."""
 
-    address: SocketAddress
+    place: Place
     """As configured: its port may be 0."""
     sockets: list[RawSocket]
 
@@ -55,54 +60,54 @@ class Doors:
     def leave(self) -> list[DoorLeft]:
         """Describe all of them for the next version of this program."""
         return [
-            DoorLeft(str(door.address), [one.fileno() for one in door.sockets])
-            for door in self.doors
+            DoorLeft(str(door.place), [one.fileno() for one in door.sockets]) for door in self.doors
         ]
 
     def take(self, left: Sequence[DoorLeft], unsteered: str) -> None:
         """Go on with what the version before has opened."""
         self.unsteered = unsteered
         for one in left:
-            address = SocketAddress.parse(one.address)
-            sockets = [adopt_socket(descriptor, address.family) for descriptor in one.descriptors]
-            self.doors.append(Door(address, sockets))
+            place = Place.parse(one.address)
+            family = place.address.family
+            sockets = [adopt_socket(descriptor, family) for descriptor in one.descriptors]
+            self.doors.append(Door(place, sockets))
 
-    def missing(self, wanted: Iterable[SocketAddress]) -> list[SocketAddress]:
-        """Return the addresses that are not there yet."""
-        left = Counter(door.address for door in self.doors)
-        found: list[SocketAddress] = []
-        for address in wanted:
-            if left[address]:
-                left[address] -= 1
+    def missing(self, wanted: Iterable[Place]) -> list[Place]:
+        """Return the places that are not there yet."""
+        left = Counter(door.place for door in self.doors)
+        found: list[Place] = []
+        for place in wanted:
+            if left[place]:
+                left[place] -= 1
             else:
-                found.append(address)
+                found.append(place)
         return found
 
-    def open(self, addresses: Sequence[SocketAddress]) -> list[Door]:
+    def open(self, places: Sequence[Place]) -> list[Door]:
         """Open what is missing, all or nothing; ``keep`` makes it part of the gate.
 
         Raises:
             TransportError: An address cannot be listened on.
         """
         opened: list[Door] = []
-        for address in addresses:
+        for place in places:
             try:
-                opened.append(self._open(address))
+                opened.append(self._open(place))
             except OSError as error:
                 for door in opened:
                     door.close()
                 raise TransportError(
-                    error.errno or errno.EIO, Side.INTERNAL, f"listen on {address}"
+                    error.errno or errno.EIO, Side.INTERNAL, f"listen on {place.address}"
                 ) from error
         return opened
 
-    def keep(self, opened: Iterable[Door], wanted: Iterable[SocketAddress]) -> None:
+    def keep(self, opened: Iterable[Door], wanted: Iterable[Place]) -> None:
         """Take what was opened into the gate, and close what is wanted no more."""
         self.doors += opened
         left = Counter(wanted)
         for door in list(self.doors):
-            if left[door.address]:
-                left[door.address] -= 1
+            if left[door.place]:
+                left[door.place] -= 1
             else:
                 self.doors.remove(door)
                 door.close()
@@ -116,22 +121,25 @@ class Doors:
         while self.doors:
             self.doors.pop().close()
 
-    def _open(self, address: SocketAddress) -> Door:
-        passed = take_passed(address)
+    def _open(self, place: Place) -> Door:
+        # Streams alone: a passed UDP socket would be one that all workers read from.
+        passed = None if place.is_udp else take_passed(place.address)
         if passed is not None:
             # One queue for all workers: the kernel gives each client to one that waits.
             self.unsteered = "the service manager has opened one socket for all"
-            return Door(address, [adopt_socket(passed, address.family)] * self.slots)
+            return Door(place, [adopt_socket(passed, place.address.family)] * self.slots)
         # With SO_REUSEPORT another gate of the same user could share our address unnoticed, and
         # get half of our clients: without it, the first bind tells.
-        probe = _bound(address, is_shared=False)
-        bound = SocketAddress.from_kernel(probe.getsockname())
+        probe = _bound(place, is_shared=False)
+        address = SocketAddress.from_kernel(probe.getsockname())
+        bound = Place(address, place.is_udp)
         probe.close()
-        door = Door(address, [])
+        door = Door(place, [])
         try:
             for _ in range(self.slots):
                 door.sockets.append(_bound(bound, is_shared=True))
-                door.sockets[-1].listen(_BACKLOG)
+                if not place.is_udp:
+                    door.sockets[-1].listen(_BACKLOG)
         except BaseException:
             door.close()
             raise
@@ -140,10 +148,13 @@ class Doors:
         return door
 
 
-def _bound(address: SocketAddress, *, is_shared: bool) -> RawSocket:
-    sock = create_tcp_socket(address.family)
+def _bound(place: Place, *, is_shared: bool) -> RawSocket:
+    address = place.address
+    make = create_udp_socket if place.is_udp else create_tcp_socket
+    sock = make(address.family)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if not place.is_udp:  # else it would let anybody take the address over
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if is_shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if address.family == socket.AF_INET6:

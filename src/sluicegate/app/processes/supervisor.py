@@ -174,7 +174,7 @@ class Supervisor:
             self._crew.take(self._left.workers, self._left.next_number)
             self._tallies.clear(_OWN_ROW)
             self._audit.journal.clear(_OWN_ROW)
-        wanted = [item.address for item in self.loaded.configuration.listeners]
+        wanted = [item.place for item in self.loaded.configuration.listeners]
         try:
             self._doors.keep(self._doors.open(self._doors.missing(wanted)), wanted)
         except TransportError as error:
@@ -251,7 +251,7 @@ class Supervisor:
             loaded = load(self.loaded.configuration.path, findings, self.loaded)
             opened: list[Door] = []
             if loaded is not None:
-                wanted = [item.address for item in loaded.configuration.listeners]
+                wanted = [item.place for item in loaded.configuration.listeners]
                 try:
                     opened = self._doors.open(self._doors.missing(wanted))
                 except TransportError as error:
@@ -271,7 +271,7 @@ class Supervisor:
     async def _prepare_all(self, loaded: Loaded, opened: Sequence[Door]) -> list[ConfigError]:
         """Let every worker get ready; if one cannot, let all of them forget it."""
         workers = self._crew.working
-        addresses = [str(door.address) for door in opened]
+        addresses = [str(door.place) for door in opened]
 
         def make(worker: Worker, number: int) -> tuple[Message, list[int]]:
             message = Prepare(number=number, texts=loaded.texts, addresses=addresses)
@@ -296,7 +296,7 @@ class Supervisor:
         workers = self._crew.working
         late = [one for one in self._crew.all if one not in workers and not one.is_draining]
         self.loaded = loaded
-        self._doors.keep(opened, [item.address for item in loaded.configuration.listeners])
+        self._doors.keep(opened, [item.place for item in loaded.configuration.listeners])
         replies = await self._crew.order(
             workers, lambda _worker, number: (Commit(number=number), [])
         )
@@ -323,7 +323,7 @@ class Supervisor:
             boot_mark=f"{self._boot_mark}-w{number:x}",
             path=str(self.loaded.configuration.path.absolute()),
             texts=self.loaded.texts,
-            addresses=[str(door.address) for door in self._doors.doors],
+            addresses=[str(door.place) for door in self._doors.doors],
         )
         return (
             begin,

@@ -31,8 +31,10 @@ from sluicegate.errors import ConfigError, TransportError
 from sluicegate.gate.census import Census
 from sluicegate.gate.control import answer
 from sluicegate.gate.control_messages import RefusedReply
+from sluicegate.gate.settings import Place
 from sluicegate.limits import WORKER_GRACE_S
 from sluicegate.port import CompletionPort, Listener
+from sluicegate.port.backend import RawSocket
 from sluicegate.port.diagnosis import diagnose
 from sluicegate.port.loop import current_port, run
 
@@ -105,17 +107,22 @@ class _Doors:
     """The supervisor's listening sockets that no listener has taken yet."""
 
     def __init__(self) -> None:
-        self._descriptors: dict[SocketAddress, deque[int]] = {}
+        self._descriptors: dict[Place, deque[int]] = {}
 
     def add(self, addresses: list[str], descriptors: list[int]) -> None:
         for text, descriptor in zip(addresses, descriptors, strict=True):
-            address = SocketAddress.parse(text)
-            self._descriptors.setdefault(address, deque()).append(descriptor)
+            self._descriptors.setdefault(Place.parse(text), deque()).append(descriptor)
 
     def take(self, port: CompletionPort, address: SocketAddress) -> Listener:
-        found = self._descriptors.get(address)
-        assert found, f"the supervisor gave no socket for {address}"
-        return port.take_listener(found.popleft(), address.family)
+        return port.take_listener(self._take(Place(address)), address.family)
+
+    def take_datagrams(self, port: CompletionPort, address: SocketAddress) -> RawSocket:
+        return port.backend.adopt(self._take(Place(address, is_udp=True)), address.family)
+
+    def _take(self, place: Place) -> int:
+        found = self._descriptors.get(place)
+        assert found, f"the supervisor gave no socket for {place}"
+        return found.popleft()
 
     def close(self) -> None:
         for found in self._descriptors.values():
@@ -178,6 +185,7 @@ class _Worker:
                 self._begin.boot_mark,
                 lambda address: self._doors.take(port, address),
                 self._census,
+                lambda address: self._doors.take_datagrams(port, address),
             ),
         )
         gate.descriptors_max = self._descriptors_max

@@ -1,0 +1,274 @@
+"""The UDP part of one worker's gate: which client may have a connection, and which ones there are.
+
+``service`` makes one, UDP listeners ask it. The invariant: every connection it admits is in its
+tables until it has ended in exactly one record, and a client that was refused is not asked about
+again at once, so that a flood of refused datagrams floods neither filters nor the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, Literal
+
+from sluicegate.address import SocketAddress
+from sluicegate.audit import ConnectionRecord, DecisionRecord
+from sluicegate.errors import LimitExceeded, errno_name
+from sluicegate.filterapi import Outcome
+from sluicegate.policy import decide
+from sluicegate.port.backend import RawSocket
+
+from .registry import Installed, RulePlan
+from .settings import ListenerSettings
+from .showing import view_of_datagrams
+from .udp_connection import UdpConnection
+from .udp_listener import UdpListener
+from .views import ConnectionView
+
+if TYPE_CHECKING:
+    from .service import FirewallService
+    from .session import GateSession
+    from .udp_peers import GateUdpPeer
+
+__all__ = ["UdpService"]
+
+_REFUSED_S: Final = 10.0
+"""A refused client is not asked about again for so long: its flood must not flood the log."""
+
+_REFUSED_MAX: Final = 4096
+"""Refused clients that are remembered; forged addresses cost no more."""
+
+
+class UdpService:
+    """All UDP connections of one worker."""
+
+    __slots__ = ("_bind", "_connections", "_of_session", "_refused", "_service")
+
+    def __init__(
+        self, service: FirewallService, bind: Callable[[SocketAddress], RawSocket]
+    ) -> None:
+        """Make it.
+
+        Args:
+            service: The gate.
+            bind: Gives the socket of an address.
+        """
+        self._service = service
+        self._bind = bind
+        self._connections: dict[str, UdpConnection] = {}
+        self._of_session: dict[GateSession, dict[UdpConnection, None]] = {}
+        self._refused: dict[tuple[UdpListener, bytes], float] = {}
+        #: Until when, oldest first.
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def make_listener(self, settings: ListenerSettings) -> UdpListener:
+        """Bind a UDP listener.
+
+        Raises:
+            TransportError: The address cannot be bound.
+        """
+        return UdpListener(self._service, settings, self._bind(settings.address))
+
+    # -- admitting -----------------------------------------------------------------------------
+
+    def admit(self, listener: UdpListener, key: bytes, name_size: int) -> UdpConnection | None:
+        """Decide on a new client and begin its connection; None when it was refused."""
+        service = self._service
+        now = service.port.now
+        if self._is_refused(listener, key, now) or not service.recorder.is_accepting:
+            service.denied += 1
+            return None
+        client = SocketAddress.from_packed(key[:name_size])
+        decision = decide(service.policy, listener.settings.name, client)
+        if decision.publication is None:
+            self._refuse(listener, key, client, decision.reason)
+            return None
+        plan = service.plan_of(decision.publication)
+        limits = service.limits
+        if len(self._connections) >= limits.udp_connections_max:
+            bound = LimitExceeded("udp_connections_max", limits.udp_connections_max)
+            service.note_limit(bound, client)
+            self._refuse(listener, key, client, f"limit {bound.limit}", plan)
+            return None
+        session = service.session_of(client, None)
+        self._make_room(session)
+        connection = UdpConnection(service, session, plan, listener, key, name_size)
+        listener.connections[key] = connection
+        self._connections[connection.id] = connection
+        self._of_session.setdefault(session, {})[connection] = None
+        session.connections += 1
+        connection.begin()
+        return None if connection.is_closing else connection
+
+    def _is_refused(self, listener: UdpListener, key: bytes, now: float) -> bool:
+        until = self._refused.get((listener, key))
+        if until is None:
+            return False
+        if until > now:
+            return True
+        del self._refused[listener, key]
+        return False
+
+    def _refuse(
+        self,
+        listener: UdpListener,
+        key: bytes,
+        client: SocketAddress,
+        reason: str,
+        plan: RulePlan | None = None,
+    ) -> None:
+        service = self._service
+        service.denied += 1
+        service.records.refusal(
+            listener.settings.name,
+            client,
+            reason,
+            policy=service.policy.hash,
+            rule=plan.rule.name if plan is not None else "",
+        )
+        self._note_refused(listener, key)
+
+    def _note_refused(self, listener: UdpListener, key: bytes) -> None:
+        if len(self._refused) >= _REFUSED_MAX:
+            del self._refused[next(iter(self._refused))]
+        self._refused[listener, key] = self._service.port.now + _REFUSED_S
+
+    def _make_room(self, session: GateSession) -> None:
+        """End the connection of a client that was silent longest, when it has as many as it may."""
+        own = self._of_session.get(session)
+        bound = self._service.limits.udp_connections_per_client_max
+        if own is not None and len(own) >= bound:
+            limit = LimitExceeded("udp_connections_per_client_max", bound)
+            self._service.note_limit(limit, session.client_address)
+            min(own, key=lambda one: one.last_active).end_replaced()
+
+    # -- ending --------------------------------------------------------------------------------
+
+    def end_connection(self, connection: UdpConnection) -> None:
+        """Take a connection out of the tables and record its end."""
+        service, session = self._service, connection.session
+        del self._connections[connection.id]
+        connection.listener.connections.pop(connection.key, None)
+        own = self._of_session[session]
+        del own[connection]
+        if not own:
+            del self._of_session[session]
+        session.connections -= 1
+        session.last_active = service.port.now
+        if connection.outcome is Outcome.REFUSED:
+            self._note_refused(connection.listener, connection.key)
+        service.bytes_from_clients += connection.bytes_to_server
+        service.bytes_from_servers += connection.bytes_to_client
+        self._record_end(connection)
+        service.on_udp_ended()
+
+    def end_all(self, reason: str) -> None:
+        """End every connection: the service stops."""
+        for connection in list(self._connections.values()):
+            connection.refuse(reason)
+
+    def forget_refused(self) -> None:
+        """Ask about everybody again: another policy is in force."""
+        self._refused.clear()
+
+    def has(self, installed: Installed) -> bool:
+        """Tell whether a filter runs for a connection that has not ended."""
+        return any(one.plan.has(installed) for one in self._connections.values())
+
+    # -- what happened -------------------------------------------------------------------------
+
+    def on_oversized(self, client: SocketAddress, connection: UdpConnection | None) -> None:
+        """Record that a datagram did not fit (the SDK's "oversized UDP packet")."""
+        bound = LimitExceeded("udp_datagram_bytes_max", self._service.limits.udp_datagram_bytes_max)
+        self._service.note_limit(bound, client, connection.id if connection is not None else "")
+
+    def note_limit(self, name: str, bound: float, connection: UdpConnection) -> None:
+        """Record that a connection reached a limit."""
+        limit = LimitExceeded(name, bound)
+        self._service.note_limit(limit, connection.client_address, connection.id)
+
+    def on_filter_failure(self, connection: UdpConnection, name: str, error: BaseException) -> None:
+        """Record a data filter's failure."""
+        self._service.on_connection_filter_error(connection, name, error)
+
+    def record_decision(
+        self, connection: UdpConnection, verdict: Literal["allowed", "denied"], reason: str
+    ) -> None:
+        """Record what was decided about a connection before anything was sent for it."""
+        service = self._service
+        if verdict == "allowed":
+            service.allowed += 1
+        else:
+            service.denied += 1
+        self._decide(connection, verdict, reason, connection.server_address)
+
+    def record_peer_denied(self, connection: UdpConnection, peer: GateUdpPeer) -> None:
+        """Record that a peer's datagrams are discarded."""
+        self._decide(connection, "denied", peer.reason, peer.address)
+
+    def _decide(
+        self,
+        connection: UdpConnection,
+        verdict: Literal["allowed", "denied"],
+        reason: str,
+        target: SocketAddress,
+    ) -> None:
+        self._service.recorder.write(
+            DecisionRecord(
+                time=self._service.port.wall,
+                connection=connection.id,
+                session=connection.session.id,
+                client=str(connection.client_address),
+                listener=connection.listener_name,
+                verdict=verdict,
+                reason=reason,
+                policy=connection.plan.policy_hash,
+                rule=connection.rule,
+                target=str(target),
+                transport="udp",
+            )
+        )
+
+    def _record_end(self, connection: UdpConnection) -> None:
+        port = self._service.port
+        is_released = connection.outcome is Outcome.RELEASED
+        record = ConnectionRecord(
+            time=port.wall,
+            connection=connection.id,
+            session=connection.session.id,
+            client=str(connection.client_address),
+            listener=connection.listener_name,
+            rule=connection.rule,
+            server=str(connection.server_address),
+            started=connection.started_wall,
+            duration_s=int((port.now - connection.started) * 1e6) / 1e6,
+            outcome="released" if is_released else connection.outcome.value,
+            reason=connection.reason,
+            bytes_to_server=connection.bytes_to_server,
+            bytes_to_client=connection.bytes_to_client,
+            filters=connection.filter_names(),
+            transport="udp",
+            datagrams_to_server=connection.datagrams_to_server,
+            datagrams_to_client=connection.datagrams_to_client,
+            dropped=connection.dropped,
+            peers=connection.peers_known,
+        )
+        if connection.error:
+            record.error = errno_name(connection.error)
+        if connection.error_side is not None:
+            record.side = connection.error_side
+        self._service.recorder.write(record)
+
+    # -- asking --------------------------------------------------------------------------------
+
+    @property
+    def plain_count(self) -> int:
+        """Connections whose datagrams pass without a look."""
+        return sum(connection.is_plain for connection in self._connections.values())
+
+    def views(self) -> Iterable[ConnectionView]:
+        """Return a copy of every connection's moment, for people."""
+        now = self._service.port.now
+        for connection in self._connections.values():
+            yield view_of_datagrams(connection, now)
