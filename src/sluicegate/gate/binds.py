@@ -122,8 +122,8 @@ def _carry_out(
         if not expected.address.port:
             verdict = Deny("the emulated bind was not given a name (set_socket_name)")
     if isinstance(verdict, Deny):
-        expected.cancel()
         state.denial = verdict.reason
+        expected.cancel()
         if state.on_denied is not None:
             state.on_denied(verdict.reason)
         return

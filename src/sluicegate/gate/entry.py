@@ -43,6 +43,7 @@ from .entry_handshake import EntryHandshake
 from .known_destinations import KnownDestinations
 from .password_throttle import PasswordThrottle
 from .settings import ListenerSettings, ServiceSettings
+from .socks_bind import BindConnection
 
 if TYPE_CHECKING:
     from .proxy_header import Announced
@@ -75,7 +76,8 @@ class EntryDesk:
         self._settings: ServiceSettings | None = None
         #: In force.
         self._commands: dict[SocksCommand, Callable[[EntryHandshake, EntryRequest], None]] = {
-            SocksCommand.CONNECT: self._connect
+            SocksCommand.CONNECT: self._connect,
+            SocksCommand.BIND: self._bind,
         }
         #: Who serves what clients ask for; the rest is refused.
 
@@ -260,8 +262,28 @@ class EntryDesk:
         else:
             connection.open_with(decision, key)
 
+    def _bind(self, handshake: EntryHandshake, request: EntryRequest) -> None:
+        """Serve BIND: decide on the peer that the client announces, then listen for it."""
+        judged = self._judge(handshake, request, "bind")
+        if judged is None:
+            return
+        host, decision, plan = judged
+        service = self.service
+        session = service.session_of(handshake.client, handshake.user)
+        bound = service.limit_reached(session)
+        if bound is not None:
+            self.on_limit(bound, handshake.client)
+            reason, name = f"limit {bound.limit}", plan.rule.name
+            self._refuse(handshake, EntryAnswer.GATE_BUSY, reason, request, rule=name)
+            return
+        connection = BindConnection(
+            service, session, plan, handshake, host, request.destination.port
+        )
+        handshake.connection = connection
+        connection.open_with(decision, None)
+
     def _judge(
-        self, handshake: EntryHandshake, request: EntryRequest
+        self, handshake: EntryHandshake, request: EntryRequest, protocol: str = "tcp"
     ) -> tuple[CanonicalHost, DestinationDecision, RulePlan] | None:
         """Decide on a request; None when it was refused."""
         try:
@@ -269,7 +291,7 @@ class EntryDesk:
         except HostRefused as refused:
             self._refuse(handshake, EntryAnswer.MALFORMED, refused.reason, request)
             return None
-        decision = self.decide_on(handshake, host, request.destination.port)
+        decision = self.decide_on(handshake, host, request.destination.port, protocol)
         rule = decision.rule
         if decision.is_allowed and rule is not None:
             return host, decision, self.service.plan_of(rule)

@@ -113,8 +113,8 @@ class EntryConnection(GateConnection):
         self.state = State.DIALLING
         self._dial_destination(known.destination)
 
-    def open_with(self, decision: DestinationDecision, key: RequestKey) -> None:
-        """Look the host up, judge what is found, ask the filters, dial."""
+    def open_with(self, decision: DestinationDecision, key: RequestKey | None) -> None:
+        """Look the host up, judge what is found, ask the filters, dial; None keeps nothing."""
         self._decision, self._key = decision, key
         self._epoch = self._service.entries.known.epoch
         self._service.add_connection(self)

@@ -281,9 +281,7 @@ class ExpectedConnection:
         context: Any = None,
     ) -> GateConnection:
         """As ``filterapi.Bind.emulate_connection``."""
-        if self._is_over or not self._bind().is_emulated:
-            raise BadContext("the bind is over, or no filter emulates it")
-        state = self._bind()
+        state = self.check_emulated()
         state.arriving = Arriving(Emulate(data_filter, context), local or self.address)
         self._remote = remote
         self._note_use()
@@ -295,6 +293,12 @@ class ExpectedConnection:
             data_filter.detach()
             raise TransportError(errno.ECONNREFUSED, Side.CLIENT, "a limit refuses a connection")
         return connection
+
+    def check_emulated(self) -> BindState:
+        """Raise ``BadContext`` unless a filter emulates the bind and it is not over."""
+        if self._is_over or not self._bind().is_emulated:
+            raise BadContext("the bind is over, or no filter emulates it")
+        return self._bind()
 
     def _bind(self) -> BindState:
         if self.bind is None:
@@ -359,6 +363,10 @@ class ExpectedConnection:
             self._service.port.backend.abort(raw)
             return
         self._remote = remote
+        self.take_peer(raw)
+
+    def take_peer(self, raw: RawSocket) -> None:
+        """Begin the connection that the peer came for."""
         self._note_use()
         self._service.begin_expected(self, raw)
 

@@ -194,7 +194,7 @@ class GateSession:
     ) -> ExpectedConnection:
         """As ``filterapi.Session.allow_future_connect``."""
         primary = self._own_with_room(connection)
-        return self._expect(
+        return self.expect(
             ExpectedConnection.from_client(
                 self._service, primary, target, ports, (session_filter, context),
                 use=Use(allow_multiple, timeout_s), dial_later=dial_later,
@@ -218,7 +218,7 @@ class GateSession:
             self._service, primary, targets, ports, (session_filter, context),
             Use(allow_multiple, timeout_s),
         )  # fmt: skip
-        return [self._expect(one) for one in expected]
+        return [self.expect(one) for one in expected]
 
     def connect_to_client(
         self,
@@ -232,7 +232,7 @@ class GateSession:
         primary = self._own_with_room(connection)
         self.check_own_address(client)
         told = (session_filter, context)
-        return self._expect(ExpectedConnection.to_client(self._service, primary, client, told))
+        return self.expect(ExpectedConnection.to_client(self._service, primary, client, told))
 
     def bind_for_client(
         self,
@@ -250,7 +250,7 @@ class GateSession:
         primary = self._own_with_room(connection)
         self.check_own_address(client)
         local = primary.client_side_address if primary.is_emulated else primary.server_side_address
-        expected = self._expect(
+        expected = self.expect(
             ExpectedConnection.from_server(
                 self._service, primary, client, peers, (session_filter, context),
                 use=Use(allow_multiple, timeout_s),
@@ -320,7 +320,8 @@ class GateSession:
         """Forget an expectation that is over."""
         self._expected.pop(expected, None)
 
-    def _expect(self, expected: ExpectedConnection) -> ExpectedConnection:
+    def expect(self, expected: ExpectedConnection) -> ExpectedConnection:
+        """Keep an expectation until it is over."""
         self._expected[expected] = None
         return expected
 
@@ -331,10 +332,14 @@ class GateSession:
 
     def _own_with_room(self, connection: Connection, count: int = 1) -> GateConnection:
         """Check that a connection is this session's own and that there is room for more."""
+        self.check_room(count)
+        return self._own(connection)
+
+    def check_room(self, count: int = 1) -> None:
+        """Raise ``LimitExceeded`` when no more expectations fit."""
         bound = self._service.limits.expected_connections_per_session_max
         if len(self._expected) + count > bound:
             raise LimitExceeded("expected_connections_per_session_max", bound)
-        return self._own(connection)
 
     def _own(self, connection: Connection) -> GateConnection:
         """Check that a connection is this session's own."""
