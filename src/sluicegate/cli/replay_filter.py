@@ -15,6 +15,8 @@ from sluicegate.documents import Findings, read_document, typed
 from sluicegate.errors import ConfigError
 from sluicegate.filterapi import DatagramFilter
 from sluicegate.testing import Conversation, NotAConversation, Replayed, replay
+from sluicegate.testing.capture import CAPTURE_BYTES_MAX, NotACapture, is_capture
+from sluicegate.testing.reassembly import captured_connections
 from sluicegate.testing.replay import differs
 from sluicegate.testing.watched import FilterLike
 
@@ -36,26 +38,38 @@ _DIFFERS = 1
     type=click.Path(path_type=pathlib.Path, dir_okay=False, exists=True),
     help="A TOML file with the filter's settings, as below [filter.settings].",
 )
+@click.option(
+    "--connection",
+    type=click.IntRange(min=1),
+    help="Which TCP connection of a capture, from 1, where it has several.",
+)
 @json_option
 def test_filter(
-    use: str, conversation: pathlib.Path, settings: pathlib.Path | None, *, as_json: bool
+    use: str,
+    conversation: pathlib.Path,
+    settings: pathlib.Path | None,
+    connection: int | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Replay a recorded CONVERSATION against a filter, and say where it goes otherwise.
 
     The filter runs in a whole gate on a network in memory and on virtual time: nothing is opened,
     nothing is waited for. MODULE:CLASS may also be path/to/filter.py:Class or an installed
     filter's name. A conversation is a text file, one step per line; where it says nothing of
-    results, what comes is shown. The exit code is 0 when everything went as recorded, 1 when not.
+    results, what comes is shown. It may also be a capture of tcpdump or Wireshark (pcap, pcapng).
+    The exit code is 0 when everything went as recorded, 1 when not.
 
     \b
     Examples:
         sluicegate test-filter only_ssh.py:OnlySsh login.conversation
         sluicegate test-filter mail:NoMacros letter.conversation --json | jq .went
         sluicegate test-filter exe_block setup.conversation --settings exe_block.toml
+        sluicegate test-filter only_ssh.py:OnlySsh trace.pcapng --connection 2
     """
     try:
-        recorded = Conversation.of(conversation)
-    except (NotAConversation, UnicodeDecodeError, OSError) as error:
+        recorded = _recorded(conversation, connection)
+    except (NotAConversation, NotACapture, UnicodeDecodeError, OSError) as error:
         raise ConfigError(str(conversation), str(error)) from error
     came = replay(_filter_of(use, settings), recorded)
     difference = differs(recorded, came.conversation) if recorded.has_results else ""
@@ -67,6 +81,32 @@ def test_filter(
         _show(came, recorded, is_right, difference, problems)
     if not is_right:
         click.get_current_context().exit(_DIFFERS)
+
+
+def _recorded(path: pathlib.Path, number: int | None) -> Conversation:
+    """Read a conversation, or one connection of a capture.
+
+    Raises:
+        NotAConversation: It is neither.
+        NotACapture: The capture cannot be used, or it is not said which connection is meant.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        if not is_capture(file.read(4)):
+            return Conversation.of(path)
+    if path.stat().st_size > CAPTURE_BYTES_MAX:
+        raise NotACapture(f"larger than {CAPTURE_BYTES_MAX >> 20} MiB: capture with a filter")
+    found = captured_connections(path.read_bytes())
+    if not found:
+        raise NotACapture("no TCP connection that carried bytes")
+    if number is None and len(found) == 1:
+        return found[0].conversation
+    if number is None or number > len(found):
+        shown = "\n".join(
+            f"  {place}: {one.client} to {one.server}" for place, one in enumerate(found[:20], 1)
+        )
+        raise NotACapture(f"{len(found)} connections, say which with --connection:\n{shown}")
+    return found[number - 1].conversation
 
 
 def _filter_of(use: str, settings: pathlib.Path | None) -> FilterLike:

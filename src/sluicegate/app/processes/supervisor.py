@@ -297,6 +297,9 @@ class Supervisor:
         late = [one for one in self._crew.all if one not in workers and not one.is_draining]
         self.loaded = loaded
         self._doors.keep(opened, [item.place for item in loaded.configuration.listeners])
+        for worker in late:
+            # It began with what was in force before. At once: in a moment it would have clients.
+            worker.child.kill()
         replies = await self._crew.order(
             workers, lambda _worker, number: (Commit(number=number), [])
         )
@@ -306,8 +309,6 @@ class Supervisor:
             elif not worker.child.has_ended:
                 self.say(f"{worker.name} could not change its policy: it is replaced")
                 worker.child.kill()
-        for worker in late:
-            worker.child.kill()  # it began with what was in force before
 
     # -- what the crew asks (Lead) -------------------------------------------------------------
 
