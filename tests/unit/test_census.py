@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluicegate.errors import LimitExceeded
 from sluicegate.gate import census as census_module
 from sluicegate.gate.census import Census
+from sluicegate.limits import Limits
+from sluicegate.spool.quota import Quota
 
 
 @pytest.fixture
@@ -46,9 +49,7 @@ def test_worker_that_was_killed_counts_no_more(memory: int) -> None:
     for number in range(1, 6):
         first.note("10.0.0.1", 1, number)
     assert not second.has_room("10.0.0.1", 0, 5)
-    supervisor = Census(memory, 0)
-    assert supervisor.connections(1) == 5
-    supervisor.clear(1)
+    Census(memory, 0).clear(1)
     assert second.has_room("10.0.0.1", 0, 1)
     assert Census(memory, 1).has_room("10.0.0.1", 0, 1)
 
@@ -66,6 +67,20 @@ def test_client_that_cannot_be_counted_is_refused_where_it_could_matter(
     only.note("10.0.1.1", -1, 0)
     only.note("10.0.0.3", -1, 0)
     assert only.has_room("10.0.2.2", 0, 10)
+
+
+def test_spools_of_all_workers_share_one_limit(memory: int) -> None:
+    first, second = workers(memory, 2)
+    limits = Limits(spool_bytes_max=100)
+    one, other = Quota(limits, first), Quota(limits, second)
+    one.charge("10.0.0.1", 0, 60)
+    with pytest.raises(LimitExceeded, match="spool_bytes_max"):
+        other.charge("10.0.0.2", 0, 41)
+    other.charge("10.0.0.2", 0, 40)
+    one.discharge("10.0.0.1", 60)
+    other.charge("10.0.0.2", 40, 60)
+    Census(memory, 0).clear(2)
+    one.charge("10.0.0.1", 0, 100)
 
 
 @given(

@@ -49,7 +49,7 @@ class Share:
     listen: Callable[[SocketAddress], Listener]
     """Takes the supervisor's listening socket for an address."""
     census: Census
-    """Counts clients over all workers."""
+    """Counts clients, and what is held, over all workers."""
     bind_datagrams: Callable[[SocketAddress], RawSocket]
     """Takes the supervisor's UDP socket for an address."""
 
@@ -107,7 +107,12 @@ class Gate:
         recorder = share.recorder if share else self._log
         assert recorder is not None, "one of both writes"
         self.recorder: RecordSender | RecordWriter = recorder
-        self.spool = SpoolStore(port, configuration.spool_dir, configuration.limits)
+        self.spool = SpoolStore(
+            port,
+            configuration.spool_dir,
+            configuration.limits,
+            elsewhere=share.census if share else None,
+        )
         self.service = FirewallService(
             port,
             limits=configuration.limits,

@@ -1,4 +1,4 @@
-"""Census: how many connections each client has, over all workers of a gate.
+"""Census: what each client has, and what is held, over all workers of a gate.
 
 The supervisor makes the memory, each worker's service counts in its own part of it and looks into
 the others'. The invariant: a part has one writer and each client is one cell of it, so nothing is
@@ -26,10 +26,11 @@ _GROUP: Final = 16
 _GROUPS: Final = 1 << 14
 _CELLS: Final = _GROUP * _GROUPS
 _PART_BYTES: Final = 8 * _CELLS
-_HEADER_BYTES: Final = 4096
+_HEADER_BYTES: Final = 8192
 _KEY_BYTES: Final = 16
-_ROWS, _TOTALS = 2, 3
-"""Cells of the header, behind the key: rows in use, then the connections of each row."""
+_ROWS, _TOTALS, _HELD = 2, 3, 3 + PROCESS_ROWS_MAX
+"""Cells of the header, behind the key: rows in use, then the connections of each row, then the
+bytes that its spool holds."""
 _COUNT_BITS: Final = 24
 _COUNT_MASK: Final = (1 << _COUNT_BITS) - 1
 _ALL_BYTES: Final = _HEADER_BYTES + PROCESS_ROWS_MAX * _PART_BYTES
@@ -100,6 +101,16 @@ class Census:
             return False
         return client in self._at or self._free_cell(group) is not None
 
+    def held_elsewhere(self) -> int:
+        """Return the bytes that the spools of all other workers hold."""
+        cells = self._cells
+        held = sum(cells[_HELD : _HELD + cells[_ROWS]].tolist())
+        return held - cells[_HELD + self._row]
+
+    def note_held(self, count: int) -> None:
+        """Take what the spool of this worker holds."""
+        self._cells[_HELD + self._row] = count
+
     def _take_cell(self, client: str) -> int | None:
         mark, group = self._mark(client)
         at = self._free_cell(group)
@@ -123,13 +134,9 @@ class Census:
 
     # -- of the supervisor ---------------------------------------------------------------------
 
-    def connections(self, row: int) -> int:
-        """Return how many connections a worker has, or had when it was killed."""
-        return self._cells[_TOTALS + row]
-
     def clear(self, row: int) -> None:
         """Take a worker out, or let a new one have its part."""
-        self._cells[_TOTALS + row] = 0
+        self._cells[_TOTALS + row] = self._cells[_HELD + row] = 0
         self._cells[_ROWS] = max(self._cells[_ROWS], row + 1)
         # Gives the pages back; they are zero when they are used again.
         self._map.madvise(mmap.MADV_REMOVE, _HEADER_BYTES + row * _PART_BYTES, _PART_BYTES)

@@ -7,18 +7,40 @@ limit; when no body is left everything is zero again.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from sluicegate.errors import LimitExceeded
 from sluicegate.limits import Limits
 
-__all__ = ["Quota"]
+__all__ = ["HeldElsewhere", "Quota"]
+
+
+class HeldElsewhere(Protocol):
+    """The spools of the other workers, which share one limit with this one."""
+
+    def held_elsewhere(self) -> int:
+        """Return the bytes that all others hold."""
+        ...
+
+    def note_held(self, count: int) -> None:
+        """Take what this one holds, for the others to see."""
+        ...
 
 
 class Quota:
     """The counters of one spool."""
 
-    __slots__ = ("_by_client", "_free_floor", "_limits", "memory_bytes", "total_bytes")
+    __slots__ = (
+        "_by_client",
+        "_elsewhere",
+        "_free_floor",
+        "_limits",
+        "memory_bytes",
+        "total_bytes",
+    )
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, elsewhere: HeldElsewhere | None = None) -> None:
+        self._elsewhere = elsewhere
         self.total_bytes = 0
         #: Held now, by all bodies.
         self.memory_bytes = 0
@@ -41,16 +63,17 @@ class Quota:
         if of_client > limits.spool_client_bytes_max:
             raise LimitExceeded("spool_client_bytes_max", limits.spool_client_bytes_max)
         total = self.total_bytes + count
-        if total > limits.spool_bytes_max:
+        others = self._elsewhere.held_elsewhere() if self._elsewhere is not None else 0
+        if total + others > limits.spool_bytes_max:
             raise LimitExceeded("spool_bytes_max", limits.spool_bytes_max)
         if self._free_floor is not None and total > self._free_floor:
             raise LimitExceeded("spool_free_bytes_min", limits.spool_free_bytes_min)
         self._by_client[client] = of_client
-        self.total_bytes = total
+        self._set_total(total)
 
     def discharge(self, client: str, count: int) -> None:
         """Give back what one object was charged."""
-        self.total_bytes -= count
+        self._set_total(self.total_bytes - count)
         left = self._by_client.get(client, 0) - count
         assert left >= 0, "a body gave back more than it was charged"
         if left:
@@ -60,6 +83,11 @@ class Quota:
         if not self.total_bytes:
             # Measured again with the next file: what was free then says nothing of now.
             self._free_floor = None
+
+    def _set_total(self, total: int) -> None:
+        self.total_bytes = total
+        if self._elsewhere is not None:
+            self._elsewhere.note_held(total)
 
     def note_free(self, free_bytes: int) -> None:
         """Take a measurement of the file system, made when a file is opened."""

@@ -18,7 +18,7 @@ from .body import BodyOwner, SpooledBody
 from .buffers import BufferShelf
 from .directory import OpenedFile, SpoolDirectory
 from .file import SpoolFile
-from .quota import Quota
+from .quota import HeldElsewhere, Quota
 
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
@@ -60,7 +60,11 @@ class SpoolStore:
     )
 
     def __init__(
-        self, port: CompletionPort, directory: Path | SpoolDirectory, limits: Limits
+        self,
+        port: CompletionPort,
+        directory: Path | SpoolDirectory,
+        limits: Limits,
+        elsewhere: HeldElsewhere | None = None,
     ) -> None:
         self.port = port
         self.limits = limits
@@ -69,7 +73,7 @@ class SpoolStore:
             if isinstance(directory, SpoolDirectory)
             else SpoolDirectory(directory, limits)
         )
-        self.quota = Quota(limits)
+        self.quota = Quota(limits, elsewhere)
         self.shelf = BufferShelf()
         self._bodies: set[SpooledBody] = set()
         self._bodies_total = 0

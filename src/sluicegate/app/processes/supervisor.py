@@ -349,7 +349,6 @@ class Supervisor:
                 process=worker.name,
                 pid=worker.child.pid,
                 cause=how,
-                connections=self._census.connections(worker.row),
                 restarts=place.restarts + 1,
             )
         self._census.clear(worker.row)
