@@ -15,7 +15,7 @@ import pytest
 from sluicegate.app.processes.channel import Channel
 from sluicegate.app.processes.orders import AnyMessage, Prepare, Said
 from sluicegate.app.texts import Texts
-from sluicegate.audit import NoteRecord, RecordSender
+from sluicegate.audit import ConnectionRecord, DecisionRecord, NoteRecord, RecordSender
 from sluicegate.audit import collector as collector_module
 from sluicegate.audit.collector import Collector
 from sluicegate.audit.journal import JOURNAL_BYTES, Journal
@@ -220,3 +220,33 @@ def test_channel_carries_messages_with_many_descriptors_in_order(tmp_path: pathl
         receiver.close()
 
     asyncio.run(main())
+
+
+def decision(verdict: Any, session: str) -> DecisionRecord:
+    return DecisionRecord(
+        time=1.0, connection="c", session=session, client="", listener="", verdict=verdict,
+        reason="", policy="",
+    )  # fmt: skip
+
+
+def end() -> ConnectionRecord:
+    return ConnectionRecord(
+        time=1.0, connection="c", session="s", client="", listener="", rule="", server="",
+        started=1.0, duration_s=0.0, outcome="refused", reason="",
+    )  # fmt: skip
+
+
+def test_connections_that_have_not_ended_are_counted_also_when_a_filter_denied_them(
+    tmp_path: pathlib.Path,
+) -> None:
+    async def main(desk: Desk) -> None:
+        desk.sender.write(decision("allowed", "s"))
+        assert desk.tally[1] == 1
+        desk.sender.write(decision("denied", ""))  # turned away: it has no connection
+        assert desk.tally[1] == 1
+        desk.sender.write(decision("denied", "s"))
+        desk.sender.write(end())
+        desk.sender.write(end())
+        assert desk.tally[1] == 0
+
+    run(tmp_path, main)

@@ -247,6 +247,9 @@ def test_workers_serve_a_proxy_and_take_a_reload(tmp_path: pathlib.Path, web: We
             gate.start()
             url = f"http://web.names.test:{web.port}/page"
             assert fetch(gate, "socks5h", url).stdout == PAGE
+            private = f"http://private.names.test:{web.port}/page"
+            refused = fetch(gate, "connect", private, "--verbose")
+            assert b"403 Forbidden" in refused.stderr
             policy = gate.folder / "policy.toml"
             policy.write_text(policy.read_text().replace('"web.names.test", "*.names.test", ', ""))
             assert gate.ask("reload").returncode == 0

@@ -70,8 +70,8 @@ class RecordSender(RecordQueue):
             clock: For the time of a record of its own.
             on_trouble: Told, once each time, that writing fails or works again.
             tally: Its first item becomes the number of records made and not lost, the second that
-                of connections that were let in and have not ended: shared memory, so that what a
-                killed process took with it can be counted.
+                of connections that were decided on and have not ended: shared memory, so that what
+                a killed process took with it can be counted.
         """
         super().__init__(bytes_max)
         self.failure = ""
@@ -110,7 +110,9 @@ class RecordSender(RecordQueue):
         kind = type(record)
         if kind is ConnectionRecord:
             tally[1] -= 1
-        elif isinstance(record, DecisionRecord) and record.verdict == "allowed":
+        elif isinstance(record, DecisionRecord) and record.session:
+            # A connection, though it may be denied: its end is recorded, too. Who was turned away
+            # before has no session.
             tally[1] += 1
         if len(fresh) >= RECORDS_ENCODED_LATER_MAX:
             self._encode_counted()

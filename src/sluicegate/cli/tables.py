@@ -49,7 +49,7 @@ def sessions(config: pathlib.Path | None, *, as_json: bool) -> None:
         [
             (
                 row.session,
-                row.client,
+                f"{row.client} {row.user}".rstrip(),
                 format_duration(now - row.started),
                 format_duration(row.idle_s),
                 str(row.connections),

@@ -154,6 +154,7 @@ class GateSession:
             idle_s=0.0 if self.connections else port.now - self.last_active,
             connections=self.connections,
             expected=len(self._expected),
+            user=self.user.name if self.user is not None else "",
             filters=[one.name for one, there in self._filters.items() if there is not None],
         )
 

@@ -37,6 +37,7 @@ def view_of_connection(connection: GateConnection, now: float) -> ConnectionView
         is_spliced=any(item is not None and item.is_spliced for item in directions),
         filters=list(connection.filter_names()),
         primary=expected.primary.id if expected is not None else "",
+        asked=connection.asked,
     )
 
 

@@ -148,6 +148,8 @@ class SessionView(msgspec.Struct, kw_only=True):
     """Open now."""
     expected: int = 0
     """Secondary connections that may still come."""
+    user: str = ""
+    """Who the client proved to be."""
     filters: list[str] = []
     """Filters that are attached to it."""
 
@@ -174,6 +176,8 @@ class ConnectionView(msgspec.Struct, kw_only=True):
     """The filters in its chain, from client to server."""
     primary: str = ""
     """The connection that announced it."""
+    asked: str = ""
+    """What the client of a proxy listener asked for."""
     transport: str = "tcp"
     """``tcp`` or ``udp``."""
     datagrams_to_server: int = 0
