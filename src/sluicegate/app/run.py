@@ -52,7 +52,7 @@ def run_gate(path: pathlib.Path, say: Callable[[str], None]) -> None:
     if loaded is None:
         raise ConfigRefused(tuple(findings.errors))
     configuration = loaded.configuration
-    accept_passed(listener.address for listener in configuration.listeners)
+    accept_passed(one.address for one in configuration.listeners if not one.is_udp)
     make_directory(configuration.state_dir, '"state_dir" in [service]')
     make_directory(configuration.spool_dir, '"dir" in [spool]')
     lock = StateLock(configuration.lock_path)

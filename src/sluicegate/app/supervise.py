@@ -51,7 +51,7 @@ def supervise(path: pathlib.Path, say: Callable[[str], None], workers: int | Non
     take_account(path)
     loaded = _load(path)
     configuration = loaded.configuration
-    accept_passed(listener.address for listener in configuration.listeners)
+    accept_passed(one.address for one in configuration.listeners if not one.is_udp)
     make_directory(configuration.state_dir, '"state_dir" in [service]')
     make_directory(configuration.spool_dir, '"dir" in [spool]')
     diagnosis = str(diagnose(configuration.backend))

@@ -138,7 +138,11 @@ class KernelTray(DatagramTray):
     @override
     def _send(self, outlet: DatagramOutlet, entries: list[tuple[int, int, DatagramTarget]]) -> None:
         if outlet.is_connected and len(entries) == 1:
-            self._send_one(outlet.raw, *entries[0])
+            start, length, _ = entries[0]
+            try:
+                outlet.raw.send(self.view[start : start + length], SEND_FLAGS)
+            except OSError as failure:
+                self._send_again(outlet.raw, entries[0], failure.errno or errno.EIO)
             return
         firsts = self._pack(entries, outlet.segment_bytes_max)
         descriptor, total, sent, attempts = outlet.raw.fileno(), len(firsts), 0, 0
@@ -238,17 +242,17 @@ class KernelTray(DatagramTray):
             0,
         )
 
-    def _send_one(self, raw: RawSocket, start: int, length: int, target: DatagramTarget) -> None:
-        view = self.view[start : start + length]
-        error = 0
-        for _ in range(ATTEMPTS_MAX):
+    def _send_again(
+        self, raw: RawSocket, entry: tuple[int, int, DatagramTarget], error: int
+    ) -> None:
+        """Offer a datagram once more if the refusal was an answer to an earlier one."""
+        start, length, target = entry
+        if error in STALE:
             try:
-                raw.send(view, SEND_FLAGS)
+                raw.send(self.view[start : start + length], SEND_FLAGS)
                 return
             except OSError as failure:
                 error = failure.errno or errno.EIO
-                if error not in STALE:
-                    break
         target.owner.on_send_failed(error)
 
 
