@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import backend, idle, own, packages, probe, spool, traffic
+from benchmarks import backend, datagrams, idle, own, packages, probe, spool, traffic
 from benchmarks.load import Load
 from benchmarks.processes import Bench, BenchmarkError
 from benchmarks.results import Result, print_result, print_table, write_json
@@ -22,7 +22,7 @@ PAIRS = 15
 LOAD_AVERAGE_MAX = 0.5
 SPOOL = "spool"
 TABLES = (traffic.CASES, own.CASES, idle.CASES)
-NAMES = (*(case.name for table in TABLES for case in table), SPOOL)
+NAMES = (*(case.name for table in TABLES for case in table), datagrams.NAME, SPOOL)
 
 
 def main() -> int:
@@ -102,6 +102,7 @@ def measurements(
         cases[part.name] = functools.partial(own.measure, bench, load, web, part, pairs, scale)
     for case in idle.CASES:
         cases[case.name] = functools.partial(idle.measure, bench, load, web, case, repeats, idle_s)
+    cases[datagrams.NAME] = functools.partial(datagrams.measure, bench, load, web, pairs, scale)
     cases[SPOOL] = functools.partial(spool.measure, bench, load, pairs, size)
     return cases
 

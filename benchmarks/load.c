@@ -413,7 +413,7 @@ static void hold(struct slot *slots)
     turn(slots, 0);
 }
 
-/* Datagrams: each socket has one under way; what does not come back within a second is lost. */
+/* Datagrams: each socket has one under way; what does not come back within 10 s is lost. */
 static void run_datagrams(struct slot *slots)
 {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
@@ -448,7 +448,7 @@ static void run_datagrams(struct slot *slots)
             slot_fail(&slots[i], "send");
     }
     while (active > 0 && failed < 100) {
-        int count = epoll_wait(epoll_fd, events, 256, 1000);
+        int count = epoll_wait(epoll_fd, events, 256, 10000); /* a relay may be starting */
         if (count <= 0) {
             errno = ETIMEDOUT;
             failed += (uint64_t)active;

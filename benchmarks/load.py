@@ -50,6 +50,7 @@ REQUESTS = Pattern("rr", "request", ("--path", "/small", "--connections", "64"),
 BULK = Pattern(
     "bulk", "GB", ("--path", "/large", "--connections", "2"), 20, 4, bytes_per_unit=100_000_000
 )
+DATAGRAMS = Pattern("udp", "datagram", ("--udp", "--connections", "64"), 60_000, 5_000)
 PATTERNS = {pattern.name: pattern for pattern in (CONNECTIONS, REQUESTS, BULK)}
 
 

@@ -18,6 +18,7 @@ PACKAGE_OF_PROGRAM = {
     "taskset": "util-linux",
 }
 PACKAGE_OF_HEADER = {
+    Path("/usr/lib/nginx/modules/ngx_stream_module.so"): "libnginx-mod-stream",
     Path("/usr/include/stdio.h"): "libc6-dev",
     Path("/usr/include/openssl/evp.h"): "libssl-dev",
 }

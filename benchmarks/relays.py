@@ -67,6 +67,7 @@ class Published:
     filters: tuple[str, ...] = ()
     is_proxy: bool = False
     """Whether clients name the server, by SOCKS or CONNECT; policy lets them name this one."""
+    is_udp: bool = False
 
 
 PROGRAM = (str(Path(sys.executable).with_name("sluicegate")),)
@@ -103,6 +104,34 @@ def haproxy(bench: Bench, server: int, *, splice: bool = False) -> Generator[Rel
     )
     command = ["haproxy", "-db", "-f", str(configuration)]
     with bench.running("haproxy", command, core=RELAY_CORE, port=port) as running:
+        yield Relay(running, port, directory)
+
+
+NGINX_STREAM = """\
+load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+daemon off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
+events {{ worker_connections 4096; }}
+stream {{
+  server {{ listen 127.0.0.1:{port}; proxy_pass 127.0.0.1:{web}; }}
+  server {{ listen 127.0.0.1:{port} udp; proxy_pass 127.0.0.1:{server}; proxy_timeout 120s; }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def nginx_stream(bench: Bench, web: int, server: int) -> Generator[Relay]:
+    """Runs nginx as a relay of datagrams, one worker; its TCP port only says that it is there."""
+    directory = bench.make_directory("nginx-stream")
+    port = free_port()
+    configuration = directory / "nginx.conf"
+    configuration.write_text(
+        NGINX_STREAM.format(directory=directory, port=port, web=web, server=server)
+    )
+    command = ["nginx", "-p", str(directory), "-c", str(configuration)]
+    with bench.running("nginx", command, core=RELAY_CORE, port=port) as running:
         yield Relay(running, port, directory)
 
 
@@ -148,6 +177,7 @@ def sluicegate(
             f'name = "{entry.name}"',
             f'address = "127.0.0.1:{ports[entry.name]}"',
             *(['entry = "proxy"'] if entry.is_proxy else []),
+            *(['transport = "udp"'] if entry.is_udp else []),
         ]
         if entry.is_proxy:
             policy += [

@@ -42,7 +42,7 @@ class SoakGate:
         odd = self.reloads % 2
         main = [
             f'[service]\nstate_dir = "{self.state}"\n[spool]\ndir = "{self.folder}/spool"\n',
-            f"[limits]\nidle_timeout_s = {60 + odd}\n",
+            f"[limits]\nidle_timeout_s = {60 + odd}\nudp_idle_timeout_s = 5\n",
         ]
         policy = [
             f'[[publish]]\nname = "nobody-{number}"\nlistener = "{self._kinds[0].name}"\n'

@@ -5,5 +5,6 @@ from benchmarks.soak.ftp_traffic import FtpTraffic
 from benchmarks.soak.http_traffic import HttpTraffic
 from benchmarks.soak.kind import Kind
 from benchmarks.soak.socks_traffic import SocksTraffic
+from benchmarks.soak.udp_traffic import UdpTraffic
 
-KINDS: tuple[type[Kind], ...] = (FtpTraffic, HttpTraffic, SocksTraffic, EmulatedTraffic)
+KINDS: tuple[type[Kind], ...] = (FtpTraffic, HttpTraffic, SocksTraffic, EmulatedTraffic, UdpTraffic)
