@@ -223,6 +223,11 @@ PROOFS: dict[str, tuple[str, ...]] = {
         "tests/flows/test_binds.py::test_emulated_bind_has_no_socket_and_gets_its_connections_from_the_filter",
         "tests/flows/test_binds.py::test_emulated_bind_without_a_name_is_denied",
     ),
+    "bind, listen and accept of Firewall clients": (
+        "tests/flows/test_socks_bind.py::test_client_is_answered_twice_and_gets_what_the_peer_connects",
+        "tests/flows/test_socks_bind.py::test_filters_are_asked_told_and_asked_again",
+        "tests/flows/test_socks_bind.py::test_emulated_bind_is_answered_with_its_name_and_played_by_the_filter",
+    ),
     "`EmulateConnection`": (
         "tests/flows/test_binds.py::test_emulated_bind_has_no_socket_and_gets_its_connections_from_the_filter",
         "tests/flows/test_binds.py::test_emulated_bind_brings_many_where_many_are_allowed",
@@ -262,6 +267,18 @@ PROOFS: dict[str, tuple[str, ...]] = {
     ),
     "`GetAuthenticatedUser`, `IFWXAuthenticatedUser`": (
         "tests/flows/test_notices.py::test_user_of_a_session_is_who_the_client_proved_to_be",
+    ),
+    "`CreatePrivateSession`": (
+        "tests/flows/test_private_sessions.py::test_connection_is_made_and_recorded_in_the_users_name",
+        "tests/flows/test_private_sessions.py::test_session_that_is_closed_ends_its_connections_and_makes_no_more",
+    ),
+    "`IFWXSession::CreateNetworkSocket`": (
+        "tests/flows/test_private_sessions.py::test_connection_is_made_and_recorded_in_the_users_name",
+        "tests/flows/test_private_sessions.py::test_what_the_rules_refuse_is_refused_and_recorded",
+    ),
+    "`HostAccessCheck`": (
+        "tests/flows/test_private_sessions.py::test_what_the_rules_refuse_is_refused_and_recorded",
+        "tests/flows/test_private_sessions.py::test_listener_without_rules_lets_nobody_through",
     ),
     "`AllowFutureConnect`": (
         "tests/flows/test_binds.py::test_expectation_is_used_once_unless_more_are_allowed",

@@ -61,6 +61,7 @@ from .events import (
 from .filter import Filter
 from .isolation import Isolation
 from .position import Position
+from .private_session import PrivateSession
 from .registration import Events
 from .relaying import Way, copy, relay
 from .session_filter import SessionFilter
@@ -144,6 +145,7 @@ __all__ = [
     "Pass",
     "PolicyChanged",
     "Position",
+    "PrivateSession",
     "ProtocolError",
     "Recoverer",
     "Refuse",

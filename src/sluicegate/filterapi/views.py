@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .content_filter import HeldTransfer, TransferOffer
     from .data_filter import AnyDataFilter, CallbackDataFilter, DataFilter
     from .events import Event
+    from .private_session import PrivateSession
     from .session_filter import SessionFilter
 
 __all__ = ["Action", "Bind", "Connection", "DataFilterFactory", "DataSocket", "Firewall", "Session"]
@@ -540,6 +541,18 @@ class Firewall(Protocol):
     @property
     def limits(self) -> Limits:
         """The limits in force."""
+        ...
+
+    def create_private_session(
+        self, client: SocketAddress, *, listener: str, user: User | None = None
+    ) -> PrivateSession:
+        """Speak for a client that the gate does not know: an application's, say.
+
+        Args:
+            client: Whom for; its port has no meaning.
+            listener: Whose rules judge what it asks for: a proxy's.
+            user: Who, as rules see it; None: only the address counts.
+        """
         ...
 
     def create_buffer(self, size: int) -> Buffer:

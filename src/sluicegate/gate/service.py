@@ -17,7 +17,7 @@ from sluicegate.audit import Recorder
 from sluicegate.buffer import Buffer
 from sluicegate.clock import Clock
 from sluicegate.errors import LimitExceeded, errno_name
-from sluicegate.filterapi import Shortage, TaskCompletion, User
+from sluicegate.filterapi import PrivateSession, Shortage, TaskCompletion, User
 from sluicegate.identifiers import IdentifierSource
 from sluicegate.limits import Limits
 from sluicegate.names.exchange import Exchange
@@ -37,6 +37,7 @@ from .limit_log import LimitLog
 from .listener import EntryListener
 from .listening import AnyListener, kept_listeners, open_listeners
 from .network_watch import NetworkWatcher
+from .private_session import PrivateSessions
 from .proxy_header import Announced, ProxyHeaders
 from .pump import DirectionPool
 from .recording import GateRecords
@@ -95,13 +96,13 @@ class FirewallService:
         self.dials = DialQueue(self._stream_listeners, port.post)
         self.wheel = DeadlineWheel(port.timers, clock)
         self.proxy_headers = ProxyHeaders(self)
+        self.private = PrivateSessions(self)
         self.network = NetworkWatcher(self.on_notice_failure)
         self.entries = EntryDesk(self, exchange)
         self.network.subscribe(self.entries.on_network_changed)
         self.transfers = TransferService(port, spool, limits, clock, self._content_steps, recorder)
         self.phase = Phase.STARTING
-        self.allowed = 0
-        self.denied = 0
+        self.allowed = self.denied = 0
         self.bytes_from_clients = 0
         self.bytes_from_servers = 0
         self._session_ids = IdentifierSource("s", boot_mark)
@@ -190,6 +191,7 @@ class FirewallService:
         await self._wait_empty(None)
         await self._wait_drained()
         await self._end_tasks()
+        self.private.close()
         for session in list(self._sessions.values()):
             self.forget_session(session)
         self._registry.stop()
@@ -531,6 +533,12 @@ class FirewallService:
             yield ports[index]
 
     # -- filterapi.Firewall ----------------------------------------------------------------------
+
+    def create_private_session(
+        self, client: SocketAddress, *, listener: str, user: User | None = None
+    ) -> PrivateSession:
+        """As ``filterapi.Firewall.create_private_session``."""
+        return self.private.create(self._session_ids.next(), client, listener, user)
 
     def create_buffer(self, size: int) -> Buffer:
         """Allocate an empty buffer."""
