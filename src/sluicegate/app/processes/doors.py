@@ -69,8 +69,9 @@ class Doors:
         for one in left:
             place = Place.parse(one.address)
             family = place.address.family
-            sockets = [adopt_socket(descriptor, family) for descriptor in one.descriptors]
-            self.doors.append(Door(place, sockets))
+            # One that the service manager has opened is every slot's.
+            made = {number: adopt_socket(number, family) for number in set(one.descriptors)}
+            self.doors.append(Door(place, [made[number] for number in one.descriptors]))
 
     def missing(self, wanted: Iterable[Place]) -> list[Place]:
         """Return the places that are not there yet."""
@@ -144,7 +145,9 @@ class Doors:
             door.close()
             raise
         if self.slots > 1:
-            self.unsteered = steering.attach(door.sockets[0], address.family, self.slots, self.seed)
+            first = door.sockets[0]
+            refused = steering.attach(first, address.family, self.slots, self.seed)
+            self.unsteered = refused or self.unsteered
         return door
 
 
