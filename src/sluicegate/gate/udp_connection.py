@@ -58,7 +58,6 @@ class UdpConnection(AskedUdpConnection):
     """One UDP connection; satisfies ``filterapi.Connection``, ``port.FailureScope`` and more."""
 
     __slots__ = (
-        "_asking_peer",
         "_awaiting",
         "_chain",
         "_client_side_address",
@@ -160,8 +159,6 @@ class UdpConnection(AskedUdpConnection):
         self._chain = UdpChain(self, service)
         self._awaiting: list[bytes] = []
         #: Datagrams of the client that wait for the first verdict.
-        self._asking_peer: GateUdpPeer | None = None
-        #: The peer whose event is being handled, for the filters attached in it.
 
     # -- coming up -----------------------------------------------------------------------------
 
@@ -278,15 +275,12 @@ class UdpConnection(AskedUdpConnection):
 
     def _ask_about(self, peer: GateUdpPeer) -> None:
         self.is_asking = peer.is_event_open = True
-        self._asking_peer = peer
         dispatch(
             self._service,
             self,
             UdpDestination(self, peer),
             lambda verdict: self._on_peer_verdict(peer, verdict),
         )
-        # Behind the call, also when a coroutine goes on: what it attaches names the peer itself.
-        self._asking_peer = None
 
     def _on_peer_verdict(self, peer: GateUdpPeer, verdict: EventVerdict) -> None:
         self.is_asking = peer.is_event_open = False
