@@ -17,11 +17,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from pydantic import BaseModel
+
 from sluicegate.filterapi import (
     FORWARD,
+    Connection,
+    ConnectionFilter,
     ConnectRequested,
     ContentFilter,
     ContentVerdict,
+    Deny,
     Direction,
     Event,
     Events,
@@ -184,6 +189,27 @@ class Upper(StreamFilter):
         if data == b"die":
             os.kill(os.getpid(), signal.SIGKILL)
         return Rewrite(data.upper()) if side is Side.SERVER else FORWARD
+
+
+class Doorkeeper(ConnectionFilter[None]):
+    """Denies whom its rule names, and counts for the rest."""
+
+    name = "doorkeeper"
+
+    class RuleSettings(BaseModel):
+        denies: str = ""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def make(self, connection: Connection, settings: Any) -> Deny | StreamFilter:
+        if settings.denies == connection.client_address.host:
+            return Deny("not this one")
+        self.firewall.note(self.name, "let in", {"limit": self.firewall.limits.connections_max})
+        return Upper()
+
+    def stop(self) -> None:
+        self.firewall.note(self.name, "stopped", {})
 
 
 class EachStream(Filter):

@@ -248,3 +248,35 @@ def test_stream_filter_in_a_killed_cell_ends_its_connections_and_no_others(
     failures = gate.records("filter-failure")
     assert {one["filter"] for one in failures} == {"u"}
     assert any(one.get("connection") == ended[0]["connection"] for one in failures)
+
+
+def test_filter_that_handles_events_works_from_its_cell(tmp_path: pathlib.Path) -> None:
+    echo = EchoServer()
+    gate = GateProcess(tmp_path, echo.port)
+    keeper = f'[[filter]]\nname = "d"\nuse = "{FILTERS}:Doorkeeper"\nisolation = "process"\n'
+    install(gate, keeper, ["d"])
+    policy = gate.folder / "policy.toml"
+    try:
+        gate.start()
+        with gate.connect() as client:
+            assert echoed(client, b"hello") == b"HELLO"
+        row = filter_row(gate, "d")
+        assert (row["tier"], row["state"], row["sessions"]) == ("filter", "working", 1)
+        os.kill(row["pid"], signal.SIGKILL)
+        with gate.connect() as client:
+            assert echoed(client, b"again") == b"AGAIN"
+        good = policy.read_text()
+        policy.write_text(good + 'settings.d.denies = ["127.0.0.1"]\n')
+        refused = gate.ask("reload")
+        assert "settings.d.denies" in refused.stderr
+        policy.write_text(good + 'settings.d.denies = "127.0.0.1"\n')
+        assert gate.ask("reload").returncode == 0
+        with gate.connect() as client, contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+        assert gate.end() == 0
+    finally:
+        gate.close()
+        echo.close()
+    assert gate.records("decision")[-1]["reason"] == "not this one"
+    notes = [one["message"] for one in gate.records("note")]
+    assert notes == ["let in", "let in", "stopped"]

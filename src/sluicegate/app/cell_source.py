@@ -14,8 +14,8 @@ from typing import Any
 from sluicegate.documents import Document, Findings, typed
 from sluicegate.errors import FILTER_ERRORS
 from sluicegate.filterapi import ContentFilter, DatagramFilter, Position
+from sluicegate.isolation.cell_events import LoadFailedError
 from sluicegate.isolation.messages import Ask, Fault, Manifest, Probe, Start, WantsFacts
-from sluicegate.isolation.server import LoadFailedError
 
 from .filter_source import (
     FilterClass,

@@ -24,6 +24,7 @@ from sluicegate.gate.settings import InstalledFilter
 from sluicegate.isolation.cell import Cell
 from sluicegate.isolation.content import isolated_content
 from sluicegate.isolation.data import isolated_data
+from sluicegate.isolation.events import isolated_filter
 from sluicegate.isolation.launch import Surroundings, describe_end, launch, spawn
 from sluicegate.isolation.messages import (
     MESSAGE_BYTES_MAX,
@@ -124,11 +125,7 @@ def _answer(ours: WireSocket, limits: Limits, probe: Probe) -> object:
 def install_isolated(
     configuration: Configuration, table: FilterTable, manifest: Manifest
 ) -> tuple[InstalledFilter, Cell]:
-    """Return what stands for a filter in the gate, and the cell in which it will run.
-
-    Raises:
-        FilterUnusable: Filters of its kind cannot be isolated.
-    """
+    """Return what stands for a filter in the gate, and the cell in which it will run."""
     limits = configuration.limits
     start = Start(
         table.use or table.name,
@@ -139,20 +136,16 @@ def install_isolated(
     cell = Cell(
         table.name, launch(_surroundings(configuration, start.use)), start, limits, manifest
     )
-    stand_in = stand_in_of(cell, manifest)
-    if stand_in is None:
-        raise FilterUnusable(
-            f"{manifest.source} cannot be isolated: filters that handle events stay in the gate",
-            'leave "isolation" out',
-        )
-    return stand_in, cell
+    return stand_in_of(cell, manifest), cell
 
 
-def stand_in_of(cell: Cell, manifest: Manifest) -> InstalledFilter | None:
-    """Return what stands for a cell's filter in the gate; None where nothing can."""
+def stand_in_of(cell: Cell, manifest: Manifest) -> InstalledFilter:
+    """Return what stands for a cell's filter in the gate."""
     if manifest.tier == "content":
         return isolated_content(cell, manifest, cell.limits.isolated_memory_bytes_max)
-    return None if manifest.tier == "filter" else isolated_data(cell, manifest)
+    if manifest.tier == "filter":
+        return isolated_filter(cell, manifest)
+    return isolated_data(cell, manifest)
 
 
 def ask_about(document: Document, model: str, at: KeyPath, table: object) -> Ask:

@@ -326,7 +326,8 @@ class GateConnection(AskedConnection):
     def client_side_address(self) -> SocketAddress:
         """The gate's own address towards the client."""
         if self._client_side_address is None:
-            assert self._client_raw is not None
+            if self._client_raw is None:
+                raise BadContext("the client side is not connected yet")
             self._client_side_address = SocketAddress.from_kernel(self._client_raw.getsockname())
         return self._client_side_address
 

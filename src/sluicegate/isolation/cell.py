@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +36,7 @@ from .messages import (
     Ping,
     Pong,
     Ready,
+    Registration,
     Start,
     Stop,
     Unusable,
@@ -92,6 +94,10 @@ class Cell:
         self.phase = Phase.STOPPED
         self.cause = ""
         #: Why the last incarnation is gone; empty while none has failed or the next one is ready.
+        self.on_unasked: Callable[[FromCell], None] | None = None
+        #: Told of what answers no question.
+        self.registration: Registration | None = None
+        #: What the filter registered for; known once an incarnation was ready.
         self.restarts = 0
         self.hangs = 0
         self.tier = manifest.tier
@@ -261,6 +267,7 @@ class Cell:
     def _on_message(self, message: FromCell, descriptors: list[int]) -> None:
         match message:
             case Ready() if self.phase is Phase.STARTING:
+                self.registration = message.registration
                 self._on_ready()
             case Unusable(cause, cure):
                 self._fail(f"{cause} ({cure})" if cure else cause)
@@ -282,8 +289,14 @@ class Cell:
         number: int = getattr(message, "number", 0)
         asked = self._asked.get(number)
         # One that nobody waits for any more may cross its cancellation.
-        if asked is not None and asked.take(message, descriptors):
-            self._asked.pop(number, None)
+        if asked is not None:
+            if asked.take(message, descriptors):
+                self._asked.pop(number, None)
+        else:
+            for one in descriptors:
+                os.close(one)
+            if self.on_unasked is not None:
+                self.on_unasked(message)
 
     def _on_ready(self) -> None:
         if self._timer is not None:

@@ -46,6 +46,7 @@ from .messages import (
     LimitReached,
     Manifest,
     Message,
+    NeverOpened,
     Open,
     Raised,
     Received,
@@ -156,6 +157,8 @@ class IsolatedData(CallbackDataFilter, Asked):
             self._opening.cancel()
         if self._number and not self._is_gone:
             self._cell.tell(Detached(self._number))
+        elif self._handle and not self._number:
+            self._cell.tell(NeverOpened(self._handle))
 
     async def _wait_and_open(self) -> None:
         timeout_s = self._cell.limits.filter_event_timeout_s

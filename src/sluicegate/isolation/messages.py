@@ -6,6 +6,7 @@ type that the decoder checks, and every number that names something is looked up
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -20,6 +21,7 @@ __all__ = [
     "PART_BYTES_MAX",
     "AddressFacts",
     "Ask",
+    "AttachedFilter",
     "Cancel",
     "CloseSocket",
     "ConnectionFacts",
@@ -28,6 +30,8 @@ __all__ = [
     "DialServer",
     "Drained",
     "EndConnection",
+    "EndKnown",
+    "EventAnswer",
     "Fault",
     "FromCell",
     "Inspect",
@@ -35,6 +39,7 @@ __all__ = [
     "LimitReached",
     "Manifest",
     "Message",
+    "NeverOpened",
     "Note",
     "OfferFacts",
     "Open",
@@ -45,13 +50,16 @@ __all__ = [
     "Raised",
     "Ready",
     "Received",
+    "Registration",
     "Replaced",
     "Sent",
+    "SessionEnded",
     "Shutdown",
     "Start",
     "StartReceive",
     "StartSend",
     "Stop",
+    "Tell",
     "ToCell",
     "TransportFailed",
     "Unusable",
@@ -91,6 +99,14 @@ def facts_of(address: SocketAddress) -> AddressFacts:
     return address.host, address.port, address.scope
 
 
+def _known(address: Callable[[], SocketAddress]) -> AddressFacts | None:
+    """Return an address of a side that may not be connected, or not any more."""
+    try:
+        return facts_of(address())
+    except (BadContext, OSError):
+        return None
+
+
 class ConnectionFacts(msgspec.Struct, array_like=True):
     """A connection, as far as it stands still while a filter is asked about it."""
 
@@ -98,9 +114,9 @@ class ConnectionFacts(msgspec.Struct, array_like=True):
     session: str
     client: AddressFacts
     server: AddressFacts
-    client_side: AddressFacts
+    client_side: AddressFacts | None
     server_side: AddressFacts | None
-    """None while the server is not connected."""
+    """None while that side is not connected."""
     rule: str
     is_secondary: bool
     entry_mode: str
@@ -111,18 +127,14 @@ class ConnectionFacts(msgspec.Struct, array_like=True):
     @classmethod
     def of(cls, connection: Connection) -> ConnectionFacts:
         """Note what is known of a connection."""
-        try:
-            server_side = facts_of(connection.server_side_address)
-        except (BadContext, OSError):
-            server_side = None
         user = connection.session.user
         return cls(
             connection.id,
             connection.session.id,
             facts_of(connection.client_address),
             facts_of(connection.server_address),
-            facts_of(connection.client_side_address),
-            server_side,
+            _known(lambda: connection.client_side_address),
+            _known(lambda: connection.server_side_address),
             connection.rule,
             connection.is_secondary,
             connection.entry_mode.value,
@@ -202,6 +214,22 @@ class WantsFacts(msgspec.Struct, array_like=True):
             content_types=tuple(self.content_types),
             bytes_max=self.bytes_max,
         )
+
+
+class Registration(msgspec.Struct, array_like=True):
+    """What a filter that handles events registered for, by the names of the types."""
+
+    types: list[str]
+    secondary: bool
+    sources: list[str] | None
+
+
+class AttachedFilter(msgspec.Struct, array_like=True):
+    """A data filter that a filter in the cell put into a connection's chain."""
+
+    handle: int
+    name: str
+    position: int
 
 
 class Manifest(msgspec.Struct, array_like=True):
@@ -295,6 +323,32 @@ class Open(Message):
     rule_settings: dict[str, Any]
 
 
+class Tell(Message):
+    """An event; ``EventAnswer`` or ``Raised`` follows."""
+
+    number: int
+    kind: str
+    connection: ConnectionFacts
+    is_secondary: bool
+    rule_settings: dict[str, Any]
+    address: AddressFacts | None
+    """The target, or who connected."""
+    local: AddressFacts | None
+    """Where they connected."""
+
+
+class SessionEnded(Message):
+    """A session has ended for the filter."""
+
+    session: str
+
+
+class NeverOpened(Message):
+    """A filter that was announced will not be put into its connection."""
+
+    handle: int
+
+
 class Received(Message):
     """A receive has ended, or a part of what it brought."""
 
@@ -338,6 +392,8 @@ class Ready(Message):
 
     manifest: Manifest
     faults: list[Fault]
+    registration: Registration | None = None
+    """Of a filter that handles events."""
 
 
 class Pong(Message):
@@ -364,6 +420,24 @@ class Note(Message):
     connection: str
     text: str
     facts: dict[str, str | int]
+
+
+class EndKnown(Message):
+    """``Connection.refuse`` or ``fail``, of a connection that an event was about."""
+
+    connection: str
+    end: EndConnection
+
+
+class EventAnswer(Message):
+    """What a filter says to an event, with the data filters that it attached while it did."""
+
+    number: int
+    verdict: str
+    """``pass``, ``allow``, ``deny`` or ``emulate``."""
+    reason: str
+    attached: list[AttachedFilter]
+    emulation: AttachedFilter | None
 
 
 class Verdict(Message):
@@ -475,13 +549,29 @@ class Drained(Message):
     number: int
 
 
-ToCell = Start | Probe | Ping | Inspect | Cancel | Open | Received | Sent | Detached | Stop
+ToCell = (
+    Start
+    | Probe
+    | Ping
+    | Inspect
+    | Cancel
+    | Open
+    | Received
+    | Sent
+    | Detached
+    | Tell
+    | SessionEnded
+    | NeverOpened
+    | Stop
+)
 FromCell = (
     Unusable
     | Ready
     | Pong
     | Note
     | EndConnection
+    | EndKnown
+    | EventAnswer
     | Verdict
     | Part
     | Replaced

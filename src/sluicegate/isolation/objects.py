@@ -15,7 +15,7 @@ from sluicegate.errors import BadContext, Side
 from sluicegate.filterapi import EntryMode, User
 from sluicegate.limits import LAST_WORDS_BYTES_MAX, Limits
 
-from .messages import ConnectionFacts, EndConnection, Message, Note
+from .messages import ConnectionFacts, EndConnection, EndKnown, Message, Note
 
 if TYPE_CHECKING:
     from sluicegate.filterapi import TaskCompletion
@@ -98,18 +98,29 @@ class CellConnection:
         self, gate: GateSide, firewall: CellFirewall, number: int, facts: ConnectionFacts
     ) -> None:
         self.id = facts.connection
+        self.update(facts)
+        self.session = CellSession(facts)
+        self.firewall = firewall
+        self._gate = gate
+        self._number = number
+
+    def update(self, facts: ConnectionFacts) -> None:
+        """Take what is known of it by now."""
         self.rule = facts.rule
         self.is_secondary = facts.is_secondary
         self.is_emulated = facts.is_emulated
         self.entry_mode = EntryMode(facts.entry_mode)
         self.client_address = SocketAddress(*facts.client)
         self.server_address = SocketAddress(*facts.server)
-        self.client_side_address = SocketAddress(*facts.client_side)
-        self.session = CellSession(facts)
-        self.firewall = firewall
-        self._gate = gate
-        self._number = number
+        self._client_side = facts.client_side
         self._server_side = facts.server_side
+
+    @property
+    def client_side_address(self) -> SocketAddress:
+        """As ``filterapi.Connection.client_side_address``."""
+        if self._client_side is None:
+            raise BadContext("the client side is not connected yet")
+        return SocketAddress(*self._client_side)
 
     @property
     def server_side_address(self) -> SocketAddress:
@@ -144,10 +155,10 @@ class CellConnection:
     ) -> None:
         if max(map(len, last_words)) > LAST_WORDS_BYTES_MAX:
             raise ValueError(f"last words have at most {LAST_WORDS_BYTES_MAX} bytes")
-        message = EndConnection(
+        end = EndConnection(
             self._number, is_refused, shortened(reason), error, side.value, *last_words
         )
-        self._gate.tell(message)
+        self._gate.tell(end if self._number else EndKnown(self.id, end))
 
     def __getattr__(self, name: str) -> NoReturn:
         raise _not_here("a connection", name)

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sluicegate.errors import FILTER_ERRORS
-from sluicegate.filterapi import AnyDataFilter, ContentFilter, Refuse, Release, Replace
+from sluicegate.filterapi import AnyDataFilter, ContentFilter, Filter, Refuse, Release, Replace
 from sluicegate.gate.rule_settings import maker_of
 from sluicegate.gate.settings import PerConnection
 from sluicegate.limits import Limits
 
+from .cell_events import CellEvents, LoadFailedError
 from .cell_place import CellPlace, PlaceConnection
 from .lent_object import LentObject
 from .messages import (
@@ -28,6 +29,7 @@ from .messages import (
     Inspect,
     Manifest,
     Message,
+    NeverOpened,
     Open,
     Part,
     Ping,
@@ -38,8 +40,10 @@ from .messages import (
     Received,
     Replaced,
     Sent,
+    SessionEnded,
     Start,
     Stop,
+    Tell,
     ToCell,
     Unusable,
     Verdict,
@@ -52,15 +56,6 @@ if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
 
 __all__ = ["CellServer", "FilterSource", "LoadFailedError"]
-
-
-class LoadFailedError(Exception):
-    """The filter cannot be had; ``cause`` and ``cure`` are for the operator."""
-
-    def __init__(self, cause: str, cure: str) -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.cure = cure
 
 
 class FilterSource(Protocol):
@@ -103,6 +98,7 @@ class CellServer:
         self._on_end = on_end
         self._filter: object = None
         self._firewall = CellFirewall(self, port, Limits())
+        self._events = CellEvents(self, self._firewall)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._places: dict[int, CellPlace] = {}
 
@@ -117,6 +113,10 @@ class CellServer:
                 self._open(message)
             case Received() | Sent() | Detached():
                 self._tell_place(message)
+            case Tell(number):
+                self._run(number, self._events.tell(message))
+            case SessionEnded() | NeverOpened():
+                self._events.forget(message)
             case _:
                 self._on_life(message)
         for one in descriptors:
@@ -144,6 +144,7 @@ class CellServer:
     def end(self) -> None:
         """Stop the filter and end."""
         self.abandon()
+        self._events.stop()
         self._on_end()
 
     def abandon(self) -> None:
@@ -167,10 +168,13 @@ class CellServer:
         self._firewall.limits = Limits(**start.limits)
         try:
             self._filter, manifest = self._source.make(start)
+            registration = None
+            if isinstance(self._filter, Filter):
+                registration = self._events.start(self._filter)
         except LoadFailedError as error:
             self.tell(Unusable(error.cause, error.cure))
         else:
-            self.tell(Ready(manifest, []))
+            self.tell(Ready(manifest, [], registration))
 
     def _probe(self, probe: Probe) -> None:
         try:
@@ -193,7 +197,11 @@ class CellServer:
             on_gone=lambda: self._forget(number),
         )
         self._places[number] = place
-        place.start(lambda: self._make(message), None)
+        announced = self._events.take(message.handle)
+        if announced is not None:
+            place.start(lambda: announced.data_filter, announced.context)
+        else:
+            place.start(lambda: self._make(message), None)
 
     def _forget(self, number: int) -> None:
         self._places.pop(number, None)
