@@ -78,9 +78,15 @@ class _EventConnection(CellConnection):
     #: What was attached so far; None while no event is handled.
 
     def attach_data_filter(
-        self, data_filter: AnyDataFilter, position: Position | None = None, context: Any = None
+        self,
+        data_filter: AnyDataFilter,
+        position: Position | None = None,
+        context: Any = None,
+        peer: object = None,
     ) -> None:
-        """As ``filterapi.Connection.attach_data_filter``."""
+        """As ``filterapi.Connection.attach_data_filter``, without datagrams."""
+        if peer is not None:
+            raise BadContext("a cell is not told of the peers of a UDP connection")
         if self.attached is None:
             raise BadContext("data filters are attached while an event is being handled")
         _check(data_filter, (DataFilter, CallbackDataFilter, StreamFilter), "no data filter")
