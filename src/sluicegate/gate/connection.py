@@ -324,7 +324,7 @@ class GateConnection(AskedConnection):
 
     @property
     def client_side_address(self) -> SocketAddress:
-        """The gate's own address towards the client."""
+        """The gate's own address towards the client; ``BadContext`` while it is not connected."""
         if self._client_side_address is None:
             if self._client_raw is None:
                 raise BadContext("the client side is not connected yet")
@@ -333,11 +333,7 @@ class GateConnection(AskedConnection):
 
     @property
     def server_side_address(self) -> SocketAddress:
-        """The gate's own address towards the server.
-
-        Raises:
-            BadContext: The connection is not up.
-        """
+        """The gate's own address towards the server; ``BadContext`` while it is not connected."""
         if self._server_raw is None:
             raise BadContext("the server side is not connected yet")
         return SocketAddress.from_kernel(self._server_raw.getsockname())
