@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.processes import BenchmarkError, free_port, raise_descriptor_limit
-from benchmarks.soak.gate import SoakGate
+from benchmarks.soak.gate import SoakGate, processes_of
 from benchmarks.soak.kind import Kind, Site, WrongAnswer
 from benchmarks.soak.kinds import KINDS
 from benchmarks.soak.ledger import Ledger
@@ -27,7 +27,7 @@ KILL_EVERY_S = 20.0
 RELOAD_EVERY_S = 5.0
 LOOK_EVERY_S = 1.0
 EXCUSED_S = 3.0
-"""So long after a worker's death its clients may break off."""
+"""So long after a worker's death, or while its place is empty, its clients may break off."""
 EXCHANGE_S_MAX = 45.0
 SETTLE_S = 8.0
 ALL_DIE_SHARE = 0.25
@@ -168,7 +168,10 @@ class Soak:
             await asyncio.sleep(LOOK_EVERY_S)
             self._gate.check_alive()
             with contextlib.suppress(GateUnreachable):
-                self._watch.take(await self._gate.processes(), time.monotonic() - began)
+                status = await self._gate.status()
+                if any(row["state"] != "ready" for row in status["workers"]):
+                    self._killed_at = time.monotonic()  # its place is not filled yet
+                self._watch.take(processes_of(status), time.monotonic() - began)
 
     async def _settle(self) -> None:
         """Waits until nothing is open any more."""

@@ -113,9 +113,7 @@ class SoakGate:
 
     async def processes(self) -> dict[str, int]:
         """The process of each part by its name."""
-        status = await self.status()
-        rows = {row["name"]: row["pid"] for row in status["workers"] if row["pid"]}
-        return {"supervisor": status["pid"], **rows}
+        return processes_of(await self.status())
 
     async def end(self) -> int:
         """Ends it, patiently; returns its status."""
@@ -129,3 +127,9 @@ class SoakGate:
             process.kill()
             await process.wait()
             return -9
+
+
+def processes_of(status: dict[str, Any]) -> dict[str, int]:
+    """The process of each part by its name, as a status says."""
+    rows = {row["name"]: row["pid"] for row in status["workers"] if row["pid"]}
+    return {"supervisor": status["pid"], **rows}

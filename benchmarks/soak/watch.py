@@ -11,6 +11,8 @@ WARM_SHARE = 0.4
 """The part of a process's life after which pools and caches are full."""
 GROWTH_BYTES_MAX = 12 << 20
 """What a process may grow afterwards: the kernel counts its pages in batches, and a heap tears."""
+SAMPLES_MIN = 120
+"""Looks at a process, one per second, before its growth is judged."""
 DESCRIPTORS_SLACK = 16
 """Pipes for splicing are kept between two uses, two descriptors each."""
 
@@ -44,8 +46,10 @@ class Watch:
         """Which processes grew."""
         found: list[str] = []
         for (name, pid), samples in self._samples.items():
+            if len(samples) < SAMPLES_MIN:
+                continue  # killed young: its pools and caches were still filling
             warm, late = _warm_and_late(samples)
-            if warm and late - warm > GROWTH_BYTES_MAX:
+            if late - warm > GROWTH_BYTES_MAX:
                 found.append(f"{name} ({pid}) grew from {_mib(warm)} to {_mib(late)}")
         return found
 

@@ -67,10 +67,10 @@ def test_content_that_is_cut_short_broke_off_and_other_content_is_wrong() -> Non
 
 
 def test_process_that_grows_when_it_is_warm_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = iter([100 << 20] * 30 + [120 << 20] * 30)
+    sizes = iter([100 << 20] * 100 + [120 << 20] * 100)
     monkeypatch.setattr("benchmarks.soak.watch._rss", lambda _pid: next(sizes))
     watch = Watch()
-    for second in range(60):
+    for second in range(200):
         watch.take({"worker 0": os.getpid()}, second)
     assert watch.complaints() == [f"worker 0 ({os.getpid()}) grew from 100.0 MiB to 120.0 MiB"]
 
