@@ -109,14 +109,21 @@ def quieten_collector() -> None:
 
 
 class Usage:
-    """What this process takes; holds its descriptor open, to be asked when there are no others."""
+    """What this process takes; holds its descriptor open, to be asked when there are no others.
+
+    It answers after ``close`` too: who ends is still asked how it is.
+    """
 
     def __init__(self) -> None:
-        self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self._statm = os.open(_STATM, os.O_RDONLY | os.O_CLOEXEC)
 
     def resident_bytes(self) -> int:
         """Return the resident memory."""
-        return int(os.pread(self._statm, 256, 0).split()[1]) * resource.getpagesize()
+        if self._statm >= 0:
+            read = os.pread(self._statm, 256, 0)
+        else:
+            read = pathlib.Path(_STATM).read_bytes()
+        return int(read.split()[1]) * resource.getpagesize()
 
     def cpu_s(self) -> float:
         """Return the CPU time since the start."""
@@ -126,6 +133,10 @@ class Usage:
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self._statm)
+        self._statm = -1
+
+
+_STATM: Final = "/proc/self/statm"
 
 
 def notify_service_manager(message: str) -> None:

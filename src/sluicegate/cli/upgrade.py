@@ -71,7 +71,7 @@ def upgrade(config: pathlib.Path | None, timeout_s: float | None) -> None:
         click.echo(printable(note))
     after = _wait_for_next(config, before)
     old = sum(one.connections for one in after.workers if one.state == "draining")
-    click.echo(f"version {after.version} serves; {old} connections go on with the old one")
+    click.echo(f"version {after.version} serves; connections that the old one still has: {old}")
 
 
 def _wait_for_next(config: pathlib.Path | None, before: StatusView) -> StatusView:
