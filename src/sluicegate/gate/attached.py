@@ -8,18 +8,29 @@ a coroutine that goes on after its connection is waited for, to a bound.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from sluicegate.errors import FILTER_ERRORS, BadContext
 from sluicegate.filterapi import AnyDataFilter, DatagramFilter, Position, StreamFilter
 
 if TYPE_CHECKING:
-    from .connection import GateConnection
     from .service import FirewallService
     from .session import GateSession
-    from .udp_connection import UdpConnection
 
 __all__ = ["Attached"]
+
+
+class _Filtered(Protocol):
+    """What a filter is attached to, as far as its own life goes."""
+
+    @property
+    def has_datagrams(self) -> bool:
+        """Whether datagrams pass it, and no stream."""
+        ...
+
+    def on_detach_error(self, name: str, error: BaseException) -> None:
+        """Record a filter that failed while it was being detached."""
+        ...
 
 
 class Attached:
@@ -40,7 +51,7 @@ class Attached:
 
     def __init__(
         self,
-        connection: GateConnection | UdpConnection,
+        connection: _Filtered,
         data_filter: AnyDataFilter,
         position: Position,
         context: Any,
@@ -61,7 +72,7 @@ class Attached:
     @classmethod
     def at(
         cls,
-        connection: GateConnection | UdpConnection,
+        connection: _Filtered,
         data_filter: AnyDataFilter,
         position: Position | None,
         context: Any,

@@ -10,8 +10,9 @@ States: ASKED -> DIALLING -> OPEN -> CLOSING -> CLOSED; any state may go to CLOS
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
 
 from sluicegate.address import SocketAddress
 from sluicegate.errors import (
@@ -24,7 +25,6 @@ from sluicegate.errors import (
     errno_name,
 )
 from sluicegate.filterapi import (
-    AnyDataFilter,
     ConnectionTerminating,
     ConnectRequested,
     Deny,
@@ -33,18 +33,17 @@ from sluicegate.filterapi import (
     Event,
     EventVerdict,
     Outcome,
-    Position,
     StreamFilter,
 )
 from sluicegate.policy.decide import PUBLISHED
 from sluicegate.port.backend import Operation, RawSocket
 
-from .asked import AskedConnection
 from .attached import Attached
-from .chain import FilterChain, Outlet
+from .chain import FilterChain
 from .deadline import find_deadline, find_expiry
 from .dispatch import dispatch, tell
 from .emulation import begin_emulation
+from .filtered import FilteredConnection
 from .last_words import Farewell
 from .opening import admitted_by, attach_rule_filters, open_directions
 from .proxy_header import send_proxy_header
@@ -66,15 +65,13 @@ if TYPE_CHECKING:
 __all__ = ["GateConnection"]
 
 
-class GateConnection(AskedConnection):
+class GateConnection(FilteredConnection):
     """One connection; satisfies ``filterapi.Connection`` and ``port.FailureScope``."""
 
     __slots__ = (
         "_abortive",
-        "_attached",
         "_chain",
         "_client_raw",
-        "_client_side_address",
         "_connect_op",
         "_dial_began",
         "_dialled_side",
@@ -322,67 +319,6 @@ class GateConnection(AskedConnection):
 
     # -- what filters ask (filterapi.Connection) -------------------------------------------------
 
-    @property
-    def client_side_address(self) -> SocketAddress:
-        """The gate's own address towards the client; ``BadContext`` while it is not connected."""
-        if self._client_side_address is None:
-            if self._client_raw is None:
-                raise BadContext("the client side is not connected yet")
-            self._client_side_address = SocketAddress.from_kernel(self._client_raw.getsockname())
-        return self._client_side_address
-
-    @property
-    def server_side_address(self) -> SocketAddress:
-        """The gate's own address towards the server; ``BadContext`` while it is not connected."""
-        if self._server_raw is None:
-            raise BadContext("the server side is not connected yet")
-        return SocketAddress.from_kernel(self._server_raw.getsockname())
-
-    def attach_data_filter(
-        self,
-        data_filter: AnyDataFilter,
-        position: Position | None = None,
-        context: Any = None,
-        *,
-        peer: SocketAddress | None = None,
-    ) -> None:
-        """As ``filterapi.Connection.attach_data_filter``."""
-        if not self.is_asking or self.is_closing or peer is not None:
-            raise BadContext("data filters are attached to streams while an event is handled")
-        self.attach(data_filter, position, context, "")
-
-    def attach(
-        self, data_filter: AnyDataFilter, position: Position | None, context: Any, name: str
-    ) -> None:
-        """Put a data filter into the chain to come; its end is the connection's."""
-        if self._attached is None:
-            self._attached = []
-        self._attached.append(Attached.at(self, data_filter, position, context, name))
-
-    def leave(self, data_filter: AnyDataFilter) -> None:
-        """As ``filterapi.Connection.leave``."""
-        if self._chain is not None:
-            self._chain.leave(data_filter)
-        elif not self.is_closing:
-            raise BadContext("only data filters of an open chain can leave it")
-
-    def hand_over(
-        self, data_filter: AnyDataFilter, successor: AnyDataFilter, context: Any = None
-    ) -> None:
-        """As ``filterapi.Connection.hand_over``."""
-        if self._chain is None or self._attached is None or self.is_closing:
-            raise BadContext("only data filters of an open chain can hand their place over")
-        place = self._chain.place_of(data_filter)
-        following = Attached.at(self, successor, place.position, context)
-        self._attached.insert(self._attached.index(place) + 1, following)
-        self._chain.hand_over(place, following)
-
-    def count_sent(self, count: int) -> None:
-        """As ``filterapi.Connection.count_sent``."""
-        if self._chain is None or not self.is_emulated:
-            raise BadContext("only the filter that emulates an open connection counts for it")
-        self._chain.bytes_counted += count
-
     def refuse(self, reason: str, *, to_client: bytes = b"", to_server: bytes = b"") -> None:
         """As ``filterapi.Connection.refuse``."""
         self._say(to_client, to_server)
@@ -461,6 +397,7 @@ class GateConnection(AskedConnection):
             self._service.on_connection_filter_error(self, name, error)
             self._end(Outcome.FAILED, f"filter failure: {name or type(error).__name__}")
 
+    @override
     def on_detach_error(self, name: str, error: BaseException) -> None:
         """Record a filter that failed while it was being detached."""
         self._service.on_connection_filter_error(self, name, error)
@@ -573,25 +510,3 @@ class GateConnection(AskedConnection):
         self._chain = None
         self.from_client, self.from_server = client, server
         client.bytes, server.bytes = bytes_before
-
-    # -- asking --------------------------------------------------------------------------------
-
-    @property
-    def _outlets(self) -> Sequence[Direction] | Sequence[Outlet]:
-        """What sends to either side, for the deadlines."""
-        if self._chain is not None:
-            return self._chain.outlets
-        return self._directions or ()
-
-    @property
-    def _directions(self) -> tuple[Direction, Direction] | None:
-        first, second = self.from_client, self.from_server
-        return None if first is None or second is None else (first, second)
-
-    def byte_counts(self) -> tuple[int, int, int]:
-        """Return what the server was sent, what the client was sent, and how much was spliced."""
-        if (both := self._directions) is not None:
-            return both[0].bytes, both[1].bytes, both[0].bytes_spliced + both[1].bytes_spliced
-        if self._chain is not None:
-            return (*self._chain.byte_counts(), 0)
-        return 0, 0, 0

@@ -91,7 +91,7 @@ class EntryListener:
         if settings.entry is not None:
             is_admitted = service.entries.admit(settings, raw, client, announced)
         else:
-            is_admitted = service.admit(settings.name, raw, client, announced)
+            is_admitted = service.admission.admit(settings.name, raw, client, announced)
         if is_admitted:
             self.accepted += 1
         else:

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Final
 
 from sluicegate.buffer import Buffer, ConstBuffer, Window
 from sluicegate.errors import LimitExceeded, Side
-from sluicegate.limits import DIRECTIONS_KEPT_MAX
 from sluicegate.port.account import Kept
 from sluicegate.port.backend import MORE, POLL_OUT, SEND_FLAGS, SLOT_SHIFT, Operation, RawSocket
 from sluicegate.port.pool import SMALL_SLOT_SIZE, Slot
@@ -43,36 +42,11 @@ if TYPE_CHECKING:
 
     from .connection import GateConnection
 
-__all__ = ["Direction", "DirectionPool"]
+__all__ = ["Direction"]
 
 SHUT_WR: Final = 1
 
 _GONE: Final = frozenset({errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE})
-
-
-class DirectionPool:
-    """Directions between two connections; the service owns one pool.
-
-    Only plain ones come back: those that were bulky, blocked or stopped are left to the collector.
-    """
-
-    __slots__ = ("_free", "_port")
-
-    def __init__(self, port: CompletionPort) -> None:
-        self._port = port
-        self._free: list[Direction] = []
-
-    def take(self) -> Direction:
-        """Return a direction to be opened."""
-        return self._free.pop() if self._free else Direction(self._port)
-
-    def give(self, direction: Direction) -> None:
-        """Take a direction back from a connection that has ended."""
-        if direction.retire():
-            if len(self._free) < DIRECTIONS_KEPT_MAX:
-                self._free.append(direction)
-            else:
-                self._port.backend.forget(direction.receive_op)
 
 
 class Direction:

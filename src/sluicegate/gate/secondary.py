@@ -172,7 +172,7 @@ class ExpectedConnection:
         """Dial the client now: nobody is expected."""
         if not self._is_over:
             self.cancel()
-            self._service.begin_expected(self, None)
+            self._service.admission.begin_expected(self, None)
 
     # -- filterapi.Action ------------------------------------------------------------------------
 
@@ -286,7 +286,7 @@ class ExpectedConnection:
         self._remote = remote
         self._note_use()
         try:
-            connection = self._service.begin_expected(self, None)
+            connection = self._service.admission.begin_expected(self, None)
         finally:
             state.arriving = None
         if connection is None:
@@ -368,7 +368,7 @@ class ExpectedConnection:
     def take_peer(self, raw: RawSocket) -> None:
         """Begin the connection that the peer came for."""
         self._note_use()
-        self._service.begin_expected(self, raw)
+        self._service.admission.begin_expected(self, raw)
 
     def _note_use(self) -> None:
         """End after one use, or wait as long again for the next."""

@@ -21,16 +21,18 @@ from sluicegate.filterapi import PrivateSession, Shortage, TaskCompletion, User
 from sluicegate.identifiers import IdentifierSource
 from sluicegate.limits import Limits
 from sluicegate.names.exchange import Exchange
-from sluicegate.policy import AnyRule, Policy, PolicySnapshot, Publication, decide
+from sluicegate.policy import AnyRule, Policy, PolicySnapshot
 from sluicegate.port import CompletionPort, Listener
 from sluicegate.port.backend import RawSocket
 from sluicegate.port.timers import DeadlineWheel
 from sluicegate.spool import SpoolStore
 
+from .admission import Admission
 from .blockage import Blockage
 from .census import Census
 from .connection import GateConnection
 from .dial_queue import DialQueue
+from .direction_pool import DirectionPool
 from .entry import EntryDesk
 from .kept_log import KeptLog
 from .limit_log import LimitLog
@@ -39,11 +41,9 @@ from .listening import AnyListener, kept_listeners, open_listeners
 from .network_watch import NetworkWatcher
 from .private_session import PrivateSessions
 from .proxy_header import Announced, ProxyHeaders
-from .pump import DirectionPool
 from .recording import GateRecords
 from .recovery import Recovery, shares_of
 from .registry import ContentStep, EventStep, Installed, Registry, RulePlan
-from .secondary import ExpectedConnection
 from .session import GateSession, session_key
 from .settings import ListenerSettings, ServiceSettings
 from .showing import view_of_connection
@@ -97,14 +97,14 @@ class FirewallService:
         self.wheel = DeadlineWheel(port.timers, clock)
         self.proxy_headers = ProxyHeaders(self)
         self.private = PrivateSessions(self)
+        self.admission = Admission(self)
         self.network = NetworkWatcher(self.on_notice_failure)
         self.entries = EntryDesk(self, exchange)
         self.network.subscribe(self.entries.on_network_changed)
         self.transfers = TransferService(port, spool, limits, clock, self._content_steps, recorder)
         self.phase = Phase.STARTING
         self.allowed = self.denied = 0
-        self.bytes_from_clients = 0
-        self.bytes_from_servers = 0
+        self.bytes_from_clients = self.bytes_from_servers = 0
         self._session_ids = IdentifierSource("s", boot_mark)
         self._registry = Registry(self, self.on_filter_error)
         self._limit_log = LimitLog(recorder, clock, port.call_after)
@@ -253,45 +253,6 @@ class FirewallService:
         """The policy in force."""
         return self._policy
 
-    def admit(
-        self,
-        listener_name: str,
-        raw: RawSocket,
-        client: SocketAddress,
-        announced: Announced | None = None,
-    ) -> bool:
-        """Decide on a new client and begin its connection; False when it was refused."""
-        if not self.recorder.is_accepting:
-            # It cannot even be recorded that it was refused; the writer has said why.
-            self.turn_away(raw)
-            return False
-        session = self._sessions.get(client.host)
-        known = session.plans.get(listener_name) if session is not None else None
-        if known is not None and known[0] is self._policy:
-            plan = known[1]
-        else:
-            decision = decide(self._policy, listener_name, client)
-            if decision.publication is None:
-                self.refuse_client(listener_name, raw, client, decision.reason, announced)
-                return False
-            plan = self._plans[decision.publication.name]
-            session = self._open_session(client) if session is None else session
-            session.plans[listener_name] = (self._policy, plan)
-        assert session is not None, "a plan is known by its session"
-        bound = self.limit_reached(session)
-        if bound is None:
-            assert isinstance(plan.rule, Publication), "rules are for proxy listeners"
-            connection = GateConnection(
-                self, session, plan, listener_name, client, plan.rule.server
-            )
-            connection.announced = announced
-            connection.begin(raw, None)
-            return True
-        self.note_limit(bound, client)
-        rule = plan.rule.name
-        self.refuse_client(listener_name, raw, client, f"limit {bound.limit}", announced, rule)
-        return False
-
     def refuse_client(
         self,
         listener_name: str,
@@ -313,54 +274,6 @@ class FirewallService:
         """Record that a client reached a limit, perhaps before it had a connection."""
         self._limit_log.note(bound, client=str(client), connection=connection)
 
-    def begin_expected(
-        self, expected: ExpectedConnection, raw: RawSocket | None
-    ) -> GateConnection | None:
-        """Begin the secondary connection that an expectation was for, with the peer that came.
-
-        None when a limit refused it.
-        """
-        primary = expected.primary
-        bound = self.limit_reached(primary.session)
-        if bound is not None or not self.recorder.is_accepting:
-            if bound is not None:
-                peer = expected.target if raw is None else expected.remote
-                self._limit_log.note(bound, client=str(primary.client_address))
-                reason = f"limit {bound.limit}"
-                self.records.refusal(
-                    primary.listener_name,
-                    peer,
-                    reason,
-                    rule=primary.rule,
-                    policy=self._policy.hash,
-                )
-            if raw is not None:
-                self.turn_away(raw)
-            return None
-        connection = GateConnection(
-            self,
-            primary.session,
-            primary.plan,
-            primary.listener_name,
-            primary.client_address,
-            primary.server_address,
-        )
-        connection.expected = expected
-        expected.on_fulfilled(connection)
-        if expected.is_client_expected:
-            connection.server_address = expected.target
-            connection.client_address = expected.remote
-            connection.begin(raw, None)
-        else:
-            connection.client_address = expected.target
-            if expected.has_come:
-                connection.server_address = expected.remote
-            else:
-                # Which port of the server is not known before it is dialled.
-                connection.server_address = primary.server_address.with_port(0)
-            connection.begin(None, raw)
-        return connection
-
     def limit_reached(self, session: GateSession) -> LimitExceeded | None:
         """Return the limit that one more connection of a client would pass."""
         limits = self.limits
@@ -378,6 +291,10 @@ class FirewallService:
         """Reset a client that is not heard."""
         self.denied += 1
         self.port.backend.abort(raw)
+
+    def find_session(self, client: SocketAddress) -> GateSession | None:
+        """Return the session of a client who is no known user, if there is one."""
+        return self._sessions.get(client.host)
 
     def session_of(self, client: SocketAddress, user: User | None) -> GateSession:
         """Return the session of a client, or of a user at that client; a new one if need be."""

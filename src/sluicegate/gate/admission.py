@@ -1,0 +1,121 @@
+"""Admission: the beginning of every connection whose server is known when its first peer comes.
+
+Listeners bring it new clients, expectations the peers that they were for; ``entry`` is its twin for
+clients who name their server. The invariant: whoever comes is admitted by the policy in force and
+within the limits, or turned away and recorded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sluicegate.address import SocketAddress
+from sluicegate.policy import Publication, decide
+from sluicegate.port.backend import RawSocket
+
+from .connection import GateConnection
+
+if TYPE_CHECKING:
+    from .proxy_header import Announced
+    from .secondary import ExpectedConnection
+    from .service import FirewallService
+
+__all__ = ["Admission"]
+
+
+class Admission:
+    """Admits the clients and the expected peers of one service."""
+
+    __slots__ = ("_service",)
+
+    def __init__(self, service: FirewallService) -> None:
+        self._service = service
+
+    def admit(
+        self,
+        listener_name: str,
+        raw: RawSocket,
+        client: SocketAddress,
+        announced: Announced | None = None,
+    ) -> bool:
+        """Decide on a new client and begin its connection; False when it was refused."""
+        service = self._service
+        policy = service.policy
+        if not service.recorder.is_accepting:
+            # It cannot even be recorded that it was refused; the writer has said why.
+            service.turn_away(raw)
+            return False
+        session = service.find_session(client)
+        known = session.plans.get(listener_name) if session is not None else None
+        if known is not None and known[0] is policy:
+            plan = known[1]
+        else:
+            decision = decide(policy, listener_name, client)
+            if decision.publication is None:
+                service.refuse_client(listener_name, raw, client, decision.reason, announced)
+                return False
+            plan = service.plan_of(decision.publication)
+            session = service.session_of(client, None) if session is None else session
+            session.plans[listener_name] = (policy, plan)
+        assert session is not None, "a plan is known by its session"
+        bound = service.limit_reached(session)
+        if bound is None:
+            assert isinstance(plan.rule, Publication), "rules are for proxy listeners"
+            connection = GateConnection(
+                service, session, plan, listener_name, client, plan.rule.server
+            )
+            connection.announced = announced
+            connection.begin(raw, None)
+            return True
+        service.note_limit(bound, client)
+        rule = plan.rule.name
+        service.refuse_client(listener_name, raw, client, f"limit {bound.limit}", announced, rule)
+        return False
+
+    def begin_expected(
+        self, expected: ExpectedConnection, raw: RawSocket | None
+    ) -> GateConnection | None:
+        """Begin the secondary connection that an expectation was for, with the peer that came.
+
+        None when a limit refused it.
+        """
+        service, primary = self._service, expected.primary
+        bound = service.limit_reached(primary.session)
+        if bound is not None or not service.recorder.is_accepting:
+            if bound is not None:
+                peer = expected.target if raw is None else expected.remote
+                service.note_limit(bound, primary.client_address)
+                reason = f"limit {bound.limit}"
+                service.records.refusal(
+                    primary.listener_name,
+                    peer,
+                    reason,
+                    rule=primary.rule,
+                    policy=service.policy.hash,
+                )
+            if raw is not None:
+                service.turn_away(raw)
+            return None
+        connection = GateConnection(
+            service,
+            primary.session,
+            primary.plan,
+            primary.listener_name,
+            primary.client_address,
+            primary.server_address,
+        )
+        connection.expected = expected
+        expected.on_fulfilled(connection)
+        if expected.is_client_expected:
+            connection.server_address = expected.target
+            connection.client_address = expected.remote
+            connection.begin(raw, None)
+        else:
+            connection.client_address = expected.target
+            if expected.has_come:
+                connection.server_address = expected.remote
+            else:
+                # Which port of the server is not known before it is dialled.
+                connection.server_address = primary.server_address.with_port(0)
+            connection.begin(None, raw)
+        return connection
