@@ -82,11 +82,14 @@ PROOFS: dict[str, tuple[str, ...]] = {
     "`IFWXNetworkSocket` Bind, Listen, Accept": (
         "src/sluicegate/testing/conformance/socket_checks.py::check_one_start_one_connection",
         "tests/flows/test_binds.py::test_peers_of_a_bind_can_be_changed_and_what_is_read_is_a_copy",
+        "tests/flows/test_network_sockets.py::test_only_a_peer_that_is_expected_and_allowed_by_a_rule_is_accepted",
+        "tests/flows/test_network_sockets.py::test_nobody_gets_in_without_a_rule_for_binds",
     ),
     "`IFWXNetworkSocket::Connect`": (
         "src/sluicegate/testing/conformance/stream_checks.py::check_connect_and_names",
         "src/sluicegate/testing/conformance/stream_checks.py::check_connect_refused",
         "tests/samples/test_server_split.py::test_server_that_refuses_is_passed_over",
+        "tests/flows/test_network_sockets.py::test_socket_connects_as_its_client_and_is_recorded_as_its_session",
     ),
     "`GetSockName`, `GetPeerName`": (
         "src/sluicegate/testing/conformance/stream_checks.py::check_connect_and_names",
@@ -275,10 +278,15 @@ PROOFS: dict[str, tuple[str, ...]] = {
     "`IFWXSession::CreateNetworkSocket`": (
         "tests/flows/test_private_sessions.py::test_connection_is_made_and_recorded_in_the_users_name",
         "tests/flows/test_private_sessions.py::test_what_the_rules_refuse_is_refused_and_recorded",
+        "tests/flows/test_network_sockets.py::test_socket_connects_as_its_client_and_is_recorded_as_its_session",
+        "tests/flows/test_network_sockets.py::test_killed_session_loses_its_sockets_and_an_ended_one_makes_no_more",
+        "tests/flows/test_network_sockets.py::test_sockets_count_among_the_connections_of_the_client",
     ),
     "`HostAccessCheck`": (
         "tests/flows/test_private_sessions.py::test_what_the_rules_refuse_is_refused_and_recorded",
         "tests/flows/test_private_sessions.py::test_listener_without_rules_lets_nobody_through",
+        "tests/flows/test_network_sockets.py::test_access_is_checked_by_the_rules_of_the_client_and_nothing_is_asked",
+        "tests/flows/test_network_sockets.py::test_client_of_a_published_port_reaches_nothing_by_itself",
     ),
     "`AllowFutureConnect`": (
         "tests/flows/test_binds.py::test_expectation_is_used_once_unless_more_are_allowed",

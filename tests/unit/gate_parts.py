@@ -104,7 +104,7 @@ class Connection:
         self.is_closing = False
         self.attached: list[Any] = []
 
-    def attach_data_filter(self, *attached: Any) -> None:
+    def attach_data_filter(self, *attached: Any, peer: Any = None) -> None:
         self.attached.append(attached[0])
 
     def on_filter_failure(self, error: BaseException) -> None:

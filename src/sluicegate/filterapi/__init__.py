@@ -60,6 +60,7 @@ from .events import (
 )
 from .filter import Filter
 from .isolation import Isolation
+from .network_socket import NetworkSocket
 from .position import Position
 from .private_session import PrivateSession
 from .registration import Events
@@ -139,6 +140,7 @@ __all__ = [
     "NameLookup",
     "NetworkChange",
     "NetworkInterface",
+    "NetworkSocket",
     "NetworkWatch",
     "Outcome",
     "Overlapped",

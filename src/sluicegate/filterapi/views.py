@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .content_filter import HeldTransfer, TransferOffer
     from .data_filter import AnyDataFilter, CallbackDataFilter, DataFilter
     from .events import Event
+    from .network_socket import NetworkSocket
     from .private_session import PrivateSession
     from .session_filter import SessionFilter
 
@@ -462,6 +463,18 @@ class Session(Protocol):
         Raises:
             LookupError: The client has no such bind; use ``bind_for_client``.
         """
+        ...
+
+    def host_access_check(self, host: str, port: int) -> bool:
+        """Tell whether the rules let this client reach a host; nothing is looked up or recorded.
+
+        The rules are those of the proxy listeners by which the client came, as they are now: a
+        client of published ports alone reaches nothing by itself.
+        """
+        ...
+
+    def create_network_socket(self) -> NetworkSocket:
+        """Make a socket that connects and accepts as this client, by the same rules."""
         ...
 
     def attach_filter(self, name: str) -> None:

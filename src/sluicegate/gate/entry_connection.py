@@ -79,6 +79,7 @@ class EntryConnection(GateConnection):
             _NOWHERE,
         )
         self.id = handshake.id
+        session.listeners[handshake.listener_name] = None
         self.announced = handshake.announced
         self.host = host
         #: What the client named, canonical.

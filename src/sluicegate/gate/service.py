@@ -339,6 +339,7 @@ class FirewallService:
             if session.id == identifier:
                 for one in [it for it in self._connections.values() if it.session is session]:
                     one.refuse(reason)
+                session.close_sockets()
                 return True
         return False
 

@@ -27,7 +27,9 @@ from sluicegate.policy import PolicySnapshot
 from sluicegate.port import Timer
 
 from .binds import begin_bind
+from .client_dialler import ClientDialler
 from .factories import EventFactory, ExpectedFactory, What
+from .network_socket import GateNetworkSocket
 from .redirection import redirect
 from .registry import EventStep, Installed, RulePlan
 from .secondary import ExpectedConnection, Use, is_named, listen_for
@@ -51,6 +53,7 @@ class GateSession:
 
     __slots__ = (
         "__weakref__",
+        "_dialler",
         "_expected",
         "_filters",
         "_more_steps",
@@ -61,6 +64,7 @@ class GateSession:
         "id",
         "key",
         "last_active",
+        "listeners",
         "lookups",
         "pinned_slots",
         "plans",
@@ -100,6 +104,10 @@ class GateSession:
         self._filters: dict[Installed, SessionFilter | None] = {}
         #: By identity: after a reload, connections in flight keep the filter that they came by.
         self._expected: dict[ExpectedConnection, None] = {}
+        self.listeners: dict[str, None] = {}
+        #: Proxy listeners by which the client came: their rules are the session's.
+        self._dialler: ClientDialler | None = None
+        #: Connects what filters ask for in its name; made when one does.
 
     # -- filters -------------------------------------------------------------------------------
 
@@ -159,7 +167,8 @@ class GateSession:
         )
 
     def end(self) -> None:
-        """Cancel what is expected and detach the filters."""
+        """Cancel what is expected, end what filters connected, and detach the filters."""
+        self._dialling().close()
         for expected in list(self._expected):
             expected.cancel()
         for factory in list(self.factories):
@@ -171,7 +180,8 @@ class GateSession:
 
     def due(self) -> float:
         """Return when the session is forgotten if nothing happens."""
-        if self.connections or self._expected or self._service.slow.has(self):
+        is_dialling = self._dialler is not None and self._dialler.is_busy
+        if self.connections or self._expected or is_dialling or self._service.slow.has(self):
             return self._service.port.now + self._service.limits.session_idle_s
         return self.last_active + self._service.limits.session_idle_s
 
@@ -298,6 +308,34 @@ class GateSession:
         if not isinstance(foreseen, ExpectedConnection) or not foreseen.is_pending:
             raise BadContext("the expectation is over: set the factory before it is used")
         return foreseen.add_factory(factory, position, context)
+
+    # -- network sockets (filterapi.Session) -----------------------------------------------------
+
+    def host_access_check(self, host: str, port: int) -> bool:
+        """As ``filterapi.Session.host_access_check``."""
+        return self._dialling().can_reach(host, port)
+
+    def create_network_socket(self) -> GateNetworkSocket:
+        """As ``filterapi.Session.create_network_socket``."""
+        return GateNetworkSocket(self._dialling())
+
+    def close_sockets(self) -> None:
+        """End every network socket of it."""
+        dialler, self._dialler = self._dialler, None
+        if dialler is not None:
+            dialler.close()
+
+    def _dialling(self) -> ClientDialler:
+        if self._dialler is None:
+            self._dialler = ClientDialler(
+                self._service,
+                self.id,
+                self.client_address,
+                self.user,
+                lambda: self.listeners,
+                lambda: self.connections,
+            )
+        return self._dialler
 
     def drop_factory(self, factory: EventFactory) -> None:
         """Forget a factory that is over."""

@@ -1,0 +1,342 @@
+"""ClientDialler: what filters connect in a client's name, by its rules and on its record.
+
+Sessions and private sessions have one each; network sockets connect and accept through it. The
+invariant: nothing is dialled or let in that the rules do not allow that client, judged again right
+before, and every decision and every end is recorded.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from sluicegate.address import SocketAddress
+from sluicegate.audit import ConnectionRecord, DecisionRecord
+from sluicegate.errors import BadContext, LimitExceeded, Side, TransportError
+from sluicegate.filterapi import EntryMode, Outcome, User
+from sluicegate.names import CanonicalHost, Destination, HostRefused, Unresolved, canonical_host
+from sluicegate.policy import DestinationDecision, DestinationRequest, decide_destination
+from sluicegate.port import Listener, StreamSocket
+
+if TYPE_CHECKING:
+    from .service import FirewallService
+
+__all__ = ["ClientDialler"]
+
+_MODE: Final = EntryMode.PRIVATE.value
+_NO_LISTENER: Final = ""
+
+
+class ClientDialler:
+    """Connects as one client; ends with its session."""
+
+    __slots__ = (
+        "_client_address",
+        "_dialling",
+        "_elsewhere",
+        "_is_over",
+        "_listeners",
+        "_listening",
+        "_service",
+        "_session",
+        "_sockets",
+        "_user",
+    )
+
+    def __init__(
+        self,
+        service: FirewallService,
+        session: str,
+        client: SocketAddress,
+        user: User | None,
+        listeners: Callable[[], Iterable[str]],
+        elsewhere: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            service: The gate.
+            session: The identifier in records.
+            client: In whose name.
+            user: Who, as rules see it.
+            listeners: Whose rules count: the first that allows something decides.
+            elsewhere: Connections that the client has beside these.
+        """
+        self._service = service
+        self._session = session
+        self._client_address = client.with_port(0)
+        self._user = user
+        self._listeners = listeners
+        self._elsewhere = elsewhere
+        self._sockets: set[StreamSocket] = set()
+        self._listening: set[Listener] = set()
+        self._dialling = 0
+        self._is_over = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has a connection, or waits for one."""
+        return bool(self._sockets or self._listening or self._dialling)
+
+    def can_reach(self, host: str, port: int) -> bool:
+        """Tell whether the rules let the client reach a host; nothing is looked up or recorded."""
+        try:
+            name = self._host_of(host)
+        except HostRefused:
+            return False
+        _, decision = self._decide(name, port)
+        if not decision.is_allowed or name.address is None:
+            return decision.is_allowed
+        resolver = self._service.entries.resolver
+        return isinstance(resolver.resolve_now(name, port, decision), Destination)
+
+    async def connect(
+        self, host: str, port: int, *, timeout_s: float | None = None
+    ) -> StreamSocket:
+        """As ``filterapi.PrivateSession.connect``."""
+        self._check_room()
+        identifier = self._service.connection_ids.next()
+        target = f"{host}:{port}"
+        self._dialling += 1
+        try:
+            return await self._dial(identifier, target, host, port, timeout_s)
+        finally:
+            self._dialling -= 1
+
+    def listen(self, address: SocketAddress, backlog: int) -> Listener:
+        """Listen for peers, which ``admit`` judges.
+
+        Raises:
+            BadContext: The session is over.
+            TransportError: The address cannot be bound.
+        """
+        self._check_room()
+        listener = self._service.port.listen(address, backlog=backlog)
+        self._listening.add(listener)
+        return listener
+
+    def stop_listening(self, listener: Listener) -> None:
+        """Listen no more; a pending accept completes with ``ECANCELED``."""
+        self._listening.discard(listener)
+        listener.close()
+
+    def admit(self, socket: StreamSocket, remote: SocketAddress, *, is_expected: bool) -> bool:
+        """Judge a peer that came, as rules with the protocol ``bind`` say; False: it was reset."""
+        identifier, target = self._service.connection_ids.next(), str(remote)
+        host = CanonicalHost.from_address(remote.ip)
+        listener, decision = self._decide(host, remote.port, "bind")
+        rule = "" if decision.rule is None else decision.rule.name
+        reason = decision.reason
+        if is_expected and decision.is_allowed:
+            found = self._service.entries.resolver.resolve_now(host, remote.port, decision)
+            if isinstance(found, Unresolved):
+                reason = str(found.reason)
+            try:
+                self._check_room()
+            except LimitExceeded as error:
+                reason = f"limit {error.limit}"
+            except (BadContext, TransportError) as error:
+                reason = str(error)
+            if reason == decision.reason:
+                self._record(identifier, target, "allowed", (reason, rule, listener))
+                self._keep(socket, self._end_of(identifier, target, (rule, listener)), target)
+                return True
+        elif not is_expected:
+            reason = "not an expected peer"
+        self._refused(identifier, target, (reason, rule, listener))
+        socket.close(abortive=True)
+        return False
+
+    def close(self) -> None:
+        """End every connection, and make no more."""
+        self._is_over = True
+        for listener in list(self._listening):
+            self.stop_listening(listener)
+        for socket in list(self._sockets):
+            socket.close(abortive=True)
+
+    # -- private -------------------------------------------------------------------------------
+
+    def _check_room(self) -> None:
+        if self._is_over:
+            raise BadContext(_OVER)
+        if not self._service.recorder.is_accepting:
+            raise TransportError(errno.EACCES, Side.INTERNAL, "records cannot be written")
+        bound = self._service.limits.connections_per_client_max
+        if len(self._sockets) + self._dialling + self._elsewhere() >= bound:
+            raise LimitExceeded("connections_per_client_max", bound)
+
+    def _host_of(self, host: str) -> CanonicalHost:
+        allowed = self._service.policy.policy.allows_underscores
+        return canonical_host(host.encode(), allow_underscore=allowed)
+
+    def _decide(
+        self, host: CanonicalHost, port: int, protocol: str = "tcp"
+    ) -> tuple[str, DestinationDecision]:
+        """Decide as an entry would; return by which listener's rules."""
+        service = self._service
+        request = DestinationRequest(self._client_address.ip, host, port, self._user, protocol)
+        first: tuple[str, DestinationDecision] | None = None
+        for name in self._listeners():
+            index = service.policy.rules_by_listener.get(name)
+            decision = decide_destination(index, request, service.entries.is_own_listener)
+            if decision.is_allowed:
+                return name, decision
+            first = first or (name, decision)
+        return first or (_NO_LISTENER, decide_destination(None, request))
+
+    async def _dial(
+        self, identifier: str, target: str, text: str, port: int, timeout_s: float | None
+    ) -> StreamSocket:
+        """Decide, look up, judge, dial; whichever ends it is recorded."""
+        service = self._service
+        try:
+            host = self._host_of(text)
+        except HostRefused as refused:
+            raise self._refused(identifier, target, (refused.reason, "", _NO_LISTENER)) from refused
+        listener, decision = self._decide(host, port)
+        rule = "" if decision.rule is None else decision.rule.name
+        if not decision.is_allowed:
+            raise self._refused(identifier, target, (decision.reason, rule, listener))
+        found = await service.entries.resolver.resolve(host, port, decision)
+        if isinstance(found, Unresolved):
+            why = (str(found.reason), rule, listener)
+            raise self._refused(identifier, target, why, errno.EHOSTUNREACH)
+        if self._is_over:
+            raise self._refused(identifier, target, (_OVER, rule, listener))
+        self._record(identifier, target, "allowed", (decision.reason, rule, listener))
+        end = self._end_of(identifier, target, (rule, listener))
+        try:
+            socket = await self._try_each(found, decision, end, timeout_s)
+        except BaseException as error:
+            end.record(None, str(error) or "given up")
+            raise
+        self._keep(socket, end, end.server)
+        return socket
+
+    def _end_of(self, identifier: str, server: str, by: tuple[str, str]) -> _End:
+        service = self._service
+        return _End(self, identifier, by, server, service.port.now, service.clock.wall())
+
+    def _keep(self, socket: StreamSocket, end: _End, server: str) -> None:
+        end.server = server
+        self._sockets.add(socket)
+        socket.on_closed = partial(end.record, socket)
+
+    async def _try_each(
+        self, found: Destination, decision: DestinationDecision, end: _End, timeout_s: float | None
+    ) -> StreamSocket:
+        """Connect to the first address that takes it, each judged again right before."""
+        service = self._service
+        failure = TransportError(errno.EACCES, Side.SERVER, f"connect to {end.server}")
+        for judged in found.dialable:
+            if service.entries.resolver.judge_again(found, decision, judged) is not None:
+                continue
+            address = judged.socket_address(found.port)
+            try:
+                socket = await service.port.connect(address, timeout_s=timeout_s)
+            except TransportError as error:
+                failure = error
+                continue
+            if self._is_over:
+                socket.close(abortive=True)
+                raise BadContext(_OVER)
+            end.server = str(address)
+            return socket
+        raise failure
+
+    def _refused(
+        self, identifier: str, target: str, why: tuple[str, str, str], error: int = errno.EACCES
+    ) -> TransportError:
+        """Record a refusal, and return what is raised for it."""
+        self._service.denied += 1
+        self._record(identifier, target, "denied", why)
+        return TransportError(error, Side.SERVER, f"connect to {target}: {why[0]}")
+
+    def _record(
+        self, identifier: str, target: str, verdict: str, why: tuple[str, str, str]
+    ) -> None:
+        """Record a decision: its reason, its rule, and the listener whose rule it is."""
+        service = self._service
+        reason, rule, listener = why
+        record = DecisionRecord(
+            time=service.clock.wall(),
+            connection=identifier,
+            session=self._session,
+            client=str(self._client_address),
+            listener=listener,
+            verdict="allowed" if verdict == "allowed" else "denied",
+            reason=reason,
+            policy=service.policy.hash,
+            rule=rule,
+            target=target,
+            entry=_MODE,
+            user=self._user.name if self._user is not None else "",
+        )
+        if verdict == "allowed":
+            service.allowed += 1
+        service.recorder.write(record)
+
+    def write_end(self, record: ConnectionRecord, socket: StreamSocket | None) -> None:
+        """Record a connection's end."""
+        if socket is not None:
+            self._sockets.discard(socket)
+        self._service.recorder.write(record)
+
+    def new_end(self, end: _End, failure: str) -> ConnectionRecord:
+        """Return a record of an end, with what the session knows."""
+        service = self._service
+        record = ConnectionRecord(
+            time=service.clock.wall(),
+            connection=end.connection,
+            session=self._session,
+            client=str(self._client_address),
+            listener=end.listener,
+            rule=end.rule,
+            server=end.server,
+            started=end.wall,
+            duration_s=service.port.now - end.began,
+            outcome=Outcome.FAILED.value if failure else "released",
+            reason=failure,
+        )
+        record.entry = _MODE
+        if self._user is not None:
+            record.user = self._user.name
+        return record
+
+
+class _End:
+    """What is recorded when a connection ends."""
+
+    __slots__ = ("_dialler", "began", "connection", "listener", "rule", "server", "wall")
+
+    def __init__(
+        self,
+        dialler: ClientDialler,
+        connection: str,
+        by: tuple[str, str],
+        server: str,
+        began: float,
+        wall: float,
+    ) -> None:
+        self._dialler = dialler
+        self.connection = connection
+        self.rule, self.listener = by
+        self.server = server
+        self.began = began
+        self.wall = wall
+
+    def record(self, socket: StreamSocket | None, failure: str = "") -> None:
+        """Record it, with what went through the socket."""
+        if socket is not None and socket.was_aborted:
+            failure = "aborted by a filter"
+        record = self._dialler.new_end(self, failure)
+        if socket is not None:
+            record.bytes_to_server = socket.bytes_sent
+            record.bytes_to_client = socket.bytes_received
+        self._dialler.write_end(record, socket)
+
+
+_OVER: Final = "the session is over"
