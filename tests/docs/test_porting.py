@@ -291,6 +291,8 @@ PROOFS: dict[str, tuple[str, ...]] = {
     "`AllowFutureConnect`": (
         "tests/flows/test_binds.py::test_expectation_is_used_once_unless_more_are_allowed",
         "tests/flows/test_ftp_access.py::test_data_connection_of_somebody_else_is_turned_away",
+        "tests/flows/test_foreseen.py::test_client_gets_there_by_the_proxy_once_through_the_filter_that_was_set",
+        "tests/flows/test_foreseen.py::test_nobody_else_gets_there_and_no_other_host",
     ),
     "`BindForClient`": (
         "tests/flows/test_binds.py::test_bind_for_client_asks_then_tells_then_accepts",
@@ -353,6 +355,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
     "ExeBlock: FTP control filter + scanner": (
         "tests/flows/test_ftp_access.py::test_refused_download_gives_the_client_no_byte_and_a_550_with_the_reason",
         "tests/unit/test_exe_block.py::test_executables_are_refused_with_what_was_found_and_where",
+        "tests/real/test_ftp_by_proxy.py::test_executable_is_not_fetched",
     ),
     "ServerSplit": (
         "tests/samples/test_server_split.py::test_each_client_gets_the_next_server_and_the_first_one_follows_the_last",

@@ -319,6 +319,11 @@ class GateConnection(FilteredConnection):
 
     # -- what filters ask (filterapi.Connection) -------------------------------------------------
 
+    def judge_target(self, address: SocketAddress) -> Deny | None:
+        """Say why its rule does not let it lead to an address; a published one has no such rule."""
+        del address
+        return None
+
     def refuse(self, reason: str, *, to_client: bytes = b"", to_server: bytes = b"") -> None:
         """As ``filterapi.Connection.refuse``."""
         self._say(to_client, to_server)

@@ -40,8 +40,10 @@ from .entry_answers import EntryAnswer
 from .entry_connection import EntryConnection
 from .entry_dialogue import EntryRequest
 from .entry_handshake import EntryHandshake
+from .foreseen import Foreseen, ForeseenConnection
 from .known_destinations import KnownDestinations
 from .password_throttle import PasswordThrottle
+from .session import session_key
 from .settings import ListenerSettings, ServiceSettings
 from .socks_bind import BindConnection
 
@@ -71,6 +73,7 @@ class EntryDesk:
         self._own_ports: dict[int, tuple[str, ...]] = {}
         self._classifier = AddressClassifier()
         self.known = KnownDestinations()
+        self.foreseen = Foreseen()
         self._heard: set[tuple[str, str]] = set()
         #: Clients that some rule of a listener names, as far as they came.
         self._settings: ServiceSettings | None = None
@@ -231,6 +234,8 @@ class EntryDesk:
     def _connect(self, handshake: EntryHandshake, request: EntryRequest) -> None:
         """Serve CONNECT: decide by the canonical host, then let a connection go on."""
         service, wanted = self.service, request.destination
+        if wanted.port in self.foreseen.by_port and self._admit_foreseen(handshake, request):
+            return
         user = "" if handshake.user is None else handshake.user.name
         key = (
             handshake.listener_name,
@@ -261,6 +266,28 @@ class EntryDesk:
             connection.open_known(known)
         else:
             connection.open_with(decision, key)
+
+    def _admit_foreseen(self, handshake: EntryHandshake, request: EntryRequest) -> bool:
+        """Let a client come that a filter expects; False when this is nobody of the kind."""
+        service, wanted = self.service, request.destination
+        try:
+            host = self.host_of(wanted)
+        except HostRefused:
+            return False
+        key = session_key(handshake.client, handshake.user)
+        expected = self.foreseen.find(key, host, wanted.port)
+        if expected is None:
+            return False
+        bound = service.limit_reached(expected.primary.session)
+        if bound is not None:
+            self.on_limit(bound, handshake.client)
+            reason, name = f"limit {bound.limit}", expected.primary.rule
+            self._refuse(handshake, EntryAnswer.GATE_BUSY, reason, request, rule=name)
+            return True
+        connection = ForeseenConnection(service, expected, handshake, host)
+        handshake.connection = connection
+        connection.open_expected()
+        return True
 
     def _bind(self, handshake: EntryHandshake, request: EntryRequest) -> None:
         """Serve BIND: decide on the peer that the client announces, then listen for it."""

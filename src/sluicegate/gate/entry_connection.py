@@ -278,6 +278,14 @@ class EntryConnection(GateConnection):
             return address.denial
         return self._service.entries.resolver.judge_again(destination, decision, address)
 
+    @override
+    def judge_target(self, address: SocketAddress) -> Deny | None:
+        """Judge where a secondary connection would lead, by the decision on this one."""
+        decision = self._decision
+        assert decision is not None, "it was opened with one"
+        judgement = self._service.entries.resolver.classifier.classify(address.ip)
+        return decision.judge_address(self.host, judgement, address.port)
+
     def _on_race_over(self, raw: RawSocket | None, address: SocketAddress, error: int) -> None:
         self._race = None
         self.server_address = address

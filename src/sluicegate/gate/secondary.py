@@ -9,6 +9,7 @@ judged address is the dialled one, and a listening socket never outlives its act
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -83,6 +84,8 @@ class ExpectedConnection:
         self.address = listener.local_address() if listener else primary.client_side_address
         self.bind: BindState | None = None
         #: What a bind has beside; None for what is no bind.
+        self.on_over: Callable[[ExpectedConnection], None] | None = None
+        #: Told when it can be used no more.
         self._service = service
         self._primary = primary
         self._listener = listener
@@ -222,6 +225,8 @@ class ExpectedConnection:
                 self._listener.close()
             self._primary.session.drop_expected(self)
             self._primary.drop_expected(self)
+            if self.on_over is not None:
+                self.on_over(self)
 
     def add_factory(
         self, factory: DataFilterFactory, position: Position, context: Any
@@ -306,6 +311,11 @@ class ExpectedConnection:
         return self.bind
 
     # -- for the connection that fulfils it ------------------------------------------------------
+
+    def use(self, remote: SocketAddress) -> None:
+        """Take that the expected peer has come by another way than the listening socket."""
+        self._remote = remote
+        self._note_use()
 
     def on_fulfilled(self, connection: GateConnection) -> None:
         """Take the connection that came: while it is busy, its primary is not idle."""

@@ -205,12 +205,15 @@ class GateSession:
     ) -> ExpectedConnection:
         """As ``filterapi.Session.allow_future_connect``."""
         primary = self._own_with_room(connection)
-        return self.expect(
+        self._check_targets(primary, [target])
+        expected = self.expect(
             ExpectedConnection.from_client(
                 self._service, primary, target, ports, (session_filter, context),
                 use=Use(allow_multiple, timeout_s), dial_later=dial_later,
             )
         )  # fmt: skip
+        self._foresee(primary, expected)
+        return expected
 
     def redirect_connections(
         self,
@@ -225,11 +228,14 @@ class GateSession:
     ) -> list[Action]:
         """As ``filterapi.Session.redirect_connections``."""
         primary = self._own_with_room(connection, len(targets))
+        self._check_targets(primary, targets)
         expected = redirect(
             self._service, primary, targets, ports, (session_filter, context),
             Use(allow_multiple, timeout_s),
         )  # fmt: skip
-        return [self.expect(one) for one in expected]
+        for one in expected:
+            self._foresee(primary, self.expect(one))
+        return [*expected]
 
     def connect_to_client(
         self,
@@ -368,6 +374,18 @@ class GateSession:
         """Raise ``ValueError`` for any other host than the client's own (a bounce)."""
         if client.host != self.client_address.host:
             raise ValueError(f"{client} is not the client's own address (a bounce)")
+
+    def _check_targets(self, primary: GateConnection, targets: Sequence[SocketAddress]) -> None:
+        """Refuse to expect what the primary's rule would not let it reach."""
+        for target in targets:
+            denial = primary.judge_target(target)
+            if denial is not None:
+                raise TransportError(errno.EACCES, Side.SERVER, f"{target}: {denial.reason}")
+
+    def _foresee(self, primary: GateConnection, expected: ExpectedConnection) -> None:
+        """Let a client that came by a proxy ask the proxy for it."""
+        if primary.entry_mode.is_explicit:
+            self._service.entries.foreseen.add(expected)
 
     def _own_with_room(self, connection: Connection, count: int = 1) -> GateConnection:
         """Check that a connection is this session's own and that there is room for more."""
