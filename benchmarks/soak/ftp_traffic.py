@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ftplib
 import io
+import sys
 from collections.abc import AsyncGenerator
 
 from typing_extensions import override
@@ -41,7 +42,7 @@ class FtpTraffic(Kind):
         # A real server, and no threads of ours: pyftpdlib, one process.
         port, folder = str(self.site.server_port), str(served)
         process = await asyncio.create_subprocess_exec(
-            "python3", "-m", "pyftpdlib", "-i", "127.0.0.1", "-p", port, "-d", folder,
+            sys.executable, "-m", "pyftpdlib", "-i", "127.0.0.1", "-p", port, "-d", folder,
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         try:

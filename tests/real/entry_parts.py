@@ -240,7 +240,9 @@ def proxychains(folder: pathlib.Path, kind: str, port: int, *command: str) -> An
 
 
 @contextlib.contextmanager
-def haproxy(folder: pathlib.Path, target_port: int, server_options: str, bind: str = "") -> Any:
+def haproxy(
+    folder: pathlib.Path, target_port: int, server_options: str, bind: str = "", checks: str = ""
+) -> Any:
     """Relay TCP to ``target_port``; yield the port it listens on."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
@@ -248,7 +250,7 @@ def haproxy(folder: pathlib.Path, target_port: int, server_options: str, bind: s
     config.write_text(
         "defaults\n  mode tcp\n  timeout connect 10s\n  timeout client 10s\n  timeout server 10s\n"
         f"listen relay\n  bind 127.0.0.1:{port} {bind}\n"
-        "  unique-id-format req-%[rand(1000)]\n"
+        f"  unique-id-format req-%[rand(1000)]\n{checks}"
         f"  server target 127.0.0.1:{target_port} {server_options}\n"
     )
     process = subprocess.Popen(

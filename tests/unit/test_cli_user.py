@@ -161,7 +161,7 @@ def test_configuration_names_the_users_file(config: pathlib.Path) -> None:
 def loaded(config: pathlib.Path) -> tuple[list[str], list[str], list[str] | None]:
     findings = Findings()
     found = load(config, findings)
-    users = [user.name for user in found.users] if found else None
+    users = [user.name for user in found.settings.users] if found else None
     return [str(one) for one in findings.errors], [one.cause for one in findings.warnings], users
 
 
