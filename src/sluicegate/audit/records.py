@@ -104,7 +104,7 @@ class ConnectionRecord(Record, tag="connection", kw_only=True):
     rule: str
     """Name of the rule that admitted it."""
     server: str
-    """The server's address and port."""
+    """The server's address and port; of a SOCKS association, where the client sends datagrams."""
     started: float
     """When it was accepted, in seconds since the Unix epoch."""
     duration_s: float
@@ -130,7 +130,8 @@ class ConnectionRecord(Record, tag="connection", kw_only=True):
     filter: str = ""
     """The filter that refused it or failed, when one did."""
     primary: str = ""
-    """For a connection that another one announced: that other one."""
+    """For a connection that another one announced: that other one; for datagrams under one rule of
+    a SOCKS association: the association."""
     peer: str = ""
     """The address and port of the peer that announced the client (PROXY protocol)."""
     host: str = ""
@@ -151,7 +152,10 @@ class ConnectionRecord(Record, tag="connection", kw_only=True):
     (``udp_datagram_bytes_max``), ``peer-denied`` (by a filter), ``peers-full``
     (``udp_peers_max``), ``unsolicited`` (of a peer that nothing was sent to), ``filter`` (by a
     filter), ``filter-behind`` and ``awaiting`` (``udp_awaiting_max``), ``no-room`` (in the kernel),
-    ``unreachable`` (an ICMP answer)."""
+    ``unreachable`` (an ICMP answer). Of a SOCKS association: ``peer-unknown`` (a filter sent to a
+    peer that no rule was asked about), and in the association's own record ``denied`` (by policy or
+    a limit), ``unresolved`` (a name), ``stranger`` (not the client's address and port),
+    ``fragment`` and ``malformed``."""
     peers: int = 0
     """UDP: peers that it had, one after the other or at once."""
 

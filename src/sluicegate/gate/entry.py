@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from sluicegate.address import IpAddress, SocketAddress
 from sluicegate.audit import DecisionRecord
-from sluicegate.errors import LimitExceeded
+from sluicegate.errors import LimitExceeded, TransportError, errno_name
 from sluicegate.filterapi import NetworkChange, User
 from sluicegate.identity import Authenticator
 from sluicegate.identity import User as KnownUser
@@ -29,7 +29,12 @@ from sluicegate.names import (
 )
 from sluicegate.names.exchange import Exchange
 from sluicegate.names.resolver import Resolver, ResolverSettings
-from sluicegate.policy import DestinationDecision, DestinationRequest, decide_destination
+from sluicegate.policy import (
+    DestinationDecision,
+    DestinationRequest,
+    decide_association,
+    decide_destination,
+)
 from sluicegate.policy.decide import CLIENT_NOT_LISTED
 from sluicegate.policy.destinations import NO_RULE, USER_NEEDED
 from sluicegate.port.backend import RawSocket
@@ -46,6 +51,7 @@ from .password_throttle import PasswordThrottle
 from .session import session_key
 from .settings import ListenerSettings, ServiceSettings
 from .socks_bind import BindConnection
+from .udp_association import UdpAssociation
 
 if TYPE_CHECKING:
     from .proxy_header import Announced
@@ -53,6 +59,9 @@ if TYPE_CHECKING:
     from .service import FirewallService
 
 __all__ = ["EntryDesk"]
+
+CLIENT_ANNOUNCED: Final = "client-announced-by-a-peer"
+"""The client came through a peer that speaks the PROXY protocol, which carries no datagrams."""
 
 COMMAND_NOT_SUPPORTED: Final = "command-not-supported"
 """The client asks for something that no part of the gate serves."""
@@ -81,6 +90,7 @@ class EntryDesk:
         self._commands: dict[SocksCommand, Callable[[EntryHandshake, EntryRequest], None]] = {
             SocksCommand.CONNECT: self._connect,
             SocksCommand.BIND: self._bind,
+            SocksCommand.UDP_ASSOCIATE: self._associate,
         }
         #: Who serves what clients ask for; the rest is refused.
 
@@ -308,6 +318,39 @@ class EntryDesk:
         )
         handshake.connection = connection
         connection.open_with(decision, None)
+
+    def _associate(self, handshake: EntryHandshake, request: EntryRequest) -> None:
+        """Serve UDP ASSOCIATE: where each datagram may go is decided when it comes."""
+        service = self.service
+        user = handshake.user
+        index = service.policy.rules_by_listener.get(handshake.listener_name)
+        rule, reason = decide_association(index, handshake.client.ip, user)
+        if rule is None:
+            self._refuse(handshake, EntryAnswer.NOT_ALLOWED, reason, request)
+            return
+        if handshake.announced is not None:
+            # Datagrams do not come by way of the peer that announced the client, so where this
+            # client would reach the gate is not known.
+            answer = EntryAnswer.COMMAND_NOT_SUPPORTED
+            self._refuse(handshake, answer, CLIENT_ANNOUNCED, request, rule=rule.name)
+            return
+        session = service.session_of(handshake.client, user)
+        bound = service.limit_reached(session) or service.udp.limit_reached()
+        if bound is not None:
+            self.on_limit(bound, handshake.client)
+            limit = f"limit {bound.limit}"
+            self._refuse(handshake, EntryAnswer.GATE_BUSY, limit, request, rule=rule.name)
+            return
+        here = SocketAddress.from_kernel(handshake.raw.getsockname())
+        try:
+            raw = service.port.bind_datagram_raw(here.with_port(0))
+        except TransportError as error:
+            failed = f"bind: {errno_name(error.error)}"
+            self._refuse(handshake, EntryAnswer.GATE_FAILED, failed, request, rule=rule.name)
+            return
+        UdpAssociation(
+            service, session, service.plan_of(rule), handshake, raw, request.destination
+        ).begin()
 
     def _judge(
         self, handshake: EntryHandshake, request: EntryRequest, protocol: str = "tcp"

@@ -30,7 +30,7 @@ from .dial_race import DialRace
 from .dispatch import dispatch
 from .entry_answers import EntryAnswer, answer_to_failure, answer_to_lookup
 from .known_destinations import KnownDestination
-from .lookups import Addresses, tell_of_lookup
+from .lookups import Addresses, Lookup, tell_of_lookup
 from .state import State
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .service import FirewallService
     from .session import GateSession
 
-__all__ = ["EntryConnection"]
+__all__ = ["REFUSALS", "EntryConnection"]
 
 
 class EntryConnection(GateConnection):
@@ -127,7 +127,7 @@ class EntryConnection(GateConnection):
     def _resolve(self) -> None:
         """Find where to dial; filters are told of a name before it is looked up."""
         if self._is_lookup_told:
-            tell_of_lookup(self._service, self, None, self._find)
+            tell_of_lookup(self._service, self._lookup(), None, self._find)
         else:
             self._find(None)
 
@@ -171,7 +171,7 @@ class EntryConnection(GateConnection):
 
     def _on_found(self, found: Destination | Unresolved) -> None:
         """Tell filters what was found, which they may replace; not what policy refuses."""
-        is_refused = isinstance(found, Unresolved) and found.reason in _REFUSALS
+        is_refused = isinstance(found, Unresolved) and found.reason in REFUSALS
         if self.is_closing or is_refused or not self._is_lookup_told:
             self._on_resolved(found)
             return
@@ -180,10 +180,13 @@ class EntryConnection(GateConnection):
             addresses = tuple(one.judgement.address for one in found.dialable)
         tell_of_lookup(
             self._service,
-            self,
+            self._lookup(),
             addresses,
             lambda given: self._on_resolved(found if given is None else self._judge_given(given)),
         )
+
+    def _lookup(self) -> Lookup:
+        return Lookup(self, self.host.text, self.on_lookup_denied)
 
     def on_lookup_denied(self, reason: str) -> None:
         """Take that a filter denied the lookup: to the client there is no such name."""
@@ -223,7 +226,7 @@ class EntryConnection(GateConnection):
     def _on_unresolved(self, found: Unresolved) -> None:
         self._answer = answer_to_lookup(found.reason)
         reason = f"{found.reason}: {found.detail}" if found.detail else str(found.reason)
-        if found.reason in _REFUSALS:
+        if found.reason in REFUSALS:
             self.refuse(reason)
         else:
             self.fail(reason)
@@ -412,7 +415,7 @@ class EntryConnection(GateConnection):
 
 
 _NOWHERE = SocketAddress("0.0.0.0", 0)  # noqa: S104 - nothing was looked up yet
-_REFUSALS = frozenset(
+REFUSALS = frozenset(
     {
         LookupReason.NAME_DENIED,
         LookupReason.SPECIAL_NAME,

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .entry import EntryDesk
     from .entry_connection import EntryConnection
     from .proxy_header import Announced
+    from .udp_association import UdpAssociation
 
 __all__ = ["EntryHandshake", "HandshakeEnd"]
 
@@ -128,7 +129,7 @@ class EntryHandshake:
         #: What a peer said of the client, by the PROXY protocol.
         self.user: User | None = None
         #: Who the client proved to be.
-        self.connection: EntryConnection | None = None
+        self.connection: EntryConnection | UdpAssociation | None = None
         #: Who decides and dials, once the request is there.
         self.wheel_slot = -1
         self._desk = desk

@@ -6,7 +6,7 @@ same protocol keeps its socket, so that a reload turns no client away.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from sluicegate.address import SocketAddress
@@ -19,9 +19,17 @@ from .udp_listener import UdpListener
 if TYPE_CHECKING:
     from .service import FirewallService
 
-__all__ = ["AnyListener", "kept_listeners", "open_listeners"]
+__all__ = ["AnyListener", "bound_addresses", "kept_listeners", "open_listeners"]
 
 AnyListener: TypeAlias = EntryListener | UdpListener
+
+
+def bound_addresses(listeners: Iterable[AnyListener]) -> list[SocketAddress]:
+    """Return where the gate itself listens, of either protocol."""
+    return [
+        one.bound_address() if isinstance(one, UdpListener) else one.listener.local_address()
+        for one in listeners
+    ]
 
 
 def kept_listeners(

@@ -8,6 +8,7 @@ reaches no filter.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from sluicegate.address import IpAddress
@@ -18,15 +19,27 @@ from .dispatch import dispatch
 if TYPE_CHECKING:
     from .entry_connection import EntryConnection
     from .service import FirewallService
+    from .udp_connection import UdpConnection
 
-__all__ = ["Addresses", "tell_of_lookup"]
+__all__ = ["Addresses", "Lookup", "tell_of_lookup"]
 
 Addresses: TypeAlias = tuple[IpAddress, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """One name that is looked up for a connection."""
+
+    connection: EntryConnection | UdpConnection
+    host: str
+    """Canonical."""
+    on_denied: Callable[[str], None]
+    """Told why, when a filter denies it."""
+
+
 def tell_of_lookup(
     service: FirewallService,
-    connection: EntryConnection,
+    lookup: Lookup,
     addresses: Addresses | None,
     go_on: Callable[[Addresses | None], None],
 ) -> None:
@@ -34,19 +47,20 @@ def tell_of_lookup(
 
     Args:
         service: The gate.
-        connection: Whose client wants to know.
+        lookup: Whose client wants to know, and what.
         addresses: What was found; None before anything was asked.
         go_on: Not called when a filter denied it, or the client has gone.
     """
+    connection = lookup.connection
     event = NameLookup(
-        connection.session, connection.entry_mode, connection.host.text, addresses, connection
+        connection.session, connection.entry_mode, lookup.host, addresses, connection
     )
 
     def on_verdict(verdict: EventVerdict) -> None:
         if connection.is_closing:
             return
         if isinstance(verdict, Deny):
-            connection.on_lookup_denied(verdict.reason)
+            lookup.on_denied(verdict.reason)
         else:
             go_on(event.result)
 

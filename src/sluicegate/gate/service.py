@@ -37,7 +37,7 @@ from .entry import EntryDesk
 from .kept_log import KeptLog
 from .limit_log import LimitLog
 from .listener import EntryListener
-from .listening import AnyListener, kept_listeners, open_listeners
+from .listening import AnyListener, bound_addresses, kept_listeners, open_listeners
 from .network_watch import NetworkWatcher
 from .private_session import PrivateSessions
 from .proxy_header import Announced, ProxyHeaders
@@ -158,9 +158,7 @@ class FirewallService:
             entry.settings = renamed
         self.udp.forget_refused()
         self._listeners = [*kept, *opened]
-        self.entries.note_listeners(
-            [entry.listener.local_address() for entry in self._stream_listeners()]
-        )
+        self.entries.note_listeners(bound_addresses(self._listeners))
         for entry in opened:
             entry.open()
         self._stop_retired()

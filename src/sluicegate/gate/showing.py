@@ -12,6 +12,7 @@ from .views import ConnectionView
 
 if TYPE_CHECKING:
     from .connection import GateConnection
+    from .udp_association import UdpAssociation
     from .udp_connection import UdpConnection
 
 __all__ = ["view_of_connection", "view_of_datagrams"]
@@ -41,8 +42,8 @@ def view_of_connection(connection: GateConnection, now: float) -> ConnectionView
     )
 
 
-def view_of_datagrams(connection: UdpConnection, now: float) -> ConnectionView:
-    """Return a copy of a UDP connection's moment."""
+def view_of_datagrams(connection: UdpConnection | UdpAssociation, now: float) -> ConnectionView:
+    """Return a copy of the moment of a UDP connection, or of an association."""
     return ConnectionView(
         connection=connection.id,
         session=connection.session.id,
@@ -57,6 +58,8 @@ def view_of_datagrams(connection: UdpConnection, now: float) -> ConnectionView:
         bytes_to_client=connection.bytes_to_client,
         filters=list(connection.filter_names()),
         transport="udp",
+        primary=connection.primary_id,
+        asked=connection.asked,
         datagrams_to_server=connection.datagrams_to_server,
         datagrams_to_client=connection.datagrams_to_client,
         dropped=sum(connection.dropped.values()),

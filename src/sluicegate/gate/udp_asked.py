@@ -17,6 +17,7 @@ from .registry import RulePlan
 
 if TYPE_CHECKING:
     from .service import FirewallService
+    from .udp_association import UdpAssociation
     from .udp_listener import UdpListener
     from .udp_peers import PeerCache
 
@@ -31,16 +32,22 @@ class AskedUdpConnection:
     if TYPE_CHECKING:
         id: str
         plan: RulePlan
-        listener: UdpListener
+        listener: UdpListener | UdpAssociation
         _peers: PeerCache
         _service: FirewallService
 
     @property
     def listener_name(self) -> str:
         """The listener it came to."""
-        return self.listener.settings.name
+        return self.listener.name
 
     has_datagrams = True
+
+    asked = ""
+    """What a client of a proxy listener asked for."""
+
+    primary_id = ""
+    """The association that it belongs to, of a client of a proxy listener."""
 
     @property
     def rule(self) -> str:

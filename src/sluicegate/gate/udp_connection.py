@@ -11,7 +11,7 @@ its own loop while ``is_plain`` says so.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from sluicegate.address import SocketAddress
 from sluicegate.errors import (
@@ -47,6 +47,7 @@ from .udp_peers import GateUdpPeer, PeerCache, PeerState
 if TYPE_CHECKING:
     from .service import FirewallService
     from .session import GateSession
+    from .udp_association import UdpAssociation
     from .udp_listener import UdpListener
 
 __all__ = ["UdpConnection"]
@@ -97,12 +98,15 @@ class UdpConnection(AskedUdpConnection):
         "wheel_slot",
     )
 
+    allowed_by: ClassVar[str] = "published"
+    """The reason code of its decision."""
+
     def __init__(
         self,
         service: FirewallService,
         session: GateSession,
         plan: RulePlan,
-        listener: UdpListener,
+        listener: UdpListener | UdpAssociation,
         key: bytes,
         name_size: int,
     ) -> None:
@@ -124,7 +128,7 @@ class UdpConnection(AskedUdpConnection):
         self.key = key
         #: What the listener knows it by.
         self.client_address = SocketAddress.from_packed(key[:name_size])
-        self.server_address = _server_of(plan)
+        self.server_address = self._server_of(plan)
         self.entry_mode = EntryMode.PUBLISHED
         self.started = self.last_active = port.now
         self.started_wall = port.wall
@@ -157,8 +161,8 @@ class UdpConnection(AskedUdpConnection):
         self._last_turn = -1
         self._peers = PeerCache(service.limits.udp_peers_max, service.limits.udp_peer_idle_s)
         self._chain = UdpChain(self, service)
-        self._awaiting: list[bytes] = []
-        #: Datagrams of the client that wait for the first verdict.
+        self._awaiting: list[tuple[bytes, SocketAddress]] = []
+        #: Datagrams of the client that wait for the first verdict, and where they are to go.
 
     # -- coming up -----------------------------------------------------------------------------
 
@@ -203,12 +207,17 @@ class UdpConnection(AskedUdpConnection):
         except TransportError as error:
             self.fail("connect", error.error, Side.SERVER)
             return
-        service.udp.record_decision(self, "allowed", "published")
+        service.udp.record_decision(self, "allowed", self.allowed_by)
         self.state = State.OPEN
         waiting, self._awaiting = self._awaiting, []
-        for data in waiting:
-            self.take_from_client(data, self.server_address)
+        for data, to in waiting:
+            self.take_from_client(data, to)
         self.on_chain_changed()
+
+    @staticmethod
+    def _server_of(plan: RulePlan) -> SocketAddress:
+        assert isinstance(plan.rule, Publication), "this listener publishes"
+        return plan.rule.server
 
     def _open_server(self) -> None:
         port, limits = self._service.port, self._service.limits
@@ -219,16 +228,16 @@ class UdpConnection(AskedUdpConnection):
 
     # -- datagrams of the client ---------------------------------------------------------------
 
-    def on_client_datagram(self, data: bytes) -> None:
-        """Take a datagram that the listener did not pass on itself."""
+    def on_client_datagram(self, data: bytes, to: SocketAddress | None = None) -> None:
+        """Take a datagram that the listener did not pass on itself, for a peer or the server."""
         self.last_active = self._service.port.now
-        if self.state is State.ASKED:
-            if len(self._awaiting) < self._service.limits.udp_awaiting_max:
-                self._awaiting.append(data)
-            else:
-                self.drop("awaiting")
-            return
-        self.take_from_client(data, self.server_address)
+        to = to or self.server_address
+        if self.state is not State.ASKED:
+            self.take_from_client(data, to)
+        elif len(self._awaiting) < self._service.limits.udp_awaiting_max:
+            self._awaiting.append((data, to))
+        else:
+            self.drop("awaiting")
 
     def take_from_client(self, data: bytes, to: SocketAddress) -> None:
         """Let a datagram of the client go to a peer, if that may be."""
@@ -558,8 +567,11 @@ class UdpConnection(AskedUdpConnection):
         if self.plan.events:
             tell(service, self, ConnectionTerminating(self))
         service.udp.end_connection(self)
+        self._close_server()
+
+    def _close_server(self) -> None:
         if self._operation.in_flight:
-            service.port.backend.cancel(self._operation)
+            self._service.port.backend.cancel(self._operation)
         else:
             self._finish_close()
 
@@ -579,8 +591,3 @@ class UdpConnection(AskedUdpConnection):
 
 
 _NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
-
-
-def _server_of(plan: RulePlan) -> SocketAddress:
-    assert isinstance(plan.rule, Publication), "this listener publishes"
-    return plan.rule.server

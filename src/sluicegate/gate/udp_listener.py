@@ -134,6 +134,15 @@ class UdpListener:
             host = socket.inet_ntop(socket.AF_INET, control[20:24])
         return SocketAddress(host, self._local.port)
 
+    @property
+    def name(self) -> str:
+        """The listener's name, which a reload may change."""
+        return self.settings.name
+
+    def bound_address(self) -> SocketAddress:
+        """Return where it listens."""
+        return self._local
+
     # -- datagrams -----------------------------------------------------------------------------
 
     def _on_ready(self, _result: int, flags: int) -> None:

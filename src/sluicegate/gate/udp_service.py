@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final, Literal
 from sluicegate.address import SocketAddress
 from sluicegate.audit import ConnectionRecord, DecisionRecord
 from sluicegate.errors import LimitExceeded, errno_name
-from sluicegate.filterapi import Outcome
+from sluicegate.filterapi import EntryMode, Outcome
 from sluicegate.policy import decide
 from sluicegate.port.backend import RawSocket
 
 from .registry import Installed, RulePlan
 from .settings import ListenerSettings
 from .showing import view_of_datagrams
+from .udp_associated import AssociatedConnection
 from .udp_connection import UdpConnection
 from .udp_listener import UdpListener
 from .views import ConnectionView
@@ -27,6 +28,7 @@ from .views import ConnectionView
 if TYPE_CHECKING:
     from .service import FirewallService
     from .session import GateSession
+    from .udp_association import UdpAssociation
     from .udp_peers import GateUdpPeer
 
 __all__ = ["UdpService"]
@@ -41,7 +43,7 @@ _REFUSED_MAX: Final = 4096
 class UdpService:
     """All UDP connections of one worker."""
 
-    __slots__ = ("_bind", "_connections", "_of_session", "_refused", "_service")
+    __slots__ = ("_associations", "_bind", "_connections", "_of_session", "_refused", "_service")
 
     def __init__(
         self, service: FirewallService, bind: Callable[[SocketAddress], RawSocket]
@@ -55,12 +57,14 @@ class UdpService:
         self._service = service
         self._bind = bind
         self._connections: dict[str, UdpConnection] = {}
-        self._of_session: dict[GateSession, dict[UdpConnection, None]] = {}
-        self._refused: dict[tuple[UdpListener, bytes], float] = {}
+        self._associations: dict[UdpAssociation, None] = {}
+        self._of_session: dict[GateSession, dict[UdpConnection | UdpAssociation, None]] = {}
+        #: An association counts while it has no connection; then they count for it.
+        self._refused: dict[tuple[UdpListener | UdpAssociation, bytes], float] = {}
         #: Until when, oldest first.
 
     def __len__(self) -> int:
-        return len(self._connections)
+        return len(self._connections) + len(self._associations)
 
     def make_listener(self, settings: ListenerSettings) -> UdpListener:
         """Bind a UDP listener.
@@ -85,9 +89,8 @@ class UdpService:
             self._refuse(listener, key, client, decision.reason)
             return None
         plan = service.plan_of(decision.publication)
-        limits = service.limits
-        if len(self._connections) >= limits.udp_connections_max:
-            bound = LimitExceeded("udp_connections_max", limits.udp_connections_max)
+        bound = self.limit_reached()
+        if bound is not None:
             service.note_limit(bound, client)
             self._refuse(listener, key, client, f"limit {bound.limit}", plan)
             return None
@@ -95,13 +98,22 @@ class UdpService:
         self._make_room(session)
         connection = UdpConnection(service, session, plan, listener, key, name_size)
         listener.connections[key] = connection
+        self._begin(connection)
+        return None if connection.is_closing else connection
+
+    def _begin(self, connection: UdpConnection) -> None:
+        session = connection.session
         self._connections[connection.id] = connection
         self._of_session.setdefault(session, {})[connection] = None
         session.connections += 1
         connection.begin()
-        return None if connection.is_closing else connection
 
-    def _is_refused(self, listener: UdpListener, key: bytes, now: float) -> bool:
+    def limit_reached(self) -> LimitExceeded | None:
+        """Return the limit that one more connection or association would pass."""
+        bound = self._service.limits.udp_connections_max
+        return LimitExceeded("udp_connections_max", bound) if len(self) >= bound else None
+
+    def _is_refused(self, listener: UdpListener | UdpAssociation, key: bytes, now: float) -> bool:
         until = self._refused.get((listener, key))
         if until is None:
             return False
@@ -129,19 +141,83 @@ class UdpService:
         )
         self._note_refused(listener, key)
 
-    def _note_refused(self, listener: UdpListener, key: bytes) -> None:
+    def _note_refused(self, listener: UdpListener | UdpAssociation, key: bytes) -> None:
         if len(self._refused) >= _REFUSED_MAX:
             del self._refused[next(iter(self._refused))]
         self._refused[listener, key] = self._service.port.now + _REFUSED_S
 
-    def _make_room(self, session: GateSession) -> None:
+    def _make_room(self, session: GateSession, sparing: UdpAssociation | None = None) -> None:
         """End the connection of a client that was silent longest, when it has as many as it may."""
-        own = self._of_session.get(session)
         bound = self._service.limits.udp_connections_per_client_max
-        if own is not None and len(own) >= bound:
+        own = self._of_session.get(session)
+        # More than once where an association counts again, whose last connection made room.
+        while own is not None and len(own) - (sparing in own) >= bound:
             limit = LimitExceeded("udp_connections_per_client_max", bound)
             self._service.note_limit(limit, session.client_address)
-            min(own, key=lambda one: one.last_active).end_replaced()
+            others = (one for one in own if one is not sparing)
+            min(others, key=lambda one: one.last_active).end_replaced()
+            own = self._of_session.get(session)
+
+    # -- associations --------------------------------------------------------------------------
+
+    def add_association(self, association: UdpAssociation) -> None:
+        """Take a client's association into the tables, in the place of its longest silent one."""
+        self._make_room(association.session)
+        self._associations[association] = None
+        association.session.connections += 1
+        self.count_alone(association)
+        self.record_decision(association, "allowed", association.allowed_by)
+
+    def admit_associated(
+        self, association: UdpAssociation, plan: RulePlan, asked: str, address: SocketAddress | None
+    ) -> AssociatedConnection | None:
+        """Begin the connection of an association and a rule; None when it is refused.
+
+        Args:
+            association: Whose client asks.
+            plan: The rule's.
+            asked: What the client asks for.
+            address: Where that is, if it is known yet.
+        """
+        service, session = self._service, association.session
+        key = plan.rule.name.encode()
+        if self._is_refused(association, key, service.port.now):
+            return None
+        bound = self.limit_reached()
+        if bound is not None or not service.recorder.is_accepting:
+            if bound is not None:
+                service.note_limit(bound, association.client_address, association.id)
+            return None
+        self._make_room(session, sparing=association)
+        connection = AssociatedConnection(service, association, plan, asked, address)
+        association.connections[key] = connection
+        self._uncount(session, association)
+        self._begin(connection)
+        return None if connection.is_closing else connection
+
+    def count_alone(self, association: UdpAssociation) -> None:
+        """Count an association that has no connection among its client's."""
+        if not association.connections:
+            self._of_session.setdefault(association.session, {})[association] = None
+
+    def _uncount(self, session: GateSession, one: UdpConnection | UdpAssociation) -> None:
+        own = self._of_session.get(session)
+        if own is not None:
+            own.pop(one, None)
+            if not own:
+                del self._of_session[session]
+
+    def end_association(self, association: UdpAssociation) -> None:
+        """Take an association out of the tables and record its end."""
+        service, session = self._service, association.session
+        del self._associations[association]
+        self._uncount(session, association)
+        session.connections -= 1
+        session.last_active = service.port.now
+        for key in [key for key in self._refused if key[0] is association]:
+            del self._refused[key]
+        self._record_end(association)
+        service.on_udp_ended()
 
     # -- ending --------------------------------------------------------------------------------
 
@@ -150,10 +226,7 @@ class UdpService:
         service, session = self._service, connection.session
         del self._connections[connection.id]
         connection.listener.connections.pop(connection.key, None)
-        own = self._of_session[session]
-        del own[connection]
-        if not own:
-            del self._of_session[session]
+        self._uncount(session, connection)
         session.connections -= 1
         session.last_active = service.port.now
         if connection.outcome is Outcome.REFUSED:
@@ -165,6 +238,8 @@ class UdpService:
 
     def end_all(self, reason: str) -> None:
         """End every connection: the service stops."""
+        for association in list(self._associations):
+            association.refuse(reason)
         for connection in list(self._connections.values()):
             connection.refuse(reason)
 
@@ -174,11 +249,15 @@ class UdpService:
 
     def has(self, installed: Installed) -> bool:
         """Tell whether a filter runs for a connection that has not ended."""
-        return any(one.plan.has(installed) for one in self._connections.values())
+        return any(
+            one.plan.has(installed) for one in (*self._connections.values(), *self._associations)
+        )
 
     # -- what happened -------------------------------------------------------------------------
 
-    def on_oversized(self, client: SocketAddress, connection: UdpConnection | None) -> None:
+    def on_oversized(
+        self, client: SocketAddress, connection: UdpConnection | UdpAssociation | None
+    ) -> None:
         """Record that a datagram did not fit (the SDK's "oversized UDP packet")."""
         bound = LimitExceeded("udp_datagram_bytes_max", self._service.limits.udp_datagram_bytes_max)
         self._service.note_limit(bound, client, connection.id if connection is not None else "")
@@ -193,7 +272,10 @@ class UdpService:
         self._service.on_connection_filter_error(connection, name, error)
 
     def record_decision(
-        self, connection: UdpConnection, verdict: Literal["allowed", "denied"], reason: str
+        self,
+        connection: UdpConnection | UdpAssociation,
+        verdict: Literal["allowed", "denied"],
+        reason: str,
     ) -> None:
         """Record what was decided about a connection before anything was sent for it."""
         service = self._service
@@ -201,36 +283,47 @@ class UdpService:
             service.allowed += 1
         else:
             service.denied += 1
-        self._decide(connection, verdict, reason, connection.server_address)
+        target = connection.asked or str(connection.server_address)
+        self._decide(connection, verdict, reason, target)
 
     def record_peer_denied(self, connection: UdpConnection, peer: GateUdpPeer) -> None:
         """Record that a peer's datagrams are discarded."""
-        self._decide(connection, "denied", peer.reason, peer.address)
+        self._decide(connection, "denied", peer.reason, str(peer.address))
+
+    def record_destination_refused(
+        self, association: UdpAssociation, target: str, reason: str, rule: str
+    ) -> None:
+        """Record that an association's datagrams to a destination are discarded."""
+        self._service.denied += 1
+        self._decide(association, "denied", reason, target, rule=rule)
 
     def _decide(
         self,
-        connection: UdpConnection,
+        connection: UdpConnection | UdpAssociation,
         verdict: Literal["allowed", "denied"],
         reason: str,
-        target: SocketAddress,
+        target: str,
+        *,
+        rule: str | None = None,
     ) -> None:
-        self._service.recorder.write(
-            DecisionRecord(
-                time=self._service.port.wall,
-                connection=connection.id,
-                session=connection.session.id,
-                client=str(connection.client_address),
-                listener=connection.listener_name,
-                verdict=verdict,
-                reason=reason,
-                policy=connection.plan.policy_hash,
-                rule=connection.rule,
-                target=str(target),
-                transport="udp",
-            )
+        record = DecisionRecord(
+            time=self._service.port.wall,
+            connection=connection.id,
+            session=connection.session.id,
+            client=str(connection.client_address),
+            listener=connection.listener_name,
+            verdict=verdict,
+            reason=reason,
+            policy=connection.plan.policy_hash if rule is None else self._service.policy.hash,
+            rule=connection.rule if rule is None else rule,
+            target=target,
+            transport="udp",
+            primary=connection.primary_id,
         )
+        _name_client(record, connection)
+        self._service.recorder.write(record)
 
-    def _record_end(self, connection: UdpConnection) -> None:
+    def _record_end(self, connection: UdpConnection | UdpAssociation) -> None:
         port = self._service.port
         is_released = connection.outcome is Outcome.RELEASED
         record = ConnectionRecord(
@@ -253,7 +346,9 @@ class UdpService:
             datagrams_to_client=connection.datagrams_to_client,
             dropped=connection.dropped,
             peers=connection.peers_known,
+            primary=connection.primary_id,
         )
+        _name_client(record, connection)
         if connection.error:
             record.error = errno_name(connection.error)
         if connection.error_side is not None:
@@ -272,3 +367,15 @@ class UdpService:
         now = self._service.port.now
         for connection in self._connections.values():
             yield view_of_datagrams(connection, now)
+        for association in self._associations:
+            yield view_of_datagrams(association, now)
+
+
+def _name_client(
+    record: DecisionRecord | ConnectionRecord, connection: UdpConnection | UdpAssociation
+) -> None:
+    """Say how a client of a proxy listener came, and who it is."""
+    if connection.entry_mode is not EntryMode.PUBLISHED:
+        record.entry = connection.entry_mode
+    if connection.session.user is not None:
+        record.user = connection.session.user.name

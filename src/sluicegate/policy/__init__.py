@@ -1,7 +1,12 @@
 """Who may reach what: parsed, compiled, decided, without I/O. This file only re-exports."""
 
 from .decide import Decision, decide
-from .destinations import DestinationDecision, DestinationRequest, decide_destination
+from .destinations import (
+    DestinationDecision,
+    DestinationRequest,
+    decide_association,
+    decide_destination,
+)
 from .model import AnyRule, Policy, Publication, Rule, SendProxyProtocol
 from .parse import parse_policy
 from .snapshot import PolicySnapshot
@@ -17,6 +22,7 @@ __all__ = [
     "Rule",
     "SendProxyProtocol",
     "decide",
+    "decide_association",
     "decide_destination",
     "parse_policy",
 ]

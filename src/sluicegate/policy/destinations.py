@@ -44,6 +44,7 @@ __all__ = [
     "USER_NEEDED",
     "DestinationDecision",
     "DestinationRequest",
+    "decide_association",
     "decide_destination",
 ]
 
@@ -180,6 +181,23 @@ def decide_destination(
         return DestinationDecision(index, request, one, reason, is_own_listener)
     reason = USER_NEEDED if needs_user and request.user is None else NO_RULE
     return DestinationDecision(index, request, None, reason, is_own_listener)
+
+
+def decide_association(
+    index: RuleIndex | None, client: IpAddress, user: Identity | None
+) -> tuple[Rule | None, str]:
+    """Say by which rule a client may send datagrams at all, and why if by none.
+
+    Where they may go is decided for each of them; this only turns away whom no rule allows any.
+    """
+    needs_user = False
+    for one in () if index is None else index.rules:
+        if one.is_deny or not one.clients.covers(client) or not one.speaks_protocol("udp"):
+            continue
+        if one.has_user(user):
+            return one.rule, ALLOWED_BY_RULE
+        needs_user = True
+    return None, USER_NEEDED if needs_user and user is None else NO_RULE
 
 
 def _speaks_of(compiled: CompiledRule, request: DestinationRequest, port: int) -> bool:

@@ -193,7 +193,7 @@ def _parse_user(text: str) -> str:
     raise Wrong(f"is {text!r}, which is no user", 'for example "ann", "group:staff" or "*"')
 
 
-PROTOCOLS: Final = frozenset({"bind", "tcp"})
+PROTOCOLS: Final = frozenset({"bind", "tcp", "udp"})
 """What a client may ask for."""
 
 _PORT_MAX: Final = 65535

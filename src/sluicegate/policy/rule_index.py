@@ -55,6 +55,10 @@ class CompiledRule:
             return True
         return any(pattern.matches(protocol, port) for pattern in self._protocols)
 
+    def speaks_protocol(self, protocol: str) -> bool:
+        """Tell whether it names a protocol, to whatever port."""
+        return any(pattern.protocol == protocol for pattern in self._protocols)
+
     def has_user(self, user: Identity | None) -> bool:
         """Tell whether it speaks of a user, or of somebody who proved nothing."""
         users = self._users
