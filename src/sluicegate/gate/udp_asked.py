@@ -46,8 +46,10 @@ class AskedUdpConnection:
     asked = ""
     """What a client of a proxy listener asked for."""
 
-    primary_id = ""
-    """The association that it belongs to, of a client of a proxy listener."""
+    @property
+    def primary_id(self) -> str:
+        """The association that it belongs to, of a client of a proxy listener."""
+        return ""
 
     @property
     def rule(self) -> str:

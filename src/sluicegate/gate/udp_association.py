@@ -171,7 +171,7 @@ class UdpAssociation:
         for name_size, _, _, length in tray.heads:
             at = index << NAME_SHIFT
             name = tray.names[at : at + name_size]
-            if self.is_closing or not self._is_from_client(name):
+            if not self._is_from_client(name):
                 self.drop("stranger")
             elif length > tray.bytes_max:
                 self._service.udp.on_oversized(self.client_address, self)
@@ -191,6 +191,9 @@ class UdpAssociation:
 
     def _take(self, data: bytes) -> None:
         """Take one datagram of the client."""
+        if self.is_closing:
+            # One before it, of the same batch, has ended the association.
+            return
         try:
             asked = decode_socks_datagram(data)
         except ProtocolError:

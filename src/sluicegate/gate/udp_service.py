@@ -249,9 +249,7 @@ class UdpService:
 
     def has(self, installed: Installed) -> bool:
         """Tell whether a filter runs for a connection that has not ended."""
-        return any(
-            one.plan.has(installed) for one in (*self._connections.values(), *self._associations)
-        )
+        return any(one.plan.has(installed) for one in self._connections.values())
 
     # -- what happened -------------------------------------------------------------------------
 
