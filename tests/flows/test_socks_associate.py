@@ -28,6 +28,7 @@ from sluicegate.filterapi import (
 )
 from sluicegate.gate.settings import ListenerSettings
 from sluicegate.protocols.socks_udp import decode_socks_datagram, encode_socks_udp_header
+from sluicegate.testing import FaultPlan
 from sluicegate.testing.datagrams import inject
 from sluicegate.testing.peers import PeerStream
 from tests.flows.entry_kit import Names, proxy_settings
@@ -652,3 +653,130 @@ def test_data_filters_see_payloads_without_headers_and_only_under_their_rule():
 
     gate = run(scenario, policy, filters={"f": Shouting})
     assert {end.rule: end.dropped for end in of_rules(gate)} == {"dns": {"filter": 1}, "ntp": {}}
+
+
+def test_filter_may_answer_later_and_for_the_resolver():
+    async def later(event: Any) -> Any:
+        await asyncio.sleep(0.5)
+        if isinstance(event, NameLookup) and event.is_before:
+            event.set_result([ipaddress.ip_address(ONE.host)])
+        return Pass()
+
+    names = Names()
+
+    async def scenario(gate: Gate) -> None:
+        server = Server(gate, ONE)
+        client = Client(gate)
+        await client.associate()
+        client.send(*(frame(("good.test", 53), b"%d" % n) for n in range(3)))
+        assert sorted(await client.answered(3)) == [(b"re:%d" % n, str(ONE)) for n in range(3)]
+        assert len(server.got) == 3
+        client.send(frame(("private.test", 53), b"gone"))
+        client.leave()
+        await gate.idle()
+
+    gate = run(scenario, FILTERED, names=names, filters={"f": Telling(later, ALL)})
+    assert not names.asked
+    assert of_association(gate).dropped in ({}, {"denied": 1})
+
+
+def test_addresses_that_a_filter_gives_are_judged():
+    def answer(event: Any) -> Any:
+        if isinstance(event, NameLookup) and event.is_before:
+            event.set_result([ipaddress.ip_address("10.9.9.9")])
+        return Pass()
+
+    async def scenario(gate: Gate) -> None:
+        private = Server(gate, SocketAddress.parse("10.9.9.9:53"))
+        client = Client(gate)
+        await client.associate()
+        client.send(frame(("good.test", 53), b"q"))
+        await moment()
+        assert private.got == []
+        client.leave()
+        await gate.idle()
+
+    gate = run(scenario, FILTERED, filters={"f": Telling(answer, ALL)})
+    assert of_association(gate).dropped == {"denied": 1}
+
+
+def test_another_policy_counts_for_the_next_datagram():
+    async def scenario(gate: Gate) -> None:
+        one, two = Server(gate, ONE), Server(gate, TWO)
+        client = Client(gate)
+        await client.associate()
+        client.send(frame(ONE, b"a"), frame(TWO, b"a"))
+        await client.answered(2)
+        await gate.service.apply(proxy_settings(DENIED + RULES))
+        client.send(frame(ONE, b"b"), frame(TWO, b"b"))
+        await client.answered(3)
+        await gate.service.apply(proxy_settings(RULES.replace("udp:53", "udp:54")))
+        client.send(frame(ONE, b"c"))
+        await moment()
+        assert [len(one.got), len(two.got)] == [2, 1]
+        assert one.got[0][1] == one.got[1][1], "a rule that runs the same keeps its connection"
+        filtered = proxy_settings(FILTERED, filters=[installation(Shouting, "f")])
+        await gate.service.apply(filtered)
+        client.send(frame(ONE, b"d"))
+        assert (await client.answered(4))[-1] == (b"RE:D", str(ONE))
+        client.leave()
+        await gate.idle()
+
+    gate = run(scenario)
+    assert [end.reason for end in of_rules(gate)] == ["rule changed", "control connection closed"]
+    assert of_association(gate).dropped == {"denied": 2}
+
+
+def test_service_that_stops_ends_associations_and_what_waits_for_lookups():
+    names = Names()
+    names.fail = lambda _: "silent"
+
+    async def scenario(gate: Gate) -> None:
+        Server(gate, ONE)
+        client = Client(gate)
+        await client.associate()
+        client.send(frame(ONE, b"a"), frame(("slow.test", 53), b"b"))
+        await client.answered(1)
+
+    gate = run(scenario, names=names)
+    assert {(end.outcome, end.reason) for end in gate.ends} == {("refused", "service stopping")}
+
+
+def test_control_connection_that_is_reset_ends_it():
+    async def scenario(gate: Gate) -> None:
+        client = Client(gate)
+        await client.associate()
+        assert client.control is not None
+        client.control.reset()
+        await gate.idle()
+
+    end = of_association(run(scenario))
+    assert (end.outcome, end.error, end.side) == ("failed", "ECONNRESET", "client")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nothing_is_left_behind_when_datagrams_are_lost_doubled_and_refused(seed):
+    faults = FaultPlan(
+        datagram_loss=0.1, datagram_duplicate=0.1, datagram_overtaking=0.2, datagram_no_room=0.1
+    )
+    sent: set[bytes] = set()
+
+    async def scenario(gate: Gate) -> None:
+        servers = [Server(gate, ONE), Server(gate, TWO), Server(gate, SIX)]
+        client = Client(gate)
+        assert await client.associate() == 0
+        for index in range(40):
+            data = b"%d" % index
+            sent.add(data)
+            with contextlib.suppress(BlockingIOError):
+                client.send(frame((ONE, TWO, SIX)[index % 3], data))
+            await asyncio.sleep(0.01)
+        await moment()
+        assert {data for server in servers for data, _ in server.got} <= sent
+        assert {data for data, _ in client.got} <= {b"re:" + data for data in sent}
+        client.leave()
+        await gate.idle()
+
+    plan = proxy_settings(RULES)
+    gate = play(scenario, plan, exchange=Names(), seed=seed, faults=faults)
+    assert len(gate.ends) == 2

@@ -161,7 +161,7 @@ class AssociatedConnection(UdpConnection):
     # -- ending --------------------------------------------------------------------------------
 
     def supersede(self) -> None:
-        """End: the rule that it came by says something else now."""
+        """End: other filters, or other settings of them, stand in the rule that it came by."""
         self._end(Outcome.RELEASED, "rule changed")
 
     def end_with(self, outcome: Outcome, reason: str) -> None:

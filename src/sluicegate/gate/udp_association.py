@@ -222,7 +222,7 @@ class UdpAssociation:
         """
         key = plan.rule.name.encode()
         connection = self.connections.get(key)
-        if connection is not None and connection.plan.rule != plan.rule:
+        if connection is not None and not _runs_alike(connection.plan, plan):
             connection.supersede()
             connection = None
         if connection is None:
@@ -326,6 +326,12 @@ class UdpAssociation:
     def filter_names(self) -> tuple[str, ...]:
         """Return no names: filters stand in its connections."""
         return ()
+
+
+def _runs_alike(one: RulePlan, other: RulePlan) -> bool:
+    """Tell whether a rule, read again, has the same run for its connections."""
+    before, after = one.rule, other.rule
+    return before.filters == after.filters and before.settings == after.settings
 
 
 CONTROL_CLOSED: Final = "control connection closed"
