@@ -780,3 +780,35 @@ def test_nothing_is_left_behind_when_datagrams_are_lost_doubled_and_refused(seed
     plan = proxy_settings(RULES)
     gate = play(scenario, plan, exchange=Names(), seed=seed, faults=faults)
     assert len(gate.ends) == 2
+
+
+@pytest.mark.parametrize("what", ["association", "session", "connection"])
+def test_operator_ends_an_association_by_its_own_or_the_session_identifier(what):
+    async def scenario(gate: Gate) -> None:
+        Server(gate, ONE)
+        client = Client(gate)
+        await client.associate()
+        client.send(frame(ONE, b"q"))
+        await client.answered(1)
+        connection, association = gate.service.connections()
+        identifier = {
+            "association": association.connection,
+            "session": association.session,
+            "connection": connection.connection,
+        }[what]
+        assert gate.service.kill(identifier, "killed by root")
+        assert not gate.service.kill("nobody", "killed by root")
+        if what == "connection":
+            client.send(frame(ONE, b"again"))
+            await moment()
+            client.leave()
+        await gate.idle()
+        await gate.until(lambda: client.is_over)
+
+    gate = run(scenario)
+    (end,) = of_rules(gate)
+    assert (end.outcome, end.reason) == ("refused", "killed by root")
+    if what == "connection":
+        assert of_association(gate).dropped == {"denied": 1}, "its rule is not asked again at once"
+    else:
+        assert of_association(gate).reason == "killed by root"

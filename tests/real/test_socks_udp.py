@@ -17,6 +17,9 @@ from .sample_parts import wait_until
 
 pytestmark = pytest.mark.real
 
+#: One process, and confined workers that each bind associations' ports themselves.
+MODES = {"dnsmasq": ("--inline",), "unbound": ("--workers", "2")}
+
 
 class DatagramGate(GateProcess):
     """A gate whose clients may send datagrams to one DNS server, by address and by name."""
@@ -49,6 +52,7 @@ def gate(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[Dat
     (tmp_path / "gate").mkdir()
     with SERVERS[request.param](tmp_path) as port:
         gate = DatagramGate(tmp_path / "gate", port)
+        gate.mode = MODES[request.param]
         try:
             gate.start()
             yield gate

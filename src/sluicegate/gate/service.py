@@ -329,7 +329,7 @@ class FirewallService:
 
     def kill(self, identifier: str, reason: str) -> bool:
         """End a connection, or a session with all its connections; False when there is none."""
-        connection = self._connections.get(identifier)
+        connection = self._connections.get(identifier) or self.udp.find(identifier)
         if connection is not None:
             connection.refuse(reason)
             return True
@@ -337,6 +337,7 @@ class FirewallService:
             if session.id == identifier:
                 for one in [it for it in self._connections.values() if it.session is session]:
                     one.refuse(reason)
+                self.udp.end_session(session, reason)
                 session.close_sockets()
                 return True
         return False

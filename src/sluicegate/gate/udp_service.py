@@ -236,6 +236,20 @@ class UdpService:
         self._record_end(connection)
         service.on_udp_ended()
 
+    def find(self, identifier: str) -> UdpConnection | UdpAssociation | None:
+        """Return a connection or an association that has not ended."""
+        found = self._connections.get(identifier)
+        if found is not None:
+            return found
+        return next((one for one in self._associations if one.id == identifier), None)
+
+    def end_session(self, session: GateSession, reason: str) -> None:
+        """End every connection and association of a client."""
+        for association in [one for one in self._associations if one.session is session]:
+            association.refuse(reason)
+        for connection in [one for one in self._connections.values() if one.session is session]:
+            connection.refuse(reason)
+
     def end_all(self, reason: str) -> None:
         """End every connection: the service stops."""
         for association in list(self._associations):
