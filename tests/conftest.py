@@ -20,8 +20,9 @@ from sluicegate.port.backend import Backend
 
 BACKENDS = ("io_uring", "epoll")
 
-ON_PORT = ("conformance", "flows", "kernel", "real")
-"""Folders whose tests may open a real port: they run on each backend, the others once."""
+ON_PORT = ("conformance", "kernel", "real")
+"""Folders whose tests may open a real port, besides those that ask for ``backend_name``: they run
+on each backend, the others once."""
 
 # No deadline: the machine's load is not the code's fault, and no test reads the wall clock.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
@@ -65,7 +66,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def may_open_port(item: pytest.Item) -> bool:
-    return any(item.nodeid.startswith(f"tests/{folder}/") for folder in ON_PORT)
+    folders = (f"tests/{folder}/" for folder in ON_PORT)
+    return "backend_name" in getattr(item, "fixturenames", ()) or item.nodeid.startswith(
+        tuple(folders)
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -87,7 +91,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     before = sum(opened[name] for name in BACKENDS)
     yield
     if not may_open_port(item) and sum(opened[name] for name in BACKENDS) > before:
-        raise AssertionError(f"it opened a real port: move it to one of {ON_PORT}")
+        raise AssertionError("it opened a real port without asking for backend_name")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -111,13 +115,11 @@ def backend_name(pytestconfig: pytest.Config) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def report_backends(
-    backend_name: str,
-    pytestconfig: pytest.Config,
-    record_testsuite_property: Callable[[str, object], None],
+    pytestconfig: pytest.Config, record_testsuite_property: Callable[[str, object], None]
 ) -> Iterator[None]:
     yield
     if pytestconfig.getoption("--without-port"):
         return
-    record_testsuite_property("backend_asked", backend_name)
+    record_testsuite_property("backend_asked", pytestconfig.getoption("--backend"))
     for name, count in opened.items():
         record_testsuite_property(f"backend_opened_{name}", count)

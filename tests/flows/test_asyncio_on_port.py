@@ -417,6 +417,7 @@ def test_there_is_no_port_on_other_loops():
         asyncio.run(main())
 
 
+@pytest.mark.usefixtures("backend_name")
 def test_a_driver_asked_for_by_name_is_never_replaced(monkeypatch):
     def refuse(_limits: Limits) -> None:
         raise BackendUnavailable("refused", "allow it")
@@ -434,6 +435,7 @@ def test_a_driver_asked_for_by_name_is_never_replaced(monkeypatch):
         run(main())
 
 
+@pytest.mark.usefixtures("backend_name")
 def test_the_environment_decides_where_nobody_else_does(monkeypatch):
     async def main():
         return current_port().backend.name
