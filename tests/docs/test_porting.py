@@ -66,7 +66,8 @@ PROOFS: dict[str, tuple[str, ...]] = {
         "tests/flows/test_asyncio_on_port.py::test_threads_reach_the_loop_and_are_reached",
     ),
     "`GetHostByName`, `GetHostByAddr` of the service": (
-        "tests/flows/test_lookups.py::test_lookup_is_told_before_and_after_and_then_the_connection",
+        "tests/flows/test_session_lookups.py::test_name_is_looked_up_by_the_clients_rules_and_filters_are_told",
+        "tests/flows/test_session_lookups.py::test_address_is_looked_up_and_filters_are_told_before_and_after",
     ),
     # Sockets and buffers
     "`IFWXSocket` Recv, Send, SendTo, Shutdown, Close": (
@@ -159,13 +160,18 @@ PROOFS: dict[str, tuple[str, ...]] = {
         "tests/flows/test_emulation.py::test_filter_plays_the_server_and_nobody_is_dialled",
         "tests/unit/test_events.py::test_an_answer_that_an_event_does_not_take_is_a_failure_of_the_filter",
     ),
-    "`fwx_Udp_Destination`": ("tests/unit/test_events.py::test_udp_destination_names_its_peer",),
+    "`fwx_Udp_Destination`": (
+        "tests/flows/test_udp.py::test_a_destination_is_asked_about_once_until_it_is_forgotten",
+        "tests/flows/test_udp.py::test_datagrams_wait_for_a_slow_answer_up_to_a_bound",
+        "tests/unit/test_events.py::test_udp_destination_names_its_peer",
+    ),
     "`fwx_Bind_Tcp`": (
         "tests/flows/test_binds.py::test_bind_for_client_asks_then_tells_then_accepts",
         "tests/flows/test_binds.py::test_denied_bind_raises_and_leaves_no_socket",
     ),
     "`fwx_Bind_Udp`": (
         "tests/unit/test_events.py::test_event_says_whose_it_is_and_how_the_client_came",
+        "tests/flows/test_udp.py::test_a_denied_bind_is_no_connection",
     ),
     "`fwx_Listen`": (
         "tests/flows/test_binds.py::test_listen_cannot_be_refused",
@@ -182,6 +188,9 @@ PROOFS: dict[str, tuple[str, ...]] = {
         "tests/flows/test_lookups.py::test_policy_judges_what_a_filter_answers",
     ),
     "`fwx_GetHostByAddr`": (
+        "tests/flows/test_session_lookups.py::test_address_is_looked_up_and_filters_are_told_before_and_after",
+        "tests/flows/test_session_lookups.py::test_filter_denies_an_address_or_answers_for_it",
+        "tests/flows/test_session_lookups.py::test_address_that_is_not_public_causes_no_query_and_reaches_no_filter",
         "tests/unit/test_events.py::test_address_lookup_takes_a_result_while_it_is_open",
     ),
     "`fwx_ConnectionTerminating`": (
@@ -221,7 +230,10 @@ PROOFS: dict[str, tuple[str, ...]] = {
     "`IFWXConnection::AttachDataFilter`": (
         "tests/unit/test_dispatch.py::test_data_filters_are_attached_while_the_event_is_handled_and_not_after",
     ),
-    "`IFWXUdpDestination`": ("tests/unit/test_events.py::test_udp_destination_names_its_peer",),
+    "`IFWXUdpDestination`": (
+        "tests/flows/test_udp.py::test_a_denied_peer_gets_nothing_and_its_datagrams_are_counted",
+        "tests/flows/test_udp.py::test_a_filter_attached_for_a_peer_sees_all_and_is_gone_with_it",
+    ),
     "`EmulateForBind`": (
         "tests/flows/test_binds.py::test_emulated_bind_has_no_socket_and_gets_its_connections_from_the_filter",
         "tests/flows/test_binds.py::test_emulated_bind_without_a_name_is_denied",
@@ -263,6 +275,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
     ),
     "`SetBufferSize`": (
         "src/sluicegate/testing/conformance/datagram_checks.py::check_socket_drops_what_does_not_fit",
+        "tests/flows/test_udp.py::test_an_oversized_datagram_is_dropped_counted_and_recorded_both_ways",
     ),
     # Sessions and actions
     "`GetClientAddress`": (

@@ -42,6 +42,7 @@ from .content_filter import (
     Wants,
 )
 from .data_filter import AnyDataFilter, CallbackDataFilter, DataFilter
+from .data_socket import DataSocket
 from .datagram_filter import DROP, DatagramEnd, DatagramFilter, DatagramVerdict, Drop
 from .emulate import Emulate, EventVerdict
 from .events import (
@@ -89,7 +90,7 @@ from .surroundings import (
 )
 from .udp_peer import UdpPeer
 from .user import User
-from .views import Action, Bind, Connection, DataFilterFactory, DataSocket, Firewall, Session
+from .views import Action, Bind, Connection, DataFilterFactory, Firewall, Session
 
 __all__ = [
     "DROP",

@@ -15,7 +15,8 @@ from .position import Position
 from .stream_filter import StreamFilter
 
 if TYPE_CHECKING:
-    from .views import Connection, DataSocket
+    from .data_socket import DataSocket
+    from .views import Connection
 
 __all__ = ["AnyDataFilter", "CallbackDataFilter", "DataFilter"]
 

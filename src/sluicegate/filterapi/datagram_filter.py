@@ -16,10 +16,10 @@ from sluicegate.buffer import Buffer, Window
 from sluicegate.errors import Side
 from sluicegate.port import SocketCompletion
 
+from .data_socket import DataSocket
 from .isolation import Isolation
 from .position import Position
 from .stream_filter import Cut, Forward, Leave, Rewrite
-from .views import DataSocket
 
 if TYPE_CHECKING:
     from .views import Connection

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from sluicegate.address import AddressFilter, SocketAddress
 from sluicegate.port import AcceptCompletion
 
-from .views import DataSocket
+from .data_socket import DataSocket
 
 __all__ = ["NetworkSocket"]
 

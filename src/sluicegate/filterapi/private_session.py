@@ -10,8 +10,8 @@ from typing import Protocol
 
 from sluicegate.address import SocketAddress
 
+from .data_socket import DataSocket
 from .user import User
-from .views import DataSocket
 
 __all__ = ["PrivateSession"]
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from .views import DataSocket
+    from .data_socket import DataSocket
 
 __all__ = ["Way", "copy", "relay"]
 

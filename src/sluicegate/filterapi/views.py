@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from sluicegate.address import AddressFilter, SocketAddress
-from sluicegate.buffer import Buffer, Window
+from sluicegate.address import AddressFilter, IpAddress, SocketAddress
+from sluicegate.buffer import Buffer
 from sluicegate.errors import Side
 from sluicegate.limits import Limits
-from sluicegate.port import CompletionPort, SocketCompletion, TaskCompletion
+from sluicegate.port import CompletionPort, TaskCompletion
 
 from .events import EntryMode
 from .position import Position
@@ -28,64 +28,9 @@ if TYPE_CHECKING:
     from .private_session import PrivateSession
     from .session_filter import SessionFilter
 
-__all__ = ["Action", "Bind", "Connection", "DataFilterFactory", "DataSocket", "Firewall", "Session"]
+__all__ = ["Action", "Bind", "Connection", "DataFilterFactory", "Firewall", "Session"]
 
 ResultT = TypeVar("ResultT")
-
-
-class DataSocket(Protocol):
-    """One end of a data filter's place in the chain; alike for network and neighbour.
-
-    A completed send means that the next element took the buffer: the neighbour's receive completed
-    with it, or, at the network, the kernel accepted its last byte.
-    """
-
-    def start_receive(
-        self, buffer: Buffer | None, completion: SocketCompletion, user_data: Any = None
-    ) -> None:
-        """Receive once; ``buffer=None`` lets the service supply a shared one, zero copy.
-
-        Raises:
-            OperationPending: A receive is in flight.
-        """
-        ...
-
-    def start_send(
-        self,
-        data: Buffer | Window | bytes,
-        completion: SocketCompletion | None = None,
-        user_data: Any = None,
-    ) -> None:
-        """Send all of ``data``.
-
-        Raises:
-            OperationPending: A send is in flight.
-        """
-        ...
-
-    async def receive(self) -> Window:
-        """Return the next bytes, an empty window at end of stream; valid until the next receive.
-
-        Raises:
-            TransportError: The connection failed.
-        """
-        ...
-
-    async def send(self, data: Buffer | Window | bytes) -> None:
-        """Send all of ``data``; awaiting it is back-pressure.
-
-        Raises:
-            TransportError: The connection failed.
-        """
-        ...
-
-    def shutdown(self, abortive: bool = False) -> None:
-        """End the stream towards this socket; abortive resets."""
-        ...
-
-    def close(self, abortive: bool = False) -> None:
-        """Close; pending operations complete first with ``ECANCELED``."""
-        ...
 
 
 class Action(Protocol):
@@ -470,6 +415,41 @@ class Session(Protocol):
 
         The rules are those of the proxy listeners by which the client came, as they are now: a
         client of published ports alone reaches nothing by itself.
+        """
+        ...
+
+    async def host_by_name(
+        self, connection: Connection, host: str, port: int
+    ) -> tuple[IpAddress, ...]:
+        """Return the addresses of a host that the client may reach, by the gate's resolver.
+
+        Filters are told by ``NameLookup``, as of what the client asks; do not look a name up while
+        you are told of it.
+
+        Args:
+            connection: Of this session; its rule's filters are told.
+            host: A name or an address.
+            port: Where to it would be connected: rules are about hosts and ports.
+
+        Raises:
+            TransportError: ``EACCES``: the rules of the proxy listeners by which the client came
+                refuse it; ``EHOSTUNREACH``: it has no address, or a filter denied the lookup.
+            LimitExceeded: The client has too many lookups.
+            BadContext: The connection is over.
+        """
+        ...
+
+    async def host_by_address(self, connection: Connection, address: IpAddress) -> tuple[str, ...]:
+        """Return the names that an address has in DNS; none when it has none, or a filter denies.
+
+        Whoever has the address writes them: they are canonical, and prove nothing. Filters are told
+        by ``AddressLookup``.
+
+        Raises:
+            TransportError: ``EACCES``: it is no public address; ``EHOSTUNREACH``: the lookup
+                failed.
+            LimitExceeded: The client has too many lookups.
+            BadContext: The connection is over.
         """
         ...
 

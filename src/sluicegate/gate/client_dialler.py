@@ -92,6 +92,23 @@ class ClientDialler:
         resolver = self._service.entries.resolver
         return isinstance(resolver.resolve_now(name, port, decision), Destination)
 
+    def decide(self, host: str, port: int) -> tuple[CanonicalHost, DestinationDecision]:
+        """Decide as for a connection; what is found is judged by the decision.
+
+        Raises:
+            TransportError: ``EACCES``: the rules refuse it, or it is no host.
+        """
+        try:
+            name = self._host_of(host)
+        except HostRefused as refused:
+            raise TransportError(
+                errno.EACCES, Side.SERVER, f"{host}: {refused.reason}"
+            ) from refused
+        _, decision = self._decide(name, port)
+        if not decision.is_allowed:
+            raise TransportError(errno.EACCES, Side.SERVER, f"{host}: {decision.reason}")
+        return name, decision
+
     async def connect(
         self, host: str, port: int, *, timeout_s: float | None = None
     ) -> StreamSocket:

@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sluicegate.address import AddressFilter, SocketAddress
+from sluicegate.address import AddressFilter, IpAddress, SocketAddress
 from sluicegate.errors import FILTER_ERRORS, BadContext, LimitExceeded, Side, TransportError
 from sluicegate.filterapi import (
     Action,
@@ -33,6 +33,7 @@ from .network_socket import GateNetworkSocket
 from .redirection import redirect
 from .registry import EventStep, Installed, RulePlan
 from .secondary import ExpectedConnection, Use, is_named, listen_for
+from .session_lookups import counted_lookup, look_up_address, look_up_name
 from .views import SessionView
 
 if TYPE_CHECKING:
@@ -325,6 +326,20 @@ class GateSession:
         """As ``filterapi.Session.create_network_socket``."""
         return GateNetworkSocket(self._dialling())
 
+    async def host_by_name(
+        self, connection: Connection, host: str, port: int
+    ) -> tuple[IpAddress, ...]:
+        """As ``filterapi.Session.host_by_name``."""
+        own = self._own_open(connection)
+        with counted_lookup(self._service, self):
+            return await look_up_name(self._service, own, self._dialling(), host, port)
+
+    async def host_by_address(self, connection: Connection, address: IpAddress) -> tuple[str, ...]:
+        """As ``filterapi.Session.host_by_address``."""
+        own = self._own_open(connection)
+        with counted_lookup(self._service, self):
+            return await look_up_address(self._service, own, address)
+
     def close_sockets(self) -> None:
         """End every network socket of it."""
         dialler, self._dialler = self._dialler, None
@@ -403,4 +418,11 @@ class GateSession:
         found = self._service.find_connection(connection.id)
         if found is None or found.session is not self:
             raise BadContext("the connection is over, or another session's")
+        return found
+
+    def _own_open(self, connection: Connection) -> GateConnection:
+        """Check that a connection is this session's own and does not end."""
+        found = self._own(connection)
+        if found.is_closing:
+            raise BadContext("the connection is over")
         return found

@@ -48,7 +48,7 @@ class Question:
 
     name: str
     record_type: RecordType
-    """``A`` or ``AAAA``."""
+    """``A`` or ``AAAA``; ``PTR`` of a name below ``in-addr.arpa`` or ``ip6.arpa``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,9 @@ class Answer:
     ttl_s: int
     exists: bool = True
     """False when the server says that there is no such name."""
+
+    names: tuple[CanonicalHost, ...] = ()
+    """What a question for ``PTR`` found, as far as it can be read as hosts."""
 
 
 class Match(enum.Enum):
@@ -177,16 +180,23 @@ def read_reply(query: Query, wire: bytes) -> Answer:
     if rcode not in {dns.rcode.NOERROR, dns.rcode.NXDOMAIN}:
         raise BadReply(LookupReason.SERVER_FAILED, _rcode_text(rcode))
     exists = rcode == dns.rcode.NOERROR
-    name, aliases, ttls = _follow_aliases(dns.name.from_text(query.question.name), sections.answer)
+    is_reverse = query.question.record_type is RecordType.PTR
+    name, links, ttls = _follow_aliases(dns.name.from_text(query.question.name), sections.answer)
+    # A delegation of a part of a network (RFC 2317) has aliases that are no hosts.
+    aliases = () if is_reverse else tuple(_alias(link) for link in links)
     addresses: dict[IpAddress, None] = {}
+    names: dict[CanonicalHost, None] = {}
     for record in sections.answer if exists else ():
         if record.name == name and record.record_type == query.question.record_type:
-            assert not isinstance(record.value, dns.name.Name | int), "A and AAAA have addresses"
-            addresses[record.value] = None
             ttls.append(record.ttl_s)
-    if not addresses:
+            if isinstance(record.value, dns.name.Name):
+                names.update(dict.fromkeys(_hosts_of(record.value)))
+            else:
+                assert not isinstance(record.value, int), "A and AAAA have addresses"
+                addresses[record.value] = None
+    if not (addresses or names):
         ttls.append(_negative_ttl_s(name, sections.authority))
-    return Answer(tuple(addresses), aliases, min(ttls), exists)
+    return Answer(tuple(addresses), aliases, min(ttls), exists, tuple(names))
 
 
 def _rcode_text(rcode: int) -> str:
@@ -195,7 +205,7 @@ def _rcode_text(rcode: int) -> str:
 
 def _follow_aliases(
     name: dns.name.Name, records: list[Record]
-) -> tuple[dns.name.Name, tuple[CanonicalHost, ...], list[int]]:
+) -> tuple[dns.name.Name, list[dns.name.Name], list[int]]:
     """Follow CNAME records from a name, within one answer; other names' records are not looked at.
 
     Returns:
@@ -203,7 +213,7 @@ def _follow_aliases(
     """
     links = [record for record in records if record.record_type is RecordType.CNAME]
     seen = {name}
-    aliases: list[CanonicalHost] = []
+    aliases: list[dns.name.Name] = []
     ttls: list[int] = []
     while found := [link for link in links if link.name == name]:
         if len(found) > 1:
@@ -217,9 +227,9 @@ def _follow_aliases(
                 f"a chain of aliases is a loop, or has more than {DNS_ALIASES_MAX}",
             )
         seen.add(name)
-        aliases.append(_alias(name))
+        aliases.append(name)
         ttls.append(found[0].ttl_s)
-    return name, tuple(aliases), ttls
+    return name, aliases, ttls
 
 
 def _alias(name: dns.name.Name) -> CanonicalHost:
@@ -232,6 +242,15 @@ def _alias(name: dns.name.Name) -> CanonicalHost:
     if host.is_address:
         raise BadReply(LookupReason.ALIAS_INVALID, f"{host} is an address, as an alias's name")
     return host
+
+
+def _hosts_of(name: dns.name.Name) -> list[CanonicalHost]:
+    """Read what a PTR record points to: anybody may write anything there; none if it is no host."""
+    try:
+        host = canonical_host(name.to_text(omit_final_dot=True))
+    except HostRefused:
+        return []
+    return [] if host.is_address else [host]
 
 
 def _negative_ttl_s(name: dns.name.Name, records: list[Record]) -> int:

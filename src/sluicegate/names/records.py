@@ -1,4 +1,4 @@
-"""Records of a DNS message, as far as they are of use: addresses, aliases, and ends of zones.
+"""Records of a DNS message, as far as they are of use: addresses, names, and ends of zones.
 
 ``packets.py`` calls it with a message whose head it has compared. It walks the records itself,
 with the codec for names alone, because the codec reads the content of every kind of record there
@@ -29,6 +29,7 @@ class RecordType(enum.IntEnum):
     A = 1
     CNAME = 5
     SOA = 6
+    PTR = 12
     AAAA = 28
     OPT = 41
 
@@ -41,7 +42,7 @@ class Record:
     record_type: RecordType
     ttl_s: int
     value: IpAddress | dns.name.Name | int
-    """The address, the alias's target, or how many seconds a zone lets its absences be kept."""
+    """The address, the name pointed to, or how many seconds a zone lets its absences be kept."""
 
 
 @dataclass(slots=True)
@@ -114,7 +115,7 @@ def _read_value(
 
 
 _INTERNET: Final = 1
-_READ: Final = frozenset({RecordType.A, RecordType.CNAME, RecordType.SOA, RecordType.AAAA})
+_READ: Final = frozenset(set(RecordType) - {RecordType.OPT})
 _ADDRESS_BYTES: Final = {RecordType.A: 4, RecordType.AAAA: 16}
 _FIXED: Final = struct.Struct(">HHIH")  # RFC 1035 section 4.1.3, behind the name
 _SOA_NUMBERS: Final = struct.Struct(">IIIII")  # RFC 1035 section 3.3.13, behind two names

@@ -22,7 +22,14 @@ from sluicegate.verdict import Deny
 
 from .cache import AnswerCache
 from .classify import AddressClassifier
-from .destination import Destination, DestinationJudge, JudgedAddress, LookupReason, Unresolved
+from .destination import (
+    Destination,
+    DestinationJudge,
+    JudgedAddress,
+    LookupReason,
+    Unresolved,
+    deny_unless_public,
+)
 from .exchange import AsyncioExchange, Exchange
 from .host import CanonicalHost
 from .packets import (
@@ -162,6 +169,28 @@ class Resolver:
         if isinstance(outcome, Unresolved):
             self._counts[outcome.reason] += 1
         return outcome
+
+    def may_ask_about(self, address: IpAddress) -> bool:
+        """Tell whether DNS servers may learn that somebody is interested in an address."""
+        return deny_unless_public(self.classifier.classify(address)) is None
+
+    async def resolve_address(self, address: IpAddress) -> tuple[CanonicalHost, ...] | Unresolved:
+        """Look up which names an address has; empty when it has none.
+
+        Only public addresses are asked about: of others, DNS servers elsewhere shall not learn. The
+        names prove nothing, because whoever has the address writes them.
+        """
+        self._counts["lookups"] += 1
+        host = CanonicalHost.from_address(address)
+        denial = deny_unless_public(self.classifier.classify(address))
+        if denial is not None:
+            self._counts[LookupReason.ADDRESS_DENIED] += 1
+            return Unresolved(host, 0, LookupReason.ADDRESS_DENIED, denial.reason)
+        _, outcome = await self._answer(Question(address.reverse_pointer, RecordType.PTR))
+        if isinstance(outcome, _Failure):
+            self._counts[outcome.reason] += 1
+            return Unresolved(host, 0, outcome.reason, outcome.detail)
+        return tuple(name for name in outcome.names if self._special_class(name) is None)
 
     def judge_given(
         self,
@@ -372,7 +401,8 @@ class Resolver:
         limits = self._limits
         if isinstance(outcome, _Failure):
             return limits.dns_failure_ttl_s
-        most = limits.dns_ttl_max_s if outcome.addresses else limits.dns_negative_ttl_max_s
+        is_found = outcome.addresses or outcome.names
+        most = limits.dns_ttl_max_s if is_found else limits.dns_negative_ttl_max_s
         return max(limits.dns_ttl_min_s, min(outcome.ttl_s, most))
 
 
