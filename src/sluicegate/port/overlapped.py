@@ -155,10 +155,15 @@ class Overlapped:
         if buffer is not None:
             # Before the completion runs: a callback may write into its own buffer at once.
             buffer.release()
-        if waiter is not None:
-            _resolve(waiter, result)
-        elif self._completion is not None:
-            self._notify(self._completion, result)
+        try:
+            if waiter is not None:
+                _resolve(waiter, result)
+            elif self._completion is not None:
+                self._notify(self._completion, result)
+        finally:
+            if self._handle is None:
+                # At rest the driver must not keep it, nor what it tells: nobody closes one.
+                self._port.backend.forget(self.operation)
 
     def _notify(self, completion: ExternalIoCompletion, result: int) -> None:
         success = result >= 0

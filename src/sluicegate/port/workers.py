@@ -153,6 +153,8 @@ class BlockingPool:
         _member.pool = self
         while (job := self._next_job()) is not None:
             job()
+            # Else a member that waits would keep the last one alive, with all that it leads to.
+            del job
 
     def _next_job(self) -> Callable[[], None] | None:
         with self._lock:

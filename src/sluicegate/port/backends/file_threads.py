@@ -94,6 +94,8 @@ class FileThreads:
             except OSError as error:
                 result = -(error.errno or errno.EIO)
             self._results.append((job.operation, result))
+            # Else a thread that waits would keep the last one alive, with all that it leads to.
+            del job
             self._wake()
 
 

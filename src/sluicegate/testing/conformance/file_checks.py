@@ -7,8 +7,10 @@ filter model. The invariant: a check depends on the public port only.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Final
 
@@ -82,6 +84,20 @@ def check_overlapped_is_reusable(make_port: PortFactory) -> None:
         handle.start_sync(overlapped)
         bench.until_results(log, len(log.results) + 1)
         demand(log.results[-1][:3] == (True, 0, 0), "reusable after the completion")
+
+
+def check_overlapped_at_rest_is_not_kept(make_port: PortFactory) -> None:
+    """Nothing of the port keeps an overlapped whose operation has completed, nor whom it told."""
+    with PortBench(make_port) as bench:
+        handle = bench.handle(b"contents")
+        log = IoLog()
+        told = weakref.ref(log)
+        handle.start_read(bench.port.create_buffer(8), bench.overlapped(log))
+        bench.until_results(log, 1)
+        bench.settle()
+        del log
+        gc.collect()
+        demand(told() is None, "who was told is kept by nobody")
 
 
 def check_user_data_comes_back_unchanged(make_port: PortFactory) -> None:
@@ -348,6 +364,7 @@ def check_close_of_the_port(make_port: PortFactory) -> None:
 FILE_CHECKS: Final[tuple[Callable[[PortFactory], None], ...]] = (
     check_one_operation_at_a_time,
     check_overlapped_is_reusable,
+    check_overlapped_at_rest_is_not_kept,
     check_user_data_comes_back_unchanged,
     check_bytes_count_only_on_success,
     check_buffer_belongs_to_its_operation,
