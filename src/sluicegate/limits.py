@@ -137,8 +137,7 @@ RING_COMPLETIONS: Final = 4096
 complete many times. The kernel keeps what is more for the next one."""
 
 SMALL_SLOTS_CIRCULATING_MIN: Final = 64
-"""Small receive buffers in use while they suffice: 256 KiB, what a second-level cache holds beside
-all else."""
+"""Small receive buffers in use while they suffice: 256 KiB, which a second-level cache holds."""
 
 BULK_SLOTS_CIRCULATING_MIN: Final = 4
 """Large receive buffers in use while they suffice: 1 MiB."""
@@ -425,8 +424,7 @@ class Limits:
     """A resource of which so much is used runs short: filters are asked to give back."""
 
     send_stall_s: float = 60.0
-    """A send that the peer has not read for this long ends the connection: the client pins a
-    buffer."""
+    """A send that the peer has not read for this long ends the connection: it pins a buffer."""
 
     proxy_header_timeout_s: float = 5.0
     """A peer that announces its clients (PROXY protocol) has this long for the header: haproxy's
@@ -470,6 +468,9 @@ class Limits:
 
     expected_connections_per_session_max: int = 64
     """Outstanding permissions for secondary connections of one session."""
+
+    open_transfers_per_connection_max: int = 16
+    """Objects that are held at a time in one dialogue: protocols have one, or a message's parts."""
 
     interactive_buffers_max: int = 1024
     """Small (4 KiB) shared receive buffers of one worker: 4 MiB."""
@@ -549,8 +550,7 @@ class Limits:
     """How often a silent DNS server is asked: datagrams get lost."""
 
     dns_questions_max: int = 1024
-    """Questions of one worker on their way to DNS servers, each with a socket; beyond it lookups
-    are refused."""
+    """Questions of one worker to DNS servers, each with a socket; beyond it lookups are refused."""
 
     dns_cache_entries_max: int = 10000
     """Answers that one worker keeps, about 1 KiB each."""

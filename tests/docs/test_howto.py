@@ -42,6 +42,9 @@ def test_tests_on_the_page_pass(tmp_path: Path) -> None:
     one_server = tmp_path / "one_server.py"
     text = one_server.read_text(encoding="utf-8").replace("class OneServer(", "class Unnamed(")
     one_server.write_text(text.replace("Unnamed", "OneServerPerClient"), encoding="utf-8")
+    written = blocks(DOCS / "howto" / "write-a-filter.md", "python")
+    held_puts = next(block for block in written if "class HeldPuts" in block)
+    (tmp_path / "held_puts.py").write_text(held_puts, encoding="utf-8")
     for path in tmp_path.glob("test_*.py"):
         path.unlink()
     tests = blocks(PAGE, "python")

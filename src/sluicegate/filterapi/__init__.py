@@ -62,6 +62,7 @@ from .events import (
 from .filter import Filter
 from .isolation import Isolation
 from .network_socket import NetworkSocket
+from .open_transfer import OpenTransfer
 from .position import Position
 from .private_session import PrivateSession
 from .registration import Events
@@ -143,6 +144,7 @@ __all__ = [
     "NetworkInterface",
     "NetworkSocket",
     "NetworkWatch",
+    "OpenTransfer",
     "Outcome",
     "Overlapped",
     "Pass",

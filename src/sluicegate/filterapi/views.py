@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .data_filter import AnyDataFilter, CallbackDataFilter, DataFilter
     from .events import Event
     from .network_socket import NetworkSocket
+    from .open_transfer import OpenTransfer
     from .private_session import PrivateSession
     from .session_filter import SessionFilter
 
@@ -195,6 +196,21 @@ class Connection(Protocol):
 
         Raises:
             BadContext: ``data_filter`` is not in the chain, or the connection has ended.
+        """
+        ...
+
+    def open_transfer(self, offer: TransferOffer) -> OpenTransfer:
+        """Take an object out of the dialogue: the rule's content filters judge it as a whole.
+
+        For data filters with sockets (``DataFilter``, ``CallbackDataFilter``), while the connection
+        is open.
+
+        Args:
+            offer: What is known of the object; ``direction`` says who sends it.
+
+        Raises:
+            BadContext: No data filter is there that could, or the connection has ended.
+            LimitExceeded: Too many are open (``open_transfers_per_connection_max``).
         """
         ...
 

@@ -43,7 +43,7 @@ from .chain import FilterChain
 from .deadline import find_deadline, find_expiry
 from .dispatch import dispatch, tell
 from .emulation import begin_emulation
-from .filtered import FilteredConnection
+from .filtered import Dependent, FilteredConnection
 from .last_words import Farewell
 from .opening import admitted_by, attach_rule_filters, open_directions
 from .proxy_header import send_proxy_header
@@ -84,10 +84,10 @@ class GateConnection(FilteredConnection):
         "client_address",
         "client_given",
         "connect_s",
+        "dependents",
         "entry_mode",
         "error",
         "error_side",
-        "expectations",
         "expected",
         "from_client",
         "from_server",
@@ -154,8 +154,8 @@ class GateConnection(FilteredConnection):
         self.wheel_slot = -1
         self.from_client: Direction | None = None
         self.from_server: Direction | None = None
-        self.expectations: set[ExpectedConnection] | None = None
-        #: Secondary connections that it announced and that have not ended.
+        self.dependents: set[Dependent] | None = None
+        #: What ends with it: secondary connections that it announced, transfers in its dialogue.
         self.expected: ExpectedConnection | None = None
         #: The expectation it fulfils; None for a primary connection.
         self._service = service
@@ -347,20 +347,20 @@ class GateConnection(FilteredConnection):
         self._say(to_client, to_server)
         self._end(Outcome.FAILED, reason, error, side)
 
-    def add_expected(self, expected: ExpectedConnection) -> None:
-        """Tie an expectation to this connection's life."""
-        if self.expectations is None:
-            self.expectations = set()
-        self.expectations.add(expected)
+    def add_dependent(self, dependent: Dependent) -> None:
+        """Tie something to this connection's life."""
+        if self.dependents is None:
+            self.dependents = set()
+        self.dependents.add(dependent)
 
-    def drop_expected(self, expected: ExpectedConnection) -> None:
-        """Forget an expectation that is over."""
-        if self.expectations is not None:
-            self.expectations.discard(expected)
+    def drop_dependent(self, dependent: Dependent) -> None:
+        """Forget what is over."""
+        if self.dependents is not None:
+            self.dependents.discard(dependent)
 
-    def _cancel_expectations(self) -> None:
-        for expected in list(self.expectations or ()):
-            expected.cancel()
+    def _cancel_dependents(self) -> None:
+        for dependent in list(self.dependents or ()):
+            dependent.cancel()
 
     # -- what ends it --------------------------------------------------------------------------
 
@@ -380,8 +380,8 @@ class GateConnection(FilteredConnection):
             self.is_closing = True
             self.state = State.CLOSED
             service.wheel.remove(self)
-            if self.expectations:
-                self._cancel_expectations()
+            if self.dependents:
+                self._cancel_dependents()
             self._finish()
         return True
 
@@ -419,8 +419,8 @@ class GateConnection(FilteredConnection):
             return self._dial_began + limits.connect_timeout_s
         if self._chain is not None:
             self.last_active = max(self.last_active, self._chain.last_active)
-        for expected in self.expectations or ():
-            self.last_active = max(self.last_active, expected.last_active())
+        for dependent in self.dependents or ():
+            self.last_active = max(self.last_active, dependent.last_active())
         return find_deadline(limits, self.started, self.last_active, self._outlets)
 
     def on_expired(self) -> None:
@@ -457,8 +457,8 @@ class GateConnection(FilteredConnection):
         self.state = State.CLOSING
         self._abortive = abortive
         self._service.wheel.remove(self)
-        if self.expectations:
-            self._cancel_expectations()
+        if self.dependents:
+            self._cancel_dependents()
         connect_op = self._connect_op
         if connect_op is not None and connect_op.in_flight:
             self.port.backend.cancel(connect_op)

@@ -7,22 +7,36 @@ their place over while the chain is open; nothing here ends the connection.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sluicegate.address import SocketAddress
-from sluicegate.errors import BadContext
-from sluicegate.filterapi import AnyDataFilter, Position
+from sluicegate.errors import BadContext, LimitExceeded
+from sluicegate.filterapi import AnyDataFilter, Position, TransferOffer
 
 from .asked import AskedConnection
 from .attached import Attached
+from .open_transfer import GateOpenTransfer
 
 if TYPE_CHECKING:
     from sluicegate.port.backend import RawSocket
 
     from .chain import FilterChain, Outlet
+    from .connection import GateConnection
     from .pump import Direction
 
-__all__ = ["FilteredConnection"]
+__all__ = ["Dependent", "FilteredConnection"]
+
+
+class Dependent(Protocol):
+    """What ends with a connection, and keeps it from being called idle."""
+
+    def cancel(self) -> None:
+        """End it, because the connection does."""
+        ...
+
+    def last_active(self) -> float:
+        """Return when something last happened there, on the port's clock."""
+        ...
 
 
 class FilteredConnection(AskedConnection):
@@ -34,6 +48,7 @@ class FilteredConnection(AskedConnection):
         is_asking: bool
         is_closing: bool
         is_emulated: bool
+        dependents: set[Dependent] | None
         from_client: Direction | None
         from_server: Direction | None
         _chain: FilterChain | None
@@ -90,6 +105,16 @@ class FilteredConnection(AskedConnection):
         if self._chain is None or not self.is_emulated:
             raise BadContext("only the filter that emulates an open connection counts for it")
         self._chain.bytes_counted += count
+
+    def open_transfer(self, offer: TransferOffer) -> GateOpenTransfer:
+        """As ``filterapi.Connection.open_transfer``."""
+        if self._chain is None or self.is_closing:
+            raise BadContext("a transfer is opened by a data filter, while its connection is open")
+        bound = self._service.limits.open_transfers_per_connection_max
+        count = sum(isinstance(one, GateOpenTransfer) for one in self.dependents or ())
+        if count >= bound:
+            raise LimitExceeded("open_transfers_per_connection_max", bound)
+        return self._service.transfers.open(cast("GateConnection", self), offer)
 
     # -- asking --------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import fnmatch
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sluicegate.errors import FILTER_ERRORS, BadContext
 from sluicegate.filterapi import (
@@ -32,9 +32,12 @@ from sluicegate.spool import SpooledBody, SpooledFile, SpoolStore
 if TYPE_CHECKING:
     from .registry import ContentStep
 
-__all__ = ["HeldObject", "Judgement", "bytes_limit", "judge", "wanting"]
+__all__ = ["UNWANTED", "HeldObject", "Judgement", "bytes_limit", "judge", "wanting"]
 
 ResultT = TypeVar("ResultT")
+
+UNWANTED: Final = "no content filter asks for such objects"
+"""Why an object is released that nobody looks at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ async def judge(
                 if not step.installed.is_bypassed_on_failure:
                     reason = f"filter failure: {name}: {cause}"
                     return Judgement(Refuse(reason), reason, name)
-    return Judgement(Release(), "released by every content filter")
+    return Judgement(Release(), "released by every content filter" if steps else UNWANTED)
 
 
 async def _ask(

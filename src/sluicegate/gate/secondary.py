@@ -101,7 +101,7 @@ class ExpectedConnection:
         self._is_over = False
         self._timer: Timer | None = None
         self._set_timer()
-        primary.add_expected(self)
+        primary.add_dependent(self)
 
     @classmethod
     def from_client(
@@ -224,7 +224,7 @@ class ExpectedConnection:
             if self._listener is not None:
                 self._listener.close()
             self._primary.session.drop_expected(self)
-            self._primary.drop_expected(self)
+            self._primary.drop_dependent(self)
             if self.on_over is not None:
                 self.on_over(self)
 
@@ -320,13 +320,13 @@ class ExpectedConnection:
     def on_fulfilled(self, connection: GateConnection) -> None:
         """Take the connection that came: while it is busy, its primary is not idle."""
         self._connections.add(connection)
-        self._primary.add_expected(self)
+        self._primary.add_dependent(self)
 
     def on_ended(self, connection: GateConnection) -> None:
         """Take its end: its primary may be idle from now on."""
         self._connections.discard(connection)
         if self._is_over and not self._connections:
-            self._primary.drop_expected(self)
+            self._primary.drop_dependent(self)
         self._primary.last_active = self._service.port.now
 
     def last_active(self) -> float:

@@ -1,8 +1,9 @@
 """Transfers: objects that protocol filters ask the service to hold until their verdict.
 
 ``GateSession.hold_transfer`` makes one here; its ``factory`` makes the data filter that holds the
-object on the data connection (``transfer_filter``). The invariant: every transfer that began ends
-in exactly one record, and whoever waits for its outcome is told.
+object on the data connection (``transfer_filter``). One that moves inside a dialogue is an
+``open_transfer``. The invariant: every transfer that began ends in exactly one record, and whoever
+waits for its outcome is told.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from sluicegate.filterapi import (
 from sluicegate.limits import Limits
 from sluicegate.spool import SpoolStore
 
+from .open_transfer import GateOpenTransfer
 from .transfer_filter import TransferFilter
 
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
 
+    from .connection import GateConnection
     from .registry import ContentStep
 
 __all__ = ["GateTransfer", "TransferService"]
@@ -74,6 +77,10 @@ class TransferService(Generic[ConnectionT]):
         return GateTransfer(
             self, offer, self.content_filters(connection), may_deliver=not deliver_later
         )
+
+    def open(self, connection: GateConnection, offer: TransferOffer) -> GateOpenTransfer:
+        """Begin to hold an object that moves inside the dialogue of ``connection``."""
+        return GateOpenTransfer(self, connection, offer)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a judgement; a failure of it is the port's to report."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sluicegate.address import SocketAddress
 from sluicegate.errors import BadContext
-from sluicegate.filterapi import AnyDataFilter
+from sluicegate.filterapi import AnyDataFilter, OpenTransfer, TransferOffer
 
 from .registry import RulePlan
 
@@ -93,3 +93,8 @@ class AskedUdpConnection:
         """As ``filterapi.Connection.count_sent``; datagrams are not emulated."""
         del count
         raise BadContext("datagrams are not emulated")
+
+    def open_transfer(self, offer: TransferOffer) -> OpenTransfer:
+        """As ``filterapi.Connection.open_transfer``; an object moves in a stream."""
+        del offer
+        raise BadContext("no transfer is opened for datagrams")

@@ -4,7 +4,7 @@ The gate's transfers are its only users. This file only re-exports.
 """
 
 from .body import BodyOwner, SpooledBody
-from .delivery import SENDING, Delivery
+from .delivery import SENDING, Delivery, Sink
 from .directory import SpoolDirectory
 from .reading import SpooledFile
 from .store import SpoolStatistics, SpoolStore
@@ -13,6 +13,7 @@ __all__ = [
     "SENDING",
     "BodyOwner",
     "Delivery",
+    "Sink",
     "SpoolDirectory",
     "SpoolStatistics",
     "SpoolStore",

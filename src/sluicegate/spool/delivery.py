@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sluicegate.address import SocketAddress
 from sluicegate.buffer import ConstBuffer, Window
@@ -25,16 +25,26 @@ from .buffers import SPOOL_BUFFER_SIZE, ShelfBuffer
 from .digest import StreamDigest
 
 if TYPE_CHECKING:
-    from sluicegate.filterapi import DataSocket
+    from sluicegate.port import SocketCompletion
 
     from .store import SpoolStore
 
-__all__ = ["SENDING", "Delivery"]
+__all__ = ["SENDING", "Delivery", "Sink"]
 
 SENDING: Final = "send the object"
 """What a delivery was doing when it failed with the socket, not with the spool."""
 
 _VERIFYING: Final = "verify that the object is still what was judged"
+
+
+class Sink(Protocol):
+    """Who gets a held object: a ``filterapi.DataSocket``, or what stands before one."""
+
+    def start_send(
+        self, data: Window, completion: SocketCompletion | None = None, user_data: Any = None
+    ) -> None:
+        """Send all of ``data``."""
+        ...
 
 
 class Delivery:
@@ -61,7 +71,7 @@ class Delivery:
         self,
         store: SpoolStore,
         source: SpooledBody | bytes,
-        socket: DataSocket,
+        socket: Sink,
         done: Callable[[SluicegateError | None], None],
         *,
         is_verified: bool = False,

@@ -502,7 +502,13 @@ class Playbook:
         sock.close()
 
     def _delivered(self, transfer: Transfer) -> int:
-        """Return how many bytes of an object its receiver has."""
+        """Return how many bytes of an object its receiver has.
+
+        One that moves inside a dialogue is not all that its receiver gets there: the gate itself
+        delivers nothing of it before the verdict.
+        """
+        if transfer.offer is not self.offer and not transfer.connection.is_secondary:
+            return 0
         for exchange in self.exchanges:
             if exchange.is_of(transfer):
                 is_download = transfer.offer.direction is Direction.DOWNLOAD
