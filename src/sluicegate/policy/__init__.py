@@ -7,15 +7,20 @@ from .destinations import (
     decide_association,
     decide_destination,
 )
+from .flood import CompiledFlood, FloodBounds, FloodException, FloodLimits
 from .model import AnyRule, Policy, Publication, Rule, SendProxyProtocol
 from .parse import parse_policy
 from .snapshot import PolicySnapshot
 
 __all__ = [
     "AnyRule",
+    "CompiledFlood",
     "Decision",
     "DestinationDecision",
     "DestinationRequest",
+    "FloodBounds",
+    "FloodException",
+    "FloodLimits",
     "Policy",
     "PolicySnapshot",
     "Publication",

@@ -17,6 +17,8 @@ from typing_extensions import override
 from sluicegate.address import IpNetwork, SocketAddress
 from sluicegate.names import HostPattern
 
+from .flood import FloodLimits
+
 __all__ = [
     "ANY_USER",
     "GROUP_PREFIX",
@@ -143,6 +145,8 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     allows_underscores: bool = False
     """Whether names that clients and rules write may have underscores."""
+    flood: FloodLimits = field(default_factory=FloodLimits)
+    """What one client address may ask of the gate."""
 
     @property
     def all_rules(self) -> tuple[AnyRule, ...]:

@@ -15,6 +15,7 @@ from pydantic import Field, PlainValidator
 from sluicegate.address import IpNetwork, SocketAddress
 from sluicegate.documents import Document, Findings, Model, Wrong, read_document, typed
 
+from .flood import FloodTable, to_flood_limits
 from .model import Policy, Publication, SendProxyProtocol
 from .parse_rules import IsPublicSuffix, RuleTable, to_rules
 from .parse_values import ADDRESS_CURE, Name, parse_address, parse_network
@@ -62,10 +63,12 @@ def parse_policy(
         is_public_suffix,
         allow_underscore=tables.names.underscores,
     )
+    flood = to_flood_limits(tables.flood, document, findings)
     if len(findings.errors) > before:
         return None
     publications = tuple(_to_publication(one) for one in tables.publish)
-    return ParsedPolicy(Policy(publications, rules, tables.names.underscores), document)
+    policy = Policy(publications, rules, tables.names.underscores, flood)
+    return ParsedPolicy(policy, document)
 
 
 def _parse_server(text: object) -> SocketAddress:
@@ -108,6 +111,7 @@ class _PolicyTables(Model):
     publish: tuple[_PublishTable, ...] = ()
     rule: tuple[RuleTable, ...] = ()
     names: _NamesTable = _NamesTable()
+    flood: FloodTable = FloodTable()
 
 
 def _check_names(tables: _PolicyTables, document: Document, findings: Findings) -> None:

@@ -20,6 +20,7 @@ from typing import Final
 
 from sluicegate.address import IpNetwork, SocketAddress
 
+from .flood import CompiledFlood
 from .model import Policy, Publication, Rule
 from .rule_index import RuleIndex
 
@@ -59,12 +60,20 @@ class Ranges:
 class PolicySnapshot:
     """One compiled policy; lives until the next reload has replaced it everywhere."""
 
-    __slots__ = ("_ranges", "hash", "policy", "publications_by_listener", "rules_by_listener")
+    __slots__ = (
+        "_ranges",
+        "flood",
+        "hash",
+        "policy",
+        "publications_by_listener",
+        "rules_by_listener",
+    )
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.hash = hashlib.sha256(_canonical(policy)).hexdigest()
         #: SHA-256 of the canonical form, hexadecimal.
+        self.flood = CompiledFlood(policy.flood)
         by_listener: dict[str, list[Publication]] = {}
         for publication in policy.publications:
             by_listener.setdefault(publication.listener, []).append(publication)
@@ -157,7 +166,12 @@ def _canonical(policy: Policy) -> bytes:
         for rule in policy.rules
     ]
     return json.dumps(
-        {"publish": publications, "rule": rules, "underscores": policy.allows_underscores},
+        {
+            "publish": publications,
+            "rule": rules,
+            "underscores": policy.allows_underscores,
+            "flood": policy.flood.canonical(),
+        },
         sort_keys=True,
         separators=(",", ":"),
         ensure_ascii=True,

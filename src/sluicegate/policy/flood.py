@@ -1,0 +1,185 @@
+"""Flood limits: how much one client address may ask of the gate, and who may ask for more.
+
+``parse`` reads the table ``[flood]`` with it, ``snapshot`` compiles it, ``gate/flood`` counts. The
+invariant: every client has exactly one set of bounds, those of the first exception that names it or
+else the general ones, and a bound that is left out never means that there is none.
+
+Names and defaults are the model product's (flood mitigation settings of TMG).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from pydantic import Field, PlainValidator
+
+from sluicegate.address import IpAddress, IpNetwork
+from sluicegate.documents import Document, Findings, Model
+
+from .networks import NetworkTable
+from .parse_values import parse_network
+
+__all__ = [
+    "FLOOD_COUNT_MAX",
+    "CompiledFlood",
+    "FloodBounds",
+    "FloodException",
+    "FloodLimits",
+    "FloodTable",
+    "to_flood_limits",
+]
+
+FLOOD_COUNT_MAX: Final = 1_000_000
+"""The largest bound that can be set: one worker accepts less in a minute, and the memory that
+workers share has 20 bits for each count."""
+
+
+@dataclass(frozen=True, slots=True)
+class FloodBounds:
+    """What one client address may do."""
+
+    connects_per_minute: int = 600
+    """New TCP connections, and new destinations of datagrams by SOCKS, each of which may be a name
+    to be looked up."""
+    connections_max: int = 160
+    """TCP connections at once, from the first packet to the last."""
+    half_open_max: int = 80
+    """Of those, the ones whose server is not there yet: the client has not said where it wants to
+    go, or the server is looked up or dialled."""
+    requests_per_minute: int = 600
+    """HTTP requests."""
+    udp_sessions_max: int = 160
+    """UDP connections at once; the longest silent one is ended for a new one."""
+    denied_per_minute: int = 600
+    """Refusals that are recorded one by one; beyond them an alert, and a count."""
+
+
+@dataclass(frozen=True, slots=True)
+class FloodException:
+    """Clients with bounds of their own; None: they are not counted."""
+
+    clients: tuple[IpNetwork, ...]
+    bounds: FloodBounds | None
+
+
+@dataclass(frozen=True, slots=True)
+class FloodLimits:
+    """The table ``[flood]``."""
+
+    enabled: bool = True
+    bounds: FloodBounds = FloodBounds()
+    rule_udp_sessions_per_minute: int = 1000
+    """New UDP connections under one rule, of all clients together; more are dropped."""
+    exceptions: tuple[FloodException, ...] = ()
+    """In order; the first that names a client is the one."""
+
+    def canonical(self) -> dict[str, object]:
+        """Return what the hash of a policy covers."""
+        if not self.enabled:
+            return {"enabled": False}
+        return {
+            **dataclasses.asdict(self.bounds),
+            "rule_udp_sessions_per_minute": self.rule_udp_sessions_per_minute,
+            "exceptions": [
+                {
+                    "clients": sorted(str(network) for network in one.clients),
+                    "bounds": None if one.bounds is None else dataclasses.asdict(one.bounds),
+                }
+                for one in self.exceptions
+            ],
+        }
+
+
+class CompiledFlood:
+    """The flood limits in force; what is asked costs the same however many exceptions there are."""
+
+    __slots__ = ("_exceptions", "_table", "limits")
+
+    def __init__(self, limits: FloodLimits) -> None:
+        self.limits = limits
+        self._exceptions = limits.exceptions
+        self._table = NetworkTable(
+            (network, order)
+            for order, one in enumerate(limits.exceptions)
+            for network in one.clients
+        )
+
+    def bounds_of(self, client: IpAddress) -> FloodBounds | None:
+        """Return what a client may do; None when it is not counted."""
+        if not self.limits.enabled:
+            return None
+        orders = [order for found in self._table.find(client) for order in found]
+        return self._exceptions[min(orders)].bounds if orders else self.limits.bounds
+
+
+# -- the document ----------------------------------------------------------------------------------
+
+_Count = Annotated[int, Field(ge=1, le=FLOOD_COUNT_MAX)]
+
+
+class _BoundsTable(Model, arbitrary_types_allowed=True):
+    """What ``[flood]`` and its exceptions have in common; None: left out."""
+
+    enabled: bool = True
+    connects_per_minute: _Count | None = None
+    connections_max: _Count | None = None
+    half_open_max: _Count | None = None
+    requests_per_minute: _Count | None = None
+    udp_sessions_max: _Count | None = None
+    denied_per_minute: _Count | None = None
+
+    def bounds(self, otherwise: FloodBounds) -> FloodBounds:
+        """Return the bounds, with those of ``otherwise`` where one is left out."""
+        written = {
+            field.name: value
+            for field in dataclasses.fields(FloodBounds)
+            if (value := getattr(self, field.name)) is not None
+        }
+        return dataclasses.replace(otherwise, **written)
+
+
+class _ExceptionTable(_BoundsTable):
+    """One ``[[flood.exception]]`` table."""
+
+    clients: Annotated[
+        tuple[Annotated[IpNetwork, PlainValidator(parse_network)], ...], Field(min_length=1)
+    ] = Field(examples=[["192.0.2.0/24"]])
+    owner: str = ""
+    comment: str = ""
+
+
+class FloodTable(_BoundsTable):
+    """``[flood]``."""
+
+    rule_udp_sessions_per_minute: _Count = 1000
+    exception: tuple[_ExceptionTable, ...] = ()
+
+
+def to_flood_limits(table: FloodTable, document: Document, findings: Findings) -> FloodLimits:
+    """Make the flood limits of a checked table, and say which bounds have no effect."""
+    bounds = table.bounds(FloodBounds())
+    _check(table, bounds, ("flood",), document, findings)
+    exceptions: list[FloodException] = []
+    for index, one in enumerate(table.exception):
+        own = one.bounds(bounds)
+        _check(one, own, ("flood", "exception", index), document, findings)
+        exceptions.append(FloodException(one.clients, own if one.enabled else None))
+    return FloodLimits(table.enabled, bounds, table.rule_udp_sessions_per_minute, tuple(exceptions))
+
+
+def _check(
+    table: _BoundsTable,
+    bounds: FloodBounds,
+    at: tuple[str | int, ...],
+    document: Document,
+    findings: Findings,
+) -> None:
+    """Refuse what cannot come about: more half-open connections than connections."""
+    if table.half_open_max is not None and bounds.half_open_max > bounds.connections_max:
+        findings.refuse(
+            document.where((*at, "half_open_max")),
+            f"is {bounds.half_open_max}, above connections_max, which is {bounds.connections_max}",
+            'raise "connections_max" or lower this',
+        )
