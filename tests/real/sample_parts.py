@@ -20,7 +20,7 @@ from tests.kernel.test_gate_process import GateProcess
 
 SAMPLES = pathlib.Path(__file__).parents[2] / "examples" / "filters"
 PATIENCE_S = 20.0
-INSTALL = "apt-get install --yes curl swaks opensmtpd"
+INSTALL = "apt-get install --yes curl swaks opensmtpd memcached"
 
 
 def tool(name: str) -> str:
@@ -37,9 +37,18 @@ def tool(name: str) -> str:
 class SampleGate(GateProcess):
     """A gate whose only rule uses one sample, in front of a server on loopback."""
 
-    def __init__(self, folder: pathlib.Path, server_port: int, use: str, settings: str) -> None:
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        server_port: int,
+        use: str,
+        settings: str,
+        beside: tuple[str, ...] = (),
+    ) -> None:
         self.use = use
         self.settings = settings
+        self.beside = beside
+        #: Filters of the product in the same rule.
         super().__init__(folder, server_port)
 
     @property
@@ -49,13 +58,16 @@ class SampleGate(GateProcess):
     def write_main(self, more: str = "") -> None:
         super().write_main(
             f'\n[[filter]]\nname = "{self.filter_name}"\nuse = "{SAMPLES}/{self.use}"\n'
-            f"\n[filter.settings]\n{self.settings}\n{more}"
+            f"\n[filter.settings]\n{self.settings}\n"
+            + "".join(f'[[filter]]\nname = "{name}"\n' for name in self.beside)
+            + more
         )
 
     def write_policy(self, clients: str = "127.0.0.0/8") -> None:
         super().write_policy(clients)
         with (self.folder / "policy.toml").open("a") as policy:
-            policy.write(f'filters = ["{self.filter_name}"]\n')
+            names = ", ".join(f'"{name}"' for name in (self.filter_name, *self.beside))
+            policy.write(f"filters = [{names}]\n")
 
     @property
     def port(self) -> int:
@@ -75,8 +87,10 @@ OpenGate = Callable[..., SampleGate]
 def sample_gates(folder: pathlib.Path) -> Iterator[OpenGate]:
     gates: list[SampleGate] = []
 
-    def open_gate(use: str, server_port: int, settings: str = "") -> SampleGate:
-        gates.append(SampleGate(folder, server_port, use, settings))
+    def open_gate(
+        use: str, server_port: int, settings: str = "", beside: tuple[str, ...] = ()
+    ) -> SampleGate:
+        gates.append(SampleGate(folder, server_port, use, settings, beside))
         gates[-1].start()
         return gates[-1]
 
@@ -110,6 +124,19 @@ class WebServer:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+@contextlib.contextmanager
+def running_memcached() -> Iterator[int]:
+    """Run memcached on loopback; the port that it listens on."""
+    port = free_port()
+    command = [tool("memcached"), "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-u", "nobody"]
+    with subprocess.Popen([*command, "-I", "8m"], stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_until(lambda: is_listening(port), "memcached listens")
+            yield port
+        finally:
+            server.kill()
 
 
 def curl(*arguments: str) -> subprocess.CompletedProcess[bytes]:

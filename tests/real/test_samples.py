@@ -9,7 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.real.sample_parts import PATIENCE_S, OpenGate, WebServer, curl, sample_gates
+from tests.real.sample_parts import (
+    PATIENCE_S,
+    OpenGate,
+    WebServer,
+    curl,
+    running_memcached,
+    sample_gates,
+)
 
 KEY_ID = b"AKIA" + b"Q3EGRIVKOHX7A2ZD"
 
@@ -119,3 +126,28 @@ def test_connector_lets_a_client_fetch_from_the_announced_port(open_sample):
     connections, (note,) = gate.ended()
     assert [one["outcome"] for one in connections] == ["released", "released"]
     assert note["facts"]["offered"] == offered
+
+
+def test_cache_guard_keeps_an_executable_out_of_a_memcached(open_sample):
+    large, program = bytes(range(256)) * 8192, b"\x7fELF" + bytes(300_000)
+    with running_memcached() as server_port:
+        gate = open_sample(
+            "cache_guard.py:CacheGuard", server_port, "value_bytes_max = 4_000_000", ("exe_block",)
+        )
+        with gate.connect() as client, client.makefile("rb") as replies:
+            client.sendall(b"set large 0 0 %d\r\n%b\r\n" % (len(large), large))
+            assert replies.readline() == b"STORED\r\n"
+            client.sendall(b"set program 7 0 %d\r\n%b\r\nget program\r\n" % (len(program), program))
+            assert replies.readline().startswith(b"SERVER_ERROR refused: Linux (ELF)")
+            assert replies.readline() == b"END\r\n"
+            client.sendall(b"get large\r\n")
+            assert replies.readline() == b"VALUE large 0 %d\r\n" % len(large)
+            assert replies.read(len(large) + 7) == large + b"\r\nEND\r\n"
+            client.sendall(b"quit\r\n")
+            assert replies.read() == b""
+        with socket.create_connection(("127.0.0.1", server_port), PATIENCE_S) as direct:
+            direct.sendall(b"get program\r\nquit\r\n")
+            assert direct.makefile("rb").read() == b"END\r\n"
+        gate.ended()
+    objects = [(one["name"], one["verdict"], one["bytes"]) for one in gate.records("transfer")]
+    assert objects == [("large", "released", len(large)), ("program", "refused", len(program))]

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from examples.filters.cache_guard import CacheGuard, CacheGuardSettings
 from examples.filters.connector import Connector, ConnectorSettings
 from examples.filters.data_monitor import DataMonitor, DataMonitorSettings
 from examples.filters.protocol_detector import ProtocolDetector, ProtocolDetectorSettings
@@ -20,6 +21,7 @@ from tests.flows.gate_kit import Gate, play, sends
 from tests.samples.sample_kit import plan_with
 
 MAKES: dict[str, Callable[[], Filter]] = {
+    "cache_guard": lambda: CacheGuard(CacheGuardSettings()),
     "connector": lambda: partial(Connector, ConnectorSettings(server_announces="DATA PORT ")),
     "data_monitor": lambda: DataMonitor(DataMonitorSettings(patterns={"x": "250"})),
     "protocol_detector": lambda: partial(
