@@ -655,6 +655,29 @@ def test_data_filters_see_payloads_without_headers_and_only_under_their_rule():
     assert {end.rule: end.dropped for end in of_rules(gate)} == {"dns": {"filter": 1}, "ntp": {}}
 
 
+def test_events_about_two_peers_may_overlap_and_each_takes_filters_to_its_end():
+    async def later(event: Any) -> Any:
+        await asyncio.sleep(0.5 if event.address == ONE else 1.0)
+        if event.address == TWO:
+            event.connection.attach_data_filter(Shouting(), peer=TWO)
+        return Pass()
+
+    async def scenario(gate: Gate) -> None:
+        Server(gate, ONE)
+        Server(gate, TWO)
+        client = Client(gate)
+        await client.associate()
+        client.send(frame(ONE, b"a"), frame(TWO, b"b"))
+        assert await client.answered(2) == [(b"re:a", str(ONE)), (b"RE:B", str(TWO))]
+        client.leave()
+        await gate.idle()
+
+    telling = Telling(later, Events.of(UdpDestination))
+    gate = run(scenario, FILTERED, filters={"f": telling})
+    (end,) = of_rules(gate)
+    assert (end.outcome, end.dropped) == ("released", {})
+
+
 def test_filter_may_answer_later_and_for_the_resolver():
     async def later(event: Any) -> Any:
         await asyncio.sleep(0.5)

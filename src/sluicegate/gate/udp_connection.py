@@ -62,6 +62,7 @@ class UdpConnection(AskedUdpConnection):
         "_awaiting",
         "_chain",
         "_client_side_address",
+        "_events_open",
         "_last_turn",
         "_operation",
         "_peers",
@@ -76,7 +77,6 @@ class UdpConnection(AskedUdpConnection):
         "error",
         "error_side",
         "id",
-        "is_asking",
         "is_closing",
         "is_plain",
         "key",
@@ -134,8 +134,6 @@ class UdpConnection(AskedUdpConnection):
         self.started_wall = port.wall
         self.state = State.ASKED
         self.is_closing = False
-        self.is_asking = False
-        #: Whether an event about it is being handled.
         self.is_plain = False
         #: Whether datagrams pass without a look: no filter, and the one peer admitted.
         self.outcome = Outcome.RELEASED
@@ -161,6 +159,8 @@ class UdpConnection(AskedUdpConnection):
         self._last_turn = -1
         self._peers = PeerCache(service.limits.udp_peers_max, service.limits.udp_peer_idle_s)
         self._chain = UdpChain(self, service)
+        self._events_open = 0
+        #: Events about it that are being handled: those about several peers overlap.
         self._awaiting: list[tuple[bytes, SocketAddress]] = []
         #: Datagrams of the client that wait for the first verdict, and where they are to go.
 
@@ -172,14 +172,14 @@ class UdpConnection(AskedUdpConnection):
         if self.plan.blocked:
             self.refuse(self.plan.blocked)
         elif self._is_told_of:
-            self.is_asking = True
+            self._events_open += 1
             event = UdpBindRequested(self, self.client_side_address)
             dispatch(self._service, self, event, self._on_bind_verdict)
         else:
             self._open()
 
     def _on_bind_verdict(self, verdict: EventVerdict) -> None:
-        self.is_asking = False
+        self._events_open -= 1
         if self.is_closing:
             return
         if isinstance(verdict, Deny):
@@ -283,7 +283,8 @@ class UdpConnection(AskedUdpConnection):
         return peer
 
     def _ask_about(self, peer: GateUdpPeer) -> None:
-        self.is_asking = peer.is_event_open = True
+        self._events_open += 1
+        peer.is_event_open = True
         dispatch(
             self._service,
             self,
@@ -292,7 +293,8 @@ class UdpConnection(AskedUdpConnection):
         )
 
     def _on_peer_verdict(self, peer: GateUdpPeer, verdict: EventVerdict) -> None:
-        self.is_asking = peer.is_event_open = False
+        self._events_open -= 1
+        peer.is_event_open = False
         if self.is_closing:
             return
         if isinstance(verdict, Deny):
@@ -453,7 +455,7 @@ class UdpConnection(AskedUdpConnection):
         peer: SocketAddress | None = None,
     ) -> None:
         """As ``filterapi.Connection.attach_data_filter``."""
-        if not self.is_asking or self.is_closing:
+        if not self._events_open or self.is_closing:
             raise BadContext("data filters are attached while an event is being handled")
         if peer is not None and self._peers.find(peer) is None:
             raise BadContext(f"{peer} is not a peer of this connection")
