@@ -196,10 +196,9 @@ class Soak:
 
     def _print(self, ledger: Ledger) -> None:
         gate, killed = self._gate, len(self._gate.killed)
-        replaced = len(ledger.deaths) - killed
         print(
             f"soak of {self._duration_s:g} s: {killed} workers killed, {gate.reloads} reloads; "
-            f"{replaced} workers replaced while they started, for new settings"
+            f"{len(ledger.replaced)} workers with clients replaced by reloads they were late for"
         )
         for kind in self._kinds:
             name = kind.name

@@ -21,7 +21,7 @@ class Ledger:
     lost_connections: int = 0
     lost_records: int = 0
     deaths: list[int] = dataclasses.field(default_factory=list[int])
-    idle_deaths: set[int] = dataclasses.field(default_factory=set[int])
+    replaced: set[int] = dataclasses.field(default_factory=set[int])
     failures: list[str] = dataclasses.field(default_factory=list[str])
 
     @classmethod
@@ -49,8 +49,8 @@ class Ledger:
 
     def _take_death(self, record: dict[str, Any]) -> None:
         self.deaths.append(record["pid"])
-        if record.get("connections", 0) == 0:
-            self.idle_deaths.add(record["pid"])
+        if record["cause"].startswith("replaced"):
+            self.replaced.add(record["pid"])
 
     def complaints(self, killed: list[int]) -> list[str]:
         """What must not be."""
@@ -70,8 +70,8 @@ class Ledger:
             )
         if unnoticed := set(killed) - set(self.deaths):
             found.append(f"no record tells of the end of {sorted(unnoticed)}")
-        # A worker that is being started when the settings change is replaced by one with the new.
-        if others := set(self.deaths) - set(killed) - self.idle_deaths:
+        # One that starts too slowly for a reload is replaced: recorded if it had clients by then.
+        if others := set(self.deaths) - set(killed) - self.replaced:
             found.append(f"processes that nobody killed ended: {sorted(others)}")
         return found + self.failures[:10]
 

@@ -21,6 +21,8 @@ import pytest
 from sluicegate.gate.control_client import ask_gate
 from sluicegate.gate.control_messages import (
     ConnectionsRequest,
+    FiltersRequest,
+    ReloadRequest,
     Request,
     StatusRequest,
     UpgradeRequest,
@@ -231,6 +233,79 @@ def test_worker_that_cannot_take_part_in_a_reload_keeps_it_from_being_anywhere(g
     assert "does not answer" in refused.stderr
     assert {row["policy"] for row in gate.workers()} == {before}
     gate.end()
+
+
+SLOW = """
+import pathlib, threading
+
+comm = pathlib.Path("/proc/self/comm").read_text()
+while comm.startswith("sluice-worker") and pathlib.Path(__file__).with_name("hold").exists():
+    threading.Event().wait(0.02)
+
+from sluicegate.filterapi import StreamFilter
+
+class Slow(StreamFilter):
+    name = "slow"
+"""
+
+
+def start_and_hold_one(gate: Gate) -> int:
+    """Start a gate, kill a worker, and keep the next one from being ready; return its number."""
+    (gate.folder / "slow.py").write_text(SLOW)
+    gate.write_main(f'[[filter]]\nname = "slow"\nuse = "{gate.folder}/slow.py:Slow"\n')
+    gate.start()
+    (gate.folder / "hold").touch()
+    before, supervisor = gate.pids(), gate.status()["pid"]
+    os.kill(gate.workers()[0]["pid"], signal.SIGKILL)
+    children = pathlib.Path(f"/proc/{supervisor}/task/{supervisor}/children")
+    waiting = threading.Event()
+    for _ in range(1000):
+        for pid in map(int, children.read_text().split()):
+            if pid not in before:
+                return pid
+        waiting.wait(0.02)
+    raise AssertionError("no other worker is started")
+
+
+def wait_ready(gate: Gate) -> None:
+    waiting = threading.Event()
+    for _ in range(1000):
+        if all(row["state"] == "ready" for row in gate.workers()):
+            return
+        waiting.wait(0.02)
+    raise AssertionError(f"not ready: {gate.workers()}")
+
+
+def test_reload_waits_for_a_worker_that_is_starting(gate: Gate) -> None:
+    starting = start_and_hold_one(gate)
+    gate.write_policy("10.0.0.0/8")
+    replies: list[dict[str, Any]] = []
+    reload = threading.Thread(target=lambda: replies.append(gate.reply(ReloadRequest())))
+    reload.start()
+    for _ in range(20):  # the other worker answers in order: it would have prepared meanwhile
+        gate.reply(FiltersRequest())
+        assert pathlib.Path(f"/proc/{starting}/fd").exists()
+    (gate.folder / "hold").unlink()
+    reload.join()
+    wait_ready(gate)
+    assert gate.workers()[0]["pid"] == starting
+    assert {row["policy"] for row in gate.workers()} == {gate.status()["policy"]}
+    gate.end()
+    assert len(gate.records("process")) == 1
+    assert (len(replies), gate.events()[:3]) == (1, ["started", "ready", "reloaded"])
+
+
+def test_worker_that_starts_too_slowly_for_a_reload_is_replaced_and_not_missed(gate: Gate) -> None:
+    starting = start_and_hold_one(gate)
+    gate.write_policy("10.0.0.0/8")
+    assert gate.ask("reload").returncode == 0
+    (gate.folder / "hold").unlink()
+    wait_ready(gate)
+    assert gate.workers()[0]["pid"] != starting
+    assert gate.workers()[0]["restarts"] == 1
+    assert {row["policy"] for row in gate.workers()} == {gate.status()["policy"]}
+    gate.end()
+    assert [record["restarts"] for record in gate.records("process")] == [1]
 
 
 def test_processes_have_only_the_descriptors_that_they_need(gate: Gate) -> None:

@@ -275,14 +275,14 @@ class ServiceRecord(Record, tag="service", kw_only=True):
 
 
 class ProcessRecord(Record, tag="process", kw_only=True):
-    """A process of the gate ended unexpectedly; another one takes its place."""
+    """A process of the gate ended unexpectedly, or with connections; another takes its place."""
 
     process: str
     """Which one: ``worker 0``, ``audit writer``."""
     pid: int
     """Its number in the system."""
     cause: str
-    """How it ended: a signal or a status."""
+    """How it ended: a signal or a status; or what it was replaced for."""
     connections: int = 0
     """Connections that ended with it; their records are missing."""
     records_lost: int = 0

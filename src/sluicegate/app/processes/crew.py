@@ -81,6 +81,8 @@ class Worker:
     """Seconds since the Unix epoch."""
     ready: asyncio.Future[None]
     is_draining: bool = False
+    is_outdated: bool = False
+    """Whether it was ended because it had begun with what is no longer in force."""
     version: str = ""
     policy: str = ""
     diagnosis: str = ""
@@ -140,6 +142,17 @@ class Crew:
         """Every worker that is there."""
         there = [place.worker for place in self.places if place.worker is not None]
         return [*there, *self.leaving]
+
+    @property
+    def starting(self) -> list[Worker]:
+        """The workers that have a place and do not serve yet."""
+        there = (place.worker for place in self.places)
+        return [one for one in there if one is not None and not one.ready.done()]
+
+    async def wait_started(self, timeout_s: float) -> None:
+        """Return when no worker is being started, or after ``timeout_s``."""
+        if waiting := [worker.ready for worker in self.starting]:
+            await asyncio.wait(waiting, timeout=timeout_s)
 
     async def ask(self, workers: Sequence[Worker], request: AnyRequest) -> list[AnyReply | None]:
         """Ask workers the same; None for one that does not answer in time."""
@@ -316,6 +329,15 @@ class Crew:
         for descriptor in to_close:
             os.close(descriptor)
         return worker
+
+    def replace(self, worker: Worker) -> None:
+        """End a worker that has begun with what is no longer in force, and start another."""
+        place = self.places[worker.slot]
+        worker.is_draining = worker.is_outdated = True
+        self.leaving.add(worker)
+        place.worker = None
+        worker.child.kill()
+        self._start_again(place)
 
     def _start_again(self, place: Place) -> None:
         try:

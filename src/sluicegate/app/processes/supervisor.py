@@ -46,7 +46,7 @@ from sluicegate.gate.views import (
     SessionView,
     StatusView,
 )
-from sluicegate.limits import WORKER_GRACE_S
+from sluicegate.limits import WORKER_ANSWER_TIMEOUT_S, WORKER_GRACE_S
 
 from .audit_post import AuditPost
 from .crew import Crew, Worker
@@ -153,8 +153,8 @@ class Supervisor:
             self, loaded.configuration.control_path, left.control if left else None
         )
         self._upgrading: asyncio.Task[None] | None = None
-        self._ended: dict[int, ProcessRecord | None] = {}
-        #: By row: workers that are gone, with what is to be recorded of their end.
+        self._ended: dict[int, tuple[bool, ProcessRecord]] = {}
+        #: By row: workers that are gone, whether they are missed, and what may be recorded.
         self._written: dict[int, int] = {}
         #: By row: how many records of a process that has closed its stream are in the file.
         self._reloading = asyncio.Lock()
@@ -247,6 +247,8 @@ class Supervisor:
             ConfigRefused: Something is wrong; what was in force stays in force everywhere.
         """
         async with self._reloading:
+            # Who is starting takes part like the others.
+            await self._crew.wait_started(WORKER_ANSWER_TIMEOUT_S)
             findings = Findings()
             loaded = load(self.loaded.configuration.path, findings, self.loaded)
             opened: list[Door] = []
@@ -293,13 +295,12 @@ class Supervisor:
 
     async def _commit_all(self, loaded: Loaded, opened: Sequence[Door]) -> None:
         """Put in force what is prepared; a worker that does not is replaced by one that has it."""
-        workers = self._crew.working
-        late = [one for one in self._crew.all if one not in workers and not one.is_draining]
+        workers, late = self._crew.working, self._crew.starting
         self.loaded = loaded
         self._doors.keep(opened, [item.place for item in loaded.configuration.listeners])
         for worker in late:
             # It began with what was in force before. At once: in a moment it would have clients.
-            worker.child.kill()
+            self._crew.replace(worker)
         replies = await self._crew.order(
             workers, lambda _worker, number: (Commit(number=number), [])
         )
@@ -340,19 +341,19 @@ class Supervisor:
 
     def on_worker_ended(self, worker: Worker, how: str, *, is_missed: bool) -> None:
         """Record the end of a worker once its last records are in the file."""
-        record = None
         if is_missed:
-            place = self._crew.places[worker.slot]
             self.say(f"{worker.name} (pid {worker.child.pid}) ended: {how}; it is started again")
-            record = ProcessRecord(
+        self._census.clear(worker.row)
+        self._ended[worker.row] = (
+            is_missed,
+            ProcessRecord(
                 time=self._clock.wall(),
                 process=worker.name,
                 pid=worker.child.pid,
-                cause=how,
-                restarts=place.restarts + 1,
-            )
-        self._census.clear(worker.row)
-        self._ended[worker.row] = record
+                cause="replaced: it began before a reload" if worker.is_outdated else how,
+                restarts=self._crew.places[worker.slot].restarts + is_missed,
+            ),
+        )
         self._finish_row(worker.row)
 
     # -- the audit writer ----------------------------------------------------------------------
@@ -370,11 +371,11 @@ class Supervisor:
         """Give a row back when its process has ended and all that it sent is in the file."""
         if row not in self._ended or row not in self._written:
             return  # of this process it never ends while anybody looks
-        record, records = self._ended.pop(row), self._written.pop(row)
-        if record is not None:
-            tally = self._tallies.row(row)
-            record.records_lost = tally[RECORDS] - records
-            record.connections = tally[CONNECTIONS]
+        (is_missed, record), records = self._ended.pop(row), self._written.pop(row)
+        tally = self._tallies.row(row)
+        record.records_lost = tally[RECORDS] - records
+        record.connections = tally[CONNECTIONS]
+        if is_missed or record.records_lost or record.connections:
             self._sender.write(record)
         self._crew.free_rows.add(row)
 
