@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import click
 
 import sluicegate
-from sluicegate import limits, protocol_limits
+from sluicegate import limits, policy_limits, protocol_limits
 from sluicegate.cli.main import cli
 
 DOCS = pathlib.Path(__file__).resolve().parent
@@ -116,13 +116,14 @@ def documented_names(body: list[ast.stmt]) -> Iterator[tuple[str, str, str]]:
 
 
 def describe_limits() -> str:
-    """Make the page of every limit, from ``limits.py`` and ``protocol_limits.py``.
+    """Make the page of every limit, from ``limits.py``, ``policy_limits.py``, ``protocol_limits.py``.
 
     Raises:
         ValueError: A limit has no reason under it.
     """
     tree = ast.parse(inspect.getsource(limits))
     parsers = ast.parse(inspect.getsource(protocol_limits))
+    policies = ast.parse(inspect.getsource(policy_limits))
     classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Limits"]
     parts = [
         (
@@ -134,6 +135,8 @@ def describe_limits() -> str:
         table_of_limits(documented_names(tree.body)),
         "\n## What parsers take\n",
         table_of_limits(documented_names(parsers.body)),
+        "\n## What a policy takes\n",
+        table_of_limits(documented_names(policies.body)),
     ]
     return "\n".join(parts)
 
@@ -144,9 +147,8 @@ def table_of_limits(rows: Iterator[tuple[str, str, str]]) -> str:
     for name, source, explained in rows:
         if not explained:
             raise ValueError(f"limits.py: {name} has no reason under it; write one")
-        value = getattr(limits, name, getattr(protocol_limits, name, None))
-        if value is None:
-            value = getattr(limits.Limits(), name)
+        sources = (limits, policy_limits, protocol_limits, limits.Limits())
+        value = next(getattr(one, name) for one in sources if hasattr(one, name))
         lines.append(f"| `{name}` | {shown(value, source)} | {' '.join(explained.split())} |")
     return "\n".join(lines) + "\n"
 

@@ -20,6 +20,7 @@ from sluicegate.audit import collector as collector_module
 from sluicegate.audit.collector import Collector
 from sluicegate.audit.journal import JOURNAL_BYTES, Journal
 from sluicegate.clock import SystemClock
+from sluicegate.policy import PolicyTexts
 
 BOUND = 1 << 16
 
@@ -198,7 +199,7 @@ def test_channel_carries_messages_with_many_descriptors_in_order(tmp_path: pathl
         receiver = Channel(theirs, lambda message, fds: got.append((message, fds)), closed.append)
         pipes = [os.pipe() for _ in range(230)]
         reads, writes = [one[0] for one in pipes], [one[1] for one in pipes]
-        texts = Texts("x" * 300_000, "", None)
+        texts = Texts("x" * 300_000, PolicyTexts(""), None)
         sender.send(Said(line="first"))
         sender.send(Prepare(number=1, texts=texts, addresses=["a"] * 230), reads)
         sender.send(Said(line="last"), writes[:1])

@@ -43,7 +43,7 @@ def snapshot(*rules: str) -> PolicySnapshot:
 
 def decide(policy: PolicySnapshot, host: str, port: int = 443, user: User | None = None):
     request = DestinationRequest(CLIENT, canonical_host(host), port, user)
-    return decide_destination(policy.rules_by_listener.get("proxy"), request)
+    return decide_destination(policy.rules_of("proxy"), request)
 
 
 WRONG = [
@@ -177,7 +177,8 @@ def test_hash_covers_what_decides_and_not_what_is_for_people() -> None:
 def test_names_are_found_without_trying_every_rule() -> None:
     many = [rule(name=f'"r{i}"', to=f'["h{i}.example", "*.w{i}.example"]') for i in range(2000)]
     policy = snapshot(*many)
-    index = policy.rules_by_listener["proxy"]
+    index = policy.rules_of("proxy")
+    assert index is not None
     for host, expected in [("h1999.example", "r1999"), ("x.y.w1500.example", "r1500")]:
         found = list(index.about_name(canonical_host(host)))
         assert [one.rule.name for one in found] == [expected]

@@ -19,7 +19,7 @@ from sluicegate.filterapi import Isolation
 from sluicegate.gate.entry_dialogue import Authenticate
 from sluicegate.gate.settings import ListenerSettings, OnFailure
 from sluicegate.limits import WORKERS_MAX, Limits
-from sluicegate.policy.parse import Name, parse_address, parse_network
+from sluicegate.policy.parse_values import Name, parse_address, parse_network
 
 from .entry_config import EntryChoice, EntryProtocolName, ResolverTable, to_entry
 from .limit_table import LimitTable, contradictions, to_limits

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Protocol
 
 import pydantic
@@ -23,8 +23,8 @@ from sluicegate.identity import Users
 from sluicegate.names.packets import RecordType
 from sluicegate.names.resolver import ResolverSettings
 from sluicegate.names.servers import parse_nameservers
-from sluicegate.policy.model import ANY_USER, GROUP_PREFIX, Rule
-from sluicegate.policy.parse import parse_address, parse_network
+from sluicegate.policy import ANY_USER, GROUP_PREFIX, ParsedPolicy, Place, Rule
+from sluicegate.policy.parse_values import parse_address, parse_network
 from sluicegate.protocols.detect import EntryProtocol
 
 if TYPE_CHECKING:
@@ -162,44 +162,38 @@ def find_servers(
 
 
 def check_entry_rules(
-    configuration: Configuration,
-    rules: Sequence[Rule],
-    document: Document,
-    users: Users,
-    findings: Findings,
+    configuration: Configuration, parsed: ParsedPolicy, users: Users, findings: Findings
 ) -> None:
     """Refuse rules that their listener cannot keep, and warn of those that match nobody."""
     entries = {one.name: one.entry for one in configuration.listeners}
     proxies = sorted(name for name, entry in entries.items() if entry is not None)
     names = {user.name for user in users}
     groups = {group for user in users for group in user.groups}
-    for index, rule in enumerate(rules):
-        at = ("rule", index)
-        if rule.listener not in entries:
-            cause = f"there is no listener {rule.listener!r} in {configuration.path.name}"
-            findings.refuse(
-                document.where((*at, "listener")), cause, suggest(rule.listener, proxies)
+    known = {*names, ANY_USER, *(GROUP_PREFIX + group for group in groups)}
+    for rule, place in zip(parsed.policy.rules, parsed.rules_at, strict=True):
+        listeners = proxies if rule.listeners is None else rule.listeners
+        for name in listeners:
+            _check_listener(rule, name, entries, place, configuration)
+        if not listeners:
+            place.warn(
+                ("listener",),
+                f"there is no proxy listener in {configuration.path.name}: it matches nobody",
+                'give a listener entry = "proxy"',
             )
-            continue
-        entry = entries[rule.listener]
-        if entry is None:
-            findings.refuse(
-                document.where((*at, "listener")),
-                f"the listener {rule.listener!r} publishes: its clients name no destination",
-                'write [[publish]], or give the listener entry = "proxy"',
-            )
-        elif rule.users is not None and not entry.can_authenticate:
-            findings.refuse(
-                document.where((*at, "users")),
-                f"nobody proves who they are on {rule.listener!r}: the rule matches nobody",
+        elif rule.users is not None and not any(
+            (entry := entries.get(name)) is None or entry.can_authenticate for name in listeners
+        ):
+            place.refuse(
+                ("users",),
+                f"nobody proves who they are on {', '.join(map(repr, listeners))}: the rule "
+                "matches nobody",
                 'give the listener authenticate = "optional" or "required", or remove "users"',
             )
-        for place, user in enumerate(rule.users or ()):
-            known = groups if user.startswith(GROUP_PREFIX) else names
-            if user != ANY_USER and user.removeprefix(GROUP_PREFIX) not in known:
-                kind = "is in the group" if known is groups else "is called"
-                findings.warn(
-                    document.where((*at, "users", place)),
+        for user in rule.users or ():
+            if user not in known:
+                kind = "is in the group" if user.startswith(GROUP_PREFIX) else "is called"
+                place.warn(
+                    _place_of_user(rule, user),
                     f"nobody {kind} {user.removeprefix(GROUP_PREFIX)!r}: it matches nobody",
                     '"sluicegate user add" makes users and groups',
                 )
@@ -211,6 +205,34 @@ def check_entry_rules(
                 f"there are no users, and {name!r} lets in nobody else",
                 '"sluicegate user add NAME" makes one',
             )
+
+
+def _check_listener(
+    rule: Rule,
+    name: str,
+    entries: Mapping[str, EntrySettings | None],
+    place: Place,
+    configuration: Configuration,
+) -> None:
+    written = place.document.table((*place.at, "listener"))
+    path: tuple[str | int, ...] = ("listener",)
+    if isinstance(written, list) and rule.listeners is not None:
+        path = ("listener", rule.listeners.index(name))
+    if name not in entries:
+        proxies = sorted(one for one, entry in entries.items() if entry is not None)
+        cause = f"there is no listener {name!r} in {configuration.path.name}"
+        place.refuse(path, cause, suggest(name, proxies))
+    elif entries[name] is None:
+        place.refuse(
+            path,
+            f"the listener {name!r} publishes: its clients name no destination",
+            'write [[publish]], or give the listener entry = "proxy"',
+        )
+
+
+def _place_of_user(rule: Rule, user: str) -> tuple[str | int, ...]:
+    written = rule.written.get("users", ())
+    return ("users", written.index(user)) if user in written else ("users",)
 
 
 _ALL: Final[tuple[EntryProtocolName, ...]] = ("socks4", "socks5", "http-connect")

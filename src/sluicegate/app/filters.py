@@ -61,7 +61,7 @@ class InstalledFilters:
         return list(self._made)
 
     def check_rule(
-        self, rule: AnyRule, document: Document, where: tuple[str, int], findings: Findings
+        self, rule: AnyRule, document: Document, where: KeyPath, findings: Findings
     ) -> None:
         """Refuse what a rule says to its filters and they do not understand."""
         for name in rule.filters:

@@ -7,34 +7,15 @@ line of code, under its own name, and no value is taken that the engine could no
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import pydantic
 
-from sluicegate.documents import Model, Wrong
+from sluicegate.documents import Model, parse_size
 from sluicegate.limits import Limits
 
-__all__ = ["LimitTable", "contradictions", "parse_size", "to_limits"]
-
-
-def parse_size(value: object) -> int:
-    """Read a number of bytes: ``1048576`` or ``"1 MiB"``.
-
-    Raises:
-        Wrong: It is neither.
-    """
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise Wrong(f"is {value!r}, must be a number of bytes", 'for example 1048576 or "1 MiB"')
-    return int(found[1]) << _SHIFTS[found[2]]
-
-
-_SIZE: Final = re.compile(r"([0-9]{1,18}) ?(B|KiB|MiB|GiB|TiB)", re.ASCII)
-_SHIFTS: Final = {"B": 0, "KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
+__all__ = ["LimitTable", "contradictions", "to_limits"]
 
 
 def to_limits(table: pydantic.BaseModel) -> Limits:

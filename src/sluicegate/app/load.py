@@ -16,16 +16,17 @@ from sluicegate.errors import ConfigError
 from sluicegate.gate.settings import ServiceSettings
 from sluicegate.identity import Users, parse_users, read_users_text
 from sluicegate.names.resolver import ResolverSettings
-from sluicegate.policy import AnyRule, PolicySnapshot, Publication, parse_policy
-from sluicegate.policy.parse import ParsedPolicy
+from sluicegate.policy import AnyRule, ParsedPolicy, Place, PolicySnapshot, parse_policy
 
 from .config import Configuration, read_configuration, read_text
-from .datagram_rules import check_transport
+from .datagram_rules import check_transport, place_of_filter
 from .entry_config import check_entry_rules, find_servers, to_resolver
 from .filters import InstalledFilters, install_filters
 from .interfaces import interface_addresses
+from .policy_files import read_policy_texts
 from .public_suffixes import is_public_suffix
 from .texts import Texts
+from .time_zones import find_time_zone
 
 __all__ = ["Loaded", "load"]
 
@@ -63,11 +64,13 @@ def load(
     if main is None or configuration is None:
         return None
     filters = install_filters(configuration, before.filters if before else None, findings)
-    policy_text = texts.policy if texts else _read_policy(configuration, findings)
-    if policy_text is None:
+    policy_path = configuration.policy_path
+    policy_texts = texts.policy if texts else read_policy_texts(policy_path, findings)
+    if policy_texts is None:
         return None
-    policy_name = configuration.policy_path.name
-    policy = parse_policy(policy_text, policy_name, findings, is_public_suffix)
+    policy = parse_policy(
+        policy_texts, policy_path.name, findings, is_public_suffix, find_time_zone
+    )
     if policy is None:
         return None
     users_text = texts.users if texts else _read_users(configuration, findings)
@@ -76,12 +79,12 @@ def load(
     _check_rules(configuration, filters, policy, findings)
     _check_use(configuration, policy, snapshot, findings)
     if users is not None:
-        check_entry_rules(configuration, policy.policy.rules, policy.document, users, findings)
+        check_entry_rules(configuration, policy, users, findings)
     resolver, own_addresses = _load_network(configuration, findings)
     if findings.errors or users is None:
         return None
     return Loaded(
-        texts=Texts(main, policy_text, users_text),
+        texts=Texts(main, policy_texts, users_text),
         configuration=configuration,
         filters=filters,
         settings=ServiceSettings(
@@ -96,11 +99,6 @@ def load(
         ),
         warnings=tuple(str(warning) for warning in findings.warnings),
     )
-
-
-def _read_policy(configuration: Configuration, findings: Findings) -> str | None:
-    path = configuration.policy_path
-    return read_text(path, findings, 'say where it is: "policy" in [service]')
 
 
 def _read_users(configuration: Configuration, findings: Findings) -> str | None:
@@ -145,49 +143,45 @@ def _check_rules(
     findings: Findings,
 ) -> None:
     """Refuse rules that name listeners or filters which do not exist."""
-    document = parsed.document
     entries = {listener.name: listener.entry for listener in configuration.listeners}
-    for index, publication in enumerate(parsed.policy.publications):
-        where = document.where(("publish", index, "listener"))
+    policy = parsed.policy
+    for publication, place in zip(policy.publications, parsed.publications_at, strict=True):
         if publication.listener not in entries:
-            findings.refuse(
-                where,
+            place.refuse(
+                ("listener",),
                 f"there is no listener {publication.listener!r} in {configuration.path.name}",
                 suggest(publication.listener, sorted(entries)),
             )
         elif entries[publication.listener] is not None:
-            findings.refuse(
-                where,
+            place.refuse(
+                ("listener",),
                 f"{publication.listener!r} is a proxy: its clients name their destinations",
                 "write [[rule]], or publish on another listener",
             )
-        _check_rule_filters(configuration, filters, parsed, ("publish", index), findings)
-    for index in range(len(parsed.policy.rules)):
-        _check_rule_filters(configuration, filters, parsed, ("rule", index), findings)
+        check_transport(publication, configuration, filters, place)
+        _check_rule_filters(configuration, filters, publication, place, findings)
+    for rule, place in zip(policy.rules, parsed.rules_at, strict=True):
+        _check_rule_filters(configuration, filters, rule, place, findings)
 
 
 def _check_rule_filters(
     configuration: Configuration,
     filters: InstalledFilters,
-    parsed: ParsedPolicy,
-    at: tuple[str, int],
+    rule: AnyRule,
+    place: Place,
     findings: Findings,
 ) -> None:
-    document, policy = parsed.document, parsed.policy
-    rule: AnyRule = policy.publications[at[1]] if at[0] == "publish" else policy.rules[at[1]]
     # A filter that cannot be loaded has its own finding: its rules are not to blame.
     installed = sorted({table.name for table in configuration.filters})
-    for place, name in enumerate(rule.filters):
+    for name in rule.filters:
         if name not in installed:
-            findings.refuse(
-                document.where((*at, "filters", place)),
+            place.refuse(
+                place_of_filter(rule, place, name),
                 f"there is no filter {name!r} in {configuration.path.name}",
                 suggest(name, installed),
             )
-    filters.check_rule(rule, document, at, findings)
-    if isinstance(rule, Publication):
-        check_transport(rule, configuration, filters, (document, at[1]), findings)
-    _check_objects(rule, filters, document.where((*at, "filters")), findings)
+    filters.check_rule(rule, place.document, place.at, findings)
+    _check_objects(rule, filters, place.where("filters"), findings)
 
 
 def _check_objects(
@@ -213,20 +207,21 @@ def _check_use(
     findings: Findings,
 ) -> None:
     """Warn of what has no effect."""
-    served = {*snapshot.publications_by_listener, *snapshot.rules_by_listener}
     entries = {one.name: one.entry for one in configuration.listeners}
     for index, (name, entry) in enumerate(entries.items()):
-        if name not in served:
+        if name not in snapshot.publications_by_listener and snapshot.rules_of(name) is None:
             kind = "publish" if entry is None else "rule"
             findings.warn(
                 configuration.document.where(("listener", index)),
                 f"no [[{kind}]] names {name!r}: every client is refused there",
                 f"add a [[{kind}]] with listener = {name!r} to {configuration.policy_path.name}",
             )
-    places = {one.name: place for place, one in enumerate(parsed.policy.publications)}
+    places = dict(
+        zip((one.name for one in parsed.policy.publications), parsed.publications_at, strict=True)
+    )
     for publication in snapshot.unreachable():
-        findings.warn(
-            parsed.document.where(("publish", places[publication.name])),
+        places[publication.name].warn(
+            (),
             f"the rule {publication.name!r} never matches: earlier ones cover its clients",
             "put it before them, or remove it",
         )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sluicegate.policy import PolicyTexts
+
 __all__ = ["Texts"]
 
 
@@ -16,6 +18,6 @@ class Texts:
     """One version of the files."""
 
     main: str
-    policy: str
+    policy: PolicyTexts
     users: str | None
     """None where there is no such file."""

@@ -4,6 +4,7 @@ from .document import Document, read_document
 from .findings import ConfigRefused, Findings
 from .merging import merged
 from .model import Model, Wrong, suggest, typed
+from .sizes import parse_size
 
 __all__ = [
     "ConfigRefused",
@@ -12,6 +13,7 @@ __all__ = [
     "Model",
     "Wrong",
     "merged",
+    "parse_size",
     "read_document",
     "suggest",
     "typed",

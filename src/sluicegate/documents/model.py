@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 from .document import Document, format_key
 from .findings import Findings
 from .places import KeyPath
-from .shape import element_of, keys_of
+from .shape import element_of, keys_of, value_of
 
 __all__ = ["Model", "Wrong", "suggest", "typed"]
 
@@ -129,10 +129,13 @@ def _unknown_keys(
 ) -> Iterator[tuple[KeyPath, list[str]]]:
     """Yield the path of each key that the model does not know, with the keys that it knows."""
     if isinstance(value, dict):
+        table = cast("dict[str, object]", value)
         known = keys_of(kind)
         if known is None:
+            for key, inner in table.items():
+                yield from _unknown_keys(inner, value_of(kind), (*path, key))
             return
-        for key, inner in cast("dict[str, object]", value).items():
+        for key, inner in table.items():
             if key in known:
                 yield from _unknown_keys(inner, known[key], (*path, key))
             else:
@@ -187,13 +190,18 @@ def _keys_only(location: KeyPath, table: object) -> KeyPath:
 def _example(location: KeyPath, kind: object) -> str:
     """Return an example of a field, if its model has one."""
     for part in location[:-1]:
-        kind = element_of(kind) if isinstance(part, int) else (keys_of(kind) or {}).get(part)
+        kind = element_of(kind) if isinstance(part, int) else _value_kind(kind, part)
     if not (isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)):
         return ""
     field = kind.model_fields.get(str(location[-1])) if location else None
     if field is None or not field.examples:
         return ""
     return f"for example: {format_key(location[-1:])} = {json.dumps(field.examples[0])}"
+
+
+def _value_kind(kind: object, key: str) -> object:
+    known = keys_of(kind)
+    return value_of(kind) if known is None else known.get(key)
 
 
 _MISSING: Final = "is missing"

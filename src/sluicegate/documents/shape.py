@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 import msgspec
 import pydantic
 
-__all__ = ["element_of", "keys_of"]
+__all__ = ["element_of", "keys_of", "value_of"]
 
 
 def keys_of(kind: object) -> dict[str, object] | None:
@@ -44,6 +44,16 @@ def element_of(kind: object) -> object:
     arguments = typing.get_args(kind)
     if isinstance(origin, type) and issubclass(origin, Collection) and arguments:
         return arguments[0]
+    return None
+
+
+def value_of(kind: object) -> object:
+    """Return the type of the values of a table type that takes any key, None where it has none."""
+    kind = _plain(kind)
+    origin = typing.get_origin(kind)
+    arguments = typing.get_args(kind)
+    if isinstance(origin, type) and issubclass(origin, Mapping) and len(arguments) > 1:
+        return arguments[1]
     return None
 
 

@@ -197,7 +197,7 @@ class ClientDialler:
         request = DestinationRequest(self._client_address.ip, host, port, self._user, protocol)
         first: tuple[str, DestinationDecision] | None = None
         for name in self._listeners():
-            index = service.policy.rules_by_listener.get(name)
+            index = service.policy.rules_of(name)
             decision = decide_destination(index, request, service.entries.is_own_listener)
             if decision.is_allowed:
                 return name, decision

@@ -180,7 +180,7 @@ class EntryDesk:
         if not service.recorder.is_accepting:
             return "records cannot be written"
         if (listener_name, client.host) not in self._heard:
-            index = service.policy.rules_by_listener.get(listener_name)
+            index = service.policy.rules_of(listener_name)
             if index is None:
                 return NO_RULE
             if not index.clients.covers(client.ip):
@@ -323,7 +323,7 @@ class EntryDesk:
         """Serve UDP ASSOCIATE: where each datagram may go is decided when it comes."""
         service = self.service
         user = handshake.user
-        index = service.policy.rules_by_listener.get(handshake.listener_name)
+        index = service.policy.rules_of(handshake.listener_name)
         rule, reason = decide_association(index, handshake.client.ip, user)
         if rule is None:
             self._refuse(handshake, EntryAnswer.NOT_ALLOWED, reason, request)
@@ -394,7 +394,7 @@ class EntryDesk:
         """Decide whether a client may reach a host; the decision judges what is found for it."""
         client = handshake.client
         return decide_destination(
-            self.service.policy.rules_by_listener.get(handshake.listener_name),
+            self.service.policy.rules_of(handshake.listener_name),
             DestinationRequest(client.ip, host, port, handshake.user, protocol),
             self.is_own_listener,
         )

@@ -8,11 +8,29 @@ from .destinations import (
     decide_destination,
 )
 from .flood import CompiledFlood, FloodBounds, FloodException, FloodLimits
-from .model import AnyRule, Policy, Publication, Rule, SendProxyProtocol
-from .parse import parse_policy
+from .learn import LearnEntry
+from .model import Policy
+from .network_rules import NetworkRelation, NetworkRule
+from .parse import ParsedPolicy, parse_policy
+from .place import Place
+from .rules import (
+    ANY_USER,
+    GROUP_PREFIX,
+    AnyRule,
+    Publication,
+    Rule,
+    RuleAction,
+    RuleLimits,
+    SendProxyProtocol,
+    Targets,
+)
 from .snapshot import PolicySnapshot
+from .sources import PolicyText, PolicyTexts, find_includes, find_lists
+from .system import SystemPolicy, SystemPurpose, SystemRule
 
 __all__ = [
+    "ANY_USER",
+    "GROUP_PREFIX",
     "AnyRule",
     "CompiledFlood",
     "Decision",
@@ -21,13 +39,28 @@ __all__ = [
     "FloodBounds",
     "FloodException",
     "FloodLimits",
+    "LearnEntry",
+    "NetworkRelation",
+    "NetworkRule",
+    "ParsedPolicy",
+    "Place",
     "Policy",
     "PolicySnapshot",
+    "PolicyText",
+    "PolicyTexts",
     "Publication",
     "Rule",
+    "RuleAction",
+    "RuleLimits",
     "SendProxyProtocol",
+    "SystemPolicy",
+    "SystemPurpose",
+    "SystemRule",
+    "Targets",
     "decide",
     "decide_association",
     "decide_destination",
+    "find_includes",
+    "find_lists",
     "parse_policy",
 ]

@@ -10,7 +10,7 @@ from typing import Final
 
 from sluicegate.address import SocketAddress
 
-from .model import Publication
+from .rules import Publication
 from .snapshot import PolicySnapshot
 
 __all__ = ["CLIENT_NOT_LISTED", "NOT_PUBLISHED", "PUBLISHED", "Decision", "decide"]

@@ -34,8 +34,8 @@ from sluicegate.names import (
 )
 from sluicegate.verdict import Deny
 
-from .model import Rule
 from .rule_index import CompiledRule, Identity, RuleIndex
+from .rules import Rule
 
 __all__ = [
     "ALLOWED_BY_RULE",

@@ -10,16 +10,18 @@ Names and defaults are the model product's (flood mitigation settings of TMG).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from pydantic import Field, PlainValidator
+from pydantic import Field
 
 from sluicegate.address import IpAddress, IpNetwork
-from sluicegate.documents import Document, Findings, Model
+from sluicegate.documents import Model
 
 from .networks import NetworkTable
-from .parse_values import parse_network
+from .parse_values import NetworkEntry
+from .place import Place
 
 __all__ = [
     "FLOOD_COUNT_MAX",
@@ -143,11 +145,15 @@ class _BoundsTable(Model, arbitrary_types_allowed=True):
 class _ExceptionTable(_BoundsTable):
     """One ``[[flood.exception]]`` table."""
 
-    clients: Annotated[
-        tuple[Annotated[IpNetwork, PlainValidator(parse_network)], ...], Field(min_length=1)
-    ] = Field(examples=[["192.0.2.0/24"]])
+    clients: Annotated[tuple[NetworkEntry, ...], Field(min_length=1)] = Field(
+        examples=[["192.0.2.0/24"]]
+    )
     owner: str = ""
     comment: str = ""
+
+
+NetworksOf = Callable[[tuple[IpNetwork | str, ...], Place, str], tuple[IpNetwork, ...]]
+"""Resolve a list of networks and ``@names``; what is wrong goes into the findings of the place."""
 
 
 class FloodTable(_BoundsTable):
@@ -157,29 +163,33 @@ class FloodTable(_BoundsTable):
     exception: tuple[_ExceptionTable, ...] = ()
 
 
-def to_flood_limits(table: FloodTable, document: Document, findings: Findings) -> FloodLimits:
-    """Make the flood limits of a checked table, and say which bounds have no effect."""
+def to_flood_limits(table: FloodTable, place: Place, networks_of: NetworksOf) -> FloodLimits:
+    """Make the flood limits of a checked table, and say which bounds have no effect.
+
+    Args:
+        table: The table.
+        place: Where it stands.
+        networks_of: Returns the networks of a list in which objects may be named.
+    """
     bounds = table.bounds(FloodBounds())
-    _check(table, bounds, ("flood",), document, findings)
+    _check(table, bounds, (), place)
     exceptions: list[FloodException] = []
     for index, one in enumerate(table.exception):
         own = one.bounds(bounds)
-        _check(one, own, ("flood", "exception", index), document, findings)
-        exceptions.append(FloodException(one.clients, own if one.enabled else None))
+        _check(one, own, ("exception", index), place)
+        at = Place(place.document, (*place.at, "exception", index), place.findings)
+        clients = networks_of(one.clients, at, "clients")
+        exceptions.append(FloodException(clients, own if one.enabled else None))
     return FloodLimits(table.enabled, bounds, table.rule_udp_sessions_per_minute, tuple(exceptions))
 
 
 def _check(
-    table: _BoundsTable,
-    bounds: FloodBounds,
-    at: tuple[str | int, ...],
-    document: Document,
-    findings: Findings,
+    table: _BoundsTable, bounds: FloodBounds, at: tuple[str | int, ...], place: Place
 ) -> None:
     """Refuse what cannot come about: more half-open connections than connections."""
     if table.half_open_max is not None and bounds.half_open_max > bounds.connections_max:
-        findings.refuse(
-            document.where((*at, "half_open_max")),
+        place.refuse(
+            (*at, "half_open_max"),
             f"is {bounds.half_open_max}, above connections_max, which is {bounds.connections_max}",
             'raise "connections_max" or lower this',
         )

@@ -14,8 +14,8 @@ from typing import Protocol
 from sluicegate.address import IpAddress
 from sluicegate.names import CanonicalHost
 
-from .model import ANY_USER, GROUP_PREFIX, Rule, RuleAction
 from .networks import NetworkSet, NetworkTable
+from .rules import ANY_USER, GROUP_PREFIX, Rule
 
 __all__ = ["CompiledRule", "Identity", "RuleIndex"]
 
@@ -43,7 +43,7 @@ class CompiledRule:
         self.order = order
         #: Its place among the rules of its listener.
         self.rule = rule
-        self.is_deny = rule.action is RuleAction.DENY
+        self.is_deny = rule.action.is_refusal
         self.clients = NetworkSet(rule.clients)
         self.networks = NetworkSet(rule.to.networks)
         self._protocols = rule.protocols

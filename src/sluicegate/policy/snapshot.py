@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import json
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -20,9 +19,11 @@ from typing import Final
 
 from sluicegate.address import IpNetwork, SocketAddress
 
+from .canonical import canonical
 from .flood import CompiledFlood
-from .model import Policy, Publication, Rule
+from .model import Policy
 from .rule_index import RuleIndex
+from .rules import Publication
 
 __all__ = ["PolicySnapshot", "Ranges"]
 
@@ -61,17 +62,18 @@ class PolicySnapshot:
     """One compiled policy; lives until the next reload has replaced it everywhere."""
 
     __slots__ = (
+        "_index_of_others",
+        "_indexes",
         "_ranges",
         "flood",
         "hash",
         "policy",
         "publications_by_listener",
-        "rules_by_listener",
     )
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.hash = hashlib.sha256(_canonical(policy)).hexdigest()
+        self.hash = hashlib.sha256(canonical(policy)).hexdigest()
         #: SHA-256 of the canonical form, hexadecimal.
         self.flood = CompiledFlood(policy.flood)
         by_listener: dict[str, list[Publication]] = {}
@@ -81,15 +83,25 @@ class PolicySnapshot:
             {name: tuple(found) for name, found in by_listener.items()}
         )
         #: In policy order.
-        rules: dict[str, list[Rule]] = {}
-        for rule in policy.rules:
-            rules.setdefault(rule.listener, []).append(rule)
-        self.rules_by_listener: Mapping[str, RuleIndex] = MappingProxyType(
-            {name: RuleIndex(found) for name, found in rules.items()}
-        )
+        named = {name for rule in policy.rules for name in rule.listeners or ()}
+        self._indexes = {name: self._index(name) for name in named}
+        self._index_of_others = self._index(None)
         self._ranges = {
             name: (Ranges(found, 4), Ranges(found, 6)) for name, found in by_listener.items()
         }
+
+    def rules_of(self, listener: str) -> RuleIndex | None:
+        """Return the rules about what clients of a proxy listener name; None: there are none."""
+        return self._indexes.get(listener, self._index_of_others)
+
+    def _index(self, listener: str | None) -> RuleIndex | None:
+        """Compile the rules of a listener; None stands for those that no rule names."""
+        rules = [
+            rule
+            for rule in self.policy.rules
+            if rule.is_enabled and (rule.listeners is None or listener in rule.listeners)
+        ]
+        return RuleIndex(rules) if rules else None
 
     def find(self, listener: str, client: SocketAddress) -> Publication | None:
         """Return the first publication of a listener that names the client."""
@@ -135,45 +147,3 @@ def _flatten(covering: list[tuple[IpNetwork, int]]) -> Iterable[tuple[int, int |
         if winner != previous:
             yield border, winner
             previous = winner
-
-
-def _canonical(policy: Policy) -> bytes:
-    """Return the bytes that the hash is of; owners and comments decide nothing."""
-    publications = [
-        {
-            "name": publication.name,
-            "listener": publication.listener,
-            "server": str(publication.server),
-            "clients": sorted(str(network) for network in publication.clients),
-            "filters": publication.filters,
-            "settings": {name: dict(chosen) for name, chosen in publication.settings.items()},
-            "send_proxy_protocol": publication.send_proxy_protocol,
-        }
-        for publication in policy.publications
-    ]
-    rules = [
-        {
-            "name": rule.name,
-            "action": rule.action,
-            "listener": rule.listener,
-            "clients": sorted(str(network) for network in rule.clients),
-            "users": None if rule.users is None else sorted(rule.users),
-            "to": rule.to.texts(),
-            "protocols": sorted(map(str, rule.protocols)),
-            "filters": rule.filters,
-            "settings": {name: dict(chosen) for name, chosen in rule.settings.items()},
-        }
-        for rule in policy.rules
-    ]
-    return json.dumps(
-        {
-            "publish": publications,
-            "rule": rules,
-            "underscores": policy.allows_underscores,
-            "flood": policy.flood.canonical(),
-        },
-        sort_keys=True,
-        separators=(",", ":"),
-        ensure_ascii=True,
-        default=str,
-    ).encode("ascii")

@@ -1,0 +1,41 @@
+"""What a policy may take, in files, entries and time: fixed numbers, each with its reason.
+
+``policy`` and whoever reads its files import them; ``limits`` has those of the engine and those
+that an operator may set. The invariant: what is above a number is refused when a policy is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "POLICY_EXPIRY_NOTICE_DAYS",
+    "POLICY_FILE_BYTES_MAX",
+    "POLICY_INCLUDES_MAX",
+    "POLICY_LEARN_DAYS_MAX",
+    "POLICY_LIST_BYTES_MAX",
+    "POLICY_PATTERN_BYTES_MAX",
+    "POLICY_PATTERN_MEMORY_BYTES_MAX",
+]
+
+POLICY_FILE_BYTES_MAX: Final = 64 << 20
+"""One file of the policy: some 200,000 rules; entries that many rules share belong into lists."""
+
+POLICY_LIST_BYTES_MAX: Final = 64 << 20
+"""One list that an object names: some four million addresses."""
+
+POLICY_INCLUDES_MAX: Final = 1024
+"""Files that a policy includes, those in folders counted one by one."""
+
+POLICY_LEARN_DAYS_MAX: Final = 31
+"""How far ahead learning may end: what nobody ends in a month has been forgotten."""
+
+POLICY_EXPIRY_NOTICE_DAYS: Final = 30
+"""A rule that expires within these days is warned of."""
+
+POLICY_PATTERN_BYTES_MAX: Final = 4096
+"""Text of one regular expression of a rule."""
+
+POLICY_PATTERN_MEMORY_BYTES_MAX: Final = 1 << 20
+"""What one regular expression may take when compiled, and while it is matched; RE2's own default is
+eight times that."""
