@@ -116,7 +116,7 @@ def documented_names(body: list[ast.stmt]) -> Iterator[tuple[str, str, str]]:
 
 
 def describe_limits() -> str:
-    """Make the page of every limit, from ``limits.py``, ``policy_limits.py``, ``protocol_limits.py``.
+    """Make the page of every limit, from ``limits.py`` and its two neighbors.
 
     Raises:
         ValueError: A limit has no reason under it.
