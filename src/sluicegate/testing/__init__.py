@@ -10,14 +10,18 @@ from .clock import ManualClock, VirtualClock
 from .content_checks import check_content_filter
 from .conversation import Conversation, NotAConversation
 from .corpus import AddressCase, HostCase, address_corpus, host_corpus
+from .exchange import Exchange
 from .faults import Dice, FaultPlan
 from .filter_checks import check_data_filter, check_filter, check_stream_filter
 from .inspecting import InspectedObject, inspect_object
 from .network import SimulatedNetwork, SimulatedSocket
 from .peers import PeerListener, PeerStream, PeerTask, SimulatedPeers
-from .playbook import Exchange, Playbook, offer_of
+from .playbook import Playbook, offer_of
+from .proxied import ProxiedExchange
 from .replay import ConversationDiffers, Replayed, check_conversation, replay
+from .scripted_datagrams import Association, DatagramExchange, ScriptedDatagrams
 from .scripted_peer import PlaybookError, ScriptedPeer
+from .simulated_names import SimulatedNames
 from .simulated_port import SimulatedBackend, SimulationStalled
 from .sizes import BulkBytes, CeilingExceeded, memory_ceiling
 from .splits import SplitMatters, check_split, fuzz_splits
@@ -25,12 +29,14 @@ from .virtual_pool import VirtualPool, simulated_completion_port
 
 __all__ = [
     "AddressCase",
+    "Association",
     "BulkBytes",
     "CeilingExceeded",
     "CheckReport",
     "ChecksFailed",
     "Conversation",
     "ConversationDiffers",
+    "DatagramExchange",
     "Dice",
     "Exchange",
     "FaultPlan",
@@ -43,9 +49,12 @@ __all__ = [
     "PeerTask",
     "Playbook",
     "PlaybookError",
+    "ProxiedExchange",
     "Replayed",
+    "ScriptedDatagrams",
     "ScriptedPeer",
     "SimulatedBackend",
+    "SimulatedNames",
     "SimulatedNetwork",
     "SimulatedPeers",
     "SimulatedSocket",

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -19,7 +20,7 @@ from typing import Any, Self, TypeVar
 from typing_extensions import override
 
 from sluicegate.address import SocketAddress
-from sluicegate.audit import ConnectionRecord, DecisionRecord, FilterFailureRecord, Record
+from sluicegate.audit import FilterFailureRecord, Record
 from sluicegate.filterapi import (
     ContentFilter,
     ContentVerdict,
@@ -30,171 +31,27 @@ from sluicegate.filterapi import (
 from sluicegate.gate.settings import Installation, OnFailure
 
 from .clock import VirtualClock
-from .conversation import Action, Conversation, Step, Who
+from .conversation import Action, Conversation, Step
+from .exchange import Exchange
 from .faults import FaultPlan
 from .network import SimulatedNetwork, SimulatedSocket
+from .peers import PeerStream
 from .playbook_gate import PlaybookGate, playbook_limits
+from .proxied import ProxiedExchange
+from .proxy_client import WAYS, Ask, ask, read_socks5_reply
+from .scripted_datagrams import Association, DatagramExchange, ScriptedDatagrams
 from .scripted_peer import PlaybookError, ScriptedPeer
+from .simulated_names import SimulatedNames
 from .sizes import memory_ceiling
 from .watched import FilterLike, ObjectHolder, Sightings, installation_of
 
-__all__ = ["Exchange", "Playbook", "offer_of"]
+__all__ = ["Playbook", "offer_of"]
 
 RecordT = TypeVar("RecordT", bound=Record)
 
 _SERVER = "10.9.9.9:8080"
+_UDP_SERVER = "10.9.9.9:53"
 _CLIENT = "10.1.1.1:0"
-
-
-class Exchange:
-    """One connection: its client, its server, and how it ended."""
-
-    def __init__(self, play: Playbook, target: SocketAddress) -> None:
-        self.target = target
-        #: The server's address, as the client asked for it.
-        self.client = ScriptedPeer("client", play.network, play.settle, self._error)
-        self.server = ScriptedPeer("server", play.network, play.settle, self._error)
-        self.steps: list[Step] = []
-        #: What happened so far, as a conversation has it.
-        self._play = play
-        self._client_address = ""
-        self._over: set[str] = set()
-        for who, peer in self._peers:
-            peer.note_steps(partial(self._note, who), self._note_no_more)
-
-    # -- what must come of it --------------------------------------------------------------------
-
-    @property
-    def outcome(self) -> str:
-        """``open``, ``released`` (ended as its sides wanted), ``refused`` or ``failed``."""
-        self._play.settle()
-        ended = self._record(ConnectionRecord)
-        if ended is not None:
-            return ended.outcome
-        decided = self._record(DecisionRecord)
-        return "refused" if decided is not None and decided.verdict == "denied" else "open"
-
-    @property
-    def reason(self) -> str:
-        """Why it ended, as the gate's log has it; empty while it is open."""
-        self._play.settle()
-        record: Any = self._record(ConnectionRecord) or self._record(DecisionRecord)
-        return "" if self.outcome == "open" or record is None else record.reason
-
-    def expect_refused(self, reason: str | re.Pattern[str] | None = None) -> None:
-        """Expect that a verdict ended it, before or after the server was dialled.
-
-        Raises:
-            PlaybookError: It is open, or ended otherwise, or for another reason.
-        """
-        __tracebackhide__ = True
-        self._expect("refused", reason)
-
-    def expect_released(self) -> None:
-        """Expect that it ended as its two sides wanted.
-
-        Raises:
-            PlaybookError: It is open, or ended otherwise.
-        """
-        __tracebackhide__ = True
-        self._expect("released", None)
-
-    def expect_failed(self, reason: str | re.Pattern[str] | None = None) -> None:
-        """Expect that it failed; what filters raised so far is thereby expected, too.
-
-        Raises:
-            PlaybookError: It is open, or ended otherwise, or for another reason.
-        """
-        __tracebackhide__ = True
-        self._expect("failed", reason)
-        self._play.filter_errors.clear()
-
-    def expect_open(self) -> None:
-        """Expect that it has not ended.
-
-        Raises:
-            PlaybookError: It has.
-        """
-        __tracebackhide__ = True
-        self._expect("open", None)
-
-    @property
-    def conversation(self) -> Conversation:
-        """What happened so far, fit for ``replay`` and for a golden file.
-
-        Raises:
-            PlaybookError: Bulk was sent, which nobody keeps.
-        """
-        if not (self.client.is_noted and self.server.is_noted):
-            raise self._error("bulk was sent, which no conversation can hold")
-        self.take_note()
-        reason = self.reason.encode()
-        end = Step("", Action.OUTCOME, reason, outcome=self.outcome)
-        return Conversation((*self.steps, end), self._play.offer).settled()
-
-    # -- for the playbook ------------------------------------------------------------------------
-
-    def take_note(self) -> None:
-        """Add what has come to the steps (the playbook only)."""
-        for who, peer in self._peers:
-            if peer.fresh:
-                self.steps.append(Step(who, Action.RECEIVES, bytes(peer.fresh)))
-                peer.fresh.clear()
-            if peer.came_to_end and who not in self._over:
-                self._over.add(who)
-                self.steps.append(Step(who, Action(f"receives {peer.came_to_end}")))
-
-    def on_client_connected(self, sock: SimulatedSocket) -> None:
-        """Take the client's end (the playbook only)."""
-        self._client_address = str(sock.local)
-        self.client.attach(sock)
-
-    def waits_as_client(self, address: SocketAddress) -> None:
-        """Take that the gate will dial the client there (the playbook only)."""
-        self._client_address = str(address)
-
-    def is_of(self, transfer: Transfer) -> bool:
-        """Tell whether an object moves in this connection (the playbook only)."""
-        return str(transfer.connection.client_address) == self._client_address
-
-    @property
-    def _peers(self) -> tuple[tuple[Who, ScriptedPeer], tuple[Who, ScriptedPeer]]:
-        return ("server", self.server), ("client", self.client)
-
-    def _note_no_more(self) -> None:
-        self.client.note_no_more()
-        self.server.note_no_more()
-
-    def _note(self, who: Who, action: str, data: bytes) -> None:
-        self.take_note()
-        self.steps.append(Step(who, Action(action), data))
-
-    def _record(self, kind: type[RecordT]) -> RecordT | None:
-        for record in self._play.records_of(kind):
-            if getattr(record, "client", None) == self._client_address:
-                return record
-        return None
-
-    def _expect(self, outcome: str, reason: str | re.Pattern[str] | None) -> None:
-        __tracebackhide__ = True
-        came, why = self.outcome, self.reason
-        if isinstance(reason, re.Pattern):
-            is_right = reason.fullmatch(why) is not None
-        else:
-            is_right = reason is None or reason == why
-        if came != outcome or not is_right:
-            wanted = f"{outcome}: {getattr(reason, 'pattern', reason)}" if reason else outcome
-            raise self._error(
-                f"the connection is not as expected\n- {wanted}\n+ {came}" + (why and f": {why}")
-            )
-
-    def _error(self, message: str) -> PlaybookError:
-        self.take_note()
-        so_far = "\n".join(f"  {line}" for step in self.steps for line in str(step).split("\n"))
-        error = PlaybookError(f"{message}\nso far:\n{so_far or '  nothing'}")
-        for cause in self._play.filter_errors[-1:]:
-            error.__cause__ = cause
-        return error
 
 
 class Playbook:
@@ -210,6 +67,8 @@ class Playbook:
             default with content filters alone is a download named ``object``; a protocol filter
             among them finds objects itself.
         rule_settings: What the matched rule says to the filters (``event.rule_settings``).
+        names: What DNS knows: addresses by name (``{"www.example": ["192.0.2.7"]}``), and names by
+            address for ``host_by_address``.
         limits: Limits to change, by name (``idle_timeout_s=5``).
         memory: A ceiling for what is allocated from here to the end (``"8 MiB"``).
         faults: What goes wrong; the default is nothing.
@@ -221,6 +80,7 @@ class Playbook:
         *filters: FilterLike,
         offer: TransferOffer | None = None,
         rule_settings: Mapping[str, object] | None = None,
+        names: Mapping[str, Sequence[str]] | None = None,
         limits: Mapping[str, Any] | None = None,
         memory: int | str | None = None,
         faults: FaultPlan | None = None,
@@ -238,16 +98,18 @@ class Playbook:
         if offer is None and installed and all(_judges_objects(one) for one in installed):
             offer = offer_of("object")
         self.offer = offer
+        self.names = SimulatedNames(names or {})
+        #: Its ``asked`` counts what was asked of DNS.
         self._is_closed = False
+        self._datagrams: dict[SocketAddress, ScriptedDatagrams] = {}
         self._gate = PlaybookGate(
             limits=playbook_limits(**(limits or {})),
             faults=faults,
             seed=seed,
             filter_errors=self.filter_errors,
+            names=self.names,
         )
-        self._gate.progress = lambda: sum(
-            exchange.client.progress + exchange.server.progress for exchange in self.exchanges
-        )
+        self._gate.progress = self._progress
         if offer is not None:
             holder = ObjectHolder(offer)
             installed.insert(0, Installation(holder.name, holder, OnFailure.DENY, "test"))
@@ -353,7 +215,7 @@ class Playbook:
             raise PlaybookError("a filter was to fail, and none did")
         self.filter_errors.clear()
 
-    # -- the world ---------------------------------------------------------------------------------
+    # -- the world -----------------------------------------------------------------------------
 
     @property
     def clock(self) -> VirtualClock:
@@ -411,28 +273,131 @@ class Playbook:
         exchange.waits_as_client(target)
         self._gate.listen(target, exchange.client.attach)
         self.exchanges.append(exchange)
-        self._dial(source, at, exchange.server, exchange.server.attach)
+        self.dial_as_server(source, at, exchange.server)
         return exchange
 
-    def _dial(
-        self,
-        source: SocketAddress,
-        at: SocketAddress,
-        peer: ScriptedPeer,
-        on_connected: Callable[[SimulatedSocket], None],
+    # -- clients of a proxy --------------------------------------------------------------------
+
+    def connect_by_proxy(
+        self, host: str, port: int = 443, client: str = _CLIENT, *, by: str = "socks5"
+    ) -> ProxiedExchange:
+        """Let a client of a proxy listener ask for a host by name or address.
+
+        Its ``answer`` is what the proxy said. Servers wait at every address that ``names`` has for
+        the host; where a filter leads it elsewhere, ``server_at`` lets one wait there.
+
+        Args:
+            host: What it names.
+            port: Which port there.
+            client: Where it comes from; port 0 takes a new one each time.
+            by: ``socks5``, ``socks4`` or ``http-connect``.
+
+        Raises:
+            ValueError: There is no such way of asking.
+        """
+        if by not in WAYS:
+            raise ValueError(f"{by!r} is no way of asking; take one of {', '.join(WAYS)}")
+        addresses = self.names.addresses_of(host) or [host]
+        exchange = ProxiedExchange(self)
+        for address in filter(_is_address, addresses):
+            self.server_at(SocketAddress(address, port))
+
+        async def talk(stream: PeerStream) -> None:
+            exchange.take_answer(stream, await ask(stream, host, port, by))
+
+        return self._visit_proxy(exchange, client, talk)
+
+    def bind_by_proxy(self, peer: str = "10.9.9.9", client: str = _CLIENT) -> ProxiedExchange:
+        """Let a client of a proxy ask for a bind (SOCKS), for one connection from ``peer``.
+
+        ``answer`` and ``address`` are what the proxy said first. ``comes_from`` lets somebody
+        connect there, who then is the exchange's ``server``.
+        """
+        exchange = ProxiedExchange(self)
+
+        async def talk(stream: PeerStream) -> None:
+            if exchange.take_bind(stream, await ask(stream, peer, 0, what=Ask.BIND)):
+                exchange.take_answer(stream, await read_socks5_reply(stream))
+
+        return self._visit_proxy(exchange, client, talk)
+
+    def associate(self, client: str = "10.1.1.1:4000") -> Association:
+        """Let a client of a proxy ask for an association: datagrams to whom it names.
+
+        Raises:
+            PlaybookError: The proxy refused.
+        """
+        __tracebackhide__ = True
+        exchange = ProxiedExchange(self)
+        address = SocketAddress.parse(client)
+
+        async def talk(stream: PeerStream) -> None:
+            answer = await ask(stream, "0.0.0.0", 0, what=Ask.UDP_ASSOCIATE)  # noqa: S104 - RFC 1928 section 7: not known yet
+            if exchange.take_bind(stream, answer):
+                exchange.take_answer(stream, answer)
+
+        self._visit_proxy(exchange, str(address.with_port(0)), talk)
+        if exchange.address is None or exchange.answer != "granted":
+            raise PlaybookError(f"the proxy gave no association: {exchange.answer}")
+        peer = self._gate.peers.bind_datagrams(address)
+        made = self._datagrams[address] = Association(peer, self.settle, exchange)
+        return made
+
+    def server_at(self, address: SocketAddress | str) -> None:
+        """Let a server wait at an address, for whatever connection leads there."""
+        place = SocketAddress.parse(address) if isinstance(address, str) else address
+        self._gate.listen(place, partial(self._on_accepted, place))
+
+    def dial_as_server(
+        self, source: SocketAddress, at: SocketAddress, server: ScriptedPeer
     ) -> None:
-        sock = self.network.create_socket(at.family)
-        sock.bind(source.to_kernel())
+        """Connect to the gate from the server's side (exchanges only)."""
+        self._dial(source, at, server, server.attach)
 
-        def done(result: int) -> None:
-            if result < 0:
-                sock.close()
-                peer.refuse()
-            else:
-                on_connected(sock)
+    def _visit_proxy(
+        self,
+        exchange: ProxiedExchange,
+        client: str,
+        talk: Callable[[PeerStream], Coroutine[Any, Any, None]],
+    ) -> ProxiedExchange:
+        at = self._gate.open_proxy()
+        self.exchanges.append(exchange)
 
-        self.network.connect(sock, at, done)
-        self.settle()
+        def on_connected(sock: SimulatedSocket) -> None:
+            stream = PeerStream(self.network, sock)
+            exchange.waits_as_client(stream.local)
+            self._gate.peers.spawn("client of a proxy", exchange.talk(talk(stream)))
+
+        self._dial(SocketAddress.parse(client), at, exchange.client, on_connected)
+        return exchange
+
+    # -- datagrams -----------------------------------------------------------------------------
+
+    def connect_udp(self, server: str = _UDP_SERVER, client: str = _CLIENT) -> DatagramExchange:
+        """Make a UDP connection: a client of a published port, and the server behind it.
+
+        Nothing is told to filters before the client ``sends`` its first datagram.
+
+        Args:
+            server: Where the server waits; a new one is published, with all filters.
+            client: Where the client comes from; port 0 takes a new one each time.
+        """
+        place = SocketAddress.parse(server)
+        at = self._gate.publish_datagrams(place)
+        peer = self._gate.peers.bind_datagrams(SocketAddress.parse(client))
+        scripted = ScriptedDatagrams("client", peer, self.settle, at)
+        self._datagrams[peer.address] = scripted
+        return DatagramExchange(self, scripted, self.datagram_server(place))
+
+    def datagram_server(self, address: SocketAddress | str) -> ScriptedDatagrams:
+        """Return the server for datagrams at an address; made when it is first asked for."""
+        place = SocketAddress.parse(address) if isinstance(address, str) else address
+        if place not in self._datagrams:
+            peer = self._gate.peers.bind_datagrams(place)
+            self._datagrams[place] = ScriptedDatagrams("server", peer, self.settle)
+        return self._datagrams[place]
+
+    # -- the world -----------------------------------------------------------------------------
 
     def settle(self) -> None:
         """Let everything happen that happens by itself; every other method does it, too."""
@@ -467,6 +432,26 @@ class Playbook:
 
     # -- private -----------------------------------------------------------------------------------
 
+    def _dial(
+        self,
+        source: SocketAddress,
+        at: SocketAddress,
+        peer: ScriptedPeer,
+        on_connected: Callable[[SimulatedSocket], None],
+    ) -> None:
+        sock = self.network.create_socket(at.family)
+        sock.bind(source.to_kernel())
+
+        def done(result: int) -> None:
+            if result < 0:
+                sock.close()
+                peer.refuse()
+            else:
+                on_connected(sock)
+
+        self.network.connect(sock, at, done)
+        self.settle()
+
     def _stop_and_check(self) -> None:
         __tracebackhide__ = True
         for exchange in self.exchanges:
@@ -475,6 +460,8 @@ class Playbook:
         for exchange in self.exchanges:
             exchange.client.hang_up()
             exchange.server.hang_up()
+        for scripted in self._datagrams.values():
+            scripted.close()
         self._gate.settle()
         self._ceiling.close()
         early = [one for one in self.sightings.objects if one.delivered_early]
@@ -494,12 +481,16 @@ class Playbook:
 
     def _on_accepted(self, server: SocketAddress, sock: SimulatedSocket) -> None:
         for exchange in self.exchanges:
-            waits = exchange.target == server and not exchange.server.is_connected
-            if waits and exchange.client.can_act:
+            if exchange.waits_for(server):
                 exchange.server.attach(sock)
                 return
         self.network.reset(sock)  # its client has gone meanwhile
         sock.close()
+
+    def _progress(self) -> int:
+        """Return a number that grows with everything that happens to the test's own peers."""
+        streams = sum(one.client.progress + one.server.progress for one in self.exchanges)
+        return streams + sum(one.received_count for one in self._datagrams.values())
 
     def _delivered(self, transfer: Transfer) -> int:
         """Return how many bytes of an object its receiver has.
@@ -531,6 +522,12 @@ def _check_no_loop_runs() -> None:
     with contextlib.suppress(RuntimeError):
         asyncio.get_running_loop()
         raise TypeError("a playbook has a loop of its own: use it in a plain function, not async")
+
+
+def _is_address(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(text))
+    return False
 
 
 def _judges_objects(installation: Installation) -> bool:

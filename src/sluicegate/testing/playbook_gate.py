@@ -20,19 +20,30 @@ from typing_extensions import override
 from sluicegate.address import SocketAddress
 from sluicegate.audit import ConnectionRecord, DecisionRecord
 from sluicegate.gate.connection import GateConnection
+from sluicegate.gate.entry_dialogue import Authenticate
 from sluicegate.gate.registry import Installed
 from sluicegate.gate.service import FirewallService
-from sluicegate.gate.settings import Installation, ListenerSettings, ServiceSettings
+from sluicegate.gate.settings import (
+    EntrySettings,
+    Installation,
+    ListenerSettings,
+    ServiceSettings,
+)
 from sluicegate.gate.udp_connection import UdpConnection
 from sluicegate.limits import Limits
+from sluicegate.names.resolver import ResolverSettings
 from sluicegate.policy import Policy, PolicySnapshot, Publication
+from sluicegate.policy.protocols import ProtocolPattern
+from sluicegate.policy.rules import Rule, RuleAction, Targets
 from sluicegate.port import PortEventLoop
+from sluicegate.protocols.detect import EntryProtocol
 from sluicegate.spool import SpoolStore
 
 from .faults import FaultPlan
 from .network import SimulatedSocket
 from .peers import PeerListener, SimulatedPeers
 from .recorder import MemoryRecorder
+from .simulated_names import SimulatedNames
 from .simulated_port import SimulatedBackend
 from .virtual_pool import simulated_completion_port
 
@@ -48,6 +59,10 @@ _ROUNDS_MAX: Final = 100_000
 """Rounds of something happening, after which the exchange is taken for one that never rests."""
 
 _ENTRY_HOST: Final = "10.0.0.1"
+_PROXY: Final = SocketAddress(_ENTRY_HOST, 1080)
+_NAMESERVER: Final = SocketAddress("192.0.2.53", 53)
+_SPOKEN: Final = frozenset({EntryProtocol.SOCKS4, EntryProtocol.SOCKS5, EntryProtocol.HTTP_CONNECT})
+_ANY_PROTOCOL: Final = tuple(map(ProtocolPattern, ("tcp", "udp", "bind")))
 _ANYBODY: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
 
@@ -92,6 +107,7 @@ class PlaybookGate:
         faults: FaultPlan | None = None,
         seed: int = 0,
         filter_errors: list[BaseException],
+        names: SimulatedNames | None = None,
     ) -> None:
         faults = faults or FaultPlan()
         self.backend = SimulatedBackend(seed, faults, limits=limits)
@@ -117,12 +133,16 @@ class PlaybookGate:
             clock=port.clock,
             spool=self.store,
             boot_mark="t",
+            exchange=names,
         )
         self.service.errors = filter_errors
         self._installations: tuple[Installation, ...] = ()
         self._rule_settings: Mapping[str, Mapping[str, object]] = {}
         self._entries: dict[SocketAddress, SocketAddress] = {}
         #: By server: where the gate listens for it.
+        self._datagram_entries: dict[SocketAddress, SocketAddress] = {}
+        #: The same for datagrams.
+        self._has_proxy = False
         self._listeners: dict[SocketAddress, PeerListener] = {}
 
     # -- setting up ------------------------------------------------------------------------------
@@ -145,6 +165,21 @@ class PlaybookGate:
         self.listen(server, on_accepted)
         return self._entries[server]
 
+    def publish_datagrams(self, server: SocketAddress) -> SocketAddress:
+        """Publish a server for datagrams, once, and return where clients send to reach it."""
+        if server not in self._datagram_entries:
+            entry = SocketAddress(_ENTRY_HOST, 3000 + len(self._datagram_entries))
+            self._datagram_entries[server] = entry
+            self.run(self.service.apply(self._settings()))
+        return self._datagram_entries[server]
+
+    def open_proxy(self) -> SocketAddress:
+        """Listen as a proxy that lets clients reach everything, and return where."""
+        if not self._has_proxy:
+            self._has_proxy = True
+            self.run(self.service.apply(self._settings()))
+        return _PROXY
+
     def listen(
         self, address: SocketAddress, on_accepted: Callable[[SimulatedSocket], None]
     ) -> None:
@@ -161,15 +196,39 @@ class PlaybookGate:
 
     def _settings(self) -> ServiceSettings:
         names = tuple(one.name for one in self._installations)
-        publications = tuple(
-            Publication(str(server), str(server), server, _ANYBODY, names, self._rule_settings)
-            for server in self._entries
-        )
+        listeners: list[ListenerSettings] = []
+        publications: list[Publication] = []
+        for is_udp, entries in ((False, self._entries), (True, self._datagram_entries)):
+            for server, at in entries.items():
+                name = f"{'udp ' if is_udp else ''}{server}"
+                listeners.append(ListenerSettings(name, at, is_udp=is_udp))
+                publications.append(
+                    Publication(name, name, server, _ANYBODY, names, self._rule_settings)
+                )
+        rules: tuple[Rule, ...] = ()
+        if self._has_proxy:
+            entry = EntrySettings(_SPOKEN, Authenticate.OFF)
+            listeners.append(ListenerSettings("proxy", _PROXY, entry=entry))
+            everywhere = Targets(is_everything=True, networks=_ANYBODY)
+            rules = (
+                Rule(
+                    name="proxy",
+                    action=RuleAction.ALLOW,
+                    listeners=("proxy",),
+                    clients=_ANYBODY,
+                    to=everywhere,
+                    protocols=_ANY_PROTOCOL,
+                    filters=names,
+                    settings=self._rule_settings,
+                ),
+            )
         return ServiceSettings(
-            tuple(ListenerSettings(str(server), at) for server, at in self._entries.items()),
-            PolicySnapshot(Policy(publications)),
+            tuple(listeners),
+            PolicySnapshot(Policy(tuple(publications), rules)),
             self._installations,
             self._limits,
+            resolver=ResolverSettings((_NAMESERVER,), mix_case=False),
+            own_addresses=(ipaddress.ip_address(_ENTRY_HOST),),
         )
 
     # -- running ---------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from sluicegate.filterapi import (
     ContentFilter,
     ContentVerdict,
     DataFilter,
+    DatagramFilter,
     Event,
     Events,
     EventVerdict,
@@ -46,7 +47,9 @@ __all__ = [
     "several",
 ]
 
-AnyFilter: TypeAlias = Filter | ContentFilter | DataFilter | CallbackDataFilter | StreamFilter
+AnyFilter: TypeAlias = (
+    Filter | ContentFilter | DataFilter | CallbackDataFilter | StreamFilter | DatagramFilter
+)
 
 FilterLike: TypeAlias = AnyFilter | Callable[[], AnyFilter]
 """A filter, its class, or whatever makes one."""
