@@ -31,6 +31,18 @@ __all__ = [
     "FTP_REPLY_BYTES_MAX",
     "FTP_REPLY_LINES_MAX",
     "FTP_REPLY_LINE_BYTES_MAX",
+    "HTTP_CHUNK_EXTENSIONS_BYTES_MAX",
+    "HTTP_CHUNK_LINE_BYTES_MAX",
+    "HTTP_FIELDS_MAX",
+    "HTTP_FIELD_BYTES_MAX",
+    "HTTP_HEAD_BYTES_MAX",
+    "HTTP_INFORMATIONAL_RESPONSES_MAX",
+    "HTTP_LENGTH_DIGITS_MAX",
+    "HTTP_METHOD_BYTES_MAX",
+    "HTTP_PIPELINE_BYTES_MAX",
+    "HTTP_TARGET_BYTES_MAX",
+    "HTTP_TRAILERS_MAX",
+    "HTTP_TRAILER_BYTES_MAX",
     "PROXY_HEADER_BYTES_MAX",
     "PROXY_TLVS_MAX",
     "SOCKS_HOST_BYTES_MAX",
@@ -85,6 +97,45 @@ CONNECT_HEAD_BYTES_MAX: Final = 16 << 10
 
 CONNECT_FIELDS_MAX: Final = 64
 """Fields of a CONNECT request; browsers send about ten."""
+
+HTTP_HEAD_BYTES_MAX: Final = 64 << 10
+"""The head of an HTTP message: Squid's default; nginx, Apache and Node take 32, 800 and 16 KiB."""
+
+HTTP_METHOD_BYTES_MAX: Final = 32
+"""A method; the longest registered one (UPDATEREDIRECTREF) has 17 letters."""
+
+HTTP_TARGET_BYTES_MAX: Final = 8192
+"""A request target: what nginx and Apache take in one line, and RFC 9112 asks for at least."""
+
+HTTP_FIELD_BYTES_MAX: Final = 16 << 10
+"""One field of an HTTP message, name and value: a Kerberos ticket of a user in many groups has
+about 12 KiB, browsers' cookies at most 4 KiB each."""
+
+HTTP_FIELDS_MAX: Final = 100
+"""Fields of one HTTP message: Apache's default; browsers send about 15, origins up to 40."""
+
+HTTP_LENGTH_DIGITS_MAX: Final = 18
+"""Digits of a Content-Length: every number of them fits into 63 bits, in whatever language."""
+
+HTTP_CHUNK_LINE_BYTES_MAX: Final = 256
+"""One chunk's line: 16 digits, and an extension that nobody uses and that is not passed on."""
+
+HTTP_CHUNK_EXTENSIONS_BYTES_MAX: Final = 4096
+"""Chunk extensions of one message in all, so that they cannot cost more than they carry."""
+
+HTTP_TRAILER_BYTES_MAX: Final = 8192
+"""The trailers of one message; gRPC's have a status and a message."""
+
+HTTP_TRAILERS_MAX: Final = 32
+"""Trailers of one message."""
+
+HTTP_PIPELINE_BYTES_MAX: Final = 256 << 10
+"""What one end keeps of bytes that it may not read yet: requests behind the one that is being
+answered, bytes of another protocol before the 101. Whoever feeds it stops receiving meanwhile, so
+this is a few receive buffers."""
+
+HTTP_INFORMATIONAL_RESPONSES_MAX: Final = 16
+"""1xx responses to one request; 100 and a few 103 are usual."""
 
 PROXY_HEADER_BYTES_MAX: Final = 16 << 10
 """A PROXY protocol header of version 2; its length field allows 64 KiB. haproxy's own are below

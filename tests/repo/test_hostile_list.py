@@ -7,7 +7,7 @@ import re
 from tests.repo.source_tree import ROOT
 
 TESTS = ROOT / "tests"
-REFERENCE = re.compile(r"`(?P<file>[a-z]+/test_\w+\.py)?(?:::(?P<name>test_\w+))?`")
+REFERENCE = re.compile(r"`(?P<file>(?:[a-z0-9]+/)+test_\w+\.py)?(?:::(?P<name>test_\w+))?`")
 
 
 def test_every_test_that_the_list_names_is_there() -> None:

@@ -1,0 +1,142 @@
+"""What both ends of HTTP/1.1 have in common: bytes that come, the first error, the end.
+
+``Http1Server`` and ``Http1Client`` are its two kinds. The invariant: the first error is final, and
+what ``next_event`` handed out as a view is not touched before more data is received.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from sluicegate.errors import Side
+from sluicegate.protocols.http1.body_readers import BodyReader
+from sluicegate.protocols.http1.bounds import HttpBounds
+from sluicegate.protocols.http1.fault import HttpFault, HttpProtocolError
+from sluicegate.protocols.http1.incoming import BlockBounds, Incoming
+from sluicegate.protocols.http1.messages import Body, EndOfMessage, EndOfStream, RawData, Upgraded
+
+__all__ = ["ConnectionEnd", "Reading", "Writing"]
+
+
+class Reading(enum.Enum):
+    """What is read next."""
+
+    IDLE = "idle"
+    """Nothing: no request was sent (client), or no other request is read (server)."""
+    HEAD = "head"
+    BODY = "body"
+    PAUSED = "paused"
+    """A message was read, and the other direction is not done with its answer."""
+    UPGRADED = "upgraded"
+    """``Upgraded`` is told next."""
+    RAW = "raw"
+
+
+class Writing(enum.Enum):
+    """What may be sent next."""
+
+    IDLE = "idle"
+    HEAD = "head"
+    BODY = "body"
+    DONE = "done"
+    RAW = "raw"
+
+
+class ConnectionEnd:
+    """One end of one connection, for as long as that lives; see the two kinds."""
+
+    __slots__ = (
+        "_block", "_bounds", "_closes", "_end_told", "_has_ended", "_incoming", "_reader",
+        "_reading", "_side", "_writing", "error",
+    )  # fmt: skip
+
+    def __init__(self, bounds: HttpBounds, block: BlockBounds, side: Side) -> None:
+        self._bounds = bounds
+        self._block = block
+        self._side = side
+        self._incoming = Incoming()
+        self._reader: BodyReader | None = None
+        self._reading = Reading.IDLE
+        self._writing = Writing.IDLE
+        self._has_ended = False
+        self._end_told = False
+        self._closes = False
+        self.error: HttpProtocolError | None = None
+        #: The peer's first error; raised again by every later ``next_event``.
+
+    def receive_data(self, data: bytes | bytearray | memoryview) -> None:
+        """Add what the peer sent; its memory must not change until ``next_event`` returns None."""
+        if self.error is None and len(data):
+            self._incoming.receive(data)
+
+    def receive_end(self) -> None:
+        """Note that the peer will send nothing more."""
+        self._has_ended = True
+
+    def close_after_message(self) -> None:
+        """Decide that the connection ends with the message that is on its way, or is next."""
+        self._closes = True
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the peer is to say something now.
+
+        While it is False stop receiving, or go on only to notice that the peer is gone: what comes
+        is kept, up to ``pipeline_bytes_max``.
+        """
+        is_open = self.error is None and not self._has_ended
+        return is_open and self._reading in {Reading.HEAD, Reading.BODY, Reading.RAW}
+
+    @property
+    def is_upgraded(self) -> bool:
+        """Whether this connection carries another protocol by now."""
+        return self._writing is Writing.RAW
+
+    def _take_head(self) -> bytes | None:
+        """Take a whole head; None until it has come."""
+        head = self._incoming.take_head(self._block.bytes_max)
+        if head is None:
+            fault = self._incoming.check(self._block)
+            if fault is not None:
+                raise HttpProtocolError(fault, self._side)
+        return head
+
+    def _read_body(self) -> Body | EndOfMessage | None:
+        assert self._reader is not None, "a body has a reader"
+        event = self._reader.next_event(self._incoming)
+        if event is None and self._has_ended:
+            event = self._reader.end()
+            if event is None:
+                raise HttpProtocolError(HttpFault.TRUNCATED, self._side, "in a body")
+        return event
+
+    def _read_raw(self) -> Upgraded | RawData | EndOfStream | None:
+        if self._reading is Reading.UPGRADED:
+            self._reading = Reading.RAW
+            return Upgraded()
+        waiting = self._incoming.waiting
+        if waiting:
+            return RawData(self._incoming.take(waiting))
+        return self._tell_end()
+
+    def _tell_end(self) -> EndOfStream | None:
+        """Tell, once, that the peer has ended where it may."""
+        if not self._has_ended or self._end_told:
+            return None
+        self._end_told = True
+        return EndOfStream()
+
+    def _check_pause(self) -> None:
+        """Bound what waits while nothing is read.
+
+        Raises:
+            HttpProtocolError: It is too much.
+        """
+        if self._incoming.waiting > self._bounds.pipeline_bytes_max:
+            raise HttpProtocolError(HttpFault.PIPELINE_TOO_LARGE, self._side)
+
+    def _fail(self, error: HttpProtocolError) -> None:
+        self.error = error
+        self._closes = True
+        self._reader = None
+        self._incoming = Incoming()
