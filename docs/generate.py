@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import click
 
 import sluicegate
-from sluicegate import limits, policy_limits, protocol_limits
+from sluicegate import access_limits, limits, policy_limits, protocol_limits
 from sluicegate.cli.main import cli
 
 DOCS = pathlib.Path(__file__).resolve().parent
@@ -116,7 +116,7 @@ def documented_names(body: list[ast.stmt]) -> Iterator[tuple[str, str, str]]:
 
 
 def describe_limits() -> str:
-    """Make the page of every limit, from ``limits.py`` and its two neighbors.
+    """Make the page of every limit, from ``limits.py`` and its neighbors.
 
     Raises:
         ValueError: A limit has no reason under it.
@@ -124,6 +124,7 @@ def describe_limits() -> str:
     tree = ast.parse(inspect.getsource(limits))
     parsers = ast.parse(inspect.getsource(protocol_limits))
     policies = ast.parse(inspect.getsource(policy_limits))
+    access = ast.parse(inspect.getsource(access_limits))
     classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Limits"]
     parts = [
         (
@@ -133,6 +134,8 @@ def describe_limits() -> str:
         table_of_limits(documented_names(classes[0].body)),
         "\n## Fixed by a protocol, the kernel or the design\n",
         table_of_limits(documented_names(tree.body)),
+        "\n## Directories, keys and TLS\n",
+        table_of_limits(documented_names(access.body)),
         "\n## What parsers take\n",
         table_of_limits(documented_names(parsers.body)),
         "\n## What a policy takes\n",
@@ -147,7 +150,7 @@ def table_of_limits(rows: Iterator[tuple[str, str, str]]) -> str:
     for name, source, explained in rows:
         if not explained:
             raise ValueError(f"limits.py: {name} has no reason under it; write one")
-        sources = (limits, policy_limits, protocol_limits, limits.Limits())
+        sources = (limits, access_limits, policy_limits, protocol_limits, limits.Limits())
         value = next(getattr(one, name) for one in sources if hasattr(one, name))
         lines.append(f"| `{name}` | {shown(value, source)} | {' '.join(explained.split())} |")
     return "\n".join(lines) + "\n"

@@ -17,6 +17,7 @@ __all__ = [
     "FILTER_ERRORS",
     "BadContext",
     "ConfigError",
+    "DirectoryFailed",
     "FilterFailed",
     "LimitExceeded",
     "OperationPending",
@@ -91,6 +92,18 @@ class ConfigError(SluicegateError):
         self.where = where
         self.cause = cause
         self.cure = cure
+
+
+class DirectoryFailed(SluicegateError):
+    """A directory of users did not say, or not clearly: ``cause`` is for operators.
+
+    ``is_server`` is true when it was one server's failure, and another might answer.
+    """
+
+    def __init__(self, cause: str, *, is_server: bool = False) -> None:
+        super().__init__(f"directory: {cause}")
+        self.cause = cause
+        self.is_server = is_server
 
 
 class FilterFailed(SluicegateError):

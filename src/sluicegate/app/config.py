@@ -22,6 +22,7 @@ from sluicegate.limits import WORKERS_MAX, Limits
 from sluicegate.policy.parse_values import Name, parse_address, parse_network
 
 from .entry_config import EntryChoice, EntryProtocolName, ResolverTable, to_entry
+from .ldap_config import LdapTable
 from .limit_table import LimitTable, contradictions, to_limits
 
 __all__ = [
@@ -115,6 +116,7 @@ class _Tables(Model):
     spool: _SpoolTable = _SpoolTable()
     log: _LogTable = _LogTable()
     resolver: ResolverTable = ResolverTable()
+    ldap: LdapTable | None = None
     filter: tuple[FilterTable, ...] = ()
 
 
@@ -145,6 +147,7 @@ class Configuration:
     limits: Limits
     filters: tuple[FilterTable, ...]
     resolver: ResolverTable
+    ldap: LdapTable | None
     user: str = ""
     """Whom the gate works as; empty: whoever starts it."""
     group: str = ""
@@ -234,6 +237,7 @@ def read_configuration(path: pathlib.Path, text: str, findings: Findings) -> Con
         limits=limits,
         filters=tables.filter,
         resolver=tables.resolver,
+        ldap=tables.ldap,
         user=tables.service.user,
         group=tables.service.group,
         has_sandbox=tables.service.sandbox,

@@ -169,6 +169,7 @@ def check_entry_rules(
     proxies = sorted(name for name, entry in entries.items() if entry is not None)
     names = {user.name for user in users}
     groups = {group for user in users for group in user.groups}
+    somebody = bool(names) or configuration.ldap is not None
     known = {*names, ANY_USER, *(GROUP_PREFIX + group for group in groups)}
     for rule, place in zip(parsed.policy.rules, parsed.rules_at, strict=True):
         listeners = proxies if rule.listeners is None else rule.listeners
@@ -190,7 +191,7 @@ def check_entry_rules(
                 'give the listener authenticate = "optional" or "required", or remove "users"',
             )
         for user in rule.users or ():
-            if user not in known:
+            if configuration.ldap is None and user not in known:
                 kind = "is in the group" if user.startswith(GROUP_PREFIX) else "is called"
                 place.warn(
                     _place_of_user(rule, user),
@@ -199,7 +200,7 @@ def check_entry_rules(
                 )
     for name in proxies:
         entry = entries[name]
-        if entry is not None and entry.authenticate is Authenticate.REQUIRED and not names:
+        if entry is not None and entry.authenticate is Authenticate.REQUIRED and not somebody:
             findings.warn(
                 configuration.document.where(("service", "users")),
                 f"there are no users, and {name!r} lets in nobody else",

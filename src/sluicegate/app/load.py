@@ -14,7 +14,7 @@ from sluicegate.address import IpAddress
 from sluicegate.documents import Findings, suggest
 from sluicegate.errors import ConfigError
 from sluicegate.gate.settings import ServiceSettings
-from sluicegate.identity import Users, parse_users, read_users_text
+from sluicegate.identity import DirectorySettings, Users, parse_users, read_users_text
 from sluicegate.names.resolver import ResolverSettings
 from sluicegate.policy import AnyRule, ParsedPolicy, Place, PolicySnapshot, parse_policy
 
@@ -23,12 +23,14 @@ from .datagram_rules import check_transport, place_of_filter
 from .entry_config import check_entry_rules, find_servers, to_resolver
 from .filters import InstalledFilters, install_filters
 from .interfaces import interface_addresses
+from .ldap_config import to_directory
 from .policy_files import read_policy_texts
 from .public_suffixes import is_public_suffix
+from .secret_files import SecretFiles
 from .texts import Texts
 from .time_zones import find_time_zone
 
-__all__ = ["Loaded", "load"]
+__all__ = ["Identities", "Loaded", "load", "load_identities"]
 
 _FINDERS: Final = frozenset({"filter", "data", "callback"})
 """The tiers that can hold a transfer; what a stream filter sees are bytes."""
@@ -81,10 +83,12 @@ def load(
     if users is not None:
         check_entry_rules(configuration, policy, users, findings)
     resolver, own_addresses = _load_network(configuration, findings)
+    secrets = SecretFiles(path.absolute().parent, texts.secrets if texts else None)
+    directory = _load_directory(configuration, secrets, findings)
     if findings.errors or users is None:
         return None
     return Loaded(
-        texts=Texts(main, policy_texts, users_text),
+        texts=Texts(main, policy_texts, users_text, secrets.texts),
         configuration=configuration,
         filters=filters,
         settings=ServiceSettings(
@@ -93,12 +97,39 @@ def load(
             filters=filters.installations,
             limits=configuration.limits,
             users=users,
+            directory=directory,
             resolver=resolver,
             own_addresses=own_addresses,
             nat64_prefixes=configuration.resolver.nat64_prefixes,
         ),
         warnings=tuple(str(warning) for warning in findings.warnings),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Who may prove to be whom, without the rest of a gate."""
+
+    users: Users
+    directory: DirectorySettings | None
+    resolver: ResolverSettings
+    """How the directory's name is looked up."""
+
+
+def load_identities(path: pathlib.Path, findings: Findings) -> Identities | None:
+    """Read what ``sluicegate user test`` asks; None, with every finding, if something is wrong."""
+    text = read_text(path, findings, "choose the file with --config")
+    configuration = None if text is None else read_configuration(path, text, findings)
+    if configuration is None:
+        return None
+    users = _parse_users(configuration, _read_users(configuration, findings), findings)
+    secrets = SecretFiles(path.absolute().parent)
+    directory = _load_directory(configuration, secrets, findings)
+    servers = find_servers(configuration.resolver, findings) if directory else ()
+    resolver = to_resolver(configuration.resolver, servers, configuration.document, findings)
+    if findings.errors or users is None:
+        return None
+    return Identities(users, directory, resolver)
 
 
 def _read_users(configuration: Configuration, findings: Findings) -> str | None:
@@ -116,6 +147,15 @@ def _parse_users(
     if text is None:
         return Users()
     return parse_users(text, configuration.users_path.name, findings)
+
+
+def _load_directory(
+    configuration: Configuration, secrets: SecretFiles, findings: Findings
+) -> DirectorySettings | None:
+    table = configuration.ldap
+    if table is None:
+        return None
+    return to_directory(table, configuration.document, secrets, findings)
 
 
 def _load_network(

@@ -6,7 +6,8 @@ they are what is in force, whatever the disk says by now.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from sluicegate.policy import PolicyTexts
 
@@ -21,3 +22,5 @@ class Texts:
     policy: PolicyTexts
     users: str | None
     """None where there is no such file."""
+    secrets: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """Passwords, keys and certificates, by where they are (``secret_files``)."""

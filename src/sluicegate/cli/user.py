@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import sys
 
 import click
 
@@ -19,10 +18,11 @@ from sluicegate.errors import ConfigError
 from sluicegate.identity import User, UserFile, Users, hash_password, read_users, verify_password
 from sluicegate.identity.passwords import check_new_password
 from sluicegate.identity.users import check_user_name
-from sluicegate.limits import PASSWORD_BYTES_MAX
 
 from .display import printable, show_json, show_table
 from .options import config_option, find_config, json_option
+from .user_password import read_password
+from .user_test import test_user
 
 __all__ = ["user"]
 
@@ -81,7 +81,7 @@ def add(
         known = _find(path, name)
         if known is not None and not replace:
             raise Wrong(f"there is a user {name!r} already", "--replace gives a new password")
-        password = _read_password(name, is_new=True)
+        password = read_password(name, is_new=True)
         check_new_password(password)
     except Wrong as error:
         raise ConfigError("user add", error.cause, error.cure) from error
@@ -153,13 +153,16 @@ def verify(config: pathlib.Path | None, file: pathlib.Path | None, name: str) ->
         sluicegate user verify ann
     """
     users = _read(_users_path(config, file))
-    password = _read_password(name, is_new=False)
+    password = read_password(name, is_new=False)
     found = users.find(os.fsencode(name))
     is_right = verify_password(found.password if found else users.dummy, password)
     if found is None or not is_right:
         click.echo("refused", err=True)
         click.get_current_context().exit(_REFUSED)
     click.echo(f"accepted: {', '.join(found.groups) or 'no groups'}")
+
+
+user.add_command(test_user)
 
 
 def _users_path(config: pathlib.Path | None, file: pathlib.Path | None) -> pathlib.Path:
@@ -190,23 +193,3 @@ def _read(path: pathlib.Path) -> Users:
 def _find(path: pathlib.Path, name: str) -> User | None:
     """Return a known user; asked before a password is typed in vain."""
     return _read(path).find(os.fsencode(name)) if path.exists() else None
-
-
-def _read_password(name: str, *, is_new: bool) -> bytes:
-    """Ask on a terminal; else take the first line of standard input, byte for byte.
-
-    Raises:
-        ConfigError: There is no line, or it is longer than any password.
-    """
-    if sys.stdin.isatty():
-        shown = printable(name)
-        asked = f"{'New password' if is_new else 'Password'} for {shown}"
-        typed: str = click.prompt(asked, hide_input=True, confirmation_prompt=is_new, err=True)
-        return os.fsencode(typed)
-    line = sys.stdin.buffer.readline(PASSWORD_BYTES_MAX + 2)
-    password = line.removesuffix(b"\n").removesuffix(b"\r")
-    if not password:
-        raise ConfigError("standard input", "has no password in its first line")
-    if len(password) > PASSWORD_BYTES_MAX:
-        raise ConfigError("standard input", f"has more than {PASSWORD_BYTES_MAX} bytes in a line")
-    return password

@@ -16,8 +16,7 @@ from sluicegate.address import IpAddress, SocketAddress
 from sluicegate.audit import DecisionRecord
 from sluicegate.errors import LimitExceeded, TransportError, errno_name
 from sluicegate.filterapi import NetworkChange, User
-from sluicegate.identity import Authenticator
-from sluicegate.identity import User as KnownUser
+from sluicegate.identity import Authenticator, KnownUser
 from sluicegate.limits import ENTRY_KNOWN_MAX
 from sluicegate.names import (
     AddressClass,
@@ -41,6 +40,7 @@ from sluicegate.port.backend import RawSocket
 from sluicegate.protocols.entry import Destination, HostKind
 from sluicegate.protocols.socks import SocksCommand
 
+from .directory_service import DirectoryService
 from .entry_answers import EntryAnswer
 from .entry_connection import EntryConnection
 from .entry_dialogue import EntryRequest
@@ -76,6 +76,7 @@ class EntryDesk:
             ResolverSettings(()), service.clock, service.limits, exchange=exchange
         )
         self.throttle = PasswordThrottle(service.limits, service.clock)
+        self.directory = DirectoryService(service, exchange)
         self._authenticator: Authenticator | None = None
         self._handshakes: dict[EntryHandshake, None] = {}
         self._by_client: dict[str, int] = {}
@@ -111,6 +112,8 @@ class EntryDesk:
             )
         else:
             self._authenticator.replace_users(settings.users)
+        self.directory.apply(settings.directory, settings.resolver)
+        self._authenticator.directory = self.directory.directory
         if settings.resolver != self.resolver.settings:
             self.resolver.settings = settings.resolver
             self.resolver.forget()
@@ -217,6 +220,7 @@ class EntryDesk:
         for handshake in list(self._handshakes):
             handshake.turn_away("service stopping")
             handshake.close(abortive=True)
+        await self.directory.close()
         await self.resolver.close()
 
     @property

@@ -20,7 +20,13 @@ from typing import TYPE_CHECKING, Final
 
 from sluicegate.address import SocketAddress
 from sluicegate.buffer import ConstBuffer
-from sluicegate.errors import LimitExceeded, ProtocolError, TransportError, errno_name
+from sluicegate.errors import (
+    DirectoryFailed,
+    LimitExceeded,
+    ProtocolError,
+    TransportError,
+    errno_name,
+)
 from sluicegate.filterapi import EntryMode
 from sluicegate.limits import (
     ENTRY_AHEAD_BYTES_MAX,
@@ -62,6 +68,8 @@ class HandshakeEnd:
     MALFORMED: Final = "malformed-request"
     WRONG_PASSWORD: Final = "wrong-password"  # noqa: S105 - a reason, not a secret
     PASSWORD_THROTTLED: Final = "too-many-wrong-passwords"  # noqa: S105 - a reason, not a secret
+    DIRECTORY_FAILED: Final = "directory-failed"
+    """The directory of users could not be asked, or did not answer clearly."""
     STOPPING: Final = "service stopping"
 
 
@@ -283,6 +291,9 @@ class EntryHandshake:
         except LimitExceeded as error:
             desk.on_limit(error, self.client)
             self._reject(f"limit {error.limit}")
+            return
+        except DirectoryFailed as error:
+            self._reject(f"{HandshakeEnd.DIRECTORY_FAILED}: {error.cause}")
             return
         except TransportError as error:
             self._reject(f"password not verified: {errno_name(error.error)}")

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from sluicegate.address import IpAddress, IpNetwork, SocketAddress
 from sluicegate.filterapi import AnyDataFilter, ContentFilter, Filter, Firewall
-from sluicegate.identity import Users
+from sluicegate.identity import DirectorySettings, Users
 from sluicegate.limits import Limits
 from sluicegate.names.resolver import ResolverSettings
 from sluicegate.policy import PolicySnapshot
@@ -184,6 +184,8 @@ class ServiceSettings:
     limits: Limits
     users: Users = field(default_factory=Users)
     """Who may prove to be one at a proxy listener."""
+    directory: DirectorySettings | None = None
+    """Who else may: users whom the file does not name."""
     resolver: ResolverSettings = field(default_factory=lambda: ResolverSettings(()))
     own_addresses: tuple[IpAddress, ...] = ()
     """Of every interface; what clients name is not to lead there."""

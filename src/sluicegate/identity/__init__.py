@@ -1,26 +1,45 @@
-"""Who the gate's users are: names, groups and password hashes of a file; this one re-exports.
+"""Who the gate's users are, by a file and by a directory (LDAP); this one re-exports.
 
 ``app`` reads the file, entry modes ask an ``Authenticator``, ``sluicegate user`` edits the file.
-The invariant: a password is known only by its argon2id hash, and whether a user exists cannot be
-told from how long an answer takes.
+The invariant: a password is known only by its argon2id hash, or to the directory; and without a
+directory, whether a user exists cannot be told from how long an answer takes.
 """
 
-from .authenticator import Authenticator, AuthenticatorStatistics, RunBlocking
+from .authenticator import Authenticator, AuthenticatorStatistics, KnownUser, RunBlocking
+from .directory import Directory, DirectoryStatistics, FindAddresses
+from .ldap_settings import Addresses, DirectoryServer, DirectorySettings, DirectoryUser, GroupName
+from .ldap_text import DistinguishedName, LdapTextError, fill_filter
 from .passwords import HashCost, PasswordHash, hash_password, verify_password
+from .private_file import PrivateContent, read_private_file
 from .user_file import UserFile, read_users, read_users_text
-from .users import User, Users, parse_users
+from .users import User, Users, check_user_name, parse_users
 
 __all__ = [
+    "Addresses",
     "Authenticator",
     "AuthenticatorStatistics",
+    "Directory",
+    "DirectoryServer",
+    "DirectorySettings",
+    "DirectoryStatistics",
+    "DirectoryUser",
+    "DistinguishedName",
+    "FindAddresses",
+    "GroupName",
     "HashCost",
+    "KnownUser",
+    "LdapTextError",
     "PasswordHash",
+    "PrivateContent",
     "RunBlocking",
     "User",
     "UserFile",
     "Users",
+    "check_user_name",
+    "fill_filter",
     "hash_password",
     "parse_users",
+    "read_private_file",
     "read_users",
     "read_users_text",
     "verify_password",

@@ -1,8 +1,10 @@
 """Verifies user names and passwords for entry modes, off the loop, a bounded number at a time.
 
-Entry modes await ``authenticate`` on the worker's thread; ``app`` makes one per worker and gives it
-``CompletionPort.run_blocking``. The invariant: a user is returned only for a password that argon2
-verified against the hash that is in force now, and every refusal takes as long as a verification.
+Entry modes await ``authenticate`` on the worker's thread; the gate makes one per worker. Whom the
+users file names is verified by it alone; a directory, where there is one, is asked about everybody
+else. The invariant: a user is returned only for a password that argon2 verified against the hash
+that is in force now, or that the directory took; and without a directory every refusal takes as
+long as a verification.
 
 A client sends its password with each connection, and argon2 is made to be slow. So a verified
 password is remembered for ``PASSWORD_KEPT_S``, as a digest under a key that only this process has;
@@ -17,20 +19,27 @@ import hmac
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from sluicegate.clock import Clock
-from sluicegate.errors import LimitExceeded
+from sluicegate.errors import DirectoryFailed, LimitExceeded
 from sluicegate.limits import (
     PASSWORD_CHECKS_MAX,
     PASSWORD_CHECKS_WAITING_MAX,
     PASSWORD_KEPT_S,
 )
 
+from .ldap_settings import DirectoryUser
 from .passwords import PasswordHash, verify_password
 from .users import User, Users
 
-__all__ = ["Authenticator", "AuthenticatorStatistics", "RunBlocking"]
+if TYPE_CHECKING:
+    from .directory import Directory
+
+__all__ = ["Authenticator", "AuthenticatorStatistics", "KnownUser", "RunBlocking"]
+
+KnownUser: TypeAlias = User | DirectoryUser
+"""Of the file or of the directory."""
 
 ResultT = TypeVar("ResultT")
 
@@ -82,6 +91,8 @@ class Authenticator:
         self._users = users
         self._run_blocking = run_blocking
         self._clock = clock
+        self.directory: Directory | None = None
+        #: Asked about names that the file does not have.
         self._key = secrets.token_bytes(hashlib.blake2b.MAX_KEY_SIZE)
         self._kept: dict[str, _Kept] = {}
         self._slots = asyncio.Semaphore(PASSWORD_CHECKS_MAX)
@@ -94,14 +105,18 @@ class Authenticator:
         names = {user.name for user in users}
         self._kept = {name: kept for name, kept in self._kept.items() if name in names}
 
-    async def authenticate(self, username: bytes, password: bytes) -> User | None:
+    async def authenticate(self, username: bytes, password: bytes) -> KnownUser | None:
         """Return the user whose name and password these are, else None.
 
         Raises:
+            DirectoryFailed: The directory did not say; refuse the client.
             LimitExceeded: Too many verifications wait; refuse the client.
             TransportError: There is no memory for a verification; refuse the client.
         """
         user = self._users.find(username)
+        if user is None and self.directory is not None:
+            found = await self.directory.authenticate(username, password)
+            return self._counted(self._unless_taken(found))
         if user is not None and self._is_kept(user, password):
             self._accepted += 1
             return user
@@ -115,6 +130,35 @@ class Authenticator:
         self._keep(user, password)
         self._accepted += 1
         return user
+
+    async def find(self, username: bytes) -> KnownUser | None:
+        """Return the user of a name that something else vouches for, else None.
+
+        Raises:
+            DirectoryFailed: The directory did not say; refuse the client.
+            LimitExceeded: Too many wait for the directory; refuse the client.
+        """
+        user = self._users.find(username)
+        if user is not None or self.directory is None:
+            return user
+        return self._unless_taken(await self.directory.find(username))
+
+    def _unless_taken(self, found: DirectoryUser | None) -> DirectoryUser | None:
+        """Refuse a user of the directory whom the file's user would be taken for.
+
+        Raises:
+            DirectoryFailed: The file has the name, which a directory compares without its case.
+        """
+        if found is not None and self._users.has_name_like(found.name):
+            raise DirectoryFailed(f"{found.name} is a user of the users file")
+        return found
+
+    def _counted(self, found: DirectoryUser | None) -> DirectoryUser | None:
+        if found is None:
+            self._refused += 1
+        else:
+            self._accepted += 1
+        return found
 
     def statistics(self) -> AuthenticatorStatistics:
         """Return counts for ``status`` and metrics."""

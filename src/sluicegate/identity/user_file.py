@@ -14,13 +14,13 @@ import pathlib
 import stat
 import tempfile
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Final
 
 from sluicegate.documents import Findings
 from sluicegate.errors import ConfigError
 from sluicegate.limits import USERS_FILE_BYTES_MAX
 
+from .private_file import PrivateContent, read_private_file
 from .users import User, Users, parse_users, with_user, without_user
 
 __all__ = ["UserFile", "read_users", "read_users_text"]
@@ -105,12 +105,12 @@ class UserFile:
         finally:
             os.close(descriptor)
 
-    def _content(self, *, is_new_allowed: bool) -> _Content | None:
+    def _content(self, *, is_new_allowed: bool) -> PrivateContent | None:
         if is_new_allowed and not self.path.exists():
             return None
         return _read(self.path)
 
-    def _write(self, text: str, before: _Content | None) -> None:
+    def _write(self, text: str, before: PrivateContent | None) -> None:
         """Put a whole new version in the place of the old one, and both on disk in that order."""
         encoded = text.encode("utf-8")
         if len(encoded) > USERS_FILE_BYTES_MAX:
@@ -132,7 +132,7 @@ class UserFile:
             raise
         _sync_folder(folder)
 
-    def _check_unchanged(self, before: _Content | None) -> None:
+    def _check_unchanged(self, before: PrivateContent | None) -> None:
         """Somebody's editor does not know our lock."""
         try:
             now: os.stat_result | None = self.path.stat()
@@ -144,50 +144,14 @@ class UserFile:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """What was read, and of which version of the file."""
-
-    text: str
-    status: os.stat_result
-
-
-def _read(path: pathlib.Path) -> _Content:
-    """Read a file that only its owner may write.
-
-    Raises:
-        ConfigError: It cannot be read, or others could have written or read it.
-    """
-    where = os.fspath(path)
-    try:
-        # Not blocking, for what stands there may be a pipe.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            _check_status(where, status)
-            content = file.read(USERS_FILE_BYTES_MAX + 1)
-    except OSError as error:
-        cure = 'say where it is: "users" in [service]'
-        raise ConfigError(where, f"cannot be read: {error.strerror}", cure) from error
-    if len(content) > USERS_FILE_BYTES_MAX:
-        raise ConfigError(where, f"is longer than {USERS_FILE_BYTES_MAX} bytes")
-    try:
-        return _Content(content.decode("utf-8"), status)
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path.name}:{line}", "not UTF-8", "save the file as UTF-8") from error
-
-
-def _check_status(where: str, status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise ConfigError(where, "is not a file")
-    if status.st_uid not in {0, os.geteuid()}:
-        cause = f"belongs to the user {status.st_uid}, who could let anybody in"
-        raise ConfigError(where, cause, f"chown root {where}")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise ConfigError(where, "others can write it", f"chmod 0600 {where}")
-    if status.st_mode & stat.S_IROTH:
-        raise ConfigError(where, "everybody can read the password hashes", f"chmod 0600 {where}")
+def _read(path: pathlib.Path) -> PrivateContent:
+    return read_private_file(
+        path,
+        bytes_max=USERS_FILE_BYTES_MAX,
+        holds="the password hashes",
+        danger="could let anybody in",
+        cure='say where it is: "users" in [service]',
+    )
 
 
 def _keep_owner(descriptor: int, status: os.stat_result) -> None:

@@ -36,10 +36,11 @@ class User:
 class Users:
     """All users of one reading of the file; immutable, so a reload puts another in its place."""
 
-    __slots__ = ("_by_name", "dummy")
+    __slots__ = ("_by_name", "_lowered", "dummy")
 
     def __init__(self, users: Iterable[User] = ()) -> None:
         self._by_name = {user.name: user for user in users}
+        self._lowered = frozenset(name.lower() for name in self._by_name)
         costs = collections.Counter(user.password.cost for user in self)
         commonest = max(costs, key=lambda cost: (costs[cost], cost), default=DEFAULT_COST)
         self.dummy: Final = make_dummy_hash(commonest)
@@ -49,6 +50,10 @@ class Users:
         """Return the user that a client names, byte for byte."""
         # What is not ASCII is nobody's name.
         return self._by_name.get(name.decode("ascii")) if name.isascii() else None
+
+    def has_name_like(self, name: str) -> bool:
+        """Tell whether a user has this name, in whatever case."""
+        return name.lower() in self._lowered
 
     def __iter__(self) -> Iterator[User]:
         return iter(self._by_name.values())

@@ -37,7 +37,7 @@ __all__ = [
     "TakeStream",
 ]
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 """Raised with every change of a message here, of a batch of records, or of the journal."""
 
 

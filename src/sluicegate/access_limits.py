@@ -1,0 +1,71 @@
+"""Limits of the ways in: directories of users, keys and certificates, TLS on our own listeners.
+
+``identity``, ``tls`` and ``app`` import them; ``limits`` has those of the engine and those that an
+operator may set in ``[limits]``. The invariant: whatever a directory, a peer in a TLS handshake or
+a file can make us hold or wait for has a number here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "LDAP_ANSWER_BYTES_MAX",
+    "LDAP_CHECKS_WAITING_MAX",
+    "LDAP_CONNECTIONS_MAX",
+    "LDAP_GROUPS_MAX",
+    "LDAP_IDLE_S",
+    "LDAP_KEPT_MAX",
+    "LDAP_KEPT_S_MAX",
+    "LDAP_NAME_CHARACTERS_MAX",
+    "LDAP_NESTING_MAX",
+    "LDAP_SERVERS_MAX",
+    "LDAP_SERVER_AVOIDED_S",
+    "LDAP_TIMEOUT_S_MAX",
+    "SECRET_FILE_BYTES_MAX",
+]
+
+SECRET_FILE_BYTES_MAX: Final = 1 << 20
+"""A file with a password, a key or certificates; a system's bundle of authorities is a quarter of
+it."""
+
+LDAP_SERVERS_MAX: Final = 8
+"""Servers of one directory; each may have to be tried within one client's patience."""
+
+LDAP_NAME_CHARACTERS_MAX: Final = 1024
+"""A distinguished name; real ones have up to two hundred."""
+
+LDAP_ANSWER_BYTES_MAX: Final = 1 << 20
+"""What a directory server may answer to one question: the groups of a user with a thousand of them
+are a tenth of it."""
+
+LDAP_GROUPS_MAX: Final = 1024
+"""Groups of one user, those by nesting included; Windows stops at about as many. A user with more
+is refused, because a list that was cut could lack the group that a denying rule names."""
+
+LDAP_NESTING_MAX: Final = 16
+"""What ``nested_groups_depth`` may be: each step is a search for each group."""
+
+LDAP_CONNECTIONS_MAX: Final = 32
+"""What ``connections_max`` may be: each takes one of the threads of a worker for as long as it is
+asked."""
+
+LDAP_CHECKS_WAITING_MAX: Final = 128
+"""Users of a directory that wait for a connection to it; who comes later is refused."""
+
+LDAP_IDLE_S: Final = 60.0
+"""A connection to a directory that was not used for this long is closed: servers and firewalls drop
+idle ones after minutes, without a word."""
+
+LDAP_SERVER_AVOIDED_S: Final = 10.0
+"""A directory server that failed comes last for this long: not every client is to wait for it."""
+
+LDAP_TIMEOUT_S_MAX: Final = 10.0
+"""What ``timeout_s`` may be: clients are refused after ``handshake_timeout_s``, 15 seconds."""
+
+LDAP_KEPT_MAX: Final = 10_000
+"""Verified users of a directory that one worker remembers, about 1 KiB each; the one that was
+verified longest ago is forgotten first."""
+
+LDAP_KEPT_S_MAX: Final = 3600.0
+"""What ``cache_s`` may be: whoever is locked out of the directory may come in for this long."""

@@ -1,0 +1,142 @@
+"""Passwords, keys and certificates that ``sluicegate.toml`` leads to, read once for everybody.
+
+``load`` makes one and hands it to whoever needs a file; the supervisor, which may read them, passes
+what it read to its workers, which may not. The invariant: what a worker is given is what the
+supervisor checked, and a secret is in no message about what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import pydantic
+
+from sluicegate.access_limits import SECRET_FILE_BYTES_MAX
+from sluicegate.documents import Document, Findings, Model
+from sluicegate.documents.places import KeyPath
+from sluicegate.errors import ConfigError
+from sluicegate.identity import read_private_file
+
+__all__ = ["SecretFiles", "SecretTable"]
+
+
+class SecretTable(Model):
+    """Where a password is: exactly one of three."""
+
+    file: str = pydantic.Field(default="", examples=["ldap.password"])
+    environment: str = ""
+    """A variable of the environment that the gate is started with."""
+    credential: str = ""
+    """Of systemd: ``LoadCredential=`` or ``LoadCredentialEncrypted=`` in the unit."""
+
+
+class SecretFiles:
+    """What was read, by where it is."""
+
+    def __init__(self, folder: pathlib.Path, given: Mapping[str, str] | None = None) -> None:
+        """Begin to read.
+
+        Args:
+            folder: Where relative paths begin.
+            given: What somebody else has read; nothing is read then.
+        """
+        self.texts: dict[str, str] = dict(given or {})
+        self._is_given = given is not None
+        self._folder = folder
+
+    def read_file(
+        self, name: str, document: Document, at: KeyPath, findings: Findings, *, holds: str = ""
+    ) -> str | None:
+        """Return the text of a file; None, with a finding, when it cannot be had.
+
+        Args:
+            name: As the operator wrote it.
+            document: Where it was written.
+            at: Under which key.
+            findings: Where errors go.
+            holds: What everybody could read, in words; empty: it is nothing secret.
+        """
+        path = self._folder / name
+        return self._read(f"file:{path}", document, at, findings, lambda: _file(path, holds))
+
+    def read_secret(
+        self, table: SecretTable, document: Document, at: KeyPath, findings: Findings
+    ) -> str | None:
+        """Return a password; None, with a finding, when it cannot be had."""
+        places = [name for name in _PLACES if getattr(table, name)]
+        if len(places) != 1:
+            findings.refuse(
+                document.where(at), "must name one place where the password is", _PLACE_CURE
+            )
+            return None
+        name: str = getattr(table, places[0])
+        if places[0] == "file":
+            return _without_line_end(
+                self.read_file(name, document, (*at, "file"), findings, holds="the password")
+            )
+        where = (*at, places[0])
+        if places[0] == "environment":
+            return self._read(
+                f"environment:{name}", document, where, findings, lambda: _variable(name)
+            )
+        return _without_line_end(
+            self._read(f"credential:{name}", document, where, findings, lambda: _credential(name))
+        )
+
+    def _read(
+        self,
+        key: str,
+        document: Document,
+        at: KeyPath,
+        findings: Findings,
+        read: Callable[[], str],
+    ) -> str | None:
+        if key not in self.texts:
+            if self._is_given:
+                findings.refuse(document.where(at), "was not handed over", "restart the gate")
+                return None
+            try:
+                self.texts[key] = read()
+            except ConfigError as error:
+                findings.refuse(document.where(at), f"{error.where}: {error.cause}", error.cure)
+                return None
+        return self.texts[key]
+
+
+def _file(path: pathlib.Path, holds: str) -> str:
+    return read_private_file(
+        path,
+        bytes_max=SECRET_FILE_BYTES_MAX,
+        holds=holds,
+        danger="could put another in its place",
+        cure="relative paths begin at the folder of sluicegate.toml",
+        is_public=not holds,
+    ).text
+
+
+def _variable(name: str) -> str:
+    value = os.environ.get(name)
+    if value is None:
+        raise ConfigError(name, "is not in the environment", "set it where the gate is started")
+    return value
+
+
+def _credential(name: str) -> str:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if folder is None:
+        cure = f"LoadCredential={name}:PATH in the unit"
+        raise ConfigError(name, "systemd has handed no credentials over", cure)
+    if "/" in name:
+        raise ConfigError(name, "has a slash, and is a credential's name")
+    return _file(pathlib.Path(folder) / name, "the password")
+
+
+def _without_line_end(text: str | None) -> str | None:
+    return text.removesuffix("\n").removesuffix("\r") if text is not None else None
+
+
+_PLACES: Final = ("file", "environment", "credential")
+_PLACE_CURE: Final = '{ file = "ldap.password" }, { environment = "…" } or { credential = "…" }'
