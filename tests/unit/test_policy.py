@@ -12,6 +12,7 @@ from sluicegate.address import IpNetwork, SocketAddress
 from sluicegate.documents import Findings
 from sluicegate.policy import Policy, PolicySnapshot, Publication, decide, parse_policy
 
+NOW = 1_790_000_000.0
 SERVER = SocketAddress("192.0.2.10", 21)
 
 
@@ -56,7 +57,7 @@ def test_rule_is_read_with_everything_it_says() -> None:
 
 
 def test_empty_policy_denies_everything() -> None:
-    decision = decide(PolicySnapshot(parsed("")), "ftp", SocketAddress("10.0.0.1", 4000))
+    decision = decide(PolicySnapshot(parsed("")), "ftp", SocketAddress("10.0.0.1", 4000), NOW)
     assert (decision.allowed, decision.reason) == (False, "not-published")
 
 
@@ -99,11 +100,11 @@ def test_wrong_rule_is_refused_with_its_place(text: str, expected: str) -> None:
 
 def test_first_matching_rule_wins() -> None:
     policy = snapshot(rule("guests", "10.0.9.0/24"), rule("all", "10.0.0.0/8"))
-    assert decide(policy, "ftp", SocketAddress("10.0.9.1", 1)).publication is not None
+    assert decide(policy, "ftp", SocketAddress("10.0.9.1", 1), NOW).publication is not None
     names = [
         found.name
         for host in ("10.0.8.255", "10.0.9.0", "10.0.9.255", "10.0.10.0")
-        if (found := decide(policy, "ftp", SocketAddress(host, 1)).publication)
+        if (found := decide(policy, "ftp", SocketAddress(host, 1), NOW).publication)
     ]
     assert names == ["all", "guests", "guests", "all"]
 
@@ -126,24 +127,24 @@ def test_first_matching_rule_wins() -> None:
 )
 def test_borders_of_a_network_are_exact(host: str, reason: str) -> None:
     policy = snapshot(rule("a", "10.0.0.0/8", "2001:db8::/32"))
-    assert decide(policy, "ftp", SocketAddress(host, 1)).reason == reason
+    assert decide(policy, "ftp", SocketAddress(host, 1), NOW).reason == reason
 
 
 def test_client_that_the_kernel_shows_as_mapped_is_judged_by_its_ipv4_address() -> None:
     policy = snapshot(rule("a", "10.0.0.0/8"))
     client = SocketAddress.from_kernel(("::ffff:10.1.2.3", 4000, 0, 0))
-    assert decide(policy, "ftp", client).allowed
+    assert decide(policy, "ftp", client, NOW).allowed
 
 
 def test_rule_of_another_listener_does_not_count() -> None:
     policy = snapshot(rule("a", "10.0.0.0/8", listener="other"), rule("b", "192.0.2.0/24"))
-    assert not decide(policy, "ftp", SocketAddress("10.0.0.1", 1)).allowed
+    assert not decide(policy, "ftp", SocketAddress("10.0.0.1", 1), NOW).allowed
 
 
 def test_everybody_means_everybody() -> None:
     policy = snapshot(rule("a", "0.0.0.0/0", "::/0"))
     for host in ("0.0.0.0", "255.255.255.255", "::", "ffff::", "127.0.0.1"):
-        assert decide(policy, "ftp", SocketAddress(host, 1)).allowed
+        assert decide(policy, "ftp", SocketAddress(host, 1), NOW).allowed
 
 
 def test_hash_names_what_decides_and_nothing_else() -> None:
@@ -209,5 +210,5 @@ def test_compiled_policy_decides_as_trying_every_rule_in_order_does(
     expected = next(
         (one for one in publications if any(client in network for network in one.clients)), None
     )
-    decision = decide(snapshot(*publications), "ftp", SocketAddress(str(client), 1))
+    decision = decide(snapshot(*publications), "ftp", SocketAddress(str(client), 1), NOW)
     assert decision.publication is expected

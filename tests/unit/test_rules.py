@@ -16,7 +16,10 @@ from sluicegate.policy import (
     decide_destination,
     parse_policy,
 )
+from sluicegate.policy.request import Question
+from sluicegate.policy.rule_index import RuleIndex
 
+NOW = 1_790_000_000.0
 CLIENT = ipaddress.ip_address("10.1.1.1")
 ANN = User("ann", make_dummy_hash(DEFAULT_COST), ("staff",))
 
@@ -43,7 +46,7 @@ def snapshot(*rules: str) -> PolicySnapshot:
 
 def decide(policy: PolicySnapshot, host: str, port: int = 443, user: User | None = None):
     request = DestinationRequest(CLIENT, canonical_host(host), port, user)
-    return decide_destination(policy.rules_of("proxy"), request)
+    return decide_destination(policy.rules_of("proxy"), request, NOW)
 
 
 WRONG = [
@@ -179,7 +182,21 @@ def test_names_are_found_without_trying_every_rule() -> None:
     policy = snapshot(*many)
     index = policy.rules_of("proxy")
     assert index is not None
-    for host, expected in [("h1999.example", "r1999"), ("x.y.w1500.example", "r1500")]:
-        found = list(index.about_name(canonical_host(host)))
-        assert [one.rule.name for one in found] == [expected]
-    assert list(index.about_name(canonical_host("h2000.example"))) == []
+    for host, expected in [("h1999.example", [1999]), ("x.y.w1500.example", [1500])]:
+        assert considered(index, host) == expected
+    assert considered(index, "h2000.example") == []
+
+
+def test_many_rules_to_everything_are_found_by_their_clients() -> None:
+    many = [rule(name=f'"r{i}"', clients=f'["10.1.{i // 256}.{i % 256}"]', to='["*"]')
+            for i in range(2000)]  # fmt: skip
+    index = snapshot(*many, rule(name='"last"', to='["*"]')).rules_of("proxy")
+    assert index is not None
+    assert considered(index, "a.example") == [257, 2000]
+
+
+def considered(index: RuleIndex, host: str) -> list[int]:
+    """Return the places of the rules that are weighed for CLIENT and a host."""
+    canonical = canonical_host(host)
+    question = Question(DestinationRequest(CLIENT, canonical, 443), NOW)
+    return [order for orders in index.about_host(canonical, question) for order in orders]

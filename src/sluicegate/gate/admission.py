@@ -50,7 +50,7 @@ class Admission:
         if known is not None and known[0] is policy:
             plan = known[1]
         else:
-            decision = decide(policy, listener_name, client)
+            decision = decide(policy, listener_name, client, service.port.wall)
             if decision.publication is None:
                 service.refuse_client(listener_name, raw, client, decision.reason, announced)
                 return False

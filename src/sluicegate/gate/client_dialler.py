@@ -198,11 +198,13 @@ class ClientDialler:
         first: tuple[str, DestinationDecision] | None = None
         for name in self._listeners():
             index = service.policy.rules_of(name)
-            decision = decide_destination(index, request, service.entries.is_own_listener)
+            decision = decide_destination(
+                index, request, service.port.wall, service.entries.is_own_listener
+            )
             if decision.is_allowed:
                 return name, decision
             first = first or (name, decision)
-        return first or (_NO_LISTENER, decide_destination(None, request))
+        return first or (_NO_LISTENER, decide_destination(None, request, service.port.wall))
 
     async def _dial(
         self, identifier: str, target: str, text: str, port: int, timeout_s: float | None

@@ -328,7 +328,7 @@ class EntryDesk:
         service = self.service
         user = handshake.user
         index = service.policy.rules_of(handshake.listener_name)
-        rule, reason = decide_association(index, handshake.client.ip, user)
+        rule, reason = decide_association(index, handshake.client.ip, user, service.port.wall)
         if rule is None:
             self._refuse(handshake, EntryAnswer.NOT_ALLOWED, reason, request)
             return
@@ -400,6 +400,7 @@ class EntryDesk:
         return decide_destination(
             self.service.policy.rules_of(handshake.listener_name),
             DestinationRequest(client.ip, host, port, handshake.user, protocol),
+            self.service.port.wall,
             self.is_own_listener,
         )
 

@@ -148,7 +148,7 @@ class FirewallService:
         before, self._policy = self._policy, settings.policy
         self._plans = {
             rule.name: self._registry.plan(rule, settings.policy.hash)
-            for rule in settings.policy.policy.all_rules
+            for rule in settings.policy.policy.planned_rules
         }
         self.entries.apply(settings)
         for gone in self._listeners:

@@ -84,7 +84,7 @@ class UdpService:
             service.denied += 1
             return None
         client = SocketAddress.from_packed(key[:name_size])
-        decision = decide(service.policy, listener.settings.name, client)
+        decision = decide(service.policy, listener.settings.name, client, service.port.wall)
         if decision.publication is None:
             self._refuse(listener, key, client, decision.reason)
             return None

@@ -1,18 +1,23 @@
 """Who may reach what: parsed, compiled, decided, without I/O. This file only re-exports."""
 
 from .decide import Decision, decide
-from .destinations import (
-    DestinationDecision,
-    DestinationRequest,
-    decide_association,
-    decide_destination,
+from .destinations import DestinationDecision, decide_association, decide_destination
+from .explain import (
+    DestinationExplanation,
+    Lack,
+    PublicationExplanation,
+    RuleTrace,
+    explain_destination,
+    explain_publication,
 )
 from .flood import CompiledFlood, FloodBounds, FloodException, FloodLimits
 from .learn import LearnEntry
 from .model import Policy
 from .network_rules import NetworkRelation, NetworkRule
 from .parse import ParsedPolicy, parse_policy
+from .paths import PathRefused, canonical_path
 from .place import Place
+from .request import DestinationRequest, HttpPart, Level, TransferPart
 from .rules import (
     ANY_USER,
     GROUP_PREFIX,
@@ -27,6 +32,7 @@ from .rules import (
 from .snapshot import PolicySnapshot
 from .sources import PolicyText, PolicyTexts, find_includes, find_lists
 from .system import SystemPolicy, SystemPurpose, SystemRule
+from .transfers import TransferDecision, decide_transfer
 
 __all__ = [
     "ANY_USER",
@@ -35,31 +41,44 @@ __all__ = [
     "CompiledFlood",
     "Decision",
     "DestinationDecision",
+    "DestinationExplanation",
     "DestinationRequest",
     "FloodBounds",
     "FloodException",
     "FloodLimits",
+    "HttpPart",
+    "Lack",
     "LearnEntry",
+    "Level",
     "NetworkRelation",
     "NetworkRule",
     "ParsedPolicy",
+    "PathRefused",
     "Place",
     "Policy",
     "PolicySnapshot",
     "PolicyText",
     "PolicyTexts",
     "Publication",
+    "PublicationExplanation",
     "Rule",
     "RuleAction",
     "RuleLimits",
+    "RuleTrace",
     "SendProxyProtocol",
     "SystemPolicy",
     "SystemPurpose",
     "SystemRule",
     "Targets",
+    "TransferDecision",
+    "TransferPart",
+    "canonical_path",
     "decide",
     "decide_association",
     "decide_destination",
+    "decide_transfer",
+    "explain_destination",
+    "explain_publication",
     "find_includes",
     "find_lists",
     "parse_policy",

@@ -8,20 +8,24 @@ that is not public is dialled only if that very rule names its network.
 What a rule's ``to`` means:
 
 - A name matches the name that the client wrote. A network matches an address that the client wrote.
-- A rule that denies also matches by what a name leads to: its networks every address, its names
+- A rule that refuses also matches by what a name leads to: its networks every address, its names
   every alias. So an address that one rule refuses is not reached under another name by a later one.
 - A rule that allows names leads to public addresses, and to those of networks in the same ``to``.
 - ``*`` is every name, and every public address.
+- ``to_except`` takes away from all of these.
 
 Some addresses need more than a network around them: a cloud's metadata service and the gate's own
 addresses are dialled only where a rule names exactly that address; the gate's own listeners, and
 addresses that mean nobody or everybody, never.
+
+What a connection does not show (methods, paths, content types) is asked about again by whoever sees
+it: by the asker, or by filters of the rule. Until then a rule that allows matches only if somebody
+will ask, and a rule that refuses and may match refuses unless somebody will.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from sluicegate.address import IpAddress
@@ -34,16 +38,19 @@ from sluicegate.names import (
 )
 from sluicegate.verdict import Deny
 
-from .rule_index import CompiledRule, Identity, RuleIndex
-from .rules import Rule
+from .compiled_rule import LACKS, MATCHES, NEEDS_USER, CompiledRule
+from .learn import LEARNING
+from .request import DestinationRequest, Identity, Level, Question
+from .rule_index import Orders, RuleIndex
+from .rules import Rule, RuleAction
 
 __all__ = [
     "ALLOWED_BY_RULE",
+    "CANNOT_BE_JUDGED",
     "DENIED_BY_RULE",
     "NO_RULE",
     "USER_NEEDED",
     "DestinationDecision",
-    "DestinationRequest",
     "decide_association",
     "decide_destination",
 ]
@@ -60,47 +67,57 @@ NO_RULE: Final = "no-rule"
 USER_NEEDED: Final = "user-needed"
 """Rules speak of it, for users; this client has not proved to be one."""
 
+CANNOT_BE_JUDGED: Final = "cannot-be-judged"
+"""A rule that refuses may speak of it, by what this connection does not show."""
+
 IsOwnListener = Callable[[IpAddress, int], bool]
 """Whether the gate itself listens on an address and port."""
-
-
-@dataclass(frozen=True, slots=True)
-class DestinationRequest:
-    """What one client asks for."""
-
-    client: IpAddress
-    host: CanonicalHost
-    port: int
-    user: Identity | None = None
-    """Who the client proved to be."""
-    protocol: str = "tcp"
 
 
 class DestinationDecision:
     """The answer to one request; satisfies ``names.DestinationJudge`` for its host."""
 
-    __slots__ = ("_compiled", "_index", "_is_own_listener", "_request", "is_allowed", "reason")
+    __slots__ = (
+        "_compiled",
+        "_index",
+        "_is_own_listener",
+        "_question",
+        "_request",
+        "asks_again",
+        "is_allowed",
+        "reason",
+    )
 
     def __init__(
         self,
         index: RuleIndex,
         request: DestinationRequest,
-        compiled: CompiledRule | None,
-        reason: str,
+        question: Question,
+        choice: Choice,
         is_own_listener: IsOwnListener,
     ) -> None:
-        self.is_allowed = compiled is not None and not compiled.is_deny
-        self.reason = reason
+        self.is_allowed = choice.is_allowed
+        self.reason = choice.reason
         #: A reason code for the record.
+        self.asks_again = Level(choice.asks_again)
+        #: What has to be asked about again when it shows itself: the answer is only half of one.
         self._index = index
         self._request = request
-        self._compiled = compiled
+        self._question = question
+        self._compiled = choice.compiled
         self._is_own_listener = is_own_listener
 
     @property
     def rule(self) -> Rule | None:
-        """The rule that decided; None when none did."""
+        """The rule that decided; None when none did. Learning has a rule of its own."""
         return None if self._compiled is None else self._compiled.rule
+
+    @property
+    def action(self) -> RuleAction:
+        """What is to be done: what the rule says, or, where none allows it, to deny."""
+        if self._compiled is None or self.reason == CANNOT_BE_JUDGED:
+            return RuleAction.DENY
+        return self._compiled.rule.action
 
     # -- names.DestinationJudge ------------------------------------------------------------------
 
@@ -112,9 +129,16 @@ class DestinationDecision:
         return Deny(self.reason)
 
     def judge_alias(self, host: CanonicalHost, alias: CanonicalHost, port: int) -> Deny | None:
-        """Refuse a name that an earlier rule denies, also as an alias."""
-        del host
-        return self._denied_before(self._index.about_name(alias), port)
+        """Refuse a name that an earlier rule refuses, also as an alias."""
+        del host, port
+        compiled = self._compiled
+        if compiled is None or not self.is_allowed:
+            return Deny(self.reason)
+        if compiled.to.excepts_name(alias.text):
+            return Deny(f"rule {compiled.rule.name} excepts {alias}")
+        question, name = self._question, alias.text
+        found = self._index.about_name(name, question)
+        return self._refused_before(found, lambda one: one.refuses_alias(question, name))
 
     def judge_address(
         self, host: CanonicalHost, judgement: AddressJudgement, port: int
@@ -122,7 +146,7 @@ class DestinationDecision:
         """Say whether an address that the host has may be dialled."""
         del host
         compiled = self._compiled
-        if compiled is None or compiled.is_deny:
+        if compiled is None or not self.is_allowed:
             return Deny(self.reason)
         denial = _denied_for_what_it_is(compiled, judgement)
         if denial is not None:
@@ -131,91 +155,160 @@ class DestinationDecision:
             self._is_own_listener(found.address, port) for found in judgement.embedded
         ):
             return Deny(f"{judgement.address} port {port} is a listener of the gate itself")
-        return self._denied_before(self._index.about_addresses(judgement.meant), port)
+        meant = judgement.meant
+        if compiled.to.excepts(meant):
+            return Deny(f"rule {compiled.rule.name} excepts {judgement.address}")
+        question = self._question
+        found = self._index.about_addresses(meant, "", question)
+        return self._refused_before(found, lambda one: one.refuses_address(question, meant))
 
-    def _denied_before(self, rules: Iterable[CompiledRule], port: int) -> Deny | None:
+    def _refused_before(
+        self, found: Iterable[Orders], weigh: Callable[[CompiledRule], int]
+    ) -> Deny | None:
         """Return the denial of a rule that stands before the one that decided."""
-        compiled, request = self._compiled, self._request
+        compiled, rules = self._compiled, self._index.rules
         assert compiled is not None, "only what is allowed is judged further"
-        for one in rules:
-            if one.order >= compiled.order:
-                break
-            if one.is_deny and _speaks_of(one, request, port):
-                return Deny(f"rule {one.rule.name} denies it")
+        foreseen = compiled.foreseen | self._question.asks_again
+        for orders in found:
+            for order in orders:
+                if order >= compiled.order:
+                    break
+                one = rules[order]
+                if not one.is_refusal:
+                    continue
+                weight = weigh(one)
+                if weight == MATCHES or (weight > MATCHES and weight & ~foreseen):
+                    return Deny(f"rule {one.rule.name} denies it")
         return None
+
+
+class Choice:
+    """Which rule decides, found by weighing rules in any order that keeps each list's own."""
+
+    __slots__ = (
+        "_maybe_refused",
+        "_needs_user",
+        "_question",
+        "asks_again",
+        "compiled",
+        "is_allowed",
+        "order",
+        "reason",
+    )
+
+    def __init__(self, question: Question, end: int) -> None:
+        self.order = end
+        #: The place of the first rule that is known to match; nothing behind it counts.
+        self.compiled: CompiledRule | None = None
+        self.is_allowed = False
+        self.reason = NO_RULE
+        self.asks_again = 0
+        self._question = question
+        self._needs_user = False
+        self._maybe_refused: list[tuple[CompiledRule, int]] = []
+
+    def weigh(self, one: CompiledRule) -> bool:
+        """Weigh a rule that stands before ``order``; tell whether it is the one, so far."""
+        question = self._question
+        weight = one.weigh(question)
+        if weight == LACKS:
+            return False
+        if weight == MATCHES:
+            self.compiled, self.order, self.asks_again = one, one.order, 0
+            return True
+        if weight == NEEDS_USER:
+            self._needs_user = True
+        elif one.is_refusal:
+            self._maybe_refused.append((one, weight))
+        elif not weight & ~(one.foreseen | question.asks_again):
+            self.compiled, self.order, self.asks_again = one, one.order, weight
+            return True
+        return False
+
+    def finish(self, learning: Iterable[CompiledRule]) -> None:
+        """Make the answer of what was weighed."""
+        question, compiled, reason = self._question, self.compiled, ALLOWED_BY_RULE
+        if compiled is None:
+            compiled, reason = self._learned(learning), LEARNING
+        if compiled is None:
+            self.reason = USER_NEEDED if self._needs_user and question.user is None else NO_RULE
+            return
+        if compiled.is_refusal:
+            self.reason = DENIED_BY_RULE
+            return
+        foreseen = compiled.foreseen | question.asks_again
+        before = sorted(
+            ((one.order, one, weight) for one, weight in self._maybe_refused),
+            key=lambda found: found[0],
+        )
+        for order, one, weight in before:
+            if order < compiled.order:
+                if weight & ~foreseen:
+                    self.compiled, self.reason = one, CANNOT_BE_JUDGED
+                    self.asks_again = 0
+                    return
+                self.asks_again |= weight
+        self.compiled, self.is_allowed, self.reason = compiled, True, reason
+
+    def _learned(self, learning: Iterable[CompiledRule]) -> CompiledRule | None:
+        question = self._question
+        return next((one for one in learning if one.weigh(question) == MATCHES), None)
 
 
 def decide_destination(
     index: RuleIndex | None,
     request: DestinationRequest,
+    now: float,
     is_own_listener: IsOwnListener = lambda _address, _port: False,
 ) -> DestinationDecision:
     """Decide whether a client may name a destination; the first matching rule wins.
 
     Args:
         index: The rules of the listener that the client came to; None: it has none.
-        request: What is asked.
+        request: What is asked, with what is known of it.
+        now: Seconds since the epoch (UTC).
         is_own_listener: Kept for judging addresses.
     """
     if index is None:
         index = _NO_RULES
-    host = request.host
-    needs_user = False
-    if host.address is None:
-        candidates = index.about_name(host)
-        judgement = None
-    else:
-        judgement = classify(host.address)
-        candidates = index.about_addresses(judgement.meant)
-    for one in candidates:
-        if judgement is not None and not _leads_to(one, judgement):
-            continue
-        if not one.clients.covers(request.client):
-            continue
-        if not one.has_protocol(request.protocol, request.port):
-            continue
-        if not one.has_user(request.user):
-            needs_user = needs_user or not one.is_deny
-            continue
-        reason = DENIED_BY_RULE if one.is_deny else ALLOWED_BY_RULE
-        return DestinationDecision(index, request, one, reason, is_own_listener)
-    reason = USER_NEEDED if needs_user and request.user is None else NO_RULE
-    return DestinationDecision(index, request, None, reason, is_own_listener)
+    question = Question(request, now)
+    rules = index.rules
+    choice = Choice(question, len(rules))
+    for orders in index.about_host(request.host, question):
+        for order in orders:
+            if order >= choice.order or choice.weigh(rules[order]):
+                break
+    choice.finish(index.learning)
+    return DestinationDecision(index, request, question, choice, is_own_listener)
 
 
 def decide_association(
-    index: RuleIndex | None, client: IpAddress, user: Identity | None
+    index: RuleIndex | None, client: IpAddress, user: Identity | None, now: float
 ) -> tuple[Rule | None, str]:
     """Say by which rule a client may send datagrams at all, and why if by none.
 
     Where they may go is decided for each of them; this only turns away whom no rule allows any.
     """
+    if index is None:
+        return None, NO_RULE
+    question = Question(DestinationRequest(client, _NOWHERE, 0, user, "udp"), now)
+    best = len(index.rules)
     needs_user = False
-    for one in () if index is None else index.rules:
-        if one.is_deny or not one.clients.covers(client) or not one.speaks_protocol("udp"):
-            continue
-        if one.has_user(user):
-            return one.rule, ALLOWED_BY_RULE
-        needs_user = True
+    for orders in index.about_datagrams(question):
+        for order in orders:
+            if order >= best:
+                break
+            weight = index.rules[order].weigh_without_destination(question)
+            needs_user = needs_user or weight == NEEDS_USER
+            if weight == MATCHES:
+                best = order
+                break
+    if best < len(index.rules):
+        return index.rules[best].rule, ALLOWED_BY_RULE
+    for one in index.learning:
+        if one.weigh_without_destination(question) == MATCHES:
+            return one.rule, LEARNING
     return None, USER_NEEDED if needs_user and user is None else NO_RULE
-
-
-def _speaks_of(compiled: CompiledRule, request: DestinationRequest, port: int) -> bool:
-    return (
-        compiled.clients.covers(request.client)
-        and compiled.has_protocol(request.protocol, port)
-        and compiled.has_user(request.user)
-    )
-
-
-def _leads_to(compiled: CompiledRule, judgement: AddressJudgement) -> bool:
-    """Tell whether a rule speaks of an address that a client wrote."""
-    if compiled.is_deny:
-        # Its networks are held against every form of the address.
-        return True
-    if compiled.networks.covers(judgement.address):
-        return True
-    return compiled.rule.to.is_everything and judgement.is_public
 
 
 def _denied_for_what_it_is(compiled: CompiledRule, judgement: AddressJudgement) -> Deny | None:
@@ -224,7 +317,7 @@ def _denied_for_what_it_is(compiled: CompiledRule, judgement: AddressJudgement) 
         return None
     if judgement.address_class in _NEVER:
         return deny_unless_public(judgement)
-    networks = compiled.networks
+    networks = compiled.to.networks
     is_named = networks.names if judgement.address_class in _BY_ADDRESS_ONLY else networks.covers
     # Also what is inside: to allow a translator's prefix is not to allow what is behind it.
     inside = [
@@ -253,3 +346,4 @@ _NEVER: Final = frozenset(
 """What no server has as its address, or what the kernel would dial as another one."""
 
 _NO_RULES: Final = RuleIndex(())
+_NOWHERE: Final = CanonicalHost("")

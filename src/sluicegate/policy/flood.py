@@ -112,7 +112,7 @@ class CompiledFlood:
         """Return what a client may do; None when it is not counted."""
         if not self.limits.enabled:
             return None
-        orders = [order for found in self._table.find(client) for order in found]
+        orders = self._table.find(client)
         return self._exceptions[min(orders)].bounds if orders else self.limits.bounds
 
 

@@ -6,10 +6,12 @@ rules into a yes; it never turns a no of a rule, or of a judgement of addresses,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sluicegate.address import IpNetwork
+
+from .rules import Rule, RuleAction, Targets
 
 __all__ = ["LEARNING", "LearnEntry"]
 
@@ -29,3 +31,19 @@ class LearnEntry:
     """None: every proxy listener."""
     owner: str = ""
     comment: str = ""
+    rule: Rule = field(init=False)
+    """What passes by it, as a rule: connections are planned and recorded under its name."""
+
+    def __post_init__(self) -> None:
+        """Make the rule: no rule of an operator can have its name."""
+        rule = Rule(
+            name=f"learn:{self.name}",
+            action=RuleAction.ALLOW,
+            listeners=self.listeners,
+            clients=self.clients,
+            to=Targets(is_everything=True),
+            expires=self.until,
+            owner=self.owner,
+            comment=self.comment,
+        )
+        object.__setattr__(self, "rule", rule)

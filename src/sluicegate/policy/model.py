@@ -35,3 +35,8 @@ class Policy:
     def all_rules(self) -> tuple[AnyRule, ...]:
         """Publications and rules: their names are one space."""
         return (*self.publications, *self.rules)
+
+    @property
+    def planned_rules(self) -> tuple[AnyRule, ...]:
+        """Whatever a connection may be admitted by: rules, and what passes to be learned from."""
+        return (*self.publications, *self.rules, *(entry.rule for entry in self.learn))

@@ -1,131 +1,241 @@
-"""The rules of one proxy listener, compiled: which of them speak of a host, without trying all.
+"""The rules of one proxy listener, compiled: which of them may speak of a host, without trying all.
 
-``snapshot`` makes one per listener, ``destinations`` asks it. The invariant: what it returns is in
-the operator's order, and a rule that speaks of a host is never left out: the first that matches in
-it is the first that matches at all.
+``snapshot`` makes one per listener, ``destinations`` asks it. Rules are found by what they lead to:
+exact names and suffixes by hash, networks by prefix, each distinct ``to`` once however many rules
+share it. Where many rules lead to the same place, as those to ``*`` do, they are found by their
+clients. The invariant: a rule that speaks of a host is never left out of what is returned, and each
+list is in the operator's order; that a rule is returned means nothing.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, TypeAlias
 
-from sluicegate.address import IpAddress
+from typing_extensions import override
+
+from sluicegate.address import IpAddress, IpNetwork
 from sluicegate.names import CanonicalHost
 
+from .compiled_rule import CompiledRule, Shows
+from .conditions import ConditionPool
+from .learn import LearnEntry
 from .networks import NetworkSet, NetworkTable
-from .rules import ANY_USER, GROUP_PREFIX, Rule
+from .request import Question
+from .rules import Rule, Targets
 
-__all__ = ["CompiledRule", "Identity", "RuleIndex"]
+__all__ = ["Orders", "RuleIndex"]
 
-
-class Identity(Protocol):
-    """A user who proved to be one (``identity.User``, ``filterapi.User``)."""
-
-    @property
-    def name(self) -> str:
-        """As the users file writes it."""
-        ...
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """The groups that the user is in."""
-        ...
-
-
-class CompiledRule:
-    """One rule, ready for questions; lives as long as its snapshot."""
-
-    __slots__ = ("_protocols", "_users", "clients", "is_deny", "networks", "order", "rule")
-
-    def __init__(self, order: int, rule: Rule) -> None:
-        self.order = order
-        #: Its place among the rules of its listener.
-        self.rule = rule
-        self.is_deny = rule.action.is_refusal
-        self.clients = NetworkSet(rule.clients)
-        self.networks = NetworkSet(rule.to.networks)
-        self._protocols = rule.protocols
-        self._users = None if rule.users is None else frozenset(rule.users)
-
-    def has_protocol(self, protocol: str, port: int) -> bool:
-        """Tell whether it speaks of a protocol to a port."""
-        if not self._protocols:
-            return True
-        return any(pattern.matches(protocol, port) for pattern in self._protocols)
-
-    def speaks_protocol(self, protocol: str) -> bool:
-        """Tell whether it names a protocol, to whatever port."""
-        return any(pattern.protocol == protocol for pattern in self._protocols)
-
-    def has_user(self, user: Identity | None) -> bool:
-        """Tell whether it speaks of a user, or of somebody who proved nothing."""
-        users = self._users
-        if users is None:
-            return True
-        if user is None:
-            return False
-        return (
-            user.name in users
-            or ANY_USER in users
-            or any(GROUP_PREFIX + group in users for group in user.groups)
-        )
-
-    @property
-    def needs_user(self) -> bool:
-        """Whether it speaks only of those who proved who they are."""
-        return self._users is not None
+Orders: TypeAlias = Sequence[int]
+"""Places of rules, ascending."""
 
 
 class RuleIndex:
     """All rules of one listener, by what they lead to."""
 
-    __slots__ = ("_below", "_everywhere", "_exact", "_networks", "clients", "rules")
+    __slots__ = (
+        "_below",
+        "_everywhere",
+        "_exact",
+        "_networks",
+        "_of_datagrams",
+        "clients",
+        "learning",
+        "rules",
+    )
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        self.rules = tuple(CompiledRule(order, rule) for order, rule in enumerate(rules))
-        self.clients = NetworkSet(network for rule in rules for network in rule.clients)
-        #: Whoever some rule names; nobody else is even heard.
-        self._everywhere = [one.order for one in self.rules if one.rule.to.is_everything]
-        self._exact: dict[str, list[int]] = {}
-        self._below: dict[str, list[int]] = {}
-        for one in self.rules:
-            for pattern in one.rule.to.hosts:
-                table = self._below if pattern.is_wildcard else self._exact
-                orders = table.setdefault(pattern.host.text, [])
-                if one.order not in orders[-1:]:
-                    orders.append(one.order)
-        self._networks = NetworkTable(
-            (network, one.order) for one in self.rules for network in one.rule.to.networks
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        learn: Sequence[LearnEntry] = (),
+        shows: Shows | None = None,
+        pool: ConditionPool | None = None,
+    ) -> None:
+        pool = pool or ConditionPool()
+        shows = shows or {}
+        self.rules = tuple(
+            CompiledRule(order, rule, pool, shows) for order, rule in enumerate(rules)
         )
+        #: All of them, in order; those that are not enabled match nothing, and are not indexed.
+        self.learning = tuple(
+            CompiledRule(len(rules) + place, entry.rule, pool, shows)
+            for place, entry in enumerate(learn)
+        )
+        #: What passes when no rule speaks of it.
+        enabled = [one for one in self.rules if one.rule.is_enabled]
+        lists = {id(one.rule.clients): one.rule.clients for one in (*enabled, *self.learning)}
+        self.clients = NetworkSet(network for clients in lists.values() for network in clients)
+        #: Whoever some rule names; nobody else is even heard.
+        groups = _Groups(enabled)
+        self._everywhere = groups.everywhere()
+        self._exact, self._below = groups.names()
+        self._networks = groups.networks()
+        datagrams = [one for one in enabled if not one.is_refusal and one.speaks("udp")]
+        self._of_datagrams = _bucket(datagrams)
 
-    def about_name(self, host: CanonicalHost) -> Iterator[CompiledRule]:
-        """Yield the rules that lead to a name, in order."""
-        found = [self._everywhere] if self._everywhere else []
-        exact = self._exact.get(host.text)
-        if exact is not None:
-            found.append(exact)
-        if self._below:
-            found += self._below_of(host.text)
-        return self._in_order(found)
+    def about_name(self, name: str, question: Question) -> list[Orders]:
+        """Return the places of the rules that may lead to a name."""
+        found: list[Orders] = []
+        if self._everywhere is not None:
+            self._everywhere.collect(question, found)
+        bucket = self._exact.get(name)
+        if bucket is not None:
+            bucket.collect(question, found)
+        below = self._below
+        if below:
+            start = name.find(".") + 1
+            while start:
+                bucket = below.get(name[start:])
+                if bucket is not None:
+                    bucket.collect(question, found)
+                start = name.find(".", start) + 1
+        return found
 
-    def about_addresses(self, addresses: Iterable[IpAddress]) -> Iterator[CompiledRule]:
-        """Yield the rules that lead to one of these addresses, by network or as to everything."""
-        found = [self._everywhere] if self._everywhere else []
+    def about_addresses(
+        self, addresses: Iterable[IpAddress], name: str, question: Question
+    ) -> list[Orders]:
+        """Return the places of the rules that may lead to one of these addresses.
+
+        Args:
+            addresses: All that one address means.
+            name: Its text, by which URLs name it.
+            question: Who asks.
+        """
+        found: list[Orders] = []
+        if self._everywhere is not None:
+            self._everywhere.collect(question, found)
         for address in addresses:
-            found += self._networks.find(address)
-        return self._in_order(found)
+            for bucket in self._networks.find(address):
+                bucket.collect(question, found)
+        bucket_of_url = self._exact.get(name)
+        if bucket_of_url is not None:
+            bucket_of_url.collect(question, found)
+        return found
 
-    def _below_of(self, text: str) -> Iterator[list[int]]:
-        start = text.find(".") + 1
-        while start:
-            orders = self._below.get(text[start:])
-            if orders is not None:
-                yield orders
-            start = text.find(".", start) + 1
+    def about_host(self, host: CanonicalHost, question: Question) -> list[Orders]:
+        """Return the places of the rules that may lead to what a client named."""
+        judgement = question.judgement
+        if judgement is None:
+            return self.about_name(host.text, question)
+        return self.about_addresses(judgement.meant, host.text, question)
 
-    def _in_order(self, found: list[list[int]]) -> Iterator[CompiledRule]:
-        orders = found[0] if len(found) == 1 else heapq.merge(*found)
-        rules = self.rules
-        return (rules[order] for order in orders)
+    def about_datagrams(self, question: Question) -> list[Orders]:
+        """Return the places of the rules that may let a client send datagrams."""
+        found: list[Orders] = []
+        self._of_datagrams.collect(question, found)
+        return found
+
+
+class _Bucket:
+    """Some rules that lead to one place; few enough to be tried one by one."""
+
+    __slots__ = ("_orders",)
+
+    def __init__(self, rules: Iterable[CompiledRule]) -> None:
+        self._orders = tuple(sorted(one.order for one in rules))
+
+    def collect(self, question: Question, found: list[Orders]) -> None:
+        """Add the places of those that may be about a question."""
+        del question
+        found.append(self._orders)
+
+
+class _ClientBucket(_Bucket):
+    """Many rules that lead to one place, by their clients."""
+
+    __slots__ = ("_table",)
+
+    def __init__(self, rules: Sequence[CompiledRule]) -> None:
+        super().__init__(())
+        by_clients: dict[int, tuple[tuple[IpNetwork, ...], list[CompiledRule]]] = {}
+        for one in rules:
+            clients = one.rule.clients
+            by_clients.setdefault(id(clients), (clients, []))[1].append(one)
+        self._table = _table_of(list(by_clients.values()), _Bucket)
+
+    @override
+    def collect(self, question: Question, found: list[Orders]) -> None:
+        for bucket in self._table.find_number(question.client_version, question.client):
+            bucket.collect(question, found)
+
+
+def _bucket(rules: Sequence[CompiledRule]) -> _Bucket:
+    return _Bucket(rules) if len(rules) <= _TRIED_MAX else _ClientBucket(rules)
+
+
+class _Groups:
+    """Rules by the identity of their ``to``: what many rules share is looked at once."""
+
+    def __init__(self, rules: Sequence[CompiledRule]) -> None:
+        groups: dict[int, tuple[Targets, list[CompiledRule]]] = {}
+        for one in rules:
+            to = one.rule.to
+            groups.setdefault(id(to), (to, []))[1].append(one)
+        self._groups = list(groups.values())
+
+    def everywhere(self) -> _Bucket | None:
+        """Return the rules that lead to everything."""
+        found = [one for to, rules in self._groups if to.is_everything for one in rules]
+        return _bucket(found) if found else None
+
+    def names(self) -> tuple[Mapping[str, _Bucket], Mapping[str, _Bucket]]:
+        """Return the rules by exact name (and the hosts of URLs), and by suffix."""
+        exact: dict[str, list[int]] = {}
+        below: dict[str, list[int]] = {}
+        for number, (to, _) in enumerate(self._groups):
+            for pattern in to.hosts:
+                table = below if pattern.is_wildcard else exact
+                _note(table, pattern.host.text, number)
+            for url in to.urls:
+                _note(exact, url.host.text, number)
+        buckets: dict[tuple[int, ...], _Bucket] = {}
+        return self._bucketed(exact, buckets), self._bucketed(below, buckets)
+
+    def networks(self) -> NetworkTable[_Bucket]:
+        """Return the rules by network."""
+        return _table_of([(to.networks, rules) for to, rules in self._groups], _bucket)
+
+    def _bucketed(
+        self, table: Mapping[str, list[int]], buckets: dict[tuple[int, ...], _Bucket]
+    ) -> dict[str, _Bucket]:
+        found: dict[str, _Bucket] = {}
+        for name, numbers in table.items():
+            key = tuple(numbers)
+            bucket = buckets.get(key)
+            if bucket is None:
+                rules = [one for number in key for one in self._groups[number][1]]
+                bucket = buckets[key] = _bucket(rules)
+            found[name] = bucket
+        return found
+
+
+def _note(table: dict[str, list[int]], name: str, number: int) -> None:
+    numbers = table.setdefault(name, [])
+    if number not in numbers[-1:]:
+        numbers.append(number)
+
+
+def _table_of(
+    groups: Sequence[tuple[Sequence[IpNetwork], Sequence[CompiledRule]]],
+    make: Callable[[Sequence[CompiledRule]], _Bucket],
+) -> NetworkTable[_Bucket]:
+    """Make a table of the rules that each network brings; networks with the same rules share it."""
+    numbers: dict[IpNetwork, list[int]] = {}
+    for number, (networks, _) in enumerate(groups):
+        for network in networks:
+            of_network = numbers.setdefault(network, [])
+            if number not in of_network[-1:]:
+                of_network.append(number)
+    buckets: dict[tuple[int, ...], _Bucket] = {}
+    entries: list[tuple[IpNetwork, _Bucket]] = []
+    for network, found in numbers.items():
+        key = tuple(found)
+        bucket = buckets.get(key)
+        if bucket is None:
+            bucket = buckets[key] = make([one for number in key for one in groups[number][1]])
+        entries.append((network, bucket))
+    return NetworkTable(entries)
+
+
+_TRIED_MAX: Final = 8
+"""Rules that are tried one by one: about what finding them by their clients takes."""
