@@ -141,6 +141,7 @@ class CacheGuard(ConnectionFilter[CacheGuardSettings]):
     """Installed once."""
 
     name = "cache_guard"
+    shows = ("transfers",)
     Settings = CacheGuardSettings
 
     @override

@@ -89,6 +89,7 @@ def manifest_of(filter_class: FilterClass, source: str = "") -> Manifest:
         wants=wants,
         takes_rule_settings=of_rules is not None,
         needs_rule_settings=of_rules is not None and (own is None or not issubclass(own, of_rules)),
+        shows=getattr(filter_class, "shows", ()),
     )
 
 

@@ -8,15 +8,16 @@ be made is an error of the configuration, and one about which nothing changed is
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from sluicegate.documents import Document, Findings, typed
 from sluicegate.documents.places import KeyPath
 from sluicegate.errors import FILTER_ERRORS
+from sluicegate.filterapi import Shown
 from sluicegate.gate.settings import Installation
 from sluicegate.isolation.messages import Manifest
-from sluicegate.policy import AnyRule
+from sluicegate.policy import AnyRule, Level
 
 from .config import Configuration, FilterTable
 from .filter_source import (
@@ -42,6 +43,8 @@ class _Made:
     check_rule: Callable[[Document, KeyPath, bool, Findings], None]
     """Refuses what a rule says to it, or leaves out, and it does not understand."""
     key: tuple[object, ...]
+    shows: Level = Level.NONE
+    """What it promises to ask policy about again."""
 
 
 class InstalledFilters:
@@ -59,6 +62,11 @@ class InstalledFilters:
     def names(self) -> list[str]:
         """The names that policy may use."""
         return list(self._made)
+
+    @property
+    def shows(self) -> Mapping[str, Level]:
+        """What each of them promises to ask policy about again."""
+        return {name: one.shows for name, one in self._made.items() if one.shows}
 
     def check_rule(
         self, rule: AnyRule, document: Document, where: KeyPath, findings: Findings
@@ -123,6 +131,7 @@ def _install(
         tier_of(filter_class),
         _RuleModel(table.name, declared_model(filter_class, "RuleSettings"), settings).check,
         (filter_class, table.on_failure, _settings_key(table)),
+        _levels(getattr(filter_class, "shows", ())),
     )
 
 
@@ -154,7 +163,15 @@ def _install_isolated(
             configuration.path.absolute().parent,
             configuration.limits,
         ),
+        _levels(manifest.shows),
     )
+
+
+def _levels(shows: Iterable[Shown]) -> Level:
+    levels = Level.NONE
+    for one in shows:
+        levels |= Level.REQUEST if one == "requests" else Level.TRANSFER
+    return levels
 
 
 @dataclass(frozen=True, slots=True)

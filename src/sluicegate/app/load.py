@@ -77,7 +77,7 @@ def load(
         return None
     users_text = texts.users if texts else _read_users(configuration, findings)
     users = _parse_users(configuration, users_text, findings)
-    snapshot = PolicySnapshot(policy.policy)
+    snapshot = PolicySnapshot(policy.policy, filters.shows)
     _check_rules(configuration, filters, policy, findings)
     _check_use(configuration, policy, snapshot, findings)
     if users is not None:

@@ -33,6 +33,7 @@ class FtpAccess(Filter):
     """Follows FTP sessions."""
 
     name = "ftp_access"
+    shows = ("transfers",)
     Settings = FtpAccessSettings
     RuleSettings = FtpAccessRuleSettings
 

@@ -68,6 +68,7 @@ from .private_session import PrivateSession
 from .registration import Events
 from .relaying import Way, copy, relay
 from .session_filter import SessionFilter
+from .shown import Shown
 from .stream_filter import (
     FORWARD,
     HOLD,
@@ -161,6 +162,7 @@ __all__ = [
     "Session",
     "SessionFilter",
     "Shortage",
+    "Shown",
     "Side",
     "SluicegateError",
     "SocketAddress",

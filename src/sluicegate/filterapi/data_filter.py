@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from .datagram_filter import DatagramFilter
 from .isolation import Isolation
 from .position import Position
+from .shown import Shown
 from .stream_filter import StreamFilter
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class DataFilter(abc.ABC):
 
     name: ClassVar[str] = ""
     isolation: ClassVar[Isolation] = "none"
+    shows: ClassVar[tuple[Shown, ...]] = ()
+    """What it promises to show of every connection that it is attached to."""
     position: ClassVar[Position] = Position.MIDDLE
 
     @abc.abstractmethod
@@ -56,6 +59,8 @@ class CallbackDataFilter(abc.ABC):
 
     name: ClassVar[str] = ""
     isolation: ClassVar[Isolation] = "none"
+    shows: ClassVar[tuple[Shown, ...]] = ()
+    """What it promises to show of every connection that it is attached to."""
     position: ClassVar[Position] = Position.MIDDLE
 
     @abc.abstractmethod

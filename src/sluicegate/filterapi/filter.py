@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from .isolation import Isolation
 from .registration import Events
 from .session_filter import SessionFilter
+from .shown import Shown
 
 if TYPE_CHECKING:
     from .surroundings import PolicyChanged
@@ -31,6 +32,8 @@ class Filter(abc.ABC):
 
     name: ClassVar[str] = ""
     isolation: ClassVar[Isolation] = "none"
+    shows: ClassVar[tuple[Shown, ...]] = ()
+    """What it promises to show of every connection that it is attached to."""
 
     @abc.abstractmethod
     def start(self, firewall: Firewall) -> Events:

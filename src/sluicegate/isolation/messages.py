@@ -13,7 +13,7 @@ import msgspec
 
 from sluicegate.address import SocketAddress
 from sluicegate.errors import BadContext, Side
-from sluicegate.filterapi import Connection, Direction, TransferOffer, Wants
+from sluicegate.filterapi import Connection, Direction, Shown, TransferOffer, Wants
 
 __all__ = [
     "CHUNK_BYTES_MAX", "MESSAGE_BYTES_MAX", "PART_BYTES_MAX", "AddressFacts", "Ask",
@@ -202,6 +202,8 @@ class Manifest(msgspec.Struct, array_like=True):
     takes_rule_settings: bool
     needs_rule_settings: bool
     """What rules leave out does not come from the filter's own settings."""
+    shows: tuple[Shown, ...] = ()
+    """What it promises to show."""
 
 
 class Fault(msgspec.Struct, array_like=True):
