@@ -9,7 +9,7 @@ released; one command is under way at a time, whatever the client pipelines.
 import errno
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import override
@@ -22,6 +22,7 @@ from sluicegate.filterapi import (
     Direction,
     Outcome,
     ProtocolError,
+    Shown,
     Side,
     TransferOffer,
     copy,
@@ -141,7 +142,7 @@ class CacheGuard(ConnectionFilter[CacheGuardSettings]):
     """Installed once."""
 
     name = "cache_guard"
-    shows = ("transfers",)
+    shows: ClassVar[tuple[Shown, ...]] = ("transfers",)
     Settings = CacheGuardSettings
 
     @override

@@ -7,6 +7,8 @@ connection exists only because a control connection announced it, between the sa
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from typing_extensions import override
 
 from sluicegate.filterapi import (
@@ -20,6 +22,7 @@ from sluicegate.filterapi import (
     Pass,
     Session,
     SessionFilter,
+    Shown,
 )
 
 from .ftp_control import FtpControl
@@ -33,7 +36,7 @@ class FtpAccess(Filter):
     """Follows FTP sessions."""
 
     name = "ftp_access"
-    shows = ("transfers",)
+    shows: ClassVar[tuple[Shown, ...]] = ("transfers",)
     Settings = FtpAccessSettings
     RuleSettings = FtpAccessRuleSettings
 
