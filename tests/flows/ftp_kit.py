@@ -230,6 +230,7 @@ class GateThread:
         self._stop: asyncio.Event | None = None
         self._gate: Gate | None = None
         self._failure: BaseException | None = None
+        self._life: asyncio.Task[Any] | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         address = f"[{host}]" if ":" in host else host
         names = ["ftp_access", *(more_filters or {}), "exe_block"]
@@ -289,6 +290,7 @@ class GateThread:
         port = current_port()
         port.on_error = self.errors.append
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._life = asyncio.current_task()
         gate = self._gate = Gate(
             loaded, port, diagnosis="", say=lambda _: None, on_stop_requested=lambda _: None
         )
@@ -301,9 +303,16 @@ class GateThread:
         finally:
             await gate.stop()
 
+    def wait_idle(self) -> None:
+        """Wait until all connections have ended, and check that nothing is left of them."""
+        assert self._loop is not None
+        assert self._gate is not None
+        work = self._check_nothing_is_left(self._gate)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(2 * PATIENCE_S)
+
     async def _check_nothing_is_left(self, gate: Gate) -> None:
         """Once the clients have gone, so has everything that was there for them."""
-        own = {asyncio.current_task()}
+        own = {asyncio.current_task(), self._life}
 
         def left() -> list[asyncio.Task[Any]]:
             # A filter's coroutine may end a step after its connection.

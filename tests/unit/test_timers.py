@@ -264,3 +264,12 @@ def test_no_item_expires_early_late_or_twice(
                 assert known.when > now - 2 * tick_s
     assert world.errors == []
     assert len(world.wheel) == sum(not item.expired for item in items.values())
+
+
+def test_cancelled_timers_do_not_stay_until_they_are_due() -> None:
+    timers = Timers(ManualClock())
+    kept = [timers.call_after(60.0, lambda: None) for _ in range(10)]
+    for _ in range(10_000):
+        timers.call_after(120.0, lambda: None).cancel()
+    assert len(timers._heap) < 1000
+    assert len(timers) == len(kept)

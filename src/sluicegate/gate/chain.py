@@ -259,6 +259,7 @@ class FilterChain:
             element.on_filter_failure(failure)
         elif element.attached is attached:
             self._on_returned(element)
+        failure = None  # its traceback knows this frame
 
     def join_server(self, server: RawSocket) -> None:
         """Go on with the server that was dialled later, behind what the filters sent meanwhile."""
@@ -439,6 +440,18 @@ class FilterChain:
             # A last send may wait for a peer that never reads.
             limits = self._service.limits
             self._port.call_after(limits.send_stall_s, lambda: self.stop(abortive=True))
+
+    def let_go(self) -> None:
+        """Leave no circle for the collector: the connection is over, its filters are told."""
+        links = [socket for one in self._elements for socket in one.sockets]
+        if self._server_link is not None:
+            links.append(self._server_link)
+        for socket in links:
+            if isinstance(socket, LinkEnd):
+                socket.let_go()
+        for half in self._halves():
+            half.other = None
+        self._elements.clear()
 
     def give_away(self, side: Side) -> GivenAway | None:
         """Hand a side's socket over, to tell it something; None while it is used for sending.

@@ -501,6 +501,8 @@ class GateConnection(FilteredConnection):
             tell(service, self, ConnectionTerminating(self, is_secondary=self.is_secondary))
         service.end_connection(self)
         # Without these circles nothing is left to the cycle collector.
+        if self._chain is not None:
+            self._chain.let_go()
         self._chain = self._attached = None
         first, second = self.from_client, self.from_server
         if first is not None and second is not None:

@@ -272,6 +272,7 @@ class Holding:
             self._task.cancel()
             self._task = None
         self._close_body()
+        self._released = b""
         told = self.outcome(outcome, reason)
         self._service.record(self._connection, self._offer, told, filter_name, self._bytes_written)
         return told

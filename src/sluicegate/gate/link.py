@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sluicegate.buffer import Buffer, Window, extent
 from sluicegate.errors import BadContext, OperationPending, Side
@@ -82,6 +82,15 @@ class LinkEnd:
         """Make ``peer`` the other end (``make_link`` only)."""
         self._peer = peer
 
+    def close_at_once(self) -> None:
+        """Be closed from the beginning, with nobody to tell."""
+        self._closed = self._shut = True
+
+    def let_go(self) -> None:
+        """Keep nothing of the connection any more: it is closed, and everybody was told."""
+        self._peer = _GONE
+        self.account = self.scope = self.on_finished = self.on_send_idle = None
+
     # -- filterapi.DataSocket --------------------------------------------------------------------
 
     def start_receive(
@@ -106,6 +115,8 @@ class LinkEnd:
             else:
                 self._take_back(future)
             raise
+        finally:
+            del pending, future  # a failure's traceback knows this frame
 
     def start_send(
         self,
@@ -120,7 +131,10 @@ class LinkEnd:
         """As ``filterapi.DataSocket.send``."""
         future: asyncio.Future[Window] = asyncio.get_running_loop().create_future()
         self._begin_send(PendingIo(None, None, future), data)
-        await future
+        try:
+            await future
+        finally:
+            del future  # a failure's traceback knows this frame
 
     def shutdown(self, abortive: bool = False) -> None:
         """As ``filterapi.DataSocket.shutdown``."""
@@ -369,14 +383,15 @@ class LinkEnd:
     def _finish_send(self, error: int) -> None:
         """Complete our send: the neighbour took it, or never will."""
         pending, self._send = self._send, None
+        account = self.account  # whoever is told may end the connection
         if pending is None or pending.buffer is None:
             return
         window = Window(pending.buffer, pending.start, pending.length)
         try:
             pending.complete(error, window, self.side, self.scope)
         finally:
-            if pending.is_kept and self.account is not None:
-                self.account.give_up(pending.buffer)
+            if pending.is_kept and account is not None:
+                account.give_up(pending.buffer)
             pending.buffer.release()
             if self.on_send_idle is not None:
                 told, self.on_send_idle = self.on_send_idle, None
@@ -412,3 +427,8 @@ def make_link(port: CompletionPort) -> tuple[LinkEnd, LinkEnd]:
     first.connect(second)
     second.connect(first)
     return first, second
+
+
+_GONE: Final = LinkEnd(cast("CompletionPort", None), Side.INTERNAL)
+"""In the place of the neighbor of an end whose connection is over; it does nothing."""
+_GONE.close_at_once()

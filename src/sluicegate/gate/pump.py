@@ -497,6 +497,7 @@ class Direction:
             return True
         if self._bulk is not None and self._bulk.splice is not None:
             self._bulk.splice.close()
+            self._bulk.splice = None
         backend = self._port.backend
         backend.forget(self.receive_op)
         if self._send_op is not None:

@@ -327,6 +327,8 @@ class ExpectedConnection:
         self._connections.discard(connection)
         if self._is_over and not self._connections:
             self._primary.drop_dependent(self)
+            # They know the expectation, and whoever made it: no circle is left to the collector.
+            self._factories.clear()
         self._primary.last_active = self._service.port.now
 
     def last_active(self) -> float:

@@ -150,6 +150,7 @@ class GateTransfer:
         "_filter",
         "_finished",
         "_finished_waiters",
+        "_is_made",
         "_judged",
         "_judged_waiters",
         "_service",
@@ -175,6 +176,8 @@ class GateTransfer:
         #: Why it was given up by the protocol filter; empty otherwise.
         self._service = service
         self._filter: TransferFilter | None = None
+        #: While it is on its connection.
+        self._is_made = False
         self._judged: TransferOutcome | None = None
         self._finished: TransferOutcome | None = None
         self._judged_waiters: list[asyncio.Future[TransferOutcome]] = []
@@ -189,8 +192,9 @@ class GateTransfer:
             BadContext: It was made before: one transfer holds one object.
         """
         del connection
-        if self._filter is not None:
+        if self._is_made:
             raise BadContext("one transfer holds one object: ask hold_transfer for another")
+        self._is_made = True
         self._filter = TransferFilter(self._service, self)
         return self._filter
 
@@ -227,6 +231,10 @@ class GateTransfer:
         if self._judged is None:
             self._judged = outcome
             _tell(self._judged_waiters, outcome)
+
+    def on_detached(self) -> None:
+        """Take that the filter is off its connection."""
+        self._filter = None
 
     def on_finished(self, outcome: TransferOutcome) -> None:
         """Take the end; where no verdict came before, this is it."""

@@ -108,6 +108,9 @@ class TransferFilter(CallbackDataFilter):
     def detach(self) -> None:
         if self._phase is not Phase.OVER:
             self._settle_failed("the data connection ended")
+        # Nothing asks it any more; these circles would wait for the collector.
+        self._holding = self._connection = None
+        self._transfer.on_detached()
 
     def cancel(self, reason: str) -> None:
         """Give up, because the protocol filter says so (``HeldTransfer.cancel``)."""

@@ -16,7 +16,10 @@ from sluicegate.filterapi import AnyDataFilter, OpenTransfer, TransferOffer
 from .registry import RulePlan
 
 if TYPE_CHECKING:
+    from sluicegate.port.backend import RawSocket
+
     from .service import FirewallService
+    from .session import GateSession
     from .udp_association import UdpAssociation
     from .udp_listener import UdpListener
     from .udp_peers import PeerCache
@@ -33,6 +36,8 @@ class AskedUdpConnection:
         id: str
         plan: RulePlan
         listener: UdpListener | UdpAssociation
+        server_raw: RawSocket | None
+        session: GateSession
         _peers: PeerCache
         _service: FirewallService
 
@@ -40,6 +45,27 @@ class AskedUdpConnection:
     def listener_name(self) -> str:
         """The listener it came to."""
         return self.listener.name
+
+    @property
+    def server_side_address(self) -> SocketAddress:
+        """The gate's own address towards the server.
+
+        Raises:
+            BadContext: There is no socket towards it yet.
+        """
+        if self.server_raw is None or self.server_raw.fileno() < 0:
+            raise BadContext("the server side is not open")
+        return SocketAddress.from_kernel(self.server_raw.getsockname())
+
+    @property
+    def _is_told_of(self) -> bool:
+        """Whether any filter is told of events about it."""
+        return bool(self.plan.events) or not self.session.is_plain
+
+    @property
+    def peer_count(self) -> int:
+        """Peers that it knows now."""
+        return len(self._peers)
 
     has_datagrams = True
 

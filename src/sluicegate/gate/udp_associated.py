@@ -21,7 +21,6 @@ from sluicegate.port.backend import MORE, Operation, RawSocket
 from sluicegate.port.tray import HEADROOM, DatagramOutlet, DatagramTarget
 from sluicegate.protocols.socks_udp import encode_socks_udp_header
 
-from .state import State
 from .udp_connection import UdpConnection
 from .udp_peers import PeerState
 
@@ -183,7 +182,9 @@ class AssociatedConnection(UdpConnection):
     def on_socket_closed(self) -> None:
         """Note that a socket is closed; with the last one it is over."""
         if all(one.raw.fileno() < 0 for one in self._sockets.values()):
-            self.state = State.CLOSED
+            self._let_go()
+            self._sockets.clear()
+            self._targets.clear()
 
     # -- asking --------------------------------------------------------------------------------
 

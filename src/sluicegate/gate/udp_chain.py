@@ -146,6 +146,7 @@ class UdpChain:
                 self.fail(element, failure)
             else:
                 self._remove(element)
+        failure = None  # its traceback knows this frame
 
     def leave(self, data_filter: AnyDataFilter) -> None:
         """Take a callback filter out.
@@ -189,9 +190,15 @@ class UdpChain:
             if end is not None:
                 end.end()
         # Behind the completions of what was pending, which were posted before.
-        self._service.port.post(
-            lambda: element.attached.end(self._service, self._connection.session)
-        )
+        self._service.port.post(lambda: self._detach(element))
+
+    def _detach(self, element: _Element) -> None:
+        element.attached.end(self._service, self._connection.session)
+        # Each knows the other: no circle is left to the collector.
+        for end in (element.client, element.server):
+            if end is not None:
+                end.twin = None
+        element.client = element.server = None
 
     # -- datagrams -----------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ from sluicegate.filterapi import (
 )
 from sluicegate.policy import Publication
 from sluicegate.port.backend import MORE, Operation, RawSocket
-from sluicegate.port.tray import HEADROOM, DatagramOutlet, DatagramTarget, DatagramTray
+from sluicegate.port.tray import HEADROOM, NOBODY, DatagramOutlet, DatagramTarget, DatagramTray
 
 from .attached import Attached
 from .dispatch import dispatch, tell
@@ -64,6 +64,7 @@ class UdpConnection(AskedUdpConnection):
         "_client_side_address",
         "_events_open",
         "_last_turn",
+        "_named",
         "_operation",
         "_peers",
         "_service",
@@ -158,7 +159,10 @@ class UdpConnection(AskedUdpConnection):
         self._operation = Operation(self._on_server_ready)
         self._last_turn = -1
         self._peers = PeerCache(service.limits.udp_peers_max, service.limits.udp_peer_idle_s)
-        self._chain = UdpChain(self, service)
+        self._chain: UdpChain | None = None
+        #: None while no data filter was ever attached, as on most connections.
+        self._named: tuple[str, ...] = ()
+        #: The filters that were attached, once it is over.
         self._events_open = 0
         #: Events about it that are being handled: those about several peers overlap.
         self._awaiting: list[tuple[bytes, SocketAddress]] = []
@@ -258,7 +262,10 @@ class UdpConnection(AskedUdpConnection):
                 self.drop("awaiting")
             return
         peer.last_active = self._service.port.now
-        self._chain.run(side, peer.address, data)
+        if self._chain is None:
+            self.send_out(side, peer.address, data)
+        else:
+            self._chain.run(side, peer.address, data)
 
     # -- peers ---------------------------------------------------------------------------------
 
@@ -316,7 +323,8 @@ class UdpConnection(AskedUdpConnection):
                 peer.last_active = max(peer.last_active, self.last_active)
         for peer in self._peers.expire(now):
             self.is_plain = False
-            self._chain.on_peer_gone(peer.address)
+            if self._chain is not None:
+                self._chain.on_peer_gone(peer.address)
 
     def _known_peers(self) -> list[GateUdpPeer]:
         peer = self._peers.find(self.server_address)
@@ -326,7 +334,7 @@ class UdpConnection(AskedUdpConnection):
         """See whether datagrams may pass without a look from now on."""
         peer = self._peers.find(self.server_address)
         self.is_plain = (
-            self._chain.is_empty
+            (self._chain is None or self._chain.is_empty)
             and self.state is State.OPEN
             and peer is not None
             and peer.state is PeerState.ADMITTED
@@ -425,27 +433,6 @@ class UdpConnection(AskedUdpConnection):
             self._client_side_address = self.listener.local_address(self.to_client.control)
         return self._client_side_address
 
-    @property
-    def server_side_address(self) -> SocketAddress:
-        """The gate's own address towards the server.
-
-        Raises:
-            BadContext: There is no socket towards it yet.
-        """
-        if self.server_raw is None or self.server_raw.fileno() < 0:
-            raise BadContext("the server side is not open")
-        return SocketAddress.from_kernel(self.server_raw.getsockname())
-
-    @property
-    def _is_told_of(self) -> bool:
-        """Whether any filter is told of events about it."""
-        return bool(self.plan.events) or not self.session.is_plain
-
-    @property
-    def peer_count(self) -> int:
-        """Peers that it knows now."""
-        return len(self._peers)
-
     def attach_data_filter(
         self,
         data_filter: AnyDataFilter,
@@ -470,13 +457,18 @@ class UdpConnection(AskedUdpConnection):
         peer: SocketAddress | None,
     ) -> None:
         attached = Attached.at(self, data_filter, position, context, name)
+        if self._chain is None:
+            self._chain = UdpChain(self, self._service)
         self._chain.attach(data_filter, context, attached, peer)
         self.is_plain = False
 
     def leave(self, data_filter: AnyDataFilter) -> None:
         """As ``filterapi.Connection.leave``."""
-        if not self.is_closing:
-            self._chain.leave(data_filter)
+        if self.is_closing:
+            return
+        if self._chain is None:
+            raise BadContext("no data filter is attached")
+        self._chain.leave(data_filter)
 
     def refuse(self, reason: str, *, to_client: bytes = b"", to_server: bytes = b"") -> None:
         """As ``filterapi.Connection.refuse``; what is to be told leaves as one datagram each."""
@@ -514,7 +506,7 @@ class UdpConnection(AskedUdpConnection):
 
     def filter_names(self) -> tuple[str, ...]:
         """Return the names of the data filters that were attached."""
-        return self._chain.names
+        return self._named if self._chain is None else self._chain.names
 
     # -- ending --------------------------------------------------------------------------------
 
@@ -565,7 +557,8 @@ class UdpConnection(AskedUdpConnection):
         service.wheel.remove(self)
         self._awaiting.clear()
         self._peers.clear()
-        self._chain.end()
+        if self._chain is not None:
+            self._chain.end()
         if self.plan.events:
             tell(service, self, ConnectionTerminating(self))
         service.udp.end_connection(self)
@@ -589,7 +582,14 @@ class UdpConnection(AskedUdpConnection):
                 self._service.port.backend.tray.flush()
             raw.close()
         self._service.port.backend.forget(self._operation)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Be over, and leave no circle for the collector."""
         self.state = State.CLOSED
+        self._named, self._chain = self.filter_names(), None
+        self._client_side_address = self.client_side_address
+        self.to_client = self.to_server = NOBODY
 
 
 _NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})

@@ -57,7 +57,7 @@ class UdpEnd:
         """
         self.side = side
         self.scope = scope
-        self.twin = self
+        self.twin: UdpEnd | None = None
         #: The filter's other end.
         self.peer: SocketAddress | None = None
         #: The peer of the last datagram received at either end.
@@ -109,7 +109,9 @@ class UdpEnd:
             return
         buffer.set_size(0)
         buffer.append(data)
-        self.peer = self.twin.peer = pending.address = peer
+        self.peer = pending.address = peer
+        if self.twin is not None:
+            self.twin.peer = peer
         pending.complete(0, buffer.window(), self.side, self.scope)
 
     # -- filterapi.DatagramEnd -----------------------------------------------------------------
@@ -135,12 +137,14 @@ class UdpEnd:
         assert pending.future is not None
         try:
             window = await pending.future
+            assert pending.address is not None, "a datagram has a peer"
+            return window, pending.address
         except asyncio.CancelledError:
             if self._receive is pending:
                 self._receive = None
             raise
-        assert pending.address is not None, "a datagram has a peer"
-        return window, pending.address
+        finally:
+            del pending  # a failure's traceback knows this frame
 
     def _begin_receive(self, pending: PendingIo) -> None:
         self._port.check_thread()

@@ -77,11 +77,11 @@ class Operation:
         #: The backend's private mark; -1 while it knows nothing of this operation.
 
 
-def _tell_nobody(_result: int, _flags: int) -> None:
-    """Stand for whoever used an operation last."""
+def tell_nobody(_result: int, _flags: int) -> None:
+    """Stand for whoever used an operation last: it would keep alive whom it told."""
 
 
-RETIRED: Final = Operation(_tell_nobody)
+RETIRED: Final = Operation(tell_nobody)
 """In the place of an operation that was given back: never in flight, so that a late cancellation
 cannot hit the operation's next user."""
 
@@ -105,8 +105,7 @@ class OperationPool:
 
     def give(self, operation: Operation) -> None:
         """Take an operation back that is not in flight."""
-        # Else it would keep alive whom it told.
-        operation.complete = _tell_nobody
+        operation.complete = tell_nobody
         if len(self._free) < OPERATIONS_KEPT_MAX:
             self._free.append(operation)
         else:
@@ -274,7 +273,10 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def forget(self, operation: Operation) -> None:
-        """Free what the backend keeps for an operation that is not in flight, for good."""
+        """Free what the backend keeps for an operation that is not in flight, and whom it tells.
+
+        Who uses it again redirects it before.
+        """
 
     # -- files ---------------------------------------------------------------------------------
 

@@ -111,13 +111,15 @@ class DatagramSocket:
         assert pending.future is not None
         try:
             window = await pending.future
+            assert pending.address is not None, "a datagram has a sender"
+            return window, pending.address
         except asyncio.CancelledError:
             if self._receive is pending:
                 self._receive = None
                 self._port.backend.cancel(self._operation)
             raise
-        assert pending.address is not None, "a datagram has a sender"
-        return window, pending.address
+        finally:
+            del pending  # a failure's traceback knows this frame
 
     def _begin_receive(self, pending: PendingIo) -> None:
         self._check()

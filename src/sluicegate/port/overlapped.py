@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sluicegate.buffer import Buffer
 from sluicegate.errors import FILTER_ERRORS, BadContext, OverlappedBusy, TransportError
 
-from .backend import Operation
+from .backend import Operation, tell_nobody
 from .scope import current_scope, entered
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Overlapped:
     def __init__(self, port: CompletionPort) -> None:
         self.offset = 0
         #: Where in the file the next operation begins; the starter sets it.
-        self.operation = Operation(self._on_result)
+        self.operation = Operation(tell_nobody)
         self.user_data: Any = None
         self.scope = current_scope()
         #: Whose failure an exception out of the completion is; the maker's.
@@ -139,6 +139,8 @@ class Overlapped:
         self._target = target
         self._buffer = buffer
         self._is_read = is_read
+        # At rest it knows nobody, so that a circle of the two never waits for the collector.
+        self.operation.complete = self._on_result
         if buffer is not None:
             buffer.lease()
 

@@ -180,6 +180,8 @@ class ReceivingSocket(abc.ABC):
             else:
                 self._take_back(future)
             raise
+        finally:
+            del pending, future  # a failure's traceback knows this frame
 
     def _begin_receive(self, pending: PendingIo) -> None:
         self._port.check_thread()

@@ -92,7 +92,10 @@ class StreamSocket(ReceivingSocket):
         error = self._begin_send(pending, data)
         if error is None:
             pending.future = asyncio.get_running_loop().create_future()
-            await pending.future
+            try:
+                await pending.future
+            finally:
+                del pending  # a failure's traceback knows this frame
             return
         self._finish_send(error)
         if error:
@@ -145,6 +148,7 @@ class StreamSocket(ReceivingSocket):
 
     def _finish_send(self, error: int) -> None:
         pending, self._send = self._send, None
+        account = self.account  # whoever is told may close the socket
         self.blocked_since = 0.0
         if pending is None or pending.buffer is None:
             return
@@ -157,8 +161,8 @@ class StreamSocket(ReceivingSocket):
         try:
             pending.complete(error, window, self.side, self.scope)
         finally:
-            if pending.is_kept and self.account is not None:
-                self.account.give_up(pending.buffer)
+            if pending.is_kept and account is not None:
+                account.give_up(pending.buffer)
             pending.buffer.release()
             if self.on_send_idle is not None:
                 told, self.on_send_idle = self.on_send_idle, None
@@ -230,7 +234,7 @@ class StreamSocket(ReceivingSocket):
         """Keep nothing that another may use from now on, nor what keeps this socket alive."""
         self._port.operations.give(self._send_op)
         self._receive_op = self._send_op = RETIRED
-        self.on_closed = self.on_finished = self.scope = None
+        self.on_closed = self.on_finished = self.scope = self.account = None
 
     # -- giving the socket away ------------------------------------------------------------------
 

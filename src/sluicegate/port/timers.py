@@ -10,11 +10,15 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from sluicegate.clock import Clock
 
 __all__ = ["DeadlineWheel", "Expiring", "Timer", "Timers"]
+
+
+_SWEPT_AT_MIN: Final = 256
+"""Fewer timers are not worth a look at each."""
 
 
 class Timer:
@@ -145,12 +149,14 @@ class DeadlineWheel:
 class Timers:
     """All timers of one port; the port asks for the next deadline and runs what is due."""
 
-    __slots__ = ("_clock", "_heap", "_order")
+    __slots__ = ("_clock", "_heap", "_order", "_swept_at")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._heap: list[tuple[float, int, Timer]] = []
         self._order = itertools.count().__next__
+        self._swept_at = _SWEPT_AT_MIN
+        #: The length at which the heap is rid of cancelled timers, which else stay until due.
 
     def __len__(self) -> int:
         return sum(1 for _, _, timer in self._heap if timer.is_pending)
@@ -163,7 +169,15 @@ class Timers:
         """Run ``action`` once, at ``when`` on the port's monotonic clock."""
         timer = Timer(when, action)
         heapq.heappush(self._heap, (when, self._order(), timer))
+        if len(self._heap) >= self._swept_at:
+            self._sweep()
         return timer
+
+    def _sweep(self) -> None:
+        # In place: ``run_due`` may be at work on it.
+        self._heap[:] = [entry for entry in self._heap if entry[2].is_pending]
+        heapq.heapify(self._heap)
+        self._swept_at = max(2 * len(self._heap), _SWEPT_AT_MIN)
 
     def next_deadline(self) -> float | None:
         """Return when the next pending timer is due; None when there is none."""

@@ -30,6 +30,7 @@ __all__ = [
     "CONTROL_SHIFT",
     "HEADROOM",
     "NAME_SHIFT",
+    "NOBODY",
     "RECEIVE_FLAGS",
     "SEGMENT_BYTES_MAX",
     "STALE",
@@ -282,3 +283,14 @@ class DatagramTray(abc.ABC):
 def _address_of(memory: bytes) -> int:
     """Return where bytes are; whoever asks keeps them."""
     return (ctypes.cast(ctypes.c_char_p(memory), ctypes.c_void_p).value or 0) if memory else 0
+
+
+class _Nobody:
+    """Whoever is over, and counts nothing."""
+
+    def on_send_failed(self, error: int) -> None:
+        """Take it for one who has gone."""
+
+
+NOBODY: Final = DatagramTarget(_Nobody())
+"""In the place of the targets of whoever is over: with them, it would know itself."""

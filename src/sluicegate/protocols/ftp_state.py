@@ -56,7 +56,6 @@ class FtpState:
             case FtpRole.USER:
                 self.user = None
                 self._login = exchange
-                exchange.login = exchange
             case FtpRole.PASSWORD:
                 exchange.login = self._login
             case FtpRole.REINITIALIZE:
@@ -130,11 +129,12 @@ class FtpState:
 
         Inside a session vsftpd answers any USER with 530, and any PASS after it with 230.
         """
-        if exchange.login is not None and exchange.login is self._login:
+        login = _login_of(exchange)
+        if login is not None and login is self._login:
             self._login = None
 
     def _note_login(self, exchange: FtpExchange) -> None:
-        login = exchange.login
+        login = _login_of(exchange)
         # A newer USER under way voids the answer to an older one.
         if login is not None and login is self._login:
             self.user = printable(login.command.argument)
@@ -142,6 +142,11 @@ class FtpState:
     @property
     def _is_ascii(self) -> bool:
         return self._type is None or decode_type_argument(self._type.command.argument) is not False
+
+
+def _login_of(exchange: FtpExchange) -> FtpExchange | None:
+    """Return the USER that a command belongs to, or is."""
+    return exchange if exchange.role is FtpRole.USER else exchange.login
 
 
 def _offset_of(restart: FtpExchange | None) -> int:

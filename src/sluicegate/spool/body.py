@@ -533,6 +533,10 @@ class SpooledBody:
             self._give_memory_back()
         if file is not None:
             file.close()
+        # Else circles would keep all of it until the collector looks.
+        self._free.clear()
+        self._write_back = None
+        self._digest.let_go()
         self._store.on_body_released(self, self._client)
 
     def _give_memory_back(self) -> None:

@@ -123,6 +123,8 @@ class Delivery:
     def stop(self) -> None:
         """Give up: ``done`` is not called any more; what is in flight completes by itself."""
         self._stopped = True
+        # They know this delivery, as a rule.
+        self._done, self._body = _tell_nobody, None
         while self._ready:
             self._ready.popleft().give_back()
         if self._digest is not None:
@@ -190,6 +192,8 @@ class Delivery:
     def _on_hashed(self, error: BaseException | None) -> None:
         digest, body = self._digest, self._body
         if self._stopped or digest is None or body is None:
+            if digest is not None:
+                digest.let_go()
             return
         if error is not None:
             self._finish(TransportError(errno.EIO, doing=_VERIFYING))
@@ -264,5 +268,10 @@ class Delivery:
     def _finish(self, error: SluicegateError | None) -> None:
         if self._stopped:
             return
+        done = self._done
         self.stop()
-        self._done(error)
+        done(error)
+
+
+def _tell_nobody(_error: SluicegateError | None) -> None:
+    """Stand for whoever had something delivered."""

@@ -116,8 +116,14 @@ class StreamDigest:
         return batch
 
     def drop(self) -> None:
-        """Give up what no thread has begun; a running batch still ends."""
+        """Give up what no thread has begun, and tell nobody; a running batch still ends."""
         self._finish(self._take())
+        if not self._running:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Tell nobody any more: whoever is told would be kept alive."""
+        self._on_progress = _tell_nobody
 
     def hexdigest(self) -> str:
         """Return the digest of everything that was hashed."""
@@ -156,3 +162,7 @@ class StreamDigest:
         for buffer, _, length in batch:
             self.backlog_bytes -= length
             buffer.release()
+
+
+def _tell_nobody(_error: BaseException | None) -> None:
+    """Stand for whoever had something hashed."""

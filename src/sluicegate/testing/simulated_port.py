@@ -38,6 +38,7 @@ from sluicegate.port.backend import (
     Operation,
     Pipe,
     RawSocket,
+    tell_nobody,
 )
 from sluicegate.port.backends.file_threads import splice_some
 from sluicegate.port.backends.slots import SlotGroup
@@ -182,6 +183,7 @@ class SimulatedBackend(Backend):
     @override
     def forget(self, operation: Operation) -> None:
         assert not operation.in_flight, "an operation in flight cannot be forgotten"
+        operation.complete = tell_nobody
 
     def _begin(
         self, operation: Operation, kind: str, sock: SimulatedSocket | None = None

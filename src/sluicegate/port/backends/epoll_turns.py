@@ -32,6 +32,7 @@ from sluicegate.port.backend import (
     Completed,
     Operation,
     RawSocket,
+    tell_nobody,
 )
 from sluicegate.port.pool import Slot, SlotPool
 
@@ -175,6 +176,7 @@ class EpollTurns(Backend):
     @override
     def forget(self, operation: Operation) -> None:
         assert not operation.in_flight, "an operation in flight cannot be forgotten"
+        operation.complete = tell_nobody
 
     def _begin(self, operation: Operation, token: int) -> None:
         assert not operation.in_flight, "one submission at a time"

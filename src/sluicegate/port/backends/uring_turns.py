@@ -30,7 +30,7 @@ from sluicegate.limits import (
     RING_ENTRIES,
     Limits,
 )
-from sluicegate.port.backend import MORE, Backend, Completed, Operation
+from sluicegate.port.backend import MORE, Backend, Completed, Operation, tell_nobody
 from sluicegate.port.pool import SlotPool
 from sluicegate.port.ring import ENTER, Ring, syscall
 
@@ -460,6 +460,7 @@ class UringTurns(Backend):
     @override
     def forget(self, operation: Operation) -> None:
         assert not operation.in_flight, "the operation is in flight"
+        operation.complete = tell_nobody
         token = operation.token
         if token >= 0:
             operation.token = -1

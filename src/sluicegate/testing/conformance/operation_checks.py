@@ -137,6 +137,17 @@ def check_cancel_of_an_idle_operation_is_harmless(make_backend: BackendFactory) 
         bench.backend.forget(Recorder().operation)
 
 
+def check_forgotten_operation_knows_nobody(make_backend: BackendFactory) -> None:
+    """Who owns an operation and is told by it is free without the collector, once forgotten."""
+    with BackendBench(make_backend) as bench, _temporary_file(b"abc") as fd:
+        recorder = Recorder()
+        bench.backend.sync(recorder.operation, fd, data_only=True)
+        bench.finish(recorder)
+        bench.backend.forget(recorder.operation)
+        told = recorder.operation.complete
+        demand(getattr(told, "__self__", None) is None, "a forgotten operation tells nobody")
+
+
 def check_close_completes_everything(make_backend: BackendFactory) -> None:
     """Closing ends everything in flight, and what the last completions start."""
     with BackendBench(make_backend) as bench, _temporary_file(pattern(4096)) as fd:
@@ -400,6 +411,7 @@ OPERATION_CHECKS: Final[tuple[Callable[[BackendFactory], None], ...]] = (
     check_one_final_completion_each,
     check_cancelled_operations_end_once,
     check_cancel_of_an_idle_operation_is_harmless,
+    check_forgotten_operation_knows_nobody,
     check_close_completes_everything,
     check_exception_does_not_stop_the_batch,
     check_redirect,
