@@ -6,7 +6,7 @@ import contextlib
 import errno
 
 from sluicegate.limits import Limits
-from sluicegate.port.backend import Operation
+from sluicegate.port.backend import SLOT_SHIFT, Operation
 from sluicegate.port.backends import uring_slots, uring_turns
 
 from .uring_bench import Log, Reader, driver, pair, settle, until
@@ -174,3 +174,32 @@ def test_an_accept_that_overflow_ended_goes_on(monkeypatch):
         backend.cancel(log.operation)
         until(backend, lambda: log.is_over)
         assert log.results[-1][0] == -errno.ECANCELED
+
+
+def test_memory_that_somebody_kept_is_named_by_no_entry_any_more():
+    # 64 slots circulate in a ring of 128: each is named by two entries in turn.
+    with (
+        driver(Limits(interactive_buffers_max=128)) as backend,
+        pair(backend) as (raw, peer),
+    ):
+        reader = Reader(backend, raw)
+        kept: list[memoryview] = []
+
+        def keep(result: int, flags: int) -> None:
+            slot = backend.pool.slots[flags >> SLOT_SHIFT]
+            slot.used = result
+            with slot.window().lease() as view:
+                kept.append(view[:])
+
+        for number in range(500):
+            if number in {150, 290}:
+                backend.redirect(reader.operation, keep)
+            else:
+                backend.redirect(reader.operation, reader.on_data)
+            taken = reader.chunks + len(kept)
+            peer.sendall(b"%03d" % number)
+            until(backend, lambda taken=taken: reader.chunks + len(kept) > taken)
+        assert [bytes(view) for view in kept] == [b"150", b"290"]
+        assert backend.pool.replaced == 2
+        expected = b"".join(b"%03d" % number for number in range(500) if number not in {150, 290})
+        assert reader.data == expected

@@ -181,13 +181,18 @@ class UringBackend(UringTurns):
 
     @override
     def receive(self, operation: Operation, sock: RawSocket) -> None:
+        # ``_begin`` and ``_queue`` in full: there are two of these for each connection.
+        assert not operation.in_flight, "the operation is in flight"
+        operation.in_flight = True
+        token = operation.token
+        if token < 0:
+            token = self._register(operation)
         fd = sock.fileno()
-        token = self._begin(operation, self._receive_ended)
+        self._finishers[token] = self._receive_ended
         self._requests[token] = (SHAPE_RECEIVE, fd, 0, 0, 0)
         if self._slots.small.parked:
             self._park(operation, token)
             return
-        # ``_queue`` in full: there are two of these for each connection.
         tail = self._tail
         mask = self._entries_mask
         if tail - self._head > mask:

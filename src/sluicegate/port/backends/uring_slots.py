@@ -38,6 +38,7 @@ class SlotGroup:
         "grown_at",
         "mask",
         "memory",
+        "order",
         "parked",
         "reserve",
         "shrink_at",
@@ -52,8 +53,9 @@ class SlotGroup:
         self.tail_word = ring.tail_word
         self.tail = 0
         #: Slots handed over so far.
+        self.order: list[Slot | None] = [None] * ring.size
         self.views: list[memoryview | None] = [None] * ring.size
-        #: The memory that each entry names.
+        #: The slot that each entry names, and its memory.
         self.parked: deque[Operation] = deque()
         self.available = 0
         #: Slots that the kernel has; counted only while something is parked.
@@ -96,9 +98,20 @@ class SlotGroup:
 class SlotGroups:
     """Both groups of one driver."""
 
-    __slots__ = ("bulk", "parked_count", "returned", "small", "small_count")
+    __slots__ = (
+        "_pool",
+        "_replaced",
+        "bulk",
+        "parked_count",
+        "returned",
+        "small",
+        "small_count",
+    )
 
     def __init__(self, pool: SlotPool, small: BufferRing, bulk: BufferRing) -> None:
+        self._pool = pool
+        self._replaced = pool.replaced
+        #: How many slots had got other memory when slots were provided last.
         count = self.small_count = pool.small_count
         self.small = SlotGroup(small, pool.slots[:count], SMALL_SLOTS_CIRCULATING_MIN)
         self.bulk = SlotGroup(bulk, pool.slots[count:], BULK_SLOTS_CIRCULATING_MIN)
@@ -122,22 +135,40 @@ class SlotGroups:
         small_tail, bulk_tail = small.tail, bulk.tail
         if small_tail > small.shrink_at or bulk_tail > bulk.shrink_at:
             self._shrink()
-        for slot in self.returned:
+        returned, place = self.returned, small_tail & small.mask
+        # Slots mostly come back in the order in which they went, and then the entries are there
+        # already: compared by the interpreter in one go, because most turns have several.
+        if (
+            small.order[place : place + len(returned)] == returned
+            and self._pool.replaced == self._replaced
+        ):
+            small.tail = small_tail + len(returned)
+            small.tail_word[0] = small.tail & _U16
+        else:
+            self._provide_each(returned)
+        returned.clear()
+        if self.parked_count:
+            small.available += small.tail - small_tail
+            bulk.available += bulk.tail - bulk_tail
+
+    def _provide_each(self, returned: list[Slot]) -> None:
+        """Give slots that came back in another order, or with other memory."""
+        small, bulk = self.small, self.bulk
+        if self._replaced != self._pool.replaced:
+            self._replaced = self._pool.replaced
+            # Other entries may still name the memory that such a slot had.
+            small.order = [None] * len(small.order)
+        for slot in returned:
             group = bulk if slot.is_bulk else small
             tail = group.tail
             place = tail & group.mask
-            # Slots mostly come back in the order in which they went, and then the entry is there
-            # already. The view is another one when the slot's memory was replaced.
+            group.order[place] = slot
             if group.views[place] is not slot.view:
                 SLOT.pack_into(group.memory, place << 4, slot.address, slot.allocated, slot.index)
                 group.views[place] = slot.view
             group.tail = tail + 1
-        self.returned.clear()
         small.tail_word[0] = small.tail & _U16
         bulk.tail_word[0] = bulk.tail & _U16
-        if self.parked_count:
-            small.available += small.tail - small_tail
-            bulk.available += bulk.tail - bulk_tail
 
     def _shrink(self) -> None:
         if self.parked_count:
