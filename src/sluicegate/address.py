@@ -35,7 +35,7 @@ class SocketAddress:
     connection.
     """
 
-    __slots__ = ("_ip", "_text", "host", "port", "scope")
+    __slots__ = ("_ip", "host", "port", "scope", "text")
 
     def __init__(self, host: str, port: int, scope: int = 0) -> None:
         self.host = host
@@ -44,7 +44,8 @@ class SocketAddress:
         self.scope = scope
         #: IPv6 scope id, 0 for none.
         self._ip: IpAddress | None = None
-        self._text = ""
+        self.text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        #: What ``str`` gives; made once, because every connection's records name it several times.
 
     @classmethod
     def from_kernel(cls, name: tuple[object, ...]) -> SocketAddress:
@@ -134,11 +135,7 @@ class SocketAddress:
     @override
     def __str__(self) -> str:
         """Format as ``host:port`` with brackets around IPv6."""
-        # Made once: every connection's records name it several times.
-        if not self._text:
-            host = f"[{self.host}]" if ":" in self.host else self.host
-            self._text = f"{host}:{self.port}"
-        return self._text
+        return self.text
 
     @override
     def __repr__(self) -> str:

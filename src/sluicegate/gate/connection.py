@@ -10,7 +10,7 @@ States: ASKED -> DIALLING -> OPEN -> CLOSING -> CLOSED; any state may go to CLOS
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
@@ -118,9 +118,11 @@ class GateConnection(FilteredConnection):
         listener_name: str,
         client_address: SocketAddress,
         server_address: SocketAddress,
+        *,
+        identifier: str = "",
     ) -> None:
         port = service.port
-        self.id = service.connection_ids.next()
+        self.id = identifier or service.connection_ids.next()
         self.session = session
         self.plan = plan
         #: What runs for it, as its rule said when it came.
@@ -137,17 +139,17 @@ class GateConnection(FilteredConnection):
         self.blockage: Blockage = service.blockage
         self.started = self.last_active = port.now
         self.started_wall = port.wall
-        self.entry_mode = EntryMode.PUBLISHED
+        self.entry_mode = _PUBLISHED
         self.connect_s = -1.0
         #: Seconds the dial took; negative before.
-        self.state = State.ASKED
+        self.state = _ASKED
         self.is_closing = False
         #: Whether it is closing or closed; the pump reads it on its slow paths.
         self.is_asking = False
         #: Whether an event about it is being handled.
         self.is_emulated = False
         #: Whether a filter is the server, so that nothing is dialled.
-        self.outcome = Outcome.RELEASED
+        self.outcome = _RELEASED
         self.reason = ""
         self.error = 0
         self.error_side: Side | None = None
@@ -164,7 +166,7 @@ class GateConnection(FilteredConnection):
         self._client_side_address: SocketAddress | None = None
         self._connect_op: Operation | None = None
         self._dial_began = 0.0
-        self._dialled_side = Side.SERVER
+        self._dialled_side = _SERVER
         self._attached: list[Attached] | None = None
         self._chain: FilterChain | None = None
         self._abortive = False
@@ -179,7 +181,7 @@ class GateConnection(FilteredConnection):
         service.add_connection(self)
         if self.plan.is_plain and self.expected is None and self.session.is_plain:
             service.record_decision(self, "allowed", PUBLISHED)
-            self._dial(Side.SERVER)
+            self._dial(_SERVER)
             return
         if self.plan.blocked:
             self.refuse(self.plan.blocked)
@@ -235,27 +237,27 @@ class GateConnection(FilteredConnection):
         self._dial(Side.SERVER)
 
     def _dial(self, side: Side) -> None:
-        service = self._service
-        self.state = State.DIALLING
+        service, port = self._service, self.port
+        self.state = _DIALLING
         self._dialled_side = side
-        self._dial_began = self.port.now
-        address = self.server_address if side is Side.SERVER else self.client_address
-        backend = self.port.backend
+        self._dial_began = port.now
+        address = self.server_address if side is _SERVER else self.client_address
+        backend = port.backend
+        service.wheel.add(self, port.now + service.limits.connect_timeout_s)
         try:
             raw = backend.create_socket(address.family)
         except OSError as error:
-            service.wheel.add(self, self._dial_began + service.limits.connect_timeout_s)
             if not service.dials.add(self, service.connection_count):
                 self.fail("no descriptor for the dial", error.errno or errno.EMFILE)
             return
-        if side is Side.SERVER:
+        if side is _SERVER:
             self._server_raw = raw
         else:
             self._client_raw = raw
-        if self._connect_op is None:
-            self._connect_op = self.port.operations.take(self._on_connected)
-        backend.connect(self._connect_op, raw, address)
-        service.wheel.add(self, self._dial_began + service.limits.connect_timeout_s)
+        operation = self._connect_op
+        if operation is None:
+            operation = self._connect_op = port.operations.take(self._on_connected)
+        backend.connect(operation, raw, address)
 
     def dial_again(self) -> None:
         """Dial now that there may be a descriptor."""
@@ -268,9 +270,9 @@ class GateConnection(FilteredConnection):
         if result < 0:
             self.on_transport_error(self._dialled_side, -result, "connect")
             return
-        self.connect_s = self.port.now - self._dial_began
-        self.last_active = self.port.now
-        self.state = State.OPEN
+        now = self.last_active = self.port.now
+        self.connect_s = now - self._dial_began
+        self.state = _OPEN
         client, server = self._client_raw, self._server_raw
         assert client is not None
         if server is None:
@@ -366,19 +368,19 @@ class GateConnection(FilteredConnection):
 
     def on_direction_done(self) -> bool:
         """Take the end of one direction; True when that was the last and the end of all."""
-        assert self.from_client is not None
-        assert self.from_server is not None
-        service = self._service
-        if not (self.from_client.is_done and self.from_server.is_done):
+        client, server, service = self.from_client, self.from_server, self._service
+        assert client is not None
+        assert server is not None
+        if not (client.is_done and server.is_done):
             half_closed = self.port.now + service.limits.half_closed_timeout_s
             service.wheel.hasten(self, half_closed)
             return False
-        if self.from_client.is_busy or self.from_server.is_busy:
+        if client.is_busy or server.is_busy:
             self.close(abortive=False)
         else:
             # Nothing is in flight and nothing waits, as at the end of nearly every connection.
             self.is_closing = True
-            self.state = State.CLOSED
+            self.state = _CLOSED
             service.wheel.remove(self)
             if self.dependents:
                 self._cancel_dependents()
@@ -484,19 +486,22 @@ class GateConnection(FilteredConnection):
         self._finish()
 
     def _finish(self) -> None:
-        service = self._service
+        service, client, server = self._service, self._client_raw, self._server_raw
         if self._connect_op is not None:
             self.port.operations.give(self._connect_op)
             self._connect_op = None
-        for raw in (self._client_raw, self._server_raw):
+        if self._abortive:
+            self._abort(client)
+            self._abort(server)
+        else:
             # A chain's sockets have closed their descriptors themselves; closing again is harmless.
-            if raw is not None:
-                if self._abortive and raw.fileno() >= 0:
-                    self.port.backend.abort(raw)
-                else:
-                    raw.close()
-        for item in self._attached or ():
-            item.end(service, self.session)
+            if client is not None:
+                client.close()
+            if server is not None:
+                server.close()
+        if self._attached is not None:
+            for item in self._attached:
+                item.end(service, self.session)
         if self.plan.events:
             tell(service, self, ConnectionTerminating(self, is_secondary=self.is_secondary))
         service.end_connection(self)
@@ -510,6 +515,10 @@ class GateConnection(FilteredConnection):
             service.directions.give(first)
             service.directions.give(second)
 
+    def _abort(self, raw: RawSocket | None) -> None:
+        if raw is not None and raw.fileno() >= 0:
+            self.port.backend.abort(raw)
+
     def adopt_directions(
         self, client: Direction, server: Direction, bytes_before: tuple[int, int]
     ) -> None:
@@ -517,3 +526,13 @@ class GateConnection(FilteredConnection):
         self._chain = None
         self.from_client, self.from_server = client, server
         client.bytes, server.bytes = bytes_before
+
+
+# Globals are found faster than attributes of a class.
+_PUBLISHED: Final = EntryMode.PUBLISHED
+_RELEASED: Final = Outcome.RELEASED
+_SERVER: Final = Side.SERVER
+_ASKED: Final = State.ASKED
+_DIALLING: Final = State.DIALLING
+_OPEN: Final = State.OPEN
+_CLOSED: Final = State.CLOSED

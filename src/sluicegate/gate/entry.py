@@ -47,6 +47,7 @@ from .entry_dialogue import EntryRequest
 from .entry_handshake import EntryHandshake
 from .foreseen import Foreseen, ForeseenConnection
 from .known_destinations import KnownDestinations
+from .known_openings import KnownOpenings
 from .password_throttle import PasswordThrottle
 from .session import session_key
 from .settings import ListenerSettings, ServiceSettings
@@ -72,6 +73,7 @@ class EntryDesk:
 
     def __init__(self, service: FirewallService, exchange: Exchange | None) -> None:
         self.service = service
+        self.port = service.port
         self.resolver = Resolver(
             ResolverSettings(()), service.clock, service.limits, exchange=exchange
         )
@@ -82,6 +84,7 @@ class EntryDesk:
         self._by_client: dict[str, int] = {}
         self._own_ports: dict[int, tuple[str, ...]] = {}
         self._classifier = AddressClassifier()
+        self.openings = KnownOpenings()
         self.known = KnownDestinations()
         self.foreseen = Foreseen()
         self._heard: set[tuple[str, str]] = set()
@@ -166,19 +169,21 @@ class EntryDesk:
         """Listen to a new client; False when it was turned away unheard."""
         entry, service = listener.entry, self.service
         assert entry is not None, "only proxy listeners bring their clients here"
-        reason = self._obstacle(listener.name, client)
+        name, host = listener.name, client.host
+        begun = self._by_client.get(host, 0)
+        reason = self._obstacle(name, client, begun)
         if reason:
-            service.refuse_client(listener.name, raw, client, reason, announced)
+            service.refuse_client(name, raw, client, reason, announced)
             return False
-        handshake = EntryHandshake(self, listener.name, entry, raw, client)
+        handshake = EntryHandshake(self, name, entry, raw, client)
         handshake.announced = announced
         self._handshakes[handshake] = None
-        self._by_client[client.host] = self._by_client.get(client.host, 0) + 1
+        self._by_client[host] = begun + 1
         handshake.begin()
         return True
 
-    def _obstacle(self, listener_name: str, client: SocketAddress) -> str:
-        """Return why a client is not heard; empty if it is."""
+    def _obstacle(self, listener_name: str, client: SocketAddress, begun: int) -> str:
+        """Return why a client is not heard that has begun so many handshakes; empty if it is."""
         service, limits = self.service, self.service.limits
         if not service.recorder.is_accepting:
             return "records cannot be written"
@@ -194,7 +199,7 @@ class EntryDesk:
         bound = None
         if len(self._handshakes) >= limits.handshakes_max:
             bound = LimitExceeded("handshakes_max", limits.handshakes_max)
-        elif self._by_client.get(client.host, 0) >= limits.handshakes_per_client_max:
+        elif begun >= limits.handshakes_per_client_max:
             bound = LimitExceeded("handshakes_per_client_max", limits.handshakes_per_client_max)
         if bound is None:
             return ""
@@ -203,7 +208,8 @@ class EntryDesk:
 
     def forget(self, handshake: EntryHandshake) -> None:
         """Take a handshake off the table: it has ended, or its connection goes on."""
-        if self._handshakes.pop(handshake, handshake) is None:
+        if handshake in self._handshakes:
+            del self._handshakes[handshake]
             host = handshake.client.host
             left = self._by_client[host] - 1
             if left:
@@ -247,19 +253,13 @@ class EntryDesk:
 
     def _connect(self, handshake: EntryHandshake, request: EntryRequest) -> None:
         """Serve CONNECT: decide by the canonical host, then let a connection go on."""
-        service, wanted = self.service, request.destination
+        service, wanted, client = self.service, request.destination, handshake.client
         if wanted.port in self.foreseen.by_port and self._admit_foreseen(handshake, request):
             return
         user = "" if handshake.user is None else handshake.user.name
-        key = (
-            handshake.listener_name,
-            handshake.client.host,
-            user,
-            wanted.kind,
-            wanted.host,
-            wanted.port,
-        )
-        known = self.known.find(key, service.port.now)
+        name, kind = handshake.listener_name, wanted.kind
+        key = (name, client.host, user, kind, wanted.host, wanted.port)
+        known = self.known.find(key, self.port.now)
         if known is None:
             judged = self._judge(handshake, request)
             if judged is None:
@@ -267,7 +267,7 @@ class EntryDesk:
             host, decision, plan = judged
         else:
             host, decision, plan = known.host, known.decision, known.plan
-        session = service.session_of(handshake.client, handshake.user)
+        session = service.session_of(client, handshake.user)
         bound = service.limit_reached(session)
         if bound is not None:
             self.on_limit(bound, handshake.client)

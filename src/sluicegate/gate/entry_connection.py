@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
@@ -77,8 +76,8 @@ class EntryConnection(GateConnection):
             handshake.listener_name,
             handshake.client,
             _NOWHERE,
+            identifier=handshake.id,
         )
-        self.id = handshake.id
         session.listeners[handshake.listener_name] = None
         self.announced = handshake.announced
         self.host = host
@@ -111,8 +110,12 @@ class EntryConnection(GateConnection):
         self.server_address = known.address
         service.add_connection(self)
         service.record_decision(self, "allowed", ALLOWED_BY_RULE)
-        self.state = State.DIALLING
-        self._dial_destination(known.destination)
+        if known.is_only_address:
+            # It was judged with the rest, and nothing has changed since.
+            self._dial(_SERVER)
+        else:
+            self.state = State.DIALLING
+            self._dial_destination(known.destination)
 
     def open_with(self, decision: DestinationDecision, key: RequestKey | None) -> None:
         """Look the host up, judge what is found, ask the filters, dial; None keeps nothing."""
@@ -219,8 +222,12 @@ class EntryConnection(GateConnection):
             return
         if self._epoch == known.epoch:
             # (Else the decision is an older policy's, and good for this connection only.)
+            is_only_address = len(found.dialable) == 1
             known.keep(
-                key, KnownDestination(self.host, decision, self.plan, found, self.server_address)
+                key,
+                KnownDestination(
+                    self.host, decision, self.plan, found, self.server_address, is_only_address
+                ),
             )
 
     def _on_unresolved(self, found: Unresolved) -> None:
@@ -239,7 +246,7 @@ class EntryConnection(GateConnection):
     def _come_up(self) -> None:
         """Dial the destination, if it is still what was judged; a filter may be it."""
         if self.is_emulated:
-            self._grant(self._open_emulated)
+            self._grant_emulated()
             return
         destination = self._destination
         assert destination is not None, "filters are asked about a destination"
@@ -306,32 +313,39 @@ class EntryConnection(GateConnection):
         if self.is_closing or result < 0 or handshake is None:
             super()._on_connected(result, flags)
             return
-        self._grant(lambda: super(EntryConnection, self)._on_connected(0, flags))
+        handshake.send(handshake.granted, self._join_server)
 
-    def _grant(self, go_on: Callable[[], None]) -> None:
-        """Tell the client that the tunnel is there, take its socket over, go on."""
+    def _join_server(self) -> None:
+        """Begin the tunnel, whose client has been told that it is there."""
+        if self._take_client_over():
+            super()._on_connected(0, 0)
+
+    def _grant_emulated(self) -> None:
+        """Tell the client that its tunnel is there; no server is."""
         handshake = self._handshake
         assert handshake is not None, "the client waits for its answer"
-        answer = handshake.dialogue.encode_answer(EntryAnswer.GRANTED)
-        handshake.send(answer, lambda: self._on_granted(go_on))
+        handshake.send(handshake.granted, self._open_emulated)
 
-    def _on_granted(self, go_on: Callable[[], None]) -> None:
+    def _take_client_over(self) -> bool:
+        """Take the client's socket over, to which the answer was sent; False if all is over."""
         handshake, self._handshake = self._handshake, None
         if handshake is None or self.is_closing:
-            return
+            return False
         given = self.client_given = handshake.hand_over()
         self._client_raw = given.raw
-        try:
-            given.ahead = self._kept(given.ahead)
-        except LimitExceeded as error:
-            given.ahead = deque()
-            self.on_limit(error)
-            return
-        go_on()
+        if given.ahead:
+            try:
+                given.ahead = self._kept(given.ahead)
+            except LimitExceeded as error:
+                given.ahead = deque()
+                self.on_limit(error)
+                return False
+        return True
 
     def _open_emulated(self) -> None:
-        assert self._client_raw is not None, "it was taken over"
-        self._open_without_server(self._client_raw)
+        if self._take_client_over():
+            assert self._client_raw is not None, "it was taken over"
+            self._open_without_server(self._client_raw)
 
     def _kept(self, ahead: deque[Kept]) -> deque[Kept]:
         """Put what the client sent ahead on its account."""
@@ -414,6 +428,7 @@ class EntryConnection(GateConnection):
         return super().client_side_address
 
 
+_SERVER: Final = Side.SERVER
 _NOWHERE = SocketAddress("0.0.0.0", 0)  # noqa: S104 - nothing was looked up yet
 REFUSALS = frozenset(
     {

@@ -106,6 +106,11 @@ class EntryDialogue(Protocol):
         """Return, once, what came behind the request."""
         ...
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether all that came was taken by messages, and none of them held credentials."""
+        ...
+
 
 class _SocksDialogue(Generic[ParserT]):
     """What both versions of SOCKS share once there is a request."""
@@ -138,6 +143,11 @@ class _SocksDialogue(Generic[ParserT]):
     def take_early_data(self) -> bytes:
         """Return what came behind the request."""
         return self._parser.take_early_data()
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether all that came was taken by messages, and none of them held credentials."""
+        return not self._parser.has_unread
 
     def _asked(self, request: SocksRequest) -> EntryRequest:
         self._request = request
@@ -263,6 +273,13 @@ class ConnectDialogue:
     def take_early_data(self) -> bytes:
         """Return what came behind the request."""
         return self._parser.take_early_data()
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether all that came was taken by messages, and none of them held credentials."""
+        request = self._request
+        has_credentials = request is not None and request.has_authorization
+        return not (has_credentials or self._parser.has_unread)
 
     def _encode(self, answer: ConnectAnswer) -> bytes:
         return encode_connect_answer(answer, self._reference)

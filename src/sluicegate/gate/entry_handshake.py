@@ -37,11 +37,12 @@ from sluicegate.limits import (
 from sluicegate.port.account import Kept
 from sluicegate.port.backend import BUFFER, MORE, SEND_FLAGS, SLOT_SHIFT, Operation, RawSocket
 from sluicegate.port.given_away import GivenAway
-from sluicegate.protocols.detect import EntryProtocol, detect_protocol
+from sluicegate.protocols.detect import detect_protocol
 from sluicegate.protocols.entry import Credentials
 
 from .entry_answers import EntryAnswer
-from .entry_dialogue import EntryDialogue, EntryRequest, Rejected, open_dialogue
+from .entry_dialogue import EntryDialogue, EntryRequest, Rejected, Step, open_dialogue
+from .known_openings import ENTRY_MODES, Opening, replay
 from .settings import EntrySettings
 
 if TYPE_CHECKING:
@@ -73,13 +74,6 @@ class HandshakeEnd:
     STOPPING: Final = "service stopping"
 
 
-_MODES: Final = {
-    EntryProtocol.SOCKS4: EntryMode.SOCKS4,
-    EntryProtocol.SOCKS5: EntryMode.SOCKS5,
-    EntryProtocol.HTTP_CONNECT: EntryMode.HTTP_CONNECT,
-}
-
-
 class _Phase(enum.Enum):
     """Whose turn it is."""
 
@@ -92,6 +86,12 @@ class _Phase(enum.Enum):
     """Handed over, or being closed."""
 
 
+# Globals are found faster than attributes of a class.
+_READING: Final = _Phase.READING
+_BUSY: Final = _Phase.BUSY
+_OVER: Final = _Phase.OVER
+
+
 class EntryHandshake:
     """One client before its tunnel; the service's table has it until then."""
 
@@ -102,6 +102,7 @@ class EntryHandshake:
         "_discarded",
         "_ended",
         "_op",
+        "_opening",
         "_paused",
         "_phase",
         "_port",
@@ -126,7 +127,7 @@ class EntryHandshake:
         raw: RawSocket,
         client: SocketAddress,
     ) -> None:
-        service = desk.service
+        service, port = desk.service, desk.port
         self.id = service.connection_ids.next()
         #: The connection's identifier, should there be one; what answers quote.
         self.listener_name = listener_name
@@ -141,18 +142,21 @@ class EntryHandshake:
         #: Who decides and dials, once the request is there.
         self.wheel_slot = -1
         self._desk = desk
-        self._port = service.port
-        self._phase = _Phase.READING
+        self._port = port
+        self._phase = _READING
+        self._opening: Opening = desk.openings.beginning(listener_name, entry)
+        #: What the client has said so far, as long as others have said the same.
         self._dialogue: EntryDialogue | None = None
-        self._ahead = bytearray()
+        #: Made when somebody says something new, or when more is asked of it than is known.
+        self._ahead = b""
         #: Received, and not given to the dialogue.
         self._ended = False
         #: The client's end of stream has come.
         self._paused = False
         #: It sent too much ahead: nothing is received until the tunnel.
         self._discarded = 0
-        self._until = self._port.now + service.limits.handshake_timeout_s
-        self._op: Operation = self._port.operations.take(self._on_received)
+        self._until = port.now + service.limits.handshake_timeout_s
+        self._op: Operation = port.operations.take(self._on_received)
         self._send_op: Operation | None = None
 
     def begin(self) -> None:
@@ -163,52 +167,61 @@ class EntryHandshake:
     @property
     def is_understood(self) -> bool:
         """Whether the client speaks a protocol that is served here."""
-        return self._dialogue is not None
+        return self._dialogue is not None or self._opening.mode is not None
 
     @property
     def mode(self) -> EntryMode:
         """How the client came; only once it is understood."""
-        return _MODES[self.dialogue.protocol]
+        return self._opening.mode or ENTRY_MODES[self.dialogue.protocol]
 
     @property
     def dialogue(self) -> EntryDialogue:
         """The dialogue, which is there once a byte was understood."""
-        assert self._dialogue is not None, "a request comes out of a dialogue"
+        if self._dialogue is None:
+            self._dialogue = replay(self._opening, self.entry, self.id)
         return self._dialogue
+
+    @property
+    def granted(self) -> bytes:
+        """What tells the client that its tunnel is there."""
+        return self._opening.granted or self.dialogue.encode_answer(EntryAnswer.GRANTED)
 
     # -- receiving -----------------------------------------------------------------------------
 
     def _on_received(self, result: int, flags: int) -> None:
         data = b""
         if flags & BUFFER:
-            slot = self._port.pool.slots[flags >> SLOT_SHIFT]
-            data = bytes(slot.view[: max(result, 0)])
-            self._port.pool.give_back(slot)
-        if self._phase is _Phase.OVER:
+            pool = self._port.pool
+            slot = pool.slots[flags >> SLOT_SHIFT]
+            data = bytes(slot.view[:result])
+            pool.give_back(slot)
+        if self._phase is _READING and data:
+            self._read(data)
+        else:
+            self._on_received_late(result, data)
+        if not flags & MORE:
+            self._arm()
+
+    def _on_received_late(self, result: int, data: bytes) -> None:
+        """Take what is not a message that is waited for."""
+        if self._phase is _OVER:
             self._finish_close()
         elif self._phase is _Phase.LINGERING:
             self._linger_on(data, result)
         elif data:
-            self._take(data)
+            self._ahead += data
+            if len(self._ahead) > ENTRY_AHEAD_BYTES_MAX and not self._paused:
+                self._paused = True
+                self._port.backend.cancel(self._op)
         elif result == 0:
             self._on_end()
         elif result != -errno.ECANCELED:
             self._on_failure(-result)
-        if not flags & MORE:
-            self._arm()
 
     def _arm(self) -> None:
-        if self._phase is _Phase.OVER or self._paused or self._ended or self._op.in_flight:
+        if self._phase is _OVER or self._paused or self._ended or self._op.in_flight:
             return
         self._port.backend.receive(self._op, self.raw)
-
-    def _take(self, data: bytes) -> None:
-        self._ahead += data
-        if self._phase is _Phase.READING:
-            self._read()
-        elif len(self._ahead) > ENTRY_AHEAD_BYTES_MAX and not self._paused:
-            self._paused = True
-            self._port.backend.cancel(self._op)
 
     def _on_end(self) -> None:
         """Take the client's end of stream: before its request it has gone, after it may wait."""
@@ -228,37 +241,57 @@ class EntryHandshake:
 
     # -- reading -------------------------------------------------------------------------------
 
-    def _read(self) -> None:
+    def _read(self, data: bytes) -> None:
+        """Take bytes that are waited for: a message that others have said, or something new."""
+        if not self._ahead:
+            known = self._opening.following.get(data)
+            if known is not None:
+                self._opening, self._dialogue = known, None
+                self._take_step(known.step)
+                return
+        self._ahead += data
+        self._parse()
+
+    def _parse(self) -> None:
         """Go on with the dialogue as far as what came allows."""
         try:
-            while self._phase is _Phase.READING:
+            while self._phase is _READING:
                 dialogue = self._dialogue or self._open_dialogue()
                 if dialogue is None:
                     return
+                piece = b""
                 if self._ahead and dialogue.needs_data:
-                    piece = bytes(self._ahead[:ENTRY_READ_BYTES_MAX])
-                    del self._ahead[: len(piece)]
+                    piece = self._ahead[:ENTRY_READ_BYTES_MAX]
+                    self._ahead = self._ahead[ENTRY_READ_BYTES_MAX:]
                     dialogue.receive_data(piece)
                 step = dialogue.next_step()
-                if step is None:
-                    if not self._ahead or not dialogue.needs_data:
-                        return
-                elif isinstance(step, bytes):
-                    self._phase = _Phase.BUSY
-                    self.send(step, self._go_on)
-                elif isinstance(step, EntryRequest):
-                    self._phase = _Phase.BUSY
-                    self._desk.decide(self, step)
-                elif isinstance(step, Rejected):
-                    self.turn_away(step.reason, step.reply)
-                else:
-                    self._phase = _Phase.BUSY
-                    self._verify(step)
+                if piece or step is not None:
+                    self._opening = self._desk.openings.follow(self._opening, piece, dialogue, step)
+                if step is not None:
+                    self._take_step(step)
+                elif not self._ahead or not dialogue.needs_data:
+                    return
         except ProtocolError as error:
             reply = self._dialogue.refusal if self._dialogue is not None else b""
             self.turn_away(f"{HandshakeEnd.MALFORMED}: {error.hint}", reply)
 
+    def _take_step(self, step: Step) -> None:
+        """Do what comes next in the dialogue."""
+        if isinstance(step, bytes):
+            self._phase = _BUSY
+            self.send(step, self._go_on)
+        elif isinstance(step, EntryRequest):
+            self._phase = _BUSY
+            self._desk.decide(self, step)
+        elif isinstance(step, Rejected):
+            self.turn_away(step.reason, step.reply)
+        else:
+            self._phase = _BUSY
+            self._verify(step)
+
     def _open_dialogue(self) -> EntryDialogue | None:
+        if self._opening.mode is not None:
+            return self.dialogue
         protocol = detect_protocol(self._ahead)
         if protocol is None:
             return None
@@ -270,9 +303,10 @@ class EntryHandshake:
 
     def _go_on(self) -> None:
         """Read on, after an answer in the middle of the dialogue was sent."""
-        self._phase = _Phase.READING
-        self._read()
-        if self._ended and self._phase is _Phase.READING:
+        self._phase = _READING
+        if self._ahead or self._dialogue is not None:
+            self._parse()
+        if self._ended and self._phase is _READING:
             self.turn_away(HandshakeEnd.LEFT)
 
     # -- credentials ---------------------------------------------------------------------------
@@ -298,7 +332,7 @@ class EntryHandshake:
         except TransportError as error:
             self._reject(f"password not verified: {errno_name(error.error)}")
             return
-        if self._phase is not _Phase.BUSY:
+        if self._phase is not _BUSY:
             return
         if user is None:
             desk.throttle.note_failure(self.client.host)
@@ -312,7 +346,7 @@ class EntryHandshake:
             self._go_on()
 
     def _reject(self, reason: str) -> None:
-        if self._phase is _Phase.BUSY:
+        if self._phase is _BUSY:
             self.turn_away(reason, self.dialogue.answer_credentials(is_accepted=False))
 
     # -- sending -------------------------------------------------------------------------------
@@ -328,13 +362,17 @@ class EntryHandshake:
             return
         if sent == len(data):
             then()
-            return
-        rest = ConstBuffer(data[sent:])
+        else:
+            self._send_rest(data[sent:], then)
+
+    def _send_rest(self, data: bytes, then: Callable[[], None]) -> None:
+        """Send what the kernel did not take at once."""
+        rest = ConstBuffer(data)
         rest.lease()
 
         def on_sent(result: int, _flags: int) -> None:
             rest.release()
-            if self._phase is _Phase.OVER:
+            if self._phase is _OVER:
                 self._finish_close()
             elif result < 0:
                 self._on_failure(-result)
@@ -348,24 +386,24 @@ class EntryHandshake:
 
     def turn_away(self, reason: str, reply: bytes = b"") -> None:
         """Refuse a client that never came to a decision, with the record of it."""
-        if self._phase in {_Phase.LINGERING, _Phase.OVER}:
+        if self._phase in {_Phase.LINGERING, _OVER}:
             return
         self._desk.record_refusal(self, reason)
         self.end(reply)
 
     def refuse(self, answer: EntryAnswer) -> None:
         """Tell the client how its request ended, and end it; the record is somebody else's."""
-        self.end(b"" if self._dialogue is None else self._dialogue.encode_answer(answer))
+        self.end(self.dialogue.encode_answer(answer) if self.is_understood else b"")
 
     def end(self, reply: bytes) -> None:
         """Send a last reply, and close so that it arrives."""
-        if self._phase in {_Phase.LINGERING, _Phase.OVER}:
+        if self._phase in {_Phase.LINGERING, _OVER}:
             return
         if not reply or (self._send_op is not None and self._send_op.in_flight):
             self.close(abortive=bool(reply) or not self._ended)
             return
         self._phase = _Phase.LINGERING
-        self._ahead.clear()
+        self._ahead = b""
         self.connection = None
         service = self._desk.service
         self._until = self._port.now + ENTRY_LINGER_S
@@ -397,9 +435,9 @@ class EntryHandshake:
 
     def close(self, *, abortive: bool) -> None:
         """Close the socket, once nothing is in flight on it."""
-        if self._phase is _Phase.OVER:
+        if self._phase is _OVER:
             return
-        self._phase = _Phase.OVER
+        self._phase = _OVER
         self._paused = abortive
         self.connection = None
         self._desk.service.wheel.remove(self)
@@ -425,13 +463,15 @@ class EntryHandshake:
 
     def hand_over(self) -> GivenAway:
         """End the handshake: the tunnel begins with what is returned."""
-        assert self._phase is _Phase.BUSY, "a handshake is handed over once, when it was answered"
-        self._phase = _Phase.OVER
+        assert self._phase is _BUSY, "a handshake is handed over once, when it was answered"
+        self._phase = _OVER
         self._desk.service.wheel.remove(self)
         if self._send_op is not None:
             self._port.backend.forget(self._send_op)
         ahead: deque[Kept] = deque()
-        early = self.dialogue.take_early_data() + bytes(self._ahead)
+        early = self._ahead
+        if self._dialogue is not None:
+            early = self._dialogue.take_early_data() + early
         if early:
             buffer = ConstBuffer(early)
             buffer.lease()

@@ -148,8 +148,9 @@ class FilteredConnection(AskedConnection):
 
     def byte_counts(self) -> tuple[int, int, int]:
         """Return what the server was sent, what the client was sent, and how much was spliced."""
-        if (both := self._directions) is not None:
-            return both[0].bytes, both[1].bytes, both[0].bytes_spliced + both[1].bytes_spliced
+        first, second = self.from_client, self.from_server
+        if first is not None and second is not None:
+            return first.bytes, second.bytes, first.bytes_spliced + second.bytes_spliced
         if self._chain is not None:
             return (*self._chain.byte_counts(), 0)
         return 0, 0, 0

@@ -115,7 +115,7 @@ class ForeseenConnection(EntryConnection):
         """Dial what the action leads to, or grant at once where a filter dials later."""
         assert self.expected is not None, "it was made for one"
         if self.is_emulated or self.expected.dial_later:
-            self._grant(self._open_emulated)
+            self._grant_emulated()
         else:
             self._dial(Side.SERVER)
 

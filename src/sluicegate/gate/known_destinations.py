@@ -36,6 +36,8 @@ class KnownDestination:
     destination: Destination
     address: SocketAddress
     """The first that may be dialled."""
+    is_only_address: bool
+    """Whether no other one may be."""
 
 
 class KnownDestinations:

@@ -14,7 +14,7 @@ from sluicegate.policy.decide import PUBLISHED
 from sluicegate.policy.destinations import ALLOWED_BY_RULE
 from sluicegate.port.backend import RawSocket
 
-from .stages import StageGroup
+from .stages import StageGroup, Stages
 
 if TYPE_CHECKING:
     from .connection import GateConnection
@@ -30,6 +30,11 @@ __all__ = [
 
 EXPECTED: Final = "expected"
 """The reason code of a secondary connection that came as announced."""
+
+
+# Globals are found faster than attributes of a class.
+_CLIENT: Final = Side.CLIENT
+_SERVER: Final = Side.SERVER
 
 
 def admitted_by(connection: GateConnection) -> str:
@@ -63,22 +68,27 @@ def open_directions(
     group: StageGroup | None,
 ) -> None:
     """Begin to pump both directions, each through its side of the stream filters."""
-    bound, clock = service.limits.stream_hold_bytes_max, service.clock
-    stages = (
-        (group.for_side(Side.CLIENT, bound, clock), group.for_side(Side.SERVER, bound, clock))
-        if group
-        else (None, None)
-    )
-    connection.from_client = first = service.directions.take()
-    connection.from_server = second = service.directions.take()
-    first.open(connection, Side.CLIENT, client, server, stages[0])
-    second.open(connection, Side.SERVER, server, client, stages[1])
+    stages: tuple[Stages | None, Stages | None] = None, None
+    if group is not None:
+        bound, clock = service.limits.stream_hold_bytes_max, service.clock
+        stages = (
+            group.for_side(Side.CLIENT, bound, clock),
+            group.for_side(Side.SERVER, bound, clock),
+        )
+    take = service.directions.take
+    connection.from_client = first = take()
+    connection.from_server = second = take()
+    first.open(connection, _CLIENT, client, server, stages[0])
+    second.open(connection, _SERVER, server, client, stages[1])
     given, connection.client_given = connection.client_given, None
     if given is None:
         first.start()
     else:
         first.take_operation(given.receive_op)
-        first.adopt(given.ahead, ended=given.ended, shut=given.shut)
+        if given.ahead or given.ended or given.shut:
+            first.adopt(given.ahead, ended=given.ended, shut=given.shut)
+        elif not given.receive_op.in_flight:
+            first.start()
     if not connection.is_closing:
         second.start()
 

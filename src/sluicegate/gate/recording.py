@@ -7,7 +7,7 @@ complete when it is written, and what most connections do not have costs nothing
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from sluicegate.address import SocketAddress
 from sluicegate.audit import (
@@ -55,25 +55,26 @@ class GateRecords:
         """Record what was decided about a connection before it is dialled."""
         expected, announced = connection.expected, connection.announced
         emulated_by = connection.filter_names()[-1] if connection.is_emulated else ""
+        session = connection.session
         record = DecisionRecord(
             time=self._port.wall,
             connection=connection.id,
             emulated_by=emulated_by,
-            session=connection.session.id,
-            client=str(connection.client_address),
+            session=session.id,
+            client=connection.client_address.text,
             listener=connection.listener_name,
             verdict=verdict,
             reason=reason,
             policy=connection.plan.policy_hash,
             rule=connection.plan.rule.name,
-            target=connection.asked or str(connection.server_address),
+            target=connection.asked or connection.server_address.text,
             primary=expected.primary.id if expected is not None else "",
             peer=str(announced.peer) if announced is not None else "",
         )
-        if connection.entry_mode is not EntryMode.PUBLISHED:
+        if connection.entry_mode is not _PUBLISHED:
             record.entry = connection.entry_mode
-        if connection.session.user is not None:
-            record.user = connection.session.user.name
+        if session.user is not None:
+            record.user = session.user.name
         self._recorder.write(record)
 
     def refusal(
@@ -110,20 +111,20 @@ class GateRecords:
             counts: Bytes to the server, to the client, and spliced.
         """
         to_server, to_client, spliced = counts
-        is_released = connection.outcome is Outcome.RELEASED
-        connect_s = connection.connect_s
+        session, port, outcome = connection.session, self._port, connection.outcome
+        is_released, connect_s = outcome is Outcome.RELEASED, connection.connect_s
         record = ConnectionRecord(
-            time=self._port.wall,
+            time=port.wall,
             connection=connection.id,
-            session=connection.session.id,
-            client=str(connection.client_address),
+            session=session.id,
+            client=connection.client_address.text,
             listener=connection.listener_name,
             rule=connection.plan.rule.name,
-            server=str(connection.server_address),
+            server=connection.server_address.text,
             started=connection.started_wall,
             # Whole microseconds; ``round`` would cost three times as much.
-            duration_s=int((self._port.now - connection.started) * 1e6) / 1e6,
-            outcome="released" if is_released else connection.outcome.value,
+            duration_s=int((port.now - connection.started) * 1e6) / 1e6,
+            outcome="released" if is_released else outcome.value,
             reason=connection.reason,
             connect_ms=int(connect_s * 1e6) / 1e3 if connect_s > 0 else 0.0,
             bytes_to_server=to_server,
@@ -140,11 +141,11 @@ class GateRecords:
             record.error = errno_name(connection.error)
         if connection.expected is not None:
             record.primary = connection.expected.primary.id
-        if connection.entry_mode is not EntryMode.PUBLISHED:
+        if connection.entry_mode is not _PUBLISHED:
             record.entry = connection.entry_mode
             record.host = connection.host_name
-        if connection.session.user is not None:
-            record.user = connection.session.user.name
+        if session.user is not None:
+            record.user = session.user.name
         if connection.announced is not None:
             record.peer = str(connection.announced.peer)
         self._recorder.write(record)
@@ -190,6 +191,10 @@ class GateRecords:
                 time=self._clock.wall(), filter=filter_name, message=message, facts=dict(facts)
             )
         )
+
+
+# Globals are found faster than attributes of a class.
+_PUBLISHED: Final = EntryMode.PUBLISHED
 
 
 def _describe(error: BaseException) -> str:

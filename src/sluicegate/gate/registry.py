@@ -173,6 +173,13 @@ class RulePlan:
     connection: tuple[ConnectionStep, ...] = ()
     content: tuple[ContentStep, ...] = ()
     names: tuple[str, ...] = field(default=())
+    is_plain: bool = field(init=False)
+    """Whether no filter runs at all."""
+
+    def __post_init__(self) -> None:
+        """Note what every connection asks."""
+        is_plain = not (self.events or self.connection or self.blocked)
+        object.__setattr__(self, "is_plain", is_plain)
 
     def has(self, installed: Installed) -> bool:
         """Tell whether a filter runs in it."""
@@ -181,11 +188,6 @@ class RulePlan:
             or any(step.installed is installed for step in self.connection)
             or any(step.installed is installed for step in self.content)
         )
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether no filter runs at all."""
-        return not (self.events or self.connection or self.blocked)
 
 
 class Registry:

@@ -110,11 +110,8 @@ class BindConnection(EntryConnection):
         handshake = self._handshake
         assert handshake is not None, "the client waits for its second answer"
         answer = handshake.dialogue.encode_answer(EntryAnswer.GRANTED, self.server_address)
-        go_on = self._open_emulated if self.is_emulated else self._open_both
-        handshake.send(answer, lambda: self._on_granted(go_on))
-
-    def _open_both(self) -> None:
-        GateConnection._on_connected(self, 0, 0)  # noqa: SLF001 - the base class's own
+        go_on = self._open_emulated if self.is_emulated else self._join_server
+        handshake.send(answer, go_on)
 
 
 class _ExpectedPeer(ExpectedConnection):

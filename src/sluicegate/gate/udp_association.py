@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from sluicegate.address import SocketAddress
 from sluicegate.errors import ProtocolError, Side
-from sluicegate.filterapi import Outcome
+from sluicegate.filterapi import EntryMode, Outcome
 from sluicegate.limits import ENTRY_AHEAD_BYTES_MAX
 from sluicegate.port.backend import BUFFER, MORE, SLOT_SHIFT, Operation, RawSocket
 from sluicegate.port.tray import HEADROOM, NAME_SHIFT, DatagramOutlet
@@ -70,14 +70,14 @@ class UdpAssociation:
         """
         port = service.port
         self.id = handshake.id
-        self.session = session
+        self.session: GateSession = session
         self.plan = plan
         self.name = handshake.listener_name
         #: Of the listener that the client came to.
         self.handshake = handshake
         #: Who asks: address, user, listener; its socket only until it is handed over.
         self.client_address = handshake.client
-        self.entry_mode = handshake.mode
+        self.entry_mode: EntryMode = handshake.mode
         self.relay_address = SocketAddress.from_kernel(raw.getsockname())
         self.started = self.last_active = port.now
         self.started_wall = port.wall

@@ -21,7 +21,7 @@ from sluicegate.protocols.text import printable
 __all__ = ["Credentials", "Destination", "EntryBuffer", "HostKind"]
 
 
-class HostKind(enum.Enum):
+class HostKind(enum.StrEnum):
     """How a client wrote a host."""
 
     IPV4 = "ipv4"

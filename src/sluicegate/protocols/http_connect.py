@@ -58,6 +58,8 @@ class HttpConnectRequest:
     #: What Proxy-Authorization says in the scheme Basic.
     fields: tuple[HttpField, ...] = ()
     #: In their order, without Proxy-Authorization.
+    has_authorization: bool = False
+    #: Whether there was a Proxy-Authorization, in whatever scheme.
 
     @override
     def __str__(self) -> str:
@@ -122,6 +124,11 @@ class HttpConnectParser:
         """After an error: what the client is to be told before the end."""
         return encode_connect_answer(ConnectAnswer.MALFORMED) if self._buffer.error else b""
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether something came that belongs to no message yet."""
+        return bool(self._buffer.data)
+
     def take_early_data(self) -> bytes:
         """Return, once, what the client sent behind its request: the tunnel's first bytes.
 
@@ -178,7 +185,9 @@ class HttpConnectParser:
         is_http_1_1 = first_line.endswith(b"1")
         self._check_host(hosts, destination, is_needed=is_http_1_1)
         credentials = self._read_credentials(authorizations)
-        return HttpConnectRequest(destination, is_http_1_1, credentials, tuple(kept))
+        return HttpConnectRequest(
+            destination, is_http_1_1, credentials, tuple(kept), bool(authorizations)
+        )
 
     def _check_host(
         self, values: list[bytes], destination: Destination, *, is_needed: bool

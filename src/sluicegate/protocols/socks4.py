@@ -75,6 +75,11 @@ class Socks4Parser:
             return None
         return self._read_request(data)
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether something came that belongs to no message yet."""
+        return bool(self._buffer.data)
+
     def take_early_data(self) -> bytes:
         """Return, once, what the client sent behind its request: the tunnel's first bytes.
 

@@ -138,6 +138,11 @@ class Socks5Parser:
         self._phase = _Phase.REQUEST if is_accepted else _Phase.ENDED
         return _CREDENTIALS_ACCEPTED if is_accepted else _CREDENTIALS_REFUSED
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether something came that belongs to no message yet."""
+        return bool(self._buffer.data)
+
     def take_early_data(self) -> bytes:
         """Return, once, what the client sent behind its request: the tunnel's first bytes.
 
