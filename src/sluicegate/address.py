@@ -22,6 +22,8 @@ __all__ = ["AddressFilter", "IpAddress", "IpNetwork", "SocketAddress"]
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_INET: Final = int(socket.AF_INET)
+_INET6: Final = int(socket.AF_INET6)
 _SIZE_4: Final = 16
 """Bytes of a ``sockaddr_in``."""
 _SIZE_6: Final = 28
@@ -105,7 +107,7 @@ class SocketAddress:
     @property
     def family(self) -> int:
         """``socket.AF_INET`` or ``socket.AF_INET6``."""
-        return socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        return _INET6 if ":" in self.host else _INET
 
     def to_kernel(self) -> tuple[str, int] | tuple[str, int, int, int]:
         """Return the tuple that socket calls take."""

@@ -33,7 +33,6 @@ __all__ = [
     "DNS_UDP_BYTES_MAX",
     "ENTRY_AHEAD_BYTES_MAX",
     "ENTRY_KNOWN_MAX",
-    "ENTRY_KNOWN_MESSAGE_BYTES_MAX",
     "ENTRY_LINGER_BYTES_MAX",
     "ENTRY_LINGER_S",
     "ENTRY_READ_BYTES_MAX",
@@ -324,9 +323,6 @@ kernel had handed over already is kept on top of it."""
 
 ENTRY_KNOWN_MAX: Final = 4096
 """Requests of clients whose outcome is kept for the next one alike, about 1 KiB each."""
-
-ENTRY_KNOWN_MESSAGE_BYTES_MAX: Final = 512
-"""Longer messages of a handshake are parsed each time; browsers send about 200 bytes."""
 
 ENTRY_LINGER_S: Final = 2.0
 """A refused client has this long to read why and to close; closing first, with bytes of it unread,

@@ -23,6 +23,7 @@ __all__ = [
     "CONNECT_HEAD_BYTES_MAX",
     "CONNECT_LINE_BYTES_MAX",
     "ENTRY_EARLY_BYTES_MAX",
+    "ENTRY_KNOWN_MESSAGE_BYTES_MAX",
     "FTP_COMMAND_LINE_BYTES_MAX",
     "FTP_KEEP_ALIVE_S",
     "FTP_PIPELINE_COMMANDS_MAX",
@@ -81,6 +82,9 @@ ENTRY_EARLY_BYTES_MAX: Final = 64 << 10
 """What a client may send behind its SOCKS or CONNECT request before it is answered: a TLS hello
 with a post-quantum key share several times over. The gate stops reading meanwhile, so this is the
 most that it keeps for a client it has not let in yet."""
+
+ENTRY_KNOWN_MESSAGE_BYTES_MAX: Final = 512
+"""Longer messages of a handshake are parsed each time; browsers send about 200 bytes."""
 
 SOCKS_HOST_BYTES_MAX: Final = 255
 """A host in a SOCKS request: as much as a SOCKS 5 length byte says; a DNS name has at most 253."""

@@ -16,7 +16,7 @@ from sluicegate.gate import entry_handshake, known_openings
 from sluicegate.gate.entry_dialogue import Authenticate, EntryRequest, open_dialogue
 from sluicegate.gate.known_openings import ENTRY_MODES, UNHEARD_OF, KnownOpenings, replay
 from sluicegate.gate.settings import EntrySettings
-from sluicegate.limits import ENTRY_KNOWN_MESSAGE_BYTES_MAX
+from sluicegate.protocol_limits import ENTRY_KNOWN_MESSAGE_BYTES_MAX
 from sluicegate.protocols.detect import EntryProtocol
 from sluicegate.testing.peers import PeerStream
 from tests.flows.entry_kit import (

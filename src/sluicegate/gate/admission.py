@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .proxy_header import Announced
     from .secondary import ExpectedConnection
     from .service import FirewallService
+    from .settings import ListenerSettings
 
 __all__ = ["Admission"]
 
@@ -33,13 +34,13 @@ class Admission:
 
     def admit(
         self,
-        listener_name: str,
+        listener: ListenerSettings,
         raw: RawSocket,
         client: SocketAddress,
         announced: Announced | None = None,
     ) -> bool:
         """Decide on a new client and begin its connection; False when it was refused."""
-        service = self._service
+        service, listener_name = self._service, listener.name
         policy = service.policy
         if not service.recorder.is_accepting:
             # It cannot even be recorded that it was refused; the writer has said why.

@@ -32,7 +32,8 @@ class DirectionPool:
 
     def take(self) -> Direction:
         """Return a direction to be opened."""
-        return self._free.pop() if self._free else Direction(self._port)
+        free = self._free
+        return free.pop() if free else Direction(self._port)
 
     def give(self, direction: Direction) -> None:
         """Take a direction back from a connection that has ended."""

@@ -179,7 +179,6 @@ class EntryDesk:
         handshake.announced = announced
         self._handshakes[handshake] = None
         self._by_client[host] = begun + 1
-        handshake.begin()
         return True
 
     def _obstacle(self, listener_name: str, client: SocketAddress, begun: int) -> str:
@@ -265,8 +264,9 @@ class EntryDesk:
             if judged is None:
                 return
             host, decision, plan = judged
+            asked = ""
         else:
-            host, decision, plan = known.host, known.decision, known.plan
+            host, decision, plan, asked = known.host, known.decision, known.plan, known.asked
         session = service.session_of(client, handshake.user)
         bound = service.limit_reached(session)
         if bound is not None:
@@ -274,7 +274,9 @@ class EntryDesk:
             reason, name = f"limit {bound.limit}", plan.rule.name
             self._refuse(handshake, EntryAnswer.GATE_BUSY, reason, request, rule=name)
             return
-        connection = EntryConnection(service, session, plan, handshake, host, wanted.port)
+        connection = EntryConnection(
+            service, session, plan, handshake, host, wanted.port, asked=asked
+        )
         handshake.connection = connection
         if known is not None and plan.is_plain and session.is_plain:
             connection.open_known(known)

@@ -68,6 +68,8 @@ class EntryConnection(GateConnection):
         handshake: EntryHandshake,
         host: CanonicalHost,
         target_port: int,
+        *,
+        asked: str = "",
     ) -> None:
         super().__init__(
             service,
@@ -84,8 +86,9 @@ class EntryConnection(GateConnection):
         #: What the client named, canonical.
         self.target_port = target_port
         self.entry_mode = handshake.mode
-        self.asked = f"{host}:{target_port}"
-        self.host_name = "" if host.is_address else host.text
+        self.asked = asked or f"{host}:{target_port}"
+        if host.address is None:
+            self.host_name = host.text
         self._handshake: EntryHandshake | None = handshake
         #: Until it is handed over or has refused.
         self._decision: DestinationDecision | None = None
@@ -226,7 +229,13 @@ class EntryConnection(GateConnection):
             known.keep(
                 key,
                 KnownDestination(
-                    self.host, decision, self.plan, found, self.server_address, is_only_address
+                    self.host,
+                    decision,
+                    self.plan,
+                    found,
+                    self.server_address,
+                    is_only_address,
+                    self.asked,
                 ),
             )
 

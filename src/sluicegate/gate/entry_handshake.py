@@ -127,6 +127,7 @@ class EntryHandshake:
         raw: RawSocket,
         client: SocketAddress,
     ) -> None:
+        """Begin to receive; whoever made it has it on a table before the next turn."""
         service, port = desk.service, desk.port
         self.id = service.connection_ids.next()
         #: The connection's identifier, should there be one; what answers quote.
@@ -155,14 +156,11 @@ class EntryHandshake:
         self._paused = False
         #: It sent too much ahead: nothing is received until the tunnel.
         self._discarded = 0
-        self._until = port.now + service.limits.handshake_timeout_s
-        self._op: Operation = port.operations.take(self._on_received)
         self._send_op: Operation | None = None
-
-    def begin(self) -> None:
-        """Begin to receive."""
-        self._port.backend.receive(self._op, self.raw)
-        self._desk.service.wheel.add(self, self._until)
+        self._op: Operation = port.operations.take(self._on_received)
+        port.backend.receive(self._op, raw)
+        self._until = port.now + service.limits.handshake_timeout_s
+        service.wheel.add(self, self._until)
 
     @property
     def is_understood(self) -> bool:
@@ -195,10 +193,14 @@ class EntryHandshake:
             slot = pool.slots[flags >> SLOT_SHIFT]
             data = bytes(slot.view[:result])
             pool.give_back(slot)
-        if self._phase is _READING and data:
-            self._read(data)
-        else:
+        if self._phase is not _READING or not data:
             self._on_received_late(result, data)
+        elif (known := self._opening.following.get(data)) is not None and not self._ahead:
+            self._opening, self._dialogue = known, None
+            self._take_step(known.step)
+        else:
+            self._ahead += data
+            self._parse()
         if not flags & MORE:
             self._arm()
 
@@ -240,17 +242,6 @@ class EntryHandshake:
             self.turn_away(f"client {errno_name(error)}")
 
     # -- reading -------------------------------------------------------------------------------
-
-    def _read(self, data: bytes) -> None:
-        """Take bytes that are waited for: a message that others have said, or something new."""
-        if not self._ahead:
-            known = self._opening.following.get(data)
-            if known is not None:
-                self._opening, self._dialogue = known, None
-                self._take_step(known.step)
-                return
-        self._ahead += data
-        self._parse()
 
     def _parse(self) -> None:
         """Go on with the dialogue as far as what came allows."""

@@ -38,6 +38,8 @@ class KnownDestination:
     """The first that may be dialled."""
     is_only_address: bool
     """Whether no other one may be."""
+    asked: str
+    """What was asked for, as records say it."""
 
 
 class KnownDestinations:

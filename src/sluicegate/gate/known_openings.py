@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sluicegate.filterapi import EntryMode
-from sluicegate.limits import ENTRY_KNOWN_MAX, ENTRY_KNOWN_MESSAGE_BYTES_MAX
+from sluicegate.limits import ENTRY_KNOWN_MAX
+from sluicegate.protocol_limits import ENTRY_KNOWN_MESSAGE_BYTES_MAX
 from sluicegate.protocols.detect import EntryProtocol
 from sluicegate.protocols.socks import SocksCommand
 

@@ -88,11 +88,8 @@ class EntryListener:
     ) -> None:
         """Go on with a client that came by itself, or that a peer announced."""
         settings, service = self.settings, self._service
-        if settings.entry is not None:
-            is_admitted = service.entries.admit(settings, raw, client, announced)
-        else:
-            is_admitted = service.admission.admit(settings.name, raw, client, announced)
-        if is_admitted:
+        door = service.admission if settings.entry is None else service.entries
+        if door.admit(settings, raw, client, announced):
             self.accepted += 1
         else:
             self.refused += 1

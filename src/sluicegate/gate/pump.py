@@ -81,7 +81,14 @@ class Direction:
         self._slots = port.pool.slots
         self._give_back = port.pool.give_back
         self._recycle = port.pool.recycle
+        # What follows stays so in nearly every connection; ``retire`` sees to it.
         self._send_op: Operation | None = None
+        self._backlog: deque[Kept] | None = None
+        #: Received while blocked; None while the direction flows.
+        self._rest: Kept | None = None
+        #: What the kernel did not take yet.
+        self._bulk: Bulk | None = None
+        #: None while no slot was ever filled.
 
     def open(
         self,
@@ -107,13 +114,7 @@ class Direction:
         self._stages = stages
         self._end_slot = self._give_back if stages is None else self._recycle
         #: What nobody has seen goes back without ending its generation.
-        self._backlog: deque[Kept] | None = None
-        #: Received while blocked; None while the direction flows.
-        self._rest: Kept | None = None
-        #: What the kernel did not take yet.
         self._ended = False
-        self._bulk: Bulk | None = None
-        #: None while no slot was ever filled, as on most connections.
 
     # -- the hot path --------------------------------------------------------------------------
 
@@ -493,7 +494,7 @@ class Direction:
         Nothing is in flight. What a pooled direction keeps is what costs: its operation, known to
         the backend, and the bound completion.
         """
-        if self._bulk is None and self._send_op is None and self._rest is None:
+        if self._bulk is None and self._send_op is None and self._backlog is None:
             return True
         if self._bulk is not None and self._bulk.splice is not None:
             self._bulk.splice.close()

@@ -31,6 +31,15 @@ _PIPE_SIZE: Final = 1 << 20
 _SPLICE_FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
+# Globals are found faster than attributes of a module; plain numbers are read faster than enums.
+_Socket: Final = socket.SocketType
+_STREAM: Final = int(socket.SOCK_STREAM)
+_TCP: Final = int(socket.IPPROTO_TCP)
+_NODELAY: Final = int(socket.TCP_NODELAY)
+_SOCKET_LEVEL: Final = int(socket.SOL_SOCKET)
+_OOB_INLINE: Final = int(socket.SO_OOBINLINE)
+
+
 def create_tcp_socket(family: int, type_flags: int = 0) -> RawSocket:
     """Make a TCP socket with ``TCP_NODELAY`` and ``SO_OOBINLINE``; what it accepts inherits both.
 
@@ -42,10 +51,10 @@ def create_tcp_socket(family: int, type_flags: int = 0) -> RawSocket:
         OSError: Out of descriptors, or the family is not supported.
     """
     # The C type: ``socket.socket`` adds a Python layer of 2 µs to construction and closing.
-    sock = socket.SocketType(family, socket.SOCK_STREAM | type_flags, socket.IPPROTO_TCP)
+    sock = _Socket(family, _STREAM | type_flags, _TCP)
     try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        sock.setsockopt(_TCP, _NODELAY, 1)
+        sock.setsockopt(_SOCKET_LEVEL, _OOB_INLINE, 1)
     except OSError:
         sock.close()
         raise
@@ -70,7 +79,7 @@ def create_udp_socket(family: int) -> RawSocket:
 
 def adopt_socket(descriptor: int, family: int) -> RawSocket:
     """Make a socket object that owns an accepted descriptor; its mode is left alone."""
-    return socket.SocketType(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, descriptor)
+    return _Socket(family, _STREAM, _TCP, descriptor)
 
 
 def set_nonblocking(sock: RawSocket) -> None:

@@ -50,6 +50,8 @@ _U64: Final = 0xFFFFFFFFFFFFFFFF
 # A global is found faster than attributes of a module.
 _pack_receive: Final = kernel.ENTRY_OF_RECEIVE.pack_into
 _RECEIVE_WORD: Final = SHAPE_RECEIVE.word
+_AGAIN: Final = -errno.EAGAIN
+_NO_SLOT: Final = -errno.ENOBUFS
 
 
 class UringBackend(UringTurns):
@@ -280,12 +282,11 @@ class UringBackend(UringTurns):
                 # A slot that was chosen but not filled; the contract has none at end of stream.
                 self.pool.recycle(self.pool.slots[flags >> SLOT_SHIFT])
                 flags = 0
-            token = operation.token
-            if result == -errno.EAGAIN:
-                self._poll_then_again(token)
+            if result == _AGAIN:
+                self._poll_then_again(operation.token)
                 return
-            if result == -errno.ENOBUFS and self._request_of(token)[0].uses_slots:
-                self._starve(operation, token)
+            if result == _NO_SLOT and self._request_of(operation.token)[0].uses_slots:
+                self._starve(operation, operation.token)
                 return
         operation.in_flight = False
         operation.complete(result, flags)
