@@ -262,6 +262,15 @@ def test_offer_beside_a_body_does_not_count() -> None:
     assert request.upgrade == ()
 
 
+def test_connection_on_which_an_offer_was_declined_is_not_used_again() -> None:
+    client = sent(Request(b"GET", GET.target, GET.fields, upgrade=(b"websocket",)))
+    client.receive_data(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert isinstance(client.next_event(), Response)
+    assert client.next_event() == EndOfMessage()
+
+    assert not client.is_reusable
+
+
 def test_upgrade_reaches_the_server_and_its_101_opens_the_connection() -> None:
     request = Request(b"GET", GET.target, GET.fields, upgrade=(b"websocket",))
     client = Http1Client()

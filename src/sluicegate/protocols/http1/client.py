@@ -169,7 +169,8 @@ class Http1Client(ConnectionEnd):
         framing = NO_BODY if is_bodiless else response.framing
         self._reader = body_reader(framing, self._bounds, Side.SERVER)
         self._reading = Reading.BODY
-        if response.wants_close or framing is UNTIL_CLOSE:
+        if response.wants_close or framing is UNTIL_CLOSE or request.upgrade:
+            # A server that did not switch may yet have stopped to read requests: Node does.
             self._closes = True
         return response
 
