@@ -20,12 +20,15 @@ from typing import Any
 from pydantic import BaseModel
 
 from sluicegate.filterapi import (
+    DROP,
     FORWARD,
     Connection,
     ConnectionFilter,
     ConnectRequested,
     ContentFilter,
     ContentVerdict,
+    DatagramFilter,
+    DatagramVerdict,
     Deny,
     Direction,
     Event,
@@ -40,6 +43,7 @@ from sluicegate.filterapi import (
     Session,
     SessionFilter,
     Side,
+    SocketAddress,
     StreamFilter,
     StreamVerdict,
     Transfer,
@@ -230,3 +234,15 @@ class _HoldEach(SessionFilter):
         held = self.session.hold_transfer(event.connection, offer)
         event.attach_data_filter(held.factory(event.connection))
         return Pass()
+
+
+class Datagrams(DatagramFilter):
+    """Puts a mark on each datagram, or drops it, or ends the process."""
+
+    name = "datagrams"
+
+    def on_datagram(self, side: Side, peer: SocketAddress, window: Window) -> DatagramVerdict:
+        data = bytes(window)
+        if data == b"die":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return DROP if data == b"drop" else Rewrite(data + b"!") if side is Side.CLIENT else FORWARD

@@ -280,3 +280,54 @@ def test_filter_that_handles_events_works_from_its_cell(tmp_path: pathlib.Path) 
     assert gate.records("decision")[-1]["reason"] == "not this one"
     notes = [one["message"] for one in gate.records("note")]
     assert notes == ["let in", "let in", "stopped"]
+
+
+class UdpGate(GateProcess):
+    """A gate that publishes a server for datagrams, through a filter in a process of its own."""
+
+    def write_main(self, more: str = "") -> None:
+        self.config.write_text(
+            '[[listener]]\nname = "echo"\ntransport = "udp"\naddress = "127.0.0.1:0"\n'
+            f'[[filter]]\nname = "marks"\nuse = "{FILTERS}:Datagrams"\nisolation = "process"\n'
+        )
+
+    def write_policy(self, clients: str = "127.0.0.0/8") -> None:
+        super().write_policy(clients)
+        with (self.folder / "policy.toml").open("a") as policy:
+            policy.write('filters = ["marks"]\n')
+
+
+def test_datagrams_are_judged_in_a_cell_and_its_death_ends_their_connection_alone(
+    tmp_path: pathlib.Path,
+) -> None:
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client, other = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    with server, client, other:
+        server.bind(("127.0.0.1", 0))
+        for one in (server, client, other):
+            one.settimeout(20)
+        gate = UdpGate(tmp_path, server.getsockname()[1])
+        try:
+            gate.start()
+            host, _, port = gate.status()["listeners"][0]["address"].rpartition(":")
+            for one in (client, other):
+                one.connect((host, int(port)))
+            for data in (b"drop", b"hello", b""):
+                client.send(data)
+            came, gates_own = server.recvfrom(1000)
+            assert (came, server.recv(1000)) == (b"hello!", b"!")
+            server.sendto(b"answer", gates_own)
+            assert client.recv(1000) == b"answer"
+            client.send(b"die")
+            for _ in range(100):
+                if filter_row(gate, "marks")["restarts"]:
+                    break
+            other.send(b"again")
+            assert server.recv(1000) == b"again!"
+            assert gate.end() == 0
+        finally:
+            gate.close()
+    (ended,) = [one for one in gate.records("connection") if one["outcome"] != "released"][:1]
+    assert ended["reason"] == "filter failure: marks"
+    assert ended["dropped"] == {"filter": 1}
+    assert any("SIGSEGV" in one["cause"] for one in gate.records("filter-failure"))

@@ -30,7 +30,8 @@ from sluicegate.filterapi import (
     Session,
     SessionFilter,
 )
-from sluicegate.testing import Playbook, check_filter
+from sluicegate.isolation.cell_events import _Announced
+from sluicegate.testing import FaultPlan, Playbook, check_filter
 from sluicegate.testing.inline_cell import InlineCell, isolated
 from tests.unit.kit_filters import Relay
 
@@ -231,3 +232,28 @@ def test_what_does_not_reach_out_of_a_cell_ends_the_connection_with_the_reason()
         cause = play.records_of(FilterFailureRecord)[0].cause
         assert "a session offers no 'allow_future_connect' to a filter that runs in" in cause
         play.filter_errors.clear()
+
+
+def test_filter_that_was_attached_before_its_process_was_replaced_is_no_others() -> None:
+    cells: list[InlineCell] = []
+    others = Relay()
+
+    def announce_another() -> None:
+        # The new process counts from one again, as the old one did.
+        server = cells[0].launched[1].server
+        server._events._announced[1] = _Announced(others, None)
+
+    def answer(event: Event) -> Any:
+        event.attach_data_filter(Relay())
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.001, cells[0].launched[0].kill)
+        loop.call_later(0.5, announce_another)
+        return Pass()
+
+    cells.append(InlineCell(lambda: Answers(answer)))
+    slow = FaultPlan(latency_s=(1.0, 1.0))
+    with Playbook(lambda: cells[0].stand_in, faults=slow) as play:
+        play.client.receives_reset()
+        play.expect_failed("filter failure: relay")
+        announced = cells[0].launched[1].server._events._announced
+        assert announced[1].data_filter is others

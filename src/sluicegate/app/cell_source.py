@@ -13,9 +13,10 @@ from typing import Any
 
 from sluicegate.documents import Document, Findings, typed
 from sluicegate.errors import FILTER_ERRORS
-from sluicegate.filterapi import ContentFilter, DatagramFilter, Position
+from sluicegate.filterapi import ContentFilter, Position
 from sluicegate.isolation.cell_events import LoadFailedError
-from sluicegate.isolation.messages import Ask, Fault, Manifest, Probe, Start, WantsFacts
+from sluicegate.isolation.facts import WantsFacts
+from sluicegate.isolation.messages import Ask, Fault, Manifest, Probe, Start
 
 from .filter_source import (
     FilterClass,
@@ -62,11 +63,6 @@ def _load(use: str, folder: str) -> tuple[FilterClass, Manifest]:
         filter_class, source = find_filter_class(use, pathlib.Path(folder))
     except FilterUnusable as error:
         raise LoadFailedError(error.cause, error.cure) from error
-    if issubclass(filter_class, DatagramFilter):
-        raise LoadFailedError(
-            f"{filter_class.__name__} judges datagrams, for which there is no process of its own",
-            'leave "isolation" out',
-        )
     return filter_class, manifest_of(filter_class, source)
 
 

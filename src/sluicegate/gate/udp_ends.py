@@ -85,6 +85,12 @@ class UdpEnd:
         self._inbox.clear()
         return rest
 
+    def withdraw(self) -> None:
+        """Complete a pending receive with ``ECANCELED``: its filter is about to leave."""
+        pending, self._receive = self._receive, None
+        if pending is not None:
+            pending.complete(errno.ECANCELED, EMPTY, self.side, self.scope)
+
     def end(self) -> None:
         """Complete what is pending with ``ECANCELED``; nothing is received or sent any more."""
         self._closed = True

@@ -10,7 +10,7 @@ import inspect
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from sluicegate.address import SocketAddress
 from sluicegate.errors import FILTER_ERRORS, BadContext
@@ -22,6 +22,7 @@ from sluicegate.filterapi import (
     ConnectionTerminating,
     ConnectRequested,
     DataFilter,
+    DatagramFilter,
     Deny,
     Emulate,
     Event,
@@ -32,10 +33,21 @@ from sluicegate.filterapi import (
     Position,
     SessionFilter,
     StreamFilter,
+    UdpBindRequested,
+    UdpDestination,
 )
 from sluicegate.gate.rule_settings import rule_settings_of
 
-from .messages import AttachedFilter, EventAnswer, NeverOpened, Raised, Registration, SessionEnded
+from .facts import facts_of
+from .messages import (
+    AttachedFilter,
+    DenyPeer,
+    EventAnswer,
+    NeverOpened,
+    Raised,
+    Registration,
+    SessionEnded,
+)
 from .objects import CellConnection, CellFirewall, GateSide, shortened
 
 if TYPE_CHECKING:
@@ -50,7 +62,13 @@ _VERDICTS: Final[dict[type, str]] = {
     Pass: "pass",
 }
 
-_KNOWN: tuple[type[Event], ...] = (ConnectRequested, ConnectionAccepted, ConnectionTerminating)
+_KNOWN: tuple[type[Event], ...] = (
+    ConnectRequested,
+    UdpBindRequested,
+    UdpDestination,
+    ConnectionAccepted,
+    ConnectionTerminating,
+)
 """What an isolated filter can be told of."""
 
 
@@ -71,10 +89,37 @@ class _Announced:
     context: Any
 
 
+class _Attachment(NamedTuple):
+    """A data filter that was attached while an event was handled."""
+
+    data_filter: AnyDataFilter
+    position: Position | None
+    context: Any
+    peer: SocketAddress | None = None
+
+
+class _CellPeer:
+    """A peer of a UDP connection; satisfies ``filterapi.UdpPeer`` while its event is handled."""
+
+    def __init__(self, gate: GateSide, number: int, address: SocketAddress) -> None:
+        self.address = address
+        self.is_denied = False
+        self.is_open = True
+        self._gate = gate
+        self._number = number
+
+    def deny(self, reason: str) -> None:
+        """As ``filterapi.UdpPeer.deny``."""
+        if not self.is_open:
+            raise BadContext("a peer is denied while its UdpDestination is handled")
+        self.is_denied = True
+        self._gate.tell(DenyPeer(self._number, shortened(reason)))
+
+
 class _EventConnection(CellConnection):
     """A connection that an event is about; the same object in all events about it."""
 
-    attached: list[tuple[AnyDataFilter, Position | None, Any]] | None = None
+    attached: list[_Attachment] | None = None
     #: What was attached so far; None while no event is handled.
 
     def attach_data_filter(
@@ -82,15 +127,14 @@ class _EventConnection(CellConnection):
         data_filter: AnyDataFilter,
         position: Position | None = None,
         context: Any = None,
-        peer: object = None,
+        *,
+        peer: SocketAddress | None = None,
     ) -> None:
-        """As ``filterapi.Connection.attach_data_filter``, without datagrams."""
-        if peer is not None:
-            raise BadContext("a cell is not told of the peers of a UDP connection")
+        """As ``filterapi.Connection.attach_data_filter``."""
         if self.attached is None:
             raise BadContext("data filters are attached while an event is being handled")
-        _check(data_filter, (DataFilter, CallbackDataFilter, StreamFilter), "no data filter")
-        self.attached.append((data_filter, position, context))
+        _check(data_filter, _DATA_FILTERS, "no data filter")
+        self.attached.append(_Attachment(data_filter, position, context, peer))
 
 
 class CellEvents:
@@ -164,7 +208,7 @@ class CellEvents:
     async def tell(self, message: Tell) -> None:
         """Let the filter answer an event."""
         connection = self._connection(message)
-        attached: list[tuple[AnyDataFilter, Position | None, Any]] = []
+        attached: list[_Attachment] = []
         connection.attached = attached
         try:
             answer = await self._answer(message, connection)
@@ -177,9 +221,11 @@ class CellEvents:
         emulation: AttachedFilter | None = None
         verdict = _VERDICTS[type(answer)]
         if isinstance(answer, Emulate) and answer.data_filter is not None:
-            emulation = self._announce(answer.data_filter, Position.EMULATION, answer.context)
+            emulation = self._announce(
+                _Attachment(answer.data_filter, Position.EMULATION, answer.context)
+            )
         reason = shortened(answer.reason) if isinstance(answer, Deny) else ""
-        made = [self._announce(*one) for one in attached]
+        made = [self._announce(one) for one in attached]
         self._gate.tell(EventAnswer(message.number, verdict, reason, made, emulation))
 
     def _connection(self, message: Tell) -> _EventConnection:
@@ -205,6 +251,8 @@ class CellEvents:
                 answer = await answer
         finally:
             event.close()
+            if isinstance(event, UdpDestination) and isinstance(event.peer, _CellPeer):
+                event.peer.is_open = False
         _check(answer, (Allow, Deny, Pass, Emulate), "the answer, not a verdict")
         verdict: EventVerdict = answer
         return verdict
@@ -231,23 +279,29 @@ class CellEvents:
         address = SocketAddress(*message.address)
         if message.kind == ConnectRequested.__name__:
             return ConnectRequested(seen, address, **told)
+        if message.kind == UdpBindRequested.__name__:
+            return UdpBindRequested(seen, address, **told)
+        if message.kind == UdpDestination.__name__:
+            return UdpDestination(seen, _CellPeer(self._gate, message.number, address), **told)
         local = None if message.local is None else SocketAddress(*message.local)
         return ConnectionAccepted(seen, address, local=local, **told)
 
     # -- data filters ----------------------------------------------------------------------------
 
-    def _announce(
-        self, data_filter: AnyDataFilter, position: Position | None, context: Any
-    ) -> AttachedFilter:
+    def _announce(self, made: _Attachment) -> AttachedFilter:
         self._handles += 1
-        self._announced[self._handles] = _Announced(data_filter, context)
-        kind = type(data_filter)
-        place = kind.position if position is None else position
-        return AttachedFilter(self._handles, kind.name or kind.__name__, int(place))
+        self._announced[self._handles] = _Announced(made.data_filter, made.context)
+        kind = type(made.data_filter)
+        place = kind.position if made.position is None else made.position
+        peer = None if made.peer is None else facts_of(made.peer)
+        return AttachedFilter(self._handles, kind.name or kind.__name__, int(place), peer)
 
-    def _drop(self, attached: list[tuple[AnyDataFilter, Position | None, Any]]) -> None:
-        for data_filter, _, _ in attached:
-            _detach(self._firewall, data_filter)
+    def _drop(self, attached: list[_Attachment]) -> None:
+        for one in attached:
+            _detach(self._firewall, one.data_filter)
+
+
+_DATA_FILTERS: Final = (DataFilter, CallbackDataFilter, StreamFilter, DatagramFilter)
 
 
 def _check(value: object, kinds: tuple[type, ...], what: str) -> None:

@@ -31,9 +31,10 @@ from sluicegate.gate.relay import RelayHalf
 from sluicegate.gate.stages import Stage, StageGroup
 from sluicegate.port.scope import entered
 
+from .cell_datagrams import CellDatagramEnd, DatagramRelay
 from .cell_socket import CellSocket
+from .facts import ConnectionFacts, facts_of
 from .messages import (
-    ConnectionFacts,
     CountSent,
     DialServer,
     Drained,
@@ -42,7 +43,6 @@ from .messages import (
     Message,
     Raised,
     TransportFailed,
-    facts_of,
 )
 from .objects import CellConnection, CellFirewall, GateSide, shortened
 
@@ -113,13 +113,18 @@ class CellPlace:
         number: int,
         *,
         has_server: bool,
+        has_datagrams: bool = False,
         on_gone: Callable[[], None],
     ) -> None:
         self.number = number
         self.is_over = False
         #: Whether the connection has ended, or is about to.
-        self.client = CellSocket(self, Side.CLIENT)
-        self.server = CellSocket(self, Side.SERVER) if has_server else None
+        make = CellDatagramEnd if has_datagrams else CellSocket
+        self.client = make(self, Side.CLIENT)
+        self.server = make(self, Side.SERVER) if has_server else None
+        client, server = self.client, self.server
+        if isinstance(client, CellDatagramEnd) and isinstance(server, CellDatagramEnd):
+            client.twin, server.twin = server, client
         self._gate = gate
         self._connection = connection
         self._port = connection.port
@@ -151,6 +156,8 @@ class CellPlace:
         elif isinstance(made, DataFilter):
             self._runs += 1
             self._spawn(self._run(made))
+        elif isinstance(made, DatagramFilter):
+            self._start_datagrams(made)
         elif isinstance(made, CallbackDataFilter):
             made.set_sockets(self.client, server, cast("Any", connection), context)
         else:
@@ -174,6 +181,18 @@ class CellPlace:
         self._halves = (first, second)
         for half in self._halves:
             half.start()
+
+    def _start_datagrams(self, datagram_filter: DatagramFilter) -> None:
+        client, server = self.client, self.server
+        if not isinstance(client, CellDatagramEnd) or not isinstance(server, CellDatagramEnd):
+            raise BadContext(f"{type(datagram_filter).__name__} is a filter for datagrams")
+        datagram_filter.on_start(cast("Any", self._connection))
+        for ends in ((client, server), (server, client)):
+            DatagramRelay(self, datagram_filter, ends, self.begin_leave).start()
+
+    def refuse(self, reason: str) -> None:
+        """End the connection as refused; for the relay of datagrams."""
+        self._connection.refuse(reason)
 
     async def _run(self, data_filter: DataFilter) -> None:
         try:
@@ -228,9 +247,12 @@ class CellPlace:
                 half.pause()
             sockets = [one for one in (self.client, self.server) if one is not None]
             unread = [await one.settle() for one in sockets]
-            for data, sink in zip(unread, reversed(sockets), strict=True):
+            for source, data, sink in zip(sockets, unread, reversed(sockets), strict=True):
                 # It crossed with the wish to leave; what comes later the gate passes on.
-                if data and len(sockets) > 1 and not sink.is_shut:
+                if isinstance(source, CellDatagramEnd) and isinstance(sink, CellDatagramEnd):
+                    if data is not None and source.came_from is not None:
+                        await sink.send_to(data, source.came_from)
+                elif data and len(sockets) > 1 and not sink.is_shut:
                     await sink.send(data)
         except TransportError as error:
             self.on_filter_failure(error)

@@ -148,7 +148,7 @@ class CellSocket:
         if pending is not None:
             pending.complete(errno.ECANCELED, EMPTY, self.side, self._place)
 
-    async def settle(self) -> bytes:
+    async def settle(self) -> bytes | None:
         """Take receives back and wait for sends; return what had come and nobody read."""
         self.withdraw()
         while self.is_busy:
@@ -158,9 +158,8 @@ class CellSocket:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._settled.append(future)
             await future
-        _, data = self._unread or (0, b"")
-        self._unread = None
-        return data
+        unread, self._unread = self._unread, None
+        return None if unread is None else unread[1]
 
     def abandon(self) -> None:
         """Take that the connection has ended: everything pending completes with ``ECANCELED``."""

@@ -28,14 +28,13 @@ from sluicegate.filterapi import (
 )
 
 from .cell import Asked, Cell, CellFailed
+from .facts import ConnectionFacts, OfferFacts
 from .messages import (
     Cancel,
-    ConnectionFacts,
     EndConnection,
     FromCell,
     Inspect,
     Manifest,
-    OfferFacts,
     Part,
     Raised,
     Replaced,

@@ -1,4 +1,4 @@
-"""A data, callback or stream filter in a cell: the callback filter that stands for it in a chain.
+"""A data filter of any kind in a cell: the callback filter that stands for it in a chain.
 
 It has the place's two sockets and does on them what the cell asks; what they say goes back. The
 invariant: the cell decides only about its own connection: a mistake, a lie or the end of the cell
@@ -27,19 +27,22 @@ from sluicegate.errors import (
 )
 from sluicegate.filterapi import CallbackDataFilter, Connection, DataSocket, Position
 from sluicegate.gate.settings import PerConnection
+from sluicegate.gate.udp_connection import UdpConnection
+from sluicegate.gate.udp_ends import UdpEnd
 from sluicegate.port.scope import FailureScope, current_scope
 
 from .cell import Asked, Cell, CellFailed, Phase
 from .content import IsolatedFilterError
+from .facts import ConnectionFacts, address_of, facts_of
 from .messages import (
     CHUNK_BYTES_MAX,
     PART_BYTES_MAX,
     CloseSocket,
-    ConnectionFacts,
     CountSent,
     Detached,
     DialServer,
     Drained,
+    Dropped,
     EndConnection,
     FromCell,
     Left,
@@ -121,6 +124,8 @@ class IsolatedData(CallbackDataFilter, Asked):
     def __init__(self, cell: Cell, handle: int, rule_settings: Mapping[str, Any]) -> None:
         self._cell = cell
         self._handle = handle
+        self._incarnation = cell.restarts
+        #: Whose handle it is.
         self._rule_settings = dict(rule_settings)
         self._number = 0
         self._connection: Connection
@@ -157,7 +162,7 @@ class IsolatedData(CallbackDataFilter, Asked):
             self._opening.cancel()
         if self._number and not self._is_gone:
             self._cell.tell(Detached(self._number))
-        elif self._handle and not self._number:
+        elif self._handle and not self._number and self._incarnation == self._cell.restarts:
             self._cell.tell(NeverOpened(self._handle))
 
     async def _wait_and_open(self) -> None:
@@ -174,11 +179,16 @@ class IsolatedData(CallbackDataFilter, Asked):
             self.fail(error)
 
     def _open(self) -> None:
+        if self._handle and self._incarnation != self._cell.restarts:
+            raise CellFailed("its process was replaced before the connection came up")
         facts = ConnectionFacts.of(self._connection)
         has_server = self._ways[1].socket is not None
+        has_datagrams = isinstance(self._ways[0].socket, UdpEnd)
         self._number = self._cell.ask(
             self,
-            lambda number: Open(number, self._handle, facts, has_server, self._rule_settings),
+            lambda number: Open(
+                number, self._handle, facts, has_server, has_datagrams, self._rule_settings
+            ),
         )
         self._is_gone = False
 
@@ -193,7 +203,6 @@ class IsolatedData(CallbackDataFilter, Asked):
         address: SocketAddress | None,
     ) -> None:
         """Take the result of a receive or a send (the sockets only)."""
-        del address
         if self._is_over or not isinstance(user_data, _Io):
             return
         number, is_server = self._number, user_data.is_server
@@ -201,6 +210,9 @@ class IsolatedData(CallbackDataFilter, Asked):
             self._cell.tell(Sent(number, is_server, 0 if success else error or errno.EIO))
         elif not success:
             self._cell.tell(Received(number, is_server, error or errno.EIO, b"", True))
+        elif address is not None:
+            data = bytes(buffer)
+            self._cell.tell(Received(number, is_server, 0, data, True, facts_of(address)))
         else:
             self._pass_on(is_server, buffer)
 
@@ -244,8 +256,11 @@ class IsolatedData(CallbackDataFilter, Asked):
         match message:
             case StartReceive(_, is_server, size):
                 self._receive(self._way(is_server), is_server, size)
-            case StartSend(_, is_server, data, is_last):
-                self._send(self._way(is_server), is_server, data, is_last)
+            case StartSend(_, is_server, data, is_last, peer):
+                if peer is None:
+                    self._send(self._way(is_server), is_server, data, is_last)
+                else:
+                    self._send_datagram(is_server, data, address_of(peer))
             case Withdraw(_, is_server):
                 self._withdraw(self._way(is_server), is_server)
             case Shutdown(_, is_server):
@@ -263,9 +278,11 @@ class IsolatedData(CallbackDataFilter, Asked):
             case EndConnection():
                 end_connection(connection, message)
             case DialServer(_, address):
-                connection.dial_server(SocketAddress(*address))
+                connection.dial_server(address_of(address))
             case CountSent(_, count):
                 connection.count_sent(count)
+            case Dropped():
+                self._drop_datagram()
             case TransportFailed(_, side, error):
                 self._give_up(TransportError(error, _SIDES.get(side, Side.INTERNAL)))
             case LimitReached(_, limit, bound):
@@ -308,7 +325,7 @@ class IsolatedData(CallbackDataFilter, Asked):
             way.is_deferred = False
             self._cell.tell(Received(self._number, is_server, errno.ECANCELED, b"", True))
             return
-        socket: ChainSocket = self._socket(is_server)  # type: ignore[assignment]  # a chain's
+        socket: ChainSocket | UdpEnd = self._socket(is_server)  # type: ignore[assignment]  # a chain's
         socket.withdraw()
 
     def _send(self, way: _Way, is_server: bool, data: bytes, is_last: bool) -> None:
@@ -321,6 +338,23 @@ class IsolatedData(CallbackDataFilter, Asked):
         parts, way.parts, way.parts_bytes = way.parts, [], 0
         whole = parts[0] if len(parts) == 1 else b"".join(parts)
         self._socket(is_server).start_send(whole, self, _Io(is_server, is_send=True))
+
+    # -- datagrams ---------------------------------------------------------------------------------
+
+    def _send_datagram(self, is_server: bool, data: bytes, peer: SocketAddress) -> None:
+        end = self._socket(is_server)
+        if not isinstance(end, UdpEnd):
+            raise ProtocolError("sent a datagram on a stream")
+        bound = self._cell.limits.udp_datagram_bytes_max
+        if len(data) > bound:
+            raise ProtocolError(f"sent a datagram of more than {bound} bytes")
+        end.start_send_to(data, peer, self, _Io(is_server, is_send=True))
+
+    def _drop_datagram(self) -> None:
+        connection = self._connection
+        if not isinstance(connection, UdpConnection):
+            raise ProtocolError("dropped a datagram of a stream")
+        connection.drop("filter")
 
 
 _SIDES: Final = {side.value: side for side in Side}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
-from sluicegate.errors import BadContext
+from sluicegate.errors import SluicegateError
 from sluicegate.filterapi import (
     Allow,
     Connection,
@@ -31,16 +31,18 @@ from sluicegate.filterapi import (
     Position,
     Session,
     SessionFilter,
+    UdpBindRequested,
+    UdpDestination,
 )
 
 from .cell import Asked, Cell, CellFailed
 from .content import IsolatedFilterError
 from .data import IsolatedData, stand_in_class
+from .facts import AddressFacts, ConnectionFacts, address_of, facts_of
 from .messages import (
-    AddressFacts,
     AttachedFilter,
     Cancel,
-    ConnectionFacts,
+    DenyPeer,
     EndConnection,
     EndKnown,
     EventAnswer,
@@ -50,7 +52,6 @@ from .messages import (
     SessionEnded,
     Tell,
     end_connection,
-    facts_of,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +61,13 @@ if TYPE_CHECKING:
 
 __all__ = ["IsolatedFilter", "isolated_filter"]
 
-_TYPES = (ConnectRequested, ConnectionAccepted, ConnectionTerminating)
+_TYPES = (
+    ConnectRequested,
+    UdpBindRequested,
+    UdpDestination,
+    ConnectionAccepted,
+    ConnectionTerminating,
+)
 
 
 def isolated_filter(cell: Cell, manifest: Manifest) -> IsolatedFilter:
@@ -161,6 +168,8 @@ class _IsolatedSession(SessionFilter):
 def _addresses(event: Event) -> tuple[AddressFacts | None, AddressFacts | None]:
     if isinstance(event, ConnectRequested):
         return facts_of(event.target), None
+    if isinstance(event, UdpDestination | UdpBindRequested):
+        return facts_of(event.address), None
     if isinstance(event, ConnectionAccepted):
         return facts_of(event.remote), None if event.local is None else facts_of(event.local)
     return None, None
@@ -184,8 +193,11 @@ class _Question(Asked):
         if self.answer.done():
             return True
         try:
+            if isinstance(message, DenyPeer) and isinstance(self._event, UdpDestination):
+                self._event.peer.deny(message.reason)
+                return False
             self.answer.set_result(self._verdict(message))
-        except (IsolatedFilterError, BadContext, ValueError) as error:
+        except (SluicegateError, ValueError) as error:
             self.answer.set_exception(error)
         return True
 
@@ -196,7 +208,8 @@ class _Question(Asked):
             raise IsolatedFilterError(f"answered an event with {type(message).__name__}")
         emulated = message.emulation
         for one in message.attached:
-            self._event.attach_data_filter(self._stand_in(one))
+            peer = None if one.peer is None else address_of(one.peer)
+            self._event.attach_data_filter(self._stand_in(one), peer=peer)
         match message.verdict:
             case "allow":
                 return Allow()

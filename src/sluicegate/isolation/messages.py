@@ -6,25 +6,24 @@ type that the decoder checks, and every number that names something is looked up
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 
-from sluicegate.address import SocketAddress
-from sluicegate.errors import BadContext, Side
-from sluicegate.filterapi import Connection, Direction, Shown, TransferOffer, Wants
+from sluicegate.errors import Side
+from sluicegate.filterapi import Connection, Shown
+
+from .facts import AddressFacts, ConnectionFacts, OfferFacts, WantsFacts
 
 __all__ = [
-    "CHUNK_BYTES_MAX", "MESSAGE_BYTES_MAX", "PART_BYTES_MAX", "AddressFacts", "Ask",
-    "AttachedFilter", "Cancel", "CloseSocket", "ConnectionFacts", "CountSent", "Detached",
-    "DialServer", "Drained", "EndConnection", "EndKnown", "EventAnswer", "Fault", "FromCell",
-    "Inspect", "Left", "LimitReached", "Manifest", "Message", "NeverOpened", "Note",
-    "OfferFacts", "Open", "Part", "Ping", "Pong", "Probe", "Raised", "Ready", "Received",
-    "Registration", "Replaced", "Sent", "SessionEnded", "Shutdown", "Start", "StartReceive",
-    "StartSend", "Stop", "Tell", "ToCell", "TransportFailed", "Unusable", "Verdict",
-    "WantsFacts", "Withdraw", "decode_from_cell", "decode_to_cell", "encode", "end_connection",
-    "facts_of",
+    "CHUNK_BYTES_MAX", "MESSAGE_BYTES_MAX", "PART_BYTES_MAX", "Ask", "AttachedFilter", "Cancel",
+    "CloseSocket", "CountSent", "DenyPeer", "Detached", "DialServer", "Drained", "Dropped",
+    "EndConnection", "EndKnown", "EventAnswer", "Fault", "FromCell", "Inspect", "Left",
+    "LimitReached", "Manifest", "Message", "NeverOpened", "Note", "Open", "Part", "Ping",
+    "Pong", "Probe", "Raised", "Ready", "Received", "Registration", "Replaced", "Sent",
+    "SessionEnded", "Shutdown", "Start", "StartReceive", "StartSend", "Stop", "Tell", "ToCell",
+    "TransportFailed", "Unusable", "Verdict", "Withdraw", "decode_from_cell", "decode_to_cell",
+    "encode", "end_connection",
 ]  # fmt: skip
 
 PART_BYTES_MAX: Final = 64 << 10
@@ -41,135 +40,6 @@ class Message(msgspec.Struct, tag=True, array_like=True):
     """What all messages have: a tag, and fields in their order."""
 
 
-# -- facts ---------------------------------------------------------------------------------------
-
-
-AddressFacts: TypeAlias = tuple[str, int, int]
-"""Host, port, scope."""
-
-
-def facts_of(address: SocketAddress) -> AddressFacts:
-    """Take an address apart."""
-    return address.host, address.port, address.scope
-
-
-def _known(address: Callable[[], SocketAddress]) -> AddressFacts | None:
-    """Return an address of a side that may not be connected, or not any more."""
-    try:
-        return facts_of(address())
-    except (BadContext, OSError):
-        return None
-
-
-class ConnectionFacts(msgspec.Struct, array_like=True):
-    """A connection, as far as it stands still while a filter is asked about it."""
-
-    connection: str
-    session: str
-    client: AddressFacts
-    server: AddressFacts
-    client_side: AddressFacts | None
-    server_side: AddressFacts | None
-    """None while that side is not connected."""
-    rule: str
-    is_secondary: bool
-    entry_mode: str
-    is_emulated: bool
-    user: tuple[str, list[str], str] | None
-    """Its session's: the name, the groups, the scheme."""
-
-    @classmethod
-    def of(cls, connection: Connection) -> ConnectionFacts:
-        """Note what is known of a connection."""
-        user = connection.session.user
-        return cls(
-            connection.id,
-            connection.session.id,
-            facts_of(connection.client_address),
-            facts_of(connection.server_address),
-            _known(lambda: connection.client_side_address),
-            _known(lambda: connection.server_side_address),
-            connection.rule,
-            connection.is_secondary,
-            connection.entry_mode.value,
-            connection.is_emulated,
-            None if user is None else (user.name, list(user.groups), user.scheme),
-        )
-
-
-class OfferFacts(msgspec.Struct, array_like=True):
-    """``filterapi.TransferOffer``, flat."""
-
-    name: str
-    direction: str
-    protocol: str
-    user: str
-    content_type: str
-    is_text: bool
-    facts: dict[str, str]
-
-    @classmethod
-    def of(cls, offer: TransferOffer) -> OfferFacts:
-        """Take an offer apart."""
-        return cls(
-            offer.name,
-            offer.direction.value,
-            offer.protocol,
-            offer.user,
-            offer.content_type,
-            offer.is_text,
-            offer.facts,
-        )
-
-    def offer(self) -> TransferOffer:
-        """Put the offer together again.
-
-        Raises:
-            ValueError: There is no such direction.
-        """
-        return TransferOffer(
-            name=self.name,
-            direction=Direction(self.direction),
-            protocol=self.protocol,
-            user=self.user,
-            content_type=self.content_type,
-            is_text=self.is_text,
-            facts=self.facts,
-        )
-
-
-class WantsFacts(msgspec.Struct, array_like=True):
-    """``filterapi.Wants``, flat."""
-
-    directions: list[str]
-    protocols: list[str]
-    content_types: list[str]
-    bytes_max: int | None
-
-    @classmethod
-    def of(cls, wants: Wants) -> WantsFacts:
-        """Take what a filter wants apart."""
-        return cls(
-            sorted(one.value for one in wants.directions),
-            sorted(wants.protocols),
-            list(wants.content_types),
-            wants.bytes_max,
-        )
-
-    def wants(self) -> Wants:
-        """Put it together again.
-
-        Raises:
-            ValueError: There is no such direction.
-        """
-        return Wants(
-            directions=frozenset(Direction(one) for one in self.directions),
-            protocols=frozenset(self.protocols),
-            content_types=tuple(self.content_types),
-            bytes_max=self.bytes_max,
-        )
-
-
 class Registration(msgspec.Struct, array_like=True):
     """What a filter that handles events registered for, by the names of the types."""
 
@@ -184,13 +54,15 @@ class AttachedFilter(msgspec.Struct, array_like=True):
     handle: int
     name: str
     position: int
+    peer: AddressFacts | None = None
+    """Whose datagrams it is there for, on a UDP connection."""
 
 
 class Manifest(msgspec.Struct, array_like=True):
     """What a cell says of the filter that it has loaded."""
 
     tier: str
-    """``filter``, ``content``, ``data``, ``callback`` or ``stream``."""
+    """``filter``, ``content``, ``data``, ``callback``, ``stream`` or ``datagram``."""
     name: str
     """The class's."""
     source: str
@@ -276,6 +148,7 @@ class Open(Message):
     """Which filter: 0 for one of the installed class, else one that the cell has announced."""
     connection: ConnectionFacts
     has_server: bool
+    has_datagrams: bool
     rule_settings: dict[str, Any]
 
 
@@ -288,7 +161,7 @@ class Tell(Message):
     is_secondary: bool
     rule_settings: dict[str, Any]
     address: AddressFacts | None
-    """The target, or who connected."""
+    """The target, who connected, a peer, or what is bound."""
     local: AddressFacts | None
     """Where they connected."""
 
@@ -313,6 +186,8 @@ class Received(Message):
     error: int
     data: bytes
     is_last: bool
+    peer: AddressFacts | None = None
+    """Of a datagram."""
 
 
 class Sent(Message):
@@ -446,6 +321,21 @@ class StartSend(Message):
     is_server: bool
     data: bytes
     is_last: bool
+    peer: AddressFacts | None = None
+    """Of a datagram: whom it goes to."""
+
+
+class Dropped(Message):
+    """A datagram goes no further."""
+
+    number: int
+
+
+class DenyPeer(Message):
+    """``UdpPeer.deny``, while its event is handled."""
+
+    number: int
+    reason: str
 
 
 class Shutdown(Message):
@@ -535,6 +425,8 @@ FromCell = (
     | StartReceive
     | Withdraw
     | StartSend
+    | Dropped
+    | DenyPeer
     | Shutdown
     | CloseSocket
     | DialServer

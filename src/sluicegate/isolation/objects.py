@@ -15,7 +15,8 @@ from sluicegate.errors import BadContext, Side
 from sluicegate.filterapi import EntryMode, User
 from sluicegate.limits import LAST_WORDS_BYTES_MAX, Limits
 
-from .messages import ConnectionFacts, EndConnection, EndKnown, Message, Note
+from .facts import ConnectionFacts
+from .messages import EndConnection, EndKnown, Message, Note
 
 if TYPE_CHECKING:
     from sluicegate.filterapi import TaskCompletion

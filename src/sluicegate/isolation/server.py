@@ -194,6 +194,7 @@ class CellServer:
             connection,
             number,
             has_server=message.has_server,
+            has_datagrams=message.has_datagrams,
             on_gone=lambda: self._forget(number),
         )
         self._places[number] = place
