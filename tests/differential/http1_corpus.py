@@ -1,4 +1,4 @@
-"""A corpus of HTTP/1.1 requests from one seed: plain, odd, and hostile changes of both."""
+"""HTTP/1.1 requests and responses from one seed: plain, odd, and hostile changes of both."""
 
 from __future__ import annotations
 
@@ -221,3 +221,61 @@ def changed(dice: random.Random, data: bytes) -> bytes:
         gone = dice.choice([0, 0, 0, 1, 2])
         data = data[:place] + dice.choice(HOSTILE) + data[place + gone :]
     return data
+
+
+STATUSES = [
+    b"200 OK",
+    b"200 OK",
+    b"404 Not Found",
+    b"206 ",
+    b"500",
+    b"204 No",
+    b"304 Not",
+    b"999 X",
+]
+OF_RESPONSES = [
+    b"Server",
+    b"Content-Type",
+    b"ETag",
+    b"Set-Cookie",
+    b"set-cookie",
+    b"X-Custom",
+    b"x-custom",
+    b"Location",
+    b"X_Under",
+    b"Via",
+    b"!#$%&'*+-.^_`|~",
+]
+
+
+def responses(seed: int, count: int) -> list[tuple[bytes, Sample]]:
+    """Make so many responses, each with the method that it answers; half of them are changed."""
+    dice = random.Random(seed)
+    samples = []
+    for number in range(count):
+        method = b"HEAD" if dice.random() < 0.15 else b"GET"
+        data = response(dice, method)
+        is_hostile = number % 2 == 1
+        samples.append((method, Sample(changed(dice, data) if is_hostile else data, is_hostile)))
+    return samples
+
+
+def response(dice: random.Random, method: bytes) -> bytes:
+    status = dice.choice(STATUSES)
+    version = b"1.0" if dice.random() < 0.1 else b"1.1"
+    lines = [
+        dice.choice([b"%b: %b\r\n", b"%b:%b\r\n"])
+        % (dice.choice(OF_RESPONSES), dice.choice(VALUES))
+        for _ in range(dice.randrange(6))
+    ]
+    if dice.random() < 0.3:
+        lines.append(dice.choice([b"Connection: close\r\n", b"Connection: X-Custom\r\n"]))
+    body = b""
+    if status[:3] not in {b"204", b"304"}:
+        line, body = content(dice, version)
+        if line.startswith(b"Expect") or dice.random() < 0.2:
+            line, body = b"", dice.choice(BODIES)  # until the connection ends
+        lines.append(line)
+    first = b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" if dice.random() < 0.1 else b""
+    head = b"%bHTTP/%b %b\r\n%b\r\n" % (first, version, status, b"".join(lines))
+    return head if method == b"HEAD" else head + body
