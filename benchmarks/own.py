@@ -1,6 +1,7 @@
 """What a part of the gate costs: the gate with it against the gate without it, in one run.
 
-Entry modes against a published port, two workers against one, a log against none.  Each case is one
+Entry modes against a published port, two workers against one, flood limits against none, a log
+against none.  Each case is one
 line of the table `CASES`; all go through the same measurement.
 """
 
@@ -61,6 +62,13 @@ CASES = (
         Way(options=("--workers", "2"), cores=BOTH_CORES),
         Way(options=("--workers", "1"), cores=BOTH_CORES),
         sources=SOURCES,
+    ),
+    OwnCase(
+        "flood",
+        "clients' floods counted / not",
+        1.02,
+        INLINE,
+        dataclasses.replace(INLINE, counts_floods=False),
     ),
     OwnCase("audit", "records written / dropped", 1.05, INLINE, UNRECORDED),
 )

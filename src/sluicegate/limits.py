@@ -36,6 +36,7 @@ __all__ = [
     "ENTRY_LINGER_BYTES_MAX",
     "ENTRY_LINGER_S",
     "ENTRY_READ_BYTES_MAX",
+    "FLOOD_RECORD_S",
     "HOST_LABEL_CHARACTERS_MAX",
     "HOST_NAME_CHARACTERS_MAX",
     "HOST_TEXT_MAX",
@@ -227,6 +228,10 @@ refused."""
 RECORD_BATCH_BYTES_MAX: Final = 32 << 20
 """One batch of records between two processes: above any ``record_queue_bytes_max`` in use, so that
 a longer one is no batch."""
+
+
+FLOOD_RECORD_S: Final = 10.0
+"""What one client did beyond one of its flood limits within so long is one record."""
 
 
 # Processes.
@@ -433,17 +438,16 @@ class Limits:
     connections_max: int = 20000
     """Connections of one worker; each costs two descriptors and a few KiB."""
 
-    connections_per_client_max: int = 20000
-    """Connections of one client address; lower it where clients are single hosts."""
+    flood_clients_max: int = 65536
+    """Clients whose doings one worker keeps for the flood limits of the policy, half a KiB each:
+    twice as many as can have something open by the other limits. Who comes when all of them have,
+    or did much of late, is refused."""
 
     udp_datagram_bytes_max: int = 8192
     """Larger datagrams are dropped, counted and recorded; TMG's default; DNS needs 4 KiB."""
 
     udp_connections_max: int = 10000
     """UDP connections (client addresses) of one worker; each has a descriptor."""
-
-    udp_connections_per_client_max: int = 400
-    """UDP connections of one client host; beyond it the longest silent one ends, as in TMG."""
 
     udp_idle_timeout_s: float = 120.0
     """A UDP connection silent for so long ends; RFC 4787 (REQ-5) asks for at least two minutes."""
@@ -575,9 +579,6 @@ class Limits:
 
     handshakes_max: int = 4096
     """Clients of one worker that have not said where they want to go; each costs a descriptor."""
-
-    handshakes_per_client_max: int = 512
-    """Of those, from one client address; browsers open some dozens of connections at once."""
 
     lookups_per_client_max: int = 256
     """Destinations of one session that are being looked up, a quarter of ``dns_questions_max``: one

@@ -26,7 +26,7 @@ from sluicegate.gate.settings import (
     ServiceSettings,
 )
 from sluicegate.limits import Limits
-from sluicegate.policy import Policy, PolicySnapshot, Publication
+from sluicegate.policy import FloodBounds, FloodLimits, Policy, PolicySnapshot, Publication
 from sluicegate.port import CompletionPort, PortEventLoop
 from sluicegate.port.backend import RawSocket
 from sluicegate.port.pool import Slot
@@ -81,6 +81,15 @@ def settings(
 ) -> ServiceSettings:
     policy = PolicySnapshot(Policy(tuple(publications)))
     return ServiceSettings(tuple(listeners), policy, tuple(filters), limits)
+
+
+def with_flood(plan: ServiceSettings, flood: FloodBounds | FloodLimits | None) -> ServiceSettings:
+    """Return settings whose policy has other flood limits."""
+    if flood is None:
+        return plan
+    limits = FloodLimits(bounds=flood) if isinstance(flood, FloodBounds) else flood
+    policy = dataclasses.replace(plan.policy.policy, flood=limits)
+    return dataclasses.replace(plan, policy=PolicySnapshot(policy))
 
 
 class Gate:
@@ -205,6 +214,9 @@ class Gate:
         assert len(self.errors) == errors, self.errors
         blockage = self.service.blockage
         assert (blockage.pinned_small, blockage.pinned_bulk, blockage.private_bytes) == (0, 0, 0)
+        counted = self.service.flood.counts._clients.values()
+        open_still = [(one.connections, one.half_open, one.udp_sessions) for one in counted]
+        assert not any(map(any, open_still)), "something ended on nobody's account"
         leased = [slot for slot in self.backend.pool.slots if slot.leases]
         assert not leased
         self._check_slots()
@@ -244,9 +256,11 @@ def play(
     errors: int = 0,
     prepare: Callable[[Gate], None] | None = None,
     exchange: Any = None,
+    flood: FloodBounds | FloodLimits | None = None,
     **limits: Any,
 ) -> Gate:
     """Run a scenario on a gate with these settings, stop the gate, and check what is left."""
+    plan = with_flood(plan or settings(publication()), flood)
     bounds = dataclasses.replace(LIMITS, **limits)
     gates: list[Gate] = []
 
@@ -260,10 +274,7 @@ def play(
         (gate,) = gates
         if prepare is not None:
             prepare(gate)
-        if plan is None:
-            await gate.service.start(settings(publication()))
-        else:
-            await gate.service.start(plan)
+        await gate.service.start(plan)
         await scenario(gate)
         await gate.service.stop()
         for _ in range(5):

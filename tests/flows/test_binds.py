@@ -26,6 +26,7 @@ from sluicegate.filterapi import (
     Position,
     TcpBindRequested,
 )
+from sluicegate.policy import FloodBounds
 from tests.flows.chain_filters import Stream, Witness
 from tests.flows.gate_kit import (
     CLIENT,
@@ -329,7 +330,7 @@ def test_limit_refuses_what_an_emulating_filter_brings() -> None:
             action.emulate_connection(player, OTHER)
         assert player.detached == 1
 
-    run(scenario, emulate_bind, connections_per_client_max=1)
+    run(scenario, emulate_bind, flood=FloodBounds(connections_max=1))
 
 
 # -- uses and time-outs ----------------------------------------------------------------------------

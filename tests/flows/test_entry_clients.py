@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from sluicegate.audit import LimitRecord
 from sluicegate.filterapi import Allow, ConnectRequested, Deny, EntryMode, Event
 from sluicegate.gate.entry_dialogue import Authenticate
+from sluicegate.policy import FloodBounds
 from sluicegate.protocols.detect import EntryProtocol
 from sluicegate.testing import FaultPlan
 from sluicegate.testing.peers import PeerStream
@@ -291,15 +293,15 @@ def test_client_that_no_rule_names_is_reset_unheard() -> None:
 def test_clients_that_say_nothing_are_bounded_by_client() -> None:
     async def scenario(gate: Gate) -> None:
         silent = [gate.call(says_nothing) for _ in range(4)]
-        await gate.until(lambda: gate.decisions)
+        await gate.until(lambda: gate.recorder.of(LimitRecord))
         assert gate.service.entries.handshake_count == 3
-        assert [record.reason for record in gate.decisions] == ["limit handshakes_per_client_max"]
+        assert [one.limit for one in gate.recorder.of(LimitRecord)] == ["half_open_max"]
         other = gate.call(asks(Ask(EntryMode.SOCKS5, WEB.host)), source=CLIENT.parse("10.2.2.2:0"))
         (reply,) = await gate.ended(other)
         assert reply.code == 5
         await gate.ended(*silent)
 
-    play(scenario, proxy_settings(), exchange=Names(), handshakes_per_client_max=3)
+    play(scenario, proxy_settings(), exchange=Names(), flood=FloodBounds(half_open_max=3))
 
 
 @every_mode

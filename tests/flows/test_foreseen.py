@@ -23,6 +23,7 @@ from sluicegate.filterapi import (
     StreamVerdict,
     Window,
 )
+from sluicegate.policy import FloodBounds
 from sluicegate.testing.peers import PeerStream
 from tests.flows.entry_kit import MODES, WEB, Ask, Names, Reply, asks, proxy_settings, says_hello
 from tests.flows.gate_kit import Gate, echoes, installation, play
@@ -197,4 +198,4 @@ def test_limit_of_the_client_counts(mode: EntryMode) -> None:
         assert not (await ask("www.example", action.address.port)).is_granted
         assert action.is_pending
 
-    run(mode, scene, connections_per_client_max=1)
+    run(mode, scene, flood=FloodBounds(connections_max=1))

@@ -12,6 +12,7 @@ import pytest
 from sluicegate.address import AddressFilter, SocketAddress
 from sluicegate.errors import BadContext, LimitExceeded, OperationPending, TransportError
 from sluicegate.filterapi import EntryMode
+from sluicegate.policy import FloodBounds
 from tests.flows.entry_kit import RULES, WEB, Ask, Names, asks, proxy_settings, says_hello
 from tests.flows.gate_kit import Gate, echoes, installation, play, publication, settings
 from tests.flows.model_kit import Telling
@@ -206,7 +207,7 @@ def test_sockets_count_among_the_connections_of_the_client() -> None:
             session.create_network_socket().listen(HERE, peers=ANYBODY)
         socket.close()
 
-    run(scenario, connections_per_client_max=1)
+    run(scenario, flood=FloodBounds(connections_max=1))
 
 
 def test_session_with_a_socket_is_not_idle_and_ends_it_when_the_gate_stops() -> None:

@@ -12,6 +12,7 @@ import pytest
 from sluicegate.address import SocketAddress
 from sluicegate.errors import BadContext, LimitExceeded, TransportError
 from sluicegate.filterapi import User
+from sluicegate.policy import FloodBounds
 from tests.flows.entry_kit import RULES, WEB, Names, proxy_settings
 from tests.flows.gate_kit import Gate, echoes, installation, play
 from tests.flows.model_kit import Telling
@@ -127,7 +128,7 @@ def test_connections_of_a_private_session_are_bounded() -> None:
         await gate.until(lambda: gate.ends)
         (await session.connect(WEB.host, 443)).close()
 
-    run(scenario, connections_per_client_max=1)
+    run(scenario, flood=FloodBounds(connections_max=1))
 
 
 def test_session_that_is_closed_ends_its_connections_and_makes_no_more() -> None:

@@ -24,6 +24,7 @@ from sluicegate.filterapi import (
     StreamVerdict,
 )
 from sluicegate.gate.settings import ListenerSettings
+from sluicegate.policy import FloodBounds
 from sluicegate.testing import FaultPlan
 from sluicegate.testing.peers import PeerStream
 from tests.flows.gate_kit import (
@@ -512,9 +513,9 @@ def test_one_client_at_its_cap_does_not_keep_others_out() -> None:
         await gate.ended(gate.call(sends(b"too many")))
         assert await gate.ended(gate.call(sends(b"mine"), source=other)) == [b"mine"]
 
-    gate = play(scenario, connections_per_client_max=1)
-    denied = [d for d in gate.decisions if d.verdict == "denied"]
-    assert [d.reason for d in denied] == ["limit connections_per_client_max"]
+    gate = play(scenario, flood=FloodBounds(connections_max=1))
+    reached = [(one.limit, one.client) for one in gate.recorder.of(LimitRecord)]
+    assert reached == [("connections_max", "10.1.1.1:32770")]
 
 
 def test_accepting_pauses_without_spinning_while_descriptors_are_out() -> None:

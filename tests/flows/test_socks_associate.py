@@ -27,6 +27,7 @@ from sluicegate.filterapi import (
     UdpDestination,
 )
 from sluicegate.gate.settings import ListenerSettings
+from sluicegate.policy import FloodBounds
 from sluicegate.protocols.socks_udp import decode_socks_datagram, encode_socks_udp_header
 from sluicegate.testing import FaultPlan
 from sluicegate.testing.datagrams import inject
@@ -537,8 +538,8 @@ def test_connections_of_associations_count_among_those_of_the_client():
                 client.leave()
         await gate.idle()
 
-    gate = run(scenario, policy, udp_connections_per_client_max=2)
-    replaced = [end.reason for end in gate.ends if "per_client_max" in end.reason]
+    gate = run(scenario, policy, flood=FloodBounds(udp_sessions_max=2))
+    replaced = [end.reason for end in gate.ends if end.reason == "udp_sessions_max reached"]
     assert len(replaced) == 3, "two connections, and then their association"
 
 

@@ -31,6 +31,7 @@ from sluicegate.filterapi import (
     UdpDestination,
 )
 from sluicegate.gate.settings import ListenerSettings
+from sluicegate.policy import FloodBounds
 from sluicegate.testing import FaultPlan
 from sluicegate.testing.datagrams import inject
 from tests.flows.gate_kit import SERVER, Gate, installation, play, publication, settings
@@ -219,9 +220,9 @@ def test_beyond_the_limit_of_a_client_its_longest_silent_connection_ends():
             "10.1.1.1:4003",
         ]
 
-    gate = play_udp(scenario, udp_connections_per_client_max=2)
+    gate = play_udp(scenario, flood=FloodBounds(udp_sessions_max=2))
 
-    assert gate.ends[0].reason == "udp_connections_per_client_max reached"
+    assert gate.ends[0].reason == "udp_sessions_max reached"
     assert gate.ends[0].client == "10.1.1.1:4002"
 
 

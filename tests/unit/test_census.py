@@ -1,20 +1,22 @@
-"""The census: clients counted over all workers, without a lock, and without those that died."""
+"""The census: what other workers know of a client, without a lock, and without those that died."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sluicegate.errors import LimitExceeded
 from sluicegate.gate import census as census_module
 from sluicegate.gate.census import Census
+from sluicegate.gate.flood_count import FloodClient, Rate
 from sluicegate.limits import Limits
+from sluicegate.policy import FloodBounds
 from sluicegate.spool.quota import Quota
+
+NOW = 6000.0
+"""A minute of the clock begins."""
 
 
 @pytest.fixture
@@ -31,42 +33,92 @@ def workers(memory: int, count: int) -> list[Census]:
     return [Census(memory, row) for row in range(1, count + 1)]
 
 
-def test_limit_is_over_all_workers(memory: int) -> None:
+def client_with(connections: int = 0, key: str = "10.0.0.1") -> FloodClient:
+    client = FloodClient(key, FloodBounds(), None)
+    client.connections = connections
+    return client
+
+
+def connections_elsewhere(census: Census, key: str = "10.0.0.1") -> int:
+    found = census.exchange(client_with(key=key), NOW)
+    assert found is not None
+    return found.connections
+
+
+def test_every_count_of_every_other_worker_is_seen(memory: int) -> None:
     first, second, third = workers(memory, 3)
-    first.note("10.0.0.1", 1, 1)
-    first.note("10.0.0.1", 1, 2)
-    second.note("10.0.0.1", 1, 1)
-    assert third.has_room("10.0.0.1", 0, 4)
-    assert not third.has_room("10.0.0.1", 0, 3)
-    assert not second.has_room("10.0.0.1", 1, 3)
-    assert third.has_room("10.0.0.2", 0, 3)
-    first.note("10.0.0.1", -1, 1)
-    assert third.has_room("10.0.0.1", 0, 3)
+    one, other = client_with(50), client_with(70)
+    one.half_open, one.udp_sessions, other.udp_sessions = 30, 20, 10
+    one.connects.roll(NOW)
+    one.connects.current, one.connects.previous = 40, 20
+    one.requests, other.denied = Rate(), Rate()
+    one.requests.roll(NOW)
+    one.requests.current = 9
+    other.denied.roll(NOW - 30)
+    other.denied.current = 8
+    first.exchange(one, NOW)
+    second.exchange(other, NOW)
+    found = third.exchange(client_with(), NOW + 15)
+    assert found is not None
+    assert (found.connections, found.half_open, found.udp_sessions) == (120, 30, 30)
+    # A quarter of the minute is over: of what was counted in the one before, three quarters count.
+    assert (found.connects, found.requests, found.denied) == (40 + 15, 9, 6)
+    later = third.exchange(client_with(), NOW + 130)
+    assert later is not None
+    assert (later.connections, later.connects, later.requests, later.denied) == (120, 0, 0, 0)
+
+
+def test_other_clients_are_not_seen(memory: int) -> None:
+    first, second = workers(memory, 2)
+    first.exchange(client_with(50), NOW)
+    assert connections_elsewhere(second, "10.0.0.2") == 0
+    assert connections_elsewhere(second) == 50
+
+
+def test_what_has_ended_is_seen_at_once_and_what_was_released_is_gone(memory: int) -> None:
+    first, second = workers(memory, 2)
+    one = client_with(50)
+    first.exchange(one, NOW)
+    one.connections = 40
+    first.write_open(one)
+    assert connections_elsewhere(second) == 40
+    first.release(one)
+    assert connections_elsewhere(second) == 0
+
+
+def test_what_is_less_than_a_lease_is_not_written(memory: int) -> None:
+    first, second = workers(memory, 2)
+    one = client_with(9)
+    first.exchange(one, NOW)
+    assert (connections_elsewhere(second), one.is_shown) == (0, False)
+    one.connections = 10
+    first.exchange(one, NOW)
+    assert (connections_elsewhere(second), one.is_shown) == (10, True)
 
 
 def test_worker_that_was_killed_counts_no_more(memory: int) -> None:
     first, second = workers(memory, 2)
-    for number in range(1, 6):
-        first.note("10.0.0.1", 1, number)
-    assert not second.has_room("10.0.0.1", 0, 5)
+    first.exchange(client_with(50), NOW)
+    assert connections_elsewhere(second) == 50
     Census(memory, 0).clear(1)
-    assert second.has_room("10.0.0.1", 0, 1)
-    assert Census(memory, 1).has_room("10.0.0.1", 0, 1)
+    assert connections_elsewhere(second) == 0
+    assert connections_elsewhere(Census(memory, 1)) == 0
 
 
-def test_client_that_cannot_be_counted_is_refused_where_it_could_matter(
+def test_client_whose_group_is_full_has_no_place_until_another_one_is_idle(
     memory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(census_module, "_GROUPS", 1)
     (only,) = workers(memory, 1)
-    for number in range(16):
-        only.note(f"10.0.0.{number}", 1, 1)
-    only.note("10.0.1.1", 1, 1)
-    assert not only.has_room("10.0.2.2", 0, 10)
-    assert only.has_room("10.0.2.2", 0, 100)
-    only.note("10.0.1.1", -1, 0)
-    only.note("10.0.0.3", -1, 0)
-    assert only.has_room("10.0.2.2", 0, 10)
+    known = [client_with(1, f"10.0.0.{number}") for number in range(16)]
+    for one in known:
+        assert only.exchange(one, NOW) is not None
+    late = client_with(1, "10.0.1.1")
+    assert only.exchange(late, NOW) is None
+    assert late.cell == -1
+    known[3].connections = 0
+    assert only.exchange(late, NOW) is not None
+    assert (late.cell, known[3].cell) == (3, -1)
 
 
 def test_spools_of_all_workers_share_one_limit(memory: int) -> None:
@@ -81,27 +133,3 @@ def test_spools_of_all_workers_share_one_limit(memory: int) -> None:
     other.charge("10.0.0.2", 40, 60)
     Census(memory, 0).clear(2)
     one.charge("10.0.0.1", 0, 100)
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5), st.booleans()), max_size=60),
-    st.integers(1, 8),
-)
-def test_census_knows_what_a_counter_knows(steps: list[tuple[int, int, bool]], bound: int) -> None:
-    memory = Census.make()
-    try:
-        rows = workers(memory, 3)
-        known: list[Counter[str]] = [Counter(), Counter(), Counter()]
-        for row, number, is_new in steps:
-            client, counts = f"2001:db8::{number}", known[row]
-            if not is_new and not counts[client]:
-                continue
-            counts[client] += 1 if is_new else -1
-            rows[row].note(client, 1 if is_new else -1, counts[client])
-        for row, here in zip(rows, known, strict=True):
-            for number in range(6):
-                client = f"2001:db8::{number}"
-                total = sum(one[client] for one in known)
-                assert row.has_room(client, here[client], bound) == (total < bound)
-    finally:
-        os.close(memory)

@@ -150,8 +150,8 @@ def test_sizes_may_have_units(files: Files) -> None:
 
 
 def test_lowered_bound_leaves_the_default_of_its_parts_alone(files: Files) -> None:
-    files.main(LISTENER + "[limits]\nconnections_max = 10\n")
-    assert files.load().configuration.limits.connections_per_client_max == 20000
+    files.main(LISTENER + "[limits]\nspool_bytes_max = '1 GiB'\n")
+    assert files.load().configuration.limits.spool_client_bytes_max == 16 << 30
 
 
 @pytest.mark.parametrize(
@@ -175,8 +175,8 @@ def test_lowered_bound_leaves_the_default_of_its_parts_alone(files: Files) -> No
         (LISTENER + "[limits]\nspool_bytes_max = true", "must be a number of bytes"),
         (LISTENER + "[limits]\nspool_bytes_max = -1", "must be at least 1"),
         (
-            LISTENER + "[limits]\nconnections_max = 5\nconnections_per_client_max = 6",
-            "sluicegate.toml:6: limits.connections_per_client_max: is 6, above connections_max",
+            LISTENER + "[limits]\nblocking_threads_max = 7\nblocking_threads_grown_max = 6",
+            "sluicegate.toml:5: limits.blocking_threads_max: is 7, above blocking_threads_grown",
         ),
         (LISTENER + '[[filter]]\nname = "a"\n' * 2, "filter[1].name: the name 'a' is taken"),
         (LISTENER + '[[filter]]\nname = "a"\non_failure = "pass"', "must be 'deny' or 'bypass'"),

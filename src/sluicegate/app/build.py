@@ -287,6 +287,7 @@ class Gate:
             cpu_s=self._usage.cpu_s(),
             protections=self.confinement.in_force,
             protections_lacking=self.confinement.lacking,
+            flood=service.flood.view(),
             warnings=[
                 *self._internal_errors(),
                 *(self.watchdog.warnings() if self.watchdog is not None else ()),

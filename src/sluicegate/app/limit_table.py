@@ -39,8 +39,6 @@ def contradictions(table: pydantic.BaseModel, limits: Limits) -> list[tuple[str,
 
 _PARTS: Final = (
     ("blocking_threads_max", "blocking_threads_grown_max"),
-    ("connections_per_client_max", "connections_max"),
-    ("udp_connections_per_client_max", "udp_connections_max"),
     ("spool_memory_bytes_max", "spool_memory_all_bytes_max"),
     ("spool_object_bytes_max", "spool_client_bytes_max"),
     ("spool_client_bytes_max", "spool_bytes_max"),

@@ -60,6 +60,7 @@ def _show(view: StatusView) -> None:
         ("spool", f"{view.spool_transfers} objects, {format_bytes(view.spool_bytes)}"),
         ("records", _describe_records(view)),
         *([("clients", view.steering)] if view.steering else []),
+        ("floods", _describe_floods(view)),
         ("memory", f"{format_bytes(view.memory_bytes)}, {view.descriptors_max} descriptors"),
     ]
     for name, text in facts:
@@ -103,6 +104,13 @@ def _describe_worker(one: WorkerView) -> tuple[str, ...]:
         format_bytes(one.memory_bytes) if one.memory_bytes else "",
         str(one.restarts),
     )
+
+
+def _describe_floods(view: StatusView) -> str:
+    if not view.flood.enabled:
+        return "not counted"
+    reached = [f"{limit} {count} times" for limit, count in sorted(view.flood.reached.items())]
+    return f"{view.flood.clients} clients counted; {', '.join(reached) or 'no limit reached'}"
 
 
 def _describe_bytes(view: StatusView) -> str:

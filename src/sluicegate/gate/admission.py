@@ -16,6 +16,7 @@ from sluicegate.port.backend import RawSocket
 from .connection import GateConnection
 
 if TYPE_CHECKING:
+    from .flood_count import FloodClient
     from .proxy_header import Announced
     from .secondary import ExpectedConnection
     from .service import FirewallService
@@ -37,9 +38,18 @@ class Admission:
         listener: ListenerSettings,
         raw: RawSocket,
         client: SocketAddress,
+        flood: FloodClient,
         announced: Announced | None = None,
     ) -> bool:
-        """Decide on a new client and begin its connection; False when it was refused."""
+        """Decide on a new client and begin its connection; False when it was refused.
+
+        Args:
+            listener: Where it came to.
+            raw: Its socket.
+            client: Its address.
+            flood: What it does; the connection has been counted.
+            announced: What a peer said of it.
+        """
         service, listener_name = self._service, listener.name
         policy = service.policy
         if not service.recorder.is_accepting:
@@ -59,13 +69,14 @@ class Admission:
             session = service.session_of(client, None) if session is None else session
             session.plans[listener_name] = (policy, plan)
         assert session is not None, "a plan is known by its session"
-        bound = service.limit_reached(session)
+        bound = service.limit_reached()
         if bound is None:
             assert isinstance(plan.rule, Publication), "rules are for proxy listeners"
             connection = GateConnection(
-                service, session, plan, listener_name, client, plan.rule.server
+                service, session, plan, listener_name, client, plan.rule.server, flood=flood
             )
             connection.announced = announced
+            connection.is_half_open = True
             connection.begin(raw, None)
             return True
         service.note_limit(bound, client)
@@ -81,7 +92,9 @@ class Admission:
         None when a limit refused it.
         """
         service, primary = self._service, expected.primary
-        bound = service.limit_reached(primary.session)
+        bound = service.limit_reached()
+        if bound is None and service.recorder.is_accepting:
+            bound = service.flood.admit_announced(primary.flood)
         if bound is not None or not service.recorder.is_accepting:
             if bound is not None:
                 peer = expected.target if raw is None else expected.remote
@@ -104,6 +117,7 @@ class Admission:
             primary.listener_name,
             primary.client_address,
             primary.server_address,
+            flood=primary.flood,
         )
         connection.expected = expected
         expected.on_fulfilled(connection)

@@ -181,9 +181,10 @@ class ClientDialler:
             raise BadContext(_OVER)
         if not self._service.recorder.is_accepting:
             raise TransportError(errno.EACCES, Side.INTERNAL, "records cannot be written")
-        bound = self._service.limits.connections_per_client_max
+        flood = self._service.flood.client_of(self._client_address)
+        bound = flood.bounds.connections_max if flood is not None else 0
         if len(self._sockets) + self._dialling + self._elsewhere() >= bound:
-            raise LimitExceeded("connections_per_client_max", bound)
+            raise LimitExceeded("connections_max", bound)
 
     def _host_of(self, host: str) -> CanonicalHost:
         allowed = self._service.policy.policy.allows_underscores

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from sluicegate.port.given_away import GivenAway
 
     from .blockage import Blockage
+    from .flood_count import FloodClient
     from .proxy_header import Announced
     from .secondary import ExpectedConnection
     from .service import FirewallService
@@ -89,13 +90,16 @@ class GateConnection(FilteredConnection):
         "error",
         "error_side",
         "expected",
+        "flood",
         "from_client",
         "from_server",
         "host_name",
         "id",
         "is_asking",
         "is_closing",
+        "is_counted",
         "is_emulated",
+        "is_half_open",
         "last_active",
         "listener_name",
         "outcome",
@@ -119,6 +123,7 @@ class GateConnection(FilteredConnection):
         client_address: SocketAddress,
         server_address: SocketAddress,
         *,
+        flood: FloodClient,
         identifier: str = "",
     ) -> None:
         port = service.port
@@ -149,11 +154,13 @@ class GateConnection(FilteredConnection):
         #: Whether an event about it is being handled.
         self.is_emulated = False
         #: Whether a filter is the server, so that nothing is dialled.
-        self.outcome = _RELEASED
-        self.reason = ""
-        self.error = 0
+        self.flood = flood
+        #: On whose account it is.
+        self.is_counted, self.is_half_open = True, False
+        #: Whether it is there as itself and not as its handshake, and as one without a server yet.
+        self.outcome, self.reason = _RELEASED, ""
+        self.error, self.wheel_slot = 0, -1
         self.error_side: Side | None = None
-        self.wheel_slot = -1
         self.from_client: Direction | None = None
         self.from_server: Direction | None = None
         self.dependents: set[Dependent] | None = None
@@ -272,7 +279,7 @@ class GateConnection(FilteredConnection):
             return
         now = self.last_active = self.port.now
         self.connect_s = now - self._dial_began
-        self.state = _OPEN
+        self._on_open()
         client, server = self._client_raw, self._server_raw
         assert client is not None
         if server is None:
@@ -290,13 +297,19 @@ class GateConnection(FilteredConnection):
         if self.expected is not None:
             self.expected.on_established(self)
 
+    def _on_open(self) -> None:
+        self.state = _OPEN
+        if self.is_half_open:
+            self.is_half_open = False
+            self._service.flood.end_half_open(self.flood)
+
     def _open_without_server(self, client: RawSocket) -> None:
         """Run the filters with the client's end alone; one of them asks for the server."""
         attached = self._attached or []
         if all(isinstance(item.filter, StreamFilter) for item in attached):
             self.fail("no filter is there that would dial the server")
             return
-        self.state = State.OPEN
+        self._on_open()
         attached.sort(key=lambda item: item.position)
         self._chain = FilterChain(self, self._service, client, None, attached)
         self._chain.start()

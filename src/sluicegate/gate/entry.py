@@ -55,6 +55,7 @@ from .socks_bind import BindConnection
 from .udp_association import UdpAssociation
 
 if TYPE_CHECKING:
+    from .flood_count import FloodClient
     from .proxy_header import Announced
     from .registry import RulePlan
     from .service import FirewallService
@@ -81,7 +82,6 @@ class EntryDesk:
         self.directory = DirectoryService(service, exchange)
         self._authenticator: Authenticator | None = None
         self._handshakes: dict[EntryHandshake, None] = {}
-        self._by_client: dict[str, int] = {}
         self._own_ports: dict[int, tuple[str, ...]] = {}
         self._classifier = AddressClassifier()
         self.openings = KnownOpenings()
@@ -164,25 +164,24 @@ class EntryDesk:
         listener: ListenerSettings,
         raw: RawSocket,
         client: SocketAddress,
+        flood: FloodClient,
         announced: Announced | None,
     ) -> bool:
         """Listen to a new client; False when it was turned away unheard."""
         entry, service = listener.entry, self.service
         assert entry is not None, "only proxy listeners bring their clients here"
-        name, host = listener.name, client.host
-        begun = self._by_client.get(host, 0)
-        reason = self._obstacle(name, client, begun)
+        name = listener.name
+        reason = self._obstacle(name, client)
         if reason:
             service.refuse_client(name, raw, client, reason, announced)
             return False
-        handshake = EntryHandshake(self, name, entry, raw, client)
+        handshake = EntryHandshake(self, name, entry, raw, client, flood)
         handshake.announced = announced
         self._handshakes[handshake] = None
-        self._by_client[host] = begun + 1
         return True
 
-    def _obstacle(self, listener_name: str, client: SocketAddress, begun: int) -> str:
-        """Return why a client is not heard that has begun so many handshakes; empty if it is."""
+    def _obstacle(self, listener_name: str, client: SocketAddress) -> str:
+        """Return why a client is not heard; empty if it is."""
         service, limits = self.service, self.service.limits
         if not service.recorder.is_accepting:
             return "records cannot be written"
@@ -195,13 +194,9 @@ class EntryDesk:
             if len(self._heard) >= ENTRY_KNOWN_MAX:
                 self._heard.clear()
             self._heard.add((listener_name, client.host))
-        bound = None
-        if len(self._handshakes) >= limits.handshakes_max:
-            bound = LimitExceeded("handshakes_max", limits.handshakes_max)
-        elif begun >= limits.handshakes_per_client_max:
-            bound = LimitExceeded("handshakes_per_client_max", limits.handshakes_per_client_max)
-        if bound is None:
+        if len(self._handshakes) < limits.handshakes_max:
             return ""
+        bound = LimitExceeded("handshakes_max", limits.handshakes_max)
         self.on_limit(bound, client)
         return f"limit {bound.limit}"
 
@@ -209,12 +204,10 @@ class EntryDesk:
         """Take a handshake off the table: it has ended, or its connection goes on."""
         if handshake in self._handshakes:
             del self._handshakes[handshake]
-            host = handshake.client.host
-            left = self._by_client[host] - 1
-            if left:
-                self._by_client[host] = left
+            if handshake.is_handed_over:
+                self.service.flood.end_half_open(handshake.flood)
             else:
-                del self._by_client[host]
+                self.service.flood.end_connection(handshake.flood, is_half_open=True)
 
     def on_limit(self, error: LimitExceeded, client: SocketAddress) -> None:
         """Record that a client reached a limit."""
@@ -268,7 +261,7 @@ class EntryDesk:
         else:
             host, decision, plan, asked = known.host, known.decision, known.plan, known.asked
         session = service.session_of(client, handshake.user)
-        bound = service.limit_reached(session)
+        bound = service.limit_reached()
         if bound is not None:
             self.on_limit(bound, handshake.client)
             reason, name = f"limit {bound.limit}", plan.rule.name
@@ -294,7 +287,7 @@ class EntryDesk:
         expected = self.foreseen.find(key, host, wanted.port)
         if expected is None:
             return False
-        bound = service.limit_reached(expected.primary.session)
+        bound = service.limit_reached()
         if bound is not None:
             self.on_limit(bound, handshake.client)
             reason, name = f"limit {bound.limit}", expected.primary.rule
@@ -313,7 +306,7 @@ class EntryDesk:
         host, decision, plan = judged
         service = self.service
         session = service.session_of(handshake.client, handshake.user)
-        bound = service.limit_reached(session)
+        bound = service.limit_reached()
         if bound is not None:
             self.on_limit(bound, handshake.client)
             reason, name = f"limit {bound.limit}", plan.rule.name
@@ -341,10 +334,14 @@ class EntryDesk:
             self._refuse(handshake, answer, CLIENT_ANNOUNCED, request, rule=rule.name)
             return
         session = service.session_of(handshake.client, user)
-        bound = service.limit_reached(session) or service.udp.limit_reached()
+        bound = service.limit_reached() or service.udp.limit_reached()
         if bound is not None:
             self.on_limit(bound, handshake.client)
             limit = f"limit {bound.limit}"
+            self._refuse(handshake, EntryAnswer.GATE_BUSY, limit, request, rule=rule.name)
+            return
+        if not service.udp.make_room(handshake.flood, handshake.client):
+            limit = "limit udp_sessions_max"
             self._refuse(handshake, EntryAnswer.GATE_BUSY, limit, request, rule=rule.name)
             return
         here = SocketAddress.from_kernel(handshake.raw.getsockname())
@@ -425,6 +422,8 @@ class EntryDesk:
         """Record a client that was refused before it had a connection."""
         service = self.service
         service.denied += 1
+        if not service.flood.note_denied(handshake.client):
+            return
         record = DecisionRecord(
             time=service.port.wall,
             connection=handshake.id,

@@ -78,8 +78,10 @@ class EntryConnection(GateConnection):
             handshake.listener_name,
             handshake.client,
             _NOWHERE,
+            flood=handshake.flood,
             identifier=handshake.id,
         )
+        self.is_counted = False
         session.listeners[handshake.listener_name] = None
         self.announced = handshake.announced
         self.host = host
@@ -340,6 +342,7 @@ class EntryConnection(GateConnection):
         handshake, self._handshake = self._handshake, None
         if handshake is None or self.is_closing:
             return False
+        self.is_counted = True
         given = self.client_given = handshake.hand_over()
         self._client_raw = given.raw
         if given.ahead:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from .entry import EntryDesk
     from .entry_connection import EntryConnection
+    from .flood_count import FloodClient
     from .proxy_header import Announced
     from .udp_association import UdpAssociation
 
@@ -112,7 +113,9 @@ class EntryHandshake:
         "client",
         "connection",
         "entry",
+        "flood",
         "id",
+        "is_handed_over",
         "listener_name",
         "raw",
         "user",
@@ -126,6 +129,7 @@ class EntryHandshake:
         entry: EntrySettings,
         raw: RawSocket,
         client: SocketAddress,
+        flood: FloodClient,
     ) -> None:
         """Begin to receive; whoever made it has it on a table before the next turn."""
         service, port = desk.service, desk.port
@@ -135,6 +139,9 @@ class EntryHandshake:
         self.entry = entry
         self.raw = raw
         self.client = client
+        self.flood = flood
+        #: On whose account it is, as a connection that is half-open, until it is handed over.
+        self.is_handed_over = False
         self.announced: Announced | None = None
         #: What a peer said of the client, by the PROXY protocol.
         self.user: User | None = None
@@ -456,6 +463,7 @@ class EntryHandshake:
         """End the handshake: the tunnel begins with what is returned."""
         assert self._phase is _BUSY, "a handshake is handed over once, when it was answered"
         self._phase = _OVER
+        self.is_handed_over = True
         self._desk.service.wheel.remove(self)
         if self._send_op is not None:
             self._port.backend.forget(self._send_op)

@@ -88,10 +88,17 @@ class EntryListener:
     ) -> None:
         """Go on with a client that came by itself, or that a peer announced."""
         settings, service = self.settings, self._service
+        # Nothing is done for a client before this.
+        flood = service.flood.admit(client)
+        if flood is None:
+            service.turn_away(raw)
+            self.refused += 1
+            return
         door = service.admission if settings.entry is None else service.entries
-        if door.admit(settings, raw, client, announced):
+        if door.admit(settings, raw, client, flood, announced):
             self.accepted += 1
         else:
+            service.flood.end_connection(flood, is_half_open=True)
             self.refused += 1
 
     def count_refused(self) -> None:

@@ -34,6 +34,7 @@ from .connection import GateConnection
 from .dial_queue import DialQueue
 from .direction_pool import DirectionPool
 from .entry import EntryDesk
+from .flood import FloodGuard
 from .kept_log import KeptLog
 from .limit_log import LimitLog
 from .listener import EntryListener
@@ -87,8 +88,8 @@ class FirewallService:
         self.recorder = recorder
         self.boot_mark = boot_mark
         self._listen = listen or port.listen
-        self._census = census
         self.connection_ids = IdentifierSource("c", boot_mark)
+        self.flood = FloodGuard(port, clock, recorder, limits.flood_clients_max, census)
         self.records = GateRecords(recorder, port, clock, self.connection_ids)
         self.blockage = Blockage(limits)
         self.slow = SlowFilters(clock.monotonic, limits.drain_timeout_s)
@@ -151,6 +152,7 @@ class FirewallService:
             for rule in settings.policy.policy.planned_rules
         }
         self.entries.apply(settings)
+        self.flood.apply(settings.policy, (one.name for one in settings.listeners))
         for gone in self._listeners:
             if gone not in kept:
                 gone.close()
@@ -195,6 +197,7 @@ class FirewallService:
         self._registry.stop()
         await self._registry.wait_ended()
         self._limit_log.flush()
+        self.flood.flush()
         self._kept_log.flush()
         self.dials.close()
         self.phase = Phase.STOPPED
@@ -261,7 +264,7 @@ class FirewallService:
         rule: str = "",
     ) -> None:
         """Turn a client away before it has a connection, and record it if that can be."""
-        if self.recorder.is_accepting:
+        if self.recorder.is_accepting and self.flood.note_denied(client):
             peer = announced.peer if announced is not None else None
             self.records.refusal(
                 listener_name, client, reason, rule=rule, policy=self._policy.hash, peer=peer
@@ -272,18 +275,10 @@ class FirewallService:
         """Record that a client reached a limit, perhaps before it had a connection."""
         self._limit_log.note(bound, client=str(client), connection=connection)
 
-    def limit_reached(self, session: GateSession) -> LimitExceeded | None:
-        """Return the limit that one more connection of a client would pass."""
-        limits = self.limits
-        if len(self._connections) >= limits.connections_max:
-            return LimitExceeded("connections_max", limits.connections_max)
-        if session.connections >= limits.connections_per_client_max:
-            return LimitExceeded("connections_per_client_max", limits.connections_per_client_max)
-        if self._census is not None and not self._census.has_room(
-            session.key, session.connections, limits.connections_per_client_max
-        ):
-            return LimitExceeded("connections_per_client_max", limits.connections_per_client_max)
-        return None
+    def limit_reached(self) -> LimitExceeded | None:
+        """Return the limit that one more connection would pass; a client's own are ``flood``'s."""
+        bound = self.limits.connections_max
+        return LimitExceeded("connections_max", bound) if len(self._connections) >= bound else None
 
     def turn_away(self, raw: RawSocket) -> None:
         """Reset a client that is not heard."""
@@ -318,10 +313,7 @@ class FirewallService:
     def add_connection(self, connection: GateConnection) -> None:
         """Take a connection into the table."""
         self._connections[connection.id] = connection
-        session = connection.session
-        session.connections += 1
-        if self._census is not None:
-            self._census.note(session.key, 1, session.connections)
+        connection.session.connections += 1
 
     def find_connection(self, identifier: str) -> GateConnection | None:
         """Return a connection that has not ended."""
@@ -349,9 +341,9 @@ class FirewallService:
             self._on_empty.set()
         session, now = connection.session, self.port.now
         session.connections -= 1
-        if self._census is not None:
-            self._census.note(session.key, -1, session.connections)
         session.last_active = now
+        if connection.is_counted:
+            self.flood.end_connection(connection.flood, is_half_open=connection.is_half_open)
         if connection.expected is not None:
             connection.expected.on_ended(connection)
         if self._registry.retired:
@@ -433,6 +425,8 @@ class FirewallService:
     ) -> None:
         """Record that somebody else knocked where a peer was expected."""
         self.denied += 1
+        if not self.flood.note_denied(remote):
+            return
         self.records.refusal(
             primary.listener_name,
             remote,

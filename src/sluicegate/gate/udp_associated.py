@@ -59,7 +59,8 @@ class AssociatedConnection(UdpConnection):
             address: Where that is, if it is known yet.
         """
         name = association.client_name
-        super().__init__(service, association.session, plan, association, name, len(name))
+        session, flood = association.session, association.flood
+        super().__init__(service, session, plan, association, name, len(name), flood=flood)
         self.association = association
         self.key = plan.rule.name.encode()
         self.entry_mode = association.entry_mode

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sluicegate.protocols.entry import Destination
 
     from .entry_handshake import EntryHandshake
+    from .flood_count import FloodClient
     from .registry import RulePlan
     from .service import FirewallService
     from .session import GateSession
@@ -77,6 +78,7 @@ class UdpAssociation:
         self.handshake = handshake
         #: Who asks: address, user, listener; its socket only until it is handed over.
         self.client_address = handshake.client
+        self.flood: FloodClient = handshake.flood
         self.entry_mode: EntryMode = handshake.mode
         self.relay_address = SocketAddress.from_kernel(raw.getsockname())
         self.started = self.last_active = port.now
@@ -124,6 +126,7 @@ class UdpAssociation:
         backend = self._service.port.backend
         given = self.handshake.hand_over()
         self._is_handed_over = True
+        # (From here on the control connection is on the client's account by itself.)
         self._control, self._control_op = given.raw, given.receive_op
         for buffer, _, length in given.ahead:
             self._heard += length
@@ -266,7 +269,7 @@ class UdpAssociation:
 
     def end_replaced(self) -> None:
         """Make room for another connection of the same client."""
-        self._end(Outcome.RELEASED, "udp_connections_per_client_max reached")
+        self._end(Outcome.RELEASED, "udp_sessions_max reached")
 
     def on_client_failure(self, error: int) -> None:
         """Take that the client has gone before it was answered."""
@@ -283,7 +286,9 @@ class UdpAssociation:
             connection.end_with(outcome, reason)
         self._destinations.clear()
         self._service.udp.end_association(self)
-        if not self._is_handed_over:
+        if self._is_handed_over:
+            self._service.flood.end_connection(self.flood, is_half_open=False)
+        else:
             self.handshake.close(abortive=True)
         for operation in (self._control_op, self._relay_op):
             if operation is not None and operation.in_flight:

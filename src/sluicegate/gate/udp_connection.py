@@ -45,6 +45,7 @@ from .udp_chain import UdpChain
 from .udp_peers import GateUdpPeer, PeerCache, PeerState
 
 if TYPE_CHECKING:
+    from .flood_count import FloodClient
     from .service import FirewallService
     from .session import GateSession
     from .udp_association import UdpAssociation
@@ -77,6 +78,7 @@ class UdpConnection(AskedUdpConnection):
         "entry_mode",
         "error",
         "error_side",
+        "flood",
         "id",
         "is_closing",
         "is_plain",
@@ -110,6 +112,8 @@ class UdpConnection(AskedUdpConnection):
         listener: UdpListener | UdpAssociation,
         key: bytes,
         name_size: int,
+        *,
+        flood: FloodClient,
     ) -> None:
         """Make one; ``begin`` starts it.
 
@@ -120,12 +124,13 @@ class UdpConnection(AskedUdpConnection):
             listener: Where it came.
             key: The client's packed name, and the control message of a reply to it.
             name_size: Bytes of ``key`` that are the name.
+            flood: On whose account it is.
         """
         port = service.port
         self.id = service.connection_ids.next()
         self.session = session
         self.plan = plan
-        self.listener = listener
+        self.listener, self.flood = listener, flood
         self.key = key
         #: What the listener knows it by.
         self.client_address = SocketAddress.from_packed(key[:name_size])
@@ -542,7 +547,7 @@ class UdpConnection(AskedUdpConnection):
 
     def end_replaced(self) -> None:
         """Make room for another connection of the same client."""
-        self._end(Outcome.RELEASED, "udp_connections_per_client_max reached")
+        self._end(Outcome.RELEASED, "udp_sessions_max reached")
 
     def _end(self, outcome: Outcome, reason: str, error: int = 0, side: Side | None = None) -> None:
         if self.is_closing:

@@ -148,6 +148,9 @@ class UdpDestinations:
             name = "" if rule is None else rule.name
             self._refuse(f"{host}:{named.port}", decision.reason, rule=name)
             return None
+        if not self._service.flood.admit_destination(association.flood, association.client_address):
+            association.drop("denied")
+            return None
         plan = self._service.plan_of(rule)
         return _Question(key, named, host, decision, plan, desk.known.epoch)
 

@@ -26,6 +26,7 @@ from .udp_listener import UdpListener
 from .views import ConnectionView
 
 if TYPE_CHECKING:
+    from .flood_count import FloodClient
     from .service import FirewallService
     from .session import GateSession
     from .udp_association import UdpAssociation
@@ -43,7 +44,7 @@ _REFUSED_MAX: Final = 4096
 class UdpService:
     """All UDP connections of one worker."""
 
-    __slots__ = ("_associations", "_bind", "_connections", "_of_session", "_refused", "_service")
+    __slots__ = ("_associations", "_bind", "_connections", "_of_client", "_refused", "_service")
 
     def __init__(
         self, service: FirewallService, bind: Callable[[SocketAddress], RawSocket]
@@ -58,7 +59,7 @@ class UdpService:
         self._bind = bind
         self._connections: dict[str, UdpConnection] = {}
         self._associations: dict[UdpAssociation, None] = {}
-        self._of_session: dict[GateSession, dict[UdpConnection | UdpAssociation, None]] = {}
+        self._of_client: dict[FloodClient, dict[UdpConnection | UdpAssociation, None]] = {}
         #: An association counts while it has no connection; then they count for it.
         self._refused: dict[tuple[UdpListener | UdpAssociation, bytes], float] = {}
         #: Until when, oldest first.
@@ -94,9 +95,17 @@ class UdpService:
             service.note_limit(bound, client)
             self._refuse(listener, key, client, f"limit {bound.limit}", plan)
             return None
+        flood = service.flood.client_of(client)
+        rule = plan.rule.name
+        if (
+            flood is None
+            or not service.flood.admit_under(rule, client)
+            or not self.make_room(flood, client)
+        ):
+            service.denied += 1
+            return None
         session = service.session_of(client, None)
-        self._make_room(session)
-        connection = UdpConnection(service, session, plan, listener, key, name_size)
+        connection = UdpConnection(service, session, plan, listener, key, name_size, flood=flood)
         listener.connections[key] = connection
         self._begin(connection)
         return None if connection.is_closing else connection
@@ -104,7 +113,7 @@ class UdpService:
     def _begin(self, connection: UdpConnection) -> None:
         session = connection.session
         self._connections[connection.id] = connection
-        self._of_session.setdefault(session, {})[connection] = None
+        self._count(connection)
         session.connections += 1
         connection.begin()
 
@@ -132,13 +141,14 @@ class UdpService:
     ) -> None:
         service = self._service
         service.denied += 1
-        service.records.refusal(
-            listener.settings.name,
-            client,
-            reason,
-            policy=service.policy.hash,
-            rule=plan.rule.name if plan is not None else "",
-        )
+        if service.flood.note_datagram_denied(listener.settings.name, client):
+            service.records.refusal(
+                listener.settings.name,
+                client,
+                reason,
+                policy=service.policy.hash,
+                rule=plan.rule.name if plan is not None else "",
+            )
         self._note_refused(listener, key)
 
     def _note_refused(self, listener: UdpListener | UdpAssociation, key: bytes) -> None:
@@ -146,23 +156,29 @@ class UdpService:
             del self._refused[next(iter(self._refused))]
         self._refused[listener, key] = self._service.port.now + _REFUSED_S
 
-    def _make_room(self, session: GateSession, sparing: UdpAssociation | None = None) -> None:
-        """End the connection of a client that was silent longest, when it has as many as it may."""
-        bound = self._service.limits.udp_connections_per_client_max
-        own = self._of_session.get(session)
+    def make_room(
+        self, flood: FloodClient, client: SocketAddress, sparing: UdpAssociation | None = None
+    ) -> bool:
+        """End the connection of a client that was silent longest, when it has as many as it may.
+
+        False when that is on another worker.
+        """
+        guard = self._service.flood
+        own = self._of_client.get(flood, {})
         # More than once where an association counts again, whose last connection made room.
-        while own is not None and len(own) - (sparing in own) >= bound:
-            limit = LimitExceeded("udp_connections_per_client_max", bound)
-            self._service.note_limit(limit, session.client_address)
+        while not guard.has_udp_room(flood, client, sparing in own):
             others = (one for one in own if one is not sparing)
-            min(others, key=lambda one: one.last_active).end_replaced()
-            own = self._of_session.get(session)
+            silent = min(others, key=lambda one: one.last_active, default=None)
+            if silent is None:
+                return False
+            silent.end_replaced()
+            own = self._of_client.get(flood, {})
+        return True
 
     # -- associations --------------------------------------------------------------------------
 
     def add_association(self, association: UdpAssociation) -> None:
-        """Take a client's association into the tables, in the place of its longest silent one."""
-        self._make_room(association.session)
+        """Take a client's association into the tables, where there is room for it."""
         self._associations[association] = None
         association.session.connections += 1
         self.count_alone(association)
@@ -179,7 +195,7 @@ class UdpService:
             asked: What the client asks for.
             address: Where that is, if it is known yet.
         """
-        service, session = self._service, association.session
+        service = self._service
         key = plan.rule.name.encode()
         if self._is_refused(association, key, service.port.now):
             return None
@@ -188,30 +204,41 @@ class UdpService:
             if bound is not None:
                 service.note_limit(bound, association.client_address, association.id)
             return None
-        self._make_room(session, sparing=association)
+        flood, client = association.flood, association.client_address
+        if not service.flood.admit_under(plan.rule.name, client) or not self.make_room(
+            flood, client, sparing=association
+        ):
+            return None
         connection = AssociatedConnection(service, association, plan, asked, address)
         association.connections[key] = connection
-        self._uncount(session, association)
+        self._uncount(association)
         self._begin(connection)
         return None if connection.is_closing else connection
 
     def count_alone(self, association: UdpAssociation) -> None:
         """Count an association that has no connection among its client's."""
         if not association.connections:
-            self._of_session.setdefault(association.session, {})[association] = None
+            self._count(association)
 
-    def _uncount(self, session: GateSession, one: UdpConnection | UdpAssociation) -> None:
-        own = self._of_session.get(session)
-        if own is not None:
-            own.pop(one, None)
+    def _count(self, one: UdpConnection | UdpAssociation) -> None:
+        own = self._of_client.setdefault(one.flood, {})
+        if one not in own:
+            own[one] = None
+            self._service.flood.counts.add_udp(one.flood, 1)
+
+    def _uncount(self, one: UdpConnection | UdpAssociation) -> None:
+        own = self._of_client.get(one.flood, {})
+        if one in own:
+            del own[one]
+            self._service.flood.counts.add_udp(one.flood, -1)
             if not own:
-                del self._of_session[session]
+                del self._of_client[one.flood]
 
     def end_association(self, association: UdpAssociation) -> None:
         """Take an association out of the tables and record its end."""
         service, session = self._service, association.session
         del self._associations[association]
-        self._uncount(session, association)
+        self._uncount(association)
         session.connections -= 1
         session.last_active = service.port.now
         for key in [key for key in self._refused if key[0] is association]:
@@ -226,7 +253,7 @@ class UdpService:
         service, session = self._service, connection.session
         del self._connections[connection.id]
         connection.listener.connections.pop(connection.key, None)
-        self._uncount(session, connection)
+        self._uncount(connection)
         session.connections -= 1
         session.last_active = service.port.now
         if connection.outcome is Outcome.REFUSED:
@@ -307,7 +334,8 @@ class UdpService:
     ) -> None:
         """Record that an association's datagrams to a destination are discarded."""
         self._service.denied += 1
-        self._decide(association, "denied", reason, target, rule=rule)
+        if self._service.flood.note_denied(association.client_address):
+            self._decide(association, "denied", reason, target, rule=rule)
 
     def _decide(
         self,

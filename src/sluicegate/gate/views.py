@@ -13,6 +13,7 @@ import msgspec
 __all__ = [
     "ConnectionView",
     "FilterView",
+    "FloodView",
     "ListenerView",
     "Phase",
     "SessionView",
@@ -76,6 +77,18 @@ class WorkerView(msgspec.Struct, kw_only=True):
     """Of the program that it runs."""
 
 
+class FloodView(msgspec.Struct, kw_only=True):
+    """The flood limits of the policy, and what was done by them."""
+
+    enabled: bool = False
+    clients: int = 0
+    """Whose doings are kept now; one that came to several workers counts for each."""
+    reached: dict[str, int] = {}
+    """By limit, how often it was reached since the start: what was refused for it, for
+    ``udp_sessions_max`` what was ended or refused, for ``denied_per_minute`` the refusals that were
+    counted and not recorded."""
+
+
 class StatusView(msgspec.Struct, kw_only=True):
     """The service as a whole."""
 
@@ -131,6 +144,7 @@ class StatusView(msgspec.Struct, kw_only=True):
     """What they would have given up, and why they could not."""
     steering: str = ""
     """How clients are spread over workers; empty where there is one process."""
+    flood: FloodView = msgspec.field(default_factory=FloodView)
     warnings: list[str] = []
     """What an operator should look at."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -76,6 +76,9 @@ class FloodLimits:
     """New UDP connections under one rule, of all clients together; more are dropped."""
     exceptions: tuple[FloodException, ...] = ()
     """In order; the first that names a client is the one."""
+    ipv6_prefix: int = 64
+    """IPv6 addresses that are alike in so many bits are one client: whoever has one address of a
+    /64 has all of them (RFC 6177, RFC 7934)."""
 
     def canonical(self) -> dict[str, object]:
         """Return what the hash of a policy covers."""
@@ -84,6 +87,7 @@ class FloodLimits:
         return {
             **dataclasses.asdict(self.bounds),
             "rule_udp_sessions_per_minute": self.rule_udp_sessions_per_minute,
+            "ipv6_prefix": self.ipv6_prefix,
             "exceptions": [
                 {
                     "clients": sorted(str(network) for network in one.clients),
@@ -97,7 +101,7 @@ class FloodLimits:
 class CompiledFlood:
     """The flood limits in force; what is asked costs the same however many exceptions there are."""
 
-    __slots__ = ("_exceptions", "_table", "limits")
+    __slots__ = ("_exceptions", "_narrow", "_table", "has_narrow_networks", "limits")
 
     def __init__(self, limits: FloodLimits) -> None:
         self.limits = limits
@@ -107,17 +111,43 @@ class CompiledFlood:
             for order, one in enumerate(limits.exceptions)
             for network in one.clients
         )
+        narrow = [
+            (network, (order, str(network)))
+            for order, one in enumerate(limits.exceptions)
+            for network in one.clients
+            if network.version == _IPV6 and network.prefixlen > limits.ipv6_prefix
+        ]
+        self.has_narrow_networks = bool(narrow)
+        #: Whether an exception names less than clients are told apart by.
+        self._narrow = NetworkTable(narrow)
 
     def bounds_of(self, client: IpAddress) -> FloodBounds | None:
         """Return what a client may do; None when it is not counted."""
         if not self.limits.enabled:
             return None
+        order = self._order_of(client)
+        return self.limits.bounds if order is None else self._exceptions[order].bounds
+
+    def narrow_network_of(self, client: IpAddress) -> str:
+        """Return the network by which an exception names less than ``ipv6_prefix`` tells apart.
+
+        Its addresses are a client of their own; else their bounds would be their neighbors'.
+        Empty when there is none.
+        """
+        found = self._narrow.find(client)
+        if not found:
+            return ""
+        order, network = min(found)
+        return network if order == self._order_of(client) else ""
+
+    def _order_of(self, client: IpAddress) -> int | None:
         orders = self._table.find(client)
-        return self._exceptions[min(orders)].bounds if orders else self.limits.bounds
+        return min(orders) if orders else None
 
 
 # -- the document ----------------------------------------------------------------------------------
 
+_IPV6: Final = 6
 _Count = Annotated[int, Field(ge=1, le=FLOOD_COUNT_MAX)]
 
 
@@ -160,6 +190,7 @@ class FloodTable(_BoundsTable):
     """``[flood]``."""
 
     rule_udp_sessions_per_minute: _Count = 1000
+    ipv6_prefix: Literal[48, 56, 64, 128] = 64
     exception: tuple[_ExceptionTable, ...] = ()
 
 
@@ -180,7 +211,13 @@ def to_flood_limits(table: FloodTable, place: Place, networks_of: NetworksOf) ->
         at = Place(place.document, (*place.at, "exception", index), place.findings)
         clients = networks_of(one.clients, at, "clients")
         exceptions.append(FloodException(clients, own if one.enabled else None))
-    return FloodLimits(table.enabled, bounds, table.rule_udp_sessions_per_minute, tuple(exceptions))
+    return FloodLimits(
+        table.enabled,
+        bounds,
+        table.rule_udp_sessions_per_minute,
+        tuple(exceptions),
+        table.ipv6_prefix,
+    )
 
 
 def _check(

@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sluicegate.gate.views import FilterView, ListenerView, Phase, StatusView
+from sluicegate.gate.views import FilterView, FloodView, ListenerView, Phase, StatusView
 
-__all__ = ["gather_filters", "gather_lines", "gather_listeners", "gather_phase", "gather_warnings"]
+__all__ = [
+    "gather_filters",
+    "gather_flood",
+    "gather_lines",
+    "gather_listeners",
+    "gather_phase",
+    "gather_warnings",
+]
 
 
 def gather_phase(views: Sequence[StatusView]) -> Phase:
@@ -52,6 +59,17 @@ def gather_filters(answers: Sequence[Sequence[FilterView]]) -> list[FilterView]:
             if row.state != "working":
                 known.state, known.cause = row.state, row.cause
     return list(found.values())
+
+
+def gather_flood(answers: Iterable[FloodView]) -> FloodView:
+    """Return what flood limits did on all workers."""
+    found = FloodView()
+    for one in answers:
+        found.enabled |= one.enabled
+        found.clients += one.clients
+        for limit, count in one.reached.items():
+            found.reached[limit] = found.reached.get(limit, 0) + count
+    return found
 
 
 def gather_lines(answers: Iterable[Sequence[str]]) -> list[str]:

@@ -37,8 +37,9 @@ __all__ = [
     "TakeStream",
 ]
 
-PROTOCOL: Final = 2
-"""Raised with every change of a message here, of a batch of records, or of the journal."""
+PROTOCOL: Final = 3
+"""Raised with every change of a message here, of a batch of records, of the journal, or of the
+memory that workers share."""
 
 
 class Message(msgspec.Struct, tag_field="say", kw_only=True, forbid_unknown_fields=True):

@@ -53,6 +53,7 @@ from .crew import Crew, Worker
 from .doors import Door, Doors
 from .gathering import (
     gather_filters,
+    gather_flood,
     gather_lines,
     gather_listeners,
     gather_phase,
@@ -547,6 +548,7 @@ class Supervisor:
             drain_ends=self._drain_ends,
             workers=worker_views(self._crew, self._audit, views),
             steering=self._describe_steering(),
+            flood=gather_flood(view.flood for view in seen),
             warnings=[
                 *process_warnings(self._crew, self._audit, views),
                 *gather_warnings([(worker.name, view) for worker, view in views.items()]),
