@@ -34,7 +34,7 @@ from sluicegate.filterapi import (
     Window,
 )
 
-__all__ = ["Hold", "Look", "RelayInPython", "StreamAsObject"]
+__all__ = ["Hold", "Look", "RelayInPython", "ReplyAsObject", "StreamAsObject"]
 
 
 SMALL_BYTES = 4096
@@ -116,6 +116,28 @@ class HoldEachStream(SessionFilter):
         held = self.session.hold_transfer(event.connection, offer)
         event.attach_data_filter(held.factory(event.connection))
         return Pass()
+
+
+class ReplyAsObject(DataFilter):
+    """Holds what the server says as one object, and delivers it when it was judged."""
+
+    name: ClassVar[str] = "reply"
+
+    @override
+    async def run(
+        self, client: DataSocket, server: DataSocket | None, connection: Connection
+    ) -> None:
+        """Relays the client's direction, and holds the server's."""
+        assert server is not None, "a published port has a server"
+        async with asyncio.TaskGroup() as directions:
+            directions.create_task(relay(client, server))
+            offer = TransferOffer(name="reply", direction=Direction.DOWNLOAD, protocol="reply")
+            with connection.open_transfer(offer) as transfer:
+                while window := await server.receive():
+                    await transfer.feed(window)
+                await transfer.finish()
+                await transfer.deliver(client)
+            client.shutdown()
 
 
 class Hold(ContentFilter):

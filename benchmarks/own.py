@@ -1,8 +1,8 @@
 """What a part of the gate costs: the gate with it against the gate without it, in one run.
 
 Entry modes against a published port, two workers against one, flood limits against none, a log
-against none.  Each case is one
-line of the table `CASES`; all go through the same measurement.
+against none, filters in a process of their own against the same in the gate.  Each case is one line
+of the table `CASES`; all go through the same measurement.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from collections.abc import Generator
 import msgspec
 
 from benchmarks import relays
-from benchmarks.load import CONNECTIONS, Load, Pattern
+from benchmarks.load import CONNECTIONS, REQUESTS, Load, Pattern
 from benchmarks.pairs import Pairs, rounds
 from benchmarks.processes import LOAD_CORE, RELAY_CORE, Bench, BenchmarkError
-from benchmarks.relays import Published, Relay, Way
+from benchmarks.relays import APART, Published, Relay, Way
 from benchmarks.results import Result, Target
 from sluicegate.gate.control_client import ask_gate
 from sluicegate.gate.control_messages import StatusRequest
@@ -42,15 +42,24 @@ class OwnCase:
     through: str = ""
     """How clients of the first one name the server; empty: they do not."""
     sources: int = 0
+    pattern: Pattern = CONNECTIONS
+    filters: tuple[str, ...] = ()
+    """What the first one's connections go through."""
+    than_filters: tuple[str, ...] = ()
+    unit: str = "connection"
 
     @property
     def target(self) -> Target:
         """The row of the table of targets."""
-        return Target(self.name, f"CPU per connection: {self.what}", self.at_most)
+        return Target(self.name, f"CPU per {self.unit}: {self.what}", self.at_most)
 
 
 INLINE = Way(options=("--inline",))
 UNRECORDED = Way((sys.executable, "-m", "benchmarks.unrecorded"), ("--inline",))
+
+CELL_STREAM_AT_MOST = 10.0
+CELL_CONTENT_AT_MOST = 2.0
+"""What isolation may cost: bounds that a regression would pass, not aims."""
 
 CASES = (
     OwnCase("socks5-conn", "SOCKS 5 / published port", 1.3, through="socks5"),
@@ -71,6 +80,25 @@ CASES = (
         dataclasses.replace(INLINE, counts_floods=False),
     ),
     OwnCase("audit", "records written / dropped", 1.05, INLINE, UNRECORDED),
+    OwnCase(
+        "cell-stream-filter",
+        "stream filter in a process of its own / in the gate",
+        CELL_STREAM_AT_MOST,
+        than=relays.ONE_WORKER,
+        pattern=REQUESTS,
+        filters=("look" + APART,),
+        than_filters=("look",),
+        unit="request",
+    ),
+    OwnCase(
+        "cell-content-filter",
+        "object judged in a process of its own / in the gate",
+        CELL_CONTENT_AT_MOST,
+        than=relays.ONE_WORKER,
+        filters=("reply", "hold" + APART),
+        than_filters=("reply", "hold"),
+        unit="object",
+    ),
 )
 
 
@@ -98,13 +126,13 @@ def measure(
         note = f"the busiest worker had {max(shares):.0%} of the connections"
         if max(shares) > SHARE_MAX:
             raise BenchmarkError(f"{case.name}: {note}, and {SHARE_MAX:.0%} are allowed")
-    return [Result(case.target, taken.ratio(), ours_us, than_us, "us/connection", pairs, note)]
+    return [Result(case.target, taken.ratio(), ours_us, than_us, f"us/{case.unit}", pairs, note)]
 
 
 @contextlib.contextmanager
 def both(bench: Bench, web: int, case: OwnCase) -> Generator[tuple[Relay, Relay]]:
     """Runs what is compared: one gate with two listeners, or two gates."""
-    published = [Published("web", web)]
+    published = [Published("web", web, case.filters)]
     if case.than is None:
         published.append(Published("proxy", web, is_proxy=True))
         with relays.sluicegate(bench, published, way=case.way) as than:
@@ -112,19 +140,19 @@ def both(bench: Bench, web: int, case: OwnCase) -> Generator[tuple[Relay, Relay]
         return
     with (
         relays.sluicegate(bench, published, way=case.way) as ours,
-        relays.sluicegate(bench, published, way=case.than) as than,
+        relays.sluicegate(bench, [Published("web", web, case.than_filters)], way=case.than) as than,
     ):
         yield ours, than
 
 
 def pattern_of(case: OwnCase, web: int, through: str) -> Pattern:
-    """New connections, from so many clients, through a proxy or not."""
+    """The case's work, from so many clients, through a proxy or not."""
     more: tuple[str, ...] = ()
     if case.sources:
         more += ("--sources", str(case.sources))
     if through:
         more += ("--through", through, "--target", str(web))
-    return dataclasses.replace(CONNECTIONS, arguments=CONNECTIONS.arguments + more)
+    return dataclasses.replace(case.pattern, arguments=case.pattern.arguments + more)
 
 
 def largest_share(gate: Relay) -> float:

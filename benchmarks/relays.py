@@ -27,8 +27,12 @@ FILTER_CLASSES = {
     "look": "Look",
     "relay": "RelayInPython",
     "object": "StreamAsObject",
+    "reply": "ReplyAsObject",
     "hold": "Hold",
 }
+
+APART = "-apart"
+"""Behind a filter's name: in a process of its own."""
 
 HAPROXY_CFG = """\
 global
@@ -216,7 +220,9 @@ def sluicegate(
             f"filters = {json.dumps(entry.filters)}",
         ]
     for name in sorted({name for entry in published for name in entry.filters}):
-        main += ["[[filter]]", f'name = "{name}"', f'use = "{FILTERS}:{FILTER_CLASSES[name]}"']
+        kind = FILTER_CLASSES[name.removesuffix(APART)]
+        main += ["[[filter]]", f'name = "{name}"', f'use = "{FILTERS}:{kind}"']
+        main += ['isolation = "process"'] if name.endswith(APART) else []
     (directory / "sluicegate.toml").write_text("\n".join(main) + "\n")
     (directory / "policy.toml").write_text("\n".join(policy) + "\n")
     command = [*way.program, "run", "--config", str(directory / "sluicegate.toml"), *way.options]

@@ -265,13 +265,13 @@ PROOFS: dict[str, tuple[str, ...]] = {
         "tests/flows/test_emulation.py::test_refusal_out_of_the_emulation_is_recorded",
     ),
     "`GetExternalSocketName`, `GetExternalPeerName`": (
-        "tests/flows/test_binds.py::test_bind_for_client_asks_then_tells_then_accepts",
+        "tests/flows/test_connection_filter.py::test_filter_knows_all_four_ends_and_the_server_sees_the_gates_own_address",
     ),
     "`GetSession`": (
         "tests/unit/test_events.py::test_event_says_whose_it_is_and_how_the_client_came",
     ),
     "`GetConnectionFlags`": (
-        "tests/flows/test_binds.py::test_bind_for_client_asks_then_tells_then_accepts",
+        "tests/flows/test_connection_filter.py::test_filter_knows_all_four_ends_and_the_server_sees_the_gates_own_address",
     ),
     "`SetBufferSize`": (
         "src/sluicegate/testing/conformance/datagram_checks.py::check_socket_drops_what_does_not_fit",
@@ -279,7 +279,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
     ),
     # Sessions and actions
     "`GetClientAddress`": (
-        "tests/unit/test_events.py::test_event_says_whose_it_is_and_how_the_client_came",
+        "tests/flows/test_connection_filter.py::test_filter_knows_all_four_ends_and_the_server_sees_the_gates_own_address",
     ),
     "`GetAuthenticatedUser`, `IFWXAuthenticatedUser`": (
         "tests/flows/test_notices.py::test_user_of_a_session_is_who_the_client_proved_to_be",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import BaseModel
@@ -30,6 +30,7 @@ from sluicegate.filterapi import (
     Session,
     SessionFilter,
     Side,
+    SocketAddress,
     StreamFilter,
     StreamVerdict,
     TransportError,
@@ -37,6 +38,18 @@ from sluicegate.filterapi import (
     relay,
 )
 from sluicegate.testing import Playbook
+from sluicegate.testing.peers import PeerStream
+from tests.flows.gate_kit import (
+    CLIENT,
+    ENTRY,
+    SERVER,
+    Gate,
+    installation,
+    play,
+    publication,
+    settings,
+    what_comes,
+)
 
 
 class GreetingSettings(BaseModel):
@@ -233,3 +246,49 @@ def test_relay_raises_what_failed_and_not_a_group() -> None:
         assert play.outcome == "failed"
         assert play.reason == "client ECONNRESET"
     assert [type(error) for error in seen] in ([TransportError], [])
+
+
+class Names(DataFilter):
+    """Notes what it is told of the ends of its connection."""
+
+    name = "names"
+    seen: ClassVar[dict[str, SocketAddress]] = {}
+
+    async def run(
+        self, client: DataSocket, server: DataSocket | None, connection: Connection
+    ) -> None:
+        Names.seen = {
+            "client": connection.client_address,
+            "client side": connection.client_side_address,
+            "server side": connection.server_side_address,
+            "server": connection.server_address,
+            "session": connection.session.client_address,
+        }
+
+
+def test_filter_knows_all_four_ends_and_the_server_sees_the_gates_own_address() -> None:
+    at_server: list[SocketAddress] = []
+    at_client: list[tuple[SocketAddress, SocketAddress]] = []
+
+    async def scenario(gate: Gate) -> None:
+        async def serve(stream: PeerStream) -> bytes:
+            at_server.append(stream.remote)
+            return await what_comes(stream)
+
+        async def call(stream: PeerStream) -> None:
+            at_client.append((stream.local, stream.remote))
+            await stream.send_all(b"x")
+            stream.close()
+
+        gate.serve(serve)
+        await gate.ended(gate.call(call))
+        await gate.idle()
+
+    play(scenario, settings(publication("names"), filters=[installation(Names, "names")]))
+    ((local, remote),) = at_client
+    assert Names.seen["client"] == local
+    assert Names.seen["client side"] == remote == ENTRY
+    assert Names.seen["server"] == SERVER
+    assert [Names.seen["server side"]] == at_server
+    assert Names.seen["session"].host == CLIENT.host
+    assert at_server[0].host != CLIENT.host

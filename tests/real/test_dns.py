@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from sluicegate.address import SocketAddress
+from sluicegate.gate.dial_race import DialRace
 from sluicegate.limits import Limits
 from sluicegate.names import canonical_host
 from sluicegate.names.destination import Destination, JudgedAddress, LookupReason, Unresolved
-from sluicegate.names.eyeballs import race
+from sluicegate.names.eyeballs import interleave
 from sluicegate.names.resolver import Resolver, ResolverSettings
-from sluicegate.port import current_port, run
+from sluicegate.port import StreamSocket, current_port, run
+from sluicegate.port.backend import RawSocket
 from sluicegate.verdict import Deny
 from tests.real.dns_parts import SERVERS
 from tests.unit.resolver_kit import Rules
@@ -138,6 +140,7 @@ def test_what_was_judged_is_what_is_dialled(server: SocketAddress, backend_name:
             writer.write(b"hello")
             writer.close()
 
+        loop = asyncio.get_running_loop()
         listening = await asyncio.start_server(greet, "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]
         rules = Rules("127.0.0.1")
@@ -146,22 +149,24 @@ def test_what_was_judged_is_what_is_dialled(server: SocketAddress, backend_name:
         found = await resolver.resolve(canonical_host("127.0.0.1"), port, rules)
         assert isinstance(found, Destination)
 
-        async def dial(address: SocketAddress) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-            return await asyncio.open_connection(address.host, address.port)
-
         def judge_again(one: JudgedAddress) -> Deny | None:
             return rules.judge_address(found.host, one.judgement, port)
 
-        won = await race(
-            found, dial, judge_again, lambda pair: pair[1].transport.abort(), attempt_delay_s=0.25
-        )
-        reader, writer = won.connection
-        said = await reader.read()
-        writer.close()
-        await writer.wait_closed()
+        dialled: asyncio.Future[tuple[RawSocket, SocketAddress]] = loop.create_future()
+        DialRace(
+            current_port(),
+            interleave(found.dialable),
+            port,
+            judge_again,
+            lambda raw, address, _: dialled.set_result((raw, address)),
+        ).start()
+        raw, address = await dialled
+        connected = StreamSocket(current_port(), raw)
+        said = bytes(await connected.receive())
+        connected.close()
         listening.close()
         await resolver.close()
-        return str(won.address), said
+        return str(address), said
 
     address, said = run(main(), backend=backend_name)
     assert (address.split(":")[0], said) == ("127.0.0.1", b"hello")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from sluicegate.address import SocketAddress
@@ -87,7 +87,7 @@ class Port:
 
 
 def race(
-    port: Port, *hosts: str, denied: tuple[str, ...] = ()
+    port: Port, *hosts: str, denied: Container[str] = ()
 ) -> tuple[DialRace, list[tuple[Any, str, int]]]:
     ends: list[tuple[Any, str, int]] = []
 
@@ -148,6 +148,16 @@ def test_address_that_its_judge_refuses_is_never_dialled() -> None:
     port = Port()
     race(port, "1.1.1.1", "1.1.1.2", denied=("1.1.1.1",))
     assert list(port.dials) == ["1.1.1.2"]
+
+
+def test_each_address_is_judged_again_right_before_its_dial() -> None:
+    port, denied = Port(), set[str]()
+    _, ends = race(port, "1.1.1.1", "1.1.1.2", "1.1.1.3", denied=denied)
+    denied.add("1.1.1.2")  # a listener was opened there meanwhile
+    port.complete("1.1.1.1", -errno.ECONNREFUSED)
+    assert list(port.dials) == ["1.1.1.1", "1.1.1.3"]
+    port.complete("1.1.1.3", 0)
+    assert [host for _, host, _ in ends] == ["1.1.1.3"]
 
 
 def test_when_every_address_is_refused_the_end_says_so_later() -> None:
