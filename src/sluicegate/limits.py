@@ -392,13 +392,14 @@ class Limits:
     """A server that has not answered a SYN for so long is down; TCP itself takes two minutes."""
 
     idle_timeout_s: float = 1800.0
-    """A connection without a byte in either direction; RFC 5382 asks NATs for at least 2 h 4 min
-    for established ones, interactive services for minutes: half an hour is the common firewall
-    value."""
+    """A connection without a byte either way; RFC 5382 asks NATs for at least 2 h 4 min for
+    established ones, interactive services for minutes; firewalls commonly take half an hour."""
 
     connection_total_s: float = 86400.0
     """No connection outlives a day: policy changes must reach every one in bounded time."""
 
+    revoke_grace_s: float = 0.0
+    """What another policy refuses goes on so long: not at all, unless transfers are to finish."""
     half_closed_timeout_s: float = 300.0
     """After one side ended its stream the other has this long without a byte."""
 

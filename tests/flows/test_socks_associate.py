@@ -747,8 +747,54 @@ def test_another_policy_counts_for_the_next_datagram():
         await gate.idle()
 
     gate = run(scenario)
-    assert [end.reason for end in of_rules(gate)] == ["rule changed", "control connection closed"]
+    assert [end.reason for end in of_rules(gate)] == [
+        "revoked: no-rule",
+        "control connection closed",
+    ]
     assert of_association(gate).dropped == {"denied": 2}
+
+
+REVOKING = [
+    # name, the new policy, the end of the connection, the end of the association
+    ("the same", RULES, "", ""),
+    ("another rule", RULES.replace('"dns"', '"names"'), "", ""),
+    ("nobody may", '[[rule]]\nname = "other"\nto = ["*"]\n', "", "revoked: no-rule"),
+    ("one of two", DENIED + RULES, "", ""),
+    ("both", RULES.replace("udp:53", "udp:54"), "revoked: no-rule", ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("after", "of_rule", "of_all"), [one[1:] for one in REVOKING], ids=[one[0] for one in REVOKING]
+)
+def test_another_policy_ends_what_it_refuses_before_the_next_datagram(after, of_rule, of_all):
+    heard: list[int] = []
+
+    async def scenario(gate: Gate) -> None:
+        one, two = Server(gate, ONE), Server(gate, TWO)
+        client = Client(gate)
+        await client.associate()
+        client.send(frame(ONE, b"a"), frame(TWO, b"a"))
+        await client.answered(2)
+        await gate.service.apply(proxy_settings(after))
+        await moment()
+        # What the servers send by themselves: nobody asks for it any more.
+        for server in (one, two):
+            server.end.send(b"late", server.got[0][1])
+        await moment()
+        heard.append(len(client.raw) - 2)
+        if not client.is_over:
+            client.leave()
+        await gate.idle()
+
+    gate = run(scenario)
+    left = 0 if of_rule or of_all else 1 if after.startswith(DENIED) else 2
+    assert heard == [left]
+    closed = "control connection closed"
+    assert [end.reason for end in of_rules(gate)] == [of_rule or of_all or closed]
+    assert of_association(gate).reason == (of_all or closed)
+    if "names" in after:
+        assert [one.rule for one in gate.ends] == ["names", "names"]
 
 
 def test_service_that_stops_ends_associations_and_what_waits_for_lookups():

@@ -70,7 +70,8 @@ class Target:
     async def filters(self) -> list[FilterView]:
         return [FilterView(name="f", source="m:F", tier="content")]
 
-    async def reload(self) -> list[str]:
+    async def reload(self, by: str) -> list[str]:
+        self.reloaded_by = by
         if self.refusal is not None:
             raise self.refusal
         return ["a warning"]

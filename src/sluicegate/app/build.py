@@ -32,7 +32,7 @@ from .confinement import Confinement
 from .load import Loaded, load
 from .machine import Usage
 from .passed_sockets import listen
-from .reload import settings_for_restart
+from .reload import ReloadHistory, settings_for_restart
 from .version import VERSION
 
 __all__ = ["Gate", "Share", "cannot_listen"]
@@ -124,6 +124,7 @@ class Gate:
             census=share.census if share else None,
             bind_datagrams=share.bind_datagrams if share else None,
         )
+        self._history = ReloadHistory(clock, recorder.write, self._boot_mark)
         self._control = None if share else ControlServer(self, configuration.control_path)
 
     # -- life ----------------------------------------------------------------------------------
@@ -184,16 +185,19 @@ class Gate:
 
     # -- what commands ask (ControlTarget) -------------------------------------------------------
 
-    async def reload(self) -> list[str]:
+    async def reload(self, by: str) -> list[str]:
         """Read all files again and put them in force, whole; return warnings.
+
+        Args:
+            by: Who asked for it, for the records.
 
         Raises:
             ConfigRefused: Something is wrong; what was in force stays in force.
         """
         async with self._reloading:
-            return await self._reload()
+            return await self._reload(by)
 
-    async def _reload(self) -> list[str]:
+    async def _reload(self, by: str) -> list[str]:
         findings = Findings()
         # Loading imports code and may start processes: clients do not wait for that.
         path, before = self.loaded.configuration.path, self.loaded
@@ -204,10 +208,10 @@ class Gate:
             except TransportError as error:
                 findings.errors.append(cannot_listen(loaded, error))
         if loaded is None or findings.errors:
-            causes = tuple(str(error) for error in findings.errors)
-            self._record("reload-refused", causes=causes)
+            self._history.note_refused([str(error) for error in findings.errors], by)
             raise ConfigRefused(tuple(findings.errors))
-        self._record("reloaded", policy=self.service.policy.hash)
+        assert self.service.policy.hash == loaded.settings.policy.hash, "it is in force"
+        self._history.note_done(before.settings.policy, self.service.policy, by)
         return [*loaded.warnings, *settings_for_restart(self._begun_with, loaded)]
 
     async def kill(self, identifiers: Sequence[str], by: str) -> list[str]:
@@ -283,6 +287,9 @@ class Gate:
             records_failure=recorder.failure,
             descriptors_max=self.descriptors_max,
             memory_bytes=self._usage.resident_bytes(),
+            reloads=self._history.view,
+            revoked=service.revocation.revoked,
+            revoking=service.revocation.pending,
             drain_ends=self._drain_ends,
             cpu_s=self._usage.cpu_s(),
             protections=self.confinement.in_force,
@@ -310,7 +317,6 @@ class Gate:
         *,
         diagnosis: str = "",
         policy: str = "",
-        causes: tuple[str, ...] = (),
     ) -> None:
         if self._log is None:
             return  # the supervisor records what becomes of the gate
@@ -322,7 +328,6 @@ class Gate:
             backend=self._port.backend.name,
             diagnosis=diagnosis,
             policy=policy,
-            causes=causes,
         )
         self._log.write(record)
 

@@ -146,7 +146,7 @@ class _Life:
             self._wishes.reload_asked.clear()
             gate.reopen_log()
             try:
-                for line in await gate.reload():
+                for line in await gate.reload("SIGHUP"):
                     self._say(f"warning: {line}")
             except ConfigRefused as error:
                 for one in error.errors:

@@ -161,7 +161,7 @@ class _Life:
             self._wishes.reload_asked.clear()
             self._supervisor.reopen_log()
             try:
-                for line in await self._supervisor.reload():
+                for line in await self._supervisor.reload("SIGHUP"):
                     self._say(f"warning: {line}")
             except ConfigRefused as error:
                 for one in error.errors:

@@ -23,8 +23,10 @@ __all__ = [
     "LoopBlockedRecord",
     "NoteRecord",
     "Outcome",
+    "PolicyRecord",
     "ProcessRecord",
     "Record",
+    "RuleChangeRecord",
     "ServiceEvent",
     "ServiceRecord",
     "TransferRecord",
@@ -160,6 +162,19 @@ class ConnectionRecord(Record, tag="connection", kw_only=True):
     """UDP: peers that it had, one after the other or at once."""
 
 
+class RuleChangeRecord(Record, tag="rule-change", kw_only=True):
+    """A connection goes on by another rule: a change of policy or of time has come meanwhile."""
+
+    connection: str
+    """Which one."""
+    before: str
+    """Name of the rule that it went by before."""
+    rule: str
+    """Name of the rule that it goes by now; the record of its end has this one."""
+    policy: str
+    """SHA-256 of the policy in force."""
+
+
 class TransferRecord(Record, tag="transfer", kw_only=True):
     """One object that was held, and what was decided about it."""
 
@@ -272,6 +287,27 @@ class ServiceRecord(Record, tag="service", kw_only=True):
     """SHA-256 of the policy in force."""
     causes: tuple[str, ...] = ()
     """Why a reload was refused."""
+    by: str = ""
+    """Who asked for a reload: the user at the control socket, or ``SIGHUP``."""
+
+
+class PolicyRecord(Record, tag="policy", kw_only=True):
+    """Another policy is in force, on every worker."""
+
+    before: str
+    """SHA-256 of the one before."""
+    policy: str
+    """SHA-256 of the one in force."""
+    by: str
+    """Who asked for it: the user at the control socket, or ``SIGHUP``."""
+    added: tuple[str, ...] = ()
+    """Names of rules and publications that it has and the one before had not."""
+    removed: tuple[str, ...] = ()
+    """Names of those that the one before had and it has not."""
+    changed: tuple[str, ...] = ()
+    """Names of those in which something stands that can change a decision or what filters do."""
+    moved: tuple[str, ...] = ()
+    """Names of those that stand elsewhere in the order; the first that matches decides."""
 
 
 class ProcessRecord(Record, tag="process", kw_only=True):
@@ -294,11 +330,13 @@ class ProcessRecord(Record, tag="process", kw_only=True):
 AnyRecord: TypeAlias = (
     DecisionRecord
     | ConnectionRecord
+    | RuleChangeRecord
     | TransferRecord
     | FilterFailureRecord
     | NoteRecord
     | LimitRecord
     | LoopBlockedRecord
     | ServiceRecord
+    | PolicyRecord
     | ProcessRecord
 )

@@ -8,7 +8,7 @@ import click
 
 from sluicegate.clock import SystemClock
 from sluicegate.gate.control_messages import StatusReply, StatusRequest
-from sluicegate.gate.views import Phase, StatusView, WorkerView
+from sluicegate.gate.views import Phase, ReloadView, StatusView, WorkerView
 
 from .display import format_bytes, format_duration, printable, show_json, show_table
 from .options import ask, config_option, json_option
@@ -53,8 +53,9 @@ def _show(view: StatusView) -> None:
     )
     facts = [
         ("backend", view.diagnosis),
-        ("policy", view.policy),
-        ("connections", f"{view.connections} open, {view.sessions} sessions"),
+        ("policy", _describe_policy(view)),
+        *_describe_reloads(view.reloads),
+        ("connections", _describe_connections(view)),
         ("decisions", f"{view.connections_allowed} allowed, {view.connections_denied} denied"),
         ("relayed", _describe_bytes(view)),
         ("spool", f"{view.spool_transfers} objects, {format_bytes(view.spool_bytes)}"),
@@ -92,6 +93,33 @@ def _show(view: StatusView) -> None:
         click.echo(f"{click.style('warning:', fg='yellow')} {printable(warning)}")
 
 
+def _describe_policy(view: StatusView) -> str:
+    """Say what is in force, and whether every worker says the same."""
+    workers = [one for one in view.workers if one.name.startswith("worker")]
+    if not workers:
+        return view.policy
+    others = [one.name for one in workers if one.policy != view.policy]
+    if others:
+        return f"{view.policy}; ANOTHER ONE, or none, on {', '.join(others)}"
+    count = len(workers)
+    return f"{view.policy}, on {'the worker' if count == 1 else f'all {count} workers'}"
+
+
+def _describe_reloads(view: ReloadView) -> list[tuple[str, str]]:
+    """Say what became of the last reload, if there was one."""
+    now = SystemClock().wall()
+    if view.is_last_refused:
+        ago = format_duration(now - view.refused_at)
+        rest = f" (and {more} more)" if (more := len(view.refused_causes) - 1) > 0 else ""
+        cause = next(iter(view.refused_causes), "")
+        text = f"last reload refused: {cause}{rest}; {ago} ago, by {view.refused_by}"
+        return [("reload", f"{text}; what was in force stays in force")]
+    if view.done:
+        ago = format_duration(now - view.done_at)
+        return [("reload", f"{ago} ago, by {view.done_by}; {view.done} since the start")]
+    return []
+
+
 def _describe_worker(one: WorkerView) -> tuple[str, ...]:
     is_worker = one.name.startswith("worker")
     return (
@@ -111,6 +139,13 @@ def _describe_floods(view: StatusView) -> str:
         return "not counted"
     reached = [f"{limit} {count} times" for limit, count in sorted(view.flood.reached.items())]
     return f"{view.flood.clients} clients counted; {', '.join(reached) or 'no limit reached'}"
+
+
+def _describe_connections(view: StatusView) -> str:
+    text = f"{view.connections} open, {view.sessions} sessions"
+    if view.revoked or view.revoking:
+        text += f"; {view.revoked} ended by changes of policy"
+    return f"{text}, {view.revoking} about to be judged again" if view.revoking else text
 
 
 def _describe_bytes(view: StatusView) -> str:

@@ -58,7 +58,8 @@ class Admission:
             return False
         session = service.find_session(client)
         known = session.plans.get(listener_name) if session is not None else None
-        if known is not None and known[0] is policy:
+        epoch = service.revocation.epoch
+        if known is not None and known[0] == epoch:
             plan = known[1]
         else:
             decision = decide(policy, listener_name, client, service.port.wall)
@@ -67,7 +68,7 @@ class Admission:
                 return False
             plan = service.plan_of(decision.publication)
             session = service.session_of(client, None) if session is None else session
-            session.plans[listener_name] = (policy, plan)
+            session.plans[listener_name] = (epoch, plan)
         assert session is not None, "a plan is known by its session"
         bound = service.limit_reached()
         if bound is None:

@@ -15,10 +15,15 @@ from typing import TYPE_CHECKING, Final
 from sluicegate.address import SocketAddress
 from sluicegate.audit import ConnectionRecord, DecisionRecord
 from sluicegate.errors import BadContext, LimitExceeded, Side, TransportError
-from sluicegate.filterapi import EntryMode, Outcome, User
+from sluicegate.filterapi import EntryMode, User
 from sluicegate.names import CanonicalHost, Destination, HostRefused, Unresolved, canonical_host
-from sluicegate.policy import DestinationDecision, DestinationRequest, decide_destination
+from sluicegate.policy import DestinationDecision
 from sluicegate.port import Listener, StreamSocket
+
+from .asker import Asker
+from .readmission import Readmission
+from .registry import RulePlan
+from .state import State
 
 if TYPE_CHECKING:
     from .service import FirewallService
@@ -39,10 +44,11 @@ class ClientDialler:
         "_is_over",
         "_listeners",
         "_listening",
+        "_rules_user",
         "_service",
         "_session",
-        "_sockets",
         "_user",
+        "ends",
     )
 
     def __init__(
@@ -52,6 +58,8 @@ class ClientDialler:
         client: SocketAddress,
         user: User | None,
         listeners: Callable[[], Iterable[str]],
+        *,
+        rules_user: Callable[[], User | None],
         elsewhere: Callable[[], int] = lambda: 0,
     ) -> None:
         """Prepare.
@@ -60,17 +68,20 @@ class ClientDialler:
             service: The gate.
             session: The identifier in records.
             client: In whose name.
-            user: Who, as rules see it.
+            user: Who, for records.
             listeners: Whose rules count: the first that allows something decides.
+            rules_user: The same user, as rules see it at the moment.
             elsewhere: Connections that the client has beside these.
         """
         self._service = service
         self._session = session
         self._client_address = client.with_port(0)
         self._user = user
+        self._rules_user = rules_user
         self._listeners = listeners
         self._elsewhere = elsewhere
-        self._sockets: set[StreamSocket] = set()
+        self.ends: dict[_End, StreamSocket] = {}
+        #: What is connected.
         self._listening: set[Listener] = set()
         self._dialling = 0
         self._is_over = False
@@ -78,7 +89,7 @@ class ClientDialler:
     @property
     def is_busy(self) -> bool:
         """Whether it has a connection, or waits for one."""
-        return bool(self._sockets or self._listening or self._dialling)
+        return bool(self.ends or self._listening or self._dialling)
 
     def can_reach(self, host: str, port: int) -> bool:
         """Tell whether the rules let the client reach a host; nothing is looked up or recorded."""
@@ -158,7 +169,9 @@ class ClientDialler:
                 reason = str(error)
             if reason == decision.reason:
                 self._record(identifier, target, "allowed", (reason, rule, listener))
-                self._keep(socket, self._end_of(identifier, target, (rule, listener)), target)
+                end = self._end_of(identifier, target, (decision, listener))
+                end.asked, end.remote = (host, remote.port, "bind"), remote
+                self._keep(socket, end, target)
                 return True
         elif not is_expected:
             reason = "not an expected peer"
@@ -171,7 +184,7 @@ class ClientDialler:
         self._is_over = True
         for listener in list(self._listening):
             self.stop_listening(listener)
-        for socket in list(self._sockets):
+        for socket in list(self.ends.values()):
             socket.close(abortive=True)
 
     # -- private -------------------------------------------------------------------------------
@@ -183,7 +196,7 @@ class ClientDialler:
             raise TransportError(errno.EACCES, Side.INTERNAL, "records cannot be written")
         flood = self._service.flood.client_of(self._client_address)
         bound = flood.bounds.connections_max if flood is not None else 0
-        if len(self._sockets) + self._dialling + self._elsewhere() >= bound:
+        if len(self.ends) + self._dialling + self._elsewhere() >= bound:
             raise LimitExceeded("connections_max", bound)
 
     def _host_of(self, host: str) -> CanonicalHost:
@@ -194,18 +207,32 @@ class ClientDialler:
         self, host: CanonicalHost, port: int, protocol: str = "tcp"
     ) -> tuple[str, DestinationDecision]:
         """Decide as an entry would; return by which listener's rules."""
-        service = self._service
-        request = DestinationRequest(self._client_address.ip, host, port, self._user, protocol)
+        desk, user = self._service.entries, self._rules_user()
         first: tuple[str, DestinationDecision] | None = None
         for name in self._listeners():
-            index = service.policy.rules_of(name)
-            decision = decide_destination(
-                index, request, service.port.wall, service.entries.is_own_listener
-            )
+            asker = Asker(name, self._client_address, user)
+            decision = desk.decide_on(asker, host, port, protocol)
             if decision.is_allowed:
                 return name, decision
             first = first or (name, decision)
-        return first or (_NO_LISTENER, decide_destination(None, request, service.port.wall))
+        nowhere = Asker(_NO_LISTENER, self._client_address, user)
+        return first or (_NO_LISTENER, desk.decide_on(nowhere, host, port, protocol))
+
+    def judge_anew(self, end: _End) -> Readmission:
+        """Say by which rule a connection would be let in now."""
+        host, port, protocol = end.asked
+        listener, decision = self._decide(host, port, protocol)
+        rule = decision.rule
+        if not decision.is_allowed or rule is None:
+            return Readmission(None, decision.reason, rule)
+        if end.remote is not None:
+            judgement = self._service.entries.resolver.classifier.classify(end.remote.ip)
+            denial = decision.judge_address(host, judgement, port)
+            if denial is not None:
+                return Readmission(None, denial.reason)
+        end.listener = listener
+        # The filters of the rule do not run for what a filter connects.
+        return Readmission(RulePlan(rule, self._service.policy.hash))
 
     async def _dial(
         self, identifier: str, target: str, text: str, port: int, timeout_s: float | None
@@ -216,6 +243,7 @@ class ClientDialler:
             host = self._host_of(text)
         except HostRefused as refused:
             raise self._refused(identifier, target, (refused.reason, "", _NO_LISTENER)) from refused
+        epoch = service.revocation.epoch
         listener, decision = self._decide(host, port)
         rule = "" if decision.rule is None else decision.rule.name
         if not decision.is_allowed:
@@ -227,23 +255,37 @@ class ClientDialler:
         if self._is_over:
             raise self._refused(identifier, target, (_OVER, rule, listener))
         self._record(identifier, target, "allowed", (decision.reason, rule, listener))
-        end = self._end_of(identifier, target, (rule, listener))
+        end = self._end_of(identifier, target, (decision, listener))
+        end.asked, end.judged = (host, port, "tcp"), epoch
         try:
             socket = await self._try_each(found, decision, end, timeout_s)
         except BaseException as error:
             end.record(None, str(error) or "given up")
             raise
         self._keep(socket, end, end.server)
+        if not service.revocation.admits(end):
+            raise TransportError(errno.EACCES, Side.SERVER, f"{end.server}: {end.refused}")
         return socket
 
-    def _end_of(self, identifier: str, server: str, by: tuple[str, str]) -> _End:
+    def _end_of(self, identifier: str, server: str, by: tuple[DestinationDecision, str]) -> _End:
         service = self._service
-        return _End(self, identifier, by, server, service.port.now, service.clock.wall())
+        decision, listener = by
+        assert decision.rule is not None, "it was let in"
+        plan = RulePlan(decision.rule, service.policy.hash)
+        end = _End(self, identifier, plan, server, service.port.now, service.clock.wall())
+        end.listener, end.judged = listener, service.revocation.epoch
+        return end
 
     def _keep(self, socket: StreamSocket, end: _End, server: str) -> None:
         end.server = server
-        self._sockets.add(socket)
+        self.ends[end] = socket
         socket.on_closed = partial(end.record, socket)
+
+    def end_now(self, end: _End) -> None:
+        """Reset a connection that policy refuses."""
+        socket = self.ends.get(end)
+        if socket is not None:
+            socket.close(abortive=True)
 
     async def _try_each(
         self, found: Destination, decision: DestinationDecision, end: _End, timeout_s: float | None
@@ -263,7 +305,7 @@ class ClientDialler:
             if self._is_over:
                 socket.close(abortive=True)
                 raise BadContext(_OVER)
-            end.server = str(address)
+            end.server, end.remote = str(address), address
             return socket
         raise failure
 
@@ -299,10 +341,9 @@ class ClientDialler:
             service.allowed += 1
         service.recorder.write(record)
 
-    def write_end(self, record: ConnectionRecord, socket: StreamSocket | None) -> None:
+    def write_end(self, record: ConnectionRecord, end: _End) -> None:
         """Record a connection's end."""
-        if socket is not None:
-            self._sockets.discard(socket)
+        self.ends.pop(end, None)
         self._service.recorder.write(record)
 
     def new_end(self, end: _End, failure: str) -> ConnectionRecord:
@@ -310,16 +351,16 @@ class ClientDialler:
         service = self._service
         record = ConnectionRecord(
             time=service.clock.wall(),
-            connection=end.connection,
+            connection=end.id,
             session=self._session,
             client=str(self._client_address),
             listener=end.listener,
-            rule=end.rule,
+            rule=end.plan.rule.name,
             server=end.server,
             started=end.wall,
             duration_s=service.port.now - end.began,
-            outcome=Outcome.FAILED.value if failure else "released",
-            reason=failure,
+            outcome="refused" if end.refused else "failed" if failure else "released",
+            reason=end.refused or failure,
         )
         record.entry = _MODE
         if self._user is not None:
@@ -328,35 +369,72 @@ class ClientDialler:
 
 
 class _End:
-    """What is recorded when a connection ends."""
+    """One connection, and what is recorded when it ends; satisfies ``revocation.Judged``."""
 
-    __slots__ = ("_dialler", "began", "connection", "listener", "rule", "server", "wall")
+    __slots__ = (
+        "_dialler",
+        "asked",
+        "began",
+        "id",
+        "is_closing",
+        "judged",
+        "listener",
+        "plan",
+        "refused",
+        "remote",
+        "server",
+        "state",
+        "wall",
+    )
+
+    asked: tuple[CanonicalHost, int, str]
+    """Host, port and protocol, as rules see them."""
 
     def __init__(
         self,
         dialler: ClientDialler,
-        connection: str,
-        by: tuple[str, str],
+        identifier: str,
+        plan: RulePlan,
         server: str,
         began: float,
         wall: float,
     ) -> None:
         self._dialler = dialler
-        self.connection = connection
-        self.rule, self.listener = by
+        self.id = identifier
+        self.plan = plan
+        self.listener = _NO_LISTENER
+        self.judged = 0
+        self.state = State.OPEN
+        self.is_closing = False
+        self.refused = ""
+        #: Why policy ended it.
+        self.remote: SocketAddress | None = None
         self.server = server
         self.began = began
         self.wall = wall
 
+    def judge_anew(self) -> Readmission:
+        """As ``revocation.Judged``."""
+        return self._dialler.judge_anew(self)
+
+    def on_readmitted(self) -> None:
+        """As ``revocation.Judged``; nothing hangs on it."""
+
+    def refuse(self, reason: str) -> None:
+        """As ``revocation.Judged``."""
+        self.refused = reason
+        self._dialler.end_now(self)
+
     def record(self, socket: StreamSocket | None, failure: str = "") -> None:
         """Record it, with what went through the socket."""
+        self.is_closing = True
         if socket is not None and socket.was_aborted:
             failure = "aborted by a filter"
         record = self._dialler.new_end(self, failure)
         if socket is not None:
             record.bytes_to_server = socket.bytes_sent
             record.bytes_to_client = socket.bytes_received
-        self._dialler.write_end(record, socket)
+        self._dialler.write_end(record, self)
 
 
 _OVER: Final = "the session is over"

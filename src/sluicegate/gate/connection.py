@@ -48,6 +48,7 @@ from .last_words import Farewell
 from .opening import admitted_by, attach_rule_filters, open_directions
 from .proxy_header import send_proxy_header
 from .pump import Direction
+from .readmission import Readmission, readmit_stream
 from .registry import RulePlan
 from .stages import StageGroup
 from .state import State
@@ -100,6 +101,7 @@ class GateConnection(FilteredConnection):
         "is_counted",
         "is_emulated",
         "is_half_open",
+        "judged",
         "last_active",
         "listener_name",
         "outcome",
@@ -129,8 +131,8 @@ class GateConnection(FilteredConnection):
         port = service.port
         self.id = identifier or service.connection_ids.next()
         self.session = session
-        self.plan = plan
-        #: What runs for it, as its rule said when it came.
+        self.plan, self.judged = plan, service.revocation.epoch
+        #: What runs for it, as its rule said when it came; the change up to which it was judged.
         self.listener_name = listener_name
         self.client_address = client_address
         self.server_address = server_address
@@ -212,7 +214,7 @@ class GateConnection(FilteredConnection):
     def _on_verdict(self, verdict: EventVerdict) -> None:
         service = self._service
         self.is_asking = False
-        if self.is_closing:
+        if self.is_closing or not self._is_still_admitted():
             return
         if isinstance(verdict, Deny):
             self.refuse(verdict.reason)
@@ -245,6 +247,8 @@ class GateConnection(FilteredConnection):
 
     def _dial(self, side: Side) -> None:
         service, port = self._service, self.port
+        if not self._is_still_admitted():
+            return
         self.state = _DIALLING
         self._dialled_side = side
         self._dial_began = port.now
@@ -276,6 +280,8 @@ class GateConnection(FilteredConnection):
             return
         if result < 0:
             self.on_transport_error(self._dialled_side, -result, "connect")
+            return
+        if not self._is_still_admitted():
             return
         now = self.last_active = self.port.now
         self.connect_s = now - self._dial_began
@@ -331,6 +337,21 @@ class GateConnection(FilteredConnection):
             return
         self._chain = FilterChain(self, self._service, client, server, attached)
         self._chain.start()
+
+    # -- policy --------------------------------------------------------------------------------
+
+    def _is_still_admitted(self) -> bool:
+        """Before each step: another policy may have come since the last one; False ends it."""
+        revocation = self._service.revocation
+        return self.judged == revocation.epoch or revocation.admits(self)
+
+    def judge_anew(self) -> Readmission:
+        """Say by which rule it would be let in now."""
+        return readmit_stream(self._service, self)
+
+    def on_readmitted(self) -> None:
+        """Withdraw what was announced and leads where the rule does not lead any more."""
+        self.session.withdraw_refused(self)
 
     # -- what filters ask (filterapi.Connection) -------------------------------------------------
 

@@ -78,8 +78,11 @@ class ControlTarget(Protocol):
         """Return every installed filter."""
         ...
 
-    async def reload(self) -> list[str]:
+    async def reload(self, by: str) -> list[str]:
         """Read the configuration again and put it in force, whole; return its warnings.
+
+        Args:
+            by: Who asked for it, for the records.
 
         Raises:
             ConfigRefused: It is wrong; the old one stays in force.
@@ -293,7 +296,7 @@ async def answer(target: ControlTarget, request: AnyRequest, by: str) -> AnyRepl
         case FiltersRequest():
             return FiltersReply(rows=await target.filters())
         case ReloadRequest():
-            return DoneReply(notes=await target.reload())
+            return DoneReply(notes=await target.reload(by))
         case KillRequest(identifiers=identifiers):
             return KilledReply(killed=await target.kill(identifiers, request.by or by))
         case UpgradeRequest(program=program, drain_timeout_s=timeout_s):

@@ -16,7 +16,7 @@ from sluicegate.address import IpAddress, SocketAddress
 from sluicegate.audit import DecisionRecord
 from sluicegate.errors import LimitExceeded, TransportError, errno_name
 from sluicegate.filterapi import NetworkChange, User
-from sluicegate.identity import Authenticator, KnownUser
+from sluicegate.identity import Authenticator, KnownUser, Users
 from sluicegate.limits import ENTRY_KNOWN_MAX
 from sluicegate.names import (
     AddressClass,
@@ -31,6 +31,7 @@ from sluicegate.names.resolver import Resolver, ResolverSettings
 from sluicegate.policy import (
     DestinationDecision,
     DestinationRequest,
+    Rule,
     decide_association,
     decide_destination,
 )
@@ -40,6 +41,7 @@ from sluicegate.port.backend import RawSocket
 from sluicegate.protocols.entry import Destination, HostKind
 from sluicegate.protocols.socks import SocksCommand
 
+from .asker import Asker
 from .directory_service import DirectoryService
 from .entry_answers import EntryAnswer
 from .entry_connection import EntryConnection
@@ -117,11 +119,31 @@ class EntryDesk:
             self._authenticator.replace_users(settings.users)
         self.directory.apply(settings.directory, settings.resolver)
         self._authenticator.directory = self.directory.directory
+        if self._settings is not None:
+            self._note_users(self._settings.users, settings.users)
         if settings.resolver != self.resolver.settings:
             self.resolver.settings = settings.resolver
             self.resolver.forget()
         self._settings = settings
         self.note_network()
+
+    def _note_users(self, before: Users, users: Users) -> None:
+        """Take that users have come, gone, or changed their groups, also those who are there."""
+
+        def as_it_is_now(user: User | None) -> User | None:
+            if user is None:
+                return None
+            name = user.name.encode()
+            known = users.find(name)
+            if before.find(name) is not None:
+                return None if known is None else _view_of(known)
+            # Of the directory: whoever has got a namesake in the file has to say which one it is.
+            return user if known is None and self.directory.directory is not None else None
+
+        for handshake in self._handshakes:
+            handshake.user = as_it_is_now(handshake.user)
+        for session in self.service.known_sessions:
+            session.rules_user = as_it_is_now(session.user)
 
     def on_network_changed(self, _change: NetworkChange) -> None:
         """Take that addresses have come or gone; dials are judged again, so it counts at once."""
@@ -322,8 +344,7 @@ class EntryDesk:
         """Serve UDP ASSOCIATE: where each datagram may go is decided when it comes."""
         service = self.service
         user = handshake.user
-        index = service.policy.rules_of(handshake.listener_name)
-        rule, reason = decide_association(index, handshake.client.ip, user, service.port.wall)
+        rule, reason = self.decide_association(handshake.asker)
         if rule is None:
             self._refuse(handshake, EntryAnswer.NOT_ALLOWED, reason, request)
             return
@@ -364,7 +385,7 @@ class EntryDesk:
         except HostRefused as refused:
             self._refuse(handshake, EntryAnswer.MALFORMED, refused.reason, request)
             return None
-        decision = self.decide_on(handshake, host, request.destination.port, protocol)
+        decision = self.decide_on(handshake.asker, host, request.destination.port, protocol)
         rule = decision.rule
         if decision.is_allowed and rule is not None:
             return host, decision, self.service.plan_of(rule)
@@ -392,16 +413,20 @@ class EntryDesk:
         return host
 
     def decide_on(
-        self, handshake: EntryHandshake, host: CanonicalHost, port: int, protocol: str = "tcp"
+        self, asker: Asker, host: CanonicalHost, port: int, protocol: str = "tcp"
     ) -> DestinationDecision:
         """Decide whether a client may reach a host; the decision judges what is found for it."""
-        client = handshake.client
         return decide_destination(
-            self.service.policy.rules_of(handshake.listener_name),
-            DestinationRequest(client.ip, host, port, handshake.user, protocol),
+            self.service.policy.rules_of(asker.listener_name),
+            DestinationRequest(asker.client.ip, host, port, asker.user, protocol),
             self.service.port.wall,
             self.is_own_listener,
         )
+
+    def decide_association(self, asker: Asker) -> tuple[Rule | None, str]:
+        """Say by which rule a client may send datagrams at all, and why if by none."""
+        index = self.service.policy.rules_of(asker.listener_name)
+        return decide_association(index, asker.client.ip, asker.user, self.service.port.wall)
 
     def _refuse(
         self,

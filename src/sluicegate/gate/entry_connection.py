@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from typing_extensions import override
 
@@ -24,12 +24,14 @@ from sluicegate.port.account import Kept
 from sluicegate.port.backend import BUFFER, MORE, SLOT_SHIFT, Operation, RawSocket
 from sluicegate.verdict import Deny
 
+from .asker import Asker
 from .connection import GateConnection
 from .dial_race import DialRace
 from .dispatch import dispatch
 from .entry_answers import EntryAnswer, answer_to_failure, answer_to_lookup
 from .known_destinations import KnownDestination
 from .lookups import Addresses, Lookup, tell_of_lookup
+from .readmission import Readmission
 from .state import State
 
 if TYPE_CHECKING:
@@ -59,6 +61,9 @@ class EntryConnection(GateConnection):
         "host",
         "target_port",
     )
+
+    entry_protocol: ClassVar[str] = "tcp"
+    """What its client asked for, as rules name it."""
 
     def __init__(
         self,
@@ -202,7 +207,7 @@ class EntryConnection(GateConnection):
         self.refuse(reason)
 
     def _on_resolved(self, found: Destination | Unresolved) -> None:
-        if self.is_closing:
+        if self.is_closing or not self._is_still_admitted():
             return
         if isinstance(found, Unresolved):
             self._on_unresolved(found)
@@ -269,6 +274,8 @@ class EntryConnection(GateConnection):
             self._dial_destination(destination)
 
     def _dial_destination(self, destination: Destination) -> None:
+        if not self._is_still_admitted():
+            return
         addresses = destination.dialable
         if len(addresses) == 1:
             denial = self._judge_again(addresses[0])
@@ -297,7 +304,33 @@ class EntryConnection(GateConnection):
         if address.denial is not None or self._epoch == self._service.entries.known.epoch:
             # Nothing that the judgement depends on has changed since.
             return address.denial
+        if self.judged != self._service.revocation.epoch:
+            # Another policy has come while its addresses are raced.
+            found = self.judge_anew()
+            if found.plan is None:
+                return Deny(found.why)
+            assert self._decision is not None, "it was let in by one"
+            decision = self._decision
         return self._service.entries.resolver.judge_again(destination, decision, address)
+
+    @override
+    def judge_anew(self) -> Readmission:
+        """Decide on the host again, and judge what was found for it by the new decision."""
+        service, port = self._service, self.target_port
+        asker = Asker(self.listener_name, self.client_address, self.session.rules_user)
+        decision = service.entries.decide_on(asker, self.host, port, self.entry_protocol)
+        rule, found = decision.rule, self._destination
+        if not decision.is_allowed or rule is None:
+            return Readmission(None, decision.reason, rule)
+        if found is not None:
+            judgement = service.entries.resolver.classifier.classify(self.server_address.ip)
+            denials = [decision.judge_alias(self.host, one, port) for one in found.aliases]
+            denials.append(decision.judge_address(self.host, judgement, port))
+            for denial in denials:
+                if denial is not None:
+                    return Readmission(None, denial.reason)
+        self._decision = decision
+        return Readmission(service.plan_of(rule))
 
     @override
     def judge_target(self, address: SocketAddress) -> Deny | None:
@@ -323,6 +356,8 @@ class EntryConnection(GateConnection):
         handshake = self._handshake
         if self.is_closing or result < 0 or handshake is None:
             super()._on_connected(result, flags)
+            return
+        if not self._is_still_admitted():
             return
         handshake.send(handshake.granted, self._join_server)
 

@@ -40,6 +40,7 @@ from sluicegate.port.given_away import GivenAway
 from sluicegate.protocols.detect import detect_protocol
 from sluicegate.protocols.entry import Credentials
 
+from .asker import Asker
 from .entry_answers import EntryAnswer
 from .entry_dialogue import EntryDialogue, EntryRequest, Rejected, Step, open_dialogue
 from .known_openings import ENTRY_MODES, Opening, replay
@@ -306,6 +307,11 @@ class EntryHandshake:
             self._parse()
         if self._ended and self._phase is _READING:
             self.turn_away(HandshakeEnd.LEFT)
+
+    @property
+    def asker(self) -> Asker:
+        """Who asks."""
+        return Asker(self.listener_name, self.client, self.user)
 
     # -- credentials ---------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from sluicegate.verdict import Deny
 from .connection import GateConnection
 from .dispatch import dispatch
 from .entry_connection import EntryConnection
+from .readmission import Readmission
 
 if TYPE_CHECKING:
     from .entry_handshake import EntryHandshake
@@ -105,6 +106,10 @@ class ForeseenConnection(EntryConnection):
         if denial is not None:
             raise BadContext(f"{address} is refused: {denial.reason}")
         super().dial_server(address)
+
+    @override
+    def judge_anew(self) -> Readmission:
+        return GateConnection.judge_anew(self)
 
     @override
     def _opening_event(self) -> Event:

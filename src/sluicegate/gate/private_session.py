@@ -39,6 +39,10 @@ class PrivateSessions:
         session.on_closed = self._sessions.discard
         return session
 
+    def diallers(self) -> list[ClientDialler]:
+        """Return what connects for each of them."""
+        return [session.dialler for session in self._sessions]
+
     def close(self) -> None:
         """End all of them: the service stops."""
         for session in list(self._sessions):
@@ -60,20 +64,22 @@ class _PrivateSession:
         self.client_address = client.with_port(0)
         self.user = user
         self.on_closed: Callable[[_PrivateSession], None] | None = None
-        self._dialler = ClientDialler(service, identifier, client, user, lambda: (listener,))
+        self.dialler = ClientDialler(
+            service, identifier, client, user, lambda: (listener,), rules_user=lambda: user
+        )
 
     def can_reach(self, host: str, port: int) -> bool:
         """As ``filterapi.PrivateSession.can_reach``."""
-        return self._dialler.can_reach(host, port)
+        return self.dialler.can_reach(host, port)
 
     async def connect(
         self, host: str, port: int, *, timeout_s: float | None = None
     ) -> StreamSocket:
         """As ``filterapi.PrivateSession.connect``."""
-        return await self._dialler.connect(host, port, timeout_s=timeout_s)
+        return await self.dialler.connect(host, port, timeout_s=timeout_s)
 
     def close(self) -> None:
         """As ``filterapi.PrivateSession.close``."""
-        self._dialler.close()
+        self.dialler.close()
         if self.on_closed is not None:
             self.on_closed(self)

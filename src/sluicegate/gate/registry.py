@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from sluicegate.errors import FILTER_ERRORS, FilterFailed
 from sluicegate.filterapi import (
@@ -23,6 +24,7 @@ from sluicegate.filterapi import (
     StreamFilter,
 )
 from sluicegate.policy import AnyRule, PolicySnapshot
+from sluicegate.policy.rules import RuleSettings
 
 from .rule_settings import maker_of, rule_settings_of
 from .settings import FilterProcess, Installation, InstalledFilter, OnFailure, PerConnection
@@ -173,6 +175,9 @@ class RulePlan:
     connection: tuple[ConnectionStep, ...] = ()
     content: tuple[ContentStep, ...] = ()
     names: tuple[str, ...] = field(default=())
+    """Of the filters that run."""
+    settings: RuleSettings = field(default_factory=lambda: MappingProxyType({}))
+    """What the rule says to each of them, as they run."""
     is_plain: bool = field(init=False)
     """Whether no filter runs at all."""
 
@@ -311,4 +316,5 @@ class Registry:
             connection=tuple(connection),
             content=tuple(content),
             names=tuple(rule.filters),
+            settings=rule.settings,
         )

@@ -45,6 +45,7 @@ from .proxy_header import Announced, ProxyHeaders
 from .recording import GateRecords
 from .recovery import Recovery, shares_of
 from .registry import ContentStep, EventStep, Installed, Registry, RulePlan
+from .revocation import Judged, Revocation
 from .session import GateSession, session_key
 from .settings import ListenerSettings, ServiceSettings
 from .showing import view_of_connection
@@ -90,6 +91,9 @@ class FirewallService:
         self._listen = listen or port.listen
         self.connection_ids = IdentifierSource("c", boot_mark)
         self.flood = FloodGuard(port, clock, recorder, limits.flood_clients_max, census)
+        self.revocation = Revocation(
+            port, recorder, limits.revoke_grace_s, self._everything_open, self._policy_hash
+        )
         self.records = GateRecords(recorder, port, clock, self.connection_ids)
         self.blockage = Blockage(limits)
         self.slow = SlowFilters(clock.monotonic, limits.drain_timeout_s)
@@ -104,8 +108,7 @@ class FirewallService:
         self.network.subscribe(self.entries.on_network_changed)
         self.transfers = TransferService(port, spool, limits, clock, self._content_steps, recorder)
         self.phase = Phase.STARTING
-        self.allowed = self.denied = 0
-        self.bytes_from_clients = self.bytes_from_servers = 0
+        self.allowed = self.denied = self.bytes_from_clients = self.bytes_from_servers = 0
         self._session_ids = IdentifierSource("s", boot_mark)
         self._registry = Registry(self, self.on_filter_error)
         self._limit_log = LimitLog(recorder, clock, port.call_after)
@@ -138,13 +141,17 @@ class FirewallService:
         self.phase = Phase.READY
 
     async def apply(self, settings: ServiceSettings) -> None:
-        """Put settings in force, whole: connections that are there keep the rules they came by.
+        """Put settings in force, whole: what is open is judged again, and ends if it is refused.
 
         Raises:
             TransportError: A new address cannot be listened on; the old settings stay in force.
         """
         kept = kept_listeners(self._listeners, settings)
-        opened = open_listeners(self, self._listen, settings, kept)
+        opened = (
+            []
+            if self.phase is Phase.DRAINING
+            else open_listeners(self, self._listen, settings, kept)
+        )
         self._registry.apply(settings.filters)
         before, self._policy = self._policy, settings.policy
         self._plans = {
@@ -158,14 +165,31 @@ class FirewallService:
                 gone.close()
         for entry, renamed in kept.items():
             entry.settings = renamed
-        self.udp.forget_refused()
         self._listeners = [*kept, *opened]
         self.entries.note_listeners(bound_addresses(self._listeners))
         for entry in opened:
             entry.open()
+        self._judge_anew()
         self._stop_retired()
         if self.phase is not Phase.STARTING and before.hash != self._policy.hash:
             self._registry.tell_policy_changed(before.hash, settings.policy)
+
+    def _judge_anew(self) -> None:
+        """Let nothing that was decided before count any more."""
+        self.udp.forget_refused()
+        self.entries.known.forget()
+        self.revocation.begin()
+
+    def _policy_hash(self) -> str:
+        return self._policy.hash
+
+    def _everything_open(self) -> list[Judged]:
+        diallers = [it.open_dialler for it in self._sessions.values()] + self.private.diallers()
+        return [
+            *self._connections.values(),
+            *self.udp.everything(),
+            *(end for one in diallers if one is not None for end in one.ends),
+        ]
 
     async def drain(self, timeout_s: float) -> None:
         """Stop listening; wait for connections and slow filters, at most ``timeout_s``."""
@@ -186,6 +210,7 @@ class FirewallService:
         self._stop_listening()
         for connection in list(self._connections.values()):
             connection.refuse("service stopping")
+        self.revocation.close()
         await self.entries.close()
         self.udp.end_all("service stopping")
         await self._wait_empty(None)
@@ -292,6 +317,11 @@ class FirewallService:
     def session_of(self, client: SocketAddress, user: User | None) -> GateSession:
         """Return the session of a client, or of a user at that client; a new one if need be."""
         return self._sessions.get(session_key(client, user)) or self._open_session(client, user)
+
+    @property
+    def known_sessions(self) -> list[GateSession]:
+        """Every session."""
+        return list(self._sessions.values())
 
     def plan_of(self, rule: AnyRule) -> RulePlan:
         """Return what runs for a rule of the policy in force."""

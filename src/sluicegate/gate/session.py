@@ -23,7 +23,6 @@ from sluicegate.filterapi import (
     TransferOffer,
     User,
 )
-from sluicegate.policy import PolicySnapshot
 from sluicegate.port import Timer
 
 from .binds import begin_bind
@@ -70,6 +69,7 @@ class GateSession:
         "pinned_slots",
         "plans",
         "private_bytes",
+        "rules_user",
         "started",
         "user",
         "wheel_slot",
@@ -90,6 +90,8 @@ class GateSession:
         self.client_address = client_address
         self.user = user
         #: Who the client has shown to be.
+        self.rules_user = user
+        #: The same as rules see it now; None once there is no such user any more.
         self.connections = 0
         self.pinned_slots = 0
         self.private_bytes = 0
@@ -98,8 +100,8 @@ class GateSession:
         self._more_steps: list[EventStep] = []
         self.started = now
         self.last_active = now
-        self.plans: dict[str, tuple[PolicySnapshot, RulePlan]] = {}
-        #: What was decided for this client by listener, and the policy that decided.
+        self.plans: dict[str, tuple[int, RulePlan]] = {}
+        #: What was decided for this client by listener, and as of which change of policy.
         self.wheel_slot = -1
         self._service = service
         self._filters: dict[Installed, SessionFilter | None] = {}
@@ -152,6 +154,11 @@ class GateSession:
                 session_filter.detach()
             except FILTER_ERRORS as error:
                 self._service.on_filter_error(installed, error)
+
+    @property
+    def open_dialler(self) -> ClientDialler | None:
+        """What filters have connected in its name; None while that is nothing."""
+        return self._dialler
 
     def view(self) -> SessionView:
         """Return a copy of this moment, for people."""
@@ -354,7 +361,8 @@ class GateSession:
                 self.client_address,
                 self.user,
                 lambda: self.listeners,
-                lambda: self.connections,
+                rules_user=lambda: self.rules_user,
+                elsewhere=lambda: self.connections,
             )
         return self._dialler
 
@@ -384,6 +392,16 @@ class GateSession:
         """Keep an expectation until it is over."""
         self._expected[expected] = None
         return expected
+
+    def withdraw_refused(self, primary: GateConnection) -> None:
+        """Withdraw what a connection announced and its rule would not let it reach any more."""
+        for expected in list(self._expected):
+            if (
+                expected.primary is primary
+                and expected.is_client_expected
+                and primary.judge_target(expected.target) is not None
+            ):
+                expected.cancel()
 
     def check_own_address(self, client: SocketAddress) -> None:
         """Raise ``ValueError`` for any other host than the client's own (a bounce)."""

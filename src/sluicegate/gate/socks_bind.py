@@ -7,7 +7,7 @@ alike). The invariant: only the peer that the client announced and policy allowe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
@@ -36,6 +36,7 @@ class BindConnection(EntryConnection):
 
     __slots__ = ("_expected_peer",)
 
+    entry_protocol: ClassVar[str] = "bind"
     _expected_peer: _ExpectedPeer | None
 
     @override

@@ -13,6 +13,7 @@ from sluicegate.address import SocketAddress
 from sluicegate.errors import BadContext
 from sluicegate.filterapi import AnyDataFilter, OpenTransfer, TransferOffer
 
+from .readmission import Readmission, readmit_client
 from .registry import RulePlan
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class AskedUdpConnection:
     if TYPE_CHECKING:
         id: str
         plan: RulePlan
+        judged: int
+        client_address: SocketAddress
         listener: UdpListener | UdpAssociation
         server_raw: RawSocket | None
         session: GateSession
@@ -76,6 +79,13 @@ class AskedUdpConnection:
     def primary_id(self) -> str:
         """The association that it belongs to, of a client of a proxy listener."""
         return ""
+
+    def judge_anew(self) -> Readmission:
+        """Say by which rule it would be let in now."""
+        return readmit_client(self._service, self.listener_name, self.client_address, self.plan)
+
+    def on_readmitted(self) -> None:
+        """As ``revocation.Judged``; nothing hangs on it."""
 
     @property
     def rule(self) -> str:

@@ -158,6 +158,19 @@ class AssociatedConnection(UdpConnection):
             target = self._targets[peer] = DatagramTarget(self, peer)
         return target
 
+    # -- policy --------------------------------------------------------------------------------
+
+    def keep_peers(self, addresses: set[SocketAddress]) -> None:
+        """Hear and send to nobody but these: policy refuses the others now."""
+        for peer in self._peers.keep(addresses):
+            if self._chain is not None:
+                self._chain.on_peer_gone(peer.address)
+
+    def go_on_by(self, plan: RulePlan) -> None:
+        """Go on in the name of another rule, which runs the same."""
+        self.plan = plan
+        self.key = plan.rule.name.encode()
+
     # -- ending --------------------------------------------------------------------------------
 
     def supersede(self) -> None:

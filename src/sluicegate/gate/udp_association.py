@@ -9,7 +9,9 @@ sends through it or is sent to, and it ends with that connection (RFC 1928, sect
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from sluicegate.address import SocketAddress
@@ -20,7 +22,9 @@ from sluicegate.port.backend import BUFFER, MORE, SLOT_SHIFT, Operation, RawSock
 from sluicegate.port.tray import HEADROOM, NAME_SHIFT, DatagramOutlet
 from sluicegate.protocols.socks_udp import SocksUdpClient, decode_socks_datagram
 
+from .asker import Asker
 from .entry_answers import EntryAnswer
+from .readmission import Readmission, carried
 from .state import State
 from .udp_destinations import UdpDestinations
 
@@ -73,6 +77,7 @@ class UdpAssociation:
         self.id = handshake.id
         self.session: GateSession = session
         self.plan = plan
+        self.judged = service.revocation.epoch
         self.name = handshake.listener_name
         #: Of the listener that the client came to.
         self.handshake = handshake
@@ -232,6 +237,26 @@ class UdpAssociation:
             connection = self._service.udp.admit_associated(self, plan, asked, address)
         return connection
 
+    def go_on_by(self, connection: AssociatedConnection, plans: Sequence[RulePlan]) -> None:
+        """Let a connection go on by the rules that let its destinations in now.
+
+        It goes on untouched where that is one rule that runs the same; else it ends, and the next
+        datagrams make connections under their rules.
+        """
+        plan = plans[0]
+        key = plan.rule.name.encode()
+        is_one = all(one is plan for one in plans) and self.connections.get(key) in {
+            None,
+            connection,
+        }
+        if not is_one or plan.blocked or not _runs_alike(connection.plan, plan):
+            connection.supersede()
+            return
+        del self.connections[connection.key]
+        self._service.revocation.note_rule(connection, plan)
+        connection.go_on_by(carried(connection.plan, plan))
+        self.connections[key] = connection
+
     def on_connection_ended(self, connection: AssociatedConnection) -> None:
         """Forget what led to a connection that has ended."""
         self._destinations.forget(connection)
@@ -243,6 +268,25 @@ class UdpAssociation:
         """Return the gate's own address towards the client, as a listener does."""
         del control
         return self.relay_address
+
+    # -- policy --------------------------------------------------------------------------------
+
+    @property
+    def asker(self) -> Asker:
+        """Whose datagrams they are, as rules see it."""
+        return Asker(self.name, self.client_address, self.session.rules_user)
+
+    def judge_anew(self) -> Readmission:
+        """Say by which rule its client may send datagrams at all now."""
+        rule, reason = self._service.entries.decide_association(self.asker)
+        if rule is None:
+            return Readmission(None, reason)
+        # The filters of a rule run for the connection under it, not for the association.
+        return Readmission(dataclasses.replace(self.plan, rule=rule))
+
+    def on_readmitted(self) -> None:
+        """Judge where its datagrams go."""
+        self._destinations.judge_anew()
 
     # -- ending --------------------------------------------------------------------------------
 

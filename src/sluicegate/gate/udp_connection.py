@@ -82,6 +82,7 @@ class UdpConnection(AskedUdpConnection):
         "id",
         "is_closing",
         "is_plain",
+        "judged",
         "key",
         "last_active",
         "listener",
@@ -130,7 +131,7 @@ class UdpConnection(AskedUdpConnection):
         self.id = service.connection_ids.next()
         self.session = session
         self.plan = plan
-        self.listener, self.flood = listener, flood
+        self.listener, self.flood, self.judged = listener, flood, service.revocation.epoch
         self.key = key
         #: What the listener knows it by.
         self.client_address = SocketAddress.from_packed(key[:name_size])
@@ -146,10 +147,8 @@ class UdpConnection(AskedUdpConnection):
         self.reason = ""
         self.error = 0
         self.error_side: Side | None = None
-        self.datagrams_to_server = 0
-        self.datagrams_to_client = 0
-        self.bytes_to_server = 0
-        self.bytes_to_client = 0
+        self.datagrams_to_server = self.datagrams_to_client = 0
+        self.bytes_to_server = self.bytes_to_client = 0
         self.dropped: dict[str, int] = {}
         #: Datagrams that were not passed on, by reason.
         self.peers_known = 0
@@ -189,7 +188,7 @@ class UdpConnection(AskedUdpConnection):
 
     def _on_bind_verdict(self, verdict: EventVerdict) -> None:
         self._events_open -= 1
-        if self.is_closing:
+        if self.is_closing or not self._service.revocation.admits(self):
             return
         if isinstance(verdict, Deny):
             self.refuse(verdict.reason)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sluicegate.address import SocketAddress
 from sluicegate.errors import LimitExceeded, TransportError
+from sluicegate.filterapi import Outcome
 from sluicegate.names import (
     CanonicalHost,
     Destination,
@@ -22,6 +23,8 @@ from sluicegate.names.eyeballs import interleave
 
 from .entry_connection import REFUSALS
 from .lookups import Addresses, Lookup, tell_of_lookup
+from .readmission import Readmission
+from .revocation import REVOKED
 
 if TYPE_CHECKING:
     from sluicegate.policy import DestinationDecision
@@ -142,7 +145,7 @@ class UdpDestinations:
         except HostRefused as refused:
             self._refuse(str(named), refused.reason)
             return None
-        decision = desk.decide_on(association.handshake, host, named.port, "udp")
+        decision = desk.decide_on(association.asker, host, named.port, "udp")
         rule = decision.rule
         if rule is None or not decision.is_allowed:
             name = "" if rule is None else rule.name
@@ -280,6 +283,45 @@ class UdpDestinations:
                     continue
                 return address
         return candidates[0]
+
+    # -- another policy ------------------------------------------------------------------------
+
+    def judge_anew(self) -> None:
+        """Judge every destination in use again; what is refused is not heard any more either."""
+        association, desk = self._association, self._service.entries
+        left: dict[AssociatedConnection, dict[SocketAddress, RulePlan]] = {}
+        refusals: dict[AssociatedConnection, str] = {}
+        for key, route in list(self._routes.items()):
+            found = self._judge_route(route)
+            if found.plan is None:
+                del self._routes[key]
+                refusals[route.connection] = found.why
+            else:
+                route.epoch = desk.known.epoch
+                left.setdefault(route.connection, {})[route.address] = found.plan
+        for connection in list(association.connections.values()):
+            plans = left.get(connection, {})
+            if plans:
+                connection.keep_peers(set(plans))
+                association.go_on_by(connection, list(plans.values()))
+            else:
+                reason = refusals.get(connection, "nothing that it was let send to is known")
+                connection.end_with(Outcome.REFUSED, f"{REVOKED}{reason}")
+
+    def _judge_route(self, route: _Route) -> Readmission:
+        desk, found = self._service.entries, route.destination
+        host, port = found.host, found.port
+        decision = desk.decide_on(self._association.asker, host, port, "udp")
+        rule = decision.rule
+        if not decision.is_allowed or rule is None:
+            return Readmission(None, decision.reason, rule)
+        judgement = desk.resolver.classifier.classify(route.address.ip)
+        denials = [decision.judge_alias(host, one, port) for one in found.aliases]
+        denials.append(decision.judge_address(host, judgement, port))
+        denial = next((one for one in denials if one is not None), None)
+        if denial is not None:
+            return Readmission(None, denial.reason)
+        return Readmission(self._service.plan_of(rule))
 
     # -- refusing and forgetting ---------------------------------------------------------------
 

@@ -91,6 +91,13 @@ class PeerCache:
             del self._peers[peer.address]
         return gone
 
+    def keep(self, addresses: set[SocketAddress]) -> list[GateUdpPeer]:
+        """Forget all but these, and return those that are gone."""
+        gone = [peer for peer in self._peers.values() if peer.address not in addresses]
+        for peer in gone:
+            del self._peers[peer.address]
+        return gone
+
     def clear(self) -> None:
         """Forget all of them: the connection ends."""
         self._peers.clear()

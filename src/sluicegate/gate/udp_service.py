@@ -284,6 +284,11 @@ class UdpService:
         for connection in list(self._connections.values()):
             connection.refuse(reason)
 
+    def everything(self) -> list[UdpConnection | UdpAssociation]:
+        """Return what is open; associations judge their connections themselves."""
+        published = [one for one in self._connections.values() if not one.primary_id]
+        return [*self._associations, *published]
+
     def forget_refused(self) -> None:
         """Ask about everybody again: another policy is in force."""
         self._refused.clear()

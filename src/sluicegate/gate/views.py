@@ -16,6 +16,7 @@ __all__ = [
     "FloodView",
     "ListenerView",
     "Phase",
+    "ReloadView",
     "SessionView",
     "StatusView",
     "WorkerView",
@@ -89,6 +90,30 @@ class FloodView(msgspec.Struct, kw_only=True):
     counted and not recorded."""
 
 
+class ReloadView(msgspec.Struct, kw_only=True):
+    """What became of reloads since the start."""
+
+    done: int = 0
+    """Put in force, on every worker."""
+    done_at: float = 0.0
+    """When the last one was, in seconds since the Unix epoch; 0 before the first."""
+    done_by: str = ""
+    """Who asked for it: the user at the control socket, or ``SIGHUP``."""
+    refused: int = 0
+    """Refused: what was in force stayed in force."""
+    refused_at: float = 0.0
+    """When the last one was, in seconds since the Unix epoch; 0 before the first."""
+    refused_by: str = ""
+    """Who had asked for it."""
+    refused_causes: list[str] = []
+    """Why."""
+
+    @property
+    def is_last_refused(self) -> bool:
+        """Whether the files are not what is in force: the last reload was refused."""
+        return self.refused_at > self.done_at
+
+
 class StatusView(msgspec.Struct, kw_only=True):
     """The service as a whole."""
 
@@ -132,6 +157,11 @@ class StatusView(msgspec.Struct, kw_only=True):
     """The limit of this process."""
     memory_bytes: int = 0
     """Resident memory of this process."""
+    reloads: ReloadView = msgspec.field(default_factory=ReloadView)
+    revoked: int = 0
+    """Connections that a change of policy has ended, since the start."""
+    revoking: int = 0
+    """Open connections that are to be judged again, or go on for their grace."""
     drain_ends: float = 0.0
     """When what is left of a drain is cut, in seconds since the Unix epoch; 0 before it."""
     cpu_s: float = 0.0

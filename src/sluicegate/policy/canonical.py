@@ -15,15 +15,29 @@ from sluicegate.address import IpNetwork
 from .model import Policy
 from .rules import AnyRule, Publication, Rule
 
-__all__ = ["canonical"]
+__all__ = ["canonical", "canonical_rules", "canonical_tables"]
 
 
 def canonical(policy: Policy) -> bytes:
     """Return the bytes that stand for a policy."""
-    tree = {
-        "publish": [_publication(one) for one in policy.publications if one.is_enabled],
-        "rule": [_rule(one) for one in policy.rules if one.is_enabled],
-        "underscores": policy.allows_underscores,
+    rules = canonical_rules(policy).values()
+    tree = {"rules": list(rules), **canonical_tables(policy)}
+    return json.dumps(
+        tree, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str
+    ).encode("ascii")
+
+
+def canonical_rules(policy: Policy) -> dict[str, Mapping[str, object]]:
+    """Return what stands for each publication and each rule, in order, by their names."""
+    found = {one.name: _publication(one) for one in policy.publications if one.is_enabled}
+    found.update((one.name, _rule(one)) for one in policy.rules if one.is_enabled)
+    return found
+
+
+def canonical_tables(policy: Policy) -> dict[str, object]:
+    """Return what stands for everything beside them, by the tables of the file."""
+    return {
+        "names": policy.allows_underscores,
         "flood": policy.flood.canonical(),
         "network_rule": [
             {
@@ -44,9 +58,6 @@ def canonical(policy: Policy) -> bytes:
             for one in policy.learn
         ],
     }
-    return json.dumps(
-        tree, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str
-    ).encode("ascii")
 
 
 def _publication(one: Publication) -> Mapping[str, object]:

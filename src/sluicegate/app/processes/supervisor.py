@@ -18,7 +18,7 @@ from typing import TypeAlias
 from sluicegate.app.build import cannot_listen
 from sluicegate.app.load import Loaded, load
 from sluicegate.app.machine import Usage
-from sluicegate.app.reload import settings_for_restart
+from sluicegate.app.reload import ReloadHistory, settings_for_restart
 from sluicegate.app.version import VERSION
 from sluicegate.audit import ProcessRecord, RecordSender, ServiceRecord
 from sluicegate.audit.records import ServiceEvent
@@ -39,6 +39,7 @@ from sluicegate.gate.control_messages import (
     StatusReply,
     StatusRequest,
 )
+from sluicegate.gate.settings import Place
 from sluicegate.gate.views import (
     ConnectionView,
     FilterView,
@@ -49,6 +50,7 @@ from sluicegate.gate.views import (
 from sluicegate.limits import WORKER_ANSWER_TIMEOUT_S, WORKER_GRACE_S
 
 from .audit_post import AuditPost
+from .change import commit_all, prepare_all
 from .crew import Crew, Worker
 from .doors import Door, Doors
 from .gathering import (
@@ -60,7 +62,7 @@ from .gathering import (
     gather_warnings,
 )
 from .handover import Handover, PreflightFailed, preflight, start_program
-from .orders import Abandon, AttachAudit, BeginWorker, Commit, Committed, Message, Prepare, Prepared
+from .orders import AttachAudit, BeginWorker
 from .process_views import process_warnings, worker_views
 from .tallies import CONNECTIONS, RECORDS, Tallies
 
@@ -149,6 +151,7 @@ class Supervisor:
             say,
             self._tallies.row(_OWN_ROW),
         )
+        self._history = ReloadHistory(self._clock, self._sender.write, self._boot_mark)
         self._crew = Crew(slots, self._clock, self)
         self._control = ControlServer(
             self, loaded.configuration.control_path, left.control if left else None
@@ -241,8 +244,11 @@ class Supervisor:
 
     # -- reloading -----------------------------------------------------------------------------
 
-    async def reload(self) -> list[str]:
+    async def reload(self, by: str) -> list[str]:
         """Read all files again and put them in force on every worker, whole; return warnings.
+
+        Args:
+            by: Who asked for it, for the records.
 
         Raises:
             ConfigRefused: Something is wrong; what was in force stays in force everywhere.
@@ -253,6 +259,7 @@ class Supervisor:
             findings = Findings()
             loaded = load(self.loaded.configuration.path, findings, self.loaded)
             opened: list[Door] = []
+            wanted: list[Place] = []
             if loaded is not None:
                 wanted = [item.place for item in loaded.configuration.listeners]
                 try:
@@ -260,57 +267,18 @@ class Supervisor:
                 except TransportError as error:
                     findings.errors.append(cannot_listen(loaded, error))
             if loaded is not None and not findings.errors:
-                findings.errors += await self._prepare_all(loaded, opened)
+                findings.errors += await prepare_all(self._crew, self._doors, loaded, opened)
             if loaded is None or findings.errors:
                 for door in opened:
                     door.close()
-                causes = tuple(str(error) for error in findings.errors)
-                self._record("reload-refused", causes=causes)
+                self._history.note_refused([str(error) for error in findings.errors], by)
                 raise ConfigRefused(tuple(findings.errors))
-            await self._commit_all(loaded, opened)
-            self._record("reloaded", policy=self.policy)
+            before = self.loaded.settings.policy
+            self.loaded = loaded
+            self._doors.keep(opened, wanted)
+            await commit_all(self._crew, loaded, self.say)
+            self._history.note_done(before, loaded.settings.policy, by)
             return [*loaded.warnings, *settings_for_restart(self._begun_with, loaded)]
-
-    async def _prepare_all(self, loaded: Loaded, opened: Sequence[Door]) -> list[ConfigError]:
-        """Let every worker get ready; if one cannot, let all of them forget it."""
-        workers = self._crew.working
-        addresses = [str(door.place) for door in opened]
-
-        def make(worker: Worker, number: int) -> tuple[Message, list[int]]:
-            message = Prepare(number=number, texts=loaded.texts, addresses=addresses)
-            return message, self._doors.of_slot(worker.slot, opened)
-
-        errors: list[ConfigError] = []
-        for worker, reply in zip(workers, await self._crew.order(workers, make), strict=True):
-            if not isinstance(reply, Prepared):
-                if not worker.child.has_ended:
-                    errors.append(ConfigError(worker.name, "does not answer", "see its log"))
-            elif reply.causes:
-                errors += [ConfigError(worker.name, cause) for cause in reply.causes]
-            elif reply.policy != loaded.settings.policy.hash:
-                errors.append(ConfigError(worker.name, f"has policy {reply.policy} prepared"))
-        if errors:
-            for worker in workers:
-                worker.child.send(Abandon())
-        return errors
-
-    async def _commit_all(self, loaded: Loaded, opened: Sequence[Door]) -> None:
-        """Put in force what is prepared; a worker that does not is replaced by one that has it."""
-        workers, late = self._crew.working, self._crew.starting
-        self.loaded = loaded
-        self._doors.keep(opened, [item.place for item in loaded.configuration.listeners])
-        for worker in late:
-            # It began with what was in force before. At once: in a moment it would have clients.
-            self._crew.replace(worker)
-        replies = await self._crew.order(
-            workers, lambda _worker, number: (Commit(number=number), [])
-        )
-        for worker, reply in zip(workers, replies, strict=True):
-            if isinstance(reply, Committed) and reply.policy == self.policy:
-                worker.policy = reply.policy
-            elif not worker.child.has_ended:
-                self.say(f"{worker.name} could not change its policy: it is replaced")
-                worker.child.kill()
 
     # -- what the crew asks (Lead) -------------------------------------------------------------
 
@@ -545,6 +513,9 @@ class Supervisor:
             cpu_s=self._usage.cpu_s() + sum(view.cpu_s for view in seen),
             protections=gather_lines(view.protections for view in seen),
             protections_lacking=gather_lines(view.protections_lacking for view in seen),
+            reloads=self._history.view,
+            revoked=sum(view.revoked for view in seen),
+            revoking=sum(view.revoking for view in seen),
             drain_ends=self._drain_ends,
             workers=worker_views(self._crew, self._audit, views),
             steering=self._describe_steering(),

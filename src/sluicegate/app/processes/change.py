@@ -1,0 +1,82 @@
+"""Changing what is in force: prepared by every worker, then put in force by all of them.
+
+``supervisor`` calls it with files that are checked. The invariant: afterwards every worker that
+serves has these files in force, proven by the hash that it answers with, or it is being replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from sluicegate.app.load import Loaded
+from sluicegate.errors import ConfigError
+
+from .crew import Crew, Worker
+from .doors import Door, Doors
+from .orders import Abandon, Commit, Committed, Drain, Message, Prepare, Prepared
+
+__all__ = ["commit_all", "prepare_all"]
+
+
+async def prepare_all(
+    crew: Crew, doors: Doors, loaded: Loaded, opened: Sequence[Door]
+) -> list[ConfigError]:
+    """Let every worker get ready; if one cannot, let all of them forget it."""
+    workers = crew.working
+    addresses = [str(door.place) for door in opened]
+
+    def make(worker: Worker, number: int) -> tuple[Message, list[int]]:
+        message = Prepare(number=number, texts=loaded.texts, addresses=addresses)
+        return message, doors.of_slot(worker.slot, opened)
+
+    errors: list[ConfigError] = []
+    for worker, reply in zip(workers, await crew.order(workers, make), strict=True):
+        if not isinstance(reply, Prepared):
+            if not worker.child.has_ended:
+                errors.append(ConfigError(worker.name, "does not answer", "see its log"))
+        elif reply.causes:
+            errors += [ConfigError(worker.name, cause) for cause in reply.causes]
+        elif reply.policy != loaded.settings.policy.hash:
+            errors.append(ConfigError(worker.name, f"has policy {reply.policy} prepared"))
+    if errors:
+        for worker in workers:
+            worker.child.send(Abandon())
+    return errors
+
+
+async def commit_all(crew: Crew, loaded: Loaded, say: Callable[[str], None]) -> None:
+    """Put in force what is prepared; a worker that does not is replaced by one that has it."""
+    workers, late = crew.working, crew.starting
+    for worker in late:
+        # It began with what was in force before. At once: in a moment it would have clients.
+        crew.replace(worker)
+    policy = loaded.settings.policy.hash
+    replies = await crew.order(workers, lambda _worker, number: (Commit(number=number), []))
+    for worker, reply in zip(workers, replies, strict=True):
+        if isinstance(reply, Committed) and reply.policy == policy:
+            worker.policy = reply.policy
+        elif not worker.child.has_ended:
+            say(f"{worker.name} could not change its policy: it is replaced")
+            worker.child.kill()
+    leaving = [one for one in crew.leaving if one.is_ready]
+    await asyncio.gather(*(_change_leaving(crew, one, loaded, say) for one in leaving))
+
+
+async def _change_leaving(
+    crew: Crew, worker: Worker, loaded: Loaded, say: Callable[[str], None]
+) -> None:
+    """Let a worker that drains judge what it has left; if it cannot, it ends now."""
+    policy = loaded.settings.policy.hash
+    [prepared] = await crew.order(
+        [worker],
+        lambda _worker, number: (Prepare(number=number, texts=loaded.texts, addresses=[]), []),
+    )
+    if isinstance(prepared, Prepared) and prepared.policy == policy:
+        [reply] = await crew.order([worker], lambda _worker, number: (Commit(number=number), []))
+        if isinstance(reply, Committed) and reply.policy == policy:
+            worker.policy = reply.policy
+            return
+    if not worker.child.has_ended:
+        say(f"{worker.name}, which drains, cannot take the policy: it ends now")
+        worker.child.send(Drain(timeout_s=0.0))
