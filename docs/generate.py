@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import click
 
 import sluicegate
-from sluicegate import access_limits, limits, policy_limits, protocol_limits
+from sluicegate import access_limits, limits, policy_limits, protocol_limits, scan_limits
 from sluicegate.cli.main import cli
 
 DOCS = pathlib.Path(__file__).resolve().parent
@@ -123,6 +123,7 @@ def describe_limits() -> str:
     """
     tree = ast.parse(inspect.getsource(limits))
     parsers = ast.parse(inspect.getsource(protocol_limits))
+    scanners = ast.parse(inspect.getsource(scan_limits))
     policies = ast.parse(inspect.getsource(policy_limits))
     access = ast.parse(inspect.getsource(access_limits))
     classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Limits"]
@@ -140,6 +141,8 @@ def describe_limits() -> str:
         table_of_limits(documented_names(parsers.body)),
         "\n## What a policy takes\n",
         table_of_limits(documented_names(policies.body)),
+        "\n## What scanners take\n",
+        table_of_limits(documented_names(scanners.body)),
     ]
     return "\n".join(parts)
 
@@ -150,7 +153,14 @@ def table_of_limits(rows: Iterator[tuple[str, str, str]]) -> str:
     for name, source, explained in rows:
         if not explained:
             raise ValueError(f"limits.py: {name} has no reason under it; write one")
-        sources = (limits, access_limits, policy_limits, protocol_limits, limits.Limits())
+        sources = (
+            limits,
+            access_limits,
+            policy_limits,
+            protocol_limits,
+            scan_limits,
+            limits.Limits(),
+        )
         value = next(getattr(one, name) for one in sources if hasattr(one, name))
         lines.append(f"| `{name}` | {shown(value, source)} | {' '.join(explained.split())} |")
     return "\n".join(lines) + "\n"

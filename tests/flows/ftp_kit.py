@@ -218,6 +218,8 @@ class GateThread:
         rule: dict[str, Any] | None = None,
         limits: dict[str, Any] | None = None,
         more_filters: dict[str, str] | None = None,
+        more_settings: dict[str, dict[str, Any]] | None = None,
+        more_tables: str = "",
     ) -> None:
         self.folder = folder
         self.host = host
@@ -239,8 +241,12 @@ class GateThread:
             f'[[listener]]\nname = "ftp"\naddress = "{address}:0"\n'
             + _table("limits", limits)
             + _filter("ftp_access", access)
-            + "".join(_filter(name, None, use) for name, use in (more_filters or {}).items())
+            + "".join(
+                _filter(name, (more_settings or {}).get(name), use)
+                for name, use in (more_filters or {}).items()
+            )
             + _filter("exe_block", block)
+            + more_tables
         )
         (folder / "policy.toml").write_text(
             f'[[publish]]\nname = "ftp"\nlistener = "ftp"\nserver = "{address}:{server_port}"\n'

@@ -13,7 +13,7 @@ import textwrap
 import pytest
 
 from docs.generate import describe_limits, describe_records
-from sluicegate import access_limits, limits, policy_limits, protocol_limits
+from sluicegate import access_limits, limits, policy_limits, protocol_limits, scan_limits
 from sluicegate.app.load import load
 from sluicegate.documents import Findings
 from sluicegate.identity import HashCost, User, UserFile, hash_password
@@ -85,6 +85,7 @@ def test_every_limit_is_explained_in_the_reference() -> None:
         *policy_limits.__all__,
         *access_limits.__all__,
         *protocol_limits.__all__,
+        *scan_limits.__all__,
     ]
     assert [name for name in names if name != "Limits" and f"`{name}`" not in page] == []
 

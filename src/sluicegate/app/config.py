@@ -24,6 +24,7 @@ from sluicegate.policy.parse_values import Name, parse_address, parse_network
 from .entry_config import EntryChoice, EntryProtocolName, ResolverTable, to_entry
 from .ldap_config import LdapTable
 from .limit_table import LimitTable, contradictions, to_limits
+from .scanners import ScannerTable, check_scanners
 
 __all__ = [
     "Configuration",
@@ -118,6 +119,7 @@ class _Tables(Model):
     resolver: ResolverTable = ResolverTable()
     ldap: LdapTable | None = None
     filter: tuple[FilterTable, ...] = ()
+    scanner: tuple[ScannerTable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ class Configuration:
     listeners: tuple[ListenerSettings, ...]
     limits: Limits
     filters: tuple[FilterTable, ...]
+    scanners: tuple[ScannerTable, ...]
     resolver: ResolverTable
     ldap: LdapTable | None
     user: str = ""
@@ -208,6 +211,7 @@ def read_configuration(path: pathlib.Path, text: str, findings: Findings) -> Con
         findings.refuse(document.where(("limits", key)), cause, cure)
     _check_listeners(tables, document, findings)
     _check_filters(tables, document, findings)
+    check_scanners(tables.scanner, document, findings)
     entries = [
         to_entry(table, document, index, findings) for index, table in enumerate(tables.listener)
     ]
@@ -236,6 +240,7 @@ def read_configuration(path: pathlib.Path, text: str, findings: Findings) -> Con
         ),
         limits=limits,
         filters=tables.filter,
+        scanners=tables.scanner,
         resolver=tables.resolver,
         ldap=tables.ldap,
         user=tables.service.user,

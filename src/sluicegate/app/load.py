@@ -26,6 +26,7 @@ from .interfaces import interface_addresses
 from .ldap_config import to_directory
 from .policy_files import read_policy_texts
 from .public_suffixes import is_public_suffix
+from .scanners import check_asked, make_scanners
 from .secret_files import SecretFiles
 from .texts import Texts
 from .time_zones import find_time_zone
@@ -82,6 +83,12 @@ def load(
     _check_use(configuration, policy, snapshot, findings)
     if users is not None:
         check_entry_rules(configuration, policy, users, findings)
+    scanners = make_scanners(
+        configuration.scanners,
+        path.absolute().parent,
+        before.settings.scanners if before else {},
+    )
+    check_asked(filters.installations, scanners, configuration.document, findings)
     resolver, own_addresses = _load_network(configuration, findings)
     secrets = SecretFiles(path.absolute().parent, texts.secrets if texts else None)
     directory = _load_directory(configuration, secrets, findings)
@@ -101,6 +108,7 @@ def load(
             resolver=resolver,
             own_addresses=own_addresses,
             nat64_prefixes=configuration.resolver.nat64_prefixes,
+            scanners=scanners,
         ),
         warnings=tuple(str(warning) for warning in findings.warnings),
     )

@@ -61,12 +61,14 @@ from .events import (
 )
 from .filter import Filter
 from .isolation import Isolation
+from .lending import lend_descriptor
 from .network_socket import NetworkSocket
 from .open_transfer import OpenTransfer
 from .position import Position
 from .private_session import PrivateSession
 from .registration import Events
 from .relaying import Way, copy, relay
+from .scanner import Scanner, ScanOutcome, ScanResult
 from .session_filter import SessionFilter
 from .shown import Shown
 from .stream_filter import (
@@ -159,6 +161,9 @@ __all__ = [
     "Replace",
     "ResourceRecovery",
     "Rewrite",
+    "ScanOutcome",
+    "ScanResult",
+    "Scanner",
     "Session",
     "SessionFilter",
     "Shortage",
@@ -188,5 +193,6 @@ __all__ = [
     "Window",
     "copy",
     "heavy_blocking",
+    "lend_descriptor",
     "relay",
 ]

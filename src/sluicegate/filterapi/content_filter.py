@@ -181,6 +181,11 @@ class ContentFilter(abc.ABC):
     isolation: ClassVar[Isolation] = "none"
     wants: ClassVar[Wants] = Wants()
 
+    @property
+    def scanners(self) -> tuple[str, ...]:
+        """Names of the scanners that it asks; one that is not configured is found at load."""
+        return ()
+
     @abc.abstractmethod
     async def inspect(self, transfer: Transfer) -> ContentVerdict:
         """Answer ``Release``, ``Refuse(reason)`` or ``Replace(body)``; raising refuses."""

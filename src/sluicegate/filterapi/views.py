@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .network_socket import NetworkSocket
     from .open_transfer import OpenTransfer
     from .private_session import PrivateSession
+    from .scanner import Scanner
     from .session_filter import SessionFilter
 
 __all__ = ["Action", "Bind", "Connection", "DataFilterFactory", "Firewall", "Session"]
@@ -550,6 +551,14 @@ class Firewall(Protocol):
     @property
     def limits(self) -> Limits:
         """The limits in force."""
+        ...
+
+    def scanner(self, name: str) -> Scanner:
+        """Return a scanner that ``[[scanner]]`` configures.
+
+        Raises:
+            LookupError: There is none of that name.
+        """
         ...
 
     def create_private_session(

@@ -17,7 +17,7 @@ from sluicegate.audit import Recorder
 from sluicegate.buffer import Buffer
 from sluicegate.clock import Clock
 from sluicegate.errors import LimitExceeded, errno_name
-from sluicegate.filterapi import PrivateSession, Shortage, TaskCompletion, User
+from sluicegate.filterapi import PrivateSession, Scanner, Shortage, TaskCompletion, User
 from sluicegate.identifiers import IdentifierSource
 from sluicegate.limits import Limits
 from sluicegate.names.exchange import Exchange
@@ -125,9 +125,9 @@ class FirewallService:
         self._tasks: set[asyncio.Task[None]] = set()
         self._policy = PolicySnapshot(Policy())
         #: Before settings are applied nothing is allowed.
-        self._next_passive = 0
+        self._scanners: Mapping[str, Scanner] = {}
         self._on_empty: asyncio.Event | None = None
-        self._drained_until = 0.0
+        self._next_passive, self._drained_until = 0, 0.0
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -154,6 +154,7 @@ class FirewallService:
         )
         self._registry.apply(settings.filters)
         before, self._policy = self._policy, settings.policy
+        self._scanners = settings.scanners
         self._plans = {
             rule.name: self._registry.plan(rule, settings.policy.hash)
             for rule in settings.policy.policy.planned_rules
@@ -492,6 +493,13 @@ class FirewallService:
     async def run_blocking(self, function: Callable[..., ResultT], *args: Any) -> ResultT:
         """Run a blocking call on the pool."""
         return await self.port.run_blocking(function, *args)
+
+    def scanner(self, name: str) -> Scanner:
+        """As ``filterapi.Firewall.scanner``."""
+        found = self._scanners.get(name)
+        if found is None:
+            raise LookupError(f"no [[scanner]] is called {name!r}")
+        return found
 
     def note(self, filter_name: str, message: str, facts: Mapping[str, str | int]) -> None:
         """Write a record in a filter's name."""

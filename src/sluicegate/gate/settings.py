@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, Protocol, TypeAlias
 
 from typing_extensions import override
 
 from sluicegate.address import IpAddress, IpNetwork, SocketAddress
-from sluicegate.filterapi import AnyDataFilter, ContentFilter, Filter, Firewall
+from sluicegate.filterapi import AnyDataFilter, ContentFilter, Filter, Firewall, Scanner
 from sluicegate.identity import DirectorySettings, Users
 from sluicegate.limits import Limits
 from sluicegate.names.resolver import ResolverSettings
@@ -191,3 +192,5 @@ class ServiceSettings:
     """Of every interface; what clients name is not to lead there."""
     nat64_prefixes: tuple[ipaddress.IPv6Network, ...] = ()
     """Of translators on this network: what is behind them is judged."""
+    scanners: Mapping[str, Scanner] = field(default_factory=lambda: MappingProxyType({}))
+    """Whom content filters may ask, by name."""

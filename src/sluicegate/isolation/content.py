@@ -8,14 +8,12 @@ through, and no name; no byte of a held file travels through the wire.
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import io
 import os
-from typing import BinaryIO, ClassVar, Final
+from typing import ClassVar
 
 from typing_extensions import override
 
-from sluicegate.errors import LimitExceeded, SluicegateError, TransportError
+from sluicegate.errors import LimitExceeded, SluicegateError
 from sluicegate.filterapi import (
     Connection,
     ContentFilter,
@@ -25,6 +23,7 @@ from sluicegate.filterapi import (
     Replace,
     Transfer,
     Wants,
+    lend_descriptor,
 )
 
 from .cell import Asked, Cell, CellFailed
@@ -64,7 +63,7 @@ class IsolatedContent(ContentFilter):
         described = (*facts, transfer.size, transfer.sha256, transfer.head)
         async with transfer.open() as file:
             with file.blocking_file() as opened:
-                descriptor = _lend(opened)
+                descriptor = lend_descriptor(opened)
         try:
             number = self._cell.ask(asked, lambda one: Inspect(one, *described), (descriptor,))
         finally:
@@ -143,35 +142,3 @@ class _Inspection(Asked):
     def fail(self, error: CellFailed) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
-
-
-def _lend(file: BinaryIO) -> int:
-    """Return a descriptor of a held object that can be given away; close it.
-
-    Raises:
-        TransportError: No descriptor or no memory is left.
-    """
-    try:
-        try:
-            return os.dup(file.fileno())
-        except io.UnsupportedOperation:
-            return _sealed_copy(file)
-    except OSError as error:
-        raise TransportError(error.errno or 0, doing="lend the object to its filter") from error
-
-
-def _sealed_copy(file: BinaryIO) -> int:
-    """Copy an object that is in memory to where another process can see it, and nobody change."""
-    descriptor = os.memfd_create("held", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        rest = memoryview(file.read())
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-_SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE

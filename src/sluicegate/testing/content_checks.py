@@ -7,11 +7,18 @@ holds for every content filter, so a failure is the filter's.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sluicegate.filterapi import ContentFilter, Direction, Release, Replace, TransferOffer
+from sluicegate.filterapi import (
+    ContentFilter,
+    Direction,
+    Release,
+    Replace,
+    Scanner,
+    TransferOffer,
+)
 
 from .check_report import CheckReport, SkipCheck, run_checks
 from .difference import shown
@@ -44,10 +51,11 @@ class _Subject:
     offer: TransferOffer
     bulk: BulkBytes
     memory: int | str
+    scanners: Mapping[str, Scanner]
 
     def inspect(self, body: bytes | BulkBytes, **limits: Any) -> InspectedObject:
         """Send one object through a new instance."""
-        return inspect_object(self.make(), body, self.offer, limits=limits)
+        return inspect_object(self.make(), body, self.offer, limits=limits, scanners=self.scanners)
 
 
 def check_content_filter(
@@ -57,6 +65,7 @@ def check_content_filter(
     offer: TransferOffer | None = None,
     bulk: int | str = "16 MiB",
     memory: int | str = "12 MiB",
+    scanners: Mapping[str, Scanner] | None = None,
 ) -> CheckReport:
     """Check what every content filter must do.
 
@@ -67,6 +76,7 @@ def check_content_filter(
         bulk: The size of a large object; 0 leaves that check out.
         memory: A ceiling for what is allocated while it is judged (the gate's and the kit's own
             part is about 6 MiB): read large objects piece by piece.
+        scanners: Whom it asks, by name.
 
     Returns:
         The names of the checks.
@@ -77,7 +87,14 @@ def check_content_filter(
     """
     __tracebackhide__ = True
     check_factory(make, (ContentFilter,))
-    subject = _Subject(make, samples, offer or offer_of("object"), BulkBytes.of(bulk), memory)
+    subject = _Subject(
+        make,
+        samples,
+        offer or offer_of("object"),
+        BulkBytes.of(bulk),
+        memory,
+        scanners or {},
+    )
     return run_checks(_CHECKS, subject)
 
 
@@ -141,7 +158,7 @@ def _lets_go_when_a_side_breaks_off(subject: _Subject) -> None:
     body = max(subject.samples, key=len)
     for is_sender in (True, False):
         for share in (0, 2):
-            with Playbook(subject.make, offer=subject.offer) as play:
+            with Playbook(subject.make, offer=subject.offer, scanners=subject.scanners) as play:
                 sender, receiver = play.server, play.client
                 if subject.offer.direction is Direction.UPLOAD:
                     sender, receiver = receiver, sender
@@ -159,7 +176,7 @@ def _lets_go_when_it_takes_too_long(subject: _Subject) -> None:
 def _judges_two_objects_at_once(subject: _Subject) -> None:
     bodies = (min(subject.samples, key=len), max(subject.samples, key=len))
     alone = [subject.inspect(body) for body in bodies]
-    with Playbook(subject.make, offer=subject.offer) as play:
+    with Playbook(subject.make, offer=subject.offer, scanners=subject.scanners) as play:
         pair = [play.connect(client="10.1.1.1:0"), play.connect(client="10.1.1.2:0")]
         is_upload = subject.offer.direction is Direction.UPLOAD
         ends = [(e.client, e.server) if is_upload else (e.server, e.client) for e in pair]

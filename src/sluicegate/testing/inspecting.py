@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sluicegate.audit import TransferRecord
-from sluicegate.filterapi import ContentFilter, ContentVerdict, Direction, TransferOffer
+from sluicegate.filterapi import (
+    ContentFilter,
+    ContentVerdict,
+    Direction,
+    Scanner,
+    TransferOffer,
+)
 
 from .playbook import Playbook
 from .sizes import BulkBytes
@@ -45,6 +51,7 @@ def inspect_object(
     offer: TransferOffer | None = None,
     *,
     limits: Mapping[str, Any] | None = None,
+    scanners: Mapping[str, Scanner] | None = None,
 ) -> InspectedObject:
     """Send an object through a content filter and return what became of it.
 
@@ -53,11 +60,12 @@ def inspect_object(
         body: The object.
         offer: Its name and direction (``offer_of``); the default is a download named ``object``.
         limits: Limits to change: ``{"spool_memory_bytes_max": 0}`` has it held in a file.
+        scanners: Whom the filter asks, by name.
 
     Raises:
         PlaybookError: A byte reached the receiver before the verdict, or something was left.
     """
-    with Playbook(content_filter, offer=offer, limits=limits) as play:
+    with Playbook(content_filter, offer=offer, limits=limits, scanners=scanners) as play:
         is_download = offer is None or offer.direction is Direction.DOWNLOAD
         sender, receiver = play.server, play.client
         if not is_download:

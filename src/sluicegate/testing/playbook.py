@@ -25,6 +25,7 @@ from sluicegate.filterapi import (
     ContentFilter,
     ContentVerdict,
     Direction,
+    Scanner,
     Transfer,
     TransferOffer,
 )
@@ -70,6 +71,7 @@ class Playbook:
         names: What DNS knows: addresses by name (``{"www.example": ["192.0.2.7"]}``), and names by
             address for ``host_by_address``.
         limits: Limits to change, by name (``idle_timeout_s=5``).
+        scanners: Whom content filters ask, by name; anything with ``scan`` will do.
         memory: A ceiling for what is allocated from here to the end (``"8 MiB"``).
         faults: What goes wrong; the default is nothing.
         seed: Decides everything that is left to chance.
@@ -82,6 +84,7 @@ class Playbook:
         rule_settings: Mapping[str, object] | None = None,
         names: Mapping[str, Sequence[str]] | None = None,
         limits: Mapping[str, Any] | None = None,
+        scanners: Mapping[str, Scanner] | None = None,
         memory: int | str | None = None,
         faults: FaultPlan | None = None,
         seed: int = 0,
@@ -108,6 +111,7 @@ class Playbook:
             seed=seed,
             filter_errors=self.filter_errors,
             names=self.names,
+            scanners=scanners,
         )
         self._gate.progress = self._progress
         if offer is not None:

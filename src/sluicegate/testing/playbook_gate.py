@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from sluicegate.address import SocketAddress
 from sluicegate.audit import ConnectionRecord, DecisionRecord
+from sluicegate.filterapi import Scanner
 from sluicegate.gate.connection import GateConnection
 from sluicegate.gate.entry_dialogue import Authenticate
 from sluicegate.gate.registry import Installed
@@ -108,6 +109,7 @@ class PlaybookGate:
         seed: int = 0,
         filter_errors: list[BaseException],
         names: SimulatedNames | None = None,
+        scanners: Mapping[str, Scanner] | None = None,
     ) -> None:
         faults = faults or FaultPlan()
         self.backend = SimulatedBackend(seed, faults, limits=limits)
@@ -122,6 +124,7 @@ class PlaybookGate:
         self._quiet_s = _quiet_time_s(faults)
         self._folder = tempfile.TemporaryDirectory(prefix="sluicegate-playbook-")
         self._limits = limits
+        self._scanners = dict(scanners or {})
         port = simulated_completion_port(self.backend, limits)
         port.on_error = self.errors.append
         self._loop = PortEventLoop(port)
@@ -229,6 +232,7 @@ class PlaybookGate:
             self._limits,
             resolver=ResolverSettings((_NAMESERVER,), mix_case=False),
             own_addresses=(ipaddress.ip_address(_ENTRY_HOST),),
+            scanners=self._scanners,
         )
 
     # -- running ---------------------------------------------------------------------------------

@@ -1,0 +1,80 @@
+"""Antivirus: refuses what a scanner finds, and what no scanner could look at.
+
+A content filter: the gate holds each object, and this asks the configured scanners about it, one
+after the other. The invariant: an object is released only if each of them looked at all of it and
+found nothing; whatever else is let through is so by an operator's written word.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from typing_extensions import override
+
+from sluicegate.filterapi import (
+    ContentFilter,
+    ContentVerdict,
+    Refuse,
+    Release,
+    ScanOutcome,
+    ScanResult,
+    Transfer,
+)
+
+from .settings import FilterSettings
+
+__all__ = ["Antivirus", "AntivirusSettings"]
+
+Choice = Literal["refuse", "release"]
+
+
+class AntivirusSettings(FilterSettings):
+    """``[filter.settings]`` of ``antivirus``."""
+
+    scanners: tuple[str, ...] = Field(min_length=1, examples=[["clamd"]])
+    """Names of ``[[scanner]]`` tables; each is asked, until one finds something."""
+    encrypted: Choice = "refuse"
+    """What becomes of an object of which a part is encrypted."""
+    not_scanned: Choice = "refuse"
+    """What becomes of an object that a scanner did not look at, or not to its end: too large, too
+    deep, an error, no answer in time, nobody there."""
+
+
+class Antivirus(ContentFilter):
+    """Asks scanners."""
+
+    name = "antivirus"
+    Settings = AntivirusSettings
+
+    def __init__(self, settings: AntivirusSettings) -> None:
+        self._settings = settings
+
+    @property
+    @override
+    def scanners(self) -> tuple[str, ...]:
+        return self._settings.scanners
+
+    @override
+    async def inspect(self, transfer: Transfer) -> ContentVerdict:
+        firewall = transfer.connection.firewall
+        for name in self._settings.scanners:
+            result = await firewall.scanner(name).scan(transfer)
+            reason = self._objection(result)
+            if reason:
+                return Refuse(f"{reason} ({name})")
+        return Release()
+
+    def _objection(self, result: ScanResult) -> str:
+        """Return why an answer refuses an object; empty if it does not."""
+        match result.outcome:
+            case ScanOutcome.CLEAN:
+                return ""
+            case ScanOutcome.FOUND:
+                return f"malware: {result.reason}"
+            case ScanOutcome.ENCRYPTED:
+                is_let = self._settings.encrypted == "release"
+                return "" if is_let else f"encrypted: {result.reason}"
+            case ScanOutcome.NOT_SCANNED:
+                is_let = self._settings.not_scanned == "release"
+                return "" if is_let else f"not scanned: {result.reason}"
