@@ -106,3 +106,10 @@ def test_what_is_wrong_is_named(text: str, expected: str) -> None:
 def test_hash_covers_what_can_refuse_a_client(one: str, other: str, is_same: bool) -> None:
     hashes = {PolicySnapshot(parsed(text)).hash for text in (one, other)}
     assert (len(hashes) == 1) is is_same
+
+
+def test_exception_may_name_an_object() -> None:
+    text = '[objects.networks]\nlb = ["192.0.2.8/29"]\n'
+    text += '[[flood.exception]]\nclients = ["@lb"]\nconnections_max = 400\n'
+    assert bounds_of(text, "192.0.2.9") == FloodBounds(connections_max=400)
+    assert bounds_of(text, "192.0.2.1") == FloodBounds()
