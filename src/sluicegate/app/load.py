@@ -53,6 +53,8 @@ def load(
     findings: Findings,
     before: Loaded | None = None,
     texts: Texts | None = None,
+    *,
+    policy_path: pathlib.Path | None = None,
 ) -> Loaded | None:
     """Read everything that ``sluicegate.toml`` leads to; None, with every finding, if wrong.
 
@@ -61,13 +63,14 @@ def load(
         findings: Where errors and warnings go.
         before: What is in force; filters about which nothing changed are kept.
         texts: The files' content, where somebody else has read them.
+        policy_path: Of a policy to be tried in place of the one that the file names.
     """
     main = texts.main if texts else read_text(path, findings, "choose the file with --config")
     configuration = None if main is None else read_configuration(path, main, findings)
     if main is None or configuration is None:
         return None
     filters = install_filters(configuration, before.filters if before else None, findings)
-    policy_path = configuration.policy_path
+    policy_path = policy_path or configuration.policy_path
     policy_texts = texts.policy if texts else read_policy_texts(policy_path, findings)
     if policy_texts is None:
         return None

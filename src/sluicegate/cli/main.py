@@ -34,6 +34,7 @@ _COMMANDS: Final = {
     "drain": "sluicegate.cli.drain:drain",
     "stop": "sluicegate.cli.orders:stop",
     "log": "sluicegate.cli.log:log",
+    "explain": "sluicegate.cli.explain:explain",
     "user": "sluicegate.cli.user:user",
     "new-filter": "sluicegate.cli.new_filter:new_filter",
     "test-filter": "sluicegate.cli.replay_filter:test_filter",

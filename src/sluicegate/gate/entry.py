@@ -19,7 +19,6 @@ from sluicegate.filterapi import NetworkChange, User
 from sluicegate.identity import Authenticator, KnownUser, Users
 from sluicegate.limits import ENTRY_KNOWN_MAX
 from sluicegate.names import (
-    AddressClass,
     AddressClassifier,
     CanonicalHost,
     HostReason,
@@ -50,6 +49,7 @@ from .entry_handshake import EntryHandshake
 from .foreseen import Foreseen, ForeseenConnection
 from .known_destinations import KnownDestinations
 from .known_openings import KnownOpenings
+from .own_listeners import OwnListeners
 from .password_throttle import PasswordThrottle
 from .session import session_key
 from .settings import ListenerSettings, ServiceSettings
@@ -84,7 +84,7 @@ class EntryDesk:
         self.directory = DirectoryService(service, exchange)
         self._authenticator: Authenticator | None = None
         self._handshakes: dict[EntryHandshake, None] = {}
-        self._own_ports: dict[int, tuple[str, ...]] = {}
+        self._own_listeners = OwnListeners()
         self._classifier = AddressClassifier()
         self.openings = KnownOpenings()
         self.known = KnownDestinations()
@@ -161,23 +161,12 @@ class EntryDesk:
 
     def note_listeners(self, addresses: list[SocketAddress]) -> None:
         """Take note of where the gate itself listens."""
-        ports: dict[int, tuple[str, ...]] = {}
-        for address in addresses:
-            ports[address.port] = (*ports.get(address.port, ()), address.host)
-        self._own_ports = ports
+        self._own_listeners = OwnListeners(addresses)
         self.known.forget()
 
     def is_own_listener(self, address: IpAddress, port: int) -> bool:
         """Tell whether a dial to an address and port would reach the gate itself."""
-        hosts = self._own_ports.get(port)
-        if hosts is None:
-            return False
-        if str(address) in hosts:
-            return True
-        if not any(host in _WILDCARDS for host in hosts):
-            return False
-        judgement = self._classifier.classify(address)
-        return judgement.address_class in _OWN_CLASSES
+        return self._own_listeners.has(address, port, self._classifier)
 
     # -- clients -------------------------------------------------------------------------------
 
@@ -473,7 +462,3 @@ class EntryDesk:
 @functools.lru_cache(maxsize=1024)
 def _view_of(user: KnownUser) -> User:
     return User(user.name, user.groups, "password")
-
-
-_WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - what a listener may be bound to
-_OWN_CLASSES: Final = frozenset({AddressClass.OWN, AddressClass.LOOPBACK, AddressClass.UNSPECIFIED})
