@@ -62,6 +62,8 @@ class Block:
     network: IpNetwork
     address_class: AddressClass
     source: str
+    why: str
+    """Both in words, for records: written once, not for each address."""
 
 
 _C: Final = AddressClass
@@ -146,7 +148,9 @@ def _by_length(version: int) -> list[tuple[int, dict[int, Block]]]:
         if network.version == version:
             length = network.prefixlen
             prefix = int(network.network_address) >> (network.max_prefixlen - length)
-            lengths.setdefault(length, {})[prefix] = Block(network, address_class, source)
+            lengths.setdefault(length, {})[prefix] = Block(
+                network, address_class, source, f"{network}: {source}"
+            )
     return sorted(lengths.items(), reverse=True)
 
 

@@ -101,10 +101,10 @@ class AddressClassifier:
         return address_class, why
 
     def _judge_plain(self, address: IpAddress) -> tuple[AddressClass, str]:
-        if address in self._own:
+        if self._own and address in self._own:
             return AddressClass.OWN, f"{address_text(address)} is the gate's own"
         block = block_of(address)
-        return block.address_class, f"{block.network}: {block.source}"
+        return block.address_class, block.why
 
 
 def _without_zone(address: IpAddress) -> IpAddress:

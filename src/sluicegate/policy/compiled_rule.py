@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from sluicegate.address import IpAddress
-
 from .conditions import (
     ENABLED,
     Condition,
@@ -23,7 +21,7 @@ from .conditions import (
     ScheduleCondition,
     UsersCondition,
 )
-from .request import Level, Question
+from .request import Level, Number, Question
 from .rules import Rule
 
 __all__ = ["LACKS", "MATCHES", "NEEDS_USER", "CompiledRule", "Shows"]
@@ -114,7 +112,7 @@ class CompiledRule:
         """Weigh a rule that refuses, for another name of what was asked for."""
         return self._weigh_other(question) if self.to.names_alias(name) else LACKS
 
-    def refuses_address(self, question: Question, addresses: Iterable[IpAddress]) -> int:
+    def refuses_address(self, question: Question, addresses: Iterable[Number]) -> int:
         """Weigh a rule that refuses, for an address of what was asked for."""
         return self._weigh_other(question) if self.to.names_address(addresses) else LACKS
 

@@ -13,14 +13,14 @@ from typing import ClassVar, Final
 
 from typing_extensions import override
 
-from sluicegate.address import IpAddress, IpNetwork
+from sluicegate.address import IpNetwork
 from sluicegate.names import AddressJudgement
 
 from .content_types import ContentTypes
-from .networks import NetworkSet
+from .networks import NO_NETWORKS, NetworkSet
 from .paths import PathPattern, UrlPattern
 from .protocols import ProtocolPattern
-from .request import Level, Question
+from .request import Level, Number, Question
 from .rules import ANY_USER, GROUP_PREFIX, Rule, Targets
 from .schedule import Schedule
 
@@ -135,117 +135,30 @@ class ProtocolsCondition(Condition):
         return f"{question.protocol}:{question.port} is none of its protocols"
 
 
-class TargetsCondition(Condition):
-    """``to`` without ``to_except``: what a client names, and what a name leads to."""
-
-    __slots__ = ("_excepted", "_is_refusal", "_meant", "is_everything", "networks")
-    key = "to"
-    level = int(Level.REQUEST)
-
-    def __init__(self, to: Targets, excepted: Targets, *, is_refusal: bool) -> None:
-        self.is_everything = to.is_everything
-        self._meant = _Places(to)
-        self._excepted = None if excepted.is_empty else _Places(excepted)
-        self._is_refusal = is_refusal
-        self.networks = self._meant.networks
-
-    @override
-    def holds(self, question: Question) -> bool | None:
-        judgement = question.judgement
-        found: bool | None
-        if judgement is not None:
-            found = self._leads_to_address(judgement)
-        else:
-            found = self.is_everything or self._meant.has_name(question.host)
-        if not found:
-            if not self._meant.urls:
-                return False
-            found = self._meant.has_url(question)
-            if found is False:
-                return False
-        excepted = self._excepted
-        if excepted is None:
-            return found
-        if judgement is None and excepted.has_name(question.host):
-            return False
-        if excepted.urls:
-            is_excepted = excepted.has_url(question)
-            if is_excepted:
-                return False
-            if is_excepted is None:
-                return None
-        return found
-
-    def _leads_to_address(self, judgement: AddressJudgement) -> bool:
-        """Tell whether a rule speaks of an address that a client wrote."""
-        excepted = self._excepted
-        if self._is_refusal:
-            # Held against every form of the address.
-            return any(
-                (self.is_everything or self.networks.covers(one))
-                and (excepted is None or not excepted.networks.covers(one))
-                for one in judgement.meant
-            )
-        if not (
-            self.networks.covers(judgement.address) or (self.is_everything and judgement.is_public)
-        ):
-            return False
-        return not self.excepts(judgement.meant)
-
-    def excepts(self, addresses: Iterable[IpAddress]) -> bool:
-        """Tell whether one of these addresses is in ``to_except``."""
-        excepted = self._excepted
-        return excepted is not None and any(map(excepted.networks.covers, addresses))
-
-    def excepts_name(self, name: str) -> bool:
-        """Tell whether a name is in ``to_except``."""
-        return self._excepted is not None and self._excepted.has_name(name)
-
-    def names_alias(self, name: str) -> bool:
-        """Tell whether a name is written in ``to``, and not only meant by ``*``."""
-        return self._meant.has_name(name) and not self.excepts_name(name)
-
-    def names_address(self, addresses: Iterable[IpAddress]) -> bool:
-        """Tell whether one of these is in a network of ``to``, and not only meant by ``*``."""
-        excepted = self._excepted
-        return any(
-            self.networks.covers(one) and (excepted is None or not excepted.networks.covers(one))
-            for one in addresses
-        )
-
-    @override
-    def lack(self, question: Question) -> str:
-        if self.excepts_name(question.host):
-            return f"{question.host} is one of to_except"
-        judgement = question.judgement
-        if judgement is not None and self.excepts(judgement.meant):
-            return f"{question.host} is one of to_except"
-        if self.is_everything and judgement is not None:
-            return f"{question.host} is not public, and its networks do not name it"
-        return f"{question.host} is none of its destinations"
-
-
-class _Places:
+class Places:
     """Names, networks and URLs, ready for questions."""
 
-    __slots__ = ("_below", "_exact", "networks", "urls")
+    __slots__ = ("below", "exact", "is_everything", "networks", "urls")
 
     def __init__(self, targets: Targets) -> None:
-        self._exact = frozenset(one.host.text for one in targets.hosts if not one.is_wildcard)
-        self._below = frozenset(one.host.text for one in targets.hosts if one.is_wildcard)
-        self.networks = NetworkSet(targets.networks)
+        self.is_everything = targets.is_everything
+        self.exact = frozenset(one.host.text for one in targets.hosts if not one.is_wildcard)
+        self.below = frozenset(one.host.text for one in targets.hosts if one.is_wildcard)
+        self.networks = NetworkSet(targets.networks) if targets.networks else NO_NETWORKS
         urls: dict[str, list[UrlPattern]] = {}
         for one in targets.urls:
             urls.setdefault(one.host.text, []).append(one)
-        self.urls = urls
+        self.urls = urls or _NO_URLS
 
     def has_name(self, name: str) -> bool:
-        if name in self._exact:
+        """Tell whether a name is written, or one below which it is."""
+        if name in self.exact:
             return True
-        if self._below:
+        below = self.below
+        if below:
             start = name.find(".") + 1
             while start:
-                if name[start:] in self._below:
+                if name[start:] in below:
                     return True
                 start = name.find(".", start) + 1
         return False
@@ -264,6 +177,98 @@ class _Places:
             elif one.scheme == http.scheme and one.path.matches(http.path):
                 return True
         return answer
+
+
+class TargetsCondition(Places, Condition):
+    """``to`` without ``to_except``: what a client names, and what a name leads to."""
+
+    __slots__ = ("_excepted", "_is_refusal")
+    key = "to"
+    level = int(Level.REQUEST)
+
+    def __init__(self, to: Targets, excepted: Targets, *, is_refusal: bool) -> None:
+        super().__init__(to)
+        self._excepted = None if excepted.is_empty else Places(excepted)
+        self._is_refusal = is_refusal
+
+    @override
+    def holds(self, question: Question) -> bool | None:
+        judgement = question.judgement
+        found: bool | None
+        if judgement is None:
+            found = self.is_everything or self.has_name(question.host)
+        else:
+            found = self._leads_to_address(judgement, question.meant)
+        if not found:
+            if not self.urls:
+                return False
+            found = self.has_url(question)
+            if found is False:
+                return False
+        return found if self._excepted is None else self._unless_excepted(found, question)
+
+    def _unless_excepted(self, found: bool | None, question: Question) -> bool | None:
+        """Take ``to_except`` away; of addresses that has been done."""
+        excepted = self._excepted
+        assert excepted is not None, "it is asked only where there is one"
+        if question.judgement is None and excepted.has_name(question.host):
+            return False
+        if excepted.urls:
+            is_excepted = excepted.has_url(question)
+            if is_excepted:
+                return False
+            if is_excepted is None:
+                return None
+        return found
+
+    def _leads_to_address(self, judgement: AddressJudgement, meant: tuple[Number, ...]) -> bool:
+        """Tell whether a rule speaks of an address that a client wrote."""
+        excepted, networks = self._excepted, self.networks
+        if self._is_refusal:
+            # Held against every form of the address.
+            return any(
+                (self.is_everything or networks.has(*one))
+                and (excepted is None or not excepted.networks.has(*one))
+                for one in meant
+            )
+        version, number = meant[0]
+        if not (networks.has(version, number) or (self.is_everything and judgement.is_public)):
+            return False
+        return excepted is None or not self.excepts(meant)
+
+    def excepts(self, addresses: Iterable[Number]) -> bool:
+        """Tell whether one of these addresses is in ``to_except``."""
+        excepted = self._excepted
+        return excepted is not None and any(excepted.networks.has(*one) for one in addresses)
+
+    def excepts_name(self, name: str) -> bool:
+        """Tell whether a name is in ``to_except``."""
+        return self._excepted is not None and self._excepted.has_name(name)
+
+    def names_alias(self, name: str) -> bool:
+        """Tell whether a name is written in ``to``, and not only meant by ``*``."""
+        return self.has_name(name) and not self.excepts_name(name)
+
+    def names_address(self, addresses: Iterable[Number]) -> bool:
+        """Tell whether one of these is in a network of ``to``, and not only meant by ``*``."""
+        excepted = self._excepted
+        return any(
+            self.networks.has(*one) and (excepted is None or not excepted.networks.has(*one))
+            for one in addresses
+        )
+
+    @override
+    def lack(self, question: Question) -> str:
+        if self.excepts_name(question.host):
+            return f"{question.host} is one of to_except"
+        judgement = question.judgement
+        if judgement is not None and self.excepts(question.meant):
+            return f"{question.host} is one of to_except"
+        if self.is_everything and judgement is not None:
+            return f"{question.host} is not public, and its networks do not name it"
+        if self.urls and self.has_url(question) is None:
+            return "no HTTP request has been seen"
+        return f"{question.host} is none of its destinations"
 
 
 class ExpiryCondition(Condition):
@@ -457,3 +462,4 @@ class ConditionPool:
 
 
 ENABLED: Final = EnabledCondition()
+_NO_URLS: Final[dict[str, list[UrlPattern]]] = {}

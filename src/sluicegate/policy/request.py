@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from sluicegate.address import IpAddress
 from sluicegate.names import AddressJudgement, CanonicalHost, classify
 
-__all__ = ["DestinationRequest", "HttpPart", "Identity", "Level", "Question", "TransferPart"]
+__all__ = [
+    "DestinationRequest",
+    "HttpPart",
+    "Identity",
+    "Level",
+    "Number",
+    "Question",
+    "TransferPart",
+    "numbers_of",
+]
 
 
 class Identity(Protocol):
@@ -79,6 +88,19 @@ class DestinationRequest:
     """What the asker will ask about itself, whichever filters a rule has."""
 
 
+Number: TypeAlias = tuple[int, int]
+"""An address as policy compares it: its version, and the number that it is."""
+
+
+def numbers_of(judgement: AddressJudgement) -> tuple[Number, ...]:
+    """Return an address and all that are inside, as numbers."""
+    address = judgement.address
+    found = ((address.version, int(address)),)
+    if not judgement.embedded:
+        return found
+    return (*found, *((4, int(one.address)) for one in judgement.embedded))
+
+
 class Question:
     """A request with what its answer needs, worked out once."""
 
@@ -89,6 +111,7 @@ class Question:
         "host",
         "http",
         "judgement",
+        "meant",
         "now",
         "port",
         "protocol",
@@ -105,6 +128,8 @@ class Question:
             None if host.address is None else classify(host.address)
         )
         #: Of the address that the client wrote; None: it wrote a name.
+        self.meant = () if self.judgement is None else numbers_of(self.judgement)
+        #: That address, and all that are inside.
         self.port = request.port
         self.protocol = request.protocol
         self.user = request.user

@@ -14,14 +14,14 @@ from typing import Final, TypeAlias
 
 from typing_extensions import override
 
-from sluicegate.address import IpAddress, IpNetwork
+from sluicegate.address import IpNetwork
 from sluicegate.names import CanonicalHost
 
 from .compiled_rule import CompiledRule, Shows
 from .conditions import ConditionPool
 from .learn import LearnEntry
 from .networks import NetworkSet, NetworkTable
-from .request import Question
+from .request import Number, Question
 from .rules import Rule, Targets
 
 __all__ = ["Orders", "RuleIndex"]
@@ -92,7 +92,7 @@ class RuleIndex:
         return found
 
     def about_addresses(
-        self, addresses: Iterable[IpAddress], name: str, question: Question
+        self, addresses: Iterable[Number], name: str, question: Question
     ) -> list[Orders]:
         """Return the places of the rules that may lead to one of these addresses.
 
@@ -104,8 +104,8 @@ class RuleIndex:
         found: list[Orders] = []
         if self._everywhere is not None:
             self._everywhere.collect(question, found)
-        for address in addresses:
-            for bucket in self._networks.find(address):
+        for version, number in addresses:
+            for bucket in self._networks.find_number(version, number):
                 bucket.collect(question, found)
         bucket_of_url = self._exact.get(name)
         if bucket_of_url is not None:
@@ -114,10 +114,9 @@ class RuleIndex:
 
     def about_host(self, host: CanonicalHost, question: Question) -> list[Orders]:
         """Return the places of the rules that may lead to what a client named."""
-        judgement = question.judgement
-        if judgement is None:
+        if question.judgement is None:
             return self.about_name(host.text, question)
-        return self.about_addresses(judgement.meant, host.text, question)
+        return self.about_addresses(question.meant, host.text, question)
 
     def about_datagrams(self, question: Question) -> list[Orders]:
         """Return the places of the rules that may let a client send datagrams."""

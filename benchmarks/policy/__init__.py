@@ -1,0 +1,1 @@
+"""What a decision of the policy costs, by kind and number of rules."""
