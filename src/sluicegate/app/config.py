@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal, cast
 import pydantic
 
 from sluicegate.address import IpNetwork, SocketAddress
-from sluicegate.documents import Document, Findings, Model, Wrong, read_document, typed
+from sluicegate.documents import Document, Findings, Model, Wrong, json_schema, read_document, typed
 from sluicegate.filterapi import Isolation
 from sluicegate.gate.entry_dialogue import Authenticate
 from sluicegate.gate.settings import ListenerSettings, OnFailure
@@ -30,6 +30,7 @@ __all__ = [
     "Configuration",
     "FilterTable",
     "StatePaths",
+    "configuration_schema",
     "find_state",
     "read_configuration",
     "read_text",
@@ -248,6 +249,11 @@ def read_configuration(path: pathlib.Path, text: str, findings: Findings) -> Con
         has_sandbox=tables.service.sandbox,
         writable=tuple(folder / one for one in tables.service.writable),
     )
+
+
+def configuration_schema() -> dict[str, object]:
+    """Return the JSON Schema of ``sluicegate.toml``."""
+    return json_schema(_Tables, "sluicegate.toml", "What a Sluicegate gate runs.")
 
 
 def read_text(path: pathlib.Path, findings: Findings, cure: str) -> str | None:

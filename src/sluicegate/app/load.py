@@ -11,12 +11,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from sluicegate.address import IpAddress
+from sluicegate.clock import SystemClock
 from sluicegate.documents import Findings, suggest
 from sluicegate.errors import ConfigError
 from sluicegate.gate.settings import ServiceSettings
 from sluicegate.identity import DirectorySettings, Users, parse_users, read_users_text
 from sluicegate.names.resolver import ResolverSettings
-from sluicegate.policy import AnyRule, ParsedPolicy, Place, PolicySnapshot, parse_policy
+from sluicegate.policy import (
+    AnyRule,
+    ParsedPolicy,
+    Place,
+    PolicySnapshot,
+    SystemPurpose,
+    parse_policy,
+    review_policy,
+)
 
 from .config import Configuration, read_configuration, read_text
 from .datagram_rules import check_transport, place_of_filter
@@ -32,6 +41,8 @@ from .texts import Texts
 from .time_zones import find_time_zone
 
 __all__ = ["Identities", "Loaded", "load", "load_identities"]
+
+_CLOCK: Final = SystemClock()
 
 _FINDERS: Final = frozenset({"filter", "data", "callback"})
 """The tiers that can hold a transfer; what a stream filter sees are bytes."""
@@ -83,7 +94,9 @@ def load(
     users = _parse_users(configuration, users_text, findings)
     snapshot = PolicySnapshot(policy.policy, filters.shows)
     _check_rules(configuration, filters, policy, findings)
-    _check_use(configuration, policy, snapshot, findings)
+    _check_use(configuration, snapshot, findings)
+    proxies = [one.name for one in configuration.listeners if one.entry is not None]
+    review_policy(policy, snapshot, dict.fromkeys(proxies), filters.shows, _CLOCK.wall())
     if users is not None:
         check_entry_rules(configuration, policy, users, findings)
     scanners = make_scanners(
@@ -93,6 +106,7 @@ def load(
     )
     check_asked(filters.installations, scanners, configuration.document, findings)
     resolver, own_addresses = _load_network(configuration, findings)
+    _check_system(policy, resolver, findings)
     secrets = SecretFiles(path.absolute().parent, texts.secrets if texts else None)
     directory = _load_directory(configuration, secrets, findings)
     if findings.errors or users is None:
@@ -187,6 +201,18 @@ def _load_network(
     return to_resolver(table, servers, configuration.document, findings), own_addresses
 
 
+def _check_system(parsed: ParsedPolicy, resolver: ResolverSettings, findings: Findings) -> None:
+    """Warn of servers that are configured, and that the system policy keeps the gate from."""
+    system = parsed.policy.system
+    for server in resolver.servers:
+        if not system.allows(SystemPurpose.DNS, server.ip):
+            findings.warn(
+                parsed.document.where(("system", "dns")),
+                f"the gate may not ask the DNS server {server}: names are not looked up there",
+                'add it to "to", or enable the purpose',
+            )
+
+
 def _check_rules(
     configuration: Configuration,
     filters: InstalledFilters,
@@ -251,12 +277,7 @@ def _check_objects(
         )
 
 
-def _check_use(
-    configuration: Configuration,
-    parsed: ParsedPolicy,
-    snapshot: PolicySnapshot,
-    findings: Findings,
-) -> None:
+def _check_use(configuration: Configuration, snapshot: PolicySnapshot, findings: Findings) -> None:
     """Warn of what has no effect."""
     entries = {one.name: one.entry for one in configuration.listeners}
     for index, (name, entry) in enumerate(entries.items()):
@@ -267,15 +288,6 @@ def _check_use(
                 f"no [[{kind}]] names {name!r}: every client is refused there",
                 f"add a [[{kind}]] with listener = {name!r} to {configuration.policy_path.name}",
             )
-    places = dict(
-        zip((one.name for one in parsed.policy.publications), parsed.publications_at, strict=True)
-    )
-    for publication in snapshot.unreachable():
-        places[publication.name].warn(
-            (),
-            f"the rule {publication.name!r} never matches: earlier ones cover its clients",
-            "put it before them, or remove it",
-        )
     for index, table in enumerate(configuration.filters):
         if table.on_failure == "bypass":
             findings.warn(

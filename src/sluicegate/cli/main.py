@@ -23,6 +23,7 @@ __all__ = ["cli", "main"]
 _COMMANDS: Final = {
     "run": "sluicegate.cli.run:run",
     "check": "sluicegate.cli.check:check",
+    "schema": "sluicegate.cli.schema:schema",
     "demo": "sluicegate.cli.demo:demo",
     "status": "sluicegate.cli.status:status",
     "sessions": "sluicegate.cli.tables:sessions",

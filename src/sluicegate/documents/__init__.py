@@ -4,6 +4,7 @@ from .document import Document, read_document
 from .findings import ConfigRefused, Findings
 from .merging import merged
 from .model import Model, Wrong, suggest, typed
+from .schema import either, json_schema
 from .sizes import parse_size
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "Findings",
     "Model",
     "Wrong",
+    "either",
+    "json_schema",
     "merged",
     "parse_size",
     "read_document",

@@ -18,6 +18,7 @@ from .parse import ParsedPolicy, parse_policy
 from .paths import PathRefused, canonical_path
 from .place import Place
 from .request import DestinationRequest, HttpPart, Level, TransferPart
+from .review import review_policy
 from .rules import (
     ANY_USER,
     GROUP_PREFIX,
@@ -29,6 +30,7 @@ from .rules import (
     SendProxyProtocol,
     Targets,
 )
+from .schema import policy_schema
 from .snapshot import PolicySnapshot
 from .sources import PolicyText, PolicyTexts, find_includes, find_lists
 from .system import SystemPolicy, SystemPurpose, SystemRule
@@ -82,4 +84,6 @@ __all__ = [
     "find_includes",
     "find_lists",
     "parse_policy",
+    "policy_schema",
+    "review_policy",
 ]

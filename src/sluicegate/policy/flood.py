@@ -151,16 +151,23 @@ _IPV6: Final = 6
 _Count = Annotated[int, Field(ge=1, le=FLOOD_COUNT_MAX)]
 
 
-class _BoundsTable(Model, arbitrary_types_allowed=True):
+class _BoundsTable(Model, arbitrary_types_allowed=True, use_attribute_docstrings=True):
     """What ``[flood]`` and its exceptions have in common; None: left out."""
 
     enabled: bool = True
+    """Whether its clients are counted at all."""
     connects_per_minute: _Count | None = None
+    """New TCP connections of one client address."""
     connections_max: _Count | None = None
+    """TCP connections of one client address at once."""
     half_open_max: _Count | None = None
+    """Of those, the ones whose server is not there yet."""
     requests_per_minute: _Count | None = None
+    """HTTP requests of one client address."""
     udp_sessions_max: _Count | None = None
+    """UDP connections of one client address; the longest silent one makes room."""
     denied_per_minute: _Count | None = None
+    """Refusals that are recorded one by one; beyond them an alert, and a count."""
 
     def bounds(self, otherwise: FloodBounds) -> FloodBounds:
         """Return the bounds, with those of ``otherwise`` where one is left out."""
@@ -178,8 +185,11 @@ class _ExceptionTable(_BoundsTable):
     clients: Annotated[tuple[NetworkEntry, ...], Field(min_length=1)] = Field(
         examples=[["192.0.2.0/24"]]
     )
+    """Networks, addresses, and ``@names`` of them."""
     owner: str = ""
+    """For people."""
     comment: str = ""
+    """For people."""
 
 
 NetworksOf = Callable[[tuple[IpNetwork | str, ...], Place, str], tuple[IpNetwork, ...]]
@@ -190,8 +200,11 @@ class FloodTable(_BoundsTable):
     """``[flood]``."""
 
     rule_udp_sessions_per_minute: _Count = 1000
+    """New UDP connections under one rule, of all clients together."""
     ipv6_prefix: Literal[48, 56, 64, 128] = 64
+    """How many bits of an IPv6 address are one client."""
     exception: tuple[_ExceptionTable, ...] = ()
+    """Clients with bounds of their own; the first that names one counts."""
 
 
 def to_flood_limits(table: FloodTable, place: Place, networks_of: NetworksOf) -> FloodLimits:

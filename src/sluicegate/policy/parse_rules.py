@@ -113,6 +113,11 @@ class RuleReader:
             comment=table.comment,
             written=_written(table, _WRITTEN),
         )
+        if rule.to_except.is_everything:
+            at = ("to_except", table.to_except.index("*"))
+            place.refuse(
+                at, "leaves nothing: the rule would match nobody", "name what is not meant"
+            )
         self._check_open_names(rule, table, place)
         _check_action(rule, table, place)
         return rule

@@ -8,12 +8,20 @@ other tables, or the time, is checked after it.
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
-from pydantic import BeforeValidator, Field, PlainValidator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    model_validator,
+)
+from pydantic_core import CoreSchema
+from typing_extensions import override
 
 from sluicegate.address import IpNetwork, SocketAddress
-from sluicegate.documents import Model, Wrong, parse_size
+from sluicegate.documents import Model, Wrong, either, parse_size
 
 from .flood import FloodTable
 from .network_rules import NetworkRelation
@@ -92,6 +100,14 @@ class PathTable(_Table):
     path: str | None = None
     pattern: str | None = None
     """A regular expression (RE2) that has to match the whole path."""
+
+    @override
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Say that a text will do."""
+        return either({"type": "string"}, handler.resolve_ref_schema(handler(core)))
 
     @model_validator(mode="before")
     @classmethod
@@ -183,6 +199,15 @@ class ListTable(_Table):
     """For people."""
     owner: str = ""
     """For people."""
+
+    @override
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Say that a list will do."""
+        form = {"type": "array", "items": {"type": "string"}}
+        return either(form, handler.resolve_ref_schema(handler(core)))
 
     @model_validator(mode="before")
     @classmethod
