@@ -4,11 +4,11 @@ export PYTHON ?=
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench soak docs clean
+.PHONY: help setup demo test check bench bench-policy soak docs clean
 .NOTPARALLEL:
 
 help:   ## list these targets
-	@sed -n 's/^\([a-z]*\):  *## /make \1	/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):  *## /make \1	/p' Makefile | expand -t 20
 
 demo:   ## fetch a clean file, two executables and an empty file through the gate, and show the verdicts
 	@tools/setup demo && .venv/bin/sluicegate demo
@@ -21,6 +21,9 @@ check:  ## format, lint, layers, types (mypy and pyright), docs: what CI checks,
 
 bench:  ## measure against haproxy and nginx (minutes; as root it installs them)
 	@tools/setup bench && .venv/bin/python -m benchmarks
+
+bench-policy: ## measure what a decision costs with 10, 1,000 and 10,000 rules (a minute)
+	@tools/setup dev && .venv/bin/python -m benchmarks.policy
 
 soak:   ## ten minutes (SOAK_S=600) of mixed traffic with workers killed and reloads: nothing may leak
 	@tools/setup dev && .venv/bin/python -m benchmarks.soak

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
 import pathlib
 import re
 import tomllib
@@ -18,7 +19,9 @@ import click
 
 import sluicegate
 from sluicegate import access_limits, limits, policy_limits, protocol_limits, scan_limits
+from sluicegate.app.config import configuration_schema
 from sluicegate.cli.main import cli
+from sluicegate.policy import policy_schema
 
 DOCS = pathlib.Path(__file__).resolve().parent
 PACKAGE = pathlib.Path(inspect.getfile(sluicegate)).parent
@@ -42,6 +45,8 @@ def write_generated_pages() -> None:
         "filters.md": describe_filters(),
         "limits.md": describe_limits(),
         "records.md": describe_records(),
+        "policy.schema.json": describe_schema(policy_schema()),
+        "sluicegate.schema.json": describe_schema(configuration_schema()),
     }
     for module in public_modules():
         pages[f"{module}.md"] = describe_module(module)
@@ -54,6 +59,11 @@ def write_generated_pages() -> None:
         path = GENERATED / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
+
+
+def describe_schema(schema: dict[str, object]) -> str:
+    """Make the JSON Schema of a file, as ``sluicegate schema`` prints it."""
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def public_modules() -> list[str]:

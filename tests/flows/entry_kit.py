@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from sluicegate.address import SocketAddress
+from sluicegate.app.time_zones import find_time_zone
 from sluicegate.documents import Findings
 from sluicegate.filterapi import EntryMode
 from sluicegate.gate.entry_dialogue import Authenticate
@@ -63,7 +64,7 @@ def rules(text: str) -> PolicySnapshot:
             if not any(line.split("=")[0].strip() == key for line in block.splitlines()):
                 lines.append(f"{key} = {default.format(len(lines))}")
         lines.append(block)
-    parsed = parse_policy("\n".join(lines), "policy.toml", findings)
+    parsed = parse_policy("\n".join(lines), "policy.toml", findings, time_zone=find_time_zone)
     assert parsed is not None, findings.errors
     return PolicySnapshot(parsed.policy)
 

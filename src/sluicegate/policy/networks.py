@@ -1,13 +1,16 @@
-"""Networks as tables of prefixes: which of many hold an address, by one look-up per length.
+"""Networks as tables: which of many hold an address.
 
-``rule_index`` keeps the rules of a listener by network in one, and each condition its own networks
-in another. The invariant: the cost of a question depends on how many lengths of prefix there are,
-at most 33 and 129, and never on how many networks.
+``rule_index`` keeps the rules of a listener by network in a ``NetworkTable``: ranges of addresses,
+found by one binary search. Each condition keeps its own networks in a ``NetworkSet``: a hash per
+length of prefix. The invariant: the cost of a question does not grow with the number of networks
+but by its logarithm; what is kept grows by at most 33 (or 129) for each of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
 from sluicegate.address import IpAddress, IpNetwork
@@ -20,29 +23,56 @@ ValueT = TypeVar("ValueT")
 class NetworkTable(Generic[ValueT]):
     """Values by network; one network may have several."""
 
-    __slots__ = ("_tables",)
+    __slots__ = ("_narrow", "_wide")
 
     def __init__(self, entries: Iterable[tuple[IpNetwork, ValueT]]) -> None:
-        tables: dict[int, dict[int, dict[int, list[ValueT]]]] = {4: {}, 6: {}}
+        by_version: dict[int, list[tuple[int, int, ValueT]]] = {4: [], 6: []}
         for network, value in entries:
-            shift = network.max_prefixlen - network.prefixlen
-            prefix = int(network.network_address) >> shift
-            values = tables[network.version].setdefault(shift, {}).setdefault(prefix, [])
-            values.append(value)
-        self._tables = {version: tuple(found.items()) for version, found in tables.items()}
+            start, end = int(network.network_address), int(network.broadcast_address)
+            by_version[network.version].append((start, end, value))
+        starts, values = _flatten(by_version[4])
+        # Side by side: what a search looks at is in few lines of the processor's cache.
+        self._narrow = (array("Q", starts), values)
+        self._wide = _flatten(by_version[6])
 
-    def find(self, address: IpAddress) -> list[ValueT]:
-        """Return the values of all networks that hold an address, in no order."""
+    def find(self, address: IpAddress) -> Sequence[ValueT]:
+        """Return the values of all networks that hold an address, the widest first."""
         return self.find_number(address.version, int(address))
 
-    def find_number(self, version: int, number: int) -> list[ValueT]:
+    def find_number(self, version: int, number: int) -> Sequence[ValueT]:
         """Return the values of all networks that hold an address, given as a number."""
-        found: list[ValueT] = []
-        for shift, prefixes in self._tables[version]:
-            values = prefixes.get(number >> shift)
-            if values is not None:
-                found += values
-        return found
+        starts, values = self._narrow if version == 4 else self._wide  # noqa: PLR2004 - of IP
+        return values[bisect_right(starts, number)]
+
+
+def _flatten(
+    entries: list[tuple[int, int, ValueT]],
+) -> tuple[list[int], list[tuple[ValueT, ...]]]:
+    """Return where ranges begin, and before the first and from each on, the values there.
+
+    Two networks are apart, or one is in the other: so the open ones are a stack.
+    """
+    starts: list[int] = []
+    values: list[tuple[ValueT, ...]] = [()]
+
+    def begin(start: int, found: tuple[ValueT, ...]) -> None:
+        if starts and starts[-1] == start:
+            values[-1] = found
+        else:
+            starts.append(start)
+            values.append(found)
+
+    around: list[tuple[int, tuple[ValueT, ...]]] = []
+    for start, end, value in sorted(entries, key=lambda entry: (entry[0], -entry[1])):
+        while around and around[-1][0] < start:
+            ended, _ = around.pop()
+            begin(ended + 1, around[-1][1] if around else ())
+        around.append((end, (*(around[-1][1] if around else ()), value)))
+        begin(start, around[-1][1])
+    while around:
+        ended, _ = around.pop()
+        begin(ended + 1, around[-1][1] if around else ())
+    return starts, values
 
 
 class NetworkSet:
