@@ -182,8 +182,9 @@ def end_group(process: subprocess.Popen[str]) -> None:
         process.wait()
 
 
-PORTS = itertools.cycle(range(18_000, 19_000))
-"""Below the range that outgoing connections draw from; never the same twice in a row."""
+PORTS = itertools.islice(itertools.cycle(range(18_000, 19_000)), os.getpid() * 53 % 1000, None)
+"""Below the range that outgoing connections draw from; never the same twice in a row, and not the
+same as another bench's that runs beside this one: what is free now may be taken in a moment."""
 
 
 def free_port() -> int:
@@ -193,9 +194,10 @@ def free_port() -> int:
         BenchmarkError: all are taken.
     """
     for port in itertools.islice(PORTS, 1000):
-        with socket.socket() as probe:
+        with socket.socket() as streams, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
             try:
-                probe.bind(("127.0.0.1", port))
+                streams.bind(("127.0.0.1", port))
+                datagrams.bind(("127.0.0.1", port))
             except OSError:
                 continue
             return port
