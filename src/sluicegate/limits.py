@@ -82,6 +82,7 @@ __all__ = [
     "WORKERS_MAX",
     "WORKER_ANSWER_TIMEOUT_S",
     "WORKER_GRACE_S",
+    "WORKER_RELOAD_WAIT_S",
     "WORKER_START_TIMEOUT_S",
     "Limits",
 ]
@@ -250,6 +251,10 @@ PROCESS_MESSAGE_BYTES_MAX: Final = 32 << 20
 WORKER_START_TIMEOUT_S: Final = 30.0
 """A worker that is not ready after this long is started again: it takes half a second of one core,
 and the filters' own imports."""
+
+WORKER_RELOAD_WAIT_S: Final = 15.0
+"""A reload waits this long for workers that are being started; one that is slower still is replaced
+by one that begins with the new files."""
 
 WORKER_ANSWER_TIMEOUT_S: Final = 5.0
 """A worker that has not answered the supervisor for this long is left out of the answer, which says

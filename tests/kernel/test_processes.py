@@ -37,7 +37,8 @@ class Gate(GateProcess):
 
     def reply(self, request: Request) -> dict[str, Any]:
         """Ask without a process for it, which takes half a second."""
-        answer = asyncio.run(ask_gate(self.folder / "state" / "control.sock", request))
+        path = self.folder / "state" / "control.sock"
+        answer = asyncio.run(ask_gate(path, request, timeout_s=60.0))
         fields: dict[str, Any] = msgspec.to_builtins(answer)
         return fields
 

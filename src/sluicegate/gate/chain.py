@@ -21,6 +21,7 @@ from sluicegate.errors import (
     LimitExceeded,
     Side,
     TransportError,
+    WindowExpired,
 )
 from sluicegate.filterapi import AnyDataFilter, CallbackDataFilter, DataFilter, StreamFilter
 from sluicegate.port import StreamSocket
@@ -91,8 +92,8 @@ class _Element:
 
     def on_filter_failure(self, error: BaseException) -> None:
         """End the connection, by the failed filter's name."""
-        if isinstance(error, BadContext) and self._connection.is_closing:
-            return  # It used a socket that was closed meanwhile, not by itself.
+        if isinstance(error, BadContext | WindowExpired) and self._connection.is_closing:
+            return  # It used a socket that was closed meanwhile, not by itself, or its window.
         self._connection.on_filter_failure(self._named(error))
 
     def _named(self, error: BaseException) -> BaseException:

@@ -22,8 +22,25 @@ __all__ = ["commit_all", "prepare_all"]
 async def prepare_all(
     crew: Crew, doors: Doors, loaded: Loaded, opened: Sequence[Door]
 ) -> list[ConfigError]:
-    """Let every worker get ready; if one cannot, let all of them forget it."""
-    workers = crew.working
+    """Let every worker get ready; if one cannot, let all of them forget it.
+
+    Without an error, every worker that serves is prepared when this returns.
+    """
+    prepared: list[Worker] = []
+    errors: list[ConfigError] = []
+    # Again for those that have come meanwhile.
+    while not errors and (fresh := [one for one in crew.working if one not in prepared]):
+        errors = await _prepare(crew, doors, loaded, opened, fresh)
+        prepared += fresh
+    if errors:
+        for worker in prepared:
+            worker.child.send(Abandon())
+    return errors
+
+
+async def _prepare(
+    crew: Crew, doors: Doors, loaded: Loaded, opened: Sequence[Door], workers: Sequence[Worker]
+) -> list[ConfigError]:
     addresses = [str(door.place) for door in opened]
 
     def make(worker: Worker, number: int) -> tuple[Message, list[int]]:
@@ -39,9 +56,6 @@ async def prepare_all(
             errors += [ConfigError(worker.name, cause) for cause in reply.causes]
         elif reply.policy != loaded.settings.policy.hash:
             errors.append(ConfigError(worker.name, f"has policy {reply.policy} prepared"))
-    if errors:
-        for worker in workers:
-            worker.child.send(Abandon())
     return errors
 
 
