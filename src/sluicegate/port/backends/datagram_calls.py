@@ -197,6 +197,14 @@ class KernelTray(DatagramTray):
         """
         vectors, base = self._vectors, self._base
         pack_vector = _VECTOR.pack_into
+        before: DatagramTarget | None = None
+        for _, _, to in entries:
+            if to is before:
+                break
+            before = to
+        else:
+            self._pack_singles(entries)
+            return list(range(len(entries)))
         firsts: list[int] = []
         target: DatagramTarget | None = None
         size = room = 0
@@ -214,6 +222,28 @@ class KernelTray(DatagramTray):
             room = _RUN_BYTES_MAX - length if 0 < length <= segment_bytes_max else -1
         self._pack_run(firsts, len(entries), entries)
         return firsts
+
+    def _pack_singles(self, entries: list[tuple[int, int, DatagramTarget]]) -> None:
+        """Write the headers of datagrams of which no two in a row go to one target."""
+        vectors, vectors_at, headers = self._vectors, self._vectors_at, self._send_headers
+        base, at = self._base, 0
+        pack_vector, pack_header = _VECTOR.pack_into, _HEADER.pack_into
+        for start, length, to in entries:
+            vector = at >> _HEADER_SHIFT - _VECTOR_SHIFT
+            pack_vector(vectors, vector, base + start, length)
+            pack_header(
+                headers,
+                at,
+                to.name_address,
+                to.name_size,
+                vectors_at + vector,
+                1,
+                to.control_address,
+                to.control_size,
+                0,
+                0,
+            )
+            at += 1 << _HEADER_SHIFT
 
     def _pack_run(
         self, firsts: list[int], end: int, entries: list[tuple[int, int, DatagramTarget]]

@@ -27,6 +27,7 @@ from sluicegate.port.backend import (
 )
 
 from . import uring_entries as kernel
+from .datagram_watch import DatagramWatch
 from .sockets import adopt_socket, create_tcp_socket, create_udp_socket, set_nonblocking
 from .uring_entries import (
     LENGTH_MAX,
@@ -61,7 +62,9 @@ class UringBackend(UringTurns):
         "_accept_ended",
         "_cancelled",
         "_cancelled_poll",
+        "_datagrams",
         "_datagrams_ended",
+        "_datagrams_operation",
         "_parked",
         "_poll_ended",
         "_receive_ended",
@@ -86,6 +89,9 @@ class UringBackend(UringTurns):
         self._cancelled_poll: Finisher = self._finish_cancelled_poll
         self._parked: Finisher = self._finish_parked
         self._datagrams_ended: Finisher = self._finish_datagrams
+        self._datagrams: DatagramWatch | None = None
+        #: Made with the first socket: most gates have none.
+        self._datagrams_operation = Operation(self._on_datagrams)
 
     # -- operations ----------------------------------------------------------------------------
 
@@ -97,6 +103,11 @@ class UringBackend(UringTurns):
         finisher = self._finishers[token]
         if finisher is self._parked:
             self._slots.unpark(operation, self._slots.of(self._request_of(token)[0].group))
+            self._finish_locally(operation)
+            return
+        if finisher is self._datagrams_ended:
+            assert self._datagrams is not None, "a socket is watched"
+            self._datagrams.remove(self._request_of(token)[1])
             self._finish_locally(operation)
             return
         if finisher is self._poll_ended:
@@ -248,19 +259,47 @@ class UringBackend(UringTurns):
 
     @override
     def await_datagrams(self, operation: Operation, sock: RawSocket) -> None:
-        self._start_request(
-            operation, self._datagrams_ended, (SHAPE_DATAGRAMS, sock.fileno(), 0, 0, 0)
-        )
+        if self._datagrams is None:
+            self._datagrams = DatagramWatch()
+        fd = sock.fileno()
+        token = self._begin(operation, self._datagrams_ended)
+        self._requests[token] = (SHAPE_DATAGRAMS, fd, 0, 0, 0)
+        self._datagrams.add(fd, operation)
+        if not self._datagrams_operation.in_flight:
+            self._wait_for_datagrams(self._datagrams)
 
-    def _finish_datagrams(self, operation: Operation, result: int, flags: int) -> None:
-        if result >= 0:
-            # One poll after another, each submitted behind what the owner takes now. A multishot
-            # one tells of arrivals only, so that its owner would have to ask once too often.
-            self._queue_request(operation.token, self._request_of(operation.token))
-            operation.complete(result, flags | MORE)
-        else:
-            operation.in_flight = False
-            operation.complete(result, flags)
+    def _wait_for_datagrams(self, watch: DatagramWatch) -> None:
+        token = self._begin(self._datagrams_operation, None)
+        self._queue(token, kernel.POLL_ADD, watch.fileno(), 0, 0, 0, POLL_IN)
+
+    def _on_datagrams(self, result: int, _flags: int) -> None:
+        watch = self._datagrams
+        if result < 0 or watch is None or self._is_closing:
+            return
+        ready = watch.ready()
+        if watch:
+            # Submitted behind what the owners take now.
+            self._wait_for_datagrams(watch)
+        for fd, mask in ready:
+            operation = watch.operation_of(fd)
+            if operation is not None:
+                try:
+                    operation.complete(mask, MORE)
+                except BaseException as error:  # noqa: BLE001 - the others must be told, whatever it was
+                    self.on_unhandled(operation, error)
+
+    def _finish_datagrams(self, _operation: Operation, _result: int, _flags: int) -> None:
+        raise AssertionError("a watch for datagrams is not in the kernel and cannot complete")
+
+    @override
+    def close(self) -> None:
+        watch = self._datagrams
+        if watch is not None and not (self._is_closing or self._is_running):
+            for operation in watch.take_all():
+                self._finish_locally(operation)
+        super().close()
+        if self._datagrams is not None:
+            self._datagrams.close()
 
     @override
     def open_pipe(self) -> Pipe | None:
