@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import pathlib
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.app.processes.backoff import Backoff
+from sluicegate.app.processes.change import prepare_all
 from sluicegate.app.processes.gathering import (
     gather_filters,
     gather_listeners,
     gather_phase,
     gather_warnings,
 )
+from sluicegate.app.processes.orders import Prepared
 from sluicegate.app.processes.steering import program, slot
 from sluicegate.audit.frames import (
     Batch,
@@ -281,3 +286,27 @@ def test_filter_that_failed_on_one_worker_is_shown_as_failed() -> None:
 def test_warning_of_some_workers_names_them() -> None:
     views = [("worker 0", view(warnings=["all", "one"])), ("worker 1", view(warnings=["all"]))]
     assert gather_warnings(views) == ["all", "worker 0: one"]
+
+
+class _GrowingCrew:
+    """Has another worker that serves by the time the first has prepared a reload."""
+
+    def __init__(self) -> None:
+        self.working: list[Any] = [SimpleNamespace(slot=0, name="worker 0")]
+        self.prepared: list[Any] = []
+
+    async def order(self, workers: list[Any], make: Any) -> list[Prepared]:
+        self.prepared += workers
+        if len(self.working) == 1:
+            self.working.append(SimpleNamespace(slot=1, name="worker 1"))
+        return [Prepared(number=make(one, 1)[0].number, policy="p") for one in workers]
+
+
+def test_worker_that_serves_when_others_have_prepared_a_reload_prepares_it_too() -> None:
+    crew = _GrowingCrew()
+    loaded: Any = SimpleNamespace(
+        texts={}, settings=SimpleNamespace(policy=SimpleNamespace(hash="p"))
+    )
+    doors: Any = SimpleNamespace(of_slot=lambda _slot, _opened: [])
+    assert asyncio.run(prepare_all(cast("Any", crew), doors, loaded, [])) == []
+    assert crew.prepared == crew.working
