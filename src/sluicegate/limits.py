@@ -82,7 +82,6 @@ __all__ = [
     "WORKERS_MAX",
     "WORKER_ANSWER_TIMEOUT_S",
     "WORKER_GRACE_S",
-    "WORKER_RELOAD_WAIT_S",
     "WORKER_START_TIMEOUT_S",
     "Limits",
 ]
@@ -250,11 +249,7 @@ PROCESS_MESSAGE_BYTES_MAX: Final = 32 << 20
 
 WORKER_START_TIMEOUT_S: Final = 30.0
 """A worker that is not ready after this long is started again: it takes half a second of one core,
-and the filters' own imports."""
-
-WORKER_RELOAD_WAIT_S: Final = 15.0
-"""A reload waits this long for workers that are being started; one that is slower still is replaced
-by one that begins with the new files."""
+and the filters' own imports. A reload waits half as long for it, and then has it replaced."""
 
 WORKER_ANSWER_TIMEOUT_S: Final = 5.0
 """A worker that has not answered the supervisor for this long is left out of the answer, which says

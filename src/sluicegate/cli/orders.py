@@ -14,7 +14,7 @@ from sluicegate.gate.control_messages import (
     Request,
     StopRequest,
 )
-from sluicegate.limits import CONTROL_TIMEOUT_S, WORKER_ANSWER_TIMEOUT_S, WORKER_RELOAD_WAIT_S
+from sluicegate.limits import CONTROL_TIMEOUT_S, WORKER_ANSWER_TIMEOUT_S, WORKER_START_TIMEOUT_S
 
 from .display import printable
 from .options import ask, config_option
@@ -51,7 +51,7 @@ def stop(config: pathlib.Path | None) -> None:
 
 def _order(config: pathlib.Path | None, request: Request) -> None:
     # Every worker may take its time, twice, and a reload waits for those that are starting.
-    patience_s = CONTROL_TIMEOUT_S + WORKER_RELOAD_WAIT_S + 2 * WORKER_ANSWER_TIMEOUT_S
+    patience_s = CONTROL_TIMEOUT_S + WORKER_START_TIMEOUT_S / 2 + 2 * WORKER_ANSWER_TIMEOUT_S
     reply = ask(config, request, timeout_s=patience_s)
     match reply:
         case DoneReply(notes=notes):

@@ -47,7 +47,7 @@ from sluicegate.gate.views import (
     SessionView,
     StatusView,
 )
-from sluicegate.limits import WORKER_GRACE_S, WORKER_RELOAD_WAIT_S
+from sluicegate.limits import WORKER_GRACE_S, WORKER_START_TIMEOUT_S
 
 from .audit_post import AuditPost
 from .change import commit_all, prepare_all
@@ -255,7 +255,7 @@ class Supervisor:
         """
         async with self._reloading:
             # Who is starting takes part like the others.
-            await self._crew.wait_started(WORKER_RELOAD_WAIT_S)
+            await self._crew.wait_started(WORKER_START_TIMEOUT_S / 2)
             findings = Findings()
             loaded = load(self.loaded.configuration.path, findings, self.loaded)
             opened: list[Door] = []
