@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "CLOCK_LOOKED_AT_S",
     "JUDGED_AGAIN_PER_TURN_MAX",
     "POLICY_EXPIRY_NOTICE_DAYS",
     "POLICY_FILE_BYTES_MAX",
@@ -40,6 +41,9 @@ POLICY_PATTERN_BYTES_MAX: Final = 4096
 POLICY_PATTERN_MEMORY_BYTES_MAX: Final = 1 << 20
 """What one regular expression may take when compiled, and while it is matched; RE2's own default is
 eight times that."""
+
+CLOCK_LOOKED_AT_S: Final = 15.0
+"""How often a gate looks whether its machine's clock was set over a change of schedule."""
 
 JUDGED_AGAIN_PER_TURN_MAX: Final = 64
 """Open connections that one turn of a gate judges again after a change, which takes a millisecond.

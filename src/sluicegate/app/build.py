@@ -29,6 +29,7 @@ from sluicegate.port.backend import RawSocket
 from sluicegate.spool import SpoolStore
 
 from .confinement import Confinement
+from .learning import learn_views
 from .load import Loaded, load
 from .machine import Usage
 from .passed_sockets import listen
@@ -288,6 +289,8 @@ class Gate:
             descriptors_max=self.descriptors_max,
             memory_bytes=self._usage.resident_bytes(),
             reloads=self._history.view,
+            learning=learn_views(service.policy, self._clock.wall()),
+            learned=service.learned,
             revoked=service.revocation.revoked,
             revoking=service.revocation.pending,
             drain_ends=self._drain_ends,

@@ -51,6 +51,13 @@ def _show(view: StatusView) -> None:
         f"{click.style(view.phase.value, fg=color)}, version {view.version}, pid {view.pid}, "
         f"for {running}"
     )
+    for one in view.learning:
+        left = format_duration(one.until - SystemClock().wall())
+        text = (
+            f"{one.name} ({', '.join(one.clients)}), for {left} more: what no rule speaks of "
+            f"passes; {view.learned} connections so far"
+        )
+        click.echo(f"{click.style('LEARNING', fg='red'):<12} {printable(text)}")
     facts = [
         ("backend", view.diagnosis),
         ("policy", _describe_policy(view)),

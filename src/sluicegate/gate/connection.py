@@ -345,6 +345,11 @@ class GateConnection(FilteredConnection):
         revocation = self._service.revocation
         return self.judged == revocation.epoch or revocation.admits(self)
 
+    @property
+    def allowed_by(self) -> str:
+        """The reason code with which it is let in."""
+        return PUBLISHED
+
     def judge_anew(self) -> Readmission:
         """Say by which rule it would be let in now."""
         return readmit_stream(self._service, self)

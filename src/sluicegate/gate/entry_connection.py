@@ -110,6 +110,12 @@ class EntryConnection(GateConnection):
         self._answer: EntryAnswer | None = None
         #: What the client is told, where the end does not say it.
 
+    @property
+    @override
+    def allowed_by(self) -> str:
+        """Why it is let in: a rule allows it, or it passes to be learned from."""
+        return ALLOWED_BY_RULE if self._decision is None else self._decision.reason
+
     # -- coming up -----------------------------------------------------------------------------
 
     def open_known(self, known: KnownDestination) -> None:
@@ -119,7 +125,7 @@ class EntryConnection(GateConnection):
         self._epoch = service.entries.known.epoch
         self.server_address = known.address
         service.add_connection(self)
-        service.record_decision(self, "allowed", ALLOWED_BY_RULE)
+        service.record_decision(self, "allowed", self.allowed_by)
         if known.is_only_address:
             # It was judged with the rest, and nothing has changed since.
             self._dial(_SERVER)
@@ -219,7 +225,7 @@ class EntryConnection(GateConnection):
             # The destination had expired while the filters were asked.
             self._dial_destination(found)
         elif self.plan.is_plain:
-            self._service.record_decision(self, "allowed", ALLOWED_BY_RULE)
+            self._service.record_decision(self, "allowed", self.allowed_by)
             self._come_up()
         else:
             self.is_asking = True

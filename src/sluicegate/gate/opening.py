@@ -9,9 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sluicegate.errors import FILTER_ERRORS, FilterFailed, Side
-from sluicegate.filterapi import EntryMode
-from sluicegate.policy.decide import PUBLISHED
-from sluicegate.policy.destinations import ALLOWED_BY_RULE
 from sluicegate.port.backend import RawSocket
 
 from .stages import StageGroup, Stages
@@ -41,7 +38,7 @@ def admitted_by(connection: GateConnection) -> str:
     """Return the reason code of a connection that is let in."""
     if connection.expected is not None:
         return EXPECTED
-    return PUBLISHED if connection.entry_mode is EntryMode.PUBLISHED else ALLOWED_BY_RULE
+    return connection.allowed_by
 
 
 def attach_rule_filters(connection: GateConnection, service: FirewallService) -> bool:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from sluicegate.address import SocketAddress
 from sluicegate.policy import AnyRule, Publication, decide
+from sluicegate.policy.destinations import ALLOWED_BY_RULE
+from sluicegate.policy.learn import LEARNING
 
 from .registry import Installed, RulePlan
 
@@ -26,6 +28,7 @@ __all__ = [
     "lacking",
     "readmit_client",
     "readmit_stream",
+    "reason_of",
     "refused_plan",
 ]
 
@@ -107,6 +110,11 @@ def carried(before: RulePlan, after: RulePlan) -> RulePlan:
     return dataclasses.replace(before, rule=after.rule, policy_hash=after.policy_hash)
 
 
+def reason_of(plan: RulePlan) -> str:
+    """Return the reason code of what a rule of a proxy lets in, or learning does."""
+    return LEARNING if plan.rule.name.startswith(LEARNED_BY) else ALLOWED_BY_RULE
+
+
 def refused_plan(before: RulePlan, rule: AnyRule | None, policy_hash: str) -> RulePlan:
     """Return what ran for a connection that a policy refuses before it was let in by another one.
 
@@ -120,6 +128,9 @@ def _installed(plan: RulePlan) -> list[Installed]:
     found += [step.installed for step in plan.connection]
     return [*found, *(step.installed for step in plan.content)]
 
+
+LEARNED_BY: Final = "learn:"
+"""Before the name of an entry, in the name of the rule that stands for it."""
 
 _NO_RULE: Final = Publication("", "", SocketAddress("0.0.0.0", 0), ())  # noqa: S104 - it leads nowhere
 """Stands for the rule where none decided."""

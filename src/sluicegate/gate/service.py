@@ -22,6 +22,7 @@ from sluicegate.identifiers import IdentifierSource
 from sluicegate.limits import Limits
 from sluicegate.names.exchange import Exchange
 from sluicegate.policy import AnyRule, Policy, PolicySnapshot
+from sluicegate.policy.learn import LEARNING
 from sluicegate.port import CompletionPort, Listener
 from sluicegate.port.backend import RawSocket
 from sluicegate.port.timers import DeadlineWheel
@@ -40,6 +41,7 @@ from .limit_log import LimitLog
 from .listener import EntryListener
 from .listening import AnyListener, bound_addresses, kept_listeners, open_listeners
 from .network_watch import NetworkWatcher
+from .policy_clock import PolicyClock
 from .private_session import PrivateSessions
 from .proxy_header import Announced, ProxyHeaders
 from .recording import GateRecords
@@ -83,8 +85,7 @@ class FirewallService:
         census: Census | None = None,
         bind_datagrams: Callable[[SocketAddress], RawSocket] | None = None,
     ) -> None:
-        self.port = port
-        self.limits = limits
+        self.port, self.limits = port, limits
         self.clock = clock
         self.recorder = recorder
         self.boot_mark = boot_mark
@@ -94,6 +95,7 @@ class FirewallService:
         self.revocation = Revocation(
             port, recorder, limits.revoke_grace_s, self._everything_open, self._policy_hash
         )
+        self._policy_clock = PolicyClock(port, self._judge_anew)
         self.records = GateRecords(recorder, port, clock, self.connection_ids)
         self.blockage = Blockage(limits)
         self.slow = SlowFilters(clock.monotonic, limits.drain_timeout_s)
@@ -108,7 +110,9 @@ class FirewallService:
         self.network.subscribe(self.entries.on_network_changed)
         self.transfers = TransferService(port, spool, limits, clock, self._content_steps, recorder)
         self.phase = Phase.STARTING
-        self.allowed = self.denied = self.bytes_from_clients = self.bytes_from_servers = 0
+        self.allowed = self.learned = self.denied = self.bytes_from_clients = (
+            self.bytes_from_servers
+        ) = 0
         self._session_ids = IdentifierSource("s", boot_mark)
         self._registry = Registry(self, self.on_filter_error)
         self._limit_log = LimitLog(recorder, clock, port.call_after)
@@ -153,7 +157,8 @@ class FirewallService:
             else open_listeners(self, self._listen, settings, kept)
         )
         self._registry.apply(settings.filters)
-        before, self._policy = self._policy, settings.policy
+        before = self._policy
+        self._put_policy_in_force(settings.policy)
         self._scanners = settings.scanners
         self._plans = {
             rule.name: self._registry.plan(rule, settings.policy.hash)
@@ -180,6 +185,10 @@ class FirewallService:
         self.udp.forget_refused()
         self.entries.known.forget()
         self.revocation.begin()
+
+    def _put_policy_in_force(self, policy: PolicySnapshot) -> None:
+        self._policy = policy
+        self._policy_clock.set(policy)
 
     def _policy_hash(self) -> str:
         return self._policy.hash
@@ -211,6 +220,7 @@ class FirewallService:
         self._stop_listening()
         for connection in list(self._connections.values()):
             connection.refuse("service stopping")
+        self._policy_clock.stop()
         self.revocation.close()
         await self.entries.close()
         self.udp.end_all("service stopping")
@@ -419,6 +429,7 @@ class FirewallService:
         """Record what was decided about a connection before it is dialled."""
         if verdict == "allowed":
             self.allowed += 1
+            self.learned += reason == LEARNING
         else:
             self.denied += 1
         self.records.decision(connection, verdict, reason)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sluicegate.address import SocketAddress
 from sluicegate.errors import BadContext
 from sluicegate.filterapi import AnyDataFilter, OpenTransfer, TransferOffer
+from sluicegate.policy.decide import PUBLISHED
 
 from .readmission import Readmission, readmit_client
 from .registry import RulePlan
@@ -79,6 +80,11 @@ class AskedUdpConnection:
     def primary_id(self) -> str:
         """The association that it belongs to, of a client of a proxy listener."""
         return ""
+
+    @property
+    def allowed_by(self) -> str:
+        """The reason code with which it is let in."""
+        return PUBLISHED
 
     def judge_anew(self) -> Readmission:
         """Say by which rule it would be let in now."""

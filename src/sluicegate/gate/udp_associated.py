@@ -9,18 +9,18 @@ under the peer's own address (RFC 1928, section 7).
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
 from sluicegate.address import SocketAddress
 from sluicegate.errors import BadContext, Side, TransportError
 from sluicegate.filterapi import Outcome
-from sluicegate.policy.destinations import ALLOWED_BY_RULE
 from sluicegate.port.backend import MORE, Operation, RawSocket
 from sluicegate.port.tray import HEADROOM, DatagramOutlet, DatagramTarget
 from sluicegate.protocols.socks_udp import encode_socks_udp_header
 
+from .readmission import reason_of
 from .udp_connection import UdpConnection
 from .udp_peers import PeerState
 
@@ -38,8 +38,6 @@ class AssociatedConnection(UdpConnection):
     """The UDP connection of one association and one rule."""
 
     __slots__ = ("_sockets", "_targets", "asked", "association")
-
-    allowed_by: ClassVar[str] = ALLOWED_BY_RULE
 
     def __init__(
         self,
@@ -157,6 +155,12 @@ class AssociatedConnection(UdpConnection):
                 self._targets.clear()
             target = self._targets[peer] = DatagramTarget(self, peer)
         return target
+
+    @property
+    @override
+    def allowed_by(self) -> str:
+        """Why it is let in: a rule allows it, or it passes to be learned from."""
+        return reason_of(self.plan)
 
     # -- policy --------------------------------------------------------------------------------
 

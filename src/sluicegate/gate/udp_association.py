@@ -24,7 +24,7 @@ from sluicegate.protocols.socks_udp import SocksUdpClient, decode_socks_datagram
 
 from .asker import Asker
 from .entry_answers import EntryAnswer
-from .readmission import Readmission, carried
+from .readmission import Readmission, carried, reason_of
 from .state import State
 from .udp_destinations import UdpDestinations
 
@@ -45,7 +45,6 @@ class UdpAssociation:
     """One client's association; what its connections have in place of a listener."""
 
     asked: Final = "udp-associate"
-    allowed_by: Final = "allowed-by-rule"
     primary_id: Final = ""
     bytes_to_server: Final = 0
     bytes_to_client: Final = 0
@@ -77,6 +76,7 @@ class UdpAssociation:
         self.id = handshake.id
         self.session: GateSession = session
         self.plan = plan
+        self.allowed_by = reason_of(plan)
         self.judged = service.revocation.epoch
         self.name = handshake.listener_name
         #: Of the listener that the client came to.

@@ -11,7 +11,7 @@ its own loop while ``is_plain`` says so.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sluicegate.address import SocketAddress
 from sluicegate.errors import (
@@ -101,9 +101,6 @@ class UdpConnection(AskedUdpConnection):
         "to_server",
         "wheel_slot",
     )
-
-    allowed_by: ClassVar[str] = "published"
-    """The reason code of its decision."""
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from sluicegate.audit import ConnectionRecord, DecisionRecord
 from sluicegate.errors import LimitExceeded, errno_name
 from sluicegate.filterapi import EntryMode, Outcome
 from sluicegate.policy import decide
+from sluicegate.policy.learn import LEARNING
 from sluicegate.port.backend import RawSocket
 
 from .registry import Installed, RulePlan
@@ -325,6 +326,7 @@ class UdpService:
         service = self._service
         if verdict == "allowed":
             service.allowed += 1
+            service.learned += reason == LEARNING
         else:
             service.denied += 1
         target = connection.asked or str(connection.server_address)

@@ -14,6 +14,7 @@ __all__ = [
     "ConnectionView",
     "FilterView",
     "FloodView",
+    "LearnView",
     "ListenerView",
     "Phase",
     "ReloadView",
@@ -90,6 +91,15 @@ class FloodView(msgspec.Struct, kw_only=True):
     counted and not recorded."""
 
 
+class LearnView(msgspec.Struct, kw_only=True):
+    """Clients for whom what no rule speaks of passes, on the record."""
+
+    name: str
+    clients: list[str]
+    until: float
+    """When it ends by itself, in seconds since the Unix epoch."""
+
+
 class ReloadView(msgspec.Struct, kw_only=True):
     """What became of reloads since the start."""
 
@@ -158,6 +168,10 @@ class StatusView(msgspec.Struct, kw_only=True):
     memory_bytes: int = 0
     """Resident memory of this process."""
     reloads: ReloadView = msgspec.field(default_factory=ReloadView)
+    learning: list[LearnView] = []
+    """What the policy lets pass only to be learned from, now."""
+    learned: int = 0
+    """Connections that passed so, since the start; their decisions say ``learning``."""
     revoked: int = 0
     """Connections that a change of policy has ended, since the start."""
     revoking: int = 0

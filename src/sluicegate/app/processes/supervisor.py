@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from sluicegate.app.build import cannot_listen
+from sluicegate.app.learning import learn_views
 from sluicegate.app.load import Loaded, load
 from sluicegate.app.machine import Usage
 from sluicegate.app.reload import ReloadHistory, settings_for_restart
@@ -514,6 +515,8 @@ class Supervisor:
             protections=gather_lines(view.protections for view in seen),
             protections_lacking=gather_lines(view.protections_lacking for view in seen),
             reloads=self._history.view,
+            learning=learn_views(self.loaded.settings.policy, self._clock.wall()),
+            learned=sum(view.learned for view in seen),
             revoked=sum(view.revoked for view in seen),
             revoking=sum(view.revoking for view in seen),
             drain_ends=self._drain_ends,
