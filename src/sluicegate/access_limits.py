@@ -23,6 +23,11 @@ __all__ = [
     "LDAP_SERVER_AVOIDED_S",
     "LDAP_TIMEOUT_S_MAX",
     "SECRET_FILE_BYTES_MAX",
+    "TLS_CLOSE_S",
+    "TLS_EXPIRY_WARNING_DAYS",
+    "TLS_LINGER_BYTES_MAX",
+    "TLS_RECORD_BYTES_MAX",
+    "TLS_WRITE_BYTES_MAX",
 ]
 
 SECRET_FILE_BYTES_MAX: Final = 1 << 20
@@ -69,3 +74,21 @@ verified longest ago is forgotten first."""
 
 LDAP_KEPT_S_MAX: Final = 3600.0
 """What ``cache_s`` may be: whoever is locked out of the directory may come in for this long."""
+
+TLS_RECORD_BYTES_MAX: Final = 16 << 10
+"""Plaintext of one record (RFC 8446 section 5.1): the size of a slot that is decrypted into."""
+
+TLS_WRITE_BYTES_MAX: Final = 64 << 10
+"""What is encrypted at once, and so the most ciphertext that waits for a peer that does not read;
+the rest stays with whoever sends, on the client's account. 16 KiB would cost a quarter more CPU."""
+
+TLS_CLOSE_S: Final = 5.0
+"""A peer has this long to take the last bytes of a closed connection; then it is reset."""
+
+TLS_LINGER_BYTES_MAX: Final = 1 << 20
+"""What a peer may go on sending after a handshake that failed, until it is reset; it is given the
+time to read the alert."""
+
+TLS_EXPIRY_WARNING_DAYS: Final = 14
+"""A listener's certificate that has no longer to live is warned of; whoever renews by a program
+does so weeks before."""

@@ -27,7 +27,14 @@ from sluicegate.policy import PolicySnapshot, parse_policy
 from sluicegate.protocols.detect import EntryProtocol
 from sluicegate.testing.peers import PeerStream
 from tests.flows.gate_kit import CLIENT, ENTRY, LIMITS, Gate, echoes, play
+from tests.flows.tls_kit import inside_tls, with_tls
 from tests.unit.resolver_kit import answer
+
+CARRIAGES = ("clear", "tls")
+"""What clients speak their protocol in."""
+
+carriage = "clear"
+"""Of ``visit``; modules of tests that are about every entry mode set it by a fixture."""
 
 MODES = (EntryMode.SOCKS4, EntryMode.SOCKS5, EntryMode.HTTP_CONNECT)
 WEB = SocketAddress.parse("93.184.216.34:443")
@@ -318,6 +325,9 @@ def visit(
     **options: Any,
 ) -> Visit:
     """Let clients ask, one after the other, with an echo behind each of ``serve``."""
+    plan = plan or proxy_settings()
+    if carriage == "tls":
+        plan = with_tls(plan)
     names = names or Names()
     replies: list[Reply] = []
     dialled: list[SocketAddress] = []
@@ -335,11 +345,14 @@ def visit(
         for address in serve:
             gate.serve(echoes, address=address)
         for ask in wanted:
-            client = gate.call(asks(ask, says_hello), source=source)
+            peer = asks(ask, says_hello)
+            if carriage == "tls":
+                peer = inside_tls(peer)
+            client = gate.call(peer, source=source)
             (reply,) = await gate.ended(client)
             assert isinstance(reply, Reply), reply
             replies.append(reply)
         await gate.idle()
 
-    gate = play(scenario, plan or proxy_settings(), exchange=names, prepare=watch, **options)
+    gate = play(scenario, plan, exchange=names, prepare=watch, **options)
     return Visit(gate, replies, dialled, names.asked)

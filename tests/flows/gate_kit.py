@@ -217,8 +217,11 @@ class Gate:
         counted = self.service.flood.counts._clients.values()
         open_still = [(one.connections, one.half_open, one.udp_sessions) for one in counted]
         assert not any(map(any, open_still)), "something ended on nobody's account"
-        leased = [slot for slot in self.backend.pool.slots if slot.leases]
+        tls = self.service.entries.tls
+        slots = [*self.backend.pool.slots, *tls.pool.slots]
+        leased = [slot for slot in slots if slot.leases]
         assert not leased
+        assert (tls.count, tls.pool.out_count) == (0, 0)
         self._check_slots()
         assert [sock for sock in self.sockets if sock.fileno() >= 0] == []
         # A UDP connection that was allowed may have peers that were not.

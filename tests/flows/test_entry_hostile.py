@@ -9,6 +9,7 @@ import pytest
 from sluicegate.address import SocketAddress
 from sluicegate.filterapi import EntryMode
 from sluicegate.testing import address_corpus, host_corpus
+from tests.flows import entry_kit
 from tests.flows.entry_kit import (
     MALFORMED,
     MODES,
@@ -24,6 +25,13 @@ from tests.flows.entry_kit import (
 from tests.flows.gate_kit import ENTRY
 
 every_mode = pytest.mark.parametrize("mode", MODES)
+
+
+@pytest.fixture(autouse=True, params=entry_kit.CARRIAGES)
+def carriage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every case be asked in clear and inside TLS."""
+    monkeypatch.setattr(entry_kit, "carriage", request.param)
+
 
 EVERYTHING = '[[rule]]\nname = "all"\nto = ["*"]\nprotocols = ["tcp"]\n'
 PRIVATE = "10.9.9.9"

@@ -114,6 +114,12 @@ class WebServer:
             def __init__(self, *arguments: Any) -> None:
                 super().__init__(*arguments, directory=str(folder))
 
+            def do_PUT(self) -> None:
+                length = int(self.headers["Content-Length"])
+                (folder / self.path.strip("/")).write_bytes(self.rfile.read(length))
+                self.send_response(204)
+                self.end_headers()
+
             def log_message(self, *_: Any) -> None:
                 asked.append(self.path)
 

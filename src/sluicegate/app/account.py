@@ -20,6 +20,7 @@ from .privileges import (
     needs_low_ports,
     prepare_folder,
 )
+from .secret_files import SecretFiles
 
 __all__ = ["kept_capabilities", "take_account"]
 
@@ -34,7 +35,8 @@ def take_account(path: pathlib.Path) -> None:
     """
     findings = Findings()
     text = read_text(path, findings, "choose the file with --config")
-    configuration = None if text is None else read_configuration(path, text, findings)
+    secrets = SecretFiles(path.absolute().parent)
+    configuration = None if text is None else read_configuration(path, text, findings, secrets)
     if configuration is None:
         return
     account = find_account(configuration.user, configuration.group)

@@ -25,6 +25,8 @@ from .entry_config import EntryChoice, EntryProtocolName, ResolverTable, to_entr
 from .ldap_config import LdapTable
 from .limit_table import LimitTable, contradictions, to_limits
 from .scanners import ScannerTable, check_scanners
+from .secret_files import SecretFiles
+from .tls_config import TlsTable
 
 __all__ = [
     "Configuration",
@@ -81,6 +83,7 @@ class _ListenerTable(Model, arbitrary_types_allowed=True):
     entry: EntryChoice = "publish"
     protocols: tuple[EntryProtocolName, ...] | None = None
     authenticate: Authenticate | None = None
+    tls: TlsTable | None = None
 
 
 class _SpoolTable(Model):
@@ -199,7 +202,9 @@ def _log_path(folder: pathlib.Path, state_dir: pathlib.Path, log: _LogTable) -> 
     return folder / log.path if log.path else state_dir / _LOG_NAME
 
 
-def read_configuration(path: pathlib.Path, text: str, findings: Findings) -> Configuration | None:
+def read_configuration(
+    path: pathlib.Path, text: str, findings: Findings, secrets: SecretFiles
+) -> Configuration | None:
     """Read the text of ``sluicegate.toml``; None, with every finding, when it is wrong."""
     document = read_document(text, path.name, findings)
     if document is None:
@@ -214,7 +219,8 @@ def read_configuration(path: pathlib.Path, text: str, findings: Findings) -> Con
     _check_filters(tables, document, findings)
     check_scanners(tables.scanner, document, findings)
     entries = [
-        to_entry(table, document, index, findings) for index, table in enumerate(tables.listener)
+        to_entry(table, document, index, secrets, findings)
+        for index, table in enumerate(tables.listener)
     ]
     folder = path.absolute().parent
     state_dir = folder / tables.service.state_dir

@@ -27,6 +27,9 @@ from sluicegate.policy import ANY_USER, GROUP_PREFIX, ParsedPolicy, Place, Rule
 from sluicegate.policy.parse_values import parse_address, parse_network
 from sluicegate.protocols.detect import EntryProtocol
 
+from .secret_files import SecretFiles
+from .tls_config import TlsTable, to_tls
+
 if TYPE_CHECKING:
     from .config import Configuration
 
@@ -55,6 +58,8 @@ class _EntryKeys(Protocol):
     def protocols(self) -> tuple[EntryProtocolName, ...] | None: ...
     @property
     def authenticate(self) -> Authenticate | None: ...
+    @property
+    def tls(self) -> TlsTable | None: ...
 
 
 def _parse_server(text: object) -> SocketAddress:
@@ -90,12 +95,12 @@ class ResolverTable(Model, arbitrary_types_allowed=True):
 
 
 def to_entry(
-    keys: _EntryKeys, document: Document, index: int, findings: Findings
+    keys: _EntryKeys, document: Document, index: int, secrets: SecretFiles, findings: Findings
 ) -> EntrySettings | None:
     """Make the entry settings of one listener; None for one that publishes."""
     at = ("listener", index)
     if keys.entry == "publish":
-        for key in ("protocols", "authenticate"):
+        for key in ("protocols", "authenticate", "tls"):
             if getattr(keys, key) is not None:
                 findings.refuse(
                     document.where((*at, key)),
@@ -118,7 +123,11 @@ def to_entry(
             'has "socks4", which has no passwords, and authenticate is "required"',
             'remove "socks4", or let a listener of its own take it',
         )
-    return EntrySettings(frozenset(EntryProtocol(name) for name in protocols), authenticate)
+    tls = None
+    if keys.tls is not None:
+        tls = to_tls(keys.tls, document, (*at, "tls"), secrets, findings)
+    taken = frozenset(EntryProtocol(name) for name in protocols)
+    return EntrySettings(taken, authenticate, tls)
 
 
 def to_resolver(
@@ -188,7 +197,8 @@ def check_entry_rules(
                 ("users",),
                 f"nobody proves who they are on {', '.join(map(repr, listeners))}: the rule "
                 "matches nobody",
-                'give the listener authenticate = "optional" or "required", or remove "users"',
+                'give it authenticate = "optional" or "required", or tls with '
+                'client_certificates; or remove "users"',
             )
         for user in rule.users or ():
             if configuration.ldap is None and user not in known:

@@ -77,7 +77,8 @@ def load(
         policy_path: Of a policy to be tried in place of the one that the file names.
     """
     main = texts.main if texts else read_text(path, findings, "choose the file with --config")
-    configuration = None if main is None else read_configuration(path, main, findings)
+    secrets = SecretFiles(path.absolute().parent, texts.secrets if texts else None)
+    configuration = None if main is None else read_configuration(path, main, findings, secrets)
     if main is None or configuration is None:
         return None
     filters = install_filters(configuration, before.filters if before else None, findings)
@@ -107,7 +108,6 @@ def load(
     check_asked(filters.installations, scanners, configuration.document, findings)
     resolver, own_addresses = _load_network(configuration, findings)
     _check_system(policy, resolver, findings)
-    secrets = SecretFiles(path.absolute().parent, texts.secrets if texts else None)
     directory = _load_directory(configuration, secrets, findings)
     if findings.errors or users is None:
         return None
@@ -144,11 +144,11 @@ class Identities:
 def load_identities(path: pathlib.Path, findings: Findings) -> Identities | None:
     """Read what ``sluicegate user test`` asks; None, with every finding, if something is wrong."""
     text = read_text(path, findings, "choose the file with --config")
-    configuration = None if text is None else read_configuration(path, text, findings)
+    secrets = SecretFiles(path.absolute().parent)
+    configuration = None if text is None else read_configuration(path, text, findings, secrets)
     if configuration is None:
         return None
     users = _parse_users(configuration, _read_users(configuration, findings), findings)
-    secrets = SecretFiles(path.absolute().parent)
     directory = _load_directory(configuration, secrets, findings)
     servers = find_servers(configuration.resolver, findings) if directory else ()
     resolver = to_resolver(configuration.resolver, servers, configuration.document, findings)

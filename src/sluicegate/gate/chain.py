@@ -27,6 +27,7 @@ from sluicegate.filterapi import AnyDataFilter, CallbackDataFilter, DataFilter, 
 from sluicegate.port import StreamSocket
 from sluicegate.port.backend import RawSocket
 from sluicegate.port.given_away import GivenAway
+from sluicegate.port.layer import driver_of
 from sluicegate.port.scope import entered
 
 from .attached import Attached
@@ -403,6 +404,10 @@ class FilterChain:
         first, second = Direction(self._port), Direction(self._port)
         first.open(connection, Side.CLIENT, client.raw, server.raw, self._stages_left(Side.CLIENT))
         second.open(connection, Side.SERVER, server.raw, client.raw, self._stages_left(Side.SERVER))
+        backend = self._port.backend
+        drivers = driver_of(client.raw, backend), driver_of(server.raw, backend)
+        first.run_on(drivers[0], drivers[1])
+        second.run_on(drivers[1], drivers[0])
         first.take_operation(client.receive_op)
         second.take_operation(server.receive_op)
         connection.adopt_directions(first, second, counts)

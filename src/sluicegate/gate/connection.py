@@ -37,6 +37,7 @@ from sluicegate.filterapi import (
 )
 from sluicegate.policy.decide import PUBLISHED
 from sluicegate.port.backend import Operation, RawSocket
+from sluicegate.port.layer import driver_of
 
 from .attached import Attached
 from .chain import FilterChain
@@ -556,7 +557,7 @@ class GateConnection(FilteredConnection):
 
     def _abort(self, raw: RawSocket | None) -> None:
         if raw is not None and raw.fileno() >= 0:
-            self.port.backend.abort(raw)
+            driver_of(raw, self.port.backend).abort(raw)
 
     def adopt_directions(
         self, client: Direction, server: Direction, bytes_before: tuple[int, int]

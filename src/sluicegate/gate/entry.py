@@ -39,6 +39,7 @@ from sluicegate.policy.destinations import NO_RULE, USER_NEEDED
 from sluicegate.port.backend import RawSocket
 from sluicegate.protocols.entry import Destination, HostKind
 from sluicegate.protocols.socks import SocksCommand
+from sluicegate.tls import TlsContext, TlsLayer
 
 from .asker import Asker
 from .directory_service import DirectoryService
@@ -46,6 +47,7 @@ from .entry_answers import EntryAnswer
 from .entry_connection import EntryConnection
 from .entry_dialogue import EntryRequest
 from .entry_handshake import EntryHandshake
+from .entry_tls import CERTIFICATE_SCHEME, TlsEntryHandshake
 from .foreseen import Foreseen, ForeseenConnection
 from .known_destinations import KnownDestinations
 from .known_openings import KnownOpenings
@@ -82,6 +84,9 @@ class EntryDesk:
         )
         self.throttle = PasswordThrottle(service.limits, service.clock)
         self.directory = DirectoryService(service, exchange)
+        self.tls = TlsLayer(service.port, service.limits.interactive_buffers_max)
+        self._contexts: dict[str, TlsContext] = {}
+        #: Of listeners whose clients speak TLS.
         self._authenticator: Authenticator | None = None
         self._handshakes: dict[EntryHandshake, None] = {}
         self._own_listeners = OwnListeners()
@@ -125,6 +130,7 @@ class EntryDesk:
             self.resolver.settings = settings.resolver
             self.resolver.forget()
         self._settings = settings
+        self._apply_tls(settings)
         self.note_network()
 
     def _note_users(self, before: Users, users: Users) -> None:
@@ -137,13 +143,29 @@ class EntryDesk:
             known = users.find(name)
             if before.find(name) is not None:
                 return None if known is None else _view_of(known)
-            # Of the directory: whoever has got a namesake in the file has to say which one it is.
-            return user if known is None and self.directory.directory is not None else None
+            # Of the directory, or by a certificate that is enough: whoever has got a namesake in
+            # the file has to say which one it is.
+            is_vouched_for = (
+                self.directory.directory is not None or user.scheme == CERTIFICATE_SCHEME
+            )
+            return user if known is None and is_vouched_for else None
 
         for handshake in self._handshakes:
             handshake.user = as_it_is_now(handshake.user)
         for session in self.service.known_sessions:
             session.rules_user = as_it_is_now(session.user)
+
+    def _apply_tls(self, settings: ServiceSettings) -> None:
+        """Use what is in the files now for handshakes that begin from now on."""
+        before, self._contexts = self._contexts, {}
+        for listener in settings.listeners:
+            tls = listener.entry.tls if listener.entry is not None else None
+            if tls is None or listener.name in self._contexts:
+                continue
+            known = before.get(listener.name)
+            # One that did not change keeps its key for the tickets of sessions.
+            is_same = known is not None and known.settings == tls
+            self._contexts[listener.name] = known if known and is_same else TlsContext(tls)
 
     def on_network_changed(self, _change: NetworkChange) -> None:
         """Take that addresses have come or gone; dials are judged again, so it counts at once."""
@@ -186,7 +208,12 @@ class EntryDesk:
         if reason:
             service.refuse_client(name, raw, client, reason, announced)
             return False
-        handshake = EntryHandshake(self, name, entry, raw, client, flood)
+        context = self._contexts.get(name) if self._contexts else None
+        if context is None:
+            handshake = EntryHandshake(self, name, entry, raw, client, flood)
+        else:
+            stream = self.tls.accept(raw, context)
+            handshake = TlsEntryHandshake(self, name, entry, stream, client, flood)
         handshake.announced = announced
         self._handshakes[handshake] = None
         return True
@@ -231,6 +258,10 @@ class EntryDesk:
             handshake.close(abortive=True)
         await self.directory.close()
         await self.resolver.close()
+
+    async def close_layers(self) -> None:
+        """End the TLS of connections that are over, and wait for their sockets."""
+        await self.tls.close()
 
     @property
     def handshake_count(self) -> int:
@@ -379,7 +410,7 @@ class EntryDesk:
         if decision.is_allowed and rule is not None:
             return host, decision, self.service.plan_of(rule)
         answer = EntryAnswer.NOT_ALLOWED
-        if decision.reason == USER_NEEDED and handshake.entry.can_authenticate:
+        if decision.reason == USER_NEEDED and handshake.entry.asks_for_passwords:
             answer = EntryAnswer.CREDENTIALS_NEEDED
         name = "" if rule is None else rule.name
         self._refuse(handshake, answer, decision.reason, request, rule=name)

@@ -22,6 +22,7 @@ from sluicegate.names.eyeballs import interleave
 from sluicegate.policy.destinations import ALLOWED_BY_RULE
 from sluicegate.port.account import Kept
 from sluicegate.port.backend import BUFFER, MORE, SLOT_SHIFT, Operation, RawSocket
+from sluicegate.port.layer import driver_of
 from sluicegate.verdict import Deny
 
 from .asker import Asker
@@ -57,6 +58,7 @@ class EntryConnection(GateConnection):
         "_handshake",
         "_key",
         "_late_op",
+        "_late_pool",
         "_race",
         "host",
         "target_port",
@@ -107,6 +109,7 @@ class EntryConnection(GateConnection):
         self._race: DialRace | None = None
         self._late_op: Operation | None = None
         #: The receive of a client whose tunnel did not come about.
+        self._late_pool = service.port.pool
         self._answer: EntryAnswer | None = None
         #: What the client is told, where the end does not say it.
 
@@ -455,12 +458,14 @@ class EntryConnection(GateConnection):
             self.blockage.give_up(self.session, waiting[0])
             waiting[0].release()
         self._late_op = given.receive_op
+        self._late_pool = driver_of(given.raw, self.port.backend).pool
         self.port.backend.redirect(given.receive_op, self._on_late)
-        self.port.backend.cancel(given.receive_op)
+        driver_of(given.raw, self.port.backend).cancel(given.receive_op)
 
     def _on_late(self, result: int, flags: int) -> None:
         if result > 0 and flags & BUFFER:
-            self.port.pool.give_back(self.port.pool.slots[flags >> SLOT_SHIFT])
+            pool = self._late_pool
+            pool.give_back(pool.slots[flags >> SLOT_SHIFT])
         if not flags & MORE:
             self.join()
 

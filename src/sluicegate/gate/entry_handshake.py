@@ -37,6 +37,7 @@ from sluicegate.limits import (
 from sluicegate.port.account import Kept
 from sluicegate.port.backend import BUFFER, MORE, SEND_FLAGS, SLOT_SHIFT, Operation, RawSocket
 from sluicegate.port.given_away import GivenAway
+from sluicegate.port.layer import LayeredSocket
 from sluicegate.protocols.detect import detect_protocol
 from sluicegate.protocols.entry import Credentials
 
@@ -73,6 +74,10 @@ class HandshakeEnd:
     PASSWORD_THROTTLED: Final = "too-many-wrong-passwords"  # noqa: S105 - a reason, not a secret
     DIRECTORY_FAILED: Final = "directory-failed"
     """The directory of users could not be asked, or did not answer clearly."""
+    TLS_FAILED: Final = "tls-failed"
+    """The client's TLS handshake failed, or its TLS later on."""
+    CERTIFICATE_REFUSED: Final = "certificate-refused"
+    """The client's certificate is good, and names nobody who may come."""
     STOPPING: Final = "service stopping"
 
 
@@ -102,6 +107,7 @@ class EntryHandshake:
         "_desk",
         "_dialogue",
         "_discarded",
+        "_driver",
         "_ended",
         "_op",
         "_opening",
@@ -166,7 +172,8 @@ class EntryHandshake:
         self._discarded = 0
         self._send_op: Operation | None = None
         self._op: Operation = port.operations.take(self._on_received)
-        port.backend.receive(self._op, raw)
+        self._driver = raw.driver if isinstance(raw, LayeredSocket) else port.backend
+        self._driver.receive(self._op, raw)
         self._until = port.now + service.limits.handshake_timeout_s
         service.wheel.add(self, self._until)
 
@@ -197,7 +204,7 @@ class EntryHandshake:
     def _on_received(self, result: int, flags: int) -> None:
         data = b""
         if flags & BUFFER:
-            pool = self._port.pool
+            pool = self._driver.pool
             slot = pool.slots[flags >> SLOT_SHIFT]
             data = bytes(slot.view[:result])
             pool.give_back(slot)
@@ -205,7 +212,7 @@ class EntryHandshake:
             self._on_received_late(result, data)
         elif (known := self._opening.following.get(data)) is not None and not self._ahead:
             self._opening, self._dialogue = known, None
-            self._take_step(known.step)
+            self.take_step(known.step)
         else:
             self._ahead += data
             self._parse()
@@ -222,7 +229,7 @@ class EntryHandshake:
             self._ahead += data
             if len(self._ahead) > ENTRY_AHEAD_BYTES_MAX and not self._paused:
                 self._paused = True
-                self._port.backend.cancel(self._op)
+                self._driver.cancel(self._op)
         elif result == 0:
             self._on_end()
         elif result != -errno.ECANCELED:
@@ -231,7 +238,7 @@ class EntryHandshake:
     def _arm(self) -> None:
         if self._phase is _OVER or self._paused or self._ended or self._op.in_flight:
             return
-        self._port.backend.receive(self._op, self.raw)
+        self._driver.receive(self._op, self.raw)
 
     def _on_end(self) -> None:
         """Take the client's end of stream: before its request it has gone, after it may wait."""
@@ -247,7 +254,11 @@ class EntryHandshake:
         elif self.connection is not None:
             self.connection.on_client_failure(error)
         else:
-            self.turn_away(f"client {errno_name(error)}")
+            self.turn_away(self.words_for(error))
+
+    def words_for(self, error: int) -> str:
+        """Return the reason of a client whose connection failed."""
+        return f"client {errno_name(error)}"
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -267,18 +278,18 @@ class EntryHandshake:
                 if piece or step is not None:
                     self._opening = self._desk.openings.follow(self._opening, piece, dialogue, step)
                 if step is not None:
-                    self._take_step(step)
+                    self.take_step(step)
                 elif not self._ahead or not dialogue.needs_data:
                     return
         except ProtocolError as error:
             reply = self._dialogue.refusal if self._dialogue is not None else b""
             self.turn_away(f"{HandshakeEnd.MALFORMED}: {error.hint}", reply)
 
-    def _take_step(self, step: Step) -> None:
+    def take_step(self, step: Step) -> None:
         """Do what comes next in the dialogue."""
         if isinstance(step, bytes):
             self._phase = _BUSY
-            self.send(step, self._go_on)
+            self.send(step, self.go_on)
         elif isinstance(step, EntryRequest):
             self._phase = _BUSY
             self._desk.decide(self, step)
@@ -300,8 +311,14 @@ class EntryHandshake:
         self._dialogue = open_dialogue(protocol, self.entry.authenticate, self.id)
         return self._dialogue
 
-    def _go_on(self) -> None:
-        """Read on, after an answer in the middle of the dialogue was sent."""
+    def wait(self) -> None:
+        """Read nothing of the client until ``go_on``; what comes meanwhile waits, bounded."""
+        self._phase = _BUSY
+
+    def go_on(self) -> None:
+        """Read on: an answer in the middle of the dialogue was sent, or a wait is over."""
+        if self._phase is not _BUSY:
+            return
         self._phase = _READING
         if self._ahead or self._dialogue is not None:
             self._parse()
@@ -345,9 +362,9 @@ class EntryHandshake:
         self.user = desk.view_of(user)
         reply = self.dialogue.answer_credentials(is_accepted=True)
         if reply:
-            self.send(reply, self._go_on)
+            self.send(reply, self.go_on)
         else:
-            self._go_on()
+            self.go_on()
 
     def _reject(self, reason: str) -> None:
         if self._phase is _BUSY:
@@ -384,7 +401,7 @@ class EntryHandshake:
                 then()
 
         self._send_op = Operation(on_sent)
-        self._port.backend.send(self._send_op, self.raw, rest, 0, rest.used)
+        self._driver.send(self._send_op, self.raw, rest, 0, rest.used)
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -447,7 +464,7 @@ class EntryHandshake:
         self._desk.service.wheel.remove(self)
         for operation in (self._op, self._send_op):
             if operation is not None and operation.in_flight:
-                self._port.backend.cancel(operation)
+                self._driver.cancel(operation)
         self._finish_close()
 
     def _finish_close(self) -> None:
@@ -457,7 +474,7 @@ class EntryHandshake:
         if self.raw.fileno() < 0:
             return
         if self._paused:
-            self._port.backend.abort(self.raw)
+            self._driver.abort(self.raw)
         else:
             self.raw.close()
         self._port.operations.give(self._op)

@@ -15,6 +15,7 @@ from sluicegate.errors import Side
 from sluicegate.filterapi import Cut
 from sluicegate.limits import LAST_WORDS_BYTES_MAX, LAST_WORDS_S
 from sluicegate.port.backend import MORE, SEND_FLAGS, SLOT_SHIFT, Operation, RawSocket
+from sluicegate.port.layer import driver_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +91,7 @@ class Farewell:
         """Begin what is due, and tell whether all of it is said."""
         untold, self._untold = self._untold, []
         for raw in untold:
-            self._connection.port.backend.abort(raw)
+            driver_of(raw, self._connection.port.backend).abort(raw)
         due, self._due = self._due, []
         for raw, message in due:
             words = LastWords(self._connection.port, raw, message, self._connection.join)
@@ -107,6 +108,7 @@ class LastWords:
     """
 
     __slots__ = (
+        "_driver",
         "_has_heard_end",
         "_heard",
         "_is_over",
@@ -142,6 +144,7 @@ class LastWords:
         """
         self._port = port
         self._raw = raw
+        self._driver = driver_of(raw, port.backend)
         self._message = ConstBuffer(message)
         self._on_over = on_over
         self._heard = 0
@@ -165,7 +168,7 @@ class LastWords:
     def start(self) -> None:
         """Say it."""
         self._timer = self._port.call_after(LAST_WORDS_S, lambda: self._end(-errno.ETIMEDOUT))
-        backend, message = self._port.backend, self._message
+        driver, message = self._driver, self._message
         message.lease()
         try:
             sent = self._raw.send(message.view, SEND_FLAGS)
@@ -178,9 +181,9 @@ class LastWords:
         if sent == message.used:
             self._on_sent(0, 0)
         else:
-            backend.send(self._send_op, self._raw, message, sent, message.used - sent)
+            driver.send(self._send_op, self._raw, message, sent, message.used - sent)
         if not (self._receive_op.in_flight or self._is_over or self._has_heard_end):
-            backend.receive(self._receive_op, self._raw)
+            driver.receive(self._receive_op, self._raw)
 
     def _on_sent(self, result: int, _flags: int) -> None:
         self._message.release()
@@ -201,7 +204,7 @@ class LastWords:
 
     def _on_received(self, result: int, flags: int) -> None:
         if result > 0:
-            pool = self._port.backend.pool
+            pool = self._driver.pool
             pool.give_back(pool.slots[flags >> SLOT_SHIFT])
             self._heard += result
         if self._is_over:
@@ -214,7 +217,7 @@ class LastWords:
         elif self._is_hopeless(result):
             self._end(result)
         elif not flags & MORE:
-            self._port.backend.receive(self._receive_op, self._raw)
+            self._driver.receive(self._receive_op, self._raw)
 
     def _is_hopeless(self, result: int) -> bool:
         is_failed = result < 0 and (result != -errno.ECANCELED or self._port.is_closing)
@@ -230,7 +233,7 @@ class LastWords:
             self._timer.cancel()
         for operation in (self._send_op, self._receive_op):
             if operation.in_flight:
-                self._port.backend.cancel(operation)
+                self._driver.cancel(operation)
         self._join()
 
     def _join(self) -> None:
@@ -239,7 +242,7 @@ class LastWords:
         if self._is_told:
             self._raw.close()
         else:
-            self._port.backend.abort(self._raw)
+            self._driver.abort(self._raw)
         self._port.operations.give(self._send_op)
         self._port.operations.give(self._receive_op)
         self._on_over()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from sluicegate.errors import FILTER_ERRORS, FilterFailed, Side
 from sluicegate.port.backend import RawSocket
+from sluicegate.port.layer import LayeredSocket
 
 from .stages import StageGroup, Stages
 
@@ -77,6 +78,9 @@ def open_directions(
     connection.from_server = second = take()
     first.open(connection, _CLIENT, client, server, stages[0])
     second.open(connection, _SERVER, server, client, stages[1])
+    if isinstance(client, LayeredSocket):
+        first.run_on(client.driver, service.port.backend)
+        second.run_on(service.port.backend, client.driver)
     given, connection.client_given = connection.client_given, None
     if given is None:
         first.start()

@@ -39,6 +39,7 @@ from .stages import Stages
 
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
+    from sluicegate.port.layer import SocketDriver
 
     from .connection import GateConnection
 
@@ -64,9 +65,11 @@ class Direction:
         "_rest",
         "_send_op",
         "_sink",
+        "_sink_driver",
         "_sink_send",
         "_slots",
         "_source",
+        "_source_driver",
         "_stages",
         "blocked_since",
         "bytes",
@@ -89,6 +92,8 @@ class Direction:
         #: What the kernel did not take yet.
         self._bulk: Bulk | None = None
         #: None while no slot was ever filled.
+        self._source_driver: SocketDriver = port.backend
+        self._sink_driver: SocketDriver = port.backend
 
     def open(
         self,
@@ -116,11 +121,19 @@ class Direction:
         #: What nobody has seen goes back without ending its generation.
         self._ended = False
 
+    def run_on(self, source: SocketDriver, sink: SocketDriver) -> None:
+        """Let others than the backend run the sockets' operations; of a layer, after ``open``."""
+        self._source_driver, self._sink_driver = source, sink
+        self._slots = source.pool.slots
+        self._give_back = source.pool.give_back
+        self._recycle = source.pool.recycle
+        self._end_slot = self._give_back if self._stages is None else self._recycle
+
     # -- the hot path --------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to receive."""
-        self._port.backend.receive(self.receive_op, self._source)
+        self._source_driver.receive(self.receive_op, self._source)
 
     def on_received(self, result: int, flags: int) -> None:
         """Take what the source sent and offer it to the sink."""
@@ -154,7 +167,7 @@ class Direction:
             if bulk.is_proven(self._port.now):
                 bulk.flow = Flow.BULK if self._stages is not None else Flow.SPLICED
                 if flags & MORE:
-                    self._port.backend.cancel(self.receive_op)
+                    self._source_driver.cancel(self.receive_op)
         elif bulk is not None and bulk.flow is Flow.BULK and result < SMALL_SLOT_SIZE:
             bulk.flow = Flow.INTERACTIVE
         if not flags & MORE:
@@ -167,10 +180,10 @@ class Direction:
             return
         bulk = self._bulk
         if bulk is None or bulk.flow is Flow.INTERACTIVE:
-            self._port.backend.receive(self.receive_op, self._source)
+            self._source_driver.receive(self.receive_op, self._source)
         elif bulk.flow is Flow.BULK or not self._begin_splice(bulk):
             bulk.flow = Flow.BULK
-            self._port.backend.receive_bulk(self.receive_op, self._source)
+            self._source_driver.receive_bulk(self.receive_op, self._source)
 
     def _on_receive_ended(self, result: int) -> None:
         if result == 0 and self._backlog is None and not self._connection.is_closing:
@@ -250,7 +263,7 @@ class Direction:
         if self._backlog is None:
             self._backlog = deque()
             if self.receive_op.in_flight:
-                self._port.backend.cancel(self.receive_op)
+                self._source_driver.cancel(self.receive_op)
         if stages.timer is None:
             stages.timer = self._port.call_after(wait_s, lambda: self._on_waited(stages))
 
@@ -311,17 +324,16 @@ class Direction:
         if kept is None:
             return
         self._rest = kept
-        backend = self._port.backend
         if self._backlog is None:
             self._backlog = deque()
             if self.receive_op.in_flight:
                 # What is on its way all the same waits behind.
-                backend.cancel(self.receive_op)
+                self._source_driver.cancel(self.receive_op)
         if self._send_op is None:
             self._send_op = Operation(self._on_room)
         self.blocked_since = self._port.now
         self._connection.watch_stall()
-        backend.poll(self._send_op, self._sink.fileno(), POLL_OUT)
+        self._sink_driver.poll(self._send_op, self._sink.fileno(), POLL_OUT)
 
     def _wait_behind(self, slot: Slot, length: int) -> None:
         """Queue what was received although the direction is blocked."""
@@ -447,7 +459,7 @@ class Direction:
             # Nothing goes that way any more, whatever the source still sends.
             self._ended = self.is_done = True
             if self.receive_op.in_flight:
-                self._port.backend.cancel(self.receive_op)
+                self._source_driver.cancel(self.receive_op)
             connection.on_direction_done()
         elif ended:
             self.on_end()
@@ -474,9 +486,9 @@ class Direction:
             # Late data is recycled there, without a look at this direction's state.
             self._port.backend.redirect(self.receive_op, self._on_late)
             self._bulk = self._bulk or Bulk()
-            self._port.backend.cancel(self.receive_op)
+            self._source_driver.cancel(self.receive_op)
         if self._send_op is not None and self._send_op.in_flight:
-            self._port.backend.cancel(self._send_op)
+            self._sink_driver.cancel(self._send_op)
 
     def _drop(self, waiting: Kept) -> None:
         """Let what waited go unsent."""
@@ -494,7 +506,13 @@ class Direction:
         Nothing is in flight. What a pooled direction keeps is what costs: its operation, known to
         the backend, and the bound completion.
         """
-        if self._bulk is None and self._send_op is None and self._backlog is None:
+        is_layered = self._source_driver is not self._sink_driver
+        if (
+            self._bulk is None
+            and self._send_op is None
+            and self._backlog is None
+            and not is_layered
+        ):
             return True
         if self._bulk is not None and self._bulk.splice is not None:
             self._bulk.splice.close()
@@ -516,6 +534,8 @@ class Direction:
     def _begin_splice(self, bulk: Bulk) -> bool:
         """Move the direction into the kernel; False when there is no pipe to have."""
         backend = self._port.backend
+        if self._source_driver is not backend or self._sink_driver is not backend:
+            return False  # the kernel would move what a layer has to change
         pipe = backend.open_pipe()
         if pipe is None:
             return False

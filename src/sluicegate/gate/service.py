@@ -226,6 +226,7 @@ class FirewallService:
         self.udp.end_all("service stopping")
         await self._wait_empty(None)
         await self._wait_drained()
+        await self.entries.close_layers()
         await self._end_tasks()
         self.private.close()
         for session in list(self._sessions.values()):

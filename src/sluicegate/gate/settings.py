@@ -23,6 +23,7 @@ from sluicegate.limits import Limits
 from sluicegate.names.resolver import ResolverSettings
 from sluicegate.policy import PolicySnapshot
 from sluicegate.protocols.detect import EntryProtocol
+from sluicegate.tls import ClientCertificates, TlsSettings
 
 from .entry_dialogue import Authenticate
 
@@ -52,11 +53,20 @@ class EntrySettings:
 
     protocols: frozenset[EntryProtocol]
     authenticate: Authenticate
+    tls: TlsSettings | None = None
+    """Of a listener whose clients speak TLS to it, and their protocol inside; None: in clear."""
+
+    @property
+    def asks_for_passwords(self) -> bool:
+        """Whether a client may prove who it is by a password."""
+        return self.authenticate is not Authenticate.OFF
 
     @property
     def can_authenticate(self) -> bool:
-        """Whether a client may prove who it is."""
-        return self.authenticate is not Authenticate.OFF
+        """Whether a client may prove who it is, by a password or a certificate."""
+        tls = self.tls
+        has_certificates = tls is not None and tls.client_certificates is not ClientCertificates.OFF
+        return self.asks_for_passwords or has_certificates
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from sluicegate.errors import ProtocolError, Side
 from sluicegate.filterapi import EntryMode, Outcome
 from sluicegate.limits import ENTRY_AHEAD_BYTES_MAX
 from sluicegate.port.backend import BUFFER, MORE, SLOT_SHIFT, Operation, RawSocket
+from sluicegate.port.layer import SocketDriver, driver_of
 from sluicegate.port.tray import HEADROOM, NAME_SHIFT, DatagramOutlet
 from sluicegate.protocols.socks_udp import SocksUdpClient, decode_socks_datagram
 
@@ -103,6 +104,7 @@ class UdpAssociation:
         #: The kernel's form of the client's address and port, once they are known.
         self.wheel_slot = -1
         self._service = service
+        self._control_driver: SocketDriver = service.port.backend
         self._relay = raw
         self._relay_op = Operation(self._on_relay_ready)
         self._client = SocksUdpClient(handshake.client.ip, announced)
@@ -133,6 +135,7 @@ class UdpAssociation:
         self._is_handed_over = True
         # (From here on the control connection is on the client's account by itself.)
         self._control, self._control_op = given.raw, given.receive_op
+        self._control_driver = driver_of(given.raw, backend)
         for buffer, _, length in given.ahead:
             self._heard += length
             buffer.release()
@@ -140,14 +143,15 @@ class UdpAssociation:
         if given.ended:
             self._end(Outcome.RELEASED, CONTROL_CLOSED)
         elif not given.receive_op.in_flight:
-            backend.receive(given.receive_op, given.raw)
+            self._control_driver.receive(given.receive_op, given.raw)
 
     def _on_control(self, result: int, flags: int) -> None:
         port, operation, raw = self._service.port, self._control_op, self._control
         assert operation is not None, "the control connection was handed over"
         assert raw is not None, "the control connection was handed over"
         if flags & BUFFER:
-            port.pool.give_back(port.pool.slots[flags >> SLOT_SHIFT])
+            pool = self._control_driver.pool
+            pool.give_back(pool.slots[flags >> SLOT_SHIFT])
         if self.is_closing:
             self._finish_close()
         elif result > 0:
@@ -159,7 +163,7 @@ class UdpAssociation:
         elif result != -errno.ECANCELED:
             self._end(Outcome.FAILED, "receive", -result, Side.CLIENT)
         if not (flags & MORE or self.is_closing or operation.in_flight or port.is_closing):
-            port.backend.receive(operation, raw)
+            self._control_driver.receive(operation, raw)
 
     # -- datagrams of the client ---------------------------------------------------------------
 
@@ -334,9 +338,10 @@ class UdpAssociation:
             self._service.flood.end_connection(self.flood, is_half_open=False)
         else:
             self.handshake.close(abortive=True)
-        for operation in (self._control_op, self._relay_op):
-            if operation is not None and operation.in_flight:
-                self._service.port.backend.cancel(operation)
+        if self._control_op is not None and self._control_op.in_flight:
+            self._control_driver.cancel(self._control_op)
+        if self._relay_op.in_flight:
+            self._service.port.backend.cancel(self._relay_op)
         self._finish_close()
 
     def _finish_close(self) -> None:

@@ -20,6 +20,7 @@ from sluicegate.limits import RECEIVE_AHEAD_MAX
 
 from .account import Account, Kept
 from .backend import MORE, SLOT_SHIFT, RawSocket
+from .layer import driver_of
 from .pending import EMPTY, PendingIo, SocketCompletion
 from .pool import SMALL_SLOT_SIZE, Slot
 from .scope import FailureScope
@@ -43,6 +44,7 @@ class ReceivingSocket(abc.ABC):
         "_closing",
         "_current",
         "_direct",
+        "_driver",
         "_end",
         "_end_told",
         "_full_in_row",
@@ -70,6 +72,7 @@ class ReceivingSocket(abc.ABC):
         self.account: Account | None = None
         self._port = port
         self._raw = raw
+        self._driver = driver_of(raw, port.backend)
         self._receive_op = port.operations.take(self._on_received)
         self._ahead: deque[Kept] = deque()
         #: Received, leased, on the account; nobody has read it.
@@ -197,15 +200,15 @@ class ReceivingSocket(abc.ABC):
     def _arm(self) -> None:
         if self._receive_op.in_flight or self._end is not None or self._closing:
             return
-        backend, direct = self._port.backend, self._direct
+        driver, direct = self._driver, self._direct
         if direct is not None:
             direct.lease()
             used = direct.used
-            backend.receive_into(self._receive_op, self._raw, direct, used, direct.allocated - used)
+            driver.receive_into(self._receive_op, self._raw, direct, used, direct.allocated - used)
         elif self._bulk:
-            backend.receive_bulk(self._receive_op, self._raw)
+            driver.receive_bulk(self._receive_op, self._raw)
         else:
-            backend.receive(self._receive_op, self._raw)
+            driver.receive(self._receive_op, self._raw)
 
     def _on_received(self, result: int, flags: int) -> None:
         direct, self._direct = self._direct, None
@@ -215,7 +218,7 @@ class ReceivingSocket(abc.ABC):
                 return
             direct.release()
         if result > 0 and direct is None:
-            self._take_in(self._port.backend.pool.slots[flags >> SLOT_SHIFT], result, flags)
+            self._take_in(self._driver.pool.slots[flags >> SLOT_SHIFT], result, flags)
         elif not self._closing and (result != -errno.ECANCELED or self._port.is_closing):
             self._end = result
         if self._closing:
@@ -268,7 +271,7 @@ class ReceivingSocket(abc.ABC):
             self._bulk = True
             self._full_in_row = 0
         if flags & MORE and (is_bulky or len(self._ahead) >= RECEIVE_AHEAD_MAX):
-            self._port.backend.cancel(self._receive_op)
+            self._driver.cancel(self._receive_op)
 
     def _drop(self, buffer: Buffer) -> None:
         """End the lease of what was received, and what it costs."""

@@ -138,7 +138,7 @@ class StreamSocket(ReceivingSocket):
                 pending.is_kept = True
             self.blocked_since = self._port.now
             self.account.on_send_blocked()
-        self._port.backend.send(self._send_op, self._raw, buffer, start + sent, length - sent)
+        self._driver.send(self._send_op, self._raw, buffer, start + sent, length - sent)
         return None
 
     def _on_sent(self, result: int, _flags: int) -> None:
@@ -189,7 +189,7 @@ class StreamSocket(ReceivingSocket):
         if self._closing:
             if abortive and not self._abortive:
                 self._abortive = True
-                self._port.backend.cancel(self._send_op)
+                self._driver.cancel(self._send_op)
             return
         self._closing = True
         self._abortive = abortive
@@ -199,11 +199,11 @@ class StreamSocket(ReceivingSocket):
         if self._receive is not None:
             self._end = -errno.ECANCELED
             self._port.post(self._deliver)
-        backend = self._port.backend
+        driver = self._driver
         if self._receive_op.in_flight:
-            backend.cancel(self._receive_op)
+            driver.cancel(self._receive_op)
         if self._send_op.in_flight and abortive:
-            backend.cancel(self._send_op)
+            driver.cancel(self._send_op)
         self._finish_close()
 
     def _shutdown_now(self) -> None:
@@ -221,7 +221,7 @@ class StreamSocket(ReceivingSocket):
         if self._receive is not None or self._send is not None:
             return  # told first: whoever waits for the close may rely on it
         if self._abortive:
-            self._port.backend.abort(self._raw)
+            self._driver.abort(self._raw)
         else:
             self._raw.close()
         self._port.operations.give(self._receive_op)

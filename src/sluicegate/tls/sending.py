@@ -1,0 +1,238 @@
+"""The sending half of a TLS connection: plaintext in, ciphertext to the kernel, and the goodbye.
+
+``stream`` makes a whole connection of it. The invariant: no more than ``TLS_WRITE_BYTES_MAX`` of
+ciphertext waits for a peer that does not read; what it is told last, ``close_notify``, comes behind
+everything, once.
+"""
+
+from __future__ import annotations
+
+import abc
+import errno
+import ssl
+from typing import TYPE_CHECKING, Final
+
+from sluicegate.access_limits import TLS_WRITE_BYTES_MAX
+from sluicegate.buffer import Buffer, ConstBuffer
+from sluicegate.errors import errno_name
+from sluicegate.port.backend import POLL_OUT, SEND_FLAGS, Operation, RawSocket
+
+if TYPE_CHECKING:
+    from .context import TlsContext
+    from .layer import TlsLayer
+
+__all__ = ["TlsSending", "words_of"]
+
+_SHUT_WR: Final = 1
+_GONE: Final = frozenset({errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE})
+
+
+class TlsSending(abc.ABC):
+    """What a connection does to send; receiving and the handshake are the whole one's."""
+
+    __slots__ = (
+        "_backend",
+        "_has_said_goodbye",
+        "_incoming",
+        "_is_established",
+        "_is_shut_below",
+        "_length",
+        "_outgoing",
+        "_port",
+        "_send_op",
+        "_shut",
+        "_tls",
+        "_unsent",
+        "_writer",
+        "_writing",
+        "error",
+        "failure",
+        "inner",
+        "is_released",
+    )
+
+    def __init__(self, layer: TlsLayer, inner: RawSocket, context: TlsContext) -> None:
+        self.inner = inner
+        self.is_released = False
+        #: Whether its user has closed it.
+        self.error = 0
+        self.failure = ""
+        #: An errno, and why, in words; once it has failed.
+        self._port = layer.port
+        self._backend = layer.port.backend
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap(self._incoming, self._outgoing)
+        self._is_established = False
+        self._send_op = layer.port.operations.take(self._on_sent)
+        self._unsent: ConstBuffer | None = None
+        #: Ciphertext that the kernel did not take at once.
+        self._writer: Operation | None = None
+        self._writing: tuple[Buffer, int, int] | None = None
+        #: What the writer still wants to send; None when it only waits for room.
+        self._length = 0
+        #: How much that was at first.
+        self._shut = False
+        #: Our stream is to end.
+        self._has_said_goodbye = False
+        self._is_shut_below = False
+
+    # -- the other half ------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def _post(self) -> None:
+        """Go on in the next turn."""
+
+    @abc.abstractmethod
+    def _keep_plain(self) -> None:
+        """Decrypt what has come: OpenSSL drops it when it waits for the peer's goodbye."""
+
+    @abc.abstractmethod
+    def _on_sent(self, result: int, flags: int) -> None:
+        """Take that the kernel has taken what it did not take at once."""
+
+    # -- plaintext -----------------------------------------------------------------------------
+
+    def write(self, data: memoryview | bytes) -> int:
+        """Encrypt and send what there is room for.
+
+        Raises:
+            BlockingIOError: The last of what was sent is still on its way.
+            OSError: The connection failed.
+        """
+        self._check_writable()
+        view = memoryview(data)
+        sent = 0
+        while sent < len(view) and self._unsent is None:
+            try:
+                sent += self._tls.write(view[sent : sent + TLS_WRITE_BYTES_MAX])
+            except (ssl.SSLError, ValueError) as error:
+                self._note_error(errno.EPROTO, words_of(error))
+            else:
+                self._flush()
+            if self.error:
+                raise OSError(self.error, self.failure)
+        return sent
+
+    def _check_writable(self) -> None:
+        if self.error:
+            raise OSError(self.error, self.failure)
+        if self.is_released or self._shut:
+            raise BrokenPipeError(errno.EPIPE, "the stream was ended")
+        if self._unsent is not None or not self._is_established:
+            raise BlockingIOError(errno.EAGAIN, "no room")
+
+    def send(
+        self, operation: Operation, sock: RawSocket, buffer: Buffer, start: int, length: int
+    ) -> None:
+        """As ``Backend.send``."""
+        del sock
+        self._length = length
+        self._begin_writing(operation, (buffer, start, start + length))
+
+    def poll(self, operation: Operation, fd: int, events: int) -> None:
+        """Complete once when there is room for more."""
+        del fd, events
+        self._begin_writing(operation, None)
+
+    def _begin_writing(self, operation: Operation, what: tuple[Buffer, int, int] | None) -> None:
+        assert not operation.in_flight, "one submission at a time"
+        assert self._writer is None, "one writer at a time"
+        operation.in_flight = True
+        self._writer, self._writing = operation, what
+        if self._unsent is None:
+            self._post()
+
+    def _go_on_writing(self) -> None:
+        """Send what the writer wants to, then end our stream, if that is wanted."""
+        if self._unsent is not None and not self.error:
+            return
+        writer, writing = self._writer, self._writing
+        if writer is not None:
+            result = POLL_OUT
+            if self.error:
+                result = -self.error
+            elif writing is not None:
+                buffer, start, end = writing
+                try:
+                    start += self.write(buffer.view[start:end])
+                except OSError as error:
+                    result = -(error.errno or errno.EIO)
+                else:
+                    result = self._length
+                    if start < end:
+                        self._writing = buffer, start, end
+                        return
+            self._writer = self._writing = None
+            writer.in_flight = False
+            writer.complete(result, 0)
+        if self._shut and self._writer is None:
+            self._say_goodbye()
+
+    def _flush(self) -> None:
+        """Hand ciphertext to the kernel; what it does not take is sent by an operation."""
+        if self._unsent is not None or not self._outgoing.pending:
+            return
+        data = self._outgoing.read()
+        try:
+            sent = self.inner.send(data, SEND_FLAGS)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            # A peer that has gone before our goodbye is no error: what it sent last says how.
+            if not (self._has_said_goodbye and error.errno in _GONE):
+                self._note_error(error.errno or errno.EIO, errno_name(error.errno or errno.EIO))
+            return
+        if sent < len(data):
+            self._unsent = rest = ConstBuffer(data[sent:])
+            rest.lease()
+            self._backend.send(self._send_op, self.inner, rest, 0, rest.used)
+
+    # -- the end of our stream -----------------------------------------------------------------
+
+    def shut(self, how: int) -> None:
+        """End our stream, behind what was sent."""
+        assert how == _SHUT_WR, "a stream that is received is ended by the peer"
+        if self._shut or self.is_released:
+            return
+        self._shut = True
+        if self._unsent is None and self._writer is None:
+            self._say_goodbye()
+
+    def _say_goodbye(self) -> None:
+        """Send ``close_notify``, once, and end TCP's stream behind it."""
+        if not (self._has_said_goodbye or self.error) and self._is_established:
+            self._has_said_goodbye = True
+            self._keep_plain()
+            try:
+                self._tls.unwrap()
+            except ssl.SSLWantReadError:
+                pass  # it is said; the peer's own comes to the reader
+            except (ssl.SSLError, OSError, ValueError) as error:
+                self._note_error(errno.EPROTO, words_of(error))
+            self._flush()
+        if self._unsent is None and not self._is_shut_below:
+            self._is_shut_below = True
+            try:
+                self.inner.shutdown(_SHUT_WR)
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
+
+    def _note_error(self, error: int, failure: str) -> None:
+        if not self.error:
+            self.error, self.failure = error, failure
+            if error == errno.EPROTO:
+                self._flush()  # the alert
+
+
+def words_of(error: Exception) -> str:
+    """Say what OpenSSL says, shortly."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate: {error.verify_message}"
+    is_end = isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+    if is_end or getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING":
+        return "cut off"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.lower().replace("_", " ")
+    return str(error) or type(error).__name__

@@ -1,0 +1,481 @@
+"""TlsStream: one connection's TLS, between a connected socket and whoever uses it decrypted.
+
+The state machine behind a ``TlsSocket``, and the driver of its operations: OpenSSL on two memory
+BIOs, fed by the port's completions. Ciphertext comes in the backend's slots, which go straight
+back; plaintext leaves in the layer's own (``TlsPool``), one copy each. What stops the reader stops
+the receive below, and what the kernel does not take stops the writer: that is all the
+back-pressure.
+
+The invariant: nothing that is sent here leaves in clear; nothing is received before the handshake
+is done, and nothing after a stream that was cut off, which is an error and never an end; and every
+operation completes once, later.
+
+Handshakes run here, on the loop: one with an elliptic curve takes a third of a millisecond, and to
+send it to a thread and back takes half of that again (decision 66).
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, cast
+
+from typing_extensions import override
+
+from sluicegate.access_limits import (
+    TLS_CLOSE_S,
+    TLS_LINGER_BYTES_MAX,
+    TLS_RECORD_BYTES_MAX,
+    TLS_WRITE_BYTES_MAX,
+)
+from sluicegate.buffer import Buffer
+from sluicegate.errors import errno_name
+from sluicegate.port.backend import (
+    BUFFER,
+    MORE,
+    SLOT_SHIFT,
+    Operation,
+    RawSocket,
+)
+from sluicegate.port.pool import SMALL_SLOT_SIZE, SlotPool
+
+from .sending import TlsSending, words_of
+from .socket import TlsSocket
+
+if TYPE_CHECKING:
+    from sluicegate.port import Timer
+
+    from .context import TlsContext
+    from .layer import TlsLayer
+
+__all__ = ["TlsStream"]
+
+_SHUT_WR: Final = 1
+
+
+class _Reading(enum.Enum):
+    """How the pending receive wants its bytes."""
+
+    ON = enum.auto()
+    """Slot after slot, until it is cancelled."""
+    ONCE = enum.auto()
+    """One slot."""
+    INTO = enum.auto()
+    """Into the reader's own buffer, once."""
+
+
+class TlsStream(TlsSending):
+    """One connection; lives until the socket below is closed. Satisfies ``SocketDriver``."""
+
+    __slots__ = (
+        "_discarded",
+        "_has_ended",
+        "_has_inner_ended",
+        "_is_abortive",
+        "_is_bulky",
+        "_is_lingering",
+        "_is_over",
+        "_is_posted",
+        "_layer",
+        "_plain",
+        "_read_into",
+        "_reader",
+        "_reading",
+        "_receive_op",
+        "_received",
+        "_target",
+        "_timer",
+        "on_established",
+        "socket",
+    )
+
+    def __init__(self, layer: TlsLayer, inner: RawSocket, context: TlsContext) -> None:
+        super().__init__(layer, inner, context)
+        self.socket = TlsSocket(self)
+        #: For the user.
+        self.on_established: Callable[[], None] | None = None
+        #: Told when the handshake is done, before the first byte is delivered.
+        self._layer = layer
+        self._read_into = cast("Callable[[int, memoryview], int]", self._tls.read)
+        self._receive_op = layer.port.operations.take(self._on_received)
+        self._received = 0
+        #: Bytes of ciphertext.
+        self._is_bulky = False
+        #: The peer fills small slots.
+        self._reader: Operation | None = None
+        self._reading = _Reading.ON
+        self._target: tuple[Buffer, int, int] | None = None
+        self._plain = bytearray()
+        #: Decrypted before our stream ended, and not delivered.
+        self._has_inner_ended = False
+        self._has_ended = False
+        #: ``close_notify`` has come.
+        self._is_posted = False
+        self._is_abortive = False
+        self._is_lingering = False
+        self._is_over = False
+        self._discarded = 0
+        self._timer: Timer | None = None
+
+    # -- asking --------------------------------------------------------------------------------
+
+    @property
+    def pool(self) -> SlotPool:
+        """Where the slots are that receives complete with."""
+        return self._layer.pool
+
+    def peer_certificate(self) -> bytes | None:
+        """Return the peer's certificate as DER; None when it showed none."""
+        return self._tls.getpeercert(binary_form=True)
+
+    def version(self) -> str:
+        """Return the protocol's version, ``TLSv1.3``; empty before the handshake is done."""
+        return self._tls.version() or "" if self._is_established else ""
+
+    # -- the driver: receiving -----------------------------------------------------------------
+
+    def receive(self, operation: Operation, sock: RawSocket) -> None:
+        """As ``Backend.receive``."""
+        del sock
+        self._begin_reading(operation, _Reading.ON)
+
+    def receive_bulk(self, operation: Operation, sock: RawSocket) -> None:
+        """As ``Backend.receive_bulk``, with slots of one size."""
+        del sock
+        self._begin_reading(operation, _Reading.ONCE)
+
+    def receive_into(
+        self, operation: Operation, sock: RawSocket, buffer: Buffer, start: int, length: int
+    ) -> None:
+        """As ``Backend.receive_into``."""
+        del sock
+        self._target = buffer, start, length
+        self._begin_reading(operation, _Reading.INTO)
+
+    def _begin_reading(self, operation: Operation, reading: _Reading) -> None:
+        assert not operation.in_flight, "one submission at a time"
+        assert self._reader is None, "one reader at a time"
+        assert not self.is_released, "the socket is closed"
+        operation.in_flight = True
+        self._reader, self._reading = operation, reading
+        if self._has_news:
+            self._post()
+        self._arm()
+
+    @property
+    def _has_news(self) -> bool:
+        """Whether there is something for a reader without another byte from below."""
+        if self.error or self._has_ended or self._has_inner_ended or self._plain:
+            return True
+        return bool(self._incoming.pending or (self._is_established and self._tls.pending()))
+
+    def wake(self) -> None:
+        """Go on in the next turn: a slot has come back."""
+        self._post()
+
+    @override
+    def _post(self) -> None:
+        """Go on in the next turn: nothing completes inside the call that starts it."""
+        if not self._is_posted:
+            self._is_posted = True
+            self._port.post(self.go_on)
+
+    def go_on(self) -> None:
+        """Do what can be done; told by the port."""
+        self._is_posted = False
+        if not self._is_over and not self._is_lingering:
+            self._advance()
+            self._go_on_writing()
+
+    def _arm(self) -> None:
+        """Receive below, if somebody wants what comes."""
+        if self._receive_op.in_flight or self._has_inner_ended or self._is_over:
+            return
+        if not self._is_lingering and (self._reader is None or self.error or self._has_ended):
+            return
+        if self._outgoing.pending >= TLS_WRITE_BYTES_MAX:
+            return  # it makes us answer, and does not take the answers
+        if self._is_bulky:
+            self._backend.receive_bulk(self._receive_op, self.inner)
+        else:
+            self._backend.receive(self._receive_op, self.inner)
+
+    def _on_received(self, result: int, flags: int) -> None:
+        if flags & BUFFER:
+            slot = self._backend.pool.slots[flags >> SLOT_SHIFT]
+            self._take(slot.view[: max(result, 0)], result)
+            self._backend.pool.give_back(slot)
+        elif result == 0:
+            self._has_inner_ended = True
+            self._incoming.write_eof()
+        elif result != -errno.ECANCELED or self._port.is_closing:
+            self._note_error(-result, errno_name(-result))
+        if self._is_over or self._is_lingering:
+            self._linger_on(result)
+            return
+        self._advance()
+        if not flags & MORE:
+            self._arm()
+
+    def _take(self, data: memoryview, length: int) -> None:
+        if self._is_over or self._is_lingering:
+            self._discarded += length
+            return
+        self._received += length
+        self._is_bulky = self._is_established and length >= SMALL_SLOT_SIZE
+        if not self.error:
+            self._incoming.write(data)
+
+    # -- the handshake -------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        if self.is_released:
+            return
+        if self._is_established or self._shake_hands():
+            self._deliver()
+        elif self.error:
+            self._end_reading(-self.error)
+
+    def _shake_hands(self) -> bool:
+        """Go on with the handshake; True when it is done."""
+        if self.error:
+            return False
+        if self._has_inner_ended and not self._received:
+            self._end_reading(0)  # somebody looked whether the port is open
+            return False
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return False
+        except (ssl.SSLError, OSError, ValueError) as error:
+            # What we have to say about it, an alert, leaves before the error is told.
+            self._note_error(errno.EPROTO, words_of(error))
+            return False
+        self._is_established = True
+        self._flush()
+        told, self.on_established = self.on_established, None
+        if told is not None:
+            told()
+        return not self.is_released
+
+    # -- delivering ----------------------------------------------------------------------------
+
+    def _deliver(self) -> None:
+        """Give the reader what there is, for as long as it wants more."""
+        while self._reader is not None and not self.is_released:
+            if self._reading is _Reading.INTO:
+                if not self._deliver_into():
+                    return
+                continue
+            if not self._has_news:
+                return
+            slot = self._layer.pool.take()
+            if slot is None:
+                self._layer.pool.park(self)
+                return
+            count = self._decrypt(slot.view)
+            if not count:
+                self._layer.pool.give_back(slot)
+                self._tell_end()
+                return
+            self._complete_with(count, BUFFER | slot.index << SLOT_SHIFT)
+
+    def _complete_with(self, count: int, flags: int) -> None:
+        reader = self._reader
+        assert reader is not None, "somebody reads"
+        if self._reading is _Reading.ON:
+            reader.complete(count, flags | MORE)
+            return
+        self._reader = None
+        reader.in_flight = False
+        reader.complete(count, flags)
+
+    def _deliver_into(self) -> bool:
+        target = self._target
+        assert target is not None, "it is read into a buffer"
+        buffer, start, length = target
+        count = self._decrypt(buffer.view[start : start + length])
+        if not count:
+            self._tell_end()
+            return False
+        self._target = None
+        self._complete_with(count, 0)
+        return True
+
+    def _tell_end(self) -> None:
+        """Tell the reader of the end, or of the error, if there is one."""
+        if self.error:
+            self._end_reading(-self.error)
+        elif self._has_ended:
+            self._end_reading(0)
+
+    def _end_reading(self, result: int) -> None:
+        reader, self._reader = self._reader, None
+        self._target = None
+        if reader is not None:
+            reader.in_flight = False
+            reader.complete(result, 0)
+
+    def _decrypt(self, view: memoryview) -> int:
+        """Fill memory with plaintext; return how much there was."""
+        filled = min(len(self._plain), len(view))
+        if filled:
+            view[:filled] = self._plain[:filled]
+            del self._plain[:filled]
+        while filled < len(view) and not (self._has_ended or self.error):
+            try:
+                count = self._read_into(len(view) - filled, view[filled:])
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLZeroReturnError:
+                count = 0
+            except (ssl.SSLError, OSError, ValueError) as error:
+                self._note_read_error(error)
+                break
+            self._has_ended = not count
+            filled += count
+        if self._outgoing.pending:
+            self._flush()  # it answers to some of what it reads
+        return filled
+
+    def _note_read_error(self, error: Exception) -> None:
+        if self._has_inner_ended and not self._incoming.pending:
+            self._note_error(errno.ECONNRESET, "cut off: no close_notify before the end")
+        else:
+            self._note_error(errno.EPROTO, words_of(error))
+
+    @override
+    def _keep_plain(self) -> None:
+        scratch = memoryview(bytearray(TLS_RECORD_BYTES_MAX))
+        waiting, self._plain = self._plain, bytearray()
+        while count := self._decrypt(scratch):
+            waiting += scratch[:count]
+        self._plain = waiting
+
+    @override
+    def _on_sent(self, result: int, flags: int) -> None:
+        del flags
+        unsent, self._unsent = self._unsent, None
+        assert unsent is not None, "something was being sent"
+        unsent.release()
+        if result < 0 and not self._has_said_goodbye:
+            self._note_error(-result, errno_name(-result))
+        if self._is_over:
+            self._finish()
+            return
+        if not self.error:
+            self._flush()
+        self._go_on_writing()
+        if self.is_released and self._unsent is None:
+            self._finish_release()
+        elif self.error:
+            self._post()
+        else:
+            self._arm()
+
+    def cancel(self, operation: Operation) -> None:
+        """As ``Backend.cancel``."""
+        if operation is self._reader:
+            self._reader = self._target = None
+            if self._receive_op.in_flight:
+                self._backend.cancel(self._receive_op)
+        elif operation is self._writer:
+            self._writer = self._writing = None
+        else:
+            return
+
+        def tell() -> None:
+            operation.in_flight = False
+            operation.complete(-errno.ECANCELED, 0)
+
+        self._port.post(tell)
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def abort(self, sock: RawSocket) -> None:
+        """As ``Backend.abort``; but whose handshake failed is given the time to read why."""
+        del sock
+        self.release(abortive=True)
+
+    def release(self, *, abortive: bool) -> None:
+        """Close, as the user did: behind what was sent, or with a reset."""
+        if self.is_released:
+            return
+        assert self._reader is None, "an operation is in flight"
+        assert self._writer is None, "an operation is in flight"
+        self.is_released = True
+        self.on_established = None
+        self._timer = self._port.call_after(TLS_CLOSE_S, self._give_up)
+        if self.error == errno.EPROTO and not self._is_established and not self._has_inner_ended:
+            self._is_lingering = True
+        elif abortive or self.error:
+            self._is_abortive = abortive
+            self._end()
+            return
+        elif not self._shut:
+            self._shut = True
+            self._say_goodbye()
+        if self._unsent is None:
+            self._finish_release()
+
+    def _finish_release(self) -> None:
+        """Go on with the close, now that everything is sent."""
+        if not self._is_lingering or self.error != errno.EPROTO or self._has_inner_ended:
+            self._end()
+            return
+        try:
+            self.inner.shutdown(_SHUT_WR)
+        except OSError:
+            self._end()  # it has gone
+            return
+        self._arm()
+
+    def _linger_on(self, result: int) -> None:
+        """Drop what still comes, until the peer has closed."""
+        if self._is_lingering and (
+            result == 0
+            or (result < 0 and result != -errno.ECANCELED)
+            or self._discarded > TLS_LINGER_BYTES_MAX
+        ):
+            self._end()
+        elif self._is_over:
+            self._finish()
+        else:
+            self._arm()
+
+    def _give_up(self) -> None:
+        """Take that the peer has not taken the last of it in time."""
+        self._timer = None
+        self._is_abortive = True
+        self._end()
+
+    def end_now(self) -> None:
+        """Close with a reset what only waits for its peer: the port is to be closed."""
+        if self.is_released and not self._is_over:
+            self._is_abortive = True
+            self._end()
+
+    def _end(self) -> None:
+        self._is_over, self._is_lingering = True, False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for operation in (self._receive_op, self._send_op):
+            if operation.in_flight:
+                self._backend.cancel(operation)
+        self._finish()
+
+    def _finish(self) -> None:
+        """Close the socket below, once nothing is in flight on it."""
+        if self._receive_op.in_flight or self._send_op.in_flight or self.inner.fileno() < 0:
+            return
+        if self._is_abortive:
+            self._backend.abort(self.inner)
+        else:
+            self.inner.close()
+        self._port.operations.give(self._receive_op)
+        self._port.operations.give(self._send_op)
+        self._layer.forget(self)
