@@ -277,6 +277,8 @@ class EntryDesk:
 
     def decide(self, handshake: EntryHandshake, request: EntryRequest) -> None:
         """Take a client's request."""
+        if handshake.user is not None:
+            self.service.note_user(handshake.client, handshake.user)
         serve = self._commands.get(request.command)
         if serve is None:
             self._refuse(
@@ -290,9 +292,8 @@ class EntryDesk:
         service, wanted, client = self.service, request.destination, handshake.client
         if wanted.port in self.foreseen.by_port and self._admit_foreseen(handshake, request):
             return
-        user = "" if handshake.user is None else handshake.user.name
         name, kind = handshake.listener_name, wanted.kind
-        key = (name, client.host, user, kind, wanted.host, wanted.port)
+        key = (name, client.host, handshake.user, kind, wanted.host, wanted.port)
         known = self.known.find(key, self.port.now)
         if known is None:
             judged = self._judge(handshake, request)

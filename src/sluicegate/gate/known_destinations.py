@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from sluicegate.address import SocketAddress
+from sluicegate.filterapi import User
 from sluicegate.limits import ENTRY_KNOWN_MAX
 from sluicegate.names import CanonicalHost, Destination
 from sluicegate.policy import DestinationDecision
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["KnownDestination", "KnownDestinations", "RequestKey"]
 
-RequestKey: TypeAlias = tuple[str, str, str, HostKind, bytes, int]
-"""All that a decision depends on: listener, client, user, and the host and port as they came."""
+RequestKey: TypeAlias = tuple[str, str, User | None, HostKind, bytes, int]
+"""All that a decision depends on: listener, client, user, and the host and port as they came.
+
+The user with the groups that the last password brought: a directory may say others next time.
+"""
 
 
 @dataclass(frozen=True, slots=True)

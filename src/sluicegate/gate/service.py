@@ -330,6 +330,12 @@ class FirewallService:
         """Return the session of a client, or of a user at that client; a new one if need be."""
         return self._sessions.get(session_key(client, user)) or self._open_session(client, user)
 
+    def note_user(self, client: SocketAddress, user: User) -> None:
+        """Take what was said of a user last: a directory may say other groups than before."""
+        session = self._sessions.get(session_key(client, user))
+        if session is not None and session.rules_user is not user:
+            session.user = session.rules_user = user
+
     @property
     def known_sessions(self) -> list[GateSession]:
         """Every session."""
