@@ -17,6 +17,7 @@ from sluicegate.names import AddressJudgement, CanonicalHost, Destination, canon
 from sluicegate.names.exchange import Exchange
 from sluicegate.names.resolver import Resolver, ResolverSettings
 from sluicegate.names.special_names import NameClass
+from sluicegate.policy import SystemPurpose
 from sluicegate.port.workers import heavy_blocking
 from sluicegate.verdict import Deny
 
@@ -59,10 +60,10 @@ class DirectoryService:
     def may_dial(self, address: SocketAddress) -> bool:
         """Tell whether the gate may dial a directory server; asked on any thread, before each dial.
 
-        This is the one place for a policy about the gate's own traffic to say no.
+        The system policy says so; it is immutable, and replaced as a whole.
         """
-        del address
-        return True
+        system = self._service.policy.policy.system
+        return system.allows(SystemPurpose.LDAP, address.ip)
 
     async def close(self) -> None:
         """End every question and connection."""
