@@ -34,6 +34,7 @@ from sluicegate.filterapi import (
     EventVerdict,
     Outcome,
     StreamFilter,
+    TransferOffer,
 )
 from sluicegate.policy.decide import PUBLISHED
 from sluicegate.port.backend import Operation, RawSocket
@@ -365,6 +366,11 @@ class GateConnection(FilteredConnection):
         """Say why its rule does not let it lead to an address; a published one has no such rule."""
         del address
         return None
+
+    def objection_to(self, offer: TransferOffer) -> str:
+        """Say why policy refuses an object that it carries; empty if it does not."""
+        del offer
+        return ""
 
     def refuse(self, reason: str, *, to_client: bytes = b"", to_server: bytes = b"") -> None:
         """As ``filterapi.Connection.refuse``."""

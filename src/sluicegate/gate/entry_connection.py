@@ -16,9 +16,10 @@ from typing_extensions import override
 
 from sluicegate.address import SocketAddress
 from sluicegate.errors import LimitExceeded, Side
-from sluicegate.filterapi import ConnectRequested, Event, Outcome
+from sluicegate.filterapi import ConnectRequested, Event, Outcome, TransferOffer
 from sluicegate.names import CanonicalHost, Destination, JudgedAddress, LookupReason, Unresolved
 from sluicegate.names.eyeballs import interleave
+from sluicegate.policy import DestinationRequest, Rule
 from sluicegate.policy.destinations import ALLOWED_BY_RULE
 from sluicegate.port.account import Kept
 from sluicegate.port.backend import BUFFER, MORE, SLOT_SHIFT, Operation, RawSocket
@@ -32,6 +33,7 @@ from .dispatch import dispatch
 from .entry_answers import EntryAnswer, answer_to_failure, answer_to_lookup
 from .known_destinations import KnownDestination
 from .lookups import Addresses, Lookup, tell_of_lookup
+from .objections import objection_of
 from .readmission import Readmission
 from .state import State
 
@@ -348,6 +350,20 @@ class EntryConnection(GateConnection):
         assert decision is not None, "it was opened with one"
         judgement = self._service.entries.resolver.classifier.classify(address.ip)
         return decision.judge_address(self.host, judgement, address.port)
+
+    @override
+    def objection_to(self, offer: TransferOffer) -> str:
+        """Ask the policy in force again, with what is known of the object by now."""
+        rule = self.plan.rule
+        assert isinstance(rule, Rule), "publications are for other listeners"
+        request = DestinationRequest(
+            self.client_address.ip,
+            self.host,
+            self.target_port,
+            self.session.rules_user,
+            self.entry_protocol,
+        )
+        return objection_of(self._service, self.listener_name, request, offer, rule)
 
     def _on_race_over(self, raw: RawSocket | None, address: SocketAddress, error: int) -> None:
         self._race = None

@@ -85,6 +85,7 @@ class Holding:
         "_delivery",
         "_held_ms",
         "_judgement",
+        "_objection",
         "_offer",
         "_owner",
         "_released",
@@ -104,10 +105,13 @@ class Holding:
         offer: TransferOffer,
         steps: Sequence[ContentStep],
         owner: HoldingOwner,
+        objection: str = "",
     ) -> None:
         self.stage = HoldingStage.FILLING
         self.steps = wanting(steps, offer)
         #: The content filters that ask for such an object.
+        self._objection = objection
+        #: Why policy lets nobody have it, whatever is in it; empty if it does.
         self._service = service
         self._connection = connection
         self._offer = offer
@@ -127,10 +131,18 @@ class Holding:
         self._sha256 = ""
         self._scope = current_scope()
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody has a say about it: a content filter, or policy against it."""
+        return bool(self.steps or self._objection)
+
     # -- filling -------------------------------------------------------------------------------
 
     def append(self, window: Window) -> bool:
         """Take the next bytes; False when more may come at ``on_holding_ready``, or never."""
+        if self._objection:
+            self.refuse(self._objection)
+            return False
         body = self.body()
         if self._started < 0:
             self._started = self._service.clock.monotonic()
@@ -147,6 +159,9 @@ class Holding:
 
     def finish(self) -> None:
         """Say that the object is whole: it is stored and judged, later."""
+        if self._objection:
+            self.refuse(self._objection)
+            return
         body = self.body()
         if self._started < 0:
             self._started = self._service.clock.monotonic()

@@ -75,7 +75,8 @@ class GateOpenTransfer:
         self._sink: _Encoded | None = None
         self._last_active = connection.port.now
         steps = service.content_filters(connection)
-        self._holding = Holding(service, connection, offer, steps, self)
+        objection = service.objection(connection, offer)
+        self._holding = Holding(service, connection, offer, steps, self, objection)
         connection.add_dependent(self)
 
     # -- filterapi.OpenTransfer ------------------------------------------------------------------
@@ -83,7 +84,7 @@ class GateOpenTransfer:
     @property
     def is_wanted(self) -> bool:
         """As ``filterapi.OpenTransfer.is_wanted``."""
-        return bool(self._holding.steps)
+        return self._holding.is_wanted
 
     @property
     def size(self) -> int:

@@ -108,7 +108,15 @@ class FirewallService:
         self.network = NetworkWatcher(self.on_notice_failure)
         self.entries = EntryDesk(self, exchange)
         self.network.subscribe(self.entries.on_network_changed)
-        self.transfers = TransferService(port, spool, limits, clock, self._content_steps, recorder)
+        self.transfers = TransferService(
+            port,
+            spool,
+            limits,
+            clock,
+            self._content_steps,
+            recorder,
+            objection=lambda connection, offer: connection.objection_to(offer),
+        )
         self.phase = Phase.STARTING
         self.allowed = self.learned = self.denied = self.bytes_from_clients = (
             self.bytes_from_servers

@@ -48,6 +48,7 @@ class TransferService(Generic[ConnectionT]):
         "clock",
         "content_filters",
         "limits",
+        "objection",
         "port",
         "store",
     )
@@ -60,6 +61,8 @@ class TransferService(Generic[ConnectionT]):
         clock: Clock,
         content_filters: Callable[[ConnectionT], Sequence[ContentStep]],
         recorder: Recorder,
+        *,
+        objection: Callable[[ConnectionT, TransferOffer], str] = lambda _connection, _offer: "",
     ) -> None:
         self.port = port
         self.store = store
@@ -67,6 +70,8 @@ class TransferService(Generic[ConnectionT]):
         self.clock = clock
         self.content_filters = content_filters
         #: The content filters of a connection's rule, in the operator's order.
+        self.objection = objection
+        #: Why policy refuses an object of a connection; empty if it does not.
         self._recorder = recorder
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -75,7 +80,11 @@ class TransferService(Generic[ConnectionT]):
     ) -> GateTransfer:
         """Prepare to hold one object that ``connection`` (the primary one) has announced."""
         return GateTransfer(
-            self, offer, self.content_filters(connection), may_deliver=not deliver_later
+            self,
+            offer,
+            self.content_filters(connection),
+            self.objection(connection, offer),
+            may_deliver=not deliver_later,
         )
 
     def open(self, connection: GateConnection, offer: TransferOffer) -> GateOpenTransfer:
@@ -156,6 +165,7 @@ class GateTransfer:
         "_service",
         "cancelled",
         "may_deliver",
+        "objection",
         "offer",
         "steps",
     )
@@ -165,11 +175,14 @@ class GateTransfer:
         service: TransferService[Any],
         offer: TransferOffer,
         steps: Sequence[ContentStep],
+        objection: str = "",
         *,
         may_deliver: bool,
     ) -> None:
         self.offer = offer
         self.steps = steps
+        self.objection = objection
+        #: Why policy lets nobody have it; empty if it does.
         self.may_deliver = may_deliver
         #: Whether the receiver is ready for what is released.
         self.cancelled = ""

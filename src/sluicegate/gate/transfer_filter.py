@@ -86,13 +86,15 @@ class TransferFilter(CallbackDataFilter):
             self._phase = Phase.OVER
             connection.fail(transfer.cancelled)
             return
-        holding = Holding(self._service, connection, transfer.offer, transfer.steps, self)
+        holding = Holding(
+            self._service, connection, transfer.offer, transfer.steps, self, transfer.objection
+        )
         self._holding = holding
         if server is None:
             holding.refuse("an object is held between two sides, and there is no server")
             return
         self._source, self._sink = (server, client) if self._is_download else (client, server)
-        if not holding.steps:
+        if not holding.is_wanted:
             # Later: the chain is still being started.
             self._service.port.post(self._pass_by)
             return
