@@ -10,7 +10,9 @@ from typing import Final
 
 __all__ = [
     "CLOCK_LOOKED_AT_S",
+    "HISTORY_RECORDS_MAX",
     "JUDGED_AGAIN_PER_TURN_MAX",
+    "LEARNED_DESTINATIONS_MAX",
     "POLICY_EXPIRY_NOTICE_DAYS",
     "POLICY_FILE_BYTES_MAX",
     "POLICY_INCLUDES_MAX",
@@ -18,6 +20,8 @@ __all__ = [
     "POLICY_LIST_BYTES_MAX",
     "POLICY_PATTERN_BYTES_MAX",
     "POLICY_PATTERN_MEMORY_BYTES_MAX",
+    "SIMULATION_ANSWERS_MAX",
+    "SIMULATION_GROUPS_MAX",
 ]
 
 POLICY_FILE_BYTES_MAX: Final = 64 << 20
@@ -48,3 +52,18 @@ CLOCK_LOOKED_AT_S: Final = 15.0
 JUDGED_AGAIN_PER_TURN_MAX: Final = 64
 """Open connections that one turn of a gate judges again after a change, which takes a millisecond.
 Who is served meanwhile does not wait, and ten thousand are judged within a second."""
+
+HISTORY_RECORDS_MAX: Final = 1000
+"""Records of one connection that ``why`` keeps and shows, the last ones; it says how many more
+there are. An FTP session that fetches a tree has one for each file."""
+
+SIMULATION_GROUPS_MAX: Final = 10_000
+"""Groups of like changes that a simulation tells apart; what is beyond is counted as one. A group
+is two rules, and nobody reads so many."""
+
+SIMULATION_ANSWERS_MAX: Final = 100_000
+"""Answers that a simulation keeps for questions like them: some 50 MiB. Then it begins anew."""
+
+LEARNED_DESTINATIONS_MAX: Final = 100_000
+"""Pairs of clients and destinations that a proposal is made of; of more, none is made: nobody
+would review it."""

@@ -77,7 +77,18 @@ def test_help_lists_every_command() -> None:
 
 
 def test_every_reporting_command_offers_json() -> None:
-    for name in ("check", "demo", "status", "sessions", "connections", "filters", "log"):
+    for name in (
+        "check",
+        "demo",
+        "status",
+        "sessions",
+        "connections",
+        "filters",
+        "log",
+        "explain",
+        "why",
+        "simulate",
+    ):
         assert "--json" in invoke(name, "--help").output
 
 

@@ -1,22 +1,27 @@
 """Reading the log: lines as they are, chosen by kind, verdict, client and time.
 
-The command ``log`` uses it, on a file that the gate may be writing and that a rotation may move.
-The invariant: only whole lines are read, and a line that is no record is skipped and counted.
+The commands ``log``, ``why``, ``simulate`` and ``learn`` use it, on a file that the gate may be
+writing and that a rotation may move. The invariant: only whole lines are read, and a line that is
+no record is skipped and counted.
 """
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 import msgspec
 
-__all__ = ["LogFile", "LogLine", "Selection"]
+__all__ = ["LogFile", "LogLine", "Selection", "host_of", "rotated_files"]
 
 _READ_BYTES: Final = 1 << 20
+_COMPRESSED: Final = ".gz"
 
 _decoder: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 
@@ -62,7 +67,7 @@ class Selection:
             line.text("primary"),
         }:
             return False
-        if self.client and _host_of(line.text("client")) != self.client:
+        if self.client and host_of(line.text("client")) != self.client:
             return False
         time = fields.get("time")
         return isinstance(time, int | float) and time >= self.since
@@ -74,9 +79,11 @@ class LogFile:
     def __init__(self, path: pathlib.Path) -> None:
         self.skipped = 0
         #: Lines that were no records.
+        self.bytes_read = 0
         self._path = path
-        self._file = path.open("rb")
+        self._file: IO[bytes] = _open(path)
         self._rest = b""
+        self._texts: tuple[bytes, ...] = ()
 
     def new_lines(self) -> Iterator[LogLine]:
         """Yield the whole lines that came since the last call; follows a rotation."""
@@ -85,7 +92,7 @@ class LogFile:
             # What was appended between the last read and the move belongs first.
             yield from self._read()
             self._file.close()
-            self._file = self._path.open("rb")
+            self._file = _open(self._path)
             self._rest = b""
             yield from self._read()
 
@@ -93,8 +100,19 @@ class LogFile:
         """Close the file."""
         self._file.close()
 
+    def only_with(self, *texts: str) -> None:
+        """From now on, leave out lines that hold none of these texts, without reading them.
+
+        A line that holds one need not be about it: whoever asks looks at what it says.
+        """
+        self._texts = tuple(json.dumps(text)[1:-1].encode("ascii") for text in texts)
+
+    def _may_be_wanted(self, raw: bytes) -> bool:
+        return not self._texts or any(text in raw for text in self._texts)
+
     def _read(self) -> Iterator[LogLine]:
         while block := self._file.read(_READ_BYTES):
+            self.bytes_read += len(block)
             lines = (self._rest + block).split(b"\n")
             self._rest = lines.pop()
             for raw in lines:
@@ -103,7 +121,7 @@ class LogFile:
                     yield line
 
     def _parse(self, raw: bytes) -> LogLine | None:
-        if not raw:
+        if not raw or not self._may_be_wanted(raw):
             return None
         try:
             return LogLine(raw, _decoder.decode(raw))
@@ -112,6 +130,8 @@ class LogFile:
             return None
 
     def _was_moved(self) -> bool:
+        if self._path.suffix == _COMPRESSED:
+            return False
         opened = os.fstat(self._file.fileno())
         try:
             named = self._path.stat()
@@ -125,5 +145,23 @@ class LogFile:
         return False
 
 
-def _host_of(address: str) -> str:
+def rotated_files(path: pathlib.Path) -> list[pathlib.Path]:
+    """Return the files of a log, the oldest first and ``path`` last, if it is there.
+
+    Rotations leave ``records.jsonl.1``, ``records.jsonl-20270131``, and the same with ``.gz``.
+    """
+    name = re.compile(re.escape(path.name) + r"[.-]\d+(?:\.gz)?")
+    found = [one for one in path.parent.iterdir() if name.fullmatch(one.name)]
+    found.sort(key=lambda one: one.stat().st_mtime)
+    return [*found, *([path] if path.exists() else [])]
+
+
+def _open(path: pathlib.Path) -> IO[bytes]:
+    if path.suffix == _COMPRESSED:
+        return cast("IO[bytes]", gzip.open(path, "rb"))
+    return path.open("rb")
+
+
+def host_of(address: str) -> str:
+    """Return the address in ``address:port``, as records write clients."""
     return address.rpartition(":")[0].strip("[]")

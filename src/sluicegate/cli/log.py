@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import re
 import threading
 from collections.abc import Iterator
 from typing import Final, cast
@@ -12,11 +11,11 @@ import click
 
 from sluicegate.app.config import find_state
 from sluicegate.audit.query import LogFile, LogLine, Selection
-from sluicegate.clock import SystemClock
 from sluicegate.documents import Findings
 from sluicegate.errors import ConfigError
 
 from .display import format_time, printable
+from .log_files import parse_since
 from .options import config_option, find_config, json_option
 
 __all__ = ["log", "show_line"]
@@ -30,8 +29,6 @@ _KINDS: Final = (
     "decision", "connection", "transfer", "filter-failure", "note", "limit", "service",
 )  # fmt: skip
 _VERDICTS: Final = ("allowed", "denied", "released", "refused", "failed")
-_SINCE: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)", re.ASCII)
-_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 #: Shown first and in this order; what is left follows as name=value.
 _LEADING: Final = ("verdict", "outcome", "event", "reason", "cause", "message", "limit", "name")
@@ -107,7 +104,7 @@ def log(
         verdicts=frozenset(verdicts),
         client=client,
         connection=connection,
-        since=_parse_since(since) if since else float("-inf"),
+        since=parse_since(since),
     )
     opened = _open(file or _log_path(config))
     try:
@@ -152,13 +149,6 @@ def _open(path: pathlib.Path) -> LogFile:
             f"the log cannot be read: {error.strerror}",
             "did the gate ever run? choose its --config, or the log's --file",
         ) from error
-
-
-def _parse_since(text: str) -> float:
-    found = _SINCE.fullmatch(text)
-    if found is None:
-        raise click.BadParameter(f"{text!r} is no time such as 30s, 15m, 2h or 1d")
-    return SystemClock().wall() - float(found[1]) * _UNITS_S[found[2]]
 
 
 def show_line(line: LogLine, *, as_json: bool) -> None:

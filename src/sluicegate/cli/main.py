@@ -36,6 +36,8 @@ _COMMANDS: Final = {
     "stop": "sluicegate.cli.orders:stop",
     "log": "sluicegate.cli.log:log",
     "explain": "sluicegate.cli.explain:explain",
+    "why": "sluicegate.cli.why:why",
+    "simulate": "sluicegate.cli.simulate:simulate",
     "user": "sluicegate.cli.user:user",
     "new-filter": "sluicegate.cli.new_filter:new_filter",
     "test-filter": "sluicegate.cli.replay_filter:test_filter",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sluicegate.address import IpAddress
+from sluicegate.address import IpAddress, SocketAddress
 from sluicegate.app.load import Loaded
 from sluicegate.clock import SystemClock
 from sluicegate.filterapi import User
@@ -86,6 +86,11 @@ class OfflineGate:
         """Tell whether clients of a listener name their destinations."""
         return self.entries.get(listener) is not None
 
+    def hears(self, listener: str, client: SocketAddress) -> bool:
+        """Tell whether a proxy listener hears what a client wants: some rule names the client."""
+        index = self.policy.rules_of(listener)
+        return index is not None and index.clients.covers(client.ip)
+
     def decide(self, asked: Asked) -> Decided:
         """Decide as a gate would, with what is known of the addresses."""
         if not self.is_proxy(asked.listener):
@@ -96,7 +101,7 @@ class OfflineGate:
         index = self.policy.rules_of(asked.listener)
         if index is None:
             return Decided(False, NO_RULE)
-        if not index.clients.covers(asked.client.ip):
+        if not self.hears(asked.listener, asked.client):
             return Decided(False, CLIENT_NOT_LISTED)
         if asked.protocol == "associate":
             rule, reason = decide_association(index, asked.client.ip, asked.user, asked.at)

@@ -1,0 +1,245 @@
+"""PastDecision: a decision that a gate recorded, and the question that it was the answer to.
+
+``why`` and ``simulate`` read records with it. The invariant: what a record does not tell is not
+made up: a record that cannot be asked about again says why not.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, cast
+
+from sluicegate.address import IpAddress, SocketAddress
+from sluicegate.audit.query import LogLine, host_of
+from sluicegate.filterapi import User
+from sluicegate.names import Authority, HostRefused, LookupReason, parse_authority
+from sluicegate.policy import AnyRule
+from sluicegate.policy.decide import CLIENT_NOT_LISTED, NOT_NOW, NOT_PUBLISHED, PUBLISHED
+from sluicegate.policy.destinations import (
+    ALLOWED_BY_RULE,
+    CANNOT_BE_JUDGED,
+    DENIED_BY_RULE,
+    NO_RULE,
+    USER_NEEDED,
+)
+from sluicegate.policy.learn import LEARNING
+from sluicegate.policy.network_rules import NO_NETWORK_RULE
+
+from .asked import Asked, Protocol
+from .offline_gate import OfflineGate
+
+__all__ = ["Cause", "PastDecision", "Unanswerable", "ask_again", "cause_of", "rule_of"]
+
+_BY_POLICY: Final = frozenset(
+    {
+        PUBLISHED, CLIENT_NOT_LISTED, NOT_NOW, NOT_PUBLISHED, ALLOWED_BY_RULE, DENIED_BY_RULE,
+        NO_RULE, USER_NEEDED, CANNOT_BE_JUDGED, LEARNING, NO_NETWORK_RULE,
+    }
+)  # fmt: skip
+
+_BY_ADDRESS: Final = frozenset(
+    {LookupReason.ALIAS_DENIED, LookupReason.ADDRESS_DENIED, LookupReason.ADDRESSES_MIXED}
+)
+"""Refusals of what a name led to."""
+
+_UNHEARD: Final = frozenset({CLIENT_NOT_LISTED, NO_RULE})
+"""Why a proxy listener does not hear a client at all."""
+
+_ASSOCIATION: Final = "udp-associate"
+"""The target of an association itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastDecision:
+    """What a decision record says; texts are as they stand there."""
+
+    time: float
+    connection: str
+    session: str
+    client: str
+    listener: str
+    is_allowed: bool
+    reason: str
+    policy: str
+    rule: str
+    target: str
+    filter: str
+    transport: str
+    primary: str
+    entry: str
+    user: str
+    protocol: str
+    addresses: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, line: LogLine) -> PastDecision | None:
+        """Read a record; None when it is no decision, or a broken one."""
+        fields, time = line.fields, line.fields.get("time")
+        verdict = fields.get("verdict")
+        if (
+            fields.get("kind") != "decision"
+            or not isinstance(time, int | float)
+            or verdict not in {"allowed", "denied"}
+        ):
+            return None
+        text = line.text
+        return cls(
+            time=float(time),
+            connection=text("connection"),
+            session=text("session"),
+            client=text("client"),
+            listener=text("listener"),
+            is_allowed=verdict == "allowed",
+            reason=text("reason"),
+            policy=text("policy"),
+            rule=text("rule"),
+            target=text("target"),
+            filter=text("filter"),
+            transport=text("transport"),
+            primary=text("primary"),
+            entry=text("entry"),
+            user=text("user"),
+            protocol=text("protocol"),
+            addresses=_texts(fields, "addresses"),
+        )
+
+    @property
+    def code(self) -> str:
+        """The reason without its details."""
+        return self.reason.partition(":")[0]
+
+
+def _texts(fields: Mapping[str, object], name: str) -> tuple[str, ...] | None:
+    found = fields.get(name)
+    if not isinstance(found, list):
+        return None
+    return tuple(map(str, cast("list[object]", found)))
+
+
+class Cause:
+    """What refused or allowed something in the past."""
+
+    POLICY = "policy"
+    ADDRESSES = "addresses"
+    """What its name led to, as the policy judged it."""
+    LIMIT = "limit"
+    FILTER = "filter"
+    DESTINATION = "destination"
+    """It named none that has a reading."""
+    LOOKUP = "lookup"
+    OTHER = "other"
+
+
+def cause_of(past: PastDecision) -> str:
+    """Say what decided: one of ``Cause``."""
+    code = past.code
+    if past.is_allowed or past.reason in _BY_POLICY:
+        return Cause.POLICY
+    if code in _BY_ADDRESS:
+        return Cause.ADDRESSES
+    if past.reason.startswith("limit "):
+        return Cause.LIMIT
+    if past.filter or code == "filter failure":
+        return Cause.FILTER
+    if code.startswith(("host-", "port-")):
+        return Cause.DESTINATION
+    if code.startswith("dns-") or code == LookupReason.SPECIAL_NAME:
+        return Cause.LOOKUP
+    return Cause.OTHER
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswerable:
+    """A record that cannot be asked about again."""
+
+    why: str
+
+
+def ask_again(past: PastDecision, gate: OfflineGate) -> Asked | Unanswerable:
+    """Return the question that a decision was the answer to, for a gate with other files."""
+    if past.listener not in gate.entries:
+        return Unanswerable("its listener is not in the configuration")
+    if past.primary and past.transport != "udp":
+        return Unanswerable("another connection announced it, and it follows that one")
+    client = _client_of(host_of(past.client))
+    if client is None:
+        return Unanswerable("its client is no address")
+    if not gate.is_proxy(past.listener):
+        return Asked(past.listener, client, past.time)
+    return _ask_proxy(past, gate, client)
+
+
+def _ask_proxy(
+    past: PastDecision, gate: OfflineGate, client: SocketAddress
+) -> Asked | Unanswerable:
+    user = _user_of(past, gate)
+    if isinstance(user, Unanswerable):
+        return user
+    if past.target == _ASSOCIATION:
+        return Asked(past.listener, client, past.time, protocol="associate", user=user)
+    if not past.target:
+        if past.reason in _UNHEARD and not gate.hears(past.listener, client):
+            return Asked(past.listener, client, past.time)
+        return Unanswerable("its client was turned away before it named a destination")
+    authority = _authority_of(past.target, gate.policy.policy.allows_underscores)
+    if authority is None:
+        return Unanswerable("its destination has no reading")
+    return Asked(
+        past.listener,
+        client,
+        past.time,
+        authority.host,
+        authority.port,
+        _protocol_of(past),
+        user,
+        None if past.addresses is None else _addresses_of(past.addresses),
+    )
+
+
+def rule_of(gate: OfflineGate, name: str) -> AnyRule | None:
+    """Return the rule, publication or time of learning that records name so."""
+    return next((one for one in gate.policy.policy.planned_rules if one.name == name), None)
+
+
+def _user_of(past: PastDecision, gate: OfflineGate) -> User | Unanswerable | None:
+    if not past.user:
+        return None
+    known = gate.find_user(past.user)
+    if known is None and gate.has_groups:
+        return Unanswerable(
+            "its user's groups are not known: the users file does not have the user"
+        )
+    return known or User(past.user, (), "")
+
+
+def _protocol_of(past: PastDecision) -> Protocol:
+    if past.protocol in {"tcp", "udp", "bind"}:
+        return cast("Protocol", past.protocol)
+    return "udp" if past.transport == "udp" else "tcp"
+
+
+@lru_cache(maxsize=4096)
+def _client_of(text: str) -> SocketAddress | None:
+    try:
+        return SocketAddress(str(ipaddress.ip_address(text)), 0)
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=16384)
+def _authority_of(text: str, allow_underscore: bool) -> Authority | None:
+    try:
+        return parse_authority(text, allow_underscore=allow_underscore)
+    except HostRefused:
+        return None
+
+
+@lru_cache(maxsize=16384)
+def _addresses_of(texts: tuple[str, ...]) -> tuple[IpAddress, ...] | None:
+    try:
+        return tuple(map(ipaddress.ip_address, texts))
+    except ValueError:
+        return None

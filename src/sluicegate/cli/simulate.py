@@ -1,0 +1,180 @@
+"""``sluicegate simulate``: what another policy would have decided."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import click
+
+from sluicegate.app.inquiry.offline_gate import OfflineGate
+from sluicegate.app.inquiry.simulation import ChangeGroup, Simulated, Simulation
+from sluicegate.audit.query import LogFile, LogLine
+from sluicegate.clock import SystemClock
+from sluicegate.documents import ConfigRefused
+from sluicegate.errors import ConfigError
+
+from .display import format_time, printable, show_json
+from .explain import load_gate
+from .log_files import find_logs, logs_option, parse_since
+from .options import config_option, json_option
+
+__all__ = ["read_logs", "simulate"]
+
+_CHANGED: Final = 1
+
+
+@click.command()
+@config_option
+@click.option(
+    "--policy",
+    required=True,
+    type=click.Path(path_type=pathlib.Path, exists=True, dir_okay=False),
+    help="The policy that is to be tried.",
+)
+@logs_option
+@click.option(
+    "--since", default="", metavar="15m|2h|1d", help="Only the last so much time [default: all]."
+)
+@click.option(
+    "--fail-on-change",
+    is_flag=True,
+    help="Exit with 1 when a verdict or the filters of a connection would change.",
+)
+@json_option
+def simulate(
+    config: pathlib.Path | None,
+    policy: pathlib.Path,
+    files: tuple[pathlib.Path, ...],
+    *,
+    since: str,
+    fail_on_change: bool,
+    as_json: bool,
+) -> None:
+    """Decide what the log has once more, by another policy, and say what would be different.
+
+    Every recorded decision is made again for its own time, with the code that decides, and with the
+    users, filters and listeners of the configuration. Nothing is dialled and nothing is looked up.
+    Changes are grouped by the rules before and after, with counts and examples; what cannot be
+    decided again (a limit or a filter refused it, say) is counted with the reason.
+
+    Exit code 0; with --fail-on-change 1 when something would change; 2: the files are wrong.
+
+    \b
+    Examples:
+        sluicegate simulate --policy new.toml
+        sluicegate simulate --policy new.toml --since 1d --fail-on-change
+        sluicegate simulate --policy new.toml --log records.jsonl.1.gz --json | jq .groups
+    """
+    gate = load_gate(config, policy)
+    simulation = Simulation(gate, _current(config))
+    logs = find_logs(config, files)
+    earliest = parse_since(since)
+    clock = SystemClock()
+    began = clock.monotonic()
+    for line in read_logs(logs, "decision"):
+        time = line.fields.get("time")
+        if isinstance(time, int | float) and time >= earliest:
+            simulation.take(line)
+    result = simulation.finish(clock.monotonic() - began)
+    if as_json:
+        show_json(result)
+    else:
+        _show(result)
+    if fail_on_change and result.count("now-denied", "now-allowed", "other-filters"):
+        click.get_current_context().exit(_CHANGED)
+
+
+def _current(config: pathlib.Path | None) -> OfflineGate | None:
+    """Read the policy that the configuration names; what is wrong with it is no obstacle."""
+    try:
+        return load_gate(config)
+    except ConfigRefused:
+        return None
+
+
+def read_logs(logs: Sequence[pathlib.Path], *texts: str) -> Iterator[LogLine]:
+    """Yield the lines of some logs that hold one of these texts; say how far it is on a terminal.
+
+    Raises:
+        ConfigError: A file cannot be read.
+    """
+    total = sum(log.stat().st_size for log in logs)
+    is_shown = sys.stderr.isatty()
+    with click.progressbar(length=max(total, 1), file=sys.stderr, hidden=not is_shown) as bar:
+        for path in logs:
+            seen = 0
+            try:
+                log = LogFile(path)
+                log.only_with(*texts)
+                try:
+                    for line in log.new_lines():
+                        if is_shown and log.bytes_read > seen:
+                            bar.update(log.bytes_read - seen)
+                            seen = log.bytes_read
+                        yield line
+                finally:
+                    log.close()
+            except (OSError, EOFError) as error:
+                raise ConfigError(
+                    str(path),
+                    f"cannot be read: {getattr(error, 'strerror', None) or error}",
+                    "is it whole? name other files with --log",
+                ) from error
+
+
+_TITLES: Final = {
+    "now-denied": ("allowed then, refused by this policy", "red"),
+    "now-allowed": ("refused then, allowed by this policy", "yellow"),
+    "other-filters": ("allowed as before, through other filters", "yellow"),
+    "other-rule": ("the same answer by another rule", None),
+}
+
+
+def _show(result: Simulated) -> None:
+    decided = result.unchanged + result.changed
+    speed = f", {result.decisions / result.seconds:,.0f} a second" if result.seconds > 0 else ""
+    click.echo(
+        f"{result.decisions:,} decisions, {decided:,} made again by policy {result.policy[:12]} in "
+        f"{result.seconds:.1f} s{speed}: {result.unchanged:,} unchanged, {result.changed:,} changed"
+    )
+    for change, (title, color) in _TITLES.items():
+        groups = [group for group in result.groups if group.change == change]
+        if groups:
+            click.secho(f"\n{title}: {result.count(change):,}", fg=color)
+            for group in groups:
+                _show_group(group)
+    if result.not_replayed:
+        click.echo(f"\nnot decided again: {sum(result.not_replayed.values()):,}")
+        for why, count in sorted(result.not_replayed.items(), key=lambda item: -item[1]):
+            click.echo(f"  {count:>8,}  {printable(why)}")
+    if result.by_name_only:
+        click.echo(
+            f"\n{result.by_name_only:,} were judged by their names alone: their records do not "
+            "have the addresses"
+        )
+    if result.other_policy:
+        click.echo(
+            f"\n{result.other_policy:,} were allowed by a policy that the files do not have any "
+            "more: their filters were not compared"
+        )
+
+
+def _show_group(group: ChangeGroup) -> None:
+    before = group.rule_before or group.reason_before
+    after = group.rule_after or group.reason_after
+    if group.rule_after and group.change == "now-denied":
+        after = f"{group.rule_after} ({group.reason_after})"
+    click.echo(f"  {group.count:>8,}  {printable(before)} -> {printable(after)}")
+    if group.filters_before is not None and group.filters_before != group.filters_after:
+        before, after = (
+            ", ".join(one) or "none" for one in (group.filters_before, group.filters_after)
+        )
+        click.echo(f"{'':12}filters: {printable(before)} -> {printable(after)}")
+    for one in group.examples:
+        user = f" ({one.user})" if one.user else ""
+        target = one.target or "the published server"
+        text = f"{one.client}{user} to {target}, {format_time(one.time)}, {one.connection}"
+        click.echo(f"{'':12}{printable(text)}")
