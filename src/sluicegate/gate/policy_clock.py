@@ -3,6 +3,9 @@
 Schedules begin and end, rules and learning expire: ``service`` sets it with every policy, and is
 told at each of these instants. The invariant: nothing that was decided before such an instant is
 kept beyond it, also when somebody sets the machine's clock.
+
+Time is the port's reading for the turn, by which everything in the turn is decided: one that is
+newer would have what is open judged anew by the time before the change, and then no more.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ class PolicyClock:
         """Watch for the changes of a policy."""
         self.stop()
         self._policy = policy
-        now = self._set_at = self._port.clock.wall()
+        now = self._set_at = self._port.wall
         self.next_change = policy.next_change(now)
         if not math.isinf(self.next_change):
             # Not one timer for all of it: the machine's clock may be set meanwhile.
@@ -55,7 +58,7 @@ class PolicyClock:
             self._timer = None
 
     def _on_timer(self) -> None:
-        policy, now = self._policy, self._port.clock.wall()
+        policy, now = self._policy, self._port.wall
         assert policy is not None, "it was set"
         is_due = now >= self.next_change or now < self._set_at
         self.set(policy)

@@ -125,9 +125,7 @@ class Revocation:
     def admits(self, one: Judged) -> bool:
         """Judge what is on its way; False when that has ended it."""
         if one.judged != self.epoch and not one.is_closing:
-            refusal = self._judge(one)
-            if refusal is not None:
-                self._revoke(one, refusal)
+            self._surely(self._judge_last, one)
         return not one.is_closing
 
     def close(self) -> None:
@@ -149,12 +147,16 @@ class Revocation:
             one = waiting.popleft()
             if one.judged == self.epoch or one.is_closing:
                 continue
-            try:
-                self._judge_open(one)
-            except Exception as error:  # noqa: BLE001 - what cannot be judged is refused, and the others are still judged
-                self._port.on_error(error)
-                self._revoke(one, _UNJUDGED)
+            self._surely(self._judge_open, one)
         self._post()
+
+    def _surely(self, judge: Callable[[Judged], None], one: Judged) -> None:
+        """Judge one thing; what cannot be judged is refused, and the others are still judged."""
+        try:
+            judge(one)
+        except Exception as error:  # noqa: BLE001 - whatever it was, nothing is let go on by it
+            self._port.on_error(error)
+            self._revoke(one, _UNJUDGED)
 
     def _judge_open(self, one: Judged) -> None:
         refusal = self._judge(one)
@@ -165,6 +167,12 @@ class Revocation:
             self._on_notice.setdefault(one, self._port.now + self._grace_s)
             self._set_timer()
         else:
+            self._revoke(one, refusal)
+
+    def _judge_last(self, one: Judged) -> None:
+        """Judge one thing that has no grace, or none left."""
+        refusal = self._judge(one)
+        if refusal is not None:
             self._revoke(one, refusal)
 
     def _judge(self, one: Judged) -> Readmission | None:
@@ -224,9 +232,8 @@ class Revocation:
         now = self._port.clock.monotonic()
         for one in [one for one, until in self._on_notice.items() if until <= now]:
             del self._on_notice[one]
-            refusal = None if one.is_closing else self._judge(one)
-            if refusal is not None:
-                self._revoke(one, refusal)
+            if not one.is_closing:
+                self._surely(self._judge_last, one)
         self._set_timer()
 
 
