@@ -27,6 +27,7 @@ from sluicegate.gate.settings import (
 )
 from sluicegate.limits import Limits
 from sluicegate.policy import FloodBounds, FloodLimits, Policy, PolicySnapshot, Publication
+from sluicegate.policy.learn import LEARNING
 from sluicegate.port import CompletionPort, PortEventLoop
 from sluicegate.port.backend import RawSocket
 from sluicegate.port.pool import Slot
@@ -224,12 +225,13 @@ class Gate:
         assert (tls.count, tls.pool.out_count) == (0, 0)
         self._check_slots()
         assert [sock for sock in self.sockets if sock.fileno() >= 0] == []
-        # A UDP connection that was allowed may have peers that were not.
-        asked = Counter(
-            record.connection
-            for record in self.decisions
-            if not (record.transport and record.verdict == "denied")
-        )
+        # A UDP connection that was allowed may have peers that were not, and every destination of
+        # one that is learned from is on record.
+        told = [it for it in self.decisions if not (it.transport and it.verdict == "denied")]
+        learned = {(it.connection, it.target) for it in told if it.reason == LEARNING}
+        assert len(learned) == sum(it.reason == LEARNING for it in told)
+        asked = Counter(it.connection for it in told if it.reason != LEARNING)
+        asked.update({connection for connection, _ in learned})
         refused = {record.connection for record in self.decisions} - set(asked)
         ended = Counter(record.connection for record in self.ends)
         assert max(asked.values(), default=1) == 1

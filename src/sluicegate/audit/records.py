@@ -55,7 +55,11 @@ class Record(msgspec.Struct, kw_only=True, tag_field="kind", omit_defaults=True,
 
 
 class DecisionRecord(Record, tag="decision", kw_only=True):
-    """One decision on a new connection, before anything is dialled."""
+    """One decision on a new connection, before anything is dialled.
+
+    Datagrams of a SOCKS association that pass to be learned from have one more for every further
+    destination.
+    """
 
     connection: str
     """The connection it is about."""
@@ -90,6 +94,12 @@ class DecisionRecord(Record, tag="decision", kw_only=True):
     not."""
     user: str = ""
     """The user that the client proved to be."""
+    protocol: str = ""
+    """What was asked for, as rules name it, where ``transport`` does not say it: ``bind``."""
+    addresses: tuple[str, ...] = ()
+    """What was found for the name that the client asked for, the refused addresses among them, in
+    the order of the answer; absent where it named an address, or where nothing was found or looked
+    up."""
 
 
 class ConnectionRecord(Record, tag="connection", kw_only=True):

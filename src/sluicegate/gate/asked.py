@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from .attached import Attached
@@ -23,6 +23,10 @@ class AskedConnection:
     __slots__ = ()
 
     has_datagrams = False
+    entry_protocol: ClassVar[str] = "tcp"
+    """What its client asked for, as rules name it."""
+    found: tuple[str, ...] = ()
+    """The addresses of the name that its client asked for, as records write them."""
 
     if TYPE_CHECKING:
         id: str

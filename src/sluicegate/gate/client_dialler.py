@@ -168,14 +168,16 @@ class ClientDialler:
             except (BadContext, TransportError) as error:
                 reason = str(error)
             if reason == decision.reason:
-                self._record(identifier, target, "allowed", (reason, rule, listener))
+                self._record(
+                    identifier, target, "allowed", (reason, rule, listener), protocol="bind"
+                )
                 end = self._end_of(identifier, target, (decision, listener))
                 end.asked, end.remote = (host, remote.port, "bind"), remote
                 self._keep(socket, end, target)
                 return True
         elif not is_expected:
             reason = "not an expected peer"
-        self._refused(identifier, target, (reason, rule, listener))
+        self._refused(identifier, target, (reason, rule, listener), protocol="bind")
         socket.close(abortive=True)
         return False
 
@@ -251,10 +253,12 @@ class ClientDialler:
         found = await service.entries.resolver.resolve(host, port, decision)
         if isinstance(found, Unresolved):
             why = (str(found.reason), rule, listener)
-            raise self._refused(identifier, target, why, errno.EHOSTUNREACH)
+            unreachable = errno.EHOSTUNREACH
+            raise self._refused(identifier, target, why, unreachable, found=found.found)
         if self._is_over:
             raise self._refused(identifier, target, (_OVER, rule, listener))
-        self._record(identifier, target, "allowed", (decision.reason, rule, listener))
+        why = (decision.reason, rule, listener)
+        self._record(identifier, target, "allowed", why, found=found.found)
         end = self._end_of(identifier, target, (decision, listener))
         end.asked, end.judged = (host, port, "tcp"), epoch
         try:
@@ -310,15 +314,29 @@ class ClientDialler:
         raise failure
 
     def _refused(
-        self, identifier: str, target: str, why: tuple[str, str, str], error: int = errno.EACCES
+        self,
+        identifier: str,
+        target: str,
+        why: tuple[str, str, str],
+        error: int = errno.EACCES,
+        *,
+        protocol: str = "",
+        found: tuple[str, ...] = (),
     ) -> TransportError:
         """Record a refusal, and return what is raised for it."""
         self._service.denied += 1
-        self._record(identifier, target, "denied", why)
+        self._record(identifier, target, "denied", why, protocol=protocol, found=found)
         return TransportError(error, Side.SERVER, f"connect to {target}: {why[0]}")
 
     def _record(
-        self, identifier: str, target: str, verdict: str, why: tuple[str, str, str]
+        self,
+        identifier: str,
+        target: str,
+        verdict: str,
+        why: tuple[str, str, str],
+        *,
+        protocol: str = "",
+        found: tuple[str, ...] = (),
     ) -> None:
         """Record a decision: its reason, its rule, and the listener whose rule it is."""
         service = self._service
@@ -336,6 +354,8 @@ class ClientDialler:
             target=target,
             entry=_MODE,
             user=self._user.name if self._user is not None else "",
+            protocol=protocol,
+            addresses=found,
         )
         if verdict == "allowed":
             service.allowed += 1

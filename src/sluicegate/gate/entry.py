@@ -414,7 +414,14 @@ class EntryDesk:
         if decision.reason == USER_NEEDED and handshake.entry.asks_for_passwords:
             answer = EntryAnswer.CREDENTIALS_NEEDED
         name = "" if rule is None else rule.name
-        self._refuse(handshake, answer, decision.reason, request, rule=name)
+        self._refuse(
+            handshake,
+            answer,
+            decision.reason,
+            request,
+            rule=name,
+            target=f"{host}:{request.destination.port}",
+        )
         return None
 
     def host_of(self, destination: Destination) -> CanonicalHost:
@@ -457,13 +464,25 @@ class EntryDesk:
         request: EntryRequest,
         *,
         rule: str = "",
+        target: str = "",
     ) -> None:
-        """Refuse a request that has no connection."""
-        self.record_refusal(handshake, reason, target=str(request.destination), rule=rule)
+        """Refuse a request that has no connection; its target is in the client's words if none."""
+        protocol, transport = _ASKED_FOR[request.command]
+        target = _ASSOCIATE if transport else target or str(request.destination)
+        self.record_refusal(
+            handshake, reason, target=target, rule=rule, protocol=protocol, transport=transport
+        )
         handshake.refuse(answer)
 
     def record_refusal(
-        self, handshake: EntryHandshake, reason: str, *, target: str = "", rule: str = ""
+        self,
+        handshake: EntryHandshake,
+        reason: str,
+        *,
+        target: str = "",
+        rule: str = "",
+        protocol: str = "",
+        transport: str = "",
     ) -> None:
         """Record a client that was refused before it had a connection."""
         service = self.service
@@ -481,6 +500,8 @@ class EntryDesk:
             policy=service.policy.hash,
             rule=rule,
             target=target,
+            protocol=protocol,
+            transport=transport,
         )
         if handshake.is_understood:
             record.entry = handshake.mode.value
@@ -489,6 +510,16 @@ class EntryDesk:
         if handshake.announced is not None:
             record.peer = str(handshake.announced.peer)
         service.recorder.write(record)
+
+
+_ASSOCIATE: Final = UdpAssociation.asked
+
+_ASKED_FOR: Final = {
+    SocksCommand.CONNECT: ("", ""),
+    SocksCommand.BIND: ("bind", ""),
+    SocksCommand.UDP_ASSOCIATE: ("", "udp"),
+}
+"""Protocol and transport of a command, as records have them."""
 
 
 @functools.lru_cache(maxsize=1024)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
@@ -62,12 +62,10 @@ class EntryConnection(GateConnection):
         "_late_op",
         "_late_pool",
         "_race",
+        "found",
         "host",
         "target_port",
     )
-
-    entry_protocol: ClassVar[str] = "tcp"
-    """What its client asked for, as rules name it."""
 
     def __init__(
         self,
@@ -100,6 +98,7 @@ class EntryConnection(GateConnection):
         self.asked = asked or f"{host}:{target_port}"
         if host.address is None:
             self.host_name = host.text
+        self.found: tuple[str, ...] = ()
         self._handshake: EntryHandshake | None = handshake
         #: Until it is handed over or has refused.
         self._decision: DestinationDecision | None = None
@@ -128,7 +127,7 @@ class EntryConnection(GateConnection):
         service = self._service
         self._decision, self._destination = known.decision, known.destination
         self._epoch = service.entries.known.epoch
-        self.server_address = known.address
+        self.server_address, self.found = known.address, known.found
         service.add_connection(self)
         service.record_decision(self, "allowed", self.allowed_by)
         if known.is_only_address:
@@ -218,7 +217,10 @@ class EntryConnection(GateConnection):
         self.refuse(reason)
 
     def _on_resolved(self, found: Destination | Unresolved) -> None:
-        if self.is_closing or not self._is_still_admitted():
+        if self.is_closing:
+            return
+        self.found = found.found
+        if not self._is_still_admitted():
             return
         if isinstance(found, Unresolved):
             self._on_unresolved(found)
@@ -254,6 +256,7 @@ class EntryConnection(GateConnection):
                     self.server_address,
                     is_only_address,
                     self.asked,
+                    self.found,
                 ),
             )
 

@@ -44,6 +44,8 @@ class KnownDestination:
     """Whether no other one may be."""
     asked: str
     """What was asked for, as records say it."""
+    found: tuple[str, ...]
+    """The addresses of a name, as records say them."""
 
 
 class KnownDestinations:

@@ -73,6 +73,9 @@ class GateRecords:
         )
         if connection.entry_mode is not _PUBLISHED:
             record.entry = connection.entry_mode
+            record.addresses = connection.found
+            if connection.entry_protocol == "bind":
+                record.protocol = "bind"
         if session.user is not None:
             record.user = session.user.name
         self._recorder.write(record)

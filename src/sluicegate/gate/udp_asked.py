@@ -75,6 +75,8 @@ class AskedUdpConnection:
 
     asked = ""
     """What a client of a proxy listener asked for."""
+    found: tuple[str, ...] = ()
+    """The addresses of the name that it asked for, as records write them."""
 
     @property
     def primary_id(self) -> str:

@@ -37,7 +37,7 @@ _SO_RCVBUF: Final = (socket.SOL_SOCKET, socket.SO_RCVBUF)
 class AssociatedConnection(UdpConnection):
     """The UDP connection of one association and one rule."""
 
-    __slots__ = ("_sockets", "_targets", "asked", "association")
+    __slots__ = ("_sockets", "_targets", "asked", "association", "found")
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class AssociatedConnection(UdpConnection):
         plan: RulePlan,
         asked: str,
         address: SocketAddress | None,
+        found: tuple[str, ...],
     ) -> None:
         """Make one; ``begin`` starts it.
 
@@ -55,6 +56,7 @@ class AssociatedConnection(UdpConnection):
             plan: What runs for it.
             asked: What the client asked for first.
             address: Where that is, if it is known yet.
+            found: The addresses of the name that it asked for.
         """
         name = association.client_name
         session, flood = association.session, association.flood
@@ -62,7 +64,7 @@ class AssociatedConnection(UdpConnection):
         self.association = association
         self.key = plan.rule.name.encode()
         self.entry_mode = association.entry_mode
-        self.asked = asked
+        self.asked, self.found = asked, found
         if address is not None:
             self.server_address = address
         self._sockets: dict[int, _PeerSocket] = {}

@@ -47,6 +47,7 @@ class UdpAssociation:
 
     asked: Final = "udp-associate"
     primary_id: Final = ""
+    found: Final = ()
     bytes_to_server: Final = 0
     bytes_to_client: Final = 0
     datagrams_to_server: Final = 0
@@ -223,7 +224,11 @@ class UdpAssociation:
     # -- connections ---------------------------------------------------------------------------
 
     def connection_under(
-        self, plan: RulePlan, asked: str, address: SocketAddress | None
+        self,
+        plan: RulePlan,
+        asked: str,
+        address: SocketAddress | None,
+        found: tuple[str, ...] = (),
     ) -> AssociatedConnection | None:
         """Return the connection of a rule; a new one if need be, None when it is refused.
 
@@ -231,6 +236,7 @@ class UdpAssociation:
             plan: The rule's, in force now.
             asked: What the client asks for; the record of a new one has it.
             address: Where that is, if it is known yet.
+            found: The addresses of the name that was asked for; the record has them too.
         """
         key = plan.rule.name.encode()
         connection = self.connections.get(key)
@@ -238,7 +244,7 @@ class UdpAssociation:
             connection.supersede()
             connection = None
         if connection is None:
-            connection = self._service.udp.admit_associated(self, plan, asked, address)
+            connection = self._service.udp.admit_associated(self, plan, asked, address, found)
         return connection
 
     def go_on_by(self, connection: AssociatedConnection, plans: Sequence[RulePlan]) -> None:

@@ -20,6 +20,7 @@ from sluicegate.names import (
     Unresolved,
 )
 from sluicegate.names.eyeballs import interleave
+from sluicegate.policy.learn import LEARNING
 
 from .entry_connection import REFUSALS
 from .lookups import Addresses, Lookup, tell_of_lookup
@@ -246,7 +247,9 @@ class UdpDestinations:
             return
         if isinstance(found, Unresolved):
             detail = f"{found.reason}: {found.detail}" if found.detail else str(found.reason)
-            self._refuse(question.asked, detail, rule=question.plan.rule.name, count=0)
+            self._refuse(
+                question.asked, detail, rule=question.plan.rule.name, count=0, found=found.found
+            )
             self._give_up(question, "denied" if found.reason in REFUSALS else "unresolved")
             return
         waiting = self._forget_question(question)
@@ -257,10 +260,14 @@ class UdpDestinations:
             return
         association = self._association
         address = self._choose(question, found)
-        connection = association.connection_under(question.plan, question.asked, address)
+        connection = association.connection_under(
+            question.plan, question.asked, address, found.found
+        )
         if connection is None:
             association.drop("denied", len(waiting))
             return
+        if question.decision.reason == LEARNING:
+            self._note_learned(question, connection, found)
         if len(self._routes) >= self._service.limits.udp_peers_max:
             # Those that are in use are soon judged again.
             self._routes.clear()
@@ -325,7 +332,27 @@ class UdpDestinations:
 
     # -- refusing and forgetting ---------------------------------------------------------------
 
-    def _refuse(self, target: str, reason: str, *, rule: str = "", count: int = 1) -> None:
+    def _note_learned(
+        self, question: _Question, connection: AssociatedConnection, found: Destination
+    ) -> None:
+        """Record a destination that no rule speaks of; the first of a connection is in its own."""
+        asked = question.asked
+        if connection.asked != asked and (asked, LEARNING) not in self._recorded:
+            if len(self._recorded) >= self._service.limits.udp_peers_max:
+                # To record one twice is better than not at all: this is to be learned from.
+                self._recorded.clear()
+            self._recorded.add((asked, LEARNING))
+            self._service.udp.record_learned(connection, asked, found.found)
+
+    def _refuse(
+        self,
+        target: str,
+        reason: str,
+        *,
+        rule: str = "",
+        count: int = 1,
+        found: tuple[str, ...] = (),
+    ) -> None:
         """Count a datagram to a refused destination; as many as peers may be had are recorded."""
         association = self._association
         if count:
@@ -334,7 +361,7 @@ class UdpDestinations:
         if (target, reason) in self._recorded or len(self._recorded) >= recorded_max:
             return
         self._recorded.add((target, reason))
-        self._service.udp.record_destination_refused(association, target, reason, rule)
+        self._service.udp.record_destination_refused(association, target, reason, rule, found)
 
     def _give_up(self, question: _Question, reason: str) -> None:
         if self._questions.get(question.key) is question:

@@ -186,7 +186,12 @@ class UdpService:
         self.record_decision(association, "allowed", association.allowed_by)
 
     def admit_associated(
-        self, association: UdpAssociation, plan: RulePlan, asked: str, address: SocketAddress | None
+        self,
+        association: UdpAssociation,
+        plan: RulePlan,
+        asked: str,
+        address: SocketAddress | None,
+        found: tuple[str, ...],
     ) -> AssociatedConnection | None:
         """Begin the connection of an association and a rule; None when it is refused.
 
@@ -195,6 +200,7 @@ class UdpService:
             plan: The rule's.
             asked: What the client asks for.
             address: Where that is, if it is known yet.
+            found: The addresses of the name that is asked for.
         """
         service = self._service
         key = plan.rule.name.encode()
@@ -210,7 +216,7 @@ class UdpService:
             flood, client, sparing=association
         ):
             return None
-        connection = AssociatedConnection(service, association, plan, asked, address)
+        connection = AssociatedConnection(service, association, plan, asked, address, found)
         association.connections[key] = connection
         self._uncount(association)
         self._begin(connection)
@@ -330,19 +336,30 @@ class UdpService:
         else:
             service.denied += 1
         target = connection.asked or str(connection.server_address)
-        self._decide(connection, verdict, reason, target)
+        self._decide(connection, verdict, reason, target, found=connection.found)
 
     def record_peer_denied(self, connection: UdpConnection, peer: GateUdpPeer) -> None:
         """Record that a peer's datagrams are discarded."""
         self._decide(connection, "denied", peer.reason, str(peer.address))
 
     def record_destination_refused(
-        self, association: UdpAssociation, target: str, reason: str, rule: str
+        self,
+        association: UdpAssociation,
+        target: str,
+        reason: str,
+        rule: str,
+        found: tuple[str, ...],
     ) -> None:
         """Record that an association's datagrams to a destination are discarded."""
         self._service.denied += 1
         if self._service.flood.note_denied(association.client_address):
-            self._decide(association, "denied", reason, target, rule=rule)
+            self._decide(association, "denied", reason, target, rule=rule, found=found)
+
+    def record_learned(
+        self, connection: AssociatedConnection, target: str, found: tuple[str, ...]
+    ) -> None:
+        """Record that datagrams to one more destination pass to be learned from."""
+        self._decide(connection, "allowed", LEARNING, target, found=found)
 
     def _decide(
         self,
@@ -352,6 +369,7 @@ class UdpService:
         target: str,
         *,
         rule: str | None = None,
+        found: tuple[str, ...] = (),
     ) -> None:
         record = DecisionRecord(
             time=self._service.port.wall,
@@ -366,6 +384,7 @@ class UdpService:
             target=target,
             transport="udp",
             primary=connection.primary_id,
+            addresses=found,
         )
         _name_client(record, connection)
         self._service.recorder.write(record)

@@ -124,6 +124,11 @@ class Destination:
         """The addresses that may be dialled; at least one."""
         return tuple(one for one in self.addresses if one.denial is None)
 
+    @property
+    def found(self) -> tuple[str, ...]:
+        """What was found for a name, as records write it; nothing for an address."""
+        return _texts_of(self.host, self.addresses)
+
     def is_expired(self, now_s: float) -> bool:
         """Tell whether it has to be resolved and judged anew before a dial."""
         return self.expires_at_s is not None and now_s >= self.expires_at_s
@@ -143,3 +148,14 @@ class Unresolved:
     """What was found before it was refused, for the record."""
 
     aliases: tuple[CanonicalHost, ...] = ()
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """What was found for a name, as records write it; nothing for an address."""
+        return _texts_of(self.host, self.addresses)
+
+
+def _texts_of(host: CanonicalHost, addresses: tuple[JudgedAddress, ...]) -> tuple[str, ...]:
+    if host.is_address:
+        return ()
+    return tuple([str(one.judgement.address) for one in addresses])
