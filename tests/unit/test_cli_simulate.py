@@ -49,7 +49,7 @@ def test_same_policy_changes_nothing(folder: Folder) -> None:
     )
     assert (told["decisions"], told["unchanged"], told["changed"]) == (6, 6, 0)
     assert told["not_replayed"] == {}
-    assert told["by_name_only"] == 3
+    assert told["by_name_only"] == 1
 
 
 def test_changes_are_grouped_by_the_rules_before_and_after(folder: Folder) -> None:

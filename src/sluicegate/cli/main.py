@@ -38,6 +38,7 @@ _COMMANDS: Final = {
     "explain": "sluicegate.cli.explain:explain",
     "why": "sluicegate.cli.why:why",
     "simulate": "sluicegate.cli.simulate:simulate",
+    "learn": "sluicegate.cli.learn:learn",
     "user": "sluicegate.cli.user:user",
     "new-filter": "sluicegate.cli.new_filter:new_filter",
     "test-filter": "sluicegate.cli.replay_filter:test_filter",

@@ -135,7 +135,7 @@ _TITLES: Final = {
 
 def _show(result: Simulated) -> None:
     decided = result.unchanged + result.changed
-    speed = f", {result.decisions / result.seconds:,.0f} a second" if result.seconds > 0 else ""
+    speed = f", {result.decisions / result.seconds:,.0f} a second" if result.seconds >= 1 else ""
     click.echo(
         f"{result.decisions:,} decisions, {decided:,} made again by policy {result.policy[:12]} in "
         f"{result.seconds:.1f} s{speed}: {result.unchanged:,} unchanged, {result.changed:,} changed"

@@ -67,7 +67,8 @@ class Simulated(msgspec.Struct, kw_only=True):
     not_replayed: dict[str, int] = {}
     """Those that cannot be decided again, by reason."""
     by_name_only: int = 0
-    """Of the decided ones: what their names lead to is not in the records, and was not judged."""
+    """Of those that this policy allows: what their names lead to is not in the records, and was not
+    judged."""
     other_policy: int = 0
     """Of the decided ones: those of a policy that is not the one in the files, so that their
     filters are not known."""
@@ -126,7 +127,7 @@ class Simulation:
         if cause == Cause.ADDRESSES and is_by_name and decided.is_allowed:
             self._skip("refused for what its name led to, which its record does not have")
             return
-        result.by_name_only += is_by_name
+        result.by_name_only += is_by_name and decided.is_allowed
         self._compare(past, decided)
 
     def finish(self, seconds: float) -> Simulated:
