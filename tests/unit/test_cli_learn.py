@@ -132,7 +132,7 @@ def test_what_was_refused_is_evidence_on_demand_only_and_never_what_is_not_publi
     assert rules_of(folder, proposed(folder, *records)) == []
     text = proposed(folder, *records, arguments=("--denied",))
     assert [to for _, to, _, _ in rules_of(folder, text)] == [["a.example.org"]]
-    assert "1 times, 1 of them refused" in text
+    assert "# once, 1 of them refused, by 1 client, " in text
     left_out = folder.invoke("learn propose", "--denied").stderr
     assert "an address that is not public: write such a rule by hand" in left_out
     assert "1 rules from 1 decisions" in left_out

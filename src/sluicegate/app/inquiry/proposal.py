@@ -161,9 +161,8 @@ def _comments(rule: ProposedRule) -> Iterator[str]:
     count, refused = sum(one.count for one in seen), sum(one.refused for one in seen)
     first, last = min(one.first for one in seen), max(one.last for one in seen)
     of_them = f", {refused} of them refused" if refused else ""
-    yield (
-        f"# {count} times{of_them}, by {len(rule.clients)} clients, {_time(first)} to {_time(last)}"
-    )
+    clients = _counted(len(rule.clients), "client")
+    yield f"# {_times(count)}{of_them}, by {clients}, {_time(first)} to {_time(last)}"
     for host in rule.hosts:
         yield f"#   {_describe_host(rule, host)}"
     if rule.is_address:
@@ -178,7 +177,7 @@ def _describe_host(rule: ProposedRule, host: CanonicalHost) -> str:
     shown = ", ".join(clients[:_CLIENTS_SHOWN_MAX])
     more = len(clients) - _CLIENTS_SHOWN_MAX
     count = sum(seen.count for seen in found.values())
-    return f"{host.text}: {count} times, from {shown}{f' and {more} more' if more > 0 else ''}"
+    return f"{host.text}: {_times(count)}, from {shown}{f' and {more} more' if more > 0 else ''}"
 
 
 def _parents(hosts: Iterable[CanonicalHost]) -> Iterator[tuple[str, int]]:
@@ -193,3 +192,11 @@ def _parents(hosts: Iterable[CanonicalHost]) -> Iterator[tuple[str, int]]:
 
 def _time(epoch_s: float) -> str:
     return f"{dt.datetime.fromtimestamp(epoch_s, dt.UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
