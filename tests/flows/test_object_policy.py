@@ -47,7 +47,7 @@ class Store(DataFilter):
         client.shutdown()
 
 
-def told(mode: EntryMode, policy: str, said: str) -> tuple[str, Gate]:
+def told(mode: EntryMode, policy: str, said: str, names: Names | None = None) -> tuple[str, Gate]:
     """Return what a client is told of the object that it names."""
     plan = proxy_settings(policy, filters=[installation(Store, "f")])
     plan = dataclasses.replace(
@@ -64,7 +64,8 @@ def told(mode: EntryMode, policy: str, said: str) -> tuple[str, Gate]:
         gate.serve(echoes, address=WEB)
         await gate.ended(gate.call(asks(Ask(mode, "www.example"), says)))
 
-    gate = play(scenario, plan, exchange=Names().put("www.example", str(WEB.ip)))
+    names = names or Names().put("www.example", str(WEB.ip))
+    gate = play(scenario, plan, exchange=names)
     (answer,) = answers
     return answer, gate
 
@@ -135,6 +136,36 @@ def test_an_object_is_decided_on_by_what_it_says_of_itself(
 def test_an_object_for_which_other_filters_are_wanted_is_refused() -> None:
     answer, _ = told(EntryMode.SOCKS5, NARROWS_LATER, "a.png|")
     assert answer.startswith("refused: ")
+
+
+DENIES_BY_PLACE = """
+[[rule]]
+name = "no-programs-from-there"
+action = "deny"
+to = ["{}"]
+content_types = [".exe"]
+
+[[rule]]
+name = "all"
+to = ["www.example"]
+filters = ["f"]
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("place", ["93.184.216.0/24", "cdn.example"], ids=["address", "alias"])
+def test_a_refusal_of_objects_by_what_the_name_leads_to_holds_for_each_of_them(
+    mode: EntryMode, place: str
+) -> None:
+    """The connection itself is let in by its name, as long as no such object shows itself."""
+    names = Names().put("www.example", "www.example. 60 CNAME cdn.example.")
+    names.records["www.example"].append(f"cdn.example. 60 A {WEB.ip}")
+    for said, expected in (
+        ("a.txt|", "released"),
+        ("a.exe|", "refused: rule no-programs-from-there denies it"),
+    ):
+        answer, _ = told(mode, DENIES_BY_PLACE.format(place), said, names)
+        assert answer == expected
 
 
 @pytest.mark.parametrize(

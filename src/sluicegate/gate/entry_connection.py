@@ -333,18 +333,26 @@ class EntryConnection(GateConnection):
         service, port = self._service, self.target_port
         asker = Asker(self.listener_name, self.client_address, self.session.rules_user)
         decision = service.entries.decide_on(asker, self.host, port, self.entry_protocol)
-        rule, found = decision.rule, self._destination
+        rule = decision.rule
         if not decision.is_allowed or rule is None:
             return Readmission(None, decision.reason, rule)
-        if found is not None:
-            judgement = service.entries.resolver.classifier.classify(self.server_address.ip)
-            denials = [decision.judge_alias(self.host, one, port) for one in found.aliases]
-            denials.append(decision.judge_address(self.host, judgement, port))
-            for denial in denials:
-                if denial is not None:
-                    return Readmission(None, denial.reason)
+        denial = self._judge_found(decision)
+        if denial is not None:
+            return Readmission(None, denial.reason)
         self._decision = decision
         return Readmission(service.plan_of(rule))
+
+    def _judge_found(self, decision: DestinationDecision) -> Deny | None:
+        """Judge what was found for the host by another decision on it."""
+        found = self._destination
+        if found is None:
+            return None
+        judgement = self._service.entries.resolver.classifier.classify(self.server_address.ip)
+        for alias in found.aliases:
+            denial = decision.judge_alias(self.host, alias, self.target_port)
+            if denial is not None:
+                return denial
+        return decision.judge_address(self.host, judgement, self.target_port)
 
     @override
     def judge_target(self, address: SocketAddress) -> Deny | None:
@@ -366,7 +374,8 @@ class EntryConnection(GateConnection):
             self.session.rules_user,
             self.entry_protocol,
         )
-        return objection_of(self._service, self.listener_name, request, offer, rule)
+        name = self.listener_name
+        return objection_of(self._service, name, request, offer, rule, self._judge_found)
 
     def _on_race_over(self, raw: RawSocket | None, address: SocketAddress, error: int) -> None:
         self._race = None

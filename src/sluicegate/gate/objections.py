@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from sluicegate.filterapi import TransferOffer
 from sluicegate.policy import DestinationRequest, Rule, TransferPart, decide_transfer
+from sluicegate.policy.transfers import JudgeFound
 
 if TYPE_CHECKING:
     from .service import FirewallService
@@ -25,6 +26,7 @@ def objection_of(
     request: DestinationRequest,
     offer: TransferOffer,
     admitted: Rule,
+    judge_found: JudgeFound,
 ) -> str:
     """Return why an object is refused; empty if it is not.
 
@@ -34,9 +36,11 @@ def objection_of(
         request: What the connection was decided by.
         offer: What is known of the object.
         admitted: The rule whose filters the connection goes through.
+        judge_found: Judges what the connection leads to.
     """
     index = service.policy.rules_of(listener_name)
-    decision = decide_transfer(index, request, shown_by(offer), admitted, service.port.wall)
+    part, now = shown_by(offer), service.port.wall
+    decision = decide_transfer(index, request, part, admitted, now, judge_found)
     if decision.is_allowed:
         return ""
     rule = decision.rule
