@@ -19,7 +19,7 @@ from sluicegate.audit import DecisionRecord
 from sluicegate.filterapi import EntryMode
 from sluicegate.gate import revocation
 from sluicegate.gate.settings import ListenerSettings, ServiceSettings
-from sluicegate.policy import Policy, PolicySnapshot
+from sluicegate.policy import FloodLimits, Policy, PolicySnapshot
 from sluicegate.testing.peers import PeerTask
 from tests.flows.entry_kit import MODES, REFUSED, Ask, Names, asks, proxy_settings, says_hello
 from tests.flows.gate_kit import SERVER, Gate, echoes, play, publication
@@ -43,7 +43,9 @@ def plan(which: str) -> ServiceSettings:
     deny = '[[rule]]\nname = "never"\naction = "deny"\nto = ["never.example", "93.184.216.4"]\n'
     found = proxy_settings(f'{deny}[[rule]]\nname = "{which}"\nto = [{hosts}]\n')
     published = publication(name=f"published-{which}", clients=CLIENTS[which])
-    policy = PolicySnapshot(Policy((published,), found.policy.policy.rules))
+    # The few clients here are many.
+    flood = FloodLimits(enabled=False)
+    policy = PolicySnapshot(Policy((published,), found.policy.policy.rules, flood=flood))
     listeners = (*found.listeners, ListenerSettings("web", PUBLISHED))
     return ServiceSettings(
         listeners,

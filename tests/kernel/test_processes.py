@@ -11,6 +11,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -313,7 +314,7 @@ def test_processes_have_only_the_descriptors_that_they_need(gate: Gate) -> None:
     with open(gate.config) as leaked:
         os.set_inheritable(leaked.fileno(), True)
         gate.process = subprocess.Popen(
-            ["python", "-m", "sluicegate", "run", "-c", str(gate.config), *gate.mode],
+            [sys.executable, "-m", "sluicegate", "run", "-c", str(gate.config), *gate.mode],
             stderr=subprocess.PIPE,
             text=True,
             close_fds=False,

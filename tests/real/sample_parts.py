@@ -218,7 +218,8 @@ def opensmtpd_server(folder: pathlib.Path) -> Iterator[MailServer]:
     # It has one control socket and one queue per machine: give it a /run and a queue of its own.
     # Where that is not allowed, in a container, nobody else's is there.
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode == 0:
-        alone = "mount -t tmpfs t /run && mount -t tmpfs -o mode=711 t /var/spool/smtpd"
+        queue = "/var/spool/smtpd"
+        alone = f"mkdir -p {queue} && mount -t tmpfs t /run && mount -t tmpfs -o mode=711 t {queue}"
         command = ["unshare", "--mount", "sh", "-c", f'{alone} && exec "$@"', "sh", *command]
     with _running(command, port, folder / "server.log"):
         yield MailServer(port, mails)

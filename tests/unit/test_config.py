@@ -440,5 +440,5 @@ def test_what_has_no_effect_is_a_warning(files: Files) -> None:
     files.policy(POLICY + POLICY.replace('name = "ftp"', 'name = "late"'))
     warnings = files.load().warnings
     assert [warning.partition(": ")[0] for warning in warnings] == [
-        "sluicegate.toml:4", "policy.toml:6", "sluicegate.toml:10",
+        "sluicegate.toml:4", "sluicegate.toml:10", "policy.toml:6",
     ]  # fmt: skip

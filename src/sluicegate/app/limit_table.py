@@ -63,6 +63,7 @@ _BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "splice_pipes_max": (0, 65536),
     "client_buffers_max": (0, 32768),
     "drain_timeout_s": (0, _YEAR_S),
+    "revoke_grace_s": (0, _YEAR_S),
     "loop_block_kill_s": (0, _YEAR_S),
     "memory_bytes_max": (0, _BYTES_MAX),
     "expected_connections_per_session_max": (0, 1 << 16),
