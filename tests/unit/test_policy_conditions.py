@@ -408,3 +408,27 @@ def test_request_with_more_known_is_another_question() -> None:
     assert decide(compiled, first).asks_again == Level.REQUEST
     again = decide(compiled, replace(first, http=HttpPart("POST", "/")))
     assert (again.is_allowed, again.reason) == (False, "no-rule")
+
+
+@pytest.mark.parametrize(
+    ("keys", "is_allowed"),
+    [
+        ({"action": '"deny"', "to": '["https://a.example.org/*"]'}, False),
+        ({"action": '"deny"', "to": '["https://a.example.org/x/*"]'}, False),
+        ({"action": '"deny"', "to": '["*"]', "to_except": '["https://a.example.org/*"]'}, False),
+        ({"action": '"deny"', "to": '["https://a.example.org:8443/*"]'}, True),
+        ({"action": '"deny"', "to": '["http://a.example.org:443/*"]'}, True),
+        ({"action": '"allow"', "to": '["https://a.example.org/*"]'}, True),
+        ({"action": '"allow"', "to": '["*"]', "to_except": '["https://a.example.org/*"]'}, True),
+    ],
+)
+def test_a_refused_site_is_refused_by_http_3_too_and_an_allowed_one_is_not_allowed_by_it(
+    keys: dict[str, str], is_allowed: bool
+) -> None:
+    first = rule(protocols="" if "deny" in keys["action"] else '["udp:443"]', **keys)
+    last = rule(name='"last"', to='["*"]', protocols='["udp:443"]')
+    decision = decide(snapshot(first, last), ask(protocol="udp"))
+    assert decision.is_allowed is is_allowed
+    if is_allowed:
+        assert decision.rule is not None
+        assert decision.rule.name == "last"

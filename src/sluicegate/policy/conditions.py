@@ -138,9 +138,12 @@ class ProtocolsCondition(Condition):
 class Places:
     """Names, networks and URLs, ready for questions."""
 
-    __slots__ = ("below", "exact", "is_everything", "networks", "urls")
+    __slots__ = ("below", "exact", "is_everything", "means_quic", "networks", "urls")
 
-    def __init__(self, targets: Targets) -> None:
+    def __init__(self, targets: Targets, *, means_quic: bool) -> None:
+        self.means_quic = means_quic
+        #: Whether ``https://`` is also what HTTP/3 carries, of which nothing is seen: so it is of
+        #: what is refused, and not of what is allowed.
         self.is_everything = targets.is_everything
         self.exact = frozenset(one.host.text for one in targets.hosts if not one.is_wildcard)
         self.below = frozenset(one.host.text for one in targets.hosts if one.is_wildcard)
@@ -168,7 +171,11 @@ class Places:
         answer: bool | None = False
         http = question.http
         for one in self.urls.get(question.host, ()):
-            if one.port != question.port or question.protocol != "tcp":
+            if one.port != question.port:
+                continue
+            if question.protocol != "tcp" and not (
+                self.means_quic and question.protocol == "udp" and one.scheme == "https"
+            ):
                 continue
             if http is None:
                 if one.is_whole_site:
@@ -187,8 +194,8 @@ class TargetsCondition(Places, Condition):
     level = int(Level.REQUEST)
 
     def __init__(self, to: Targets, excepted: Targets, *, is_refusal: bool) -> None:
-        super().__init__(to)
-        self._excepted = None if excepted.is_empty else Places(excepted)
+        super().__init__(to, means_quic=is_refusal)
+        self._excepted = None if excepted.is_empty else Places(excepted, means_quic=not is_refusal)
         self._is_refusal = is_refusal
 
     @override
