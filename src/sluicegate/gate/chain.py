@@ -36,7 +36,7 @@ from .emulation import say_farewell
 from .link import LinkEnd, make_link
 from .pump import Direction
 from .relay import RelayHalf
-from .stages import StageGroup, Stages
+from .stages import INSPECT_NEEDS_FILTER, StageGroup, Stages
 
 if TYPE_CHECKING:
     from .connection import GateConnection
@@ -365,8 +365,19 @@ class FilterChain:
         else:
             self._begin_collapse()
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether some filter has not left."""
+        groups = (one.group for one in self._elements if one.group is not None)
+        return any(one.attached is not None for one in self._elements) or any(
+            group.is_watching for group in groups
+        )
+
     def _begin_collapse(self) -> None:
         """Take no more from the network, and let drain what is between two elements."""
+        if self._connection.is_unseen:
+            self._connection.refuse(INSPECT_NEEDS_FILTER)
+            return
         self._is_collapsing = True
         for half in self._halves():
             if self._is_network(half.source):

@@ -52,7 +52,7 @@ from .proxy_header import send_proxy_header
 from .pump import Direction
 from .readmission import Readmission, readmit_stream
 from .registry import RulePlan
-from .stages import StageGroup
+from .stages import INSPECT_NEEDS_FILTER, StageGroup
 from .state import State
 
 if TYPE_CHECKING:
@@ -225,6 +225,9 @@ class GateConnection(FilteredConnection):
             return
         if isinstance(verdict, Emulate):
             begin_emulation(self, verdict)
+        if self.plan.must_inspect and self._attached is None:
+            self.refuse(INSPECT_NEEDS_FILTER)
+            return
         service.record_decision(self, "allowed", admitted_by(self))
         self.state = State.DIALLING
         self._come_up()

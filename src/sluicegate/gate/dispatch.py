@@ -307,8 +307,8 @@ def _misfit(event: Event, answer: EventVerdict) -> str:
 
 def _failure(service: FirewallService, step: EventStep, error: BaseException) -> EventVerdict:
     """Note a filter's failure; the traffic is refused unless the operator said bypass."""
-    service.on_filter_error(step.installed, error)
-    if step.installed.is_bypassed_on_failure:
+    service.on_filter_error(step.installed, error, is_refused=step.must_work)
+    if step.is_bypassed_on_failure:
         return _PASS
     return Deny(f"filter failure: {step.installed.name}")
 

@@ -31,11 +31,12 @@ from sluicegate.policy import (
     DestinationDecision,
     DestinationRequest,
     Rule,
+    RuleAction,
     decide_association,
     decide_destination,
 )
 from sluicegate.policy.decide import CLIENT_NOT_LISTED
-from sluicegate.policy.destinations import NO_RULE, USER_NEEDED
+from sluicegate.policy.destinations import DENIED_BY_RULE, NO_RULE, USER_NEEDED, find_refuser
 from sluicegate.port.backend import RawSocket
 from sluicegate.protocols.entry import Destination, HostKind
 from sluicegate.protocols.socks import SocksCommand
@@ -367,7 +368,7 @@ class EntryDesk:
         user = handshake.user
         rule, reason = self.decide_association(handshake.asker)
         if rule is None:
-            self._refuse(handshake, EntryAnswer.NOT_ALLOWED, reason, request)
+            self._refuse_association(handshake, reason, request)
             return
         if handshake.announced is not None:
             # Datagrams do not come by way of the peer that announced the client, so where this
@@ -397,6 +398,19 @@ class EntryDesk:
             service, session, service.plan_of(rule), handshake, raw, request.destination
         ).begin()
 
+    def _refuse_association(
+        self, handshake: EntryHandshake, reason: str, request: EntryRequest
+    ) -> None:
+        """Refuse datagrams that no rule allows, as the rule says that refuses all of them."""
+        asker = handshake.asker
+        index = self.service.policy.rules_of(asker.listener_name)
+        rule = find_refuser(index, asker.client.ip, asker.user, self.service.port.wall)
+        if rule is None:
+            self._refuse(handshake, EntryAnswer.NOT_ALLOWED, reason, request)
+        else:
+            answer = None if rule.action is RuleAction.RESET else EntryAnswer.NOT_ALLOWED
+            self._refuse(handshake, answer, DENIED_BY_RULE, request, rule=rule.name)
+
     def _judge(
         self, handshake: EntryHandshake, request: EntryRequest, protocol: str = "tcp"
     ) -> tuple[CanonicalHost, DestinationDecision, RulePlan] | None:
@@ -416,7 +430,7 @@ class EntryDesk:
         name = "" if rule is None else rule.name
         self._refuse(
             handshake,
-            answer,
+            None if decision.action is RuleAction.RESET else answer,
             decision.reason,
             request,
             rule=name,
@@ -459,20 +473,26 @@ class EntryDesk:
     def _refuse(
         self,
         handshake: EntryHandshake,
-        answer: EntryAnswer,
+        answer: EntryAnswer | None,
         reason: str,
         request: EntryRequest,
         *,
         rule: str = "",
         target: str = "",
     ) -> None:
-        """Refuse a request that has no connection; its target is in the client's words if none."""
+        """Refuse a request that has no connection; its target is in the client's words if none.
+
+        Without an answer its connection is aborted.
+        """
         protocol, transport = _ASKED_FOR[request.command]
         target = _ASSOCIATE if transport else target or str(request.destination)
         self.record_refusal(
             handshake, reason, target=target, rule=rule, protocol=protocol, transport=transport
         )
-        handshake.refuse(answer)
+        if answer is None:
+            handshake.reset()
+        else:
+            handshake.refuse(answer)
 
     def record_refusal(
         self,

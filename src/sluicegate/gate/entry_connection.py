@@ -19,7 +19,7 @@ from sluicegate.errors import LimitExceeded, Side
 from sluicegate.filterapi import ConnectRequested, Event, Outcome, TransferOffer
 from sluicegate.names import CanonicalHost, Destination, JudgedAddress, LookupReason, Unresolved
 from sluicegate.names.eyeballs import interleave
-from sluicegate.policy import DestinationRequest, Rule
+from sluicegate.policy import DestinationRequest, Rule, RuleAction
 from sluicegate.policy.destinations import ALLOWED_BY_RULE
 from sluicegate.port.account import Kept
 from sluicegate.port.backend import BUFFER, MORE, SLOT_SHIFT, Operation, RawSocket
@@ -459,12 +459,23 @@ class EntryConnection(GateConnection):
         super()._end(outcome, reason, error, side)
         if handshake is None:
             return
+        if outcome is Outcome.REFUSED and self._is_reset:
+            handshake.reset()
+            return
         answer = self._answer
         if answer is None and outcome is Outcome.REFUSED:
             answer = EntryAnswer.NOT_ALLOWED
         elif answer is None:
             answer = answer_to_failure(error, side)
         handshake.refuse(answer)
+
+    @property
+    def _is_reset(self) -> bool:
+        """Whether it was refused by a rule that resets."""
+        rule, decision = self.plan.rule, self._decision
+        if isinstance(rule, Rule) and rule.action is RuleAction.RESET:
+            return True
+        return decision is not None and decision.action is RuleAction.RESET
 
     @override
     def close(self, *, abortive: bool) -> None:

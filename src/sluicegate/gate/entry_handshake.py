@@ -416,6 +416,10 @@ class EntryHandshake:
         """Tell the client how its request ended, and end it; the record is somebody else's."""
         self.end(self.dialogue.encode_answer(answer) if self.is_understood else b"")
 
+    def reset(self) -> None:
+        """Abort the client's connection without an answer; the record is somebody else's."""
+        self.close(abortive=True)
+
     def end(self, reply: bytes) -> None:
         """Send a last reply, and close so that it arrives."""
         if self._phase in {_Phase.LINGERING, _OVER}:

@@ -100,6 +100,15 @@ class FilteredConnection(AskedConnection):
         self._attached.insert(self._attached.index(place) + 1, following)
         self._chain.hand_over(place, following)
 
+    @property
+    def is_unseen(self) -> bool:
+        """Whether its rule wants it inspected, and every filter of its chain has left."""
+        return (
+            self.plan.must_inspect
+            and self._chain is not None
+            and not (self.is_emulated or self._chain.is_watched)
+        )
+
     def count_sent(self, count: int) -> None:
         """As ``filterapi.Connection.count_sent``."""
         if self._chain is None or not self.is_emulated:

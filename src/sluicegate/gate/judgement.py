@@ -153,7 +153,7 @@ async def judge(
             case None:
                 step.installed.failures += 1
                 on_failure(step, cause)
-                if not step.installed.is_bypassed_on_failure:
+                if not step.is_bypassed_on_failure:
                     reason = f"filter failure: {name}: {cause}"
                     return Judgement(Refuse(reason), reason, name)
     return Judgement(Release(), "released by every content filter" if steps else UNWANTED)

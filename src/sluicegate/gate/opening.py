@@ -50,7 +50,7 @@ def attach_rule_filters(connection: GateConnection, service: FirewallService) ->
         try:
             connection.attach(step.make(), None, None, installed.name)
         except FILTER_ERRORS as error:
-            if not installed.is_bypassed_on_failure:
+            if not step.is_bypassed_on_failure:
                 cause = f"{type(error).__name__}: {error}"
                 connection.on_filter_failure(FilterFailed(installed.name, cause))
                 return False

@@ -35,7 +35,7 @@ from .bulk import Bulk, Flow
 from .last_words import refuse_by
 from .opening import tell_other_direction
 from .splice import SpliceFlow
-from .stages import Stages
+from .stages import INSPECT_NEEDS_FILTER, Stages
 
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
@@ -240,7 +240,9 @@ class Direction:
     def _send_released(self, stages: Stages, released: bytes) -> None:
         """Send what stages released, then see to what else they answered."""
         connection = self._connection
-        if released:
+        if stages.has_leaver and connection.plan.must_inspect and not stages.is_watching:
+            connection.refuse(INSPECT_NEEDS_FILTER)
+        elif released:
             changed = ConstBuffer(released)
             changed.lease()
             self._offer(changed, 0, len(released))

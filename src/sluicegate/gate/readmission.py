@@ -90,6 +90,8 @@ def lacking(before: RulePlan, after: RulePlan) -> str:
     """
     if after.blocked:
         return after.blocked
+    if after.must_inspect and not before.must_inspect:
+        return "its content has to be inspected now"
     for name in after.names:
         if name not in before.names:
             return f"the filter {name} is wanted now"

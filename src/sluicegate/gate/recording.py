@@ -153,14 +153,17 @@ class GateRecords:
             record.peer = str(connection.announced.peer)
         self._recorder.write(record)
 
-    def filter_failure(self, installed: Installed, error: BaseException) -> None:
+    def filter_failure(
+        self, installed: Installed, error: BaseException, *, is_refused: bool = False
+    ) -> None:
         """Record a filter's failure outside a data path."""
+        is_bypassed = installed.is_bypassed_on_failure and not is_refused
         self._recorder.write(
             FilterFailureRecord(
                 time=self._clock.wall(),
                 filter=installed.name,
                 cause=_describe(error),
-                action="bypassed" if installed.is_bypassed_on_failure else "refused",
+                action="bypassed" if is_bypassed else "refused",
             )
         )
 

@@ -24,7 +24,7 @@ from sluicegate.filterapi import (
     StreamFilter,
 )
 from sluicegate.policy import AnyRule, PolicySnapshot
-from sluicegate.policy.rules import RuleSettings
+from sluicegate.policy.rules import Rule, RuleAction, RuleSettings
 
 from .rule_settings import maker_of, rule_settings_of
 from .settings import FilterProcess, Installation, InstalledFilter, OnFailure, PerConnection
@@ -144,6 +144,13 @@ class EventStep:
     filter: Filter
     settings: object
     """A model, if the filter has one for it, else the table."""
+    must_work: bool = False
+    """Whether traffic is refused when it fails, whatever the operator said of the filter."""
+
+    @property
+    def is_bypassed_on_failure(self) -> bool:
+        """Whether traffic goes on without it."""
+        return self.installed.is_bypassed_on_failure and not self.must_work
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +159,13 @@ class ConnectionStep:
 
     installed: Installed
     make: Callable[[], AnyDataFilter]
+    must_work: bool = False
+    """Whether traffic is refused when it fails, whatever the operator said of the filter."""
+
+    @property
+    def is_bypassed_on_failure(self) -> bool:
+        """Whether traffic goes on without it."""
+        return self.installed.is_bypassed_on_failure and not self.must_work
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +174,13 @@ class ContentStep:
 
     installed: Installed
     filter: ContentFilter
+    must_work: bool = False
+    """Whether objects are refused when it fails, whatever the operator said of the filter."""
+
+    @property
+    def is_bypassed_on_failure(self) -> bool:
+        """Whether objects pass without it."""
+        return self.installed.is_bypassed_on_failure and not self.must_work
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +201,14 @@ class RulePlan:
     """What the rule says to each of them, as they run."""
     is_plain: bool = field(init=False)
     """Whether no filter runs at all."""
+    must_inspect: bool = field(init=False)
+    """Whether nothing may pass that no filter sees."""
 
     def __post_init__(self) -> None:
         """Note what every connection asks."""
-        is_plain = not (self.events or self.connection or self.blocked)
+        must_inspect = _must_inspect(self.rule)
+        object.__setattr__(self, "must_inspect", must_inspect)
+        is_plain = not (self.events or self.connection or self.blocked or must_inspect)
         object.__setattr__(self, "is_plain", is_plain)
 
     def has(self, installed: Installed) -> bool:
@@ -193,6 +218,10 @@ class RulePlan:
             or any(step.installed is installed for step in self.connection)
             or any(step.installed is installed for step in self.content)
         )
+
+
+def _must_inspect(rule: AnyRule) -> bool:
+    return isinstance(rule, Rule) and rule.action is RuleAction.INSPECT
 
 
 class Registry:
@@ -287,12 +316,13 @@ class Registry:
         events: list[EventStep] = []
         connection: list[ConnectionStep] = []
         content: list[ContentStep] = []
+        must = _must_inspect(rule)
         for name in rule.filters:
             installed = self._installed.get(name)
             if installed is None:
                 return RulePlan(rule, policy_hash, blocked=f"filter {name} is not installed")
             if installed.failed:
-                if installed.is_bypassed_on_failure:
+                if installed.is_bypassed_on_failure and not must:
                     continue
                 cause = f"filter {name} failed: {installed.failed}"
                 return RulePlan(rule, policy_hash, blocked=cause)
@@ -300,11 +330,12 @@ class Registry:
             written = rule.settings.get(name, {})
             try:
                 if isinstance(target, Filter):
-                    events.append(EventStep(installed, target, rule_settings_of(target, written)))
+                    chosen = rule_settings_of(target, written)
+                    events.append(EventStep(installed, target, chosen, must))
                 elif isinstance(target, PerConnection):
-                    connection.append(ConnectionStep(installed, maker_of(target, written)))
+                    connection.append(ConnectionStep(installed, maker_of(target, written), must))
                 else:
-                    content.append(ContentStep(installed, target))
+                    content.append(ContentStep(installed, target, must))
             except ValueError as error:
                 # The checks of a policy find it first; whoever goes without them is refused.
                 cause = f"filter {name} has wrong settings in this rule: {error}"

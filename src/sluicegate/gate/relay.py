@@ -17,7 +17,7 @@ from sluicegate.errors import Side
 from sluicegate.port.pending import SocketCompletion
 
 from .last_words import refuse_by
-from .stages import Stages
+from .stages import INSPECT_NEEDS_FILTER, Stages
 
 if TYPE_CHECKING:
     from .connection import GateConnection
@@ -191,6 +191,9 @@ class RelayHalf:
         """Send what stages released, and see to what else they answered."""
         if stages.cut is not None:
             refuse_by(self._connection, stages.cut)
+            return
+        if stages.has_leaver and self._connection.is_unseen:
+            self._connection.refuse(INSPECT_NEEDS_FILTER)
             return
         if len(released):
             self._send(released)

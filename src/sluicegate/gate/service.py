@@ -449,10 +449,12 @@ class FirewallService:
             self.denied += 1
         self.records.decision(connection, verdict, reason)
 
-    def on_filter_error(self, installed: Installed, error: BaseException) -> None:
-        """Record a filter's failure outside a data path."""
+    def on_filter_error(
+        self, installed: Installed, error: BaseException, *, is_refused: bool = False
+    ) -> None:
+        """Record a filter's failure outside a data path; its rule may refuse what it bypasses."""
         installed.failures += 1
-        self.records.filter_failure(installed, error)
+        self.records.filter_failure(installed, error, is_refused=is_refused)
 
     def on_notice_failure(self, name: str, error: BaseException) -> None:
         """Record that somebody failed who was told of something that concerns no client."""

@@ -7,7 +7,7 @@ in order, and a filter sees nothing its predecessor holds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from sluicegate.buffer import ConstBuffer, Window
 from sluicegate.errors import FILTER_ERRORS, FilterFailed, LimitExceeded, Side
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     from .attached import Attached
 
-__all__ = ["Stage", "StageGroup", "Stages"]
+__all__ = ["INSPECT_NEEDS_FILTER", "Stage", "StageGroup", "Stages"]
+
+INSPECT_NEEDS_FILTER: Final = "inspect-needs-a-filter"
+"""The rule wants the content inspected, and no filter is there, or none any more, that looks."""
 
 
 class Stage:
@@ -98,6 +101,11 @@ class StageGroup:
         for stage in self.stages:
             stage.start(connection)
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether one of them has not left."""
+        return any(not stage.has_left for stage in self.stages)
+
     def for_side(self, side: Side, hold_bytes_max: int, clock: Clock) -> Stages:
         """Return the stages as bytes from ``side`` meet them."""
         ordered = self.stages if side is Side.CLIENT else self.stages[::-1]
@@ -160,6 +168,11 @@ class Stages:
         return any(
             held or not stage.has_left for stage, held in zip(self._stages, self._held, strict=True)
         )
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether a stage is left."""
+        return any(not stage.has_left for stage in self._stages)
 
     @property
     def is_ended(self) -> bool:

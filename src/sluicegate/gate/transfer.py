@@ -105,7 +105,7 @@ class TransferService(Generic[ConnectionT]):
                 time=self.clock.wall(),
                 filter=step.installed.name,
                 cause=cause,
-                action="bypassed" if step.installed.is_bypassed_on_failure else "refused",
+                action="bypassed" if step.is_bypassed_on_failure else "refused",
                 connection=connection.id,
                 session=connection.session.id,
             )

@@ -39,6 +39,7 @@ from sluicegate.port.tray import HEADROOM, NOBODY, DatagramOutlet, DatagramTarge
 from .attached import Attached
 from .dispatch import dispatch, tell
 from .registry import RulePlan
+from .stages import INSPECT_NEEDS_FILTER
 from .state import State
 from .udp_asked import AskedUdpConnection
 from .udp_chain import UdpChain
@@ -200,7 +201,7 @@ class UdpConnection(AskedUdpConnection):
             try:
                 self._attach(step.make(), None, None, step.installed.name, None)
             except FILTER_ERRORS as error:
-                if not step.installed.is_bypassed_on_failure:
+                if not step.is_bypassed_on_failure:
                     cause = f"{type(error).__name__}: {error}"
                     self.on_filter_failure(FilterFailed(step.installed.name, cause))
                     return
@@ -263,10 +264,12 @@ class UdpConnection(AskedUdpConnection):
                 self.drop("awaiting")
             return
         peer.last_active = self._service.port.now
-        if self._chain is None:
-            self.send_out(side, peer.address, data)
-        else:
+        if self._chain is not None and not self._chain.is_empty:
             self._chain.run(side, peer.address, data)
+        elif self.plan.must_inspect:
+            self.refuse(INSPECT_NEEDS_FILTER)
+        else:
+            self.send_out(side, peer.address, data)
 
     # -- peers ---------------------------------------------------------------------------------
 
@@ -336,6 +339,7 @@ class UdpConnection(AskedUdpConnection):
         peer = self._peers.find(self.server_address)
         self.is_plain = (
             (self._chain is None or self._chain.is_empty)
+            and not self.plan.must_inspect
             and self.state is State.OPEN
             and peer is not None
             and peer.state is PeerState.ADMITTED

@@ -21,6 +21,7 @@ from .conditions import (
     ScheduleCondition,
     UsersCondition,
 )
+from .protocols import ProtocolPattern
 from .request import Level, Number, Question
 from .rules import Rule
 
@@ -120,6 +121,18 @@ class CompiledRule:
         """Tell whether it names a transport protocol, to whatever port."""
         patterns = self.rule.protocols
         return any(one.protocol == protocol for one in patterns) if patterns else True
+
+    @property
+    def refuses_all_datagrams(self) -> bool:
+        """Whether it refuses datagrams whatever their destination."""
+        rule = self.rule
+        return (
+            self.is_refusal
+            and rule.to.is_everything
+            and rule.to_except.is_empty
+            and not (self._later or rule.protocols_except)
+            and (not rule.protocols or ProtocolPattern("udp") in rule.protocols)
+        )
 
     def weigh_without_destination(self, question: Question) -> int:
         """Weigh all that it says of who asks, and when."""

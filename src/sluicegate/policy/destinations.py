@@ -53,6 +53,7 @@ __all__ = [
     "DestinationDecision",
     "decide_association",
     "decide_destination",
+    "find_refuser",
 ]
 
 ALLOWED_BY_RULE: Final = "allowed-by-rule"
@@ -83,6 +84,7 @@ class DestinationDecision:
         "_is_own_listener",
         "_question",
         "_request",
+        "_resets",
         "asks_again",
         "is_allowed",
         "reason",
@@ -106,6 +108,7 @@ class DestinationDecision:
         self._question = question
         self._compiled = choice.compiled
         self._is_own_listener = is_own_listener
+        self._resets = False
 
     @property
     def rule(self) -> Rule | None:
@@ -114,7 +117,12 @@ class DestinationDecision:
 
     @property
     def action(self) -> RuleAction:
-        """What is to be done: what the rule says, or, where none allows it, to deny."""
+        """What is to be done: what the rule says, or, where none allows it, to deny.
+
+        Once an alias or an address was refused by a rule that resets, it is to reset.
+        """
+        if self._resets:
+            return RuleAction.RESET
         if self._compiled is None or self.reason == CANNOT_BE_JUDGED:
             return RuleAction.DENY
         return self._compiled.rule.action
@@ -178,6 +186,8 @@ class DestinationDecision:
                     continue
                 weight = weigh(one)
                 if weight == MATCHES or (weight > MATCHES and weight & ~foreseen):
+                    if one.rule.action is RuleAction.RESET:
+                        self._resets = True
                     return Deny(f"rule {one.rule.name} denies it")
         return None
 
@@ -309,6 +319,22 @@ def decide_association(
         if one.weigh_without_destination(question) == MATCHES:
             return one.rule, LEARNING
     return None, USER_NEEDED if needs_user and user is None else NO_RULE
+
+
+def find_refuser(
+    index: RuleIndex | None, client: IpAddress, user: Identity | None, now: float
+) -> Rule | None:
+    """Return the first rule that refuses a client every datagram, wherever it would go.
+
+    Of a client whom no rule allows datagrams, it says how the association is refused.
+    """
+    if index is None:
+        return None
+    question = Question(DestinationRequest(client, _NOWHERE, 0, user, "udp"), now)
+    for one in index.datagram_refusers:
+        if one.weigh_without_destination(question) == MATCHES:
+            return one.rule
+    return None
 
 
 def _denied_for_what_it_is(compiled: CompiledRule, judgement: AddressJudgement) -> Deny | None:

@@ -40,6 +40,7 @@ class RuleIndex:
         "_networks",
         "_of_datagrams",
         "clients",
+        "datagram_refusers",
         "learning",
         "rules",
     )
@@ -72,6 +73,7 @@ class RuleIndex:
         self._networks = groups.networks()
         datagrams = [one for one in enabled if not one.is_refusal and one.speaks("udp")]
         self._of_datagrams = _bucket(datagrams)
+        self.datagram_refusers = [one for one in enabled if one.refuses_all_datagrams]
 
     def about_name(self, name: str, question: Question) -> list[Orders]:
         """Return the places of the rules that may lead to a name."""

@@ -86,9 +86,11 @@ class _WatchedService(FirewallService):
     errors: list[BaseException]
 
     @override
-    def on_filter_error(self, installed: Installed, error: BaseException) -> None:
+    def on_filter_error(
+        self, installed: Installed, error: BaseException, *, is_refused: bool = False
+    ) -> None:
         self.errors.append(error)
-        super().on_filter_error(installed, error)
+        super().on_filter_error(installed, error, is_refused=is_refused)
 
     @override
     def on_connection_filter_error(
