@@ -53,7 +53,7 @@ def test_what_time_ends_is_closed_then_and_nothing_new_comes_in(mode: EntryMode,
     first = gate.decisions[0]
     name, reason = ("web", "allowed-by-rule") if kind == "expires" else ("learn:runner", "learning")
     assert (first.rule, first.reason) == (name, reason)
-    assert gate.service.learned == (2 if kind == "learn" else 0)
+    assert gate.service.learned.total() == (2 if kind == "learn" else 0)
     assert "revoked: no-rule" in {end.reason for end in gate.ends}
 
 

@@ -13,6 +13,7 @@ from sluicegate.cli import options
 from sluicegate.cli.display import format_bytes, format_duration, printable
 from sluicegate.cli.main import cli
 from sluicegate.cli.status import _show
+from sluicegate.clock import SystemClock
 from sluicegate.gate.control_messages import (
     ConnectionsReply,
     DoneReply,
@@ -25,6 +26,7 @@ from sluicegate.gate.control_messages import (
 from sluicegate.gate.views import (
     ConnectionView,
     FilterView,
+    LearnView,
     ListenerView,
     Phase,
     SessionView,
@@ -205,6 +207,28 @@ def test_status_speaks_json(config: pathlib.Path, answering: list[Reply]) -> Non
     answering.append(StatusReply(status=status_of(Phase.READY)))
     shown = json.loads(invoke("status", "--json", "-c", config).stdout)
     assert (shown["phase"], shown["listeners"][0]["address"]) == ("ready", "127.0.0.1:2121")
+
+
+def test_p9_status_says_first_what_is_learned_and_speaks_json_of_it(
+    config: pathlib.Path, answering: list[Reply]
+) -> None:
+    far = SystemClock().wall() + 86400
+    views = [
+        LearnView(name="run\x1b[2J", clients=["10.9.0.0/16", "fd00::/8"], until=far, connections=7),
+        LearnView(name="other", clients=["10.8.0.0/16"], until=far),
+    ]
+    more = {"learning": views, "learned": 9, "learned_by": {"learn:run": 7, "learn:over": 2}}
+    answering += [StatusReply(status=status_of(Phase.READY, **more))] * 2
+    shown = invoke("status", "-c", config).stdout.splitlines()
+    told = json.loads(invoke("status", "--json", "-c", config).stdout)
+    assert [line.split()[0] for line in shown[:4]] == ["ready,", "LEARNING", "LEARNING", "backend"]
+    assert shown[1].startswith("LEARNING     run\\x1b[2J (10.9.0.0/16, fd00::/8), for 2")
+    assert shown[1].endswith("what no rule speaks of passes; 7 connections so far")
+    assert [(one["name"], one["connections"]) for one in told["learning"]] == [
+        ("run\x1b[2J", 7),
+        ("other", 0),
+    ]
+    assert (told["learned"], told["learned_by"]["learn:over"]) == (9, 2)
 
 
 def test_tables_show_their_rows(config: pathlib.Path, answering: list[Reply]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,7 +29,7 @@ from sluicegate.port.backend import RawSocket
 from sluicegate.spool import SpoolStore
 
 from .confinement import Confinement
-from .learning import learn_views
+from .learning import LearnLog, learn_views
 from .load import Loaded, load
 from .machine import Usage
 from .passed_sockets import listen
@@ -126,6 +126,7 @@ class Gate:
             bind_datagrams=share.bind_datagrams if share else None,
         )
         self._history = ReloadHistory(clock, recorder.write, self._boot_mark)
+        self._learning = LearnLog(clock, recorder.write, self._count_learned)
         self._control = None if share else ControlServer(self, configuration.control_path)
 
     # -- life ----------------------------------------------------------------------------------
@@ -149,6 +150,8 @@ class Gate:
         if self._control is not None:
             await self._control.start()
         self._record("ready", policy=self.service.policy.hash)
+        if self._log is not None:
+            await self._learning.follow(self.service.policy)
 
     async def drain(self, timeout_s: float) -> None:
         """Let in nothing new; wait for what is there, at most ``timeout_s``."""
@@ -158,6 +161,7 @@ class Gate:
 
     async def stop(self) -> None:
         """End everything, in the order in which nothing is lost; also after a failed start."""
+        await self._learning.close()
         if self._control is not None:
             await self._control.stop()
         await self.service.stop()
@@ -213,6 +217,7 @@ class Gate:
             raise ConfigRefused(tuple(findings.errors))
         assert self.service.policy.hash == loaded.settings.policy.hash, "it is in force"
         self._history.note_done(before.settings.policy, self.service.policy, by)
+        await self._learning.follow(self.service.policy)
         return [*loaded.warnings, *settings_for_restart(self._begun_with, loaded)]
 
     async def kill(self, identifiers: Sequence[str], by: str) -> list[str]:
@@ -289,8 +294,9 @@ class Gate:
             descriptors_max=self.descriptors_max,
             memory_bytes=self._usage.resident_bytes(),
             reloads=self._history.view,
-            learning=learn_views(service.policy, self._clock.wall()),
-            learned=service.learned,
+            learning=learn_views(service.policy, self._clock.wall(), service.learned),
+            learned=service.learned.total(),
+            learned_by=dict(service.learned),
             revoked=service.revocation.revoked,
             revoking=service.revocation.pending,
             drain_ends=self._drain_ends,
@@ -308,6 +314,9 @@ class Gate:
         )
 
     # -- private -------------------------------------------------------------------------------
+
+    async def _count_learned(self) -> Mapping[str, int]:
+        return self.service.learned
 
     def _internal_errors(self) -> list[str]:
         """Return a warning if something failed that belongs to no connection: a bug of ours."""

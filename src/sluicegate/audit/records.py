@@ -19,6 +19,7 @@ __all__ = [
     "ConnectionRecord",
     "DecisionRecord",
     "FilterFailureRecord",
+    "LearnRecord",
     "LimitRecord",
     "LoopBlockedRecord",
     "NoteRecord",
@@ -320,6 +321,28 @@ class PolicyRecord(Record, tag="policy", kw_only=True):
     """Names of those that stand elsewhere in the order; the first that matches decides."""
 
 
+class LearnRecord(Record, tag="learn", kw_only=True):
+    """Learning begins, goes on, or is over: what no rule speaks of passes meanwhile."""
+
+    entry: str
+    """Name of the ``[[learn]]`` entry; decisions by it have the rule ``learn:`` and that name."""
+    event: Literal["began", "goes-on", "ended"]
+    """``began``: with a policy, or with the gate; ``goes-on``: through a reload, perhaps with other
+    clients or another end; ``ended``: its time is over, or a policy without it has come. A gate
+    that stops ends none: the next one that finds it in its policy begins it."""
+    clients: tuple[str, ...]
+    """For whom."""
+    until: float
+    """When it ends by itself, in seconds since the Unix epoch."""
+    policy: str
+    """SHA-256 of the policy in force."""
+    listeners: tuple[str, ...] = ()
+    """At which; absent: at every proxy listener."""
+    connections: int = 0
+    """Connections that it has let in since it began; those that a process had counted that was
+    killed are missing."""
+
+
 class ProcessRecord(Record, tag="process", kw_only=True):
     """A process of the gate ended unexpectedly, or with connections; another takes its place."""
 
@@ -348,5 +371,6 @@ AnyRecord: TypeAlias = (
     | LoopBlockedRecord
     | ServiceRecord
     | PolicyRecord
+    | LearnRecord
     | ProcessRecord
 )

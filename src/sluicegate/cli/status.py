@@ -55,9 +55,10 @@ def _show(view: StatusView) -> None:
         left = format_duration(one.until - SystemClock().wall())
         text = (
             f"{one.name} ({', '.join(one.clients)}), for {left} more: what no rule speaks of "
-            f"passes; {view.learned} connections so far"
+            f"passes; {one.connections} connections so far"
         )
-        click.echo(f"{click.style('LEARNING', fg='red'):<12} {printable(text)}")
+        banner = click.style(f"{'LEARNING':<12}", fg="red")
+        click.echo(f"{banner} {printable(text)}")
     facts = [
         ("backend", view.diagnosis),
         ("policy", _describe_policy(view)),

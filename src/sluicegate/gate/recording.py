@@ -6,6 +6,7 @@ complete when it is written, and what most connections do not have costs nothing
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -35,7 +36,7 @@ __all__ = ["GateRecords"]
 class GateRecords:
     """Makes the records of one worker's gate."""
 
-    __slots__ = ("_clock", "_connection_ids", "_port", "_recorder")
+    __slots__ = ("_clock", "_connection_ids", "_port", "_recorder", "learned")
 
     def __init__(
         self,
@@ -48,6 +49,8 @@ class GateRecords:
         self._port = port
         self._clock = clock
         self._connection_ids = connection_ids
+        self.learned: Counter[str] = Counter()
+        #: Connections that passed to be learned from, by the name of their rule.
 
     def decision(
         self, connection: GateConnection, verdict: Literal["allowed", "denied"], reason: str

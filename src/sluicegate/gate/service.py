@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Final, Literal, TypeVar
 
@@ -118,9 +119,7 @@ class FirewallService:
             objection=lambda connection, offer: connection.objection_to(offer),
         )
         self.phase = Phase.STARTING
-        self.allowed = self.learned = self.denied = self.bytes_from_clients = (
-            self.bytes_from_servers
-        ) = 0
+        self.allowed = self.denied = self.bytes_from_clients = self.bytes_from_servers = 0
         self._session_ids = IdentifierSource("s", boot_mark)
         self._registry = Registry(self, self.on_filter_error)
         self._limit_log = LimitLog(recorder, clock, port.call_after)
@@ -444,10 +443,16 @@ class FirewallService:
         """Record what was decided about a connection before it is dialled."""
         if verdict == "allowed":
             self.allowed += 1
-            self.learned += reason == LEARNING
+            if reason == LEARNING:
+                self.records.learned[connection.plan.rule.name] += 1
         else:
             self.denied += 1
         self.records.decision(connection, verdict, reason)
+
+    @property
+    def learned(self) -> Counter[str]:
+        """Connections that passed to be learned from, by the name of their rule."""
+        return self.records.learned
 
     def on_filter_error(
         self, installed: Installed, error: BaseException, *, is_refused: bool = False

@@ -332,7 +332,8 @@ class UdpService:
         service = self._service
         if verdict == "allowed":
             service.allowed += 1
-            service.learned += reason == LEARNING
+            if reason == LEARNING:
+                service.records.learned[connection.rule] += 1
         else:
             service.denied += 1
         target = connection.asked or str(connection.server_address)

@@ -98,6 +98,8 @@ class LearnView(msgspec.Struct, kw_only=True):
     clients: list[str]
     until: float
     """When it ends by itself, in seconds since the Unix epoch."""
+    connections: int = 0
+    """That passed so; their decisions say ``learning``."""
 
 
 class ReloadView(msgspec.Struct, kw_only=True):
@@ -171,7 +173,9 @@ class StatusView(msgspec.Struct, kw_only=True):
     learning: list[LearnView] = []
     """What the policy lets pass only to be learned from, now."""
     learned: int = 0
-    """Connections that passed so, since the start; their decisions say ``learning``."""
+    """Connections that passed so, since the start, also by what is over by now."""
+    learned_by: dict[str, int] = {}
+    """The same, by the rule that their decisions name (``learn:`` and the name of the entry)."""
     revoked: int = 0
     """Connections that a change of policy has ended, since the start."""
     revoking: int = 0

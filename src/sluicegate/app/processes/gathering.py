@@ -6,6 +6,7 @@ nothing is a row that says so, never silently left out.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from sluicegate.gate.views import FilterView, FloodView, ListenerView, Phase, StatusView
@@ -13,6 +14,7 @@ from sluicegate.gate.views import FilterView, FloodView, ListenerView, Phase, St
 __all__ = [
     "gather_filters",
     "gather_flood",
+    "gather_learned",
     "gather_lines",
     "gather_listeners",
     "gather_phase",
@@ -69,6 +71,14 @@ def gather_flood(answers: Iterable[FloodView]) -> FloodView:
         found.clients += one.clients
         for limit, count in one.reached.items():
             found.reached[limit] = found.reached.get(limit, 0) + count
+    return found
+
+
+def gather_learned(views: Iterable[StatusView]) -> Counter[str]:
+    """Return how many connections passed to be learned from, by the name of their rule."""
+    found: Counter[str] = Counter()
+    for view in views:
+        found.update(view.learned_by)
     return found
 
 

@@ -11,12 +11,12 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from sluicegate.app.build import cannot_listen
-from sluicegate.app.learning import learn_views
+from sluicegate.app.learning import LearnLog, learn_views
 from sluicegate.app.load import Loaded, load
 from sluicegate.app.machine import Usage
 from sluicegate.app.reload import ReloadHistory, settings_for_restart
@@ -57,6 +57,7 @@ from .doors import Door, Doors
 from .gathering import (
     gather_filters,
     gather_flood,
+    gather_learned,
     gather_lines,
     gather_listeners,
     gather_phase,
@@ -153,6 +154,7 @@ class Supervisor:
             self._tallies.row(_OWN_ROW),
         )
         self._history = ReloadHistory(self._clock, self._sender.write, self._boot_mark)
+        self._learning = LearnLog(self._clock, self._sender.write, self._count_learned)
         self._crew = Crew(slots, self._clock, self)
         self._control = ControlServer(
             self, loaded.configuration.control_path, left.control if left else None
@@ -195,6 +197,7 @@ class Supervisor:
         if self._left is not None:
             await self._renew(self._left.drain_timeout_s)
         self._record("ready", policy=self.policy)
+        await self._learning.follow(self.loaded.settings.policy)
 
     async def _renew(self, drain_timeout_s: float) -> None:
         """Put processes of this version in the places of those that were taken over."""
@@ -224,6 +227,7 @@ class Supervisor:
     async def stop(self) -> None:
         """End everything, in the order in which no record is lost; also after a failed start."""
         await self._control.stop()
+        await self._learning.close()
         self._doors.close()
         await self._crew.end(0.0)
         self._record("stopped")
@@ -279,6 +283,7 @@ class Supervisor:
             self._doors.keep(opened, wanted)
             await commit_all(self._crew, loaded, self.say)
             self._history.note_done(before, loaded.settings.policy, by)
+            await self._learning.follow(loaded.settings.policy)
             return [*loaded.warnings, *settings_for_restart(self._begun_with, loaded)]
 
     # -- what the crew asks (Lead) -------------------------------------------------------------
@@ -515,8 +520,11 @@ class Supervisor:
             protections=gather_lines(view.protections for view in seen),
             protections_lacking=gather_lines(view.protections_lacking for view in seen),
             reloads=self._history.view,
-            learning=learn_views(self.loaded.settings.policy, self._clock.wall()),
+            learning=learn_views(
+                self.loaded.settings.policy, self._clock.wall(), gather_learned(seen)
+            ),
             learned=sum(view.learned for view in seen),
+            learned_by=dict(gather_learned(seen)),
             revoked=sum(view.revoked for view in seen),
             revoking=sum(view.revoking for view in seen),
             drain_ends=self._drain_ends,
@@ -531,6 +539,10 @@ class Supervisor:
         )
 
     # -- private -------------------------------------------------------------------------------
+
+    async def _count_learned(self) -> Mapping[str, int]:
+        replies = await self._crew.ask(self._crew.all, StatusRequest())
+        return gather_learned([one.status for one in replies if isinstance(one, StatusReply)])
 
     def _describe_steering(self) -> str:
         if self._doors.slots == 1:
