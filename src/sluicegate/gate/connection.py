@@ -52,6 +52,7 @@ from .proxy_header import send_proxy_header
 from .pump import Direction
 from .readmission import Readmission, readmit_stream
 from .registry import RulePlan
+from .rule_limits import ByteCount
 from .stages import INSPECT_NEEDS_FILTER, StageGroup
 from .state import State
 
@@ -197,6 +198,8 @@ class GateConnection(FilteredConnection):
         if self.plan.blocked:
             self.refuse(self.plan.blocked)
             return
+        if self.expected is None and not self._has_place():
+            return
         self.is_asking = True
         event = self._opening_event()
         if self.expected is not None:
@@ -228,6 +231,8 @@ class GateConnection(FilteredConnection):
         if self.plan.must_inspect and self._attached is None:
             self.refuse(INSPECT_NEEDS_FILTER)
             return
+        if self.plan.bytes_max is not None:
+            self.attach(ByteCount(self), None, None, "")
         service.record_decision(self, "allowed", admitted_by(self))
         self.state = State.DIALLING
         self._come_up()
@@ -310,6 +315,8 @@ class GateConnection(FilteredConnection):
 
     def _on_open(self) -> None:
         self.state = _OPEN
+        if self.plan.deadlines is not None:
+            self._service.wheel.hasten(self, self.plan.deadlines.due_for(self))
         if self.is_half_open:
             self.is_half_open = False
             self._service.flood.end_half_open(self.flood)
@@ -458,6 +465,7 @@ class GateConnection(FilteredConnection):
         """Record a filter that failed while it was being detached."""
         self._service.on_connection_filter_error(self, name, error)
 
+    @override
     def on_limit(self, error: LimitExceeded) -> None:
         """Take a limit: both sides are reset, the record names it."""
         self._service.on_limit(error, self)
@@ -472,7 +480,9 @@ class GateConnection(FilteredConnection):
             self.last_active = max(self.last_active, self._chain.last_active)
         for dependent in self.dependents or ():
             self.last_active = max(self.last_active, dependent.last_active())
-        return find_deadline(limits, self.started, self.last_active, self._outlets)
+        due = find_deadline(limits, self.started, self.last_active, self._outlets)
+        deadlines = self.plan.deadlines
+        return due if deadlines is None else min(due, deadlines.due_for(self))
 
     def on_expired(self) -> None:
         """Take a deadline: say which, and end."""
@@ -480,7 +490,10 @@ class GateConnection(FilteredConnection):
             doing = "connect" if self._connect_op is not None else "wait for a descriptor"
             self.on_transport_error(self._dialled_side, errno.ETIMEDOUT, doing)
             return
-        now = self.port.clock.monotonic()
+        now, deadlines = self.port.clock.monotonic(), self.plan.deadlines
+        if deadlines is not None and (limit := deadlines.reached_by(self, now)) is not None:
+            self.on_limit(limit)
+            return
         self._end(*find_expiry(self._service.limits, now, self.started, self._outlets))
 
     def watch_stall(self) -> None:

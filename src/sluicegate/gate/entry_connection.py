@@ -145,7 +145,16 @@ class EntryConnection(GateConnection):
         if self.plan.blocked:
             self.refuse(self.plan.blocked)
             return
-        self._resolve()
+        if self._has_place():
+            self._resolve()
+
+    @override
+    def _has_place(self) -> bool:
+        self._answer = EntryAnswer.GATE_BUSY
+        has_place = super()._has_place()
+        if has_place:
+            self._answer = None
+        return has_place
 
     def _resolve(self) -> None:
         """Find where to dial; filters are told of a name before it is looked up."""

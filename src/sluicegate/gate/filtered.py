@@ -56,6 +56,9 @@ class FilteredConnection(AskedConnection):
         _client_side_address: SocketAddress | None
         _server_raw: RawSocket | None
 
+        def on_limit(self, error: LimitExceeded) -> None:
+            """Take a limit that ends it."""
+
         def on_detach_error(self, name: str, error: BaseException) -> None:
             """Record a filter that failed while it was being detached."""
 
@@ -99,6 +102,13 @@ class FilteredConnection(AskedConnection):
         following = Attached.at(self, successor, place.position, context)
         self._attached.insert(self._attached.index(place) + 1, following)
         self._chain.hand_over(place, following)
+
+    def _has_place(self) -> bool:
+        """Count it as its rule's, where that is bounded; False when that ended it."""
+        limit = self._service.revocation.places.take(self.plan.rule, self.id)
+        if limit is not None:
+            self.on_limit(limit)
+        return limit is None
 
     @property
     def is_unseen(self) -> bool:

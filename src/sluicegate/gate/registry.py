@@ -26,6 +26,7 @@ from sluicegate.filterapi import (
 from sluicegate.policy import AnyRule, PolicySnapshot
 from sluicegate.policy.rules import Rule, RuleAction, RuleSettings
 
+from .rule_limits import RuleDeadlines
 from .rule_settings import maker_of, rule_settings_of
 from .settings import FilterProcess, Installation, InstalledFilter, OnFailure, PerConnection
 from .views import FilterView
@@ -203,12 +204,23 @@ class RulePlan:
     """Whether no filter runs at all."""
     must_inspect: bool = field(init=False)
     """Whether nothing may pass that no filter sees."""
+    bytes_max: int | None = field(init=False)
+    """Of one connection, both directions together."""
+    deadlines: RuleDeadlines | None = field(init=False)
+    """What the rule says of the time of its connections."""
 
     def __post_init__(self) -> None:
         """Note what every connection asks."""
         must_inspect = _must_inspect(self.rule)
         object.__setattr__(self, "must_inspect", must_inspect)
-        is_plain = not (self.events or self.connection or self.blocked or must_inspect)
+        limits = self.rule.limits
+        is_timed = limits.duration_s is not None or limits.idle_timeout_s is not None
+        object.__setattr__(self, "bytes_max", limits.bytes_max)
+        object.__setattr__(self, "deadlines", RuleDeadlines(self.rule) if is_timed else None)
+        is_bounded = limits.bytes_max is not None or limits.connections_max is not None
+        is_plain = not (
+            self.events or self.connection or self.blocked or must_inspect or is_bounded
+        )
         object.__setattr__(self, "is_plain", is_plain)
 
     def has(self, installed: Installed) -> bool:

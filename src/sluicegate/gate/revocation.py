@@ -21,6 +21,7 @@ from sluicegate.port import CompletionPort, Timer
 
 from .readmission import Readmission, carried, lacking, refused_plan
 from .registry import RulePlan
+from .rule_limits import RulePlaces
 from .state import State
 
 __all__ = ["REVOKED", "Judged", "Revocation"]
@@ -72,6 +73,7 @@ class Revocation:
         "_timer",
         "_waiting",
         "epoch",
+        "places",
         "revoked",
     )
 
@@ -94,6 +96,8 @@ class Revocation:
         """
         self.epoch = 0
         #: Counts changes; what was judged under an earlier one is judged again.
+        self.places = RulePlaces()
+        #: Which rule each connection counts for, where that is bounded.
         self.revoked = 0
         #: How much was ended by changes, since the start.
         self._port = port
@@ -192,7 +196,10 @@ class Revocation:
     def note_rule(self, one: GoesOn, plan: RulePlan) -> None:
         """Record that something goes on by another rule, if it is another one."""
         before = one.plan.rule.name
-        if before != plan.rule.name and one.state is not State.ASKED:
+        if before == plan.rule.name:
+            return
+        self.places.move(one.id, plan.rule)
+        if one.state is not State.ASKED:
             self._recorder.write(
                 RuleChangeRecord(
                     time=self._port.wall,

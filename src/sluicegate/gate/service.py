@@ -394,6 +394,8 @@ class FirewallService:
         del self._connections[connection.id]
         if not self._connections and self._on_empty is not None:
             self._on_empty.set()
+        if self.revocation.places.rule_of:
+            self.revocation.places.leave(connection.id)
         session, now = connection.session, self.port.now
         session.connections -= 1
         session.last_active = now

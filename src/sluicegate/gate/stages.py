@@ -15,6 +15,8 @@ from sluicegate.filterapi import FORWARD, Connection, Cut, Forward, Rewrite, Str
 from sluicegate.filterapi.stream_filter import Leave
 from sluicegate.limits import STREAM_WAIT_S_MAX
 
+from .rule_limits import ByteCount
+
 if TYPE_CHECKING:
     from sluicegate.clock import Clock
     from sluicegate.port import Timer
@@ -36,6 +38,11 @@ class Stage:
         self.name = name
         self.filter = stream_filter
         self.has_left = False
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether it has not left; what only counts never watches."""
+        return not (self.has_left or isinstance(self.filter, ByteCount))
 
     def start(self, connection: Connection) -> None:
         """Give the filter its connection.
@@ -104,7 +111,7 @@ class StageGroup:
     @property
     def is_watching(self) -> bool:
         """Whether one of them has not left."""
-        return any(not stage.has_left for stage in self.stages)
+        return any(stage.is_watching for stage in self.stages)
 
     def for_side(self, side: Side, hold_bytes_max: int, clock: Clock) -> Stages:
         """Return the stages as bytes from ``side`` meet them."""
@@ -171,8 +178,8 @@ class Stages:
 
     @property
     def is_watching(self) -> bool:
-        """Whether a stage is left."""
-        return any(not stage.has_left for stage in self._stages)
+        """Whether a stage is left that looks, and does not only count."""
+        return any(stage.is_watching for stage in self._stages)
 
     @property
     def is_ended(self) -> bool:

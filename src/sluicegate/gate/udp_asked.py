@@ -42,6 +42,9 @@ class AskedUdpConnection:
         listener: UdpListener | UdpAssociation
         server_raw: RawSocket | None
         session: GateSession
+        started: float
+        last_active: float
+        is_plain: bool
         _peers: PeerCache
         _service: FirewallService
 
@@ -142,3 +145,20 @@ class AskedUdpConnection:
         """As ``filterapi.Connection.open_transfer``; an object moves in a stream."""
         del offer
         raise BadContext("no transfer is opened for datagrams")
+
+    def due(self) -> float:
+        """Return when it ends, or forgets a peer, if nothing happens (``timers.Expiring``)."""
+        limits = self._service.limits
+        due = min(
+            self.last_active + limits.udp_idle_timeout_s, self.started + limits.connection_total_s
+        )
+        if self.plan.deadlines is not None:
+            due = min(due, self.plan.deadlines.due_for(self))
+        if self.is_plain and not self._is_told_of:
+            return due
+        peers_due = self._peers.due()
+        if peers_due is None:
+            return due
+        if self.is_plain:
+            peers_due = max(peers_due, self.last_active + limits.udp_peer_idle_s)
+        return min(due, peers_due)

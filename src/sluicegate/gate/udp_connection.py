@@ -18,6 +18,7 @@ from sluicegate.errors import (
     FILTER_ERRORS,
     BadContext,
     FilterFailed,
+    LimitExceeded,
     Side,
     TransportError,
 )
@@ -39,6 +40,7 @@ from sluicegate.port.tray import HEADROOM, NOBODY, DatagramOutlet, DatagramTarge
 from .attached import Attached
 from .dispatch import dispatch, tell
 from .registry import RulePlan
+from .rule_limits import has_bytes_left
 from .stages import INSPECT_NEEDS_FILTER
 from .state import State
 from .udp_asked import AskedUdpConnection
@@ -177,6 +179,8 @@ class UdpConnection(AskedUdpConnection):
         self._service.wheel.add(self, self.due())
         if self.plan.blocked:
             self.refuse(self.plan.blocked)
+        elif limit := self._service.revocation.places.take(self.plan.rule, self.id):
+            self.end_at(limit)
         elif self._is_told_of:
             self._events_open += 1
             event = UdpBindRequested(self, self.client_side_address)
@@ -252,7 +256,7 @@ class UdpConnection(AskedUdpConnection):
             self._take(Side.CLIENT, peer, data)
 
     def _take(self, side: Side, peer: GateUdpPeer, data: bytes) -> None:
-        if self.is_closing:
+        if self.is_closing or not has_bytes_left(self, len(data)):
             return
         if peer.state is PeerState.DENIED:
             self.drop("peer-denied")
@@ -339,7 +343,7 @@ class UdpConnection(AskedUdpConnection):
         peer = self._peers.find(self.server_address)
         self.is_plain = (
             (self._chain is None or self._chain.is_empty)
-            and not self.plan.must_inspect
+            and not (self.plan.must_inspect or self.plan.bytes_max)
             and self.state is State.OPEN
             and peer is not None
             and peer.state is PeerState.ADMITTED
@@ -515,26 +519,14 @@ class UdpConnection(AskedUdpConnection):
 
     # -- ending --------------------------------------------------------------------------------
 
-    def due(self) -> float:
-        """Return when it ends, or forgets a peer, if nothing happens (``timers.Expiring``)."""
-        limits = self._service.limits
-        due = min(
-            self.last_active + limits.udp_idle_timeout_s, self.started + limits.connection_total_s
-        )
-        if self.is_plain and not self._is_told_of:
-            return due
-        peers_due = self._peers.due()
-        if peers_due is None:
-            return due
-        if self.is_plain:
-            peers_due = max(peers_due, self.last_active + limits.udp_peer_idle_s)
-        return min(due, peers_due)
-
     def on_expired(self) -> None:
         """Take the end of the time, the connection's own or a peer's."""
         service = self._service
         now, limits = service.port.clock.monotonic(), service.limits
-        if self.last_active + limits.udp_idle_timeout_s <= now:
+        deadlines = self.plan.deadlines
+        if deadlines and (limit := deadlines.reached_by(self, now)):
+            self.end_at(limit)
+        elif self.last_active + limits.udp_idle_timeout_s <= now:
             if self.state is State.ASKED:
                 self.fail("no verdict", errno.ETIMEDOUT)
             else:
@@ -544,6 +536,11 @@ class UdpConnection(AskedUdpConnection):
         else:
             self._forget_peers(now)
             service.wheel.add(self, max(self.due(), now))
+
+    def end_at(self, limit: LimitExceeded) -> None:
+        """End at a limit of its rule."""
+        self._service.note_limit(limit, self.client_address, self.id)
+        self.refuse(f"limit {limit.limit}")
 
     def end_replaced(self) -> None:
         """Make room for another connection of the same client."""

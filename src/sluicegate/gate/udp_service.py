@@ -260,6 +260,7 @@ class UdpService:
         service, session = self._service, connection.session
         del self._connections[connection.id]
         connection.listener.connections.pop(connection.key, None)
+        service.revocation.places.leave(connection.id)
         self._uncount(connection)
         session.connections -= 1
         session.last_active = service.port.now

@@ -1,0 +1,126 @@
+"""Limits of one rule's connections: how many at once, how many bytes, how long, how long silent.
+
+Connections ask what their plan has; a rule without limits costs them nothing. The invariant: a
+limit that is reached names its rule, and ends the connection by a reset: what came through until
+then never looks whole.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Protocol
+
+from typing_extensions import override
+
+from sluicegate.errors import LimitExceeded, Side
+from sluicegate.filterapi import FORWARD, Cut, Position, StreamFilter, StreamVerdict, Window
+from sluicegate.policy import AnyRule
+
+if TYPE_CHECKING:
+    from .connection import GateConnection
+    from .udp_connection import UdpConnection
+
+__all__ = ["ByteCount", "RuleDeadlines", "RulePlaces", "has_bytes_left"]
+
+
+class _Timed(Protocol):
+    """A connection, as far as its time goes."""
+
+    started: float
+    last_active: float
+
+
+class RulePlaces:
+    """How many connections each rule has open that bounds them, in this worker."""
+
+    __slots__ = ("_counts", "rule_of")
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self.rule_of: dict[str, str] = {}
+        #: By the identifier of a connection.
+
+    def take(self, rule: AnyRule, identifier: str) -> LimitExceeded | None:
+        """Count a new connection of a rule; return the limit that it would pass."""
+        bound = rule.limits.connections_max
+        if bound is None:
+            return None
+        if self._counts[rule.name] >= bound:
+            return LimitExceeded(f"rule {rule.name} connections_max", bound)
+        self.rule_of[identifier] = rule.name
+        self._counts[rule.name] += 1
+        return None
+
+    def leave(self, identifier: str) -> None:
+        """Count a connection no more, if it was counted."""
+        rule = self.rule_of.pop(identifier, None)
+        if rule is not None:
+            self._counts[rule] -= 1
+            if not self._counts[rule]:
+                del self._counts[rule]
+
+    def move(self, identifier: str, rule: AnyRule) -> None:
+        """Count a connection that goes on by another rule as that one's, whatever its bound."""
+        self.leave(identifier)
+        if rule.limits.connections_max is not None:
+            self.rule_of[identifier] = rule.name
+            self._counts[rule.name] += 1
+
+
+class RuleDeadlines:
+    """When a connection of a rule has to end; on the port's monotonic clock."""
+
+    __slots__ = ("_duration_s", "_idle_s", "_name")
+
+    def __init__(self, rule: AnyRule) -> None:
+        self._name = rule.name
+        self._duration_s = rule.limits.duration_s
+        self._idle_s = rule.limits.idle_timeout_s
+
+    def due_for(self, one: _Timed) -> float:
+        """Return when the first of its limits is reached if nothing happens."""
+        due = float("inf") if self._duration_s is None else one.started + self._duration_s
+        return due if self._idle_s is None else min(due, one.last_active + self._idle_s)
+
+    def reached_by(self, one: _Timed, now: float) -> LimitExceeded | None:
+        """Return the limit that is reached."""
+        if self._duration_s is not None and one.started + self._duration_s <= now:
+            return LimitExceeded(f"rule {self._name} duration_s", self._duration_s)
+        if self._idle_s is not None and one.last_active + self._idle_s <= now:
+            return LimitExceeded(f"rule {self._name} idle_timeout_s", self._idle_s)
+        return None
+
+
+class ByteCount(StreamFilter):
+    """Counts both directions of one connection, at its client; nothing is spliced past it."""
+
+    __slots__ = ("_connection", "_count")
+
+    name = "limits.bytes_max"
+    position = Position.NAT
+
+    def __init__(self, connection: GateConnection) -> None:
+        self._connection = connection
+        self._count = 0
+
+    @override
+    def on_data(self, side: Side, window: Window) -> StreamVerdict:
+        """Let bytes pass up to the limit; a chunk that passes it is not sent."""
+        del side
+        self._count += window.length
+        bound = self._connection.plan.bytes_max
+        if bound is None or self._count <= bound:
+            return FORWARD
+        limit = LimitExceeded(f"rule {self._connection.rule} bytes_max", bound)
+        self._connection.on_limit(limit)
+        return Cut(f"limit {limit.limit}")
+
+
+def has_bytes_left(connection: UdpConnection, length: int) -> bool:
+    """Tell whether a datagram of so many bytes may pass; one that may not ends its connection."""
+    bound = connection.plan.bytes_max
+    count = connection.bytes_to_server + connection.bytes_to_client + length
+    if bound is None or count <= bound:
+        return True
+    connection.end_at(LimitExceeded(f"rule {connection.plan.rule.name} bytes_max", bound))
+    return False
