@@ -238,6 +238,27 @@ def test_what_it_says_of_its_limits_is_asked_once_for_many_objects(place: str) -
     assert clamd.commands == [b"VERSION", b"INSTREAM", b"FILDES", b"FILDES", b"FILDES"]
 
 
+def test_what_is_called_clean_before_all_of_it_was_sent_is_not_clean() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        place = SocketAddress("127.0.0.1", free.getsockname()[1])
+
+    class Hasty(Clamd):
+        async def serve(self, connected: socket.socket) -> None:
+            connected.sendall(b"stream: OK\0")
+            connected.shutdown(socket.SHUT_RD)
+            await asyncio.sleep(0)
+            connected.close()
+
+    async def main() -> ScanResult:
+        scanner = scanner_at(place, object_bytes_max=64 << 20, trusts_limits=True)
+        scanner._believed_until = float("inf")
+        async with listening(Hasty({}), place):
+            return await scan(scanner, bytes(32 << 20))
+
+    result = asyncio.run(main())
+    assert result.outcome is ScanOutcome.NOT_SCANNED
+
+
 def test_nobody_at_the_socket_is_no_verdict(place: str) -> None:
     result = asyncio.run(scan(scanner_at(place)))
     assert result == ScanResult(ScanOutcome.NOT_SCANNED, "it cannot be asked: ENOENT", "")

@@ -115,6 +115,35 @@ ORDER = [
 ]
 
 
+BEFORE_ALL = [
+    # Who may be meant by the first has to say who it is; what the last refuses, staff may have.
+    rule(name='"not-bob"', action='"deny"', to='["shop.example"]', users='["bob"]', protocols=""),
+    rule(name='"staff"', to='["*.example"]', users='["group:staff"]'),
+    rule(name='"shop"', to='["shop.example", "192.0.2.0/24"]'),
+    rule(name='"rest"', action='"deny"', to='["*"]', protocols=""),
+]
+BOB = User("bob", make_dummy_hash(DEFAULT_COST), ())
+
+
+@pytest.mark.parametrize(
+    ("host", "user", "name", "reason"),
+    [
+        ("shop.example", None, "not-bob", "user-needed"),
+        ("shop.example", BOB, "not-bob", "denied-by-rule"),
+        ("shop.example", ANN, "staff", "allowed-by-rule"),
+        ("wiki.example", None, "rest", "user-needed"),
+        ("wiki.example", BOB, "rest", "denied-by-rule"),
+        ("wiki.example", ANN, "staff", "allowed-by-rule"),
+        ("elsewhere.test", None, "rest", "denied-by-rule"),
+    ],
+)
+def test_nobody_gets_past_a_rule_about_users_by_not_saying_who_it_is(
+    host: str, user: User | None, name: str | None, reason: str
+) -> None:
+    decision = decide(snapshot(*BEFORE_ALL), host, 443, user)
+    assert (decision.rule.name if decision.rule else None, decision.reason) == (name, reason)
+
+
 @pytest.mark.parametrize(
     ("host", "port", "user", "name", "reason"),
     [

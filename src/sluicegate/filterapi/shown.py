@@ -12,5 +12,5 @@ from typing import Literal, TypeAlias
 __all__ = ["Shown"]
 
 Shown: TypeAlias = Literal["requests", "transfers"]
-"""``requests``: every HTTP request is decided on. ``transfers``: every object is opened as a
-transfer, or refused."""
+"""``requests``: every HTTP request is decided on; no rule relies on it before the gate does so.
+``transfers``: every object is opened as a transfer, or refused."""

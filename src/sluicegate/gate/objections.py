@@ -50,11 +50,12 @@ def objection_of(
 def shown_by(offer: TransferOffer) -> TransferPart:
     """Return what rules about content see of an object.
 
-    Dots and spaces behind a name do not hide its extension: Windows drops them when it opens one.
+    Dots and spaces behind a name do not hide its extension, nor does a stream (``:``) or a version
+    (``;``): Windows and VMS drop them when they open the file.
     """
     essence = offer.content_type.partition(";")[0].strip().lower()
-    found = _EXTENSION.search(offer.name.rstrip(". "))
-    return TransferPart(essence, found[0].lower() if found is not None else "")
+    found = _EXTENSION.search(offer.name)
+    return TransferPart(essence, found[1].lower() if found is not None else "")
 
 
-_EXTENSION: Final = re.compile(r"\.[^./\\]*$")
+_EXTENSION: Final = re.compile(r"(\.[^./\\:; ]+)[. ]*(?:[:;][^/\\]*)?$")

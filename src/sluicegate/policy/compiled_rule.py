@@ -98,7 +98,7 @@ class CompiledRule:
             elif not found:
                 return LACKS
         if self._users is not None and not self._users.holds(question):
-            return NEEDS_USER if question.user is None and not self.is_refusal else LACKS
+            return NEEDS_USER if question.user is None else LACKS
         return unknown
 
     def lacking(self, question: Question) -> Iterator[tuple[Condition, bool]]:
@@ -155,7 +155,8 @@ class CompiledRule:
             elif not found:
                 return LACKS
         if self._users is not None and not self._users.holds(question):
-            return LACKS
+            # Whoever did not say who it is may be the one that is meant.
+            return unknown if question.user is None else LACKS
         return unknown
 
 

@@ -197,8 +197,9 @@ class Choice:
 
     __slots__ = (
         "_maybe_refused",
-        "_needs_user",
         "_question",
+        "_user_allowed",
+        "_user_refused",
         "asks_again",
         "compiled",
         "is_allowed",
@@ -214,7 +215,10 @@ class Choice:
         self.reason = NO_RULE
         self.asks_again = 0
         self._question = question
-        self._needs_user = False
+        self._user_allowed: CompiledRule | None = None
+        #: The first rule that would let a user in, while nobody knows who asks.
+        self._user_refused: CompiledRule | None = None
+        #: The first that would refuse one.
         self._maybe_refused: list[tuple[CompiledRule, int]] = []
 
     def weigh(self, one: CompiledRule) -> bool:
@@ -227,7 +231,7 @@ class Choice:
             self.compiled, self.order, self.asks_again = one, one.order, 0
             return True
         if weight == NEEDS_USER:
-            self._needs_user = True
+            self._note_user(one)
         elif one.is_refusal:
             self._maybe_refused.append((one, weight))
         elif not weight & ~(one.foreseen | question.asks_again):
@@ -235,16 +239,31 @@ class Choice:
             return True
         return False
 
+    def _note_user(self, one: CompiledRule) -> None:
+        if one.is_refusal:
+            first = self._user_refused
+            if first is None or one.order < first.order:
+                self._user_refused = one
+        else:
+            first = self._user_allowed
+            if first is None or one.order < first.order:
+                self._user_allowed = one
+
     def finish(self, learning: Iterable[CompiledRule]) -> None:
         """Make the answer of what was weighed."""
         question, compiled, reason = self._question, self.compiled, ALLOWED_BY_RULE
         if compiled is None:
             compiled, reason = self._learned(learning), LEARNING
         if compiled is None:
-            self.reason = USER_NEEDED if self._needs_user and question.user is None else NO_RULE
+            self.reason = NO_RULE if self._user_allowed is None else USER_NEEDED
             return
         if compiled.is_refusal:
-            self.reason = DENIED_BY_RULE
+            is_open = self._user_allowed is not None and self._user_allowed.order < compiled.order
+            self.reason = USER_NEEDED if is_open else DENIED_BY_RULE
+            return
+        if self._user_refused is not None and self._user_refused.order < compiled.order:
+            # Who may be refused has to say who it is: nobody gets past a rule by not saying it.
+            self.compiled, self.reason, self.asks_again = self._user_refused, USER_NEEDED, 0
             return
         foreseen = compiled.foreseen | question.asks_again
         before = sorted(

@@ -222,16 +222,21 @@ class ClamdScanner:
 async def _stream(connected: _Socket, file: TransferFile) -> ClamdReply:
     """Send an object piece by piece; clamd may answer before it has all of it."""
     loop = _loop()
+    is_whole = False
     try:
         await loop.sock_sendall(connected, INSTREAM)
         while piece := await file.read(CLAMD_CHUNK_BYTES):
             await loop.sock_sendall(connected, chunk_header(len(piece)))
             await loop.sock_sendall(connected, piece)
         await loop.sock_sendall(connected, END_OF_STREAM)
+        is_whole = True
     except (BrokenPipeError, ConnectionResetError):
         # It has refused to read on; what it says of that is there to be read.
         pass
-    return parse_scan_reply(await _reply(connected))
+    reply = parse_scan_reply(await _reply(connected))
+    if reply.verdict is ClamdVerdict.CLEAN and not is_whole:
+        raise ProtocolError("clamd calls clean what it did not have to its end")
+    return reply
 
 
 async def _stream_bytes(connected: _Socket, data: bytes) -> ClamdReply:
