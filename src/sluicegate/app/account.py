@@ -11,18 +11,24 @@ import pathlib
 
 from sluicegate.documents import Findings
 from sluicegate.errors import ConfigError
+from sluicegate.policy import parse_policy
+from sluicegate.policy.network_rules import NetworkRelations
 
 from .config import Configuration, read_configuration, read_text
+from .policy_files import read_policy_texts
 from .privileges import (
+    NET_ADMIN,
     NET_BIND_SERVICE,
     change_account,
     find_account,
     needs_low_ports,
     prepare_folder,
 )
+from .public_suffixes import is_public_suffix
 from .secret_files import SecretFiles
+from .time_zones import find_time_zone
 
-__all__ = ["kept_capabilities", "take_account"]
+__all__ = ["capabilities_to_dial", "kept_capabilities", "take_account"]
 
 
 def take_account(path: pathlib.Path) -> None:
@@ -52,10 +58,33 @@ def take_account(path: pathlib.Path) -> None:
                 raise ConfigError(
                     str(folder), f"cannot be made: {error.strerror}", "make it, for that user"
                 ) from error
-    change_account(account, keep_low_ports=bool(kept_capabilities(configuration)))
+    change_account(account, kept=kept_capabilities(configuration, _find_routes(configuration)))
 
 
-def kept_capabilities(configuration: Configuration) -> int:
-    """Return the mask of capabilities that whoever opens the listeners needs."""
+def kept_capabilities(configuration: Configuration, has_routes: bool) -> int:
+    """Return the mask of capabilities that whoever opens the listeners and dials needs."""
     addresses = [listener.address for listener in configuration.listeners]
-    return 1 << NET_BIND_SERVICE if needs_low_ports(addresses) else 0
+    kept = 1 << NET_BIND_SERVICE if needs_low_ports(addresses) else 0
+    return kept | capabilities_to_dial(has_routes)
+
+
+def capabilities_to_dial(has_routes: bool) -> int:
+    """Return the mask of capabilities that whoever dials servers needs."""
+    return 1 << NET_ADMIN if has_routes else 0
+
+
+def _find_routes(configuration: Configuration) -> bool:
+    """Tell whether the policy wants servers to see clients' addresses; ``load`` says what is wrong.
+
+    Only a policy with network rules is read twice.
+    """
+    findings = Findings()
+    texts = read_policy_texts(configuration.policy_path, findings)
+    if texts is None:
+        return False
+    written = (texts.main, *(one.text for one in (*texts.before, *texts.after)))
+    if not any("network_rule" in text for text in written):
+        return False
+    name = configuration.policy_path.name
+    parsed = parse_policy(texts, name, findings, is_public_suffix, find_time_zone)
+    return parsed is not None and NetworkRelations(parsed.policy.network_rules).has_routes

@@ -32,6 +32,7 @@ from .confinement import Confinement
 from .learning import LearnLog, learn_views
 from .load import Loaded, load
 from .machine import Usage
+from .network_findings import NO_RIGHT_TO_ROUTE, lacks_right_to_route
 from .passed_sockets import listen
 from .reload import ReloadHistory, settings_for_restart
 from .version import VERSION
@@ -309,6 +310,7 @@ class Gate:
                 *(self.watchdog.warnings() if self.watchdog is not None else ()),
                 *self.warnings,
                 *self.loaded.warnings,
+                *([NO_RIGHT_TO_ROUTE] if lacks_right_to_route(service.policy) else ()),
                 *settings_for_restart(self._begun_with, self.loaded),
             ],
         )

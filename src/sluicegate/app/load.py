@@ -33,6 +33,7 @@ from .entry_config import check_entry_rules, find_servers, to_resolver
 from .filters import InstalledFilters, install_filters
 from .interfaces import interface_addresses
 from .ldap_config import to_directory
+from .network_findings import check_network_rules
 from .policy_files import read_policy_texts
 from .public_suffixes import is_public_suffix
 from .scanners import check_asked, make_scanners
@@ -106,6 +107,8 @@ def load(
         before.settings.scanners if before else {},
     )
     check_asked(filters.installations, scanners, configuration.document, findings)
+    in_force = before.settings.policy if before else None
+    check_network_rules(policy, snapshot, in_force, findings)
     resolver, own_addresses = _load_network(configuration, findings)
     _check_system(policy, resolver, findings)
     directory = _load_directory(configuration, secrets, findings)

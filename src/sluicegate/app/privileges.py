@@ -6,6 +6,8 @@ needed, and with no way back; whatever cannot be given up is an error, and the g
 
 Listeners need no root: the one capability that their ports may need (``CAP_NET_BIND_SERVICE``) is
 kept while some configured port asks for it, so that a reload can open one, too. Workers give it up.
+Dialling from a client's own address needs ``CAP_NET_ADMIN``, in the process that dials: it is kept,
+by workers too, only if the policy at the start has a network rule that asks for it.
 """
 
 from __future__ import annotations
@@ -25,18 +27,21 @@ from sluicegate.address import SocketAddress
 from sluicegate.errors import ConfigError
 
 __all__ = [
+    "NET_ADMIN",
     "NET_BIND_SERVICE",
     "Account",
     "capabilities_in_force",
     "change_account",
     "drop_capabilities",
     "find_account",
+    "has_capability",
     "hide_memory",
     "needs_low_ports",
     "prepare_folder",
 ]
 
 NET_BIND_SERVICE: Final = 10
+NET_ADMIN: Final = 12
 
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_KEEPCAPS: Final = 8
@@ -50,6 +55,7 @@ _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 _CAPABILITY_VERSION_3: Final = 0x20080522
 _CAPABILITIES_MAX: Final = 64
 _SETPCAP: Final = 8
+_NAMES: Final = {NET_BIND_SERVICE: "CAP_NET_BIND_SERVICE", NET_ADMIN: "CAP_NET_ADMIN"}
 
 _LOW_PORTS: Final = pathlib.Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
@@ -123,8 +129,8 @@ def prepare_folder(path: pathlib.Path, account: Account) -> None:
         os.close(descriptor)
 
 
-def change_account(account: Account | None, *, keep_low_ports: bool) -> None:
-    """Become the account and give up every capability but at most ``CAP_NET_BIND_SERVICE``.
+def change_account(account: Account | None, *, kept: int) -> None:
+    """Become the account and give up every capability that is not in the mask ``kept``.
 
     Without an account the user stays, and the capabilities go all the same. Also sets
     ``no_new_privs``, so that no program that is started later gets any back, and lets nobody read
@@ -133,7 +139,6 @@ def change_account(account: Account | None, *, keep_low_ports: bool) -> None:
     Raises:
         ConfigError: It is not this process's to do, or the kernel refuses.
     """
-    kept = 1 << NET_BIND_SERVICE if keep_low_ports else 0
     try:
         if account is not None and not _is_account(account):
             if os.geteuid() != 0:
@@ -194,9 +199,15 @@ def hide_memory() -> None:
 def capabilities_in_force() -> list[str]:
     """Return what is left, for people."""
     permitted, _ = _read_capabilities()
-    names = ["CAP_NET_BIND_SERVICE"] if permitted & 1 << NET_BIND_SERVICE else []
-    others = (permitted & ~(1 << NET_BIND_SERVICE)).bit_count()
+    names = [name for number, name in _NAMES.items() if permitted & 1 << number]
+    others = permitted.bit_count() - len(names)
     return names + ([f"{others} others"] if others else [])
+
+
+def has_capability(number: int) -> bool:
+    """Tell whether this process has a capability in force."""
+    _, effective = _read_capabilities()
+    return bool(effective & 1 << number)
 
 
 def _is_account(account: Account) -> bool:

@@ -62,7 +62,9 @@ def run_gate(path: pathlib.Path, say: Callable[[str], None]) -> None:
         writable = configuration.state_dir, configuration.spool_dir, configuration.log_path.parent
         confinement = confine_process(
             [*writable, *configuration.writable],
-            capabilities=kept_capabilities(configuration),
+            capabilities=kept_capabilities(
+                configuration, loaded.settings.policy.network_relations.has_routes
+            ),
             has_sandbox=configuration.has_sandbox,
         )
         life = _Life(loaded, diagnosis, confinement, say)

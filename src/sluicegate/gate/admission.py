@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from sluicegate.address import SocketAddress
 from sluicegate.policy import Publication, decide
+from sluicegate.policy.network_rules import NO_NETWORK_RULE
 from sluicegate.port.backend import RawSocket
 
 from .connection import GateConnection
+from .network_source import is_unrelated
 
 if TYPE_CHECKING:
     from .flood_count import FloodClient
@@ -65,6 +67,11 @@ class Admission:
             decision = decide(policy, listener_name, client, service.port.wall)
             if decision.publication is None:
                 service.refuse_client(listener_name, raw, client, decision.reason, announced)
+                return False
+            server = decision.publication.server
+            if is_unrelated(policy.network_relations, client, server):
+                rule = decision.publication.name
+                service.refuse_client(listener_name, raw, client, NO_NETWORK_RULE, announced, rule)
                 return False
             plan = service.plan_of(decision.publication)
             session = service.session_of(client, None) if session is None else session

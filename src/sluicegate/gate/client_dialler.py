@@ -18,9 +18,11 @@ from sluicegate.errors import BadContext, LimitExceeded, Side, TransportError
 from sluicegate.filterapi import EntryMode, User
 from sluicegate.names import CanonicalHost, Destination, HostRefused, Unresolved, canonical_host
 from sluicegate.policy import DestinationDecision
+from sluicegate.policy.network_rules import NO_NETWORK_RULE
 from sluicegate.port import Listener, StreamSocket
 
 from .asker import Asker
+from .network_source import NoSource, find_source, is_unrelated
 from .readmission import Readmission
 from .registry import RulePlan
 from .state import State
@@ -161,6 +163,9 @@ class ClientDialler:
             found = self._service.entries.resolver.resolve_now(host, remote.port, decision)
             if isinstance(found, Unresolved):
                 reason = str(found.reason)
+            relations = self._service.policy.network_relations
+            if is_unrelated(relations, self._client_address, remote):
+                reason = NO_NETWORK_RULE
             try:
                 self._check_room()
             except LimitExceeded as error:
@@ -232,6 +237,9 @@ class ClientDialler:
             denial = decision.judge_address(host, judgement, port)
             if denial is not None:
                 return Readmission(None, denial.reason)
+            relations = self._service.policy.network_relations
+            if is_unrelated(relations, self._client_address, end.remote):
+                return Readmission(None, NO_NETWORK_RULE)
         end.listener = listener
         # The filters of the rule do not run for what a filter connects.
         return Readmission(RulePlan(rule, self._service.policy.hash))
@@ -301,8 +309,12 @@ class ClientDialler:
             if service.entries.resolver.judge_again(found, decision, judged) is not None:
                 continue
             address = judged.socket_address(found.port)
+            source = find_source(service.policy.network_relations, self._client_address, address)
+            if isinstance(source, NoSource):
+                failure = TransportError(errno.EACCES, Side.SERVER, f"{address}: {source.reason}")
+                continue
             try:
-                socket = await service.port.connect(address, timeout_s=timeout_s)
+                socket = await service.port.connect(address, timeout_s=timeout_s, source=source)
             except TransportError as error:
                 failure = error
                 continue

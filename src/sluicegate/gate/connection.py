@@ -47,6 +47,7 @@ from .dispatch import dispatch, tell
 from .emulation import begin_emulation
 from .filtered import Dependent, FilteredConnection
 from .last_words import Farewell
+from .network_source import NoSource, take_source
 from .opening import admitted_by, attach_rule_filters, open_directions
 from .proxy_header import send_proxy_header
 from .pump import Direction
@@ -57,6 +58,7 @@ from .stages import INSPECT_NEEDS_FILTER, StageGroup
 from .state import State
 
 if TYPE_CHECKING:
+    from sluicegate.policy.network_rules import NetworkRelations
     from sluicegate.port import CompletionPort
     from sluicegate.port.given_away import GivenAway
 
@@ -273,12 +275,29 @@ class GateConnection(FilteredConnection):
             return
         if side is _SERVER:
             self._server_raw = raw
+            relations = service.policy.network_relations
+            if relations.rules and not self._take_source(relations, raw):
+                return
         else:
             self._client_raw = raw
         operation = self._connect_op
         if operation is None:
             operation = self._connect_op = port.operations.take(self._on_connected)
         backend.connect(operation, raw, address)
+
+    def _take_source(self, relations: NetworkRelations, raw: RawSocket) -> bool:
+        """Dial from where a network rule says; False when that ended the connection."""
+        server = self.server_address
+        refusal = take_source(self.port, relations, raw, self.client_address, server)
+        if refusal is not None:
+            self._end_unsourced(refusal)
+        return refusal is None
+
+    def _end_unsourced(self, refusal: NoSource) -> None:
+        if refusal.error:
+            self.fail(refusal.reason, refusal.error)
+        else:
+            self.refuse(refusal.reason)
 
     def dial_again(self) -> None:
         """Dial now that there may be a descriptor."""

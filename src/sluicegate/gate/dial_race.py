@@ -22,11 +22,14 @@ from sluicegate.verdict import Deny
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort, Timer
 
+    from .network_source import NoSource
+
 __all__ = ["DialRace", "RaceEnd"]
 
 RaceEnd = Callable[[RawSocket | None, SocketAddress, int], None]
 """Told once: the socket that connected and its address; or None, the last address, and its errno
 (``EACCES`` when every address was refused by its judge)."""
+PrepareDial = Callable[[RawSocket, SocketAddress], "NoSource | None"]
 
 
 class DialRace:
@@ -42,9 +45,11 @@ class DialRace:
         "_last",
         "_left",
         "_port",
+        "_prepare",
         "_target_port",
         "_timer",
         "_waiting",
+        "refusal",
     )
 
     def __init__(
@@ -54,12 +59,26 @@ class DialRace:
         target_port: int,
         judge: Callable[[JudgedAddress], Deny | None],
         done: RaceEnd,
+        prepare: PrepareDial | None = None,
     ) -> None:
+        """Make it; ``start`` begins.
+
+        Args:
+            port: Dials.
+            addresses: In the order in which they are tried.
+            target_port: Of all of them.
+            judge: Judges each right before it is dialled.
+            done: Told how it ended.
+            prepare: Prepares the socket for each, or says why it is not dialled.
+        """
         self._port = port
         self._waiting = deque(addresses)
         self._target_port = target_port
         self._judge = judge
         self._done = done
+        self._prepare = prepare
+        self.refusal: NoSource | None = None
+        #: Why the last one that could not be prepared was not dialled.
         self._delay_s = port.limits.dial_attempt_delay_s
         self._left = DIAL_ATTEMPTS_MAX
         self._attempts: dict[Operation, tuple[RawSocket, SocketAddress]] = {}
@@ -90,6 +109,11 @@ class DialRace:
                 raw = self._port.backend.create_socket(address.family)
             except OSError as error:
                 self._error = error.errno or errno.EMFILE
+                continue
+            refusal = self._prepare(raw, address) if self._prepare is not None else None
+            if refusal is not None:
+                raw.close()
+                self.refusal = refusal
                 continue
             operation = self._port.operations.take(_ignore)
             attempt = _Attempt(self, operation)

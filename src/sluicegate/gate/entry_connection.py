@@ -21,6 +21,7 @@ from sluicegate.names import CanonicalHost, Destination, JudgedAddress, LookupRe
 from sluicegate.names.eyeballs import interleave
 from sluicegate.policy import DestinationRequest, Rule, RuleAction
 from sluicegate.policy.destinations import ALLOWED_BY_RULE
+from sluicegate.policy.network_rules import NO_NETWORK_RULE
 from sluicegate.port.account import Kept
 from sluicegate.port.backend import BUFFER, MORE, SLOT_SHIFT, Operation, RawSocket
 from sluicegate.port.layer import driver_of
@@ -33,6 +34,7 @@ from .dispatch import dispatch
 from .entry_answers import EntryAnswer, answer_to_failure, answer_to_lookup
 from .known_destinations import KnownDestination
 from .lookups import Addresses, Lookup, tell_of_lookup
+from .network_source import NoSource, is_unrelated, take_source
 from .objections import objection_of
 from .readmission import Readmission
 from .state import State
@@ -314,11 +316,16 @@ class EntryConnection(GateConnection):
             destination.port,
             self._judge_again,
             self._on_race_over,
+            self._prepare_dial if service.policy.network_relations.rules else None,
         )
         self._dialled_side = Side.SERVER
         self._dial_began = self.port.now
         service.wheel.add(self, self._dial_began + service.limits.connect_timeout_s)
         self._race.start()
+
+    def _prepare_dial(self, raw: RawSocket, server: SocketAddress) -> NoSource | None:
+        relations = self._service.policy.network_relations
+        return take_source(self.port, relations, raw, self.client_address, server)
 
     def _judge_again(self, address: JudgedAddress) -> Deny | None:
         destination, decision = self._destination, self._decision
@@ -348,6 +355,9 @@ class EntryConnection(GateConnection):
         denial = self._judge_found(decision)
         if denial is not None:
             return Readmission(None, denial.reason)
+        relations, client = service.policy.network_relations, self.client_address
+        if self._is_dialled and is_unrelated(relations, client, self.server_address):
+            return Readmission(None, NO_NETWORK_RULE)
         self._decision = decision
         return Readmission(service.plan_of(rule))
 
@@ -362,6 +372,11 @@ class EntryConnection(GateConnection):
             if denial is not None:
                 return denial
         return decision.judge_address(self.host, judgement, self.target_port)
+
+    @property
+    def _is_dialled(self) -> bool:
+        """Whether its server is one address, and not one of several that are raced."""
+        return self._server_raw is not None and self._race is None
 
     @override
     def judge_target(self, address: SocketAddress) -> Deny | None:
@@ -387,11 +402,13 @@ class EntryConnection(GateConnection):
         return objection_of(self._service, name, request, offer, rule, self._judge_found)
 
     def _on_race_over(self, raw: RawSocket | None, address: SocketAddress, error: int) -> None:
-        self._race = None
+        race, self._race = self._race, None
         self.server_address = address
         if raw is not None:
             self._server_raw = raw
             self._on_connected(0, 0)
+        elif error == errno.EACCES and race is not None and race.refusal is not None:
+            self._end_unsourced(race.refusal)
         elif error == errno.EACCES:
             self.refuse(f"{LookupReason.ADDRESS_DENIED}: refused at the dial")
         else:

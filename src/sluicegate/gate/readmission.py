@@ -15,7 +15,9 @@ from sluicegate.address import SocketAddress
 from sluicegate.policy import AnyRule, Publication, decide
 from sluicegate.policy.destinations import ALLOWED_BY_RULE
 from sluicegate.policy.learn import LEARNING
+from sluicegate.policy.network_rules import NO_NETWORK_RULE
 
+from .network_source import is_unrelated
 from .registry import Installed, RulePlan
 
 if TYPE_CHECKING:
@@ -62,6 +64,9 @@ def readmit_stream(service: FirewallService, connection: GateConnection) -> Read
     found = primary.judge_anew()
     if found.plan is None:
         return found
+    client, server = connection.client_address, connection.server_address
+    if is_unrelated(service.policy.network_relations, client, server):
+        return Readmission(None, NO_NETWORK_RULE)
     denial = primary.judge_target(connection.server_address)
     return found if denial is None else Readmission(None, denial.reason)
 
@@ -74,6 +79,8 @@ def readmit_client(
     publication = decision.publication
     if publication is None:
         return Readmission(None, decision.reason)
+    if is_unrelated(service.policy.network_relations, client, publication.server):
+        return Readmission(None, NO_NETWORK_RULE, publication)
     before = plan.rule
     if isinstance(before, Publication) and before.server != publication.server:
         # What it leads to is published no more, at least not here and to this client.

@@ -27,6 +27,7 @@ from sluicegate.filterapi import (
     Position,
     SessionFilter,
 )
+from sluicegate.policy.network_rules import NO_NETWORK_RULE
 from sluicegate.port import Listener, Timer
 from sluicegate.port.backend import RawSocket
 
@@ -34,6 +35,7 @@ from .binds import Arriving, BindState
 from .dispatch import tell_one
 from .emulation import begin_emulation
 from .factories import ExpectedFactory
+from .network_source import is_unrelated
 
 if TYPE_CHECKING:
     from .connection import GateConnection
@@ -374,8 +376,26 @@ class ExpectedConnection:
             self._service.on_unexpected_peer(self._primary, remote, self.address)
             self._service.port.backend.abort(raw)
             return
+        if not self.is_client_expected and not self._is_related(remote):
+            self._service.port.backend.abort(raw)
+            return
         self._remote = remote
         self.take_peer(raw)
+
+    def _is_related(self, server: SocketAddress) -> bool:
+        """Tell whether a server may reach the client, as one that is dialled; record it if not."""
+        service, primary = self._service, self._primary
+        relations, client = service.policy.network_relations, primary.client_address
+        if not is_unrelated(relations, client, server):
+            return True
+        service.records.refusal(
+            primary.listener_name,
+            server,
+            NO_NETWORK_RULE,
+            rule=primary.rule,
+            policy=service.policy.hash,
+        )
+        return False
 
     def take_peer(self, raw: RawSocket) -> None:
         """Begin the connection that the peer came for."""

@@ -8,6 +8,7 @@ under the peer's own address (RFC 1928, section 7).
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -16,10 +17,11 @@ from typing_extensions import override
 from sluicegate.address import SocketAddress
 from sluicegate.errors import BadContext, Side, TransportError
 from sluicegate.filterapi import Outcome
-from sluicegate.port.backend import MORE, Operation, RawSocket
+from sluicegate.port.backend import MORE, Operation, RawSocket, Source
 from sluicegate.port.tray import HEADROOM, DatagramOutlet, DatagramTarget
 from sluicegate.protocols.socks_udp import encode_socks_udp_header
 
+from .network_source import NoSource, find_source
 from .readmission import reason_of
 from .udp_connection import UdpConnection
 from .udp_peers import PeerState
@@ -67,8 +69,8 @@ class AssociatedConnection(UdpConnection):
         self.asked, self.found = asked, found
         if address is not None:
             self.server_address = address
-        self._sockets: dict[int, _PeerSocket] = {}
-        #: By address family; made when the first peer of the family is sent to.
+        self._sockets: dict[Source | int, _PeerSocket] = {}
+        #: By what peers see (a family: what the system chooses); made when one is sent to.
         self._targets: dict[SocketAddress, DatagramTarget] = {}
 
     @staticmethod
@@ -144,10 +146,14 @@ class AssociatedConnection(UdpConnection):
         tray.send(outlet, data, self._target_of(peer))
 
     def _socket_of(self, peer: SocketAddress) -> _PeerSocket:
-        family = peer.family
-        found = self._sockets.get(family)
+        relations = self._service.policy.network_relations
+        source = find_source(relations, self.client_address, peer)
+        if isinstance(source, NoSource):
+            raise TransportError(errno.EACCES, Side.SERVER, source.reason)
+        key = source or peer.family
+        found = self._sockets.get(key)
         if found is None:
-            found = self._sockets[family] = _PeerSocket(self, self._service, family)
+            found = self._sockets[key] = _PeerSocket(self, self._service, peer.family, source)
         return found
 
     def _target_of(self, peer: SocketAddress) -> DatagramTarget:
@@ -229,18 +235,24 @@ class AssociatedConnection(UdpConnection):
 
 
 class _PeerSocket:
-    """A socket towards the peers of one address family."""
+    """A socket towards the peers that see one source."""
 
     __slots__ = ("_connection", "_operation", "_service", "outlet", "raw")
 
     def __init__(
-        self, connection: AssociatedConnection, service: FirewallService, family: int
+        self,
+        connection: AssociatedConnection,
+        service: FirewallService,
+        family: int,
+        source: Source | None,
     ) -> None:
         self._connection = connection
         self._service = service
         self._operation = Operation(self._on_ready)
         anywhere = "::" if family == socket.AF_INET6 else "0.0.0.0"  # noqa: S104 - the kernel chooses by the way to each peer
-        self.raw: RawSocket = service.port.create_datagram_raw(bind=SocketAddress(anywhere, 0))
+        self.raw: RawSocket = service.port.create_datagram_raw(
+            bind=SocketAddress(anywhere, 0) if source is None else None, source=source
+        )
         self.raw.setsockopt(*_SO_RCVBUF, service.limits.udp_socket_buffer_bytes // 4)
         self.outlet = DatagramOutlet(self.raw)
         service.port.backend.await_datagrams(self._operation, self.raw)

@@ -39,6 +39,7 @@ from sluicegate.port.tray import HEADROOM, NOBODY, DatagramOutlet, DatagramTarge
 
 from .attached import Attached
 from .dispatch import dispatch, tell
+from .network_source import NoSource, find_source
 from .registry import RulePlan
 from .rule_limits import has_bytes_left
 from .stages import INSPECT_NEEDS_FILTER
@@ -215,7 +216,8 @@ class UdpConnection(AskedUdpConnection):
         try:
             self._open_server()
         except TransportError as error:
-            self.fail("connect", error.error, Side.SERVER)
+            doing = "connect" if error.side is Side.SERVER else error.doing
+            self.fail(doing, error.error, error.side)
             return
         service.udp.record_decision(self, "allowed", self.allowed_by)
         self.state = State.OPEN
@@ -231,7 +233,11 @@ class UdpConnection(AskedUdpConnection):
 
     def _open_server(self) -> None:
         port, limits = self._service.port, self._service.limits
-        raw = self.server_raw = port.create_datagram_raw(connect=self.server_address)
+        server, relations = self.server_address, self._service.policy.network_relations
+        source = find_source(relations, self.client_address, server)
+        if isinstance(source, NoSource):
+            raise TransportError(errno.EACCES, Side.SERVER, source.reason)
+        raw = self.server_raw = port.create_datagram_raw(connect=server, source=source)
         raw.setsockopt(*_SO_RCVBUF, limits.udp_socket_buffer_bytes // 4)
         self.server_outlet = DatagramOutlet(raw, is_connected=True)
         port.backend.await_datagrams(self._operation, raw)

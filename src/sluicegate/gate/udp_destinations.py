@@ -21,9 +21,12 @@ from sluicegate.names import (
 )
 from sluicegate.names.eyeballs import interleave
 from sluicegate.policy.learn import LEARNING
+from sluicegate.policy.network_rules import NO_NETWORK_RULE
+from sluicegate.port.backend import Source
 
 from .entry_connection import REFUSALS
 from .lookups import Addresses, Lookup, tell_of_lookup
+from .network_source import NoSource, find_source
 from .readmission import Readmission
 from .revocation import REVOKED
 
@@ -260,6 +263,12 @@ class UdpDestinations:
             return
         association = self._association
         address = self._choose(question, found)
+        source = self._source_for(address)
+        if isinstance(source, NoSource):
+            self._refuse(
+                question.asked, source.reason, rule=question.plan.rule.name, count=len(waiting)
+            )
+            return
         connection = association.connection_under(
             question.plan, question.asked, address, found.found
         )
@@ -278,6 +287,9 @@ class UdpDestinations:
     def _choose(self, question: _Question, found: Destination) -> SocketAddress:
         """Choose among several addresses: the one in use, else the first that has a route."""
         candidates = [one.socket_address(found.port) for one in interleave(found.dialable)]
+        if self._service.policy.network_relations.rules:
+            related = [one for one in candidates if not isinstance(self._source_for(one), NoSource)]
+            candidates = related or candidates
         before = self._routes.get(question.key)
         if before is not None and before.address in candidates:
             return before.address
@@ -290,6 +302,10 @@ class UdpDestinations:
                     continue
                 return address
         return candidates[0]
+
+    def _source_for(self, server: SocketAddress) -> Source | NoSource | None:
+        relations = self._service.policy.network_relations
+        return find_source(relations, self._association.client_address, server)
 
     # -- another policy ------------------------------------------------------------------------
 
@@ -328,6 +344,8 @@ class UdpDestinations:
         denial = next((one for one in denials if one is not None), None)
         if denial is not None:
             return Readmission(None, denial.reason)
+        if isinstance(self._source_for(route.address), NoSource):
+            return Readmission(None, NO_NETWORK_RULE)
         return Readmission(self._service.plan_of(rule))
 
     # -- refusing and forgetting ---------------------------------------------------------------

@@ -16,8 +16,10 @@ from sluicegate.errors import LimitExceeded, errno_name
 from sluicegate.filterapi import EntryMode, Outcome
 from sluicegate.policy import decide
 from sluicegate.policy.learn import LEARNING
+from sluicegate.policy.network_rules import NO_NETWORK_RULE
 from sluicegate.port.backend import RawSocket
 
+from .network_source import is_unrelated
 from .registry import Installed, RulePlan
 from .settings import ListenerSettings
 from .showing import view_of_datagrams
@@ -91,6 +93,10 @@ class UdpService:
             self._refuse(listener, key, client, decision.reason)
             return None
         plan = service.plan_of(decision.publication)
+        relations = service.policy.network_relations
+        if is_unrelated(relations, client, decision.publication.server):
+            self._refuse(listener, key, client, NO_NETWORK_RULE, plan)
+            return None
         bound = self.limit_reached()
         if bound is not None:
             service.note_limit(bound, client)

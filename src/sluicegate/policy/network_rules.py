@@ -62,6 +62,11 @@ class NetworkRelations:
         """Whether there are any; without, every server sees the gate's address."""
         return bool(self.rules)
 
+    @property
+    def has_routes(self) -> bool:
+        """Whether some server is to see its client's address, which needs ``CAP_NET_ADMIN``."""
+        return any(rule.relation is NetworkRelation.ROUTE for rule in self.rules)
+
     def find(self, client: IpAddress, server: IpAddress) -> NetworkRule | None:
         """Return the first rule about a client and the address that is dialled for it."""
         for rule, sources, targets in self._compiled:

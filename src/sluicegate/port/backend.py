@@ -20,7 +20,10 @@ from __future__ import annotations
 import abc
 import errno
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+
+from typing_extensions import override
 
 from sluicegate.address import SocketAddress
 from sluicegate.buffer import Buffer
@@ -45,6 +48,7 @@ __all__ = [
     "OperationPool",
     "Pipe",
     "RawSocket",
+    "Source",
 ]
 
 BUFFER: Final = 1
@@ -190,6 +194,20 @@ class RawSocket(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a socket connects or sends from."""
+
+    address: SocketAddress
+    """Its port is 0: any."""
+    is_transparent: bool = False
+    """Whether it may be an address that this machine does not have (``IP_TRANSPARENT``)."""
+
+    @override
+    def __str__(self) -> str:
+        return self.address.host
+
+
 class Pipe(Protocol):
     """A kernel pipe for splicing; ``held`` bytes are in it."""
 
@@ -331,6 +349,15 @@ class Backend(abc.ABC):
         """Accept connections until cancelled: multishot, each result a descriptor for ``adopt``.
 
         Ends without ``MORE`` on any error; ``-EMFILE``/``-ENFILE`` among them.
+        """
+
+    @abc.abstractmethod
+    def bind_source(self, sock: RawSocket, source: Source) -> None:
+        """Say from which address a socket connects or sends; its port is chosen then.
+
+        Raises:
+            OSError: ``EADDRNOTAVAIL``: this machine does not have it; ``EPERM``: it is to be
+                transparent, and this process may not (``CAP_NET_ADMIN``).
         """
 
     @abc.abstractmethod

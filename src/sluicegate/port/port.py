@@ -27,7 +27,7 @@ from sluicegate.clock import Clock, SystemClock
 from sluicegate.errors import Side, TransportError, WrongThread
 from sluicegate.limits import Limits
 
-from .backend import Backend, Operation, OperationPool, RawSocket
+from .backend import Backend, Operation, OperationPool, RawSocket, Source
 from .datagram import DatagramSocket
 from .handle import Handle
 from .listener import Listener
@@ -208,16 +208,27 @@ class CompletionPort:
         return Listener(self, self.backend.adopt(descriptor, family), family)
 
     async def connect(
-        self, address: SocketAddress, *, timeout_s: float | None = None
+        self,
+        address: SocketAddress,
+        *,
+        timeout_s: float | None = None,
+        source: Source | None = None,
     ) -> StreamSocket:
         """Connect and return the socket.
 
+        Args:
+            address: The server.
+            timeout_s: How long to wait; None: the limit ``connect_timeout_s``.
+            source: Where from; None: wherever the system chooses.
+
         Raises:
-            TransportError: Refused, unreachable, or ``ETIMEDOUT`` after ``timeout_s`` (default:
-                the limit ``connect_timeout_s``).
+            TransportError: Refused, unreachable, or ``ETIMEDOUT``; on the internal side: the
+                source cannot be used.
         """
         self.check_thread()
         raw = self._create_socket(address, Side.SERVER, "connect to")
+        if source is not None:
+            self._bind_source(raw, source)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         attempt = _ConnectAttempt(self, raw, future)
         deadline = self.limits.connect_timeout_s if timeout_s is None else timeout_s
@@ -233,6 +244,14 @@ class CompletionPort:
         if result < 0:
             raise TransportError(-result, Side.SERVER, f"connect to {address}")
         return StreamSocket(self, raw, Side.SERVER)
+
+    def _bind_source(self, raw: RawSocket, source: Source) -> None:
+        try:
+            self.backend.bind_source(raw, source)
+        except OSError as error:
+            raw.close()
+            code = error.errno or errno.EIO
+            raise TransportError(code, Side.INTERNAL, f"bind to {source}") from error
 
     def bind_datagrams(self, address: SocketAddress) -> DatagramSocket:
         """Make a UDP socket on an address; port 0 lets the kernel choose.
@@ -259,15 +278,24 @@ class CompletionPort:
         return self.create_datagram_raw(bind=address)
 
     def create_datagram_raw(
-        self, *, bind: SocketAddress | None = None, connect: SocketAddress | None = None
+        self,
+        *,
+        bind: SocketAddress | None = None,
+        connect: SocketAddress | None = None,
+        source: Source | None = None,
     ) -> RawSocket:
         """Make the UDP socket below a ``DatagramSocket``, for those who work on the tray.
+
+        Args:
+            bind: The address to receive at.
+            connect: The only peer.
+            source: Where from; may stand in the place of ``bind``.
 
         Raises:
             TransportError: An address cannot be bound or reached.
         """
         self.check_thread()
-        address = connect or bind
+        address = connect or bind or (source.address if source is not None else None)
         assert address is not None, "name an address"
         doing, side = "bind to", Side.INTERNAL
         if connect is not None:
@@ -277,6 +305,9 @@ class CompletionPort:
             raw = self.backend.create_datagram_socket(address.family)
             if bind is not None:
                 raw.bind(bind.to_kernel())
+            if source is not None:
+                doing, side = f"bind to {source} for", Side.INTERNAL
+                self.backend.bind_source(raw, source)
             if connect is not None:
                 raw.connect(connect.to_kernel())
         except OSError as error:

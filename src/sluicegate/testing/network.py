@@ -286,6 +286,10 @@ class SimulatedNetwork:
         self.clock = clock
         self.dice = dice
         self.descriptors_max = descriptors_max
+        self.own_hosts: set[str] = {"10.255.255.254", "fd00::fe", "::1"}
+        #: What this machine may dial from, beside loopback.
+        self.may_be_transparent = False
+        #: Whether also from any other host's address.
         self.open_sockets: dict[int, SimulatedSocket] = {}
         #: By descriptor; what is left at the end of a test has leaked.
         self.bound_datagrams: dict[SocketAddress, SimulatedSocket] = {}
@@ -328,6 +332,14 @@ class SimulatedNetwork:
     def name_for(self, wanted: SocketAddress) -> SocketAddress:
         """Return a name with a port of its own where the wanted one has none."""
         return wanted if wanted.port else wanted.with_port(self._next_port())
+
+    def check_source(self, host: str, *, is_transparent: bool) -> None:
+        """Refuse what the kernel of this machine would not let be a source."""
+        if is_transparent:
+            if not self.may_be_transparent:
+                raise PermissionError(errno.EPERM, "the process has not CAP_NET_ADMIN")
+        elif host not in self.own_hosts and not host.startswith("127."):
+            raise OSError(errno.EADDRNOTAVAIL, f"{host} is not an address of this machine")
 
     def add_listener(self, sock: SimulatedSocket) -> None:
         """Let a bound socket be found by connects.

@@ -38,6 +38,7 @@ from sluicegate.port.backend import (
     Operation,
     Pipe,
     RawSocket,
+    Source,
     tell_nobody,
 )
 from sluicegate.port.backends.file_threads import splice_some
@@ -388,6 +389,12 @@ class SimulatedBackend(Backend):
     @override
     def accept(self, operation: Operation, listener: RawSocket) -> None:
         self._start_read(operation, "accept", listener, self._attempt_accept)
+
+    @override
+    def bind_source(self, sock: RawSocket, source: Source) -> None:
+        assert source.address.port == 0, "the port is chosen later"
+        self.network.check_source(source.address.host, is_transparent=source.is_transparent)
+        sock.bind(source.address.to_kernel())
 
     @override
     def connect(self, operation: Operation, sock: RawSocket, address: SocketAddress) -> None:

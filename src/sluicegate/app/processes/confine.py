@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["confine"]
 
 
-def confine(configuration: Configuration | None) -> Confinement:
+def confine(configuration: Configuration | None, *, capabilities: int = 0) -> Confinement:
     """Give up what is not needed; return what is in force, and what this kernel lacks.
 
     A worker writes in the spool, and where its filters do; the log and the control socket are the
@@ -25,6 +25,7 @@ def confine(configuration: Configuration | None) -> Confinement:
 
     Args:
         configuration: What a worker works by; None in the audit writer.
+        capabilities: A mask of those that it needs to dial.
 
     Raises:
         OSError: Capabilities cannot be given up.
@@ -32,5 +33,7 @@ def confine(configuration: Configuration | None) -> Confinement:
     if configuration is None:
         return confine_process(())
     return confine_process(
-        [configuration.spool_dir, *configuration.writable], has_sandbox=configuration.has_sandbox
+        [configuration.spool_dir, *configuration.writable],
+        capabilities=capabilities,
+        has_sandbox=configuration.has_sandbox,
     )

@@ -18,6 +18,7 @@ from collections.abc import Coroutine
 from typing import TypeAlias
 
 from sluicegate.address import SocketAddress
+from sluicegate.app.account import capabilities_to_dial
 from sluicegate.app.build import Gate, Share, cannot_listen
 from sluicegate.app.confinement import Confinement, refuse_new_rings
 from sluicegate.app.guard import bound_memory, watch_loop
@@ -90,7 +91,8 @@ def main(channel: int) -> None:
     descriptors_max, warning = raise_descriptor_limit(limits)
     diagnosis = str(diagnose(loaded.configuration.backend))
     bound_memory(limits)
-    confinement = confine(loaded.configuration)
+    routes = loaded.settings.policy.network_relations.has_routes
+    confinement = confine(loaded.configuration, capabilities=capabilities_to_dial(routes))
     warnings = [warning] if warning else []
     worker = _Worker(begin, descriptors, loaded, diagnosis, warnings, descriptors_max)
     worker.confinement = confinement

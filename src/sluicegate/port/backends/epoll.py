@@ -36,6 +36,7 @@ from sluicegate.port.backend import (
     Operation,
     Pipe,
     RawSocket,
+    Source,
 )
 from sluicegate.port.pool import SMALL_SLOT_SIZE, Slot
 
@@ -48,7 +49,13 @@ from .epoll_watch import (
     WATCH_BOTH,
     Watch,
 )
-from .sockets import adopt_socket, create_tcp_socket, create_udp_socket, set_nonblocking
+from .sockets import (
+    adopt_socket,
+    bind_source,
+    create_tcp_socket,
+    create_udp_socket,
+    set_nonblocking,
+)
 
 __all__ = ["EpollBackend"]
 
@@ -77,6 +84,10 @@ class EpollBackend(EpollTurns):
     def accept(self, operation: Operation, listener: RawSocket) -> None:
         set_nonblocking(listener)
         self._start_read(operation, listener, self._accept, LISTEN)
+
+    @override
+    def bind_source(self, sock: RawSocket, source: Source) -> None:
+        bind_source(sock, source)
 
     @override
     def connect(self, operation: Operation, sock: RawSocket, address: SocketAddress) -> None:

@@ -14,12 +14,13 @@ import socket
 import termios
 from typing import Final
 
-from sluicegate.port.backend import Pipe, RawSocket
+from sluicegate.port.backend import Pipe, RawSocket, Source
 
 __all__ = [
     "PipePool",
     "SplicePipe",
     "adopt_socket",
+    "bind_source",
     "create_tcp_socket",
     "create_udp_socket",
     "set_nonblocking",
@@ -38,6 +39,11 @@ _TCP: Final = int(socket.IPPROTO_TCP)
 _NODELAY: Final = int(socket.TCP_NODELAY)
 _SOCKET_LEVEL: Final = int(socket.SOL_SOCKET)
 _OOB_INLINE: Final = int(socket.SO_OOBINLINE)
+
+# linux/in.h, linux/in6.h: Python does not name them everywhere.
+_IP_TRANSPARENT: Final = int(socket.IPPROTO_IP), 19
+_BIND_ADDRESS_NO_PORT: Final = int(socket.IPPROTO_IP), 24
+_IPV6_TRANSPARENT: Final = int(socket.IPPROTO_IPV6), 75
 
 
 def create_tcp_socket(family: int, type_flags: int = 0) -> RawSocket:
@@ -75,6 +81,21 @@ def create_udp_socket(family: int) -> RawSocket:
             sock.close()
             raise
     return sock
+
+
+def bind_source(sock: RawSocket, source: Source) -> None:
+    """Say from which address a socket connects or sends.
+
+    Raises:
+        OSError: The machine does not have it, or it is transparent and that is not allowed.
+    """
+    address = source.address
+    if source.is_transparent:
+        option = _IPV6_TRANSPARENT if address.family == socket.AF_INET6 else _IP_TRANSPARENT
+        sock.setsockopt(*option, 1)
+    # Connecting chooses the port: one of all that are free towards that server, not of all.
+    sock.setsockopt(*_BIND_ADDRESS_NO_PORT, 1)
+    sock.bind(address.to_kernel())
 
 
 def adopt_socket(descriptor: int, family: int) -> RawSocket:

@@ -24,11 +24,18 @@ from sluicegate.port.backend import (
     Operation,
     Pipe,
     RawSocket,
+    Source,
 )
 
 from . import uring_entries as kernel
 from .datagram_watch import DatagramWatch
-from .sockets import adopt_socket, create_tcp_socket, create_udp_socket, set_nonblocking
+from .sockets import (
+    adopt_socket,
+    bind_source,
+    create_tcp_socket,
+    create_udp_socket,
+    set_nonblocking,
+)
 from .uring_entries import (
     LENGTH_MAX,
     SHAPE_ACCEPT,
@@ -185,6 +192,10 @@ class UringBackend(UringTurns):
         self._start_request(
             operation, self._accept_ended, (SHAPE_ACCEPT, listener.fileno(), 0, 0, 0)
         )
+
+    @override
+    def bind_source(self, sock: RawSocket, source: Source) -> None:
+        bind_source(sock, source)
 
     @override
     def connect(self, operation: Operation, sock: RawSocket, address: SocketAddress) -> None:

@@ -12,8 +12,18 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from sluicegate.address import SocketAddress
 from sluicegate.limits import Limits
-from sluicegate.port.backend import BUFFER, MORE, POLL_IN, POLL_OUT, SLOT_SHIFT, Pipe, RawSocket
+from sluicegate.port.backend import (
+    BUFFER,
+    MORE,
+    POLL_IN,
+    POLL_OUT,
+    SLOT_SHIFT,
+    Pipe,
+    RawSocket,
+    Source,
+)
 from sluicegate.port.pool import BULK_SLOT_SIZE, SMALL_SLOT_SIZE, Slot
 
 from .bench import BackendBench, BackendFactory, Receiver, Recorder, demand, pattern
@@ -47,6 +57,30 @@ def check_connect_refused(make_backend: BackendFactory) -> None:
         _, connected = bench.connect(address)
         demand(not connected.results, "a refused connect does not complete in the call")
         demand(bench.finish(connected) == -errno.ECONNREFUSED, "a refusal is ECONNREFUSED")
+
+
+def check_connect_from_a_source(make_backend: BackendFactory) -> None:
+    """The server sees the address that was bound, with a port; one that is not ours is refused."""
+    with BackendBench(make_backend) as bench:
+        listener, address = bench.listen()
+        accepted, connected = Recorder(), Recorder()
+        bench.backend.accept(accepted.operation, listener)
+        client = bench.socket()
+        bench.backend.bind_source(client, Source(SocketAddress("127.0.0.7", 0)))
+        bench.backend.connect(connected.operation, client, address)
+        bench.until(lambda: connected.results and accepted.results, "a connect is accepted")
+        server = bench.keep(bench.backend.adopt(accepted.results[0][0], socket.AF_INET))
+        host, port = server.getpeername()[:2]
+        demand(host == "127.0.0.7" and port != 0, "the server sees the source, and a port")
+        demand(client.getsockname()[:2] == (host, port), "both ends name the source alike")
+        try:
+            bench.backend.bind_source(bench.socket(), Source(SocketAddress("192.0.2.77", 0)))
+        except OSError as error:
+            demand(error.errno == errno.EADDRNOTAVAIL, "an address not ours is EADDRNOTAVAIL")
+        else:
+            demand(False, "an address that the machine does not have is refused")
+        bench.backend.cancel(accepted.operation)
+        bench.settle()
 
 
 def check_accept_many(make_backend: BackendFactory) -> None:
@@ -472,6 +506,7 @@ def _splice_once(bench: BackendBench, pipe: Pipe, data: bytes) -> None:
 STREAM_CHECKS: Final[tuple[Callable[[BackendFactory], None], ...]] = (
     check_connect_and_names,
     check_connect_refused,
+    check_connect_from_a_source,
     check_accept_many,
     check_abort_resets,
     check_receive_in_order,

@@ -1,0 +1,87 @@
+"""Sources: from which address a server is dialled for a client, by the network rules in force.
+
+Whoever dials for a client asks ``find_source`` with the address that is about to be dialled. The
+invariant: where network rules are written, nothing is dialled for a pair that none of them names,
+and nothing from another address than the rule wants.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import Final
+
+from sluicegate.address import SocketAddress
+from sluicegate.errors import errno_name
+from sluicegate.policy import NetworkRelation, NetworkRule
+from sluicegate.policy.network_rules import NO_NETWORK_RULE, NetworkRelations
+from sluicegate.port import CompletionPort
+from sluicegate.port.backend import RawSocket, Source
+
+__all__ = ["NoSource", "find_source", "is_unrelated", "take_source"]
+
+
+@dataclass(frozen=True, slots=True)
+class NoSource:
+    """Why a server is not dialled."""
+
+    reason: str
+    error: int = 0
+    """The errno of the kernel; 0: policy refuses it."""
+
+
+def is_unrelated(relations: NetworkRelations, client: SocketAddress, server: SocketAddress) -> bool:
+    """Tell whether network rules are written and none names this pair."""
+    return bool(relations.rules) and relations.find(client.ip, server.ip) is None
+
+
+def find_source(
+    relations: NetworkRelations, client: SocketAddress, server: SocketAddress
+) -> Source | NoSource | None:
+    """Return where a server is dialled from; None: wherever the system chooses."""
+    if not relations.rules:
+        return None
+    rule = relations.find(client.ip, server.ip)
+    if rule is None:
+        return NoSource(NO_NETWORK_RULE)
+    if rule.relation is NetworkRelation.ROUTE:
+        source = Source(client.with_port(0), is_transparent=True)
+    elif rule.address is not None:
+        source = Source(SocketAddress(str(rule.address), 0))
+    else:
+        return None
+    if source.address.family != server.family:
+        return NoSource(f"network rule {rule.name}: {source} and {server} are of two IP versions")
+    return source
+
+
+def take_source(
+    port: CompletionPort,
+    relations: NetworkRelations,
+    raw: RawSocket,
+    client: SocketAddress,
+    server: SocketAddress,
+) -> NoSource | None:
+    """Give a socket the address that the server is to see; return why it must not be used."""
+    source = find_source(relations, client, server)
+    if source is None or isinstance(source, NoSource):
+        return source
+    try:
+        port.backend.bind_source(raw, source)
+    except OSError as error:
+        return cannot_bind(source, relations.find(client.ip, server.ip), error.errno or errno.EIO)
+    return None
+
+
+def cannot_bind(source: Source, rule: NetworkRule | None, error: int) -> NoSource:
+    """Say why an address cannot be dialled from."""
+    name = "" if rule is None else rule.name
+    cause = _CAUSES.get(error, errno_name(error))
+    return NoSource(f"network rule {name}: cannot dial from {source}: {cause}", error)
+
+
+_CAUSES: Final = {
+    errno.EADDRNOTAVAIL: "this machine does not have the address",
+    errno.EPERM: "the gate has not the right to (CAP_NET_ADMIN)",
+    errno.EACCES: "the gate has not the right to (CAP_NET_ADMIN)",
+}
