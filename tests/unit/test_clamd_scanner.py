@@ -354,3 +354,12 @@ def test_a_scan_that_is_cancelled_leaves_no_descriptor(place: str) -> None:
             return len(os.listdir("/proc/self/fd")) - before
 
     assert asyncio.run(main()) == 1
+
+
+def test_what_the_system_policy_keeps_the_gate_from_is_not_scanned_and_not_waited_for() -> None:
+    scanner = scanner_at(
+        SocketAddress.parse("127.0.0.1:1"), refusal="[system] does not let the gate", wait_s=60.0
+    )
+    result = asyncio.run(asyncio.wait_for(scan(scanner), timeout=10))
+    assert result.outcome is ScanOutcome.NOT_SCANNED
+    assert "[system] does not let the gate" in result.reason

@@ -22,7 +22,6 @@ from sluicegate.policy import (
     ParsedPolicy,
     Place,
     PolicySnapshot,
-    SystemPurpose,
     parse_policy,
     review_policy,
 )
@@ -38,6 +37,7 @@ from .policy_files import read_policy_texts
 from .public_suffixes import is_public_suffix
 from .scanners import check_asked, make_scanners
 from .secret_files import SecretFiles
+from .system_findings import check_system
 from .texts import Texts
 from .time_zones import find_time_zone
 
@@ -105,13 +105,14 @@ def load(
         configuration.scanners,
         path.absolute().parent,
         before.settings.scanners if before else {},
+        policy.policy.system,
     )
     check_asked(filters.installations, scanners, configuration.document, findings)
     in_force = before.settings.policy if before else None
     check_network_rules(policy, snapshot, in_force, findings)
     resolver, own_addresses = _load_network(configuration, findings)
-    _check_system(policy, resolver, findings)
     directory = _load_directory(configuration, secrets, findings)
+    check_system(configuration, policy, resolver, directory, findings)
     if findings.errors or users is None:
         return None
     return Loaded(
@@ -202,18 +203,6 @@ def _load_network(
         except ConfigError as error:
             findings.errors.append(error)
     return to_resolver(table, servers, configuration.document, findings), own_addresses
-
-
-def _check_system(parsed: ParsedPolicy, resolver: ResolverSettings, findings: Findings) -> None:
-    """Warn of servers that are configured, and that the system policy keeps the gate from."""
-    system = parsed.policy.system
-    for server in resolver.servers:
-        if not system.allows(SystemPurpose.DNS, server.ip):
-            findings.warn(
-                parsed.document.where(("system", "dns")),
-                f"the gate may not ask the DNS server {server}: names are not looked up there",
-                'add it to "to", or enable the purpose',
-            )
 
 
 def _check_rules(

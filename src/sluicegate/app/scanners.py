@@ -18,6 +18,7 @@ from sluicegate.clock import SystemClock
 from sluicegate.documents import Document, Findings, Model, parse_size, suggest
 from sluicegate.filterapi import ContentFilter, Scanner
 from sluicegate.gate.settings import Installation
+from sluicegate.policy import SystemPolicy, SystemPurpose
 from sluicegate.policy.parse_values import Name, parse_address
 from sluicegate.scan import ClamdScanner, ClamdSettings
 from sluicegate.scan_limits import CLAMD_OBJECT_BYTES_MAX, SCANNER_CONNECTIONS_MAX
@@ -47,6 +48,7 @@ def make_scanners(
     tables: Sequence[ScannerTable],
     folder: pathlib.Path,
     before: Mapping[str, Scanner],
+    system: SystemPolicy,
 ) -> Mapping[str, Scanner]:
     """Make the scanners of a checked configuration.
 
@@ -54,6 +56,7 @@ def make_scanners(
         tables: Of the configuration.
         folder: What paths are relative to.
         before: Those in force.
+        system: Says whether they may be reached over the network.
     """
     made: dict[str, Scanner] = {}
     for table in tables:
@@ -65,6 +68,7 @@ def make_scanners(
             wait_s=table.wait_s,
             object_bytes_max=table.object_bytes_max,
             trusts_limits=table.trust_limits,
+            refusal=_refusal(table.address, system),
         )
         known = before.get(table.name)
         if isinstance(known, ClamdScanner) and known.settings == settings:
@@ -72,6 +76,13 @@ def make_scanners(
         else:
             made[table.name] = ClamdScanner(table.name, settings, SystemClock())
     return MappingProxyType(made)
+
+
+def _refusal(address: SocketAddress | None, system: SystemPolicy) -> str:
+    """Say why a scanner must not be reached; a Unix socket leads to no network."""
+    if address is None or system.allows(SystemPurpose.SCANNERS, address.ip):
+        return ""
+    return f"[system] does not let the gate reach {address} (scanners)"
 
 
 def check_scanners(tables: Sequence[ScannerTable], document: Document, findings: Findings) -> None:

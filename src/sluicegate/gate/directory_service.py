@@ -32,7 +32,7 @@ ResultT = TypeVar("ResultT")
 class DirectoryService:
     """What one service knows of its directory."""
 
-    def __init__(self, service: FirewallService, exchange: Exchange | None) -> None:
+    def __init__(self, service: FirewallService, exchange: Exchange) -> None:
         self.directory: Directory | None = None
         self._service = service
         self._resolver = Resolver(

@@ -77,7 +77,7 @@ COMMAND_NOT_SUPPORTED: Final = "command-not-supported"
 class EntryDesk:
     """What proxy listeners of one service share."""
 
-    def __init__(self, service: FirewallService, exchange: Exchange | None) -> None:
+    def __init__(self, service: FirewallService, exchange: Exchange) -> None:
         self.service = service
         self.port = service.port
         self.resolver = Resolver(

@@ -53,6 +53,7 @@ from .session import GateSession, session_key
 from .settings import ListenerSettings, ServiceSettings
 from .showing import view_of_connection
 from .slow import SlowFilters
+from .system_traffic import PermittedExchange
 from .transfer import TransferService
 from .udp_connection import UdpConnection
 from .udp_service import UdpService
@@ -107,7 +108,9 @@ class FirewallService:
         self.private = PrivateSessions(self)
         self.admission = Admission(self)
         self.network = NetworkWatcher(self.on_notice_failure)
-        self.entries = EntryDesk(self, exchange)
+        self.entries = EntryDesk(
+            self, PermittedExchange(exchange, lambda: self.policy.policy.system)
+        )
         self.network.subscribe(self.entries.on_network_changed)
         self.transfers = TransferService(
             port,

@@ -26,7 +26,7 @@ from typing import Final, TypeAlias
 
 from sluicegate.address import SocketAddress
 from sluicegate.clock import Clock
-from sluicegate.errors import ProtocolError, TransportError, errno_name
+from sluicegate.errors import ProtocolError, Side, TransportError, errno_name
 from sluicegate.filterapi import ScanOutcome, ScanResult, Transfer, TransferFile, lend_descriptor
 from sluicegate.protocols.clamd import (
     END_OF_STREAM,
@@ -68,6 +68,8 @@ class ClamdSettings:
     """What is larger is not scanned."""
     trusts_limits: bool
     """Whether an answer is believed although clamd does not say when it reaches a limit."""
+    refusal: str = ""
+    """Why it must not be reached; empty: it may."""
 
 
 class ClamdScanner:
@@ -192,6 +194,8 @@ class ClamdScanner:
 
     async def _try_connect(self) -> _Socket:
         place = self.settings.place
+        if self.settings.refusal:
+            raise TransportError(errno.EACCES, Side.INTERNAL, self.settings.refusal)
         address: str | tuple[str, int]
         if isinstance(place, str):
             family, address = socket.AF_UNIX, place
