@@ -101,12 +101,8 @@ def load(
     review_policy(policy, snapshot, dict.fromkeys(proxies), filters.shows, _CLOCK.wall())
     if users is not None:
         check_entry_rules(configuration, policy, users, findings)
-    scanners = make_scanners(
-        configuration.scanners,
-        path.absolute().parent,
-        before.settings.scanners if before else {},
-        policy.policy.system,
-    )
+    folder, known = path.absolute().parent, before.settings.scanners if before else None
+    scanners = make_scanners(configuration.scanners, folder, known, policy.policy.system)
     check_asked(filters.installations, scanners, configuration.document, findings)
     in_force = before.settings.policy if before else None
     check_network_rules(policy, snapshot, in_force, findings)

@@ -47,7 +47,7 @@ class ScannerTable(Model, arbitrary_types_allowed=True):
 def make_scanners(
     tables: Sequence[ScannerTable],
     folder: pathlib.Path,
-    before: Mapping[str, Scanner],
+    before: Mapping[str, Scanner] | None,
     system: SystemPolicy,
 ) -> Mapping[str, Scanner]:
     """Make the scanners of a checked configuration.
@@ -55,7 +55,7 @@ def make_scanners(
     Args:
         tables: Of the configuration.
         folder: What paths are relative to.
-        before: Those in force.
+        before: Those in force; None at a start.
         system: Says whether they may be reached over the network.
     """
     made: dict[str, Scanner] = {}
@@ -70,7 +70,7 @@ def make_scanners(
             trusts_limits=table.trust_limits,
             refusal=_refusal(table.address, system),
         )
-        known = before.get(table.name)
+        known = before.get(table.name) if before is not None else None
         if isinstance(known, ClamdScanner) and known.settings == settings:
             made[table.name] = known
         else:

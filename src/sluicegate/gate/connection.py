@@ -287,17 +287,14 @@ class GateConnection(FilteredConnection):
 
     def _take_source(self, relations: NetworkRelations, raw: RawSocket) -> bool:
         """Dial from where a network rule says; False when that ended the connection."""
-        server = self.server_address
-        refusal = take_source(self.port, relations, raw, self.client_address, server)
+        refusal = take_source(self.port, relations, raw, self.client_address, self.server_address)
         if refusal is not None:
             self._end_unsourced(refusal)
         return refusal is None
 
     def _end_unsourced(self, refusal: NoSource) -> None:
-        if refusal.error:
-            self.fail(refusal.reason, refusal.error)
-        else:
-            self.refuse(refusal.reason)
+        outcome = Outcome.FAILED if refusal.error else Outcome.REFUSED
+        self._end(outcome, refusal.reason, refusal.error, Side.INTERNAL)
 
     def dial_again(self) -> None:
         """Dial now that there may be a descriptor."""

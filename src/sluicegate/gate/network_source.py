@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from sluicegate.address import SocketAddress
-from sluicegate.errors import errno_name
+from sluicegate.errors import Side, TransportError, errno_name
 from sluicegate.policy import NetworkRelation, NetworkRule
 from sluicegate.policy.network_rules import NO_NETWORK_RULE, NetworkRelations
 from sluicegate.port import CompletionPort
 from sluicegate.port.backend import RawSocket, Source
 
-__all__ = ["NoSource", "find_source", "is_unrelated", "take_source"]
+__all__ = ["NoSource", "datagram_source", "find_source", "is_unrelated", "take_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,20 @@ def find_source(
         return None
     if source.address.family != server.family:
         return NoSource(f"network rule {rule.name}: {source} and {server} are of two IP versions")
+    return source
+
+
+def datagram_source(
+    relations: NetworkRelations, client: SocketAddress, server: SocketAddress
+) -> Source | None:
+    """As ``find_source``, for those who make their sockets themselves.
+
+    Raises:
+        TransportError: Nothing is sent to that server.
+    """
+    source = find_source(relations, client, server)
+    if isinstance(source, NoSource):
+        raise TransportError(errno.EACCES, Side.INTERNAL, source.reason)
     return source
 
 

@@ -108,9 +108,7 @@ class FirewallService:
         self.private = PrivateSessions(self)
         self.admission = Admission(self)
         self.network = NetworkWatcher(self.on_notice_failure)
-        self.entries = EntryDesk(
-            self, PermittedExchange(exchange, lambda: self.policy.policy.system)
-        )
+        self.entries = EntryDesk(self, PermittedExchange(exchange, self))
         self.network.subscribe(self.entries.on_network_changed)
         self.transfers = TransferService(
             port,

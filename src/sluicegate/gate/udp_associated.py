@@ -8,7 +8,6 @@ under the peer's own address (RFC 1928, section 7).
 
 from __future__ import annotations
 
-import errno
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +20,7 @@ from sluicegate.port.backend import MORE, Operation, RawSocket, Source
 from sluicegate.port.tray import HEADROOM, DatagramOutlet, DatagramTarget
 from sluicegate.protocols.socks_udp import encode_socks_udp_header
 
-from .network_source import NoSource, find_source
+from .network_source import datagram_source
 from .readmission import reason_of
 from .udp_connection import UdpConnection
 from .udp_peers import PeerState
@@ -147,9 +146,7 @@ class AssociatedConnection(UdpConnection):
 
     def _socket_of(self, peer: SocketAddress) -> _PeerSocket:
         relations = self._service.policy.network_relations
-        source = find_source(relations, self.client_address, peer)
-        if isinstance(source, NoSource):
-            raise TransportError(errno.EACCES, Side.SERVER, source.reason)
+        source = datagram_source(relations, self.client_address, peer)
         key = source or peer.family
         found = self._sockets.get(key)
         if found is None:

@@ -39,7 +39,7 @@ from sluicegate.port.tray import HEADROOM, NOBODY, DatagramOutlet, DatagramTarge
 
 from .attached import Attached
 from .dispatch import dispatch, tell
-from .network_source import NoSource, find_source
+from .network_source import datagram_source
 from .registry import RulePlan
 from .rule_limits import has_bytes_left
 from .stages import INSPECT_NEEDS_FILTER
@@ -232,11 +232,9 @@ class UdpConnection(AskedUdpConnection):
         return plan.rule.server
 
     def _open_server(self) -> None:
-        port, limits = self._service.port, self._service.limits
-        server, relations = self.server_address, self._service.policy.network_relations
-        source = find_source(relations, self.client_address, server)
-        if isinstance(source, NoSource):
-            raise TransportError(errno.EACCES, Side.SERVER, source.reason)
+        port, limits, server = self._service.port, self._service.limits, self.server_address
+        relations = self._service.policy.network_relations
+        source = datagram_source(relations, self.client_address, server)
         raw = self.server_raw = port.create_datagram_raw(connect=server, source=source)
         raw.setsockopt(*_SO_RCVBUF, limits.udp_socket_buffer_bytes // 4)
         self.server_outlet = DatagramOutlet(raw, is_connected=True)

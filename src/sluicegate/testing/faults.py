@@ -8,9 +8,12 @@ the same seed and the same plan give the same run.
 from __future__ import annotations
 
 import random
+import sys
 from dataclasses import dataclass
 
-__all__ = ["Dice", "FaultPlan"]
+from sluicegate.port.backend import Operation
+
+__all__ = ["Dice", "FaultPlan", "report_unhandled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,3 +166,8 @@ class Dice:
         """Draw the capacity of one direction of a connection."""
         low, high = self.plan.socket_buffer_bytes
         return low if low == high else self.random.randint(low, high)
+
+
+def report_unhandled(_operation: Operation | None, error: BaseException) -> None:
+    """Show it, until the port takes over."""
+    sys.excepthook(type(error), error, error.__traceback__)

@@ -16,7 +16,6 @@ import hashlib
 import itertools
 import os
 import select
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -47,7 +46,7 @@ from sluicegate.port.pool import Slot, SlotPool
 
 from .clock import ScheduledEvent, VirtualClock
 from .datagrams import SimulatedDatagramSocket, SimulatedTray
-from .faults import Dice, FaultPlan
+from .faults import Dice, FaultPlan, report_unhandled
 from .flight import Flight, identity_of, ignore_woken, nothing_to_do, wait_for_answer
 from .network import FIRST_DESCRIPTOR, SimulatedNetwork, SimulatedPipe, SimulatedSocket
 
@@ -89,7 +88,7 @@ class SimulatedBackend(Backend):
         self.pool.give_back = self._give_back
         self.tray = SimulatedTray(limits.udp_datagram_bytes_max)
         self.turns = self.submitted = self.completed = self.starved = 0
-        self.on_unhandled = _report_unhandled
+        self.on_unhandled = report_unhandled
         self.on_woken = ignore_woken
         self.trace: deque[str] = deque(maxlen=_TRACE_LENGTH)
         #: The last completions, for the report of a failing seed.
@@ -392,7 +391,6 @@ class SimulatedBackend(Backend):
 
     @override
     def bind_source(self, sock: RawSocket, source: Source) -> None:
-        assert source.address.port == 0, "the port is chosen later"
         self.network.check_source(source.address.host, is_transparent=source.is_transparent)
         sock.bind(source.address.to_kernel())
 
@@ -600,8 +598,3 @@ class SimulatedBackend(Backend):
 def _simulated(sock: RawSocket) -> SimulatedSocket:
     assert isinstance(sock, SimulatedSocket), "a socket of another backend"
     return sock
-
-
-def _report_unhandled(_operation: Operation | None, error: BaseException) -> None:
-    """Show it, until the port takes over."""
-    sys.excepthook(type(error), error, error.__traceback__)
