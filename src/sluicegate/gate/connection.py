@@ -47,7 +47,7 @@ from .dispatch import dispatch, tell
 from .emulation import begin_emulation
 from .filtered import Dependent, FilteredConnection
 from .last_words import Farewell
-from .network_source import NoSource, take_source
+from .network_source import dial_from_source
 from .opening import admitted_by, attach_rule_filters, open_directions
 from .proxy_header import send_proxy_header
 from .pump import Direction
@@ -58,7 +58,6 @@ from .stages import INSPECT_NEEDS_FILTER, StageGroup
 from .state import State
 
 if TYPE_CHECKING:
-    from sluicegate.policy.network_rules import NetworkRelations
     from sluicegate.port import CompletionPort
     from sluicegate.port.given_away import GivenAway
 
@@ -276,7 +275,7 @@ class GateConnection(FilteredConnection):
         if side is _SERVER:
             self._server_raw = raw
             relations = service.policy.network_relations
-            if relations.rules and not self._take_source(relations, raw):
+            if relations.rules and not dial_from_source(self, relations, raw):
                 return
         else:
             self._client_raw = raw
@@ -284,17 +283,6 @@ class GateConnection(FilteredConnection):
         if operation is None:
             operation = self._connect_op = port.operations.take(self._on_connected)
         backend.connect(operation, raw, address)
-
-    def _take_source(self, relations: NetworkRelations, raw: RawSocket) -> bool:
-        """Dial from where a network rule says; False when that ended the connection."""
-        refusal = take_source(self.port, relations, raw, self.client_address, self.server_address)
-        if refusal is not None:
-            self._end_unsourced(refusal)
-        return refusal is None
-
-    def _end_unsourced(self, refusal: NoSource) -> None:
-        outcome = Outcome.FAILED if refusal.error else Outcome.REFUSED
-        self._end(outcome, refusal.reason, refusal.error, Side.INTERNAL)
 
     def dial_again(self) -> None:
         """Dial now that there may be a descriptor."""

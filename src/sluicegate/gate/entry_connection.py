@@ -34,7 +34,7 @@ from .dispatch import dispatch
 from .entry_answers import EntryAnswer, answer_to_failure, answer_to_lookup
 from .known_destinations import KnownDestination
 from .lookups import Addresses, Lookup, tell_of_lookup
-from .network_source import NoSource, is_unrelated, take_source
+from .network_source import NoSource, end_unsourced, is_unrelated, take_source
 from .objections import objection_of
 from .readmission import Readmission
 from .state import State
@@ -408,7 +408,7 @@ class EntryConnection(GateConnection):
             self._server_raw = raw
             self._on_connected(0, 0)
         elif error == errno.EACCES and race is not None and race.refusal is not None:
-            self._end_unsourced(race.refusal)
+            end_unsourced(self, race.refusal)
         elif error == errno.EACCES:
             self.refuse(f"{LookupReason.ADDRESS_DENIED}: refused at the dial")
         else:

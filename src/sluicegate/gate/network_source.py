@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sluicegate.address import SocketAddress
 from sluicegate.errors import Side, TransportError, errno_name
@@ -18,7 +18,18 @@ from sluicegate.policy.network_rules import NO_NETWORK_RULE, NetworkRelations
 from sluicegate.port import CompletionPort
 from sluicegate.port.backend import RawSocket, Source
 
-__all__ = ["NoSource", "datagram_source", "find_source", "is_unrelated", "take_source"]
+if TYPE_CHECKING:
+    from .connection import GateConnection
+
+__all__ = [
+    "NoSource",
+    "datagram_source",
+    "dial_from_source",
+    "end_unsourced",
+    "find_source",
+    "is_unrelated",
+    "take_source",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +94,30 @@ def take_source(
     try:
         port.backend.bind_source(raw, source)
     except OSError as error:
-        return cannot_bind(source, relations.find(client.ip, server.ip), error.errno or errno.EIO)
+        return _cannot_bind(source, relations.find(client.ip, server.ip), error.errno or errno.EIO)
     return None
 
 
-def cannot_bind(source: Source, rule: NetworkRule | None, error: int) -> NoSource:
+def dial_from_source(
+    connection: GateConnection, relations: NetworkRelations, raw: RawSocket
+) -> bool:
+    """Let a connection dial from where a network rule says; False when that ended it."""
+    client, server = connection.client_address, connection.server_address
+    refusal = take_source(connection.port, relations, raw, client, server)
+    if refusal is not None:
+        end_unsourced(connection, refusal)
+    return refusal is None
+
+
+def end_unsourced(connection: GateConnection, refusal: NoSource) -> None:
+    """End a connection whose server is not dialled."""
+    if refusal.error:
+        connection.fail(refusal.reason, refusal.error)
+    else:
+        connection.refuse(refusal.reason)
+
+
+def _cannot_bind(source: Source, rule: NetworkRule | None, error: int) -> NoSource:
     """Say why an address cannot be dialled from."""
     name = "" if rule is None else rule.name
     cause = _CAUSES.get(error, errno_name(error))
