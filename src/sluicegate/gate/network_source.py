@@ -20,6 +20,8 @@ from sluicegate.port.backend import RawSocket, Source
 
 if TYPE_CHECKING:
     from .connection import GateConnection
+    from .service import FirewallService
+    from .udp_connection import UdpConnection
 
 __all__ = [
     "NoSource",
@@ -28,6 +30,7 @@ __all__ = [
     "end_unsourced",
     "find_source",
     "is_unrelated",
+    "open_datagrams",
     "take_source",
 ]
 
@@ -78,6 +81,22 @@ def datagram_source(
     if isinstance(source, NoSource):
         raise TransportError(errno.EACCES, Side.INTERNAL, source.reason)
     return source
+
+
+def open_datagrams(service: FirewallService, connection: UdpConnection) -> RawSocket:
+    """Make the socket towards the one server of a UDP connection.
+
+    Raises:
+        TransportError: There is none; ``doing`` says why, as a record does.
+    """
+    client, server = connection.client_address, connection.server_address
+    source = datagram_source(service.policy.network_relations, client, server)
+    try:
+        return service.port.create_datagram_raw(connect=server, source=source)
+    except TransportError as error:
+        if error.side is not Side.SERVER:
+            raise
+        raise TransportError(error.error, Side.SERVER, "connect") from error
 
 
 def take_source(

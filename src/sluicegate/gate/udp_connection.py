@@ -39,7 +39,7 @@ from sluicegate.port.tray import HEADROOM, NOBODY, DatagramOutlet, DatagramTarge
 
 from .attached import Attached
 from .dispatch import dispatch, tell
-from .network_source import datagram_source
+from .network_source import open_datagrams
 from .registry import RulePlan
 from .rule_limits import has_bytes_left
 from .stages import INSPECT_NEEDS_FILTER
@@ -216,8 +216,7 @@ class UdpConnection(AskedUdpConnection):
         try:
             self._open_server()
         except TransportError as error:
-            doing = "connect" if error.side is Side.SERVER else error.doing
-            self.fail(doing, error.error, error.side)
+            self.fail(error.doing, error.error, error.side)
             return
         service.udp.record_decision(self, "allowed", self.allowed_by)
         self.state = State.OPEN
@@ -232,13 +231,10 @@ class UdpConnection(AskedUdpConnection):
         return plan.rule.server
 
     def _open_server(self) -> None:
-        port, limits, server = self._service.port, self._service.limits, self.server_address
-        relations = self._service.policy.network_relations
-        source = datagram_source(relations, self.client_address, server)
-        raw = self.server_raw = port.create_datagram_raw(connect=server, source=source)
-        raw.setsockopt(*_SO_RCVBUF, limits.udp_socket_buffer_bytes // 4)
+        raw = self.server_raw = open_datagrams(self._service, self)
+        raw.setsockopt(*_SO_RCVBUF, self._service.limits.udp_socket_buffer_bytes // 4)
         self.server_outlet = DatagramOutlet(raw, is_connected=True)
-        port.backend.await_datagrams(self._operation, raw)
+        self._service.port.backend.await_datagrams(self._operation, raw)
 
     # -- datagrams of the client ---------------------------------------------------------------
 
