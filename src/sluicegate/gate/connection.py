@@ -48,13 +48,13 @@ from .emulation import begin_emulation
 from .filtered import Dependent, FilteredConnection
 from .last_words import Farewell
 from .network_source import dial_from_source
-from .opening import admitted_by, attach_rule_filters, open_directions
+from .opening import admitted_by, attach_rule_filters, open_directions, open_stages
 from .proxy_header import send_proxy_header
 from .pump import Direction
 from .readmission import Readmission, readmit_stream
 from .registry import RulePlan
 from .rule_limits import ByteCount
-from .stages import INSPECT_NEEDS_FILTER, StageGroup
+from .stages import INSPECT_NEEDS_FILTER
 from .state import State
 
 if TYPE_CHECKING:
@@ -342,14 +342,7 @@ class GateConnection(FilteredConnection):
     def _open_chain(self, client: RawSocket, server: RawSocket, attached: list[Attached]) -> None:
         attached.sort(key=lambda item: item.position)
         if all(isinstance(item.filter, StreamFilter) for item in attached):
-            group = StageGroup.of(attached)
-            try:
-                group.start(self)
-            except FILTER_ERRORS as error:
-                self.on_filter_failure(error)
-                return
-            if not self.is_closing:
-                open_directions(self, self._service, client, server, group)
+            open_stages(self, self._service, client, server, attached)
             return
         self._chain = FilterChain(self, self._service, client, server, attached)
         self._chain.start()

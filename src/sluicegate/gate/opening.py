@@ -15,6 +15,7 @@ from sluicegate.port.layer import LayeredSocket
 from .stages import StageGroup, Stages
 
 if TYPE_CHECKING:
+    from .attached import Attached
     from .connection import GateConnection
     from .service import FirewallService
 
@@ -23,6 +24,7 @@ __all__ = [
     "admitted_by",
     "attach_rule_filters",
     "open_directions",
+    "open_stages",
     "tell_other_direction",
 ]
 
@@ -92,6 +94,24 @@ def open_directions(
             first.start()
     if not connection.is_closing:
         second.start()
+
+
+def open_stages(
+    connection: GateConnection,
+    service: FirewallService,
+    client: RawSocket,
+    server: RawSocket,
+    attached: list[Attached],
+) -> None:
+    """Begin to pump through filters all of which are stream filters, in their order."""
+    group = StageGroup.of(attached)
+    try:
+        group.start(connection)
+    except FILTER_ERRORS as error:
+        connection.on_filter_failure(error)
+        return
+    if not connection.is_closing:
+        open_directions(connection, service, client, server, group)
 
 
 def tell_other_direction(connection: GateConnection, side: Side) -> None:
