@@ -82,7 +82,9 @@ class Service:
         self.tasks.append(asyncio.ensure_future(work))
         return self.tasks[-1]
 
-    def on_filter_error(self, installed: Installed, error: Exception) -> None:
+    def on_filter_error(
+        self, installed: Installed, error: Exception, *, is_refused: bool = False
+    ) -> None:
         self.failures.append((installed.name, f"{type(error).__name__}: {error}"))
 
     def find_connection(self, identifier: str) -> Any:
