@@ -7,7 +7,7 @@ and what it cannot do from here raises ``NotInCellError`` with the reason instea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Protocol, TypeVar
 
 from sluicegate.address import SocketAddress
 from sluicegate.buffer import Buffer
@@ -94,6 +94,9 @@ class CellSession:
 
 class CellConnection:
     """A connection that a question is about; satisfies ``filterapi.Connection``."""
+
+    is_unseen: ClassVar[bool] = False
+    """Whether a filter that leaves ends it: the gate decides that when it is told."""
 
     def __init__(
         self, gate: GateSide, firewall: CellFirewall, number: int, facts: ConnectionFacts
