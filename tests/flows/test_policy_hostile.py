@@ -159,7 +159,7 @@ LEADS = [
     ('to = ["*", "@documents"]\nto_except = ["a.example"]', ["a.example. 60 A 93.184.216.34"], False),
     ('to = ["@sites"]\nclients_except = ["10.0.0.0/8"]', ["a.example. 60 CNAME x.b.example.org.", "x.b.example.org. 60 A 93.184.216.34"], True),
     ('to = ["@sites"]\nenabled = false', ["a.example. 60 CNAME x.b.example.org.", "x.b.example.org. 60 A 93.184.216.34"], True),
-    ('to = ["@sites"]\nusers = ["ann"]', ["a.example. 60 CNAME x.b.example.org.", "x.b.example.org. 60 A 93.184.216.34"], True),
+    ('to = ["@sites"]\nusers = ["ann"]', ["a.example. 60 CNAME x.b.example.org.", "x.b.example.org. 60 A 93.184.216.34"], False),
     ('to = ["@sites"]\nmethods = ["GET"]', ["a.example. 60 CNAME x.b.example.org.", "x.b.example.org. 60 A 93.184.216.34"], False),
     ('to = ["@documents"]\ncontent_types = ["@application"]', ["a.example. 60 A 93.184.216.34"], False),
 ]  # fmt: skip
