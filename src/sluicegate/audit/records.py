@@ -272,9 +272,9 @@ class LoopBlockedRecord(Record, tag="loop-blocked", kw_only=True):
     """The loop did not turn for longer than ``loop_block_s``: every client of the worker waited."""
 
     filter: str
-    """Whose code kept it; empty when it was no filter's."""
+    """Whose code kept it; empty when it was no filter's, or could not be seen."""
     where: str
-    """File, line and function, as seen while it was blocked."""
+    """File, line and function, as seen while it was blocked, or that nothing could be seen."""
     blocked_s: float
     """How long, in seconds."""
     connection: str = ""

@@ -2,15 +2,18 @@
 
 ``app`` starts one for each worker. A timer of the port beats while the loop turns; a thread looks
 at the last beat, and when it is old, at what the loop's thread executes. The invariant: the thread
-only looks and speaks; it touches nothing that the blocked loop may be in the middle of.
+only looks and speaks; it touches nothing that the blocked loop may be in the middle of, and what it
+saw counts only for the silence in which it looked.
 
 A filter that blocks is named while it blocks, in the gate's own output, and in a record and in
-``status`` as soon as the loop turns again. One that blocks for ``loop_block_kill_s`` ends the
-process: nobody is served by a loop that does not turn, and whoever started the gate replaces it.
-The thread writes the loop's stack and does that. It cannot while the filter is in a call that keeps
-the interpreter's lock (a regular expression that backtracks forever); then ``faulthandler``'s
-timer, a thread in C, does the same a little later without asking Python. It comes second because it
-reads the stacks of threads while they run, and may crash over one that moves.
+``status`` as soon as the loop turns again. The thread may come too late: it looks every
+``WATCHDOG_BEAT_S`` only, and needs the interpreter's lock for it. Then the beat that ends the
+silence notes it, without a name. One that blocks for ``loop_block_kill_s`` ends the process: nobody
+is served by a loop that does not turn, and whoever started the gate replaces it. The thread writes
+the loop's stack and does that. It cannot while the filter is in a call that keeps the interpreter's
+lock (a regular expression that backtracks forever); then ``faulthandler``'s timer, a thread in C,
+does the same a little later without asking Python. It comes second because it reads the stacks of
+threads while they run, and may crash over one that moves.
 """
 
 from __future__ import annotations
@@ -59,6 +62,10 @@ class Blocking:
     """The connection it was called for; empty when that cannot be seen."""
 
 
+_UNSEEN: Final = Blocking("", "gone when the watchdog looked", "")
+"""What the loop has left before the thread could look at it."""
+
+
 class LoopWatchdog:
     """Watches the loop of one worker; made, started and stopped on the loop's thread."""
 
@@ -77,7 +84,7 @@ class LoopWatchdog:
             port: Whose loop it is.
             recorder: Takes a record of each time.
             installations: The filters that may be to blame.
-            say: Shows a line to whoever started the gate; called from the watchdog's thread.
+            say: Shows a line to whoever started the gate; called from either thread.
             on_beat: Told that the loop turns, every ``WATCHDOG_BEAT_S``.
         """
         self.times = 0
@@ -94,8 +101,8 @@ class LoopWatchdog:
         self._timer: Timer | None = None
         self._loop_thread = threading.get_ident()
         self._beaten = self._clock.monotonic()
-        self._seen: Blocking | None = None
-        #: What the thread saw since the last beat.
+        self._seen: tuple[float, Blocking] | None = None
+        #: What the thread saw, and after which beat.
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -123,11 +130,14 @@ class LoopWatchdog:
 
     def _beat(self) -> None:
         now = self._clock.monotonic()
-        blocked_s = now - self._beaten - WATCHDOG_BEAT_S
-        self._beaten = now
-        seen, self._seen = self._seen, None
-        if seen is not None:
-            self._note(seen, max(blocked_s, 0.0))
+        last, self._beaten = self._beaten, now
+        blocked_s = now - last - WATCHDOG_BEAT_S
+        seen = self._seen
+        if seen is not None and seen[0] == last:
+            self._note(seen[1], blocked_s)
+        elif blocked_s >= self._limits.loop_block_s:
+            self._say(f"warning: the loop did not turn for {blocked_s:.1f} s: {_describe(_UNSEEN)}")
+            self._note(_UNSEEN, blocked_s)
         if self._limits.loop_block_kill_s:
             latest_s = 2 * WATCHDOG_BEAT_S + self._limits.loop_block_kill_s + _SECOND_END_S
             faulthandler.dump_traceback_later(latest_s, exit=True, file=_OUTPUT)
@@ -152,9 +162,11 @@ class LoopWatchdog:
 
     def _watch(self) -> None:
         while not self._ended.wait(WATCHDOG_BEAT_S):
-            blocked_s = self._clock.monotonic() - self._beaten - WATCHDOG_BEAT_S
-            if blocked_s >= self._limits.loop_block_s and self._seen is None:
-                self._look(blocked_s)
+            last = self._beaten
+            blocked_s = self._clock.monotonic() - last - WATCHDOG_BEAT_S
+            is_seen = self._seen is not None and self._seen[0] == last
+            if blocked_s >= self._limits.loop_block_s and not is_seen:
+                self._look(last, blocked_s)
             if blocked_s >= self._limits.loop_block_kill_s > 0:
                 self._end_process(blocked_s)
 
@@ -172,11 +184,13 @@ class LoopWatchdog:
         # Nothing that waits for the loop can be waited for.
         os._exit(os.EX_SOFTWARE)
 
-    def _look(self, blocked_s: float) -> None:
+    def _look(self, last: float, blocked_s: float) -> None:
         frame = self._loop_frame()
         seen = find_blocking(frame, self._installations())
         del frame
-        self._seen = seen
+        if self._beaten != last:
+            return  # it turned meanwhile: what was seen may be somebody else's
+        self._seen = last, seen
         kill_s = self._limits.loop_block_kill_s
         end = f"; at {kill_s:g} s this process is ended" if kill_s else ""
         self._say(f"warning: the loop has not turned for {blocked_s:.1f} s: {_describe(seen)}{end}")
@@ -258,6 +272,8 @@ def _where(frame: FrameType) -> str:
 
 
 def _describe(seen: Blocking) -> str:
+    if seen is _UNSEEN:
+        return f"code that was {seen.where}"
     who = f"filter {seen.filter_name!r}" if seen.filter_name else "no filter's code"
     served = f" for connection {seen.connection}" if seen.connection else ""
     return f"{who} ({seen.where}){served}"
