@@ -1,0 +1,1 @@
+"""The web proxy: everything of HTTP that passes the gate, whatever version its two ends speak."""

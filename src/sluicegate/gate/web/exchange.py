@@ -1,0 +1,90 @@
+"""Exchange: one request and its response, whatever version of HTTP the two ends speak.
+
+A client's end makes one when it has read a request; filters, held bodies and later HTTP/2 know only
+this. The invariant: an exchange is decided on before anything of it leaves the gate, answered at
+most once, and ends in exactly one record.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from sluicegate.protocols.http1 import Request, Response
+
+if TYPE_CHECKING:
+    from sluicegate.filterapi import Connection, User
+    from sluicegate.policy import AnyRule, DestinationDecision
+
+__all__ = ["Exchange"]
+
+
+class Exchange(Protocol):
+    """One request and its response, as filters' parts and stages see it."""
+
+    id: str
+    """The identifier in records; refusals quote it."""
+    request: Request
+    """As received, until a pipeline changes it; what goes on is made from it."""
+    response: Response | None
+    """The final one, once its head was read."""
+    path: str
+    """The canonical path, without the query; empty where the target has none (``OPTIONS *``)."""
+
+    @property
+    def connection(self) -> Connection:
+        """The client's connection; its ``rule`` is this exchange's while this lasts."""
+        ...
+
+    @property
+    def user(self) -> User | None:
+        """Who the client proved to be."""
+        ...
+
+    @property
+    def rule(self) -> AnyRule:
+        """Which rule lets it in."""
+        ...
+
+    @property
+    def decision(self) -> DestinationDecision | None:
+        """What policy decided; None on a published server, which has no rules of destinations."""
+        ...
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended: nothing that is called on it has an effect any more."""
+        ...
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether anything of an answer was sent to the client."""
+        ...
+
+    def answer(self, response: Response, body: bytes = b"") -> None:
+        """Answer in the server's place; the record says released, by the gate's own answer.
+
+        The server's connection, if there is one, is given up; what the client still sends of its
+        request is not read.
+
+        Args:
+            response: Its framing is set here, to the body's length.
+            body: All of it.
+
+        Raises:
+            BadContext: Something of an answer was sent already.
+        """
+        ...
+
+    def refuse(self, status: int, reason: str, *, detail: str = "") -> None:
+        """End it by a verdict: with a refusal page, or a reset where an answer has begun.
+
+        Args:
+            status: What the client is told, 400 or more.
+            reason: For the record, and the code that a machine reads.
+            detail: For the record alone.
+        """
+        ...
+
+    def abort(self, reason: str) -> None:
+        """End it as failed: 502 to the client, or a reset where an answer has begun."""
+        ...
