@@ -19,6 +19,10 @@ __all__ = [
     "ARCHIVE_RATIO_MAX",
     "ARCHIVE_SCRATCH_BYTES_MAX",
     "ARCHIVE_STREAMS_MAX",
+    "CODINGS_MAX",
+    "CODING_FRAMES_MAX",
+    "CODING_RATIO_FLOOR_BYTES",
+    "CODING_RATIO_MAX",
     "CONNECT_FIELDS_MAX",
     "CONNECT_HEAD_BYTES_MAX",
     "CONNECT_LINE_BYTES_MAX",
@@ -180,3 +184,17 @@ ARCHIVE_STREAMS_MAX: Final = 100_000
 ARCHIVE_SCRATCH_BYTES_MAX: Final = 32 << 20
 """A ZIP file inside an archive is copied out to be looked into; this is the most that is kept of
 it, in memory unless the caller gives a file."""
+
+CODINGS_MAX: Final = 5
+"""Content codings of one body, one over the other: curl's bound. Servers use one."""
+
+CODING_RATIO_MAX: Final = 250
+"""Decoded to received bytes of one body: pages and JSON stay below 30, logs below 100; a bomb of
+zeros reaches 1,000 with gzip and 30,000 with zstd."""
+
+CODING_RATIO_FLOOR_BYTES: Final = 8 << 20
+"""The ratio is not judged before so much was decoded: small bodies of one repeated line exist."""
+
+CODING_FRAMES_MAX: Final = 10_000
+"""Frames of one zstd body: packers that work in parallel make one for each MiB or more, and each
+costs a decoder of its own, 20 µs."""
