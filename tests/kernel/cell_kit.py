@@ -16,10 +16,10 @@ from sluicegate.app.cell_source import manifest_of
 from sluicegate.filterapi import ContentFilter, Direction, EntryMode, TransferOffer
 from sluicegate.isolation.cell import Cell
 from sluicegate.isolation.content import isolated_content
-from sluicegate.isolation.launch import Surroundings, launch
-from sluicegate.isolation.messages import Start
+from sluicegate.isolation.messages import Start, decode_from_cell
 from sluicegate.limits import Limits
 from sluicegate.port.loop import current_port, run
+from sluicegate.sandbox.launch import Surroundings, launcher
 
 LOCALHOST = SocketAddress.parse("127.0.0.1:1")
 FILTERS = pathlib.Path(__file__).with_name("cell_filters.py")
@@ -37,7 +37,13 @@ class RealCell(Cell):
         self.failures: list[str] = []
         self.failed = asyncio.Event()
         start = Start(f"{FILTERS}:{name}", "/", {}, {})
-        super().__init__("cell", launch(surroundings), start, bounds, manifest_of(ContentFilter))
+        super().__init__(
+            "cell",
+            launcher(surroundings, decode_from_cell),
+            start,
+            bounds,
+            manifest_of(ContentFilter),
+        )
 
     async def __aenter__(self) -> Self:
         self.start_on(current_port(), self._on_failure)

@@ -1,6 +1,6 @@
 """The process of an isolated filter: from a bare interpreter to a cell that answers.
 
-``isolation.launch`` runs ``main`` in a fresh interpreter. The invariant: the process is confined
+``sandbox.launch`` runs ``main`` in a fresh interpreter. The invariant: the process is confined
 before the first line of the filter's code runs, and it ends with the wire.
 """
 
@@ -12,12 +12,12 @@ import sys
 import threading
 from typing import Final
 
-from sluicegate.isolation.confinement import CannotConfineError, confine
 from sluicegate.isolation.messages import ToCell, Unusable, decode_to_cell, encode
 from sluicegate.isolation.server import CellServer
-from sluicegate.isolation.wire import SocketWire, WireSocket
 from sluicegate.limits import Limits
 from sluicegate.port.loop import current_port, run
+from sluicegate.sandbox.confinement import CannotConfineError, confine
+from sluicegate.sandbox.wire import SocketWire, WireSocket
 
 from .cell_source import CellSource
 

@@ -25,7 +25,6 @@ from sluicegate.isolation.cell import Cell
 from sluicegate.isolation.content import isolated_content
 from sluicegate.isolation.data import isolated_data
 from sluicegate.isolation.events import isolated_filter
-from sluicegate.isolation.launch import Surroundings, describe_end, launch, spawn
 from sluicegate.isolation.messages import (
     MESSAGE_BYTES_MAX,
     Ask,
@@ -38,8 +37,9 @@ from sluicegate.isolation.messages import (
     decode_from_cell,
     encode,
 )
-from sluicegate.isolation.wire import WireSocket, wire_sockets
 from sluicegate.limits import Limits
+from sluicegate.sandbox.launch import Surroundings, describe_end, launcher, spawn
+from sluicegate.sandbox.wire import WireSocket, wire_sockets
 
 from .config import Configuration, FilterTable
 from .filter_source import FilterUnusable, file_of
@@ -134,7 +134,11 @@ def install_isolated(
         dataclasses.asdict(limits),
     )
     cell = Cell(
-        table.name, launch(_surroundings(configuration, start.use)), start, limits, manifest
+        table.name,
+        launcher(_surroundings(configuration, start.use), decode_from_cell),
+        start,
+        limits,
+        manifest,
     )
     return stand_in_of(cell, manifest), cell
 

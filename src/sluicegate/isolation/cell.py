@@ -26,8 +26,9 @@ from sluicegate.limits import (
     CELL_STOP_S,
     Limits,
 )
+from sluicegate.sandbox.launch import Launched, Launcher
+from sluicegate.sandbox.wire import WireBroken
 
-from .launch import Launched, Launcher
 from .messages import (
     FromCell,
     Manifest,
@@ -41,7 +42,6 @@ from .messages import (
     Stop,
     Unusable,
 )
-from .wire import WireBroken
 
 if TYPE_CHECKING:
     from sluicegate.filterapi import Firewall
@@ -80,7 +80,12 @@ class Cell:
     """One filter's process; satisfies ``gate.settings.FilterProcess``."""
 
     def __init__(
-        self, name: str, launcher: Launcher, start: Start, limits: Limits, manifest: Manifest
+        self,
+        name: str,
+        launcher: Launcher[FromCell],
+        start: Start,
+        limits: Limits,
+        manifest: Manifest,
     ) -> None:
         """Make one that is not started.
 

@@ -12,6 +12,7 @@ import msgspec
 
 from sluicegate.errors import Side
 from sluicegate.filterapi import Connection, Shown
+from sluicegate.sandbox.message import MESSAGE_BYTES_MAX, PART_BYTES_MAX, Message, encode
 
 from .facts import AddressFacts, ConnectionFacts, OfferFacts, WantsFacts
 
@@ -26,18 +27,8 @@ __all__ = [
     "encode", "end_connection",
 ]  # fmt: skip
 
-PART_BYTES_MAX: Final = 64 << 10
-"""Bytes of an object or a stream in one message."""
-
 CHUNK_BYTES_MAX: Final = 256 << 10
 """Bytes that are sent at a time: as many as a large receive buffer brings."""
-
-MESSAGE_BYTES_MAX: Final = PART_BYTES_MAX + (32 << 10)
-"""A message: one part and what describes it; texts are cut before they could reach this."""
-
-
-class Message(msgspec.Struct, tag=True, array_like=True):
-    """What all messages have: a tag, and fields in their order."""
 
 
 class Registration(msgspec.Struct, array_like=True):
@@ -438,14 +429,8 @@ FromCell = (
 )
 
 
-_ENCODER: Final = msgspec.msgpack.Encoder()
 _TO_CELL: Final[msgspec.msgpack.Decoder[ToCell]] = msgspec.msgpack.Decoder(ToCell)
 _FROM_CELL: Final[msgspec.msgpack.Decoder[FromCell]] = msgspec.msgpack.Decoder(FromCell)
-
-
-def encode(message: Message) -> bytes:
-    """Return a message as it travels."""
-    return _ENCODER.encode(message)
 
 
 def decode_to_cell(data: bytes) -> ToCell:

@@ -17,6 +17,7 @@ from sluicegate.filterapi import AnyDataFilter, ContentFilter, Filter, Refuse, R
 from sluicegate.gate.rule_settings import maker_of
 from sluicegate.gate.settings import PerConnection
 from sluicegate.limits import Limits
+from sluicegate.sandbox.wire import Wire
 
 from .cell_events import CellEvents, LoadFailedError
 from .cell_place import CellPlace, PlaceConnection
@@ -49,7 +50,6 @@ from .messages import (
     Verdict,
 )
 from .objects import CellConnection, CellFirewall, shortened
-from .wire import Wire
 
 if TYPE_CHECKING:
     from sluicegate.filterapi import Connection

@@ -21,7 +21,6 @@ from sluicegate.filterapi import ContentFilter, Filter
 from sluicegate.gate.rule_settings import maker_of
 from sluicegate.gate.settings import InstalledFilter, PerConnection
 from sluicegate.isolation.cell import Cell, Phase
-from sluicegate.isolation.launch import Launched
 from sluicegate.isolation.messages import (
     Fault,
     FromCell,
@@ -35,10 +34,11 @@ from sluicegate.isolation.messages import (
     encode,
 )
 from sluicegate.isolation.server import CellServer
-from sluicegate.isolation.wire import WireBroken
 from sluicegate.limits import Limits
 from sluicegate.port import CompletionPort
 from sluicegate.port.loop import current_port
+from sluicegate.sandbox.launch import Launched
+from sluicegate.sandbox.wire import WireBroken
 
 __all__ = ["InlineCell", "InlineLaunched", "isolated"]
 
@@ -119,7 +119,7 @@ class InlineCell(Cell):
 
 
 class InlineLaunched:
-    """One incarnation; satisfies ``isolation.launch.Launched``."""
+    """One incarnation; satisfies ``sandbox.launch.Launched``."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class InlineLaunched:
 
 
 class _InlineWire(Generic[MessageT]):
-    """One direction; satisfies ``isolation.wire.Wire``."""
+    """One direction; satisfies ``sandbox.wire.Wire``."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
-"""What a cell does to itself before it loads the filter: it gives up all but its work.
+"""What a sandboxed process does to itself first: it gives up all but its work.
 
-``server`` calls ``confine`` first of all, on the only thread. The invariant: afterwards the process
-can open no file but code to import, no socket, no other process, and get none of it back; where the
-kernel cannot promise that, the cell refuses to run.
+``app.cell`` and ``app.scanner_process`` call ``confine`` first of all, on the only thread. The
+invariant: afterwards the process can open no file but code to import, no socket, no other process,
+and get none of it back; where the kernel cannot promise that, it refuses to run.
 
 Three belts: Landlock (which files, no TCP, no signals out), seccomp (which calls at all), and
 resource limits; all of it without privileges, so that it works whoever runs the gate.

@@ -1,8 +1,8 @@
-"""The wire between the gate and a cell: packets of a Unix socket, with descriptors beside them.
+"""The wire to a sandboxed process: packets of a Unix socket, with descriptors beside them.
 
-Both ends use it, each on its own event loop; a cell may also wait on it for one reply. The
+Both ends use it, each on its own event loop; a process may also wait on it for one reply. The
 invariant: sending never blocks the gate; what the other end does not read is kept up to a bound,
-and beyond it the wire is broken, which ends the cell.
+and beyond it the wire is broken, which ends the process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 
 from sluicegate.limits import CELL_DESCRIPTORS_MAX, CELL_QUEUE_BYTES_MAX
 
-from .messages import MESSAGE_BYTES_MAX, Message, encode
+from .message import MESSAGE_BYTES_MAX, Message, encode
 
 __all__ = ["SocketWire", "Wire", "WireBroken", "WireSocket", "wire_sockets"]
 

@@ -1,7 +1,7 @@
-"""Launching a cell: a fresh interpreter with one descriptor, and the end of it.
+"""Launching a sandboxed process: a fresh interpreter with one descriptor, and the end of it.
 
-``cell`` launches one per incarnation, the probe one per question. The invariant: what is launched
-inherits the wire and nothing else, neither descriptors nor environment, and is waited for.
+A cell launches one per incarnation, a scanner each of its processes. The invariant: what is
+launched inherits the wire and nothing else, neither descriptors nor environment, and is waited for.
 """
 
 from __future__ import annotations
@@ -14,22 +14,32 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
-from .messages import FromCell, decode_from_cell
 from .wire import SocketWire, Wire, WireBroken, WireSocket, wire_sockets
 
-__all__ = ["CellProcess", "Launched", "Launcher", "Surroundings", "launch", "spawn"]
+__all__ = [
+    "Launched",
+    "LaunchedProcess",
+    "Launcher",
+    "Surroundings",
+    "describe_end",
+    "launcher",
+    "spawn",
+]
+
+MessageT = TypeVar("MessageT")
+SaidT_co = TypeVar("SaidT_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a cell finds of the machine, and what is kept from it."""
+    """What a process finds of the machine, and what is kept from it."""
 
     entry: str
-    """The module whose ``main`` a cell runs."""
+    """The module whose ``main`` it runs."""
     readable: tuple[str, ...]
-    """Files that it may read besides code: the filter's own."""
+    """Files that it may read besides code: a filter's own."""
     secret: tuple[str, ...]
     """Files and folders that it must not be able to read."""
     memory_bytes_max: int
@@ -37,7 +47,7 @@ class Surroundings:
 
 
 class Launched(Protocol):
-    """One launched cell."""
+    """One launched process."""
 
     @property
     def pid(self) -> int:
@@ -58,12 +68,12 @@ class Launched(Protocol):
         ...
 
 
-class Launcher(Protocol):
-    """Launches cells."""
+class Launcher(Protocol[SaidT_co]):
+    """Launches processes."""
 
     def __call__(
         self,
-        on_message: Callable[[FromCell, list[int]], None],
+        on_message: Callable[[SaidT_co, list[int]], None],
         on_broken: Callable[[WireBroken], None],
         on_ended: Callable[[str], None],
     ) -> Launched:
@@ -140,26 +150,32 @@ _SYSTEM: Final = (
 )
 
 
-def launch(surroundings: Surroundings) -> Launcher:
-    """Return what launches cells in these surroundings."""
+def launcher(surroundings: Surroundings, decode: Callable[[bytes], MessageT]) -> Launcher[MessageT]:
+    """Return what launches processes in these surroundings.
+
+    Args:
+        surroundings: The same for each of them.
+        decode: Reads what they say.
+    """
 
     def launch_one(
-        on_message: Callable[[FromCell, list[int]], None],
+        on_message: Callable[[MessageT, list[int]], None],
         on_broken: Callable[[WireBroken], None],
         on_ended: Callable[[str], None],
     ) -> Launched:
-        return CellProcess(surroundings, on_message, on_broken, on_ended)
+        return LaunchedProcess(surroundings, decode, on_message, on_broken, on_ended)
 
     return launch_one
 
 
-class CellProcess:
+class LaunchedProcess(Generic[MessageT]):
     """A launched interpreter, until it was waited for; satisfies ``Launched``."""
 
     def __init__(
         self,
         surroundings: Surroundings,
-        on_message: Callable[[FromCell, list[int]], None],
+        decode: Callable[[bytes], MessageT],
+        on_message: Callable[[MessageT, list[int]], None],
         on_broken: Callable[[WireBroken], None],
         on_ended: Callable[[str], None],
     ) -> None:
@@ -173,7 +189,7 @@ class CellProcess:
         finally:
             theirs.close()
         self.pid = self._process.pid
-        self.wire = SocketWire(ours, decode_from_cell, on_message, on_broken)
+        self.wire = SocketWire(ours, decode, on_message, on_broken)
         self._on_ended = on_ended
         self._loop = asyncio.get_running_loop()
         self._end = os.pidfd_open(self.pid)
