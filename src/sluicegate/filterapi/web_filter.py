@@ -1,0 +1,194 @@
+"""Web filters: HTTP by its phases, the same for HTTP/1.1 and HTTP/2.
+
+The gate compiles what the web filters of a rule need into one pipeline when a policy is loaded
+(``gate/web/pipeline``), and runs it for each exchange. The invariant: no filter sees more of a
+message than the filters before it let go on; one that raises, is late or answers nonsense refuses
+the exchange.
+
+Requests pass the filters of a rule in its order, responses the other way round: the first one is
+nearest to the client. A head passes all of them, then the body does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from sluicegate.buffer import Window
+from sluicegate.verdict import Refuse
+
+from .content_filter import Direction, Transfer
+from .isolation import Isolation
+from .stream_filter import FORWARD
+from .web_messages import WebRequest, WebResponse
+from .web_verdicts import (
+    GO_ON,
+    BodyVerdict,
+    ChunkVerdict,
+    GoOn,
+    HeadVerdict,
+    Needs,
+    RouteVerdict,
+)
+
+if TYPE_CHECKING:
+    from .user import User
+    from .views import Connection
+
+__all__ = ["WebExchange", "WebFilter", "WebOutcome"]
+
+
+class WebExchange(Protocol):
+    """One request and its response, as one filter sees them."""
+
+    state: Any
+    """The filter's own, for this exchange; None at first."""
+
+    @property
+    def id(self) -> str:
+        """The identifier in records; clients that are refused are told it."""
+        ...
+
+    @property
+    def connection(self) -> Connection:
+        """The client's connection."""
+        ...
+
+    @property
+    def user(self) -> User | None:
+        """Who asks; None for nobody in particular."""
+        ...
+
+    @property
+    def rule(self) -> str:
+        """The rule that let the request pass."""
+        ...
+
+    @property
+    def request(self) -> WebRequest:
+        """What the client asks for."""
+        ...
+
+    @property
+    def response(self) -> WebResponse | None:
+        """What the server answers; None before it does."""
+        ...
+
+    def note(self, message: str, facts: Mapping[str, str | int] | None = None) -> None:
+        """Write a record about this exchange, in the filter's name.
+
+        Args:
+            message: For people; facts belong into ``facts``, so that records can be searched.
+            facts: More of the record; ``connection`` and ``exchange`` are added.
+        """
+        ...
+
+
+class WebOutcome(Protocol):
+    """How an exchange ended."""
+
+    @property
+    def verdict(self) -> str:
+        """``passed``, ``refused``, ``answered`` (by a filter) or ``failed``."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why; empty if it passed."""
+        ...
+
+    @property
+    def status(self) -> int:
+        """What the client was told; 0 for nothing."""
+        ...
+
+    @property
+    def bytes_to_server(self) -> int:
+        """Of the request's body."""
+        ...
+
+    @property
+    def bytes_to_client(self) -> int:
+        """Of the response's body."""
+        ...
+
+
+class WebFilter:
+    """Judges HTTP; override the hooks that matter, each a plain function or a coroutine.
+
+    A plain function costs one call and no task. One instance serves all exchanges: what belongs to
+    one of them is kept in ``exchange.state``. A class that declares ``RuleSettings`` is made anew
+    for each rule, with that rule's settings in place of ``[filter.settings]``.
+    """
+
+    name: ClassVar[str] = ""
+    isolation: ClassVar[Isolation] = "none"
+    needs: Needs = Needs()
+    """What it needs to see; read once, when a policy is loaded."""
+
+    def on_request(self, exchange: WebExchange) -> HeadVerdict | Awaitable[HeadVerdict]:
+        """Judge the head of a request, before its server is asked for anything."""
+        del exchange
+        return GO_ON
+
+    def on_request_chunk(
+        self, exchange: WebExchange, chunk: Window, is_last: bool
+    ) -> ChunkVerdict | Awaitable[ChunkVerdict]:
+        """Judge the next bytes of a request's body (``Need.STREAM``).
+
+        What was held is shown again, in front of what comes next. A window is valid in this call; a
+        coroutine copies it before it awaits anything. The last call may show nothing, and what it
+        holds then goes nowhere, so it is refused.
+        """
+        del exchange, chunk, is_last
+        return FORWARD
+
+    def on_request_body(
+        self, exchange: WebExchange, body: Transfer
+    ) -> BodyVerdict | Awaitable[BodyVerdict]:
+        """Judge the whole body of a request (``Need.OBJECT``).
+
+        Its headers have not gone and can be changed; other filters' ``on_request`` is over.
+        """
+        raise NotImplementedError
+
+    def on_route(self, exchange: WebExchange) -> RouteVerdict | Awaitable[RouteVerdict]:
+        """Say which server is asked, when every filter has let the head of a request go on."""
+        del exchange
+        return GO_ON
+
+    def on_response(self, exchange: WebExchange) -> HeadVerdict | Awaitable[HeadVerdict]:
+        """Judge the head of the final response."""
+        del exchange
+        return GO_ON
+
+    def on_response_chunk(
+        self, exchange: WebExchange, chunk: Window, is_last: bool
+    ) -> ChunkVerdict | Awaitable[ChunkVerdict]:
+        """Judge the next bytes of a response's body, as ``on_request_chunk``."""
+        del exchange, chunk, is_last
+        return FORWARD
+
+    def on_response_body(
+        self, exchange: WebExchange, body: Transfer
+    ) -> BodyVerdict | Awaitable[BodyVerdict]:
+        """Judge the whole body of a response, as ``on_request_body``."""
+        raise NotImplementedError
+
+    def on_unmet(self, exchange: WebExchange, direction: Direction, cause: str) -> GoOn | Refuse:
+        """Say what becomes of a body that it cannot be shown as it needs; refused by default.
+
+        Endless streams are no objects, some bodies are larger than ``object_bytes_max``, some have
+        an unknown content coding. ``GoOn(Need.STREAM)`` takes an object piece by piece instead,
+        ``SKIP_BODY`` lets it pass unseen. Not a coroutine.
+        """
+        del exchange, direction
+        return Refuse(cause)
+
+    def on_log(self, exchange: WebExchange) -> Mapping[str, str | int]:
+        """Return facts for the record of an exchange that has ended, before it is written."""
+        del exchange
+        return {}
+
+    def on_end(self, exchange: WebExchange, outcome: WebOutcome) -> None:
+        """Take the end of an exchange: exactly once for each whose request it was shown."""
