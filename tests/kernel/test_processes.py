@@ -364,6 +364,26 @@ def test_worker_that_is_asked_to_end_drains_while_another_serves(gate: Gate) -> 
     assert {record["outcome"] for record in gate.records("connection")} == {"released"}
 
 
+def test_worker_that_is_asked_again_and_again_to_end_ends_without_a_complaint(gate: Gate) -> None:
+    gate.mode = ("--workers", "1")
+    gate.start()
+    with gate.connect() as old:
+        assert echoed(old, b"1") == b"1"
+        pid = gate.workers()[0]["pid"]
+        os.kill(pid, signal.SIGTERM)
+        gate.wait_for("worker 0 (pid")
+    between = threading.Event()
+    with contextlib.suppress(ProcessLookupError):
+        # Its drain ends somewhere in between.
+        for _ in range(20_000):
+            os.kill(pid, signal.SIGTERM)
+            between.wait(0.001)
+    wait_until_gone({pid})
+    assert gate.end() == 0
+    assert "Exception" not in "".join(gate.lines)
+    assert gate.records("process") == []
+
+
 def test_worker_that_cannot_begin_ends_the_start_with_its_cause(gate: Gate) -> None:
     gate.write_main('[service]\nbackend = "epoll"\n[spool]\ndir = "/dev/null/x"\n')
     result = gate.ask("run", "--workers", "2")

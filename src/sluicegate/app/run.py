@@ -8,7 +8,6 @@ checked, and whatever ends a gate, its records are written and its folder is fre
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import pathlib
 from collections.abc import Callable
 
@@ -19,6 +18,7 @@ from sluicegate.port.loop import current_port, run
 from .account import kept_capabilities, take_account
 from .build import Gate
 from .confinement import Confinement, confine_process, refuse_new_rings
+from .draining import Draining
 from .guard import ManagerHeartbeat, bound_memory, watch_loop
 from .load import Loaded, load
 from .machine import (
@@ -137,10 +137,9 @@ class _Life:
         if self._wishes.is_hurried or not count or not timeout_s:
             return
         self._say(f"draining {count} connections, at most {timeout_s:g} s; a signal ends it now")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s) as draining:
-                self._wishes.on_hurried = lambda: _end_now(draining)
-                await gate.drain(timeout_s)
+        draining = Draining()
+        self._wishes.on_hurried = lambda: draining.end_in(0)
+        await draining.wait(gate.drain(timeout_s), timeout_s)
 
     async def _reload_when_asked(self, gate: Gate) -> None:
         while True:
@@ -156,8 +155,3 @@ class _Life:
                 self._say("reload refused: what was in force stays in force")
             else:
                 self._say(f"reloaded, policy {gate.service.policy.hash[:12]}")
-
-
-def _end_now(waiting: asyncio.Timeout) -> None:
-    if not waiting.expired():
-        waiting.reschedule(asyncio.get_running_loop().time())

@@ -7,7 +7,6 @@ only when the supervisor says so, and without a supervisor it ends.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import pathlib
 import signal
@@ -21,6 +20,7 @@ from sluicegate.address import SocketAddress
 from sluicegate.app.account import capabilities_to_dial
 from sluicegate.app.build import Gate, Share, cannot_listen
 from sluicegate.app.confinement import Confinement, refuse_new_rings
+from sluicegate.app.draining import Draining
 from sluicegate.app.guard import bound_memory, watch_loop
 from sluicegate.app.load import Loaded, load
 from sluicegate.app.machine import quieten_collector, raise_descriptor_limit
@@ -160,7 +160,7 @@ class _Worker:
         self._prepared: Loaded | None = None
         self._stop_asked = asyncio.Event()
         self._drain_timeout_s = loaded.configuration.limits.drain_timeout_s
-        self._drain: asyncio.Timeout | None = None
+        self._draining = Draining()
         self._answers: set[asyncio.Task[None]] = set()
 
     async def live(self, connected: _Socket, reader: FrameReader) -> None:
@@ -227,17 +227,16 @@ class _Worker:
 
     async def _drain_gate(self, gate: Gate) -> None:
         if self._drain_timeout_s:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._drain_timeout_s) as self._drain:
-                    await gate.drain(self._drain_timeout_s)
+            await self._draining.wait(gate.drain(self._drain_timeout_s), self._drain_timeout_s)
 
     def _stop(self, timeout_s: float) -> None:
         self._drain_timeout_s = timeout_s
         self._stop_asked.set()
-        if self._drain is not None and not self._drain.expired():
-            self._drain.reschedule(asyncio.get_running_loop().time() + timeout_s)
+        self._draining.end_in(timeout_s)
 
     def _on_term_signal(self) -> None:
+        if self._stop_asked.is_set():
+            return  # a second one gives it no more time
         # The supervisor got one, too, if it was meant for the gate.
         self._channel.send(Leaving())
         self._stop(self._drain_timeout_s)
