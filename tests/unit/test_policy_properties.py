@@ -165,6 +165,33 @@ def test_index_decides_as_weighing_every_rule_in_order_does(
         assert judged[0] is not None
 
 
+plain_rules = st.builds(
+    Rule,
+    name=st.just("one"),
+    action=st.sampled_from([RuleAction.ALLOW, RuleAction.DENY]),
+    listeners=st.none(),
+    clients=networks,
+    clients_except=excepted,
+    to=some(
+        ["*", "a.example", "*.example", "1.0.0.0/8", "10.0.0.1", "https://a.example/*"], 1, 2
+    ).map(targets),
+    to_except=st.just(Targets()) | some(["a.example", "1.1.1.1"], 1, 1).map(targets),
+)
+"""Short of other conditions, so that what the index has answered is what decides."""
+
+
+@settings(max_examples=400)
+@given(st.lists(plain_rules, min_size=9, max_size=40), requests)
+def test_what_a_rule_was_found_by_holds_and_need_not_be_asked_again(
+    found: list[Rule], request: DestinationRequest
+) -> None:
+    index = PolicySnapshot(Policy(rules=tuple(found)), SHOWS).rules_of("proxy")
+    decided = decide_destination(index, request, START)
+    same = explain_destination(index, request, START).decision
+    assert decided.rule is same.rule
+    assert (decided.is_allowed, decided.reason) == (same.is_allowed, same.reason)
+
+
 @settings(max_examples=200)
 @given(st.lists(rules, max_size=6), requests, moments, st.floats(0, 1))
 def test_nothing_changes_by_itself_before_the_announced_instant(

@@ -168,6 +168,18 @@ def test_first_rule_that_matches_decides(
     assert (decision.rule.name if decision.rule else None, decision.reason) == (name, reason)
 
 
+@pytest.mark.parametrize("host", ["64:ff9b::c000:205", "2002:c000:205::1"])
+@pytest.mark.parametrize("others", [0, 12], ids=["few rules", "many rules about one network"])
+def test_rule_that_allows_a_network_does_not_mean_what_other_addresses_hold(
+    host: str, others: int
+) -> None:
+    lab = '["192.0.2.0/24"]'
+    before = [rule(name=f'"r{i}"', to=lab, clients=f'["10.2.0.{i}"]') for i in range(others)]
+    policy = snapshot(*before, rule(name='"lab"', to=lab))
+    assert decide(policy, "192.0.2.5").reason == "allowed-by-rule"
+    assert decide(policy, host).reason == "no-rule"
+
+
 def test_client_that_a_rule_does_not_name_is_not_its() -> None:
     policy = snapshot(rule(clients='["10.2.0.0/16"]'))
     assert decide(policy, "a.example").reason == "no-rule"
@@ -228,4 +240,4 @@ def considered(index: RuleIndex, host: str) -> list[int]:
     """Return the places of the rules that are weighed for CLIENT and a host."""
     canonical = canonical_host(host)
     question = Question(DestinationRequest(CLIENT, canonical, 443), NOW)
-    return [order for orders in index.about_host(canonical, question) for order in orders]
+    return [one.order for rules in index.about_host(canonical, question) for one in rules]

@@ -3,10 +3,14 @@
 ``rule_index`` compiles all rules of a listener, ``destinations`` weighs those that the index finds,
 ``explain`` all of them. The invariant: conditions that a connection shows are asked first, users
 last, so that who could come by proving who he is, is told from who could not.
+
+An index that finds a rule by its clients or by where it leads has answered that condition: what it
+returns is a short form of the rule, which does not ask again. Only the whole form explains itself.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
@@ -44,6 +48,7 @@ class CompiledRule:
     """One rule, ready for questions; lives as long as its snapshot."""
 
     __slots__ = (
+        "_clients",
         "_conditions",
         "_later",
         "_users",
@@ -65,7 +70,8 @@ class CompiledRule:
         for name in rule.filters:
             self.foreseen |= shows.get(name, 0)
         conditions: list[Condition] = [] if rule.is_enabled else [ENABLED]
-        conditions.append(pool.clients(rule.clients, rule.clients_except))
+        self._clients = pool.clients(rule.clients, rule.clients_except)
+        conditions.append(self._clients)
         protocols = pool.protocols(rule)
         if protocols is not None:
             conditions.append(protocols)
@@ -81,9 +87,25 @@ class CompiledRule:
             later.append(PathsCondition(rule.paths))
         if rule.content_types is not None:
             later.append(ContentTypesCondition(rule.content_types))
-        self._conditions = tuple(conditions)
-        self._later = tuple(later)
+        self._conditions = pool.together(conditions)
+        self._later = pool.together(later)
         self._users = None if rule.users is None else UsersCondition(rule.users)
+
+    def found_by_client(self, pool: ConditionPool) -> CompiledRule:
+        """Return its form for those who found it by looking for the client among its clients."""
+        return self if self.rule.clients_except else self._without(self._clients, pool)
+
+    def found_by_place(self, pool: ConditionPool) -> CompiledRule:
+        """Return its form for those who found it by a name or network of its ``to``."""
+        # (With URLs, ``to`` is asked later, and is not among what is left out.)
+        return self._without(self.to, pool) if self.rule.to_except.is_empty else self
+
+    def _without(self, shown: Condition, pool: ConditionPool) -> CompiledRule:
+        short = copy.copy(self)
+        short._conditions = pool.together(  # noqa: SLF001 - of the same class
+            condition for condition in self._conditions if condition is not shown
+        )
+        return short
 
     def weigh(self, question: Question) -> int:
         """Return ``MATCHES``, ``LACKS``, ``NEEDS_USER``, or the levels that are not known."""

@@ -426,6 +426,12 @@ class ConditionPool:
         self._clients: dict[tuple[int, int], ClientsCondition] = {}
         self._protocols: dict[object, ProtocolsCondition] = {}
         self._targets: dict[tuple[int, int, bool], tuple[Rule, TargetsCondition]] = {}
+        self._together: dict[tuple[Condition, ...], tuple[Condition, ...]] = {}
+
+    def together(self, conditions: Iterable[Condition]) -> tuple[Condition, ...]:
+        """Return conditions as the one tuple that all rules with exactly these share."""
+        found = tuple(conditions)
+        return self._together.setdefault(found, found)
 
     def network_set(self, networks: tuple[IpNetwork, ...]) -> NetworkSet:
         """Return the set of a tuple of networks; the same tuple has one set."""

@@ -41,7 +41,7 @@ from sluicegate.verdict import Deny
 from .compiled_rule import LACKS, MATCHES, NEEDS_USER, CompiledRule
 from .learn import LEARNING
 from .request import DestinationRequest, Identity, Level, Question, numbers_of
-from .rule_index import Orders, RuleIndex
+from .rule_index import InOrder, RuleIndex
 from .rules import Rule, RuleAction
 
 __all__ = [
@@ -171,17 +171,16 @@ class DestinationDecision:
         return self._refused_before(found, lambda one: one.refuses_address(question, meant))
 
     def _refused_before(
-        self, found: Iterable[Orders], weigh: Callable[[CompiledRule], int]
+        self, found: Iterable[InOrder], weigh: Callable[[CompiledRule], int]
     ) -> Deny | None:
         """Return the denial of a rule that stands before the one that decided."""
-        compiled, rules = self._compiled, self._index.rules
+        compiled = self._compiled
         assert compiled is not None, "only what is allowed is judged further"
         foreseen = compiled.foreseen | self._question.asks_again
-        for orders in found:
-            for order in orders:
-                if order >= compiled.order:
+        for rules in found:
+            for one in rules:
+                if one.order >= compiled.order:
                     break
-                one = rules[order]
                 if not one.is_refusal:
                     continue
                 weight = weigh(one)
@@ -203,14 +202,12 @@ class Choice:
         "asks_again",
         "compiled",
         "is_allowed",
-        "order",
         "reason",
     )
 
-    def __init__(self, question: Question, end: int) -> None:
-        self.order = end
-        #: The place of the first rule that is known to match; nothing behind it counts.
+    def __init__(self, question: Question) -> None:
         self.compiled: CompiledRule | None = None
+        #: The first rule that is known to match; nothing behind it counts.
         self.is_allowed = False
         self.reason = NO_RULE
         self.asks_again = 0
@@ -222,20 +219,20 @@ class Choice:
         self._maybe_refused: list[tuple[CompiledRule, int]] = []
 
     def weigh(self, one: CompiledRule) -> bool:
-        """Weigh a rule that stands before ``order``; tell whether it is the one, so far."""
+        """Weigh a rule that stands before the one so far; tell whether it is the one, so far."""
         question = self._question
         weight = one.weigh(question)
         if weight == LACKS:
             return False
         if weight == MATCHES:
-            self.compiled, self.order, self.asks_again = one, one.order, 0
+            self.compiled, self.asks_again = one, 0
             return True
         if weight == NEEDS_USER:
             self._note_user(one)
         elif one.is_refusal:
             self._maybe_refused.append((one, weight))
         elif not weight & ~(one.foreseen | question.asks_again):
-            self.compiled, self.order, self.asks_again = one, one.order, weight
+            self.compiled, self.asks_again = one, weight
             return True
         return False
 
@@ -301,11 +298,11 @@ def decide_destination(
     if index is None:
         index = _NO_RULES
     question = Question(request, now)
-    rules = index.rules
-    choice = Choice(question, len(rules))
-    for orders in index.about_host(request.host, question):
-        for order in orders:
-            if order >= choice.order or choice.weigh(rules[order]):
+    choice = Choice(question)
+    for rules in index.about_host(request.host, question):
+        for one in rules:
+            best = choice.compiled
+            if (best is not None and one.order >= best.order) or choice.weigh(one):
                 break
     choice.finish(index.learning)
     return DestinationDecision(index, request, question, choice, is_own_listener)
@@ -321,19 +318,19 @@ def decide_association(
     if index is None:
         return None, NO_RULE
     question = Question(DestinationRequest(client, _NOWHERE, 0, user, "udp"), now)
-    best = len(index.rules)
+    best: CompiledRule | None = None
     needs_user = False
-    for orders in index.about_datagrams(question):
-        for order in orders:
-            if order >= best:
+    for rules in index.about_datagrams(question):
+        for one in rules:
+            if best is not None and one.order >= best.order:
                 break
-            weight = index.rules[order].weigh_without_destination(question)
+            weight = one.weigh_without_destination(question)
             needs_user = needs_user or weight == NEEDS_USER
             if weight == MATCHES:
-                best = order
+                best = one
                 break
-    if best < len(index.rules):
-        return index.rules[best].rule, ALLOWED_BY_RULE
+    if best is not None:
+        return best.rule, ALLOWED_BY_RULE
     for one in index.learning:
         if one.weigh_without_destination(question) == MATCHES:
             return one.rule, LEARNING

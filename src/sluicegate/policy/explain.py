@@ -85,7 +85,7 @@ def explain_destination(
     """Decide as ``decide_destination`` does, by weighing every rule in order, and say why."""
     index = RuleIndex(()) if index is None else index
     question = Question(request, now)
-    choice = Choice(question, len(index.rules))
+    choice = Choice(question)
     for one in index.rules:
         if choice.weigh(one):
             break

@@ -4,15 +4,14 @@
 exact names and suffixes by hash, networks by prefix, each distinct ``to`` once however many rules
 share it. Where many rules lead to the same place, as those to ``*`` do, they are found by their
 clients. The invariant: a rule that speaks of a host is never left out of what is returned, and each
-list is in the operator's order; that a rule is returned means nothing.
+list is in the operator's order; that a rule is returned means that what it was found by holds (the
+client, the name, the address), and nothing else: only weighing it says whether it matches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, TypeAlias
-
-from typing_extensions import override
+from typing import Final, TypeAlias, TypeVar
 
 from sluicegate.address import IpNetwork
 from sluicegate.names import CanonicalHost
@@ -24,10 +23,11 @@ from .networks import NetworkSet, NetworkTable
 from .request import Number, Question
 from .rules import Rule, Targets
 
-__all__ = ["Orders", "RuleIndex"]
+__all__ = ["InOrder", "RuleIndex"]
 
-Orders: TypeAlias = Sequence[int]
-"""Places of rules, ascending."""
+InOrder: TypeAlias = tuple[CompiledRule, ...]
+"""Rules in the operator's order. The rules themselves and not their places: with ten thousand, what
+a decision costs is how many objects it touches that no decision before it has touched."""
 
 
 class RuleIndex:
@@ -67,123 +67,129 @@ class RuleIndex:
         lists = {id(one.rule.clients): one.rule.clients for one in (*enabled, *self.learning)}
         self.clients = NetworkSet(network for clients in lists.values() for network in clients)
         #: Whoever some rule names; nobody else is even heard.
-        groups = _Groups(enabled)
+        groups = _Groups(enabled, pool)
         self._everywhere = groups.everywhere()
         self._exact, self._below = groups.names()
         self._networks = groups.networks()
         datagrams = [one for one in enabled if not one.is_refusal and one.speaks("udp")]
-        self._of_datagrams = _bucket(datagrams)
+        self._of_datagrams = _bucket(datagrams, pool)
         self.datagram_refusers = [one for one in enabled if one.refuses_all_datagrams]
 
-    def about_name(self, name: str, question: Question) -> list[Orders]:
-        """Return the places of the rules that may lead to a name."""
-        found: list[Orders] = []
+    def about_name(self, name: str, question: Question) -> list[InOrder]:
+        """Return the rules that may lead to a name."""
+        found: list[InOrder] = []
         if self._everywhere is not None:
-            self._everywhere.collect(question, found)
+            _collect(self._everywhere, question, found)
         bucket = self._exact.get(name)
         if bucket is not None:
-            bucket.collect(question, found)
+            _collect(bucket, question, found)
         below = self._below
         if below:
             start = name.find(".") + 1
             while start:
                 bucket = below.get(name[start:])
                 if bucket is not None:
-                    bucket.collect(question, found)
+                    _collect(bucket, question, found)
                 start = name.find(".", start) + 1
         return found
 
     def about_addresses(
         self, addresses: Iterable[Number], name: str, question: Question
-    ) -> list[Orders]:
-        """Return the places of the rules that may lead to one of these addresses.
+    ) -> list[InOrder]:
+        """Return the rules that may lead to one of these addresses.
 
         Args:
-            addresses: All that one address means.
+            addresses: All that one address means, first itself.
             name: Its text, by which URLs name it.
             question: Who asks.
         """
-        found: list[Orders] = []
+        found: list[InOrder] = []
         if self._everywhere is not None:
-            self._everywhere.collect(question, found)
-        for version, number in addresses:
-            for bucket in self._networks.find_number(version, number):
-                bucket.collect(question, found)
+            _collect(self._everywhere, question, found)
+        written, *inside = addresses
+        for bucket in self._networks.find_number(*written):
+            _collect(bucket, question, found)
+        if inside:
+            self._collect_inside(inside, question, found)
         bucket_of_url = self._exact.get(name)
         if bucket_of_url is not None:
-            bucket_of_url.collect(question, found)
+            _collect(bucket_of_url, question, found)
         return found
 
-    def about_host(self, host: CanonicalHost, question: Question) -> list[Orders]:
-        """Return the places of the rules that may lead to what a client named."""
+    def about_host(self, host: CanonicalHost, question: Question) -> list[InOrder]:
+        """Return the rules that may lead to what a client named."""
         if question.judgement is None:
             return self.about_name(host.text, question)
         return self.about_addresses(question.meant, host.text, question)
 
-    def about_datagrams(self, question: Question) -> list[Orders]:
-        """Return the places of the rules that may let a client send datagrams."""
-        found: list[Orders] = []
-        self._of_datagrams.collect(question, found)
+    def about_datagrams(self, question: Question) -> list[InOrder]:
+        """Return the rules that may let a client send datagrams."""
+        found: list[InOrder] = []
+        _collect(self._of_datagrams, question, found)
         return found
 
-
-class _Bucket:
-    """Some rules that lead to one place; few enough to be tried one by one."""
-
-    __slots__ = ("_orders",)
-
-    def __init__(self, rules: Iterable[CompiledRule]) -> None:
-        self._orders = tuple(sorted(one.order for one in rules))
-
-    def collect(self, question: Question, found: list[Orders]) -> None:
-        """Add the places of those that may be about a question."""
-        del question
-        found.append(self._orders)
+    def _collect_inside(
+        self, addresses: Iterable[Number], question: Question, found: list[InOrder]
+    ) -> None:
+        """Add the rules about what an address holds: those that allow it do not mean that."""
+        inside: list[InOrder] = []
+        for version, number in addresses:
+            for bucket in self._networks.find_number(version, number):
+                _collect(bucket, question, inside)
+        found += [tuple(self.rules[one.order] for one in rules) for rules in inside]
 
 
-class _ClientBucket(_Bucket):
-    """Many rules that lead to one place, by their clients."""
-
-    __slots__ = ("_table",)
-
-    def __init__(self, rules: Sequence[CompiledRule]) -> None:
-        super().__init__(())
-        by_clients: dict[int, tuple[tuple[IpNetwork, ...], list[CompiledRule]]] = {}
-        for one in rules:
-            clients = one.rule.clients
-            by_clients.setdefault(id(clients), (clients, []))[1].append(one)
-        self._table = _table_of(list(by_clients.values()), _Bucket)
-
-    @override
-    def collect(self, question: Question, found: list[Orders]) -> None:
-        for bucket in self._table.find_number(question.client_version, question.client):
-            bucket.collect(question, found)
+_Bucket: TypeAlias = InOrder | NetworkTable[InOrder]
+"""Rules that lead to one place: a few, to be tried one by one, or many, by their clients."""
 
 
-def _bucket(rules: Sequence[CompiledRule]) -> _Bucket:
-    return _Bucket(rules) if len(rules) <= _TRIED_MAX else _ClientBucket(rules)
+def _collect(bucket: _Bucket, question: Question, found: list[InOrder]) -> None:
+    """Add those of a bucket that may be about a question."""
+    if isinstance(bucket, tuple):
+        found.append(bucket)
+    else:
+        found += bucket.find_number(question.client_version, question.client)
+
+
+def _in_order(rules: Iterable[CompiledRule]) -> InOrder:
+    return tuple(sorted(rules, key=lambda one: one.order))
+
+
+def _bucket(rules: Sequence[CompiledRule], pool: ConditionPool) -> _Bucket:
+    if len(rules) <= _TRIED_MAX:
+        return _in_order(rules)
+    by_clients: dict[int, tuple[tuple[IpNetwork, ...], list[CompiledRule]]] = {}
+    for one in rules:
+        clients = one.rule.clients
+        of_clients = by_clients.setdefault(id(clients), (clients, []))[1]
+        of_clients.append(one.found_by_client(pool))
+    return _table_of(list(by_clients.values()), _in_order)
 
 
 class _Groups:
     """Rules by the identity of their ``to``: what many rules share is looked at once."""
 
-    def __init__(self, rules: Sequence[CompiledRule]) -> None:
+    def __init__(self, rules: Sequence[CompiledRule], pool: ConditionPool) -> None:
+        self._pool = pool
         groups: dict[int, tuple[Targets, list[CompiledRule]]] = {}
         for one in rules:
             to = one.rule.to
             groups.setdefault(id(to), (to, []))[1].append(one)
         self._groups = list(groups.values())
+        self._placed = [
+            (to, [one.found_by_place(pool) for one in found]) for to, found in self._groups
+        ]
 
     def everywhere(self) -> _Bucket | None:
         """Return the rules that lead to everything."""
         found = [one for to, rules in self._groups if to.is_everything for one in rules]
-        return _bucket(found) if found else None
+        return _bucket(found, self._pool) if found else None
 
     def names(self) -> tuple[Mapping[str, _Bucket], Mapping[str, _Bucket]]:
         """Return the rules by exact name (and the hosts of URLs), and by suffix."""
         exact: dict[str, list[int]] = {}
         below: dict[str, list[int]] = {}
-        for number, (to, _) in enumerate(self._groups):
+        for number, (to, _) in enumerate(self._placed):
             for pattern in to.hosts:
                 table = below if pattern.is_wildcard else exact
                 _note(table, pattern.host.text, number)
@@ -194,7 +200,8 @@ class _Groups:
 
     def networks(self) -> NetworkTable[_Bucket]:
         """Return the rules by network."""
-        return _table_of([(to.networks, rules) for to, rules in self._groups], _bucket)
+        groups = [(to.networks, rules) for to, rules in self._placed]
+        return _table_of(groups, lambda rules: _bucket(rules, self._pool))
 
     def _bucketed(
         self, table: Mapping[str, list[int]], buckets: dict[tuple[int, ...], _Bucket]
@@ -204,8 +211,8 @@ class _Groups:
             key = tuple(numbers)
             bucket = buckets.get(key)
             if bucket is None:
-                rules = [one for number in key for one in self._groups[number][1]]
-                bucket = buckets[key] = _bucket(rules)
+                rules = [one for number in key for one in self._placed[number][1]]
+                bucket = buckets[key] = _bucket(rules, self._pool)
             found[name] = bucket
         return found
 
@@ -218,8 +225,8 @@ def _note(table: dict[str, list[int]], name: str, number: int) -> None:
 
 def _table_of(
     groups: Sequence[tuple[Sequence[IpNetwork], Sequence[CompiledRule]]],
-    make: Callable[[Sequence[CompiledRule]], _Bucket],
-) -> NetworkTable[_Bucket]:
+    make: Callable[[Sequence[CompiledRule]], ValueT],
+) -> NetworkTable[ValueT]:
     """Make a table of the rules that each network brings; networks with the same rules share it."""
     numbers: dict[IpNetwork, list[int]] = {}
     for number, (networks, _) in enumerate(groups):
@@ -227,8 +234,8 @@ def _table_of(
             of_network = numbers.setdefault(network, [])
             if number not in of_network[-1:]:
                 of_network.append(number)
-    buckets: dict[tuple[int, ...], _Bucket] = {}
-    entries: list[tuple[IpNetwork, _Bucket]] = []
+    buckets: dict[tuple[int, ...], ValueT] = {}
+    entries: list[tuple[IpNetwork, ValueT]] = []
     for network, found in numbers.items():
         key = tuple(found)
         bucket = buckets.get(key)
@@ -237,6 +244,8 @@ def _table_of(
         entries.append((network, bucket))
     return NetworkTable(entries)
 
+
+ValueT = TypeVar("ValueT")
 
 _TRIED_MAX: Final = 8
 """Rules that are tried one by one: about what finding them by their clients takes."""

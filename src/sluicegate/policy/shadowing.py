@@ -19,7 +19,7 @@ from .compiled_rule import CompiledRule
 from .networks import NetworkSet
 from .protocols import ProtocolPattern
 from .request import DestinationRequest, Question
-from .rule_index import RuleIndex
+from .rule_index import InOrder, RuleIndex
 from .rules import ANY_USER, Rule, Targets
 from .snapshot import PolicySnapshot
 
@@ -62,7 +62,7 @@ def _cover_of(one: CompiledRule, index: RuleIndex) -> Rule | None:
     question = Question(DestinationRequest(client, CanonicalHost("host.invalid"), 1), 0)
     orders: set[int] = set()
     for found in _about(rule.to, index, question):
-        orders.update(order for order in found if order < one.order)
+        orders.update(earlier.order for earlier in found if earlier.order < one.order)
     for order in sorted(orders):
         earlier = index.rules[order].rule
         if _covers(earlier, rule):
@@ -70,7 +70,7 @@ def _cover_of(one: CompiledRule, index: RuleIndex) -> Rule | None:
     return None
 
 
-def _about(to: Targets, index: RuleIndex, question: Question) -> Sequence[Sequence[int]]:
+def _about(to: Targets, index: RuleIndex, question: Question) -> Sequence[InOrder]:
     """Return the rules that lead to one of the places that a rule leads to."""
     if to.is_everything:
         return index.about_name("host.invalid", question)
