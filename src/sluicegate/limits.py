@@ -412,6 +412,14 @@ class Limits:
     inspect_timeout_s: float = 300.0
     """A content filter that has not given a verdict for this long has failed (refused)."""
 
+    verdicts_kept_max: int = 32768
+    """Verdicts of content filters that one worker keeps, about 400 bytes each, so that the same
+    bytes are not judged again; 0 keeps none."""
+
+    verdicts_kept_s: float = 3600.0
+    """A verdict is kept no longer than this, whatever version its filter names: signatures of third
+    parties change without one."""
+
     loop_block_s: float = 1.0
     """A worker's loop that has not turned for this long is blocked: a warning and a record name the
     filter. Filters have milliseconds; what takes longer belongs on the pool (``run_blocking``)."""

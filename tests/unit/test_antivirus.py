@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from sluicegate.bundled.antivirus import Antivirus, AntivirusSettings
@@ -17,6 +20,10 @@ class Answering:
     def __init__(self, outcome: ScanOutcome, reason: str = "") -> None:
         self.result = ScanResult(outcome, reason)
         self.asked = 0
+        self.signatures = "engine/1"
+
+    async def version(self) -> str:
+        return self.signatures
 
     async def scan(self, transfer: Transfer) -> ScanResult:
         self.asked += 1
@@ -100,3 +107,38 @@ def test_it_keeps_the_promises_of_content_filters() -> None:
         return Antivirus(AntivirusSettings(scanners=("one",)))
 
     assert check_content_filter(make, scanners={"one": Answering(CLEAN)})
+
+
+class _Firewall:
+    def __init__(self, **scanners: Answering) -> None:
+        self.scanner = scanners.__getitem__
+
+
+class _Connection:
+    def __init__(self, firewall: _Firewall) -> None:
+        self.firewall = firewall
+
+
+class _Object:
+    def __init__(self, **scanners: Answering) -> None:
+        self.connection = _Connection(_Firewall(**scanners))
+
+
+@pytest.mark.parametrize(
+    ("settings", "second", "version"),
+    [
+        ({}, "engine/2", "engine/1\nengine/2"),
+        ({}, "", None),
+        ({"keep_verdicts": False}, "engine/2", None),
+        ({"not_scanned": "release"}, "engine/2", None),
+        ({"encrypted": "release"}, "engine/2", "engine/1\nengine/2"),
+    ],
+)
+def test_a_verdict_is_kept_only_by_the_signatures_of_every_scanner(
+    settings: dict[str, Any], second: str, version: str | None
+) -> None:
+    one, two = Answering(CLEAN), Answering(CLEAN)
+    two.signatures = second
+    antivirus = Antivirus(AntivirusSettings(scanners=("one", "two"), **settings))
+    held: Any = _Object(one=one, two=two)
+    assert asyncio.run(antivirus.verdict_version(held)) == version

@@ -268,6 +268,7 @@ class Gate:
         """Return the gate as a whole, at this moment."""
         service, recorder = self.service, self.recorder
         held = self.spool.statistics()
+        verdicts = service.transfers.verdicts.counts()
         phase = service.phase
         if phase is Phase.READY and not recorder.is_accepting:
             phase = Phase.REFUSING
@@ -289,6 +290,9 @@ class Gate:
             bytes_to_client=service.bytes_from_servers,
             spool_bytes=held.bytes_held,
             spool_transfers=held.bodies,
+            verdicts_kept=verdicts.kept,
+            verdict_hits=verdicts.hits,
+            verdict_misses=verdicts.misses,
             records_queued_bytes=recorder.queued_bytes,
             records_lost=recorder.lost,
             records_failure=recorder.failure,

@@ -61,6 +61,7 @@ _BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "spool_free_inodes_min": (0, 1 << 40),
     "resource_low_percent": (1, 100),
     "splice_pipes_max": (0, 65536),
+    "verdicts_kept_max": (0, 1 << 24),
     "client_buffers_max": (0, 32768),
     "drain_timeout_s": (0, _YEAR_S),
     "revoke_grace_s": (0, _YEAR_S),

@@ -39,12 +39,16 @@ class AntivirusSettings(FilterSettings):
     not_scanned: Choice = "refuse"
     """What becomes of an object that a scanner did not look at, or not to its end: too large, too
     deep, an error, no answer in time, nobody there."""
+    keep_verdicts: bool = True
+    """Whether the same bytes need not be scanned again while every scanner has the same signatures,
+    for at most ``verdicts_kept_s``. Signatures other than the official ones change unnoticed."""
 
 
 class Antivirus(ContentFilter):
     """Asks scanners."""
 
     name = "antivirus"
+    runs_beside = True
     Settings = AntivirusSettings
 
     def __init__(self, settings: AntivirusSettings) -> None:
@@ -54,6 +58,15 @@ class Antivirus(ContentFilter):
     @override
     def scanners(self) -> tuple[str, ...]:
         return self._settings.scanners
+
+    @override
+    async def verdict_version(self, transfer: Transfer) -> str | None:
+        if not self._settings.keep_verdicts or self._settings.not_scanned == "release":
+            # What nobody looked at is to be looked at when somebody can.
+            return None
+        firewall = transfer.connection.firewall
+        versions = [await firewall.scanner(name).version() for name in self._settings.scanners]
+        return "\n".join(versions) if all(versions) else None
 
     @override
     async def inspect(self, transfer: Transfer) -> ContentVerdict:

@@ -53,10 +53,16 @@ class ExeBlock(ContentFilter):
     """Refuses what is, or contains, an executable."""
 
     name = "exe_block"
+    runs_beside = True
     Settings = ExeBlockSettings
 
     def __init__(self, settings: ExeBlockSettings | None = None) -> None:
         self._settings = settings or ExeBlockSettings()
+
+    @override
+    async def verdict_version(self, transfer: Transfer) -> str | None:
+        # Who is exempt is so by name or address, not by what the bytes are.
+        return None if self._is_exempt(transfer) else ""
 
     @override
     async def inspect(self, transfer: Transfer) -> ContentVerdict:

@@ -67,6 +67,7 @@ def _show(view: StatusView) -> None:
         ("decisions", f"{view.connections_allowed} allowed, {view.connections_denied} denied"),
         ("relayed", _describe_bytes(view)),
         ("spool", f"{view.spool_transfers} objects, {format_bytes(view.spool_bytes)}"),
+        *([("verdicts", _describe_verdicts(view))] if view.verdicts_kept else []),
         ("records", _describe_records(view)),
         *([("clients", view.steering)] if view.steering else []),
         ("floods", _describe_floods(view)),
@@ -99,6 +100,13 @@ def _show(view: StatusView) -> None:
         )
     for warning in view.warnings:
         click.echo(f"{click.style('warning:', fg='yellow')} {printable(warning)}")
+
+
+def _describe_verdicts(view: StatusView) -> str:
+    """Say how often an object had been judged before."""
+    asked = view.verdict_hits + view.verdict_misses
+    share = 100 * view.verdict_hits // max(asked, 1)
+    return f"{view.verdicts_kept} kept; {view.verdict_hits} of {asked} known ({share} %)"
 
 
 def _describe_policy(view: StatusView) -> str:

@@ -180,11 +180,25 @@ class ContentFilter(abc.ABC):
     name: ClassVar[str] = ""
     isolation: ClassVar[Isolation] = "none"
     wants: ClassVar[Wants] = Wants()
+    runs_beside: ClassVar[bool] = False
+    """Whether it may look at an object while neighbours in the rule that say so, too, look at it.
+    Such a filter releases or refuses; it replaces nothing, and rests on nobody's verdict."""
 
     @property
     def scanners(self) -> tuple[str, ...]:
         """Names of the scanners that it asks; one that is not configured is found at load."""
         return ()
+
+    async def verdict_version(self, transfer: Transfer) -> str | None:
+        """Return what the verdict rests on besides the object's bytes; None: never keep it.
+
+        A filter that returns a text says: as long as it is the same, the same bytes (with the same
+        ``offer.is_text``) get the same verdict, whoever sends them and whatever they are called. A
+        release is then kept, and ``inspect`` is not asked again for these bytes. The version of
+        signatures is such a text. It is asked before each inspection.
+        """
+        del transfer
+        return None
 
     @abc.abstractmethod
     async def inspect(self, transfer: Transfer) -> ContentVerdict:

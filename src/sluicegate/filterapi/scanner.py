@@ -48,6 +48,13 @@ class Scanner(Protocol):
         """As the operator calls it."""
         ...
 
+    async def version(self) -> str:
+        """Return the engine and its signatures, as they are now; empty where it cannot be told.
+
+        As long as it is the same, the same bytes get the same answer.
+        """
+        ...
+
     async def scan(self, transfer: Transfer) -> ScanResult:
         """Look at a held object; never raises for what the scanner does or fails to do."""
         ...

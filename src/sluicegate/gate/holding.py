@@ -210,6 +210,7 @@ class Holding:
                 held,
                 service.limits.inspect_timeout_s,
                 lambda step, cause: service.record_filter_failure(step, cause, connection),
+                service.verdicts,
             )
         finally:
             # Also after a bug of ours: an object that nobody judged is refused.

@@ -1,9 +1,10 @@
-"""Judgement: asks the content filters about one whole object, in order, until one refuses.
+"""Judgement: asks the content filters about one whole object, until one refuses.
 
-``gate/transfer_filter`` starts it when an object is complete. The invariant: an object is released
-only when every filter that wants it answered ``Release`` (or one replaced it); a filter that
-raises, is late or answers nonsense refuses it, unless the operator wrote ``on_failure = "bypass"``
-for that filter.
+``gate/holding`` starts it when an object is complete. Filters are asked in order; neighbours that
+say so (``ContentFilter.runs_beside``) at the same time, and the first refusal ends the others'
+work. The invariant: an object is released only when every filter that wants it answered ``Release``
+(or one replaced it); a filter that raises, is late or answers nonsense refuses it, unless the
+operator wrote ``on_failure = "bypass"`` for that filter.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import asyncio
 import contextlib
 import fnmatch
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+import itertools
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sluicegate.errors import FILTER_ERRORS, BadContext
+from sluicegate.errors import BadContext
 from sluicegate.filterapi import (
     Connection,
     ContentVerdict,
@@ -31,6 +33,7 @@ from sluicegate.spool import SpooledBody, SpooledFile, SpoolStore
 
 if TYPE_CHECKING:
     from .registry import ContentStep
+    from .verdict_cache import VerdictCache
 
 __all__ = ["UNWANTED", "HeldObject", "Judgement", "bytes_limit", "judge", "wanting"]
 
@@ -130,46 +133,90 @@ async def judge(
     held: HeldObject,
     timeout_s: float,
     on_failure: Callable[[ContentStep, str], None],
+    kept: VerdictCache | None = None,
 ) -> Judgement:
-    """Ask each filter; the first refusal or replacement ends it.
+    """Ask the filters; the first refusal or replacement ends it.
 
     Args:
         steps: The filters that want the object, in order.
         held: The object.
         timeout_s: What each may take.
         on_failure: Told of a filter that failed, and how, before anything follows from it.
+        kept: Verdicts of before.
     """
-    for step in steps:
-        name = step.installed.name
-        step.installed.calls += 1
-        answer, cause = await _ask(step, held, timeout_s)
-        match answer:
-            case Release():
-                continue
-            case Refuse(reason):
-                return Judgement(answer, reason, name)
-            case Replace():
-                return Judgement(answer, "replaced", name)
-            case None:
-                step.installed.failures += 1
-                on_failure(step, cause)
-                if not step.is_bypassed_on_failure:
-                    reason = f"filter failure: {name}: {cause}"
-                    return Judgement(Refuse(reason), reason, name)
+    asking = _Asking(held, timeout_s, on_failure, kept)
+    for side_by_side, group in itertools.groupby(steps, lambda step: step.filter.runs_beside):
+        members = list(group)
+        if side_by_side and len(members) > 1:
+            judgement = await _judge_beside(members, asking)
+        else:
+            judgement = await _judge_in_order(members, asking)
+        if judgement is not None:
+            return judgement
     return Judgement(Release(), "released by every content filter" if steps else UNWANTED)
 
 
-async def _ask(
-    step: ContentStep, held: HeldObject, timeout_s: float
-) -> tuple[ContentVerdict | None, str]:
-    """Return a filter's verdict, or None and why there is none."""
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """What every filter is asked about, and how."""
+
+    held: HeldObject
+    timeout_s: float
+    on_failure: Callable[[ContentStep, str], None]
+    kept: VerdictCache | None
+
+
+async def _judge_in_order(steps: Sequence[ContentStep], asking: _Asking) -> Judgement | None:
+    for step in steps:
+        judgement = await _judge_by(step, asking)
+        if judgement is not None:
+            return judgement
+    return None
+
+
+async def _judge_beside(steps: Sequence[ContentStep], asking: _Asking) -> Judgement | None:
+    """Ask filters at the same time; of refusals that come together, the first in order counts."""
+    loop = asyncio.get_running_loop()
+    asked = [loop.create_task(_judge_by(step, asking)) for step in steps]
     try:
-        asked: object = step.filter.inspect(held)
-    except FILTER_ERRORS as error:
-        return None, _describe(error)
-    if not inspect.isawaitable(asked):
-        return None, f"inspect is not a coroutine: it returned {asked!r}"
-    task = asyncio.get_running_loop().create_task(_awaited(asked))
+        waiting = set(asked)
+        while waiting:
+            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in asked:
+                judgement = task.result() if task.done() else None
+                if judgement is not None:
+                    return judgement
+    finally:
+        for task in asked:
+            task.cancel()
+    return None
+
+
+async def _judge_by(step: ContentStep, asking: _Asking) -> Judgement | None:
+    """Ask one filter; None: it has nothing against the object."""
+    name = step.installed.name
+    step.installed.calls += 1
+    answer, cause = await _ask(step, asking)
+    match answer:
+        case Release():
+            return None
+        case Refuse(reason):
+            return Judgement(answer, reason, name)
+        case Replace():
+            return Judgement(answer, "replaced", name)
+        case None:
+            step.installed.failures += 1
+            asking.on_failure(step, cause)
+            if step.is_bypassed_on_failure:
+                return None
+            reason = f"filter failure: {name}: {cause}"
+            return Judgement(Refuse(reason), reason, name)
+
+
+async def _ask(step: ContentStep, asking: _Asking) -> tuple[ContentVerdict | None, str]:
+    """Return a filter's verdict, or None and why there is none."""
+    timeout_s = asking.timeout_s
+    task = asyncio.get_running_loop().create_task(_inspected(step, asking.held, asking.kept))
     try:
         await asyncio.wait({task}, timeout=timeout_s)
     finally:
@@ -184,17 +231,39 @@ async def _ask(
     if failure is not None:
         return None, _describe(failure)
     answer = task.result()
+    if step.filter.runs_beside and isinstance(answer, Replace):
+        return None, "replaced the object, which a filter that runs beside others may not"
     if isinstance(answer, Release | Refuse | Replace):
         return answer, ""
     return None, f"answered {answer!r}, which is no verdict"
 
 
-async def _awaited(asked: Awaitable[object]) -> object:
+async def _inspected(step: ContentStep, held: HeldObject, kept: VerdictCache | None) -> object:
+    """Return what a filter answers, or answered before about the same bytes."""
     try:
-        return await asked
+        version = None if kept is None else await step.filter.verdict_version(held)
+        if kept is None or version is None:
+            return await _inspect(step, held)
+        if kept.is_released(step, version, held):
+            return Release()
+        answer = await _inspect(step, held)
+        if isinstance(answer, Release):
+            kept.note_release(step, version, held)
+        return answer
     except SystemExit as error:
         # Out of a task it would end the loop.
         raise RuntimeError(f"it called sys.exit({error.code!r})") from error
+
+
+async def _inspect(step: ContentStep, held: HeldObject) -> object:
+    asked: object = step.filter.inspect(held)
+    if not inspect.isawaitable(asked):
+        raise _NoCoroutineError(f"inspect is not a coroutine: it returned {asked!r}")
+    return await asked
+
+
+class _NoCoroutineError(Exception):
+    """A filter's ``inspect`` is an ordinary function."""
 
 
 def _forget(task: asyncio.Task[object]) -> None:
@@ -204,6 +273,8 @@ def _forget(task: asyncio.Task[object]) -> None:
 
 
 def _describe(error: BaseException) -> str:
+    if isinstance(error, _NoCoroutineError):
+        return str(error)
     return f"{type(error).__name__}: {error}"
 
 

@@ -7,9 +7,11 @@ blocked, unless the operator wrote ``on_failure = "bypass"`` for that filter.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
 
 from sluicegate.errors import FILTER_ERRORS, FilterFailed
 from sluicegate.filterapi import (
@@ -37,10 +39,12 @@ __all__ = ["ConnectionStep", "ContentStep", "EventStep", "Installed", "Registry"
 class Installed:
     """One installed filter and its state; kept over reloads while its installation is the same."""
 
-    __slots__ = ("calls", "events", "failed", "failures", "installation", "sessions")
+    __slots__ = ("calls", "events", "failed", "failures", "installation", "serial", "sessions")
 
     def __init__(self, installation: Installation) -> None:
         self.installation = installation
+        self.serial = next(_serials)
+        #: Never that of another installation.
         self.events = Events()
         self.failed = ""
         #: Why it could not start; empty while it works.
@@ -109,6 +113,9 @@ class Installed:
             restarts=process.restarts if process is not None else 0,
             memory_bytes=process.memory_bytes() if process is not None else 0,
         )
+
+
+_serials: Final = itertools.count(1)
 
 
 def _checked(events: object) -> Events:

@@ -27,6 +27,7 @@ from sluicegate.spool import SpoolStore
 
 from .open_transfer import GateOpenTransfer
 from .transfer_filter import TransferFilter
+from .verdict_cache import VerdictCache
 
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
@@ -51,6 +52,7 @@ class TransferService(Generic[ConnectionT]):
         "objection",
         "port",
         "store",
+        "verdicts",
     )
 
     def __init__(
@@ -72,6 +74,7 @@ class TransferService(Generic[ConnectionT]):
         #: The content filters of a connection's rule, in the operator's order.
         self.objection = objection
         #: Why policy refuses an object of a connection; empty if it does not.
+        self.verdicts = VerdictCache(clock, limits.verdicts_kept_max, limits.verdicts_kept_s)
         self._recorder = recorder
         self._tasks: set[asyncio.Task[None]] = set()
 

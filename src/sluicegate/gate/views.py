@@ -159,6 +159,12 @@ class StatusView(msgspec.Struct, kw_only=True):
     """Held on disk and in memory now."""
     spool_transfers: int = 0
     """Objects held now."""
+    verdicts_kept: int = 0
+    """Verdicts of content filters that need not be asked for again."""
+    verdict_hits: int = 0
+    """Objects that a content filter did not have to judge, since the start."""
+    verdict_misses: int = 0
+    """Objects that it had to, though its verdict could have been kept, since the start."""
     records_queued_bytes: int = 0
     """Waiting to be written."""
     records_lost: int = 0

@@ -35,6 +35,7 @@ from sluicegate.protocols.clamd import (
     VERSION,
     ClamdReply,
     ClamdVerdict,
+    ClamdVersion,
     ReplyReader,
     chunk_header,
     parse_scan_reply,
@@ -85,6 +86,16 @@ class ClamdScanner:
         #: Until then its word is taken; on the monotonic clock.
         self._away_since: float | None = None
         #: When it was found to be away, while it is; on the monotonic clock.
+
+    async def version(self) -> str:
+        """As ``filterapi.Scanner.version``, by the number of the official signatures."""
+        try:
+            async with asyncio.timeout(self.settings.timeout_s):
+                version = await self._ask_version()
+        except (ProtocolError, OSError, TransportError):
+            # TimeoutError is an OSError. The scan that follows says what is wrong.
+            return ""
+        return f"{version.engine}/{version.signatures}" if version.signatures else ""
 
     async def scan(self, transfer: Transfer) -> ScanResult:
         """As ``filterapi.Scanner.scan``."""
@@ -153,9 +164,7 @@ class ClamdScanner:
         """
         if self._clock.monotonic() < self._believed_until:
             return ""
-        with contextlib.closing(await self._connect()) as connected:
-            await _loop().sock_sendall(connected, VERSION)
-            version = parse_version(await _reply(connected))
+        version = await self._ask_version()
         self._version = "/".join(filter(None, (version.engine, version.signatures)))
         if not self.settings.trusts_limits:
             with contextlib.closing(await self._connect()) as connected:
@@ -168,6 +177,11 @@ class ClamdScanner:
                 )
         self._believed_until = self._clock.monotonic() + CLAMD_PROBE_S
         return ""
+
+    async def _ask_version(self) -> ClamdVersion:
+        with contextlib.closing(await self._connect()) as connected:
+            await _loop().sock_sendall(connected, VERSION)
+            return parse_version(await _reply(connected))
 
     # -- the connection --------------------------------------------------------------------------
 

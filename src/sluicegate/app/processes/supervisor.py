@@ -510,6 +510,9 @@ class Supervisor:
             bytes_to_client=sum(view.bytes_to_client for view in seen),
             spool_bytes=sum(view.spool_bytes for view in seen),
             spool_transfers=sum(view.spool_transfers for view in seen),
+            verdicts_kept=sum(view.verdicts_kept for view in seen),
+            verdict_hits=sum(view.verdict_hits for view in seen),
+            verdict_misses=sum(view.verdict_misses for view in seen),
             records_queued_bytes=sum(view.records_queued_bytes for view in seen)
             + self._sender.queued_bytes,
             records_lost=sum(view.records_lost for view in seen) + self._sender.lost,
