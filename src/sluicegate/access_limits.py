@@ -1,4 +1,4 @@
-"""Limits of the ways in: directories of users, keys and certificates, TLS on our own listeners.
+"""Limits of the ways in: users and their directories, keys and certificates, TLS on our listeners.
 
 ``identity``, ``tls`` and ``app`` import them; ``limits`` has those of the engine and those that an
 operator may set in ``[limits]``. The invariant: whatever a directory, a peer in a TLS handshake or
@@ -22,12 +22,23 @@ __all__ = [
     "LDAP_SERVERS_MAX",
     "LDAP_SERVER_AVOIDED_S",
     "LDAP_TIMEOUT_S_MAX",
+    "PASSWORD_BYTES_MAX",
+    "PASSWORD_CHARACTERS_MIN",
+    "PASSWORD_CHECKS_MAX",
+    "PASSWORD_CHECKS_WAITING_MAX",
+    "PASSWORD_HASH_LANES_MAX",
+    "PASSWORD_HASH_MEMORY_KIB_MAX",
+    "PASSWORD_HASH_MEMORY_KIB_MIN",
+    "PASSWORD_HASH_PASSES_MAX",
+    "PASSWORD_KEPT_S",
     "SECRET_FILE_BYTES_MAX",
     "TLS_CLOSE_S",
     "TLS_EXPIRY_WARNING_DAYS",
     "TLS_LINGER_BYTES_MAX",
     "TLS_RECORD_BYTES_MAX",
     "TLS_WRITE_BYTES_MAX",
+    "USERS_FILE_BYTES_MAX",
+    "USER_GROUPS_MAX",
 ]
 
 SECRET_FILE_BYTES_MAX: Final = 1 << 20
@@ -92,3 +103,42 @@ time to read the alert."""
 TLS_EXPIRY_WARNING_DAYS: Final = 14
 """A listener's certificate that has no longer to live is warned of; whoever renews by a program
 does so weeks before."""
+
+
+# Users.
+
+PASSWORD_BYTES_MAX: Final = 255
+"""A password: what the length byte of SOCKS 5 can say."""
+
+PASSWORD_CHARACTERS_MIN: Final = 8
+"""A new password; NIST SP 800-63B asks for at least eight characters, and for no other rule."""
+
+PASSWORD_CHECKS_MAX: Final = 2
+"""Passwords that one worker verifies at once: each takes a core or more and 64 MiB, and the rest of
+the pool's threads are for filters."""
+
+PASSWORD_CHECKS_WAITING_MAX: Final = 128
+"""Passwords that wait to be verified; who comes later is refused. It is some five seconds' work:
+clients give up after that, and guessing must not queue for minutes."""
+
+PASSWORD_KEPT_S: Final = 300.0
+"""A verified password is remembered this long, in memory, as a keyed digest: a browser sends it
+with each of its connections. A changed or removed user counts at once, not after this."""
+
+PASSWORD_HASH_MEMORY_KIB_MIN: Final = 7168
+"""The least memory of an argon2id hash that a users file may hold: OWASP's smallest set (7 MiB)."""
+
+PASSWORD_HASH_MEMORY_KIB_MAX: Final = 256 << 10
+"""The most memory of one (256 MiB); two are computed at once."""
+
+PASSWORD_HASH_PASSES_MAX: Final = 16
+"""The most passes of one: with the most memory, seconds of a core."""
+
+PASSWORD_HASH_LANES_MAX: Final = 16
+"""The most threads that computing one may start."""
+
+USERS_FILE_BYTES_MAX: Final = 4 << 20
+"""The users file: about 20,000 users; more belong into a directory service."""
+
+USER_GROUPS_MAX: Final = 64
+"""Groups of one user."""

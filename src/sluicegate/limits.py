@@ -43,15 +43,6 @@ __all__ = [
     "LAST_WORDS_BYTES_MAX",
     "LAST_WORDS_S",
     "PACKED_ADDRESSES_MAX",
-    "PASSWORD_BYTES_MAX",
-    "PASSWORD_CHARACTERS_MIN",
-    "PASSWORD_CHECKS_MAX",
-    "PASSWORD_CHECKS_WAITING_MAX",
-    "PASSWORD_HASH_LANES_MAX",
-    "PASSWORD_HASH_MEMORY_KIB_MAX",
-    "PASSWORD_HASH_MEMORY_KIB_MIN",
-    "PASSWORD_HASH_PASSES_MAX",
-    "PASSWORD_KEPT_S",
     "PASSWORD_THROTTLE_CLIENTS_MAX",
     "PREFLIGHT_TIMEOUT_S",
     "PROCESS_MESSAGE_BYTES_MAX",
@@ -76,8 +67,6 @@ __all__ = [
     "STREAM_WAIT_S_MAX",
     "TRANSFER_READ_BYTES_MAX",
     "UPGRADE_TIMEOUT_S",
-    "USERS_FILE_BYTES_MAX",
-    "USER_GROUPS_MAX",
     "WATCHDOG_BEAT_S",
     "WORKERS_MAX",
     "WORKER_ANSWER_TIMEOUT_S",
@@ -342,46 +331,6 @@ first."""
 
 DIAL_ATTEMPTS_MAX: Final = 16
 """Addresses of one destination that are tried: with the delay between attempts, four seconds."""
-
-
-# Users.
-
-
-PASSWORD_BYTES_MAX: Final = 255
-"""A password: what the length byte of SOCKS 5 can say."""
-
-PASSWORD_CHARACTERS_MIN: Final = 8
-"""A new password; NIST SP 800-63B asks for at least eight characters, and for no other rule."""
-
-PASSWORD_CHECKS_MAX: Final = 2
-"""Passwords that one worker verifies at once: each takes a core or more and 64 MiB, and the rest of
-the pool's threads are for filters."""
-
-PASSWORD_CHECKS_WAITING_MAX: Final = 128
-"""Passwords that wait to be verified; who comes later is refused. It is some five seconds' work:
-clients give up after that, and guessing must not queue for minutes."""
-
-PASSWORD_KEPT_S: Final = 300.0
-"""A verified password is remembered this long, in memory, as a keyed digest: a browser sends it
-with each of its connections. A changed or removed user counts at once, not after this."""
-
-PASSWORD_HASH_MEMORY_KIB_MIN: Final = 7168
-"""The least memory of an argon2id hash that a users file may hold: OWASP's smallest set (7 MiB)."""
-
-PASSWORD_HASH_MEMORY_KIB_MAX: Final = 256 << 10
-"""The most memory of one (256 MiB); two are computed at once."""
-
-PASSWORD_HASH_PASSES_MAX: Final = 16
-"""The most passes of one: with the most memory, seconds of a core."""
-
-PASSWORD_HASH_LANES_MAX: Final = 16
-"""The most threads that computing one may start."""
-
-USERS_FILE_BYTES_MAX: Final = 4 << 20
-"""The users file: about 20,000 users; more belong into a directory service."""
-
-USER_GROUPS_MAX: Final = 64
-"""Groups of one user."""
 
 
 @dataclass(frozen=True, slots=True)

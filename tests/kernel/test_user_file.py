@@ -11,12 +11,14 @@ import threading
 
 import pytest
 
+from sluicegate.access_limits import (
+    USERS_FILE_BYTES_MAX,
+)
 from sluicegate.documents import Findings
 from sluicegate.errors import ConfigError
 from sluicegate.identity import UserFile, Users, read_users, user_file
 from sluicegate.identity.passwords import make_dummy_hash
 from sluicegate.identity.users import User
-from sluicegate.limits import USERS_FILE_BYTES_MAX
 from tests.unit.identity_kit import CHEAP, user
 
 HASH = make_dummy_hash(CHEAP)

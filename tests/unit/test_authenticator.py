@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from sluicegate.errors import LimitExceeded, TransportError
-from sluicegate.identity import Authenticator, User, Users
-from sluicegate.identity.passwords import verify_password
-from sluicegate.limits import (
+from sluicegate.access_limits import (
     PASSWORD_CHECKS_MAX,
     PASSWORD_CHECKS_WAITING_MAX,
     PASSWORD_KEPT_S,
 )
+from sluicegate.errors import LimitExceeded, TransportError
+from sluicegate.identity import Authenticator, User, Users
+from sluicegate.identity.passwords import verify_password
 from sluicegate.testing.clock import ManualClock
 from tests.unit.identity_kit import cheap_hash, user, users
 

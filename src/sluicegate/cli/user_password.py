@@ -11,8 +11,10 @@ import sys
 
 import click
 
+from sluicegate.access_limits import (
+    PASSWORD_BYTES_MAX,
+)
 from sluicegate.errors import ConfigError
-from sluicegate.limits import PASSWORD_BYTES_MAX
 
 from .display import printable
 

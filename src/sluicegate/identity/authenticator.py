@@ -21,13 +21,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from sluicegate.clock import Clock
-from sluicegate.errors import DirectoryFailed, LimitExceeded
-from sluicegate.limits import (
+from sluicegate.access_limits import (
     PASSWORD_CHECKS_MAX,
     PASSWORD_CHECKS_WAITING_MAX,
     PASSWORD_KEPT_S,
 )
+from sluicegate.clock import Clock
+from sluicegate.errors import DirectoryFailed, LimitExceeded
 
 from .ldap_settings import DirectoryUser
 from .passwords import PasswordHash, verify_password

@@ -19,9 +19,7 @@ from argon2.exceptions import HashingError, VerificationError, VerifyMismatchErr
 from argon2.low_level import Type, hash_secret, verify_secret
 from typing_extensions import override
 
-from sluicegate.documents import Wrong
-from sluicegate.errors import TransportError
-from sluicegate.limits import (
+from sluicegate.access_limits import (
     PASSWORD_BYTES_MAX,
     PASSWORD_CHARACTERS_MIN,
     PASSWORD_HASH_LANES_MAX,
@@ -29,6 +27,8 @@ from sluicegate.limits import (
     PASSWORD_HASH_MEMORY_KIB_MIN,
     PASSWORD_HASH_PASSES_MAX,
 )
+from sluicegate.documents import Wrong
+from sluicegate.errors import TransportError
 
 __all__ = [
     "DEFAULT_COST",

@@ -16,9 +16,11 @@ import tempfile
 from collections.abc import Callable, Generator
 from typing import Final
 
+from sluicegate.access_limits import (
+    USERS_FILE_BYTES_MAX,
+)
 from sluicegate.documents import Findings
 from sluicegate.errors import ConfigError
-from sluicegate.limits import USERS_FILE_BYTES_MAX
 
 from .private_file import PrivateContent, read_private_file
 from .users import User, Users, parse_users, with_user, without_user

@@ -14,9 +14,11 @@ from typing import Annotated, Final
 
 from pydantic import Field, PlainValidator, StringConstraints
 
+from sluicegate.access_limits import (
+    USER_GROUPS_MAX,
+)
 from sluicegate.documents import Document, Findings, Model, Wrong, read_document, typed
 from sluicegate.errors import ConfigError
-from sluicegate.limits import USER_GROUPS_MAX
 
 from .passwords import DEFAULT_COST, PasswordHash, make_dummy_hash, parse_hash
 
