@@ -13,7 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import backend, datagrams, idle, own, packages, probe, spool, traffic
+from benchmarks import (
+    backend,
+    datagrams,
+    idle,
+    own,
+    packages,
+    probe,
+    revocation,
+    spool,
+    traffic,
+)
 from benchmarks.load import Load
 from benchmarks.processes import Bench, BenchmarkError
 from benchmarks.results import Result, print_result, print_table, write_json
@@ -22,7 +32,7 @@ PAIRS = 15
 LOAD_AVERAGE_MAX = 0.5
 SPOOL = "spool"
 TABLES = (traffic.CASES, own.CASES, idle.CASES)
-NAMES = (*(case.name for table in TABLES for case in table), datagrams.NAME, SPOOL)
+NAMES = (*(case.name for table in TABLES for case in table), datagrams.NAME, revocation.NAME, SPOOL)
 
 
 def main() -> int:
@@ -103,6 +113,7 @@ def measurements(
     for case in idle.CASES:
         cases[case.name] = functools.partial(idle.measure, bench, load, web, case, repeats, idle_s)
     cases[datagrams.NAME] = functools.partial(datagrams.measure, bench, load, web, pairs, scale)
+    cases[revocation.NAME] = functools.partial(revocation.measure, bench, load, web, repeats)
     cases[SPOOL] = functools.partial(spool.measure, bench, load, pairs, size)
     return cases
 

@@ -39,6 +39,7 @@
 #define BODY_BUFFER (256 * 1024)
 #define LATENCIES_MAX (1 << 22)
 #define HOLD_BURST 64
+#define HOLD_QUIET_NS 5000000000ull
 
 enum state { CLOSED, CONNECTING, GREETING, ASKING, READING_HEAD, READING_BODY, AWAITING_END, WAITING };
 
@@ -391,15 +392,17 @@ static void run(struct slot *slots)
 /* Opens the connections in small groups: a burst of thousands would overflow the accept queue. */
 static void hold(struct slot *slots)
 {
-    uint64_t wanted = (uint64_t)options.connections, progress = 0;
+    uint64_t wanted = (uint64_t)options.connections, progress = 0, progress_ns = now_ns();
     char byte;
 
-    for (int quiet_turns = 0; finished < wanted && !failed && !stopping && quiet_turns < 50;) {
+    while (finished < wanted && !failed && !stopping && now_ns() < progress_ns + HOLD_QUIET_NS) {
         while (started < wanted && started < finished + HOLD_BURST)
             slot_start(&slots[started]);
         turn(slots, 100);
-        quiet_turns = finished > progress ? 0 : quiet_turns + 1;
-        progress = finished;
+        if (finished > progress) {
+            progress = finished;
+            progress_ns = now_ns();
+        }
     }
     if (finished != wanted) {
         fprintf(stderr, "load: %lu of %lu connections could be opened\n", finished, wanted);

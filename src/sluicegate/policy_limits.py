@@ -11,7 +11,8 @@ from typing import Final
 __all__ = [
     "CLOCK_LOOKED_AT_S",
     "HISTORY_RECORDS_MAX",
-    "JUDGED_AGAIN_PER_TURN_MAX",
+    "JUDGED_AGAIN_PER_TURN_MIN",
+    "JUDGED_AGAIN_WITHIN_S",
     "LEARNED_DESTINATIONS_MAX",
     "POLICY_EXPIRY_NOTICE_DAYS",
     "POLICY_FILE_BYTES_MAX",
@@ -49,9 +50,13 @@ eight times that."""
 CLOCK_LOOKED_AT_S: Final = 15.0
 """How often a gate looks whether its machine's clock was set over a change of schedule."""
 
-JUDGED_AGAIN_PER_TURN_MAX: Final = 64
-"""Open connections that one turn of a gate judges again after a change, which takes a millisecond.
-Who is served meanwhile does not wait, and ten thousand are judged within a second."""
+JUDGED_AGAIN_PER_TURN_MIN: Final = 64
+"""Open connections that one turn of a gate judges again after a change, which takes a millisecond
+if all of them end. Who is served meanwhile hardly waits."""
+
+JUDGED_AGAIN_WITHIN_S: Final = 0.5
+"""When all of them are to be judged: a gate whose turns are long, because it is busy, judges so many
+more in each. What is refused has then as long to end, and a second is what is promised."""
 
 HISTORY_RECORDS_MAX: Final = 1000
 """Records of one connection that ``why`` keeps and shows, the last ones; it says how many more

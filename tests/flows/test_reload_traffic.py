@@ -101,7 +101,7 @@ def test_thousand_reloads_let_nothing_pass_that_is_refused_and_refuse_nothing_al
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # As with many connections: most are on their way when their turn to be judged comes.
-    monkeypatch.setattr(revocation, "JUDGED_AGAIN_PER_TURN_MAX", 1)
+    monkeypatch.setattr(revocation, "JUDGED_AGAIN_PER_TURN_MIN", 1)
     plans = {which: plan(which) for which in ("odd", "even")}
     by_hash = {one.policy.hash: which for which, one in plans.items()}
     dialled: list[tuple[str, str]] = []

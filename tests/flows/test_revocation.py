@@ -22,11 +22,14 @@ from sluicegate.filterapi import (
     StreamVerdict,
     Window,
 )
+from sluicegate.gate import entry
 from sluicegate.gate.entry_dialogue import Authenticate
 from sluicegate.gate.revocation import Revocation
 from sluicegate.gate.settings import ListenerSettings, ServiceSettings
 from sluicegate.identity import User
-from sluicegate.policy_limits import JUDGED_AGAIN_PER_TURN_MAX
+from sluicegate.policy import DestinationRequest, decide_destination
+from sluicegate.policy.rule_index import RuleIndex
+from sluicegate.policy_limits import JUDGED_AGAIN_PER_TURN_MIN
 from sluicegate.testing.peers import PeerStream
 from tests.flows.entry_kit import (
     ANN,
@@ -604,6 +607,32 @@ def test_published_datagrams_end_by_what_the_new_policy_refuses() -> None:
     assert [one.rule for one in gate.recorder.of(RuleChangeRecord)] == ["dns-0", "dns-1"]
 
 
+def test_connections_that_ask_the_same_are_decided_on_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[DestinationRequest] = []
+
+    def counting(index: RuleIndex | None, request: DestinationRequest, *rest: Any) -> Any:
+        asked.append(request)
+        return decide_destination(index, request, *rest)
+
+    async def scenario(gate: Gate) -> None:
+        gate.serve(echoes, address=WEB)
+        tunnels = [
+            await Tunnel(gate, Ask(EntryMode.SOCKS5, host), source=SocketAddress(client, 0)).open()
+            for client in ("10.1.0.1", "10.1.0.2")
+            for host in ("www.example", WEB.host, WEB.host)
+        ]
+        monkeypatch.setattr(entry, "decide_destination", counting)
+        for plan in (ALLOW + NOTHING, ALLOW):
+            asked.clear()
+            await reload(gate, proxy_settings(plan))
+            assert len(asked) == 4, "two clients, two hosts; and nothing is kept over a change"
+        for tunnel in tunnels:
+            assert await tunnel.echo(b"on") == b"on"
+            await tunnel.leave()
+
+    play(scenario, proxy_settings(ALLOW), exchange=Names().put("www.example", WEB.host))
+
+
 # -- grace, slices -----------------------------------------------------------------------------
 
 
@@ -647,5 +676,5 @@ def test_many_connections_are_judged_in_slices_while_others_are_served() -> None
 
     gate = play(scenario)
     assert sum(end.reason == "revoked: client-not-listed" for end in gate.ends) == 150
-    assert max(one - two for one, two in itertools.pairwise(left)) <= JUDGED_AGAIN_PER_TURN_MAX
+    assert max(one - two for one, two in itertools.pairwise(left)) <= JUDGED_AGAIN_PER_TURN_MIN
     assert left[0] == 300

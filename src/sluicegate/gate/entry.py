@@ -465,6 +465,16 @@ class EntryDesk:
             self.is_own_listener,
         )
 
+    def decide_again(
+        self, asker: Asker, host: CanonicalHost, port: int, protocol: str
+    ) -> DestinationDecision:
+        """As ``decide_on``, about what was let in before."""
+        client = asker.client.host
+        return self.known.decide_once(
+            (asker.listener_name, client, asker.user, host.text, port, protocol),
+            lambda: self.decide_on(asker, host, port, protocol),
+        )
+
     def decide_association(self, asker: Asker) -> tuple[Rule | None, str]:
         """Say by which rule a client may send datagrams at all, and why if by none."""
         index = self.service.policy.rules_of(asker.listener_name)

@@ -348,7 +348,7 @@ class EntryConnection(GateConnection):
         """Decide on the host again, and judge what was found for it by the new decision."""
         service, port = self._service, self.target_port
         asker = Asker(self.listener_name, self.client_address, self.session.rules_user)
-        decision = service.entries.decide_on(asker, self.host, port, self.entry_protocol)
+        decision = service.entries.decide_again(asker, self.host, port, self.entry_protocol)
         rule = decision.rule
         if not decision.is_allowed or rule is None:
             return Readmission(None, decision.reason, rule)

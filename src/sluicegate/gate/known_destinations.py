@@ -8,6 +8,7 @@ destination when its answer expires.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,7 +22,10 @@ from sluicegate.protocols.entry import HostKind
 if TYPE_CHECKING:
     from .registry import RulePlan
 
-__all__ = ["KnownDestination", "KnownDestinations", "RequestKey"]
+__all__ = ["DecisionKey", "KnownDestination", "KnownDestinations", "RequestKey"]
+
+DecisionKey: TypeAlias = tuple[str, str, User | None, str, int, str]
+"""Listener, client, user, canonical host, port and protocol."""
 
 RequestKey: TypeAlias = tuple[str, str, User | None, HostKind, bytes, int]
 """All that a decision depends on: listener, client, user, and the host and port as they came.
@@ -51,10 +55,11 @@ class KnownDestination:
 class KnownDestinations:
     """The outcomes of one worker's requests."""
 
-    __slots__ = ("_known", "epoch")
+    __slots__ = ("_decided", "_known", "epoch")
 
     def __init__(self) -> None:
         self._known: dict[RequestKey, KnownDestination] = {}
+        self._decided: dict[DecisionKey, DestinationDecision] = {}
         self.epoch = 0
         #: What was judged under another one has to be judged again.
 
@@ -75,7 +80,22 @@ class KnownDestinations:
             self._known.clear()
         self._known[key] = known
 
+    def decide_once(
+        self, key: DecisionKey, decide: Callable[[], DestinationDecision]
+    ) -> DestinationDecision:
+        """Decide, unless that was decided since something changed.
+
+        After a change whatever is open asks again, and much of it asks the same.
+        """
+        decision = self._decided.get(key)
+        if decision is None:
+            if len(self._decided) >= ENTRY_KNOWN_MAX:
+                self._decided.clear()
+            decision = self._decided[key] = decide()
+        return decision
+
     def forget(self) -> None:
         """Begin anew: something changed that decisions depend on."""
         self.epoch += 1
         self._known.clear()
+        self._decided.clear()

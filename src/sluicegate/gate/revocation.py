@@ -5,18 +5,19 @@ before they go a step further. The invariant: within a second of a change (or it
 that the policy in force refuses is open; what it allows goes on untouched.
 
 What is open is judged in slices, one a turn, so that ten thousand connections keep no client
-waiting. What is not open yet is judged before it dials and before its client is told that it may
+waiting; the longer turns take, the larger are the slices, so that the end is in time all the same. What is not open yet is judged before it dials and before its client is told that it may
 go on, so a slow dial is no way around a change.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from sluicegate.audit import Recorder, RuleChangeRecord
-from sluicegate.policy_limits import JUDGED_AGAIN_PER_TURN_MAX
+from sluicegate.policy_limits import JUDGED_AGAIN_PER_TURN_MIN, JUDGED_AGAIN_WITHIN_S
 from sluicegate.port import CompletionPort, Timer
 
 from .readmission import Readmission, carried, lacking, refused_plan
@@ -63,6 +64,7 @@ class Revocation:
 
     __slots__ = (
         "_carried",
+        "_due",
         "_everything",
         "_grace_s",
         "_is_posted",
@@ -71,6 +73,7 @@ class Revocation:
         "_port",
         "_recorder",
         "_timer",
+        "_turned",
         "_waiting",
         "epoch",
         "places",
@@ -107,6 +110,8 @@ class Revocation:
         self._policy_hash = policy_hash
         self._is_posted = False
         self._waiting: deque[Judged] = deque()
+        self._due = self._turned = 0.0
+        #: When all of that is to be judged, and when the last slice of it was.
         self._carried: dict[tuple[int, int], tuple[RulePlan, RulePlan, RulePlan]] = {}
         #: What goes on for what came by one plan and is let in by another; both are kept with it,
         #: so that no other object gets their identity.
@@ -124,6 +129,8 @@ class Revocation:
         self.epoch += 1
         self._carried.clear()
         self._waiting = deque(self._everything())
+        self._turned = self._port.clock.monotonic()
+        self._due = self._turned + JUDGED_AGAIN_WITHIN_S
         self._post()
 
     def admits(self, one: Judged) -> bool:
@@ -147,12 +154,21 @@ class Revocation:
     def _judge_slice(self) -> None:
         self._is_posted = False
         waiting = self._waiting
-        for _ in range(min(len(waiting), JUDGED_AGAIN_PER_TURN_MAX)):
+        for _ in range(self._size_slice()):
             one = waiting.popleft()
             if one.judged == self.epoch or one.is_closing:
                 continue
             self._surely(self._judge_open, one)
         self._post()
+
+    def _size_slice(self) -> int:
+        """Say how many of what is left have to be judged in this turn."""
+        left, now = len(self._waiting), self._port.clock.monotonic()
+        turn_s, self._turned = now - self._turned, now
+        turns_left = (self._due - now) / turn_s if turn_s > 0 else math.inf
+        if turns_left <= 1:
+            return left
+        return min(left, max(JUDGED_AGAIN_PER_TURN_MIN, math.ceil(left / turns_left)))
 
     def _surely(self, judge: Callable[[Judged], None], one: Judged) -> None:
         """Judge one thing; what cannot be judged is refused, and the others are still judged."""
