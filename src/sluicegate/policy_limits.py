@@ -55,8 +55,8 @@ JUDGED_AGAIN_PER_TURN_MIN: Final = 64
 if all of them end. Who is served meanwhile hardly waits."""
 
 JUDGED_AGAIN_WITHIN_S: Final = 0.5
-"""When all of them are to be judged: a gate whose turns are long, because it is busy, judges so many
-more in each. What is refused has then as long to end, and a second is what is promised."""
+"""When all of them are to be judged: a gate whose turns are long, because it is busy, judges so
+many more in each. What is refused has then as long to end, and a second is what is promised."""
 
 HISTORY_RECORDS_MAX: Final = 1000
 """Records of one connection that ``why`` keeps and shows, the last ones; it says how many more

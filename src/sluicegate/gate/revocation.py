@@ -5,8 +5,9 @@ before they go a step further. The invariant: within a second of a change (or it
 that the policy in force refuses is open; what it allows goes on untouched.
 
 What is open is judged in slices, one a turn, so that ten thousand connections keep no client
-waiting; the longer turns take, the larger are the slices, so that the end is in time all the same. What is not open yet is judged before it dials and before its client is told that it may
-go on, so a slow dial is no way around a change.
+waiting; the longer turns take, the larger are the slices, so that the end is in time all the same.
+What is not open yet is judged before it dials and before its client is told that it may go on, so
+a slow dial is no way around a change.
 """
 
 from __future__ import annotations
