@@ -1,4 +1,4 @@
-"""Flood limits over real workers, for a client that comes to all of them: a PROXY peer hides it."""
+"""Limits over real workers, for a client that comes to all of them: a PROXY peer hides it."""
 
 from __future__ import annotations
 
@@ -131,3 +131,38 @@ def test_client_of_all_workers_meets_its_bound_and_a_killed_worker_counts_no_mor
     records = gate.records("limit")
     assert {(one["limit"], one["bound"]) for one in records} == {("connections_max", BOUND)}
     assert len(records) < 20
+
+
+RULE_BOUND = 10
+
+
+def test_rule_has_exactly_its_connections_over_all_workers_and_a_killed_one_has_none(
+    gate: Gate,
+) -> None:
+    policy = gate.folder / "policy.toml"
+    few = f"limits = {{ connections_max = {RULE_BOUND} }}\n"
+    policy.write_text(policy.read_text().replace("[[publish]]\n", "[[publish]]\n" + few, 1))
+    gate.start()
+    peers = Peers(gate)
+    try:
+        assert peers.come(3 * RULE_BOUND) == RULE_BOUND
+        counts = [row["connections"] for row in gate.workers()]
+        assert min(counts) > 0, "it came to both workers"
+        killed = gate.workers()[0]["pid"]
+        os.kill(killed, signal.SIGKILL)
+        wait_for_both(gate, killed)
+        left = peers.drop_dead()
+        assert 0 < left < RULE_BOUND
+        assert peers.come(3 * RULE_BOUND) == RULE_BOUND - left
+        peers.close()
+        waiting = threading.Event()
+        while gate.status()["connections"]:
+            waiting.wait(0.02)
+        assert peers.come(2 * RULE_BOUND) == RULE_BOUND, "what has ended does not count"
+    finally:
+        peers.close()
+    gate.end()
+    refused = gate.records("limit")
+    assert {(one["limit"], one["bound"]) for one in refused} == {
+        ("rule echo connections_max", RULE_BOUND)
+    }

@@ -21,9 +21,10 @@ from sluicegate.audit import Recorder, RuleChangeRecord
 from sluicegate.policy_limits import JUDGED_AGAIN_PER_TURN_MIN, JUDGED_AGAIN_WITHIN_S
 from sluicegate.port import CompletionPort, Timer
 
+from .flood_count import Elsewhere
 from .readmission import Readmission, carried, lacking, refused_plan
 from .registry import RulePlan
-from .rule_limits import RulePlaces
+from .rule_places import RulePlaces
 from .state import State
 
 __all__ = ["REVOKED", "Judged", "Revocation"]
@@ -88,6 +89,7 @@ class Revocation:
         grace_s: float,
         everything: Callable[[], Iterable[Judged]],
         policy_hash: Callable[[], str],
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         """Make it.
 
@@ -97,10 +99,11 @@ class Revocation:
             grace_s: How long what is refused may go on.
             everything: Returns what is open.
             policy_hash: Returns the hash of the policy in force.
+            elsewhere: The other workers.
         """
         self.epoch = 0
         #: Counts changes; what was judged under an earlier one is judged again.
-        self.places = RulePlaces()
+        self.places = RulePlaces(elsewhere, port.clock.monotonic)
         #: Which rule each connection counts for, where that is bounded.
         self.revoked = 0
         #: How much was ended by changes, since the start.

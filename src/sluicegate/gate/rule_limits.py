@@ -1,13 +1,13 @@
-"""Limits of one rule's connections: how many at once, how many bytes, how long, how long silent.
+"""Limits of one rule's connections: how many bytes, how long, how long silent.
 
-Connections ask what their plan has; a rule without limits costs them nothing. The invariant: a
+Connections ask what their plan has; a rule without limits costs them nothing. How many may be open
+at once is counted by ``rule_places``. The invariant: a
 limit that is reached names its rule, and ends the connection by a reset: what came through until
 then never looks whole.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
 from typing_extensions import override
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .connection import GateConnection
     from .udp_connection import UdpConnection
 
-__all__ = ["ByteCount", "RuleDeadlines", "RulePlaces", "has_bytes_left"]
+__all__ = ["ByteCount", "RuleDeadlines", "has_bytes_left"]
 
 
 class _Timed(Protocol):
@@ -28,43 +28,6 @@ class _Timed(Protocol):
 
     started: float
     last_active: float
-
-
-class RulePlaces:
-    """How many connections each rule has open that bounds them, in this worker."""
-
-    __slots__ = ("_counts", "rule_of")
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self.rule_of: dict[str, str] = {}
-        #: By the identifier of a connection.
-
-    def take(self, rule: AnyRule, identifier: str) -> LimitExceeded | None:
-        """Count a new connection of a rule; return the limit that it would pass."""
-        bound = rule.limits.connections_max
-        if bound is None:
-            return None
-        if self._counts[rule.name] >= bound:
-            return LimitExceeded(f"rule {rule.name} connections_max", bound)
-        self.rule_of[identifier] = rule.name
-        self._counts[rule.name] += 1
-        return None
-
-    def leave(self, identifier: str) -> None:
-        """Count a connection no more, if it was counted."""
-        rule = self.rule_of.pop(identifier, None)
-        if rule is not None:
-            self._counts[rule] -= 1
-            if not self._counts[rule]:
-                del self._counts[rule]
-
-    def move(self, identifier: str, rule: AnyRule) -> None:
-        """Count a connection that goes on by another rule as that one's, whatever its bound."""
-        self.leave(identifier)
-        if rule.limits.connections_max is not None:
-            self.rule_of[identifier] = rule.name
-            self._counts[rule.name] += 1
 
 
 class RuleDeadlines:

@@ -95,7 +95,7 @@ class FirewallService:
         self.connection_ids = IdentifierSource("c", boot_mark)
         self.flood = FloodGuard(port, clock, recorder, limits.flood_clients_max, census)
         self.revocation = Revocation(
-            port, recorder, limits.revoke_grace_s, self._everything_open, self._policy_hash
+            port, recorder, limits.revoke_grace_s, self._everything_open, self._policy_hash, census
         )
         self._policy_clock = PolicyClock(port, self._judge_anew)
         self.records = GateRecords(recorder, port, clock, self.connection_ids)
