@@ -52,6 +52,7 @@ __all__ = [
     "PROXY_TLVS_MAX",
     "SOCKS_HOST_BYTES_MAX",
     "SOCKS_USER_ID_BYTES_MAX",
+    "TLS_HELLO_BYTES_MAX",
 ]
 
 FTP_COMMAND_LINE_BYTES_MAX: Final = 4096
@@ -144,6 +145,10 @@ this is a few receive buffers."""
 
 HTTP_INFORMATIONAL_RESPONSES_MAX: Final = 16
 """1xx responses to one request; 100 and a few 103 are usual."""
+
+TLS_HELLO_BYTES_MAX: Final = 64 << 10
+"""A ClientHello with the heads of its records, in memory until it is whole: OpenSSL takes 128 KiB,
+nginx 16 KiB. Browsers send 2 KiB with a post-quantum key share, padded ones 16 KiB."""
 
 PROXY_HEADER_BYTES_MAX: Final = 16 << 10
 """A PROXY protocol header of version 2; its length field allows 64 KiB. haproxy's own are below

@@ -1,0 +1,22 @@
+"""The ClientHello as a gate sees it that does not open TLS: bytes in, one reading or a refusal out.
+
+``HelloReader`` reads it (RFC 8446 section 4.1.2), ``AnswerReader`` tells whether the server asks
+for another one. The invariant: what is returned has one reading, for us and for every server that
+takes it; everything else is refused with a ``TlsRefused`` before any name is made of it.
+"""
+
+from .answer import AnswerReader, RecordSkipper
+from .fault import TlsFault, TlsRefused
+from .hello import ClientHello, EchKind, is_grease
+from .reader import HelloReader
+
+__all__ = [
+    "AnswerReader",
+    "ClientHello",
+    "EchKind",
+    "HelloReader",
+    "RecordSkipper",
+    "TlsFault",
+    "TlsRefused",
+    "is_grease",
+]
