@@ -76,7 +76,7 @@ class FtpAnnouncements:
         assert channel.client is not None, "only an active client can be dialled"
         try:
             action = session.connect_to_client(self._connection, channel.client)
-        except (BadContext, LimitExceeded) as error:
+        except (BadContext, LimitExceeded, TransportError) as error:
             return str(error)
         channel.dial_client(action)
         session.set_data_filter_factory(action, channel.make_filter)

@@ -329,7 +329,8 @@ class Session(Protocol):
 
         Raises:
             LimitExceeded: Too many outstanding actions, or no free port in ``ports``.
-            TransportError: Listening failed.
+            TransportError: Listening failed, or ``EACCES``: the policy does not let the connection
+                bring that about (its rule, or the protocols that the rule names).
         """
         ...
 
@@ -353,6 +354,7 @@ class Session(Protocol):
 
         Raises:
             LimitExceeded: Too many outstanding actions.
+            TransportError: ``EACCES``: the protocols of its rule bring about no such connection.
             ValueError: ``client`` is not the session's own address (a bounce).
         """
         ...
@@ -387,7 +389,8 @@ class Session(Protocol):
 
         Raises:
             LimitExceeded: Too many outstanding actions, or no free port in ``ports``.
-            TransportError: Listening failed, or ``EACCES``: a filter denied the bind.
+            TransportError: Listening failed, or ``EACCES``: a filter denied the bind, or the
+                protocols of the rule bring about no such connection.
             ValueError: ``client`` is not the session's own address (a bounce).
         """
         ...
@@ -410,7 +413,7 @@ class Session(Protocol):
 
         Raises:
             LimitExceeded: Too many outstanding actions, or no run of free ports.
-            TransportError: Listening failed.
+            TransportError: Listening failed, or ``EACCES`` as with ``allow_future_connect``.
             ValueError: No target is given.
         """
         ...

@@ -28,9 +28,11 @@ from sluicegate.filterapi import (
     SessionFilter,
 )
 from sluicegate.policy.network_rules import NO_NETWORK_RULE
+from sluicegate.policy.protocols import Direction
 from sluicegate.port import Listener, Timer
 from sluicegate.port.backend import RawSocket
 
+from .announced import check_announced
 from .binds import Arriving, BindState
 from .dispatch import tell_one
 from .emulation import begin_emulation
@@ -272,6 +274,7 @@ class ExpectedConnection:
         """As ``filterapi.Bind.set_client_address``."""
         self._bind()
         self._primary.session.check_own_address(client)
+        check_announced(self._primary, Direction.INBOUND, [client])
         self._target = client
 
     def set_socket_name(self, address: SocketAddress) -> None:

@@ -23,8 +23,10 @@ from sluicegate.filterapi import (
     TransferOffer,
     User,
 )
+from sluicegate.policy.protocols import Direction
 from sluicegate.port import Timer
 
+from .announced import check_announced, is_announced
 from .binds import begin_bind
 from .client_dialler import ClientDialler
 from .factories import EventFactory, ExpectedFactory, What
@@ -213,6 +215,7 @@ class GateSession:
     ) -> ExpectedConnection:
         """As ``filterapi.Session.allow_future_connect``."""
         primary = self._own_with_room(connection)
+        check_announced(primary, Direction.OUTBOUND, [target])
         self._check_targets(primary, [target])
         expected = self.expect(
             ExpectedConnection.from_client(
@@ -236,6 +239,7 @@ class GateSession:
     ) -> list[Action]:
         """As ``filterapi.Session.redirect_connections``."""
         primary = self._own_with_room(connection, len(targets))
+        check_announced(primary, Direction.OUTBOUND, targets)
         self._check_targets(primary, targets)
         expected = redirect(
             self._service, primary, targets, ports, (session_filter, context),
@@ -256,6 +260,7 @@ class GateSession:
         """As ``filterapi.Session.connect_to_client``."""
         primary = self._own_with_room(connection)
         self.check_own_address(client)
+        check_announced(primary, Direction.INBOUND, [client])
         told = (session_filter, context)
         return self.expect(ExpectedConnection.to_client(self._service, primary, client, told))
 
@@ -274,6 +279,8 @@ class GateSession:
         """As ``filterapi.Session.bind_for_client``."""
         primary = self._own_with_room(connection)
         self.check_own_address(client)
+        if client.port:
+            check_announced(primary, Direction.INBOUND, [client])
         local = primary.client_side_address if primary.is_emulated else primary.server_side_address
         expected = self.expect(
             ExpectedConnection.from_server(
@@ -396,10 +403,12 @@ class GateSession:
     def withdraw_refused(self, primary: GateConnection) -> None:
         """Withdraw what a connection announced and its rule would not let it reach any more."""
         for expected in list(self._expected):
-            if (
-                expected.primary is primary
-                and expected.is_client_expected
-                and primary.judge_target(expected.target) is not None
+            if expected.primary is primary and (
+                not is_announced(expected)
+                or (
+                    expected.is_client_expected
+                    and primary.judge_target(expected.target) is not None
+                )
             ):
                 expected.cancel()
 

@@ -66,7 +66,6 @@ def _publication(one: Publication) -> Mapping[str, object]:
         "listener": one.listener,
         "server": str(one.server),
         "send_proxy_protocol": one.send_proxy_protocol,
-        "secondary": sorted(map(str, one.secondary)),
     }
 
 
@@ -80,7 +79,6 @@ def _rule(one: Rule) -> Mapping[str, object]:
         "to_except": one.to_except.texts(),
         "protocols": sorted(map(str, one.protocols)),
         "protocols_except": sorted(map(str, one.protocols_except)),
-        "secondary": None if one.secondary is None else sorted(map(str, one.secondary)),
         "methods": sorted(one.methods),
         "paths": sorted(map(str, one.paths)),
         "content_types": None if one.content_types is None else one.content_types.texts(),
@@ -97,6 +95,7 @@ def _shared(one: AnyRule) -> Mapping[str, object]:
         "schedule": None if one.schedule is None else one.schedule.canonical(),
         "expires": one.expires,
         "limits": one.limits.canonical(),
+        "secondary": None if one.secondary is None else sorted(map(str, one.secondary)),
     }
 
 

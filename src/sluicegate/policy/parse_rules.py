@@ -74,7 +74,7 @@ class RuleReader:
             comment=table.comment,
             send_proxy_protocol=table.send_proxy_protocol,
             protocol="" if definition is None else definition.name,
-            secondary=() if definition is None else definition.secondary,
+            secondary=None if definition is None else definition.secondary,
             schedule=objects.schedule(table.schedule, place),
             expires=table.expires,
             is_enabled=table.enabled,

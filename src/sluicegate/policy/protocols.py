@@ -11,7 +11,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 from typing_extensions import override
 
@@ -20,7 +20,9 @@ __all__ = [
     "Direction",
     "ProtocolDefinition",
     "ProtocolPattern",
+    "Secondary",
     "SecondaryPattern",
+    "may_bring_about",
 ]
 
 
@@ -63,7 +65,11 @@ class ProtocolPattern:
 
 @dataclass(frozen=True, slots=True)
 class SecondaryPattern:
-    """Connections that one of the protocol's connections may bring about."""
+    """Connections that one of the protocol's connections may bring about.
+
+    The port is where the other one is expected: the server's of an outbound one, the client's of
+    an inbound one.
+    """
 
     ports: ProtocolPattern
     direction: Direction
@@ -71,6 +77,27 @@ class SecondaryPattern:
     @override
     def __str__(self) -> str:
         return f"{self.ports} {self.direction}"
+
+
+Secondary: TypeAlias = tuple[SecondaryPattern, ...] | None
+"""What the definitions that a rule names list together; None: it names none, and nothing is said of
+secondary connections."""
+
+
+def may_bring_about(
+    secondary: Secondary, direction: Direction, port: int, protocol: str = "tcp"
+) -> bool:
+    """Tell whether a connection may bring about another one.
+
+    Args:
+        secondary: What the protocols of its rule list.
+        direction: Who opens the other one.
+        port: Where that one is expected: at the server if the client opens it, else at the client.
+        protocol: Its transport protocol.
+    """
+    return secondary is None or any(
+        one.direction is direction and one.ports.matches(protocol, port) for one in secondary
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from sluicegate.names import HostPattern
 
 from .content_types import ContentTypes
 from .paths import PathPattern, UrlPattern
-from .protocols import ProtocolPattern, SecondaryPattern
+from .protocols import ProtocolPattern, Secondary
 from .schedule import Schedule
 
 __all__ = [
@@ -107,8 +107,8 @@ class Publication:
     """The definition that is published, if one is named."""
     bound_filters: tuple[str, ...] = ()
     """Those of ``filters`` that the protocol brought."""
-    secondary: tuple[SecondaryPattern, ...] = ()
-    """Of the protocol."""
+    secondary: Secondary = None
+    """Secondary connections of the protocol; None: none is named."""
     schedule: Schedule | None = None
     expires: float | None = None
     """Seconds since the epoch (UTC); from then on it does not match."""
@@ -186,7 +186,7 @@ class Rule:
     protocols_except: tuple[ProtocolPattern, ...] = ()
     bound_filters: tuple[str, ...] = ()
     """Those of ``filters`` that the protocols brought."""
-    secondary: tuple[SecondaryPattern, ...] | None = None
+    secondary: Secondary = None
     """Secondary connections of the protocols that are named; None: it names none by ``@``."""
     schedule: Schedule | None = None
     methods: tuple[str, ...] = ()
