@@ -206,7 +206,10 @@ def test_content_type_is_a_media_type_without_parameters() -> None:
         lambda: Redirect(""),
         lambda: RouteTo("", 80),
         lambda: RouteTo("a.example", 0),
-        lambda: RouteTo("a.example", 80, "ftp"),
+        lambda: RouteTo("a.example", 65536),
+        lambda: RouteTo("a.example/b", 80),
+        lambda: RouteTo("a@b", 80),
+        lambda: RouteTo("\u20ac", 80),
     ],
 )
 def test_an_answer_that_cannot_be_sent_cannot_be_made(make) -> None:

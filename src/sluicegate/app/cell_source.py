@@ -13,7 +13,7 @@ from typing import Any
 
 from sluicegate.documents import Document, Findings, typed
 from sluicegate.errors import FILTER_ERRORS
-from sluicegate.filterapi import ContentFilter, Position
+from sluicegate.filterapi import ContentFilter, Position, WebFilter
 from sluicegate.isolation.cell_events import LoadFailedError
 from sluicegate.isolation.facts import WantsFacts
 from sluicegate.isolation.messages import Ask, Fault, Manifest, Probe, Start
@@ -63,6 +63,11 @@ def _load(use: str, folder: str) -> tuple[FilterClass, Manifest]:
         filter_class, source = find_filter_class(use, pathlib.Path(folder))
     except FilterUnusable as error:
         raise LoadFailedError(error.cause, error.cure) from error
+    if issubclass(filter_class, WebFilter):
+        raise LoadFailedError(
+            f"{filter_class.__name__} is a web filter, and these run in the gate",
+            'leave isolation = "process" out, or judge whole objects with a ContentFilter',
+        )
     return filter_class, manifest_of(filter_class, source)
 
 

@@ -15,7 +15,7 @@ from .filters import InstalledFilters
 
 __all__ = ["check_transport", "place_of_filter"]
 
-_FOR_STREAMS: Final = frozenset({"stream", "content"})
+_FOR_STREAMS: Final = frozenset({"stream", "content", "web"})
 _FOR_DATAGRAMS: Final = frozenset({"datagram"})
 
 

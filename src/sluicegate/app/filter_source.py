@@ -28,8 +28,9 @@ from sluicegate.filterapi import (
     DatagramFilter,
     Filter,
     StreamFilter,
+    WebFilter,
 )
-from sluicegate.gate.settings import InstalledFilter, PerConnection
+from sluicegate.gate.settings import InstalledFilter, PerConnection, PerRule
 
 __all__ = [
     "FILTER_ERRORS",
@@ -50,6 +51,7 @@ FilterClass: TypeAlias = (
     | type[CallbackDataFilter]
     | type[StreamFilter]
     | type[DatagramFilter]
+    | type[WebFilter]
 )
 
 _GROUP: Final = "sluicegate.filters"
@@ -60,6 +62,7 @@ _KINDS: Final = (
     CallbackDataFilter,
     StreamFilter,
     DatagramFilter,
+    WebFilter,
 )
 _PATH: Final = re.compile(r"(?P<path>.*\.py):(?P<name>[A-Za-z_]\w*)", re.ASCII)
 _MODULE: Final = re.compile(r"(?P<module>[A-Za-z_][\w.]*):(?P<name>[A-Za-z_]\w*)", re.ASCII)
@@ -111,6 +114,7 @@ _TIERS: Final[dict[type, str]] = {
     DatagramFilter: "datagram",
     CallbackDataFilter: "callback",
     DataFilter: "data",
+    WebFilter: "web",
 }
 
 
@@ -140,10 +144,13 @@ def make_filter(filter_class: FilterClass, settings: object) -> InstalledFilter:
     make: Any = filter_class
     if settings is not None:
         make = functools.partial(make, settings)
-    if issubclass(filter_class, Filter | ContentFilter):
+    rule_settings = declared_model(filter_class, "RuleSettings")
+    if issubclass(filter_class, WebFilter) and rule_settings is not None:
+        # It is made for each rule, with the rule's settings in place of the filter's.
+        return PerRule(filter_class, rule_settings, settings)
+    if issubclass(filter_class, Filter | ContentFilter | WebFilter):
         made: InstalledFilter = make()
         return made
-    rule_settings = declared_model(filter_class, "RuleSettings")
     if rule_settings is not None:
         # It is made with the rule's settings in place of the filter's.
         return PerConnection(filter_class, rule_settings, settings)

@@ -13,7 +13,7 @@ import click
 from sluicegate.app.filter_source import FilterClass, FilterUnusable, find_filter_class
 from sluicegate.documents import Findings, read_document, typed
 from sluicegate.errors import ConfigError
-from sluicegate.filterapi import DatagramFilter
+from sluicegate.filterapi import DatagramFilter, WebFilter
 from sluicegate.testing import Conversation, NotAConversation, Replayed, replay
 from sluicegate.testing.capture import CAPTURE_BYTES_MAX, NotACapture, is_capture
 from sluicegate.testing.reassembly import captured_connections
@@ -133,6 +133,9 @@ def _with_settings(
     if issubclass(filter_class, DatagramFilter):
         cure = "write its test with testing.SimulatedBackend"
         raise ConfigError(use, "is a filter for datagrams, and what is replayed is a stream", cure)
+    if issubclass(filter_class, WebFilter):
+        cure = "write its test with testing.exchange_web"
+        raise ConfigError(use, "is a web filter, and what is replayed is a stream", cure)
     declared = _declared(filter_class)
     if declared is None:
         if settings is not None:

@@ -137,8 +137,9 @@ class WebFilter:
         """Judge the next bytes of a request's body (``Need.STREAM``).
 
         What was held is shown again, in front of what comes next. A window is valid in this call; a
-        coroutine copies it before it awaits anything. The last call may show nothing, and what it
-        holds then goes nowhere, so it is refused.
+        coroutine copies it before it awaits anything. Content codings are taken off. The last call
+        may show nothing; what it would hold then goes nowhere, so the exchange is refused.
+        Messages without a body are not shown here.
         """
         del exchange, chunk, is_last
         return FORWARD
@@ -178,9 +179,9 @@ class WebFilter:
     def on_unmet(self, exchange: WebExchange, direction: Direction, cause: str) -> GoOn | Refuse:
         """Say what becomes of a body that it cannot be shown as it needs; refused by default.
 
-        Endless streams are no objects, some bodies are larger than ``object_bytes_max``, some have
-        an unknown content coding. ``GoOn(Need.STREAM)`` takes an object piece by piece instead,
-        ``SKIP_BODY`` lets it pass unseen. Not a coroutine.
+        Endless streams are no objects, some bodies are larger than ``object_bytes_max``, some are
+        a part of an object (206), some have an unknown content coding. ``GoOn(Need.STREAM)`` takes
+        it piece by piece, as it travels; ``SKIP_BODY`` lets it pass unseen. Not a coroutine.
         """
         del exchange, direction
         return Refuse(cause)

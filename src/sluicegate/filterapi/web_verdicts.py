@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from sluicegate.protocols.http1 import Fields
+from sluicegate.protocols.http1 import Authority, Fields
 from sluicegate.verdict import Refuse, Release, Replace
 
 from .stream_filter import Forward, Leave, Rewrite
@@ -56,10 +56,11 @@ class Needs:
     alters: bool = False
     """Whether it may change the bodies that it is shown: their length is then not declared before
     it is known."""
-    is_decoded: bool = True
-    """Whether it is shown bodies without their content coding; False: as they travel."""
     object_bytes_max: int = 16 << 20
     """The largest body it takes as a whole; a larger one is told to ``on_unmet``."""
+    object_wait_s: float = 60.0
+    """How long a body is collected whose length nobody declared; one that has not ended then is
+    told to ``on_unmet``: it may never end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,14 @@ class GoOn:
 
 @dataclass(frozen=True, slots=True)
 class RefuseWith(Refuse):
-    """Refuse with a status of its own; ``Refuse`` is answered with 403 (502 to a response)."""
+    """Refuse with a status of its own; a plain ``Refuse`` is answered with 403.
+
+    The client is told ``reason``: nothing of the message belongs into it.
+    """
 
     status: int = 403
+    detail: str = ""
+    """For the record alone."""
 
     def __post_init__(self) -> None:
         if not _ERROR_MIN <= self.status <= _ERROR_MAX:
@@ -132,14 +138,28 @@ class RouteTo:
     """Ask another server; policy judges it as if the client had named it."""
 
     host: str
+    """A name or an address, without brackets."""
     port: int
-    scheme: str = "http"
+    keeps_host: bool = False
+    """Whether the server is told the ``Host`` that the client named."""
 
     def __post_init__(self) -> None:
-        if not self.host or not _PORT_MIN <= self.port <= _PORT_MAX:
-            raise ValueError("a route has a host, and a port from 1 to 65535")
-        if self.scheme not in {"http", "https"}:
-            raise ValueError("a route is for http or https")
+        """Find what is no server now, where its author sees it."""
+        if not _PORT_MIN <= self.port <= _PORT_MAX:
+            raise ValueError("a route has a port from 1 to 65535")
+        self.authority()
+
+    def authority(self) -> Authority:
+        """Return where it leads.
+
+        Raises:
+            ValueError: The host is none.
+        """
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        found = Authority.parse(f"{host}:{self.port}".encode("ascii", "replace"))
+        if found is None:
+            raise ValueError("a route has a host")
+        return found
 
 
 GO_ON: Final = GoOn()

@@ -137,7 +137,8 @@ def refused_plan(before: RulePlan, rule: AnyRule | None, policy_hash: str) -> Ru
 def _installed(plan: RulePlan) -> list[Installed]:
     found = [step.installed for step in plan.events]
     found += [step.installed for step in plan.connection]
-    return [*found, *(step.installed for step in plan.content)]
+    found += [step.installed for step in plan.content]
+    return [*found, *(step.installed for step in plan.web)]
 
 
 LEARNED_BY: Final = "learn:"

@@ -24,16 +24,32 @@ from sluicegate.filterapi import (
     Firewall,
     PolicyChanged,
     StreamFilter,
+    WebFilter,
 )
 from sluicegate.policy import AnyRule, PolicySnapshot
 from sluicegate.policy.rules import Rule, RuleAction, RuleSettings
 
 from .rule_limits import RuleDeadlines
-from .rule_settings import maker_of, rule_settings_of
-from .settings import FilterProcess, Installation, InstalledFilter, OnFailure, PerConnection
+from .rule_settings import maker_of, rule_settings_of, web_filter_of
+from .settings import (
+    FilterProcess,
+    Installation,
+    InstalledFilter,
+    OnFailure,
+    PerConnection,
+    PerRule,
+)
 from .views import FilterView
 
-__all__ = ["ConnectionStep", "ContentStep", "EventStep", "Installed", "Registry", "RulePlan"]
+__all__ = [
+    "ConnectionStep",
+    "ContentStep",
+    "EventStep",
+    "Installed",
+    "Registry",
+    "RulePlan",
+    "WebStep",
+]
 
 
 class Installed:
@@ -130,6 +146,8 @@ def _tier(target: InstalledFilter) -> tuple[str, str]:
         return "filter", ""
     if isinstance(target, ContentFilter):
         return "content", ""
+    if isinstance(target, WebFilter | PerRule):
+        return "web", ""
     try:
         made = maker_of(target, {})()
     except FILTER_ERRORS:
@@ -192,6 +210,21 @@ class ContentStep:
 
 
 @dataclass(frozen=True, slots=True)
+class WebStep:
+    """A web filter that is asked about exchanges."""
+
+    installed: Installed
+    filter: WebFilter
+    must_work: bool = False
+    """Whether exchanges are refused when it fails, whatever the operator said of the filter."""
+
+    @property
+    def is_bypassed_on_failure(self) -> bool:
+        """Whether exchanges go on without it."""
+        return self.installed.is_bypassed_on_failure and not self.must_work
+
+
+@dataclass(frozen=True, slots=True)
 class RulePlan:
     """What runs for connections of one rule, compiled once."""
 
@@ -203,6 +236,8 @@ class RulePlan:
     events: tuple[EventStep, ...] = ()
     connection: tuple[ConnectionStep, ...] = ()
     content: tuple[ContentStep, ...] = ()
+    web: tuple[WebStep, ...] = ()
+    """In the order in which requests meet them."""
     names: tuple[str, ...] = field(default=())
     """Of the filters that run."""
     settings: RuleSettings = field(default_factory=lambda: MappingProxyType({}))
@@ -236,6 +271,7 @@ class RulePlan:
             any(step.installed is installed for step in self.events)
             or any(step.installed is installed for step in self.connection)
             or any(step.installed is installed for step in self.content)
+            or any(step.installed is installed for step in self.web)
         )
 
 
@@ -335,6 +371,7 @@ class Registry:
         events: list[EventStep] = []
         connection: list[ConnectionStep] = []
         content: list[ContentStep] = []
+        web: list[WebStep] = []
         must = _must_inspect(rule)
         for name in rule.filters:
             installed = self._installed.get(name)
@@ -353,6 +390,8 @@ class Registry:
                     events.append(EventStep(installed, target, chosen, must))
                 elif isinstance(target, PerConnection):
                     connection.append(ConnectionStep(installed, maker_of(target, written), must))
+                elif isinstance(target, WebFilter | PerRule):
+                    web.append(WebStep(installed, web_filter_of(target, written), must))
                 else:
                     content.append(ContentStep(installed, target, must))
             except ValueError as error:
@@ -365,6 +404,7 @@ class Registry:
             events=tuple(events),
             connection=tuple(connection),
             content=tuple(content),
+            web=tuple(web),
             names=tuple(rule.filters),
             settings=rule.settings,
         )

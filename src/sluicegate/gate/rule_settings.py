@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from sluicegate.documents import merged
-from sluicegate.filterapi import AnyDataFilter, Filter
+from sluicegate.errors import FILTER_ERRORS
+from sluicegate.filterapi import AnyDataFilter, Filter, WebFilter
 
-from .settings import PerConnection
+from .settings import PerConnection, PerRule
+from .web.declared_needs import objection_to_needs
 
-__all__ = ["maker_of", "rule_settings_of"]
+__all__ = ["maker_of", "rule_settings_of", "web_filter_of"]
 
 
 def rule_settings_of(target: Filter, written: Mapping[str, object]) -> object:
@@ -40,3 +42,26 @@ def maker_of(target: PerConnection, written: Mapping[str, object]) -> Callable[[
     if target.rule_settings is None:
         return target.make
     return functools.partial(target.make, merged(target.rule_settings, written, target.settings))
+
+
+def web_filter_of(target: WebFilter | PerRule, written: Mapping[str, object]) -> WebFilter:
+    """Return the web filter of a rule, made with its settings if it has a model of them.
+
+    Raises:
+        ValueError: As ``rule_settings_of``; or it cannot be made with them.
+    """
+    if isinstance(target, WebFilter):
+        return _checked(target)
+    settings = merged(target.rule_settings, written, target.settings)
+    try:
+        made = target.make(settings)
+    except FILTER_ERRORS as error:
+        raise ValueError(f"it cannot be made: {type(error).__name__}: {error}") from error
+    return _checked(made)
+
+
+def _checked(web_filter: WebFilter) -> WebFilter:
+    objection = objection_to_needs(web_filter)
+    if objection:
+        raise ValueError(objection)
+    return web_filter

@@ -17,7 +17,14 @@ from typing import Final, Protocol, TypeAlias
 from typing_extensions import override
 
 from sluicegate.address import IpAddress, IpNetwork, SocketAddress
-from sluicegate.filterapi import AnyDataFilter, ContentFilter, Filter, Firewall, Scanner
+from sluicegate.filterapi import (
+    AnyDataFilter,
+    ContentFilter,
+    Filter,
+    Firewall,
+    Scanner,
+    WebFilter,
+)
 from sluicegate.identity import DirectorySettings, Users
 from sluicegate.limits import Limits
 from sluicegate.names.resolver import ResolverSettings
@@ -35,6 +42,7 @@ __all__ = [
     "ListenerSettings",
     "OnFailure",
     "PerConnection",
+    "PerRule",
     "Place",
     "ServiceSettings",
 ]
@@ -124,6 +132,18 @@ class PerConnection:
     """``[filter.settings]``, for what a rule leaves out."""
 
 
+@dataclass(frozen=True, slots=True)
+class PerRule:
+    """An installed web filter that is made with ``make`` for each rule that names it."""
+
+    make: Callable[..., WebFilter]
+    """Takes a rule's settings."""
+    rule_settings: type[object]
+    """The model of a rule's settings."""
+    settings: object = None
+    """``[filter.settings]``, for what a rule leaves out."""
+
+
 class FilterProcess(Protocol):
     """The process of an isolated filter, as the registry keeps it."""
 
@@ -169,7 +189,7 @@ class FilterProcess(Protocol):
         ...
 
 
-InstalledFilter: TypeAlias = Filter | ContentFilter | PerConnection
+InstalledFilter: TypeAlias = Filter | ContentFilter | WebFilter | PerRule | PerConnection
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
 
     from .connection import GateConnection
-    from .registry import ContentStep
+    from .registry import ContentStep, WebStep
 
 __all__ = ["GateTransfer", "TransferService"]
 
@@ -101,8 +101,10 @@ class TransferService(Generic[ConnectionT]):
         task.add_done_callback(self._on_task_done)
         return task
 
-    def record_filter_failure(self, step: ContentStep, cause: str, connection: Connection) -> None:
-        """Record that a content filter failed, and what becomes of the object for it."""
+    def record_filter_failure(
+        self, step: ContentStep | WebStep, cause: str, connection: Connection
+    ) -> None:
+        """Record that a filter failed, and what becomes of its object or exchange for it."""
         self._recorder.write(
             FilterFailureRecord(
                 time=self.clock.wall(),

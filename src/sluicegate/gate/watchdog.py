@@ -35,8 +35,8 @@ from sluicegate.port import CompletionPort
 
 from .attached import Attached
 from .connection import GateConnection
-from .registry import ConnectionStep, ContentStep, EventStep
-from .settings import Installation, PerConnection
+from .registry import ConnectionStep, ContentStep, EventStep, WebStep
+from .settings import Installation, PerConnection, PerRule
 
 if TYPE_CHECKING:
     from sluicegate.port.timers import Timer
@@ -227,7 +227,7 @@ def find_blocking(frame: FrameType | None, installations: Iterable[Installation]
 
 def _class_of(item: Installation) -> type[object]:
     target = item.filter_object
-    if not isinstance(target, PerConnection):
+    if not isinstance(target, PerConnection | PerRule):
         return type(target)
     made: object = target.make
     # With settings it is a ``functools.partial`` of the class.
@@ -252,7 +252,7 @@ def _name_at_hand(frame: FrameType) -> str:
     for value in frame.f_locals.values():
         if isinstance(value, Attached):
             return value.name
-        if isinstance(value, EventStep | ConnectionStep | ContentStep):
+        if isinstance(value, EventStep | ConnectionStep | ContentStep | WebStep):
             return value.installed.name
     return ""
 

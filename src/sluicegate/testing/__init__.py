@@ -26,6 +26,7 @@ from .simulated_port import SimulatedBackend, SimulationStalled
 from .sizes import BulkBytes, CeilingExceeded, memory_ceiling
 from .splits import SplitMatters, check_split, fuzz_splits
 from .virtual_pool import VirtualPool, simulated_completion_port
+from .web_play import PlayedExchange, WebPlay, exchange_web
 
 __all__ = [
     "AddressCase",
@@ -49,6 +50,7 @@ __all__ = [
     "PeerTask",
     "Playbook",
     "PlaybookError",
+    "PlayedExchange",
     "ProxiedExchange",
     "Replayed",
     "ScriptedDatagrams",
@@ -62,6 +64,7 @@ __all__ = [
     "SplitMatters",
     "VirtualClock",
     "VirtualPool",
+    "WebPlay",
     "address_corpus",
     "check_content_filter",
     "check_conversation",
@@ -69,6 +72,7 @@ __all__ = [
     "check_filter",
     "check_split",
     "check_stream_filter",
+    "exchange_web",
     "fuzz_splits",
     "host_corpus",
     "inspect_object",

@@ -32,8 +32,9 @@ from sluicegate.filterapi import (
     StreamFilter,
     Transfer,
     TransferOffer,
+    WebFilter,
 )
-from sluicegate.gate.settings import Installation, OnFailure, PerConnection
+from sluicegate.gate.settings import Installation, OnFailure, PerConnection, PerRule
 
 __all__ = [
     "AnyFilter",
@@ -48,7 +49,13 @@ __all__ = [
 ]
 
 AnyFilter: TypeAlias = (
-    Filter | ContentFilter | DataFilter | CallbackDataFilter | StreamFilter | DatagramFilter
+    Filter
+    | ContentFilter
+    | WebFilter
+    | DataFilter
+    | CallbackDataFilter
+    | StreamFilter
+    | DatagramFilter
 )
 
 FilterLike: TypeAlias = AnyFilter | Callable[[], AnyFilter]
@@ -154,13 +161,17 @@ def installation_of(given: FilterLike, sightings: Sightings, number: int) -> Ins
         make_one = cast("Callable[..., AnyDataFilter]", given)
         name = given.name or f"{given.__name__}-{number}"
         return Installation(name, PerConnection(make_one, declared), OnFailure.DENY, "test")
+    if isinstance(given, type) and isinstance(declared, type) and issubclass(given, WebFilter):
+        make_web = cast("Callable[..., WebFilter]", given)
+        name = given.name or f"{given.__name__}-{number}"
+        return Installation(name, PerRule(make_web, declared), OnFailure.DENY, "test")
     first = _first_of(given)
     if not isinstance(first, AnyFilter):
         raise TypeError(f"{given!r} makes {first!r}, which is no filter")
     name = type(first).name or f"{type(first).__name__}-{number}"
     if isinstance(first, ContentFilter):
         return Installation(name, _WatchedContentFilter(first, sightings), OnFailure.DENY, "test")
-    if isinstance(first, Filter):
+    if isinstance(first, Filter | WebFilter):
         return Installation(name, first, OnFailure.DENY, "test")
     make = _once(first) if first is given else cast("Callable[[], AnyDataFilter]", given)
     return Installation(name, PerConnection(make), OnFailure.DENY, "test")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from sluicegate.protocols.http1 import Request, Response
 
 if TYPE_CHECKING:
-    from sluicegate.filterapi import Connection, User
+    from sluicegate.filterapi import Connection, User, WebOutcome
     from sluicegate.policy import AnyRule, DestinationDecision
 
 __all__ = ["Exchange"]
@@ -29,6 +29,14 @@ class Exchange(Protocol):
     """The final one, once its head was read."""
     path: str
     """The canonical path, without the query; empty where the target has none (``OPTIONS *``)."""
+
+    scheme: str
+    """``http`` or ``https``."""
+    host: str
+    """The canonical host that was judged, without brackets."""
+    port: int
+    facts: dict[str, str | int]
+    """What filters add to its record."""
 
     @property
     def connection(self) -> Connection:
@@ -53,6 +61,11 @@ class Exchange(Protocol):
     @property
     def is_over(self) -> bool:
         """Whether it has ended: nothing that is called on it has an effect any more."""
+        ...
+
+    @property
+    def outcome(self) -> WebOutcome:
+        """How it ended; when the pipeline is told of the end."""
         ...
 
     @property

@@ -26,17 +26,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from sluicegate.filterapi import Need
 from sluicegate.protocols.http1 import Request, Response
 
 from .body_stage import BodyStage
+from .declared_needs import has_hook
+from .filtered_exchange import FilteredExchange
 
 if TYPE_CHECKING:
-    from sluicegate.gate.registry import RulePlan
+    from sluicegate.gate.registry import RulePlan, WebStep
     from sluicegate.gate.service import FirewallService
 
     from .exchange import Exchange
 
-__all__ = ["ExchangePart", "Pipeline", "compile_pipeline"]
+__all__ = ["ExchangePart", "Pipeline", "WebPipeline", "compile_pipeline"]
 
 
 class ExchangePart(Protocol):
@@ -73,5 +76,46 @@ class Pipeline(Protocol):
 
 def compile_pipeline(service: FirewallService, plan: RulePlan) -> Pipeline | None:
     """Return what the filters of a rule want of the web's messages; None: nothing."""
-    del service, plan
-    return None
+    return WebPipeline(service, plan.web) if plan.web else None
+
+
+class WebPipeline:
+    """The web filters of one rule: who is asked about what, in which order."""
+
+    __slots__ = (
+        "enders",
+        "loggers",
+        "request_bodies",
+        "requests",
+        "response_bodies",
+        "responses",
+        "routers",
+        "service",
+        "steps",
+    )
+
+    def __init__(self, service: FirewallService, steps: tuple[WebStep, ...]) -> None:
+        self.service = service
+        self.steps = steps
+        outward = range(len(steps))
+        inward = range(len(steps) - 1, -1, -1)
+        self.requests: tuple[int, ...] = self._with(outward, "on_request")
+        #: Indices of the filters that have this hook, in the order in which they are asked.
+        self.routers: tuple[int, ...] = self._with(outward, "on_route")
+        self.responses: tuple[int, ...] = self._with(inward, "on_response")
+        self.loggers = self._with(outward, "on_log")
+        self.enders = self._with(outward, "on_end")
+        self.request_bodies = tuple(
+            index for index in outward if steps[index].filter.needs.request > Need.HEADERS
+        )
+        #: Indices of those that may be shown bodies.
+        self.response_bodies = tuple(
+            index for index in inward if steps[index].filter.needs.response > Need.HEADERS
+        )
+
+    def open(self, exchange: Exchange) -> ExchangePart | None:
+        """As ``Pipeline.open``."""
+        return FilteredExchange(self, exchange)
+
+    def _with(self, indices: range, hook: str) -> tuple[int, ...]:
+        return tuple(index for index in indices if has_hook(self.steps[index].filter, hook))

@@ -1,0 +1,41 @@
+"""What web filters declare that they need, held against what they can take.
+
+The registry asks when it compiles a rule. The invariant: a filter that could not be shown what it
+needs blocks its rule at load, and is never found out by a client's request.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sluicegate.filterapi import Direction, Need, WebFilter
+
+__all__ = ["has_hook", "objection_to_needs"]
+
+
+def objection_to_needs(web_filter: WebFilter) -> str:
+    """Return why a filter cannot be shown what it says it needs; empty if it can."""
+    needs = web_filter.needs
+    for direction, need in ((_UPLOAD, needs.request), (_DOWNLOAD, needs.response)):
+        hook = _HOOKS[direction].get(need, "")
+        if hook and not has_hook(web_filter, hook):
+            return f"it needs {need.name} of {_MESSAGES[direction]}s, and has no {hook}"
+    if needs.object_bytes_max <= 0:
+        return "its object_bytes_max is not above 0"
+    if not needs.object_wait_s > 0:
+        return "its object_wait_s is not above 0"
+    return ""
+
+
+def has_hook(web_filter: WebFilter, hook: str) -> bool:
+    """Tell whether a filter has a hook of its own."""
+    return getattr(type(web_filter), hook) is not getattr(WebFilter, hook)
+
+
+_UPLOAD: Final = Direction.UPLOAD
+_DOWNLOAD: Final = Direction.DOWNLOAD
+_MESSAGES: Final = {_UPLOAD: "request", _DOWNLOAD: "response"}
+_HOOKS: Final = {
+    _UPLOAD: {Need.STREAM: "on_request_chunk", Need.OBJECT: "on_request_body"},
+    _DOWNLOAD: {Need.STREAM: "on_response_chunk", Need.OBJECT: "on_response_body"},
+}

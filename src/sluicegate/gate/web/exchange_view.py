@@ -1,0 +1,68 @@
+"""What one web filter sees of one exchange, and keeps of it.
+
+``filtered_exchange`` makes one for each filter that is asked. The invariant: filters share the
+messages, and nothing else: what one of them keeps in ``state`` no other one sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sluicegate.filterapi import Connection, User, WebRequest, WebResponse
+    from sluicegate.gate.registry import WebStep
+
+    from .filtered_exchange import FilteredExchange
+
+__all__ = ["ExchangeView"]
+
+
+class ExchangeView:
+    """Satisfies ``filterapi.WebExchange``."""
+
+    __slots__ = ("_part", "_step", "state")
+
+    def __init__(self, part: FilteredExchange, step: WebStep) -> None:
+        self._part = part
+        self._step = step
+        self.state: Any = None
+
+    @property
+    def id(self) -> str:
+        """As ``WebExchange.id``."""
+        return self._part.exchange.id
+
+    @property
+    def connection(self) -> Connection:
+        """As ``WebExchange.connection``."""
+        return self._part.exchange.connection
+
+    @property
+    def user(self) -> User | None:
+        """As ``WebExchange.user``."""
+        return self._part.exchange.user
+
+    @property
+    def rule(self) -> str:
+        """As ``WebExchange.rule``."""
+        return self._part.exchange.rule.name
+
+    @property
+    def request(self) -> WebRequest:
+        """As ``WebExchange.request``."""
+        return self._part.request
+
+    @property
+    def response(self) -> WebResponse | None:
+        """As ``WebExchange.response``."""
+        return self._part.response
+
+    def note(self, message: str, facts: Mapping[str, str | int] | None = None) -> None:
+        """As ``WebExchange.note``."""
+        exchange = self._part.exchange
+        about: dict[str, str | int] = {
+            "connection": exchange.connection.id,
+            "exchange": exchange.id,
+        }
+        self._part.service.note(self._step.installed.name, message, {**about, **(facts or {})})

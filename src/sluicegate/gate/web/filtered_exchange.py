@@ -1,0 +1,471 @@
+"""An exchange with web filters: their hooks about its heads, and the stages for its bodies.
+
+``pipeline`` opens one for each exchange under its rule; the engine drives it. The invariant: a head
+goes on when every filter let it, in their order; what a filter cannot be shown as it needs is
+refused unless that filter said otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, cast
+
+from sluicegate.filterapi import (
+    GO_ON,
+    Answer,
+    Direction,
+    GoOn,
+    Need,
+    Redirect,
+    Refuse,
+    RefuseWith,
+    RouteTo,
+    WebRequest,
+    WebResponse,
+)
+from sluicegate.protocols.content_coding import (
+    Coding,
+    CodingError,
+    content_codings,
+    narrow_accept_encoding,
+)
+from sluicegate.protocols.http1 import (
+    NO_BODY,
+    Fields,
+    Framing,
+    FramingKind,
+    Request,
+    Response,
+    Target,
+    TargetForm,
+)
+from sluicegate.protocols.http1.framing import has_no_body
+
+from .altered_body import mend_head
+from .body_stage import BodyStage, HeadT
+from .chunk_stage import ChunkStage
+from .declared_needs import has_hook
+from .decoding_stage import DecodingStage
+from .exchange_view import ExchangeView
+from .hook import HookFailed, call_hook, describe, when_answered
+from .object_stage import ObjectStage
+
+if TYPE_CHECKING:
+    from sluicegate.gate.service import FirewallService
+
+    from .exchange import Exchange
+    from .pipeline import WebPipeline
+
+__all__ = ["FilteredExchange", "Wanted"]
+
+
+@dataclass(slots=True)
+class Wanted:
+    """How much of one message's body one filter is to be shown."""
+
+    index: int
+    need: Need
+    alters: bool
+
+
+class FilteredExchange:
+    """One exchange's part of a pipeline (``pipeline.ExchangePart``); a failure scope, too."""
+
+    __slots__ = (
+        "_chosen",
+        "_codings",
+        "_go_on",
+        "_reached",
+        "_views",
+        "_wanted",
+        "exchange",
+        "pipeline",
+        "request",
+        "response",
+        "service",
+        "tasks",
+    )
+
+    def __init__(self, pipeline: WebPipeline, exchange: Exchange) -> None:
+        self.pipeline = pipeline
+        self.exchange = exchange
+        self.service: FirewallService = pipeline.service
+        message = exchange.request
+        self.request = WebRequest(
+            message,
+            scheme=exchange.scheme,
+            host=exchange.host,
+            port=exchange.port,
+            version="1.1" if message.is_http_1_1 else "1.0",
+        )
+        self.response: WebResponse | None = None
+        self.tasks: set[asyncio.Task[object]] = set()
+        #: Coroutines of filters that are waited for.
+        self._views: list[ExchangeView | None] = [None] * len(pipeline.steps)
+        self._reached = 0
+        #: How many of the filters the request has got to.
+        self._go_on: Callable[[], None] = _do_nothing
+        self._chosen: dict[int, Wanted] = {}
+        #: What filters chose of the body of the message whose head is judged now.
+        self._wanted: list[Wanted] = []
+        self._codings: tuple[Coding, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing that is done here has an effect any more."""
+        return self.exchange.is_over
+
+    def view(self, index: int) -> ExchangeView:
+        """Return what a filter sees."""
+        view = self._views[index]
+        if view is None:
+            view = self._views[index] = ExchangeView(self, self.pipeline.steps[index])
+        return view
+
+    # -- the engine asks (pipeline.ExchangePart) ------------------------------------------------
+
+    def on_request(self, go_on: Callable[[], None]) -> None:
+        """Ask every filter about the request's head, then where it goes."""
+        self._go_on = go_on
+        self.walk(_REQUEST, 0)
+
+    def request_stages(self) -> Sequence[BodyStage[Request]]:
+        """Return the stages of the request's body."""
+        return self._stages(Direction.UPLOAD, self.exchange.request)
+
+    def on_response(self, go_on: Callable[[], None]) -> None:
+        """Ask every filter about the response's head."""
+        message = self.exchange.response
+        assert message is not None, "a response has a head"
+        self._go_on = go_on
+        self._chosen.clear()
+        is_bodiless = has_no_body(message.status, self.exchange.request.method)
+        self.response = WebResponse(message, is_bodiless=is_bodiless)
+        self.walk(_RESPONSE, 0)
+
+    def response_stages(self) -> Sequence[BodyStage[Response]]:
+        """Return the stages of the response's body."""
+        assert self.exchange.response is not None, "a response has a head"
+        return self._stages(Direction.DOWNLOAD, self.exchange.response)
+
+    def on_end(self) -> None:
+        """Tell the filters, and wait for none of them any more."""
+        for task in self.tasks:
+            task.cancel()
+        self.request.close()
+        if self.response is not None:
+            self.response.close()
+        exchange = self.exchange
+        for index in self.pipeline.loggers:
+            if index < self._reached:
+                facts = self._call(index, "on_log", self.view(index))
+                checked = _facts(facts)
+                if checked is None:
+                    self.fail(index, facts)
+                else:
+                    exchange.facts.update(checked)
+        for index in self.pipeline.enders:
+            if index < self._reached:
+                answer = self._call(index, "on_end", self.view(index), exchange.outcome)
+                if answer is not None:
+                    self.fail(index, answer)
+
+    def on_filter_failure(self, error: BaseException) -> None:
+        """Take what a filter's own operations raised (``FailureScope``)."""
+        self.exchange.abort(f"filter failure: {describe(error)}")
+
+    # -- heads ---------------------------------------------------------------------------------
+
+    def walk(self, phase: _Phase, at: int) -> None:
+        """Ask the filters of a phase, from one of them on; the phases' own call."""
+        indices = phase.indices(self.pipeline)
+        while at < len(indices):
+            index = indices[at]
+            at += 1
+            if phase is _REQUEST:
+                self._reached = max(self._reached, index + 1)
+            answer = self._call(index, phase.hook, self.view(index))
+            place = at
+
+            def take_late(late: object, index: int = index, place: int = place) -> None:
+                if phase.take(self, index, late):
+                    self.walk(phase, place)
+
+            if when_answered(self, answer, take_late):
+                return
+            if not phase.take(self, index, answer):
+                return
+        phase.finish(self)
+
+    def _call(self, index: int, hook: str, *args: object) -> object:
+        step = self.pipeline.steps[index]
+        step.installed.calls += 1
+        return call_hook(self, getattr(step.filter, hook), *args)
+
+    def take_head(self, index: int, answer: object) -> bool:
+        """Act on what was answered about a head; False: the exchange has ended."""
+        if answer is GO_ON:
+            return True
+        if isinstance(answer, GoOn):
+            needs = self.pipeline.steps[index].filter.needs
+            declared = needs.request if self.response is None else needs.response
+            need = declared if answer.need is None else answer.need
+            alters = needs.alters if answer.alters is None else answer.alters
+            if need <= declared and alters <= needs.alters:
+                self._chosen[index] = Wanted(index, need, alters)
+                return True
+            answer = HookFailed(f"asked for more than it declared: {answer!r}")
+        return self._take_end(index, answer)
+
+    def take_route(self, index: int, answer: object) -> bool:
+        """Act on what was answered about a route; False: the exchange has ended."""
+        if isinstance(answer, GoOn):
+            return True
+        if isinstance(answer, RouteTo):
+            self._lead_to(answer)
+            return True
+        return self._take_end(index, answer)
+
+    def _take_end(self, index: int, answer: object) -> bool:
+        """End the exchange by an answer, or by having none; True: its filter is bypassed."""
+        if self.end_by(answer):
+            return False
+        if self.fail(index, answer):
+            self._chosen[index] = Wanted(index, Need.HEADERS, alters=False)
+            return True
+        return False
+
+    def end_by(self, answer: object) -> bool:
+        """End the exchange as a filter answered; False: that is no such answer."""
+        if isinstance(answer, Refuse):
+            status = answer.status if isinstance(answer, RefuseWith) else _FORBIDDEN
+            detail = answer.detail if isinstance(answer, RefuseWith) else ""
+            self.exchange.refuse(status, answer.reason, detail=detail)
+        elif isinstance(answer, Answer):
+            framing = Framing.of_length(len(answer.body)) if answer.body else NO_BODY
+            self.exchange.answer(
+                Response(answer.status, fields=answer.fields(), framing=framing), answer.body
+            )
+        elif isinstance(answer, Redirect):
+            fields = Fields([(b"Location", answer.location.encode())])
+            self.exchange.answer(Response(answer.status, fields=fields))
+        else:
+            return False
+        return True
+
+    def fail(self, index: int, answer: object) -> bool:
+        """Record that a filter failed; True: the exchange goes on without it, else it has ended."""
+        step = self.pipeline.steps[index]
+        cause = answer.cause if isinstance(answer, HookFailed) else f"answered {answer!r}"
+        step.installed.failures += 1
+        self.service.transfers.record_filter_failure(step, cause, self.exchange.connection)
+        if step.is_bypassed_on_failure:
+            return True
+        if not self.is_over:
+            reason = f"filter failure: {step.installed.name}"
+            self.exchange.refuse(_INTERNAL_ERROR, reason, detail=cause)
+        return False
+
+    def _lead_to(self, route: RouteTo) -> None:
+        message, authority = self.exchange.request, route.authority()
+        message.authority = authority
+        if message.target.form is TargetForm.ABSOLUTE and not route.keeps_host:
+            target = message.target
+            message.target = Target.absolute(target.scheme, authority, target.path)
+        elif message.target.form is TargetForm.ABSOLUTE:
+            message.target = message.target.as_origin()
+        if not route.keeps_host:
+            message.fields.set(b"Host", bytes(authority))
+        self.request.host, self.request.port = route.host, route.port
+
+    # -- bodies --------------------------------------------------------------------------------
+
+    def finish_request(self) -> None:
+        """Let the request's head go on, if its body can be shown as it has to be."""
+        self._reached = len(self.pipeline.steps)
+        message, pipeline = self.exchange.request, self.pipeline
+        if pipeline.response_bodies:
+            # Filters are to see whole objects, in codings that can be read.
+            message.fields.remove(b"Range", b"If-Range")
+            accepted = narrow_accept_encoding(message.fields.all(b"accept-encoding"))
+            message.fields.set(b"Accept-Encoding", accepted)
+        self.request.close()
+        has_body = _has_body(message.framing)
+        self._finish(Direction.UPLOAD, message, pipeline.request_bodies, has_body=has_body)
+
+    def finish_response(self) -> None:
+        """Let the response's head go on, if its body can be shown as it has to be."""
+        response, message = self.response, self.exchange.response
+        assert response is not None, "a response has a head"
+        assert message is not None, "a response has a head"
+        response.close()
+        indices = self.pipeline.response_bodies
+        has_body = not response.is_bodiless and _has_body(message.framing)
+        self._finish(Direction.DOWNLOAD, message, indices, has_body=has_body)
+
+    def _finish(
+        self,
+        direction: Direction,
+        message: Request | Response,
+        indices: tuple[int, ...],
+        *,
+        has_body: bool,
+    ) -> None:
+        self._codings, self._wanted = (), []
+        for index in indices:
+            wanted = self._chosen.get(index) or self._declared(index, direction)
+            if wanted.need > Need.HEADERS:
+                self._wanted.append(wanted)
+        if self._wanted and not has_body:
+            self._mend_without_body(message)
+            self._wanted = []
+        if self._wanted and not self._check_needs(direction, message):
+            return
+        self._go_on()
+
+    def _declared(self, index: int, direction: Direction) -> Wanted:
+        needs = self.pipeline.steps[index].filter.needs
+        need = needs.request if direction is Direction.UPLOAD else needs.response
+        return Wanted(index, need, needs.alters)
+
+    def _mend_without_body(self, message: Request | Response) -> None:
+        """Let the head of HEAD or 304 say what that of GET would."""
+        is_altered = any(one.alters and one.need is Need.STREAM for one in self._wanted)
+        if isinstance(message, Response) and (is_altered or self._is_coded(message)):
+            mend_head(message, is_decoded=True)
+            message.framing = NO_BODY
+
+    @staticmethod
+    def _is_coded(message: Request | Response) -> bool:
+        return message.fields.first(b"content-encoding") is not None
+
+    def _check_needs(self, direction: Direction, message: Request | Response) -> bool:
+        """Tell each filter whose need cannot be met; False: the exchange has ended."""
+        cause = ""
+        try:
+            self._codings = content_codings(message.fields.all(b"content-encoding"))
+        except CodingError as error:
+            cause = error.fault.hint
+        if isinstance(message, Response) and message.status == _PARTIAL_CONTENT:
+            cause = "a part of an object"
+        for wanted in self._wanted:
+            why = cause or self._object_cause(wanted, message)
+            if why and not self.tell_unmet(wanted, direction, why):
+                return False
+        self._wanted = [one for one in self._wanted if one.need > Need.HEADERS]
+        if cause:
+            self._codings = ()
+        is_altered = any(one.alters and one.need is Need.STREAM for one in self._wanted)
+        if self._wanted and (is_altered or self._codings):
+            mend_head(message, is_decoded=bool(self._codings))
+        return True
+
+    def _object_cause(self, wanted: Wanted, message: Request | Response) -> str:
+        """Return why this body cannot be shown as a whole; empty if it can, as far as is known."""
+        if wanted.need is not Need.OBJECT:
+            return ""
+        content_type = (message.fields.first(b"content-type") or b"").partition(b";")[0]
+        if content_type.strip().lower() in _ENDLESS:
+            return "an endless stream"
+        bound = self.pipeline.steps[wanted.index].filter.needs.object_bytes_max
+        if not self._codings and message.framing.length > bound:
+            return f"larger than {bound} bytes"
+        return ""
+
+    def tell_unmet(self, wanted: Wanted, direction: Direction, cause: str) -> bool:
+        """Ask a filter what becomes of a body that it cannot be shown; False: it is refused."""
+        index = wanted.index
+        answer = self._call(index, "on_unmet", self.view(index), direction, cause)
+        if isinstance(answer, GoOn) and answer.need is not None and answer.need < Need.OBJECT:
+            hook = "on_request_chunk" if direction is Direction.UPLOAD else "on_response_chunk"
+            web_filter = self.pipeline.steps[index].filter
+            if answer.need is Need.HEADERS or has_hook(web_filter, hook):
+                wanted.need = answer.need
+                return True
+            answer = HookFailed(f"took a body piece by piece, and has no {hook}")
+        if isinstance(answer, Refuse):
+            self.end_by(answer)
+            return False
+        if self.fail(index, answer):
+            wanted.need = Need.HEADERS
+            return True
+        return False
+
+    def _stages(self, direction: Direction, message: HeadT) -> Sequence[BodyStage[HeadT]]:
+        stages: list[BodyStage[HeadT]] = []
+        if self._wanted and self._codings:
+            is_upload = direction is Direction.UPLOAD
+            status = _BAD_REQUEST if is_upload else _BAD_GATEWAY
+            stages.append(DecodingStage(self, self._codings, status))
+        for wanted in self._wanted:
+            if wanted.need is Need.OBJECT:
+                stages.append(ObjectStage(self, wanted, direction, message))
+            else:
+                stages.append(ChunkStage(self, wanted, direction))
+        return stages
+
+
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """One round of hooks: which filters, which hook, and what their answers do."""
+
+    hook: str
+    indices: Callable[[WebPipeline], tuple[int, ...]]
+    take: Callable[[FilteredExchange, int, object], bool]
+    finish: Callable[[FilteredExchange], None]
+
+
+def _begin_routes(part: FilteredExchange) -> None:
+    part.walk(_ROUTE, 0)
+
+
+_REQUEST: Final = _Phase(
+    "on_request", lambda pipeline: pipeline.requests, FilteredExchange.take_head, _begin_routes
+)
+_ROUTE: Final = _Phase(
+    "on_route",
+    lambda pipeline: pipeline.routers,
+    FilteredExchange.take_route,
+    FilteredExchange.finish_request,
+)
+_RESPONSE: Final = _Phase(
+    "on_response",
+    lambda pipeline: pipeline.responses,
+    FilteredExchange.take_head,
+    FilteredExchange.finish_response,
+)
+
+
+def _has_body(framing: Framing) -> bool:
+    return framing is not NO_BODY and (framing.kind is not FramingKind.LENGTH or framing.length > 0)
+
+
+def _facts(answer: object) -> dict[str, str | int] | None:
+    """Return facts that a record can hold; None where they are none."""
+    if not isinstance(answer, Mapping):
+        return None
+    given = cast("Mapping[object, object]", answer)
+    facts: dict[str, str | int] = {}
+    for key, value in given.items():
+        if not (isinstance(key, str) and isinstance(value, str | int)):
+            return None
+        facts[key] = value
+    return facts
+
+
+def _do_nothing() -> None:
+    return
+
+
+#: Media types whose bodies go on for as long as their reader stays.
+_ENDLESS: Final = frozenset(
+    {b"application/grpc", b"application/grpc+proto", b"multipart/x-mixed-replace",
+     b"text/event-stream"}
+)  # fmt: skip
+_BAD_REQUEST: Final = 400
+_FORBIDDEN: Final = 403
+_INTERNAL_ERROR: Final = 500
+_BAD_GATEWAY: Final = 502
+_PARTIAL_CONTENT: Final = 206
