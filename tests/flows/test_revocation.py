@@ -25,7 +25,7 @@ from sluicegate.filterapi import (
 from sluicegate.gate import entry
 from sluicegate.gate.entry_dialogue import Authenticate
 from sluicegate.gate.revocation import Revocation
-from sluicegate.gate.settings import ListenerSettings, ServiceSettings
+from sluicegate.gate.settings import ListenerSettings, OnFailure, ServiceSettings
 from sluicegate.identity import User
 from sluicegate.policy import DestinationRequest, decide_destination
 from sluicegate.policy.rule_index import RuleIndex
@@ -362,6 +362,37 @@ def test_connection_goes_on_only_with_every_filter_that_its_rule_wants_now(
         await gate.idle()
 
     gate = play(scenario, proxy_settings(ALLOW + before, filters=installed), exchange=Names())
+    assert [end.reason for end in gate.ends] == [reason]
+
+
+class Broken(Telling):
+    """Cannot start."""
+
+    def start(self, firewall: Any) -> Events:
+        raise RuntimeError("no database")
+
+
+@every_mode
+@pytest.mark.parametrize("is_mended", [True, False], ids=["mended", "still broken"])
+def test_connection_that_a_failed_filter_was_bypassed_for_ends_once_the_filter_works(
+    mode: EntryMode, is_mended: bool
+) -> None:
+    """It came by a rule with the filter, and nothing of it has been seen."""
+    wanting = ALLOW + 'filters = ["f"]'
+
+    def plan(filter_: Telling) -> ServiceSettings:
+        return proxy_settings(wanting, filters=[installation(filter_, "f", OnFailure.BYPASS)])
+
+    async def scenario(gate: Gate) -> None:
+        gate.serve(echoes, address=WEB)
+        tunnel = await Tunnel(gate, Ask(mode, WEB.host)).open()
+        await reload(gate, plan(Telling() if is_mended else Broken()))
+        assert await tunnel.echo(b"again") == (b"" if is_mended else b"again")
+        await tunnel.leave()
+        await gate.idle()
+
+    gate = play(scenario, plan(Broken()), exchange=Names())
+    reason = "revoked: the filter f is wanted now (web)" if is_mended else ""
     assert [end.reason for end in gate.ends] == [reason]
 
 

@@ -9,7 +9,7 @@ in one decision.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from sluicegate.address import IpAddress, SocketAddress
@@ -48,7 +48,7 @@ from .entry_answers import EntryAnswer
 from .entry_connection import EntryConnection
 from .entry_dialogue import EntryRequest
 from .entry_handshake import EntryHandshake
-from .entry_tls import CERTIFICATE_SCHEME, TlsEntryHandshake
+from .entry_tls import CERTIFICATE_GROUPS_SCHEME, TlsEntryHandshake
 from .foreseen import Foreseen, ForeseenConnection
 from .known_destinations import KnownDestinations
 from .known_openings import KnownOpenings
@@ -126,7 +126,7 @@ class EntryDesk:
         self.directory.apply(settings.directory, settings.resolver)
         self._authenticator.directory = self.directory.directory
         if self._settings is not None:
-            self._note_users(self._settings.users, settings.users)
+            self._note_users(self._settings.users, settings)
         if settings.resolver != self.resolver.settings:
             self.resolver.settings = settings.resolver
             self.resolver.forget()
@@ -134,27 +134,34 @@ class EntryDesk:
         self._apply_tls(settings)
         self.note_network()
 
-    def _note_users(self, before: Users, users: Users) -> None:
+    def _note_users(self, before: Users, settings: ServiceSettings) -> None:
         """Take that users have come, gone, or changed their groups, also those who are there."""
+        users = settings.users
+        with_groups = {
+            one.name
+            for one in settings.listeners
+            if one.entry is not None
+            and one.entry.tls is not None
+            and one.entry.tls.has_groups_in_certificate
+        }
 
-        def as_it_is_now(user: User | None) -> User | None:
+        def as_it_is_now(user: User | None, listeners: Iterable[str]) -> User | None:
             if user is None:
                 return None
+            if user.scheme == CERTIFICATE_GROUPS_SCHEME:
+                # Whoever is called so in the file is somebody else.
+                return None if with_groups.isdisjoint(listeners) else user
             name = user.name.encode()
             known = users.find(name)
             if before.find(name) is not None:
-                return None if known is None else _view_of(known)
-            # Of the directory, or by a certificate that is enough: whoever has got a namesake in
-            # the file has to say which one it is.
-            is_vouched_for = (
-                self.directory.directory is not None or user.scheme == CERTIFICATE_SCHEME
-            )
-            return user if known is None and is_vouched_for else None
+                return None if known is None else User(known.name, known.groups, user.scheme)
+            # Of the directory: whoever has got a namesake in the file has to say which one it is.
+            return user if known is None and self.directory.directory is not None else None
 
         for handshake in self._handshakes:
-            handshake.user = as_it_is_now(handshake.user)
+            handshake.user = as_it_is_now(handshake.user, [handshake.listener_name])
         for session in self.service.known_sessions:
-            session.rules_user = as_it_is_now(session.user)
+            session.rules_user = as_it_is_now(session.user, session.listeners)
 
     def _apply_tls(self, settings: ServiceSettings) -> None:
         """Use what is in the files now for handshakes that begin from now on."""

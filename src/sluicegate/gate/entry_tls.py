@@ -31,10 +31,13 @@ if TYPE_CHECKING:
     from .entry import EntryDesk
     from .flood_count import FloodClient
 
-__all__ = ["CERTIFICATE_SCHEME", "TlsEntryHandshake"]
+__all__ = ["CERTIFICATE_GROUPS_SCHEME", "CERTIFICATE_SCHEME", "TlsEntryHandshake"]
 
 CERTIFICATE_SCHEME: Final = "certificate"
-"""What vouches for a user who showed one."""
+"""What vouches for a user who showed one, and has the groups of the users file or the directory."""
+
+CERTIFICATE_GROUPS_SCHEME: Final = "certificate-groups"
+"""The same, where the groups stand in the certificate, too: a namesake is somebody else."""
 
 
 class TlsEntryHandshake(EntryHandshake):
@@ -74,7 +77,7 @@ class TlsEntryHandshake(EntryHandshake):
             self._refusal = f"{HandshakeEnd.CERTIFICATE_REFUSED}: {refused.cause}"
             return
         if self._settings.has_groups_in_certificate:
-            self.user = User(name, groups, CERTIFICATE_SCHEME)
+            self.user = User(name, groups, CERTIFICATE_GROUPS_SCHEME)
             return
         self.wait()
         self._desk.service.spawn(self._find(name))

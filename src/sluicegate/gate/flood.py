@@ -55,7 +55,7 @@ class FloodGuard:
     def apply(self, snapshot: PolicySnapshot, listeners: Iterable[str]) -> None:
         """Put the bounds of a policy in force, for what is open too."""
         self.counts.apply(snapshot.flood)
-        rules = (_of_rule(rule.name) for rule in snapshot.policy.all_rules)
+        rules = (_of_rule(rule.name) for rule in snapshot.policy.planned_rules)
         self.counts.keep_rules(frozenset([*rules, *map(_of_listener, listeners)]))
 
     # -- streams -------------------------------------------------------------------------------

@@ -239,7 +239,7 @@ class RulePlan:
     web: tuple[WebStep, ...] = ()
     """In the order in which requests meet them."""
     names: tuple[str, ...] = field(default=())
-    """Of the filters that run."""
+    """Of the filters that run; not of those that failed and are bypassed."""
     settings: RuleSettings = field(default_factory=lambda: MappingProxyType({}))
     """What the rule says to each of them, as they run."""
     is_plain: bool = field(init=False)
@@ -372,6 +372,7 @@ class Registry:
         connection: list[ConnectionStep] = []
         content: list[ContentStep] = []
         web: list[WebStep] = []
+        names: list[str] = []
         must = _must_inspect(rule)
         for name in rule.filters:
             installed = self._installed.get(name)
@@ -382,6 +383,7 @@ class Registry:
                     continue
                 cause = f"filter {name} failed: {installed.failed}"
                 return RulePlan(rule, policy_hash, blocked=cause)
+            names.append(name)
             target = installed.installation.filter_object
             written = rule.settings.get(name, {})
             try:
@@ -405,6 +407,6 @@ class Registry:
             connection=tuple(connection),
             content=tuple(content),
             web=tuple(web),
-            names=tuple(rule.filters),
+            names=tuple(names),
             settings=rule.settings,
         )

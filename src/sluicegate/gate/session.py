@@ -46,8 +46,9 @@ __all__ = ["GateSession", "session_key"]
 
 def session_key(client: SocketAddress, user: User | None) -> str:
     """Return what distinguishes a session from every other one."""
-    # Neither an address nor a user's name has a space in it.
-    return client.host if user is None else f"{client.host} {user.name}"
+    # Neither an address nor a user's name has a space in it. Whom different things vouch for are
+    # two: a certificate with groups of its own may name a namesake of one of the users file.
+    return client.host if user is None else f"{client.host} {user.name} {user.scheme}"
 
 
 class GateSession:
