@@ -287,6 +287,18 @@ async def says_hello(stream: PeerStream) -> bytes:
     return await stream.receive_all()
 
 
+def carried(
+    peer: Callable[[PeerStream], Coroutine[Any, Any, Any]],
+) -> Callable[[PeerStream], Coroutine[Any, Any, Any]]:
+    """Let a client do what it does in the carriage of the test."""
+    return inside_tls(peer) if carriage == "tls" else peer
+
+
+def carried_plan(plan: ServiceSettings) -> ServiceSettings:
+    """Let the proxy listeners of a plan speak the carriage of the test."""
+    return with_tls(plan) if carriage == "tls" else plan
+
+
 @dataclasses.dataclass
 class Visit:
     """What came of several clients at one gate, one after the other."""
@@ -325,9 +337,7 @@ def visit(
     **options: Any,
 ) -> Visit:
     """Let clients ask, one after the other, with an echo behind each of ``serve``."""
-    plan = plan or proxy_settings()
-    if carriage == "tls":
-        plan = with_tls(plan)
+    plan = carried_plan(plan or proxy_settings())
     names = names or Names()
     replies: list[Reply] = []
     dialled: list[SocketAddress] = []
@@ -345,9 +355,7 @@ def visit(
         for address in serve:
             gate.serve(echoes, address=address)
         for ask in wanted:
-            peer = asks(ask, says_hello)
-            if carriage == "tls":
-                peer = inside_tls(peer)
+            peer = carried(asks(ask, says_hello))
             client = gate.call(peer, source=source)
             (reply,) = await gate.ended(client)
             assert isinstance(reply, Reply), reply

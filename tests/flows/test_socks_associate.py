@@ -32,7 +32,8 @@ from sluicegate.protocols.socks_udp import decode_socks_datagram, encode_socks_u
 from sluicegate.testing import FaultPlan
 from sluicegate.testing.datagrams import inject
 from sluicegate.testing.peers import PeerStream
-from tests.flows.entry_kit import Names, proxy_settings
+from tests.flows import entry_kit
+from tests.flows.entry_kit import Names, carried, carried_plan, proxy_settings
 from tests.flows.gate_kit import CLIENT, ENTRY, Gate, installation, play
 from tests.flows.model_kit import Telling
 
@@ -53,6 +54,12 @@ ONE = SocketAddress.parse("93.184.216.34:53")
 TWO = SocketAddress.parse("93.184.216.35:53")
 SIX = SocketAddress.parse("[2606:2800:220:1::34]:53")
 HERE = SocketAddress.parse(f"{CLIENT.host}:4000")
+
+
+@pytest.fixture(autouse=True, params=entry_kit.CARRIAGES)
+def carriage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every client ask in clear, and inside TLS; datagrams and peers come as they are."""
+    monkeypatch.setattr(entry_kit, "carriage", request.param)
 
 
 def frame(to: SocketAddress | tuple[str, int], data: bytes) -> bytes:
@@ -110,7 +117,7 @@ class Client:
             stream.close()
 
         source = SocketAddress(self.address.host, 0)
-        self.gate.call(talk, source=source)
+        self.gate.call(carried(talk), source=source)
         await self.gate.until(lambda: self.code >= 0)
         return self.code
 
@@ -151,7 +158,7 @@ def run(
     **limits: Any,
 ) -> Gate:
     installed = [installation(one, name) for name, one in (filters or {}).items()]
-    plan = proxy_settings(policy, filters=installed)
+    plan = carried_plan(proxy_settings(policy, filters=installed))
     return play(scenario, plan, exchange=names or Names(), **limits)
 
 
@@ -281,7 +288,7 @@ def test_listeners_of_the_gate_itself_are_not_reached_by_datagrams():
         client.leave()
         await gate.idle()
 
-    plan = proxy_settings(policy)
+    plan = carried_plan(proxy_settings(policy))
     plan = dataclasses.replace(plan, listeners=(*plan.listeners, published))
     gate = play(scenario, plan, exchange=Names())
     reasons = [r.reason for r in gate.decisions if r.verdict == "denied"]
@@ -500,12 +507,12 @@ def test_data_on_the_control_connection_ends_it_when_there_is_much_of_it():
         client = Client(gate)
         await client.associate()
         assert client.control is not None
-        client.control.socket.send(b"x" * 1000)
+        await client.control.send_all(b"x" * 1000)
         await moment()
         assert not client.is_over
         for _ in range(10):
             with contextlib.suppress(OSError):
-                client.control.socket.send(b"x" * 8000)
+                await client.control.send_all(b"x" * 8000)
             await moment()
         await gate.idle()
 
@@ -731,15 +738,15 @@ def test_another_policy_counts_for_the_next_datagram():
         await client.associate()
         client.send(frame(ONE, b"a"), frame(TWO, b"a"))
         await client.answered(2)
-        await gate.service.apply(proxy_settings(DENIED + RULES))
+        await gate.service.apply(carried_plan(proxy_settings(DENIED + RULES)))
         client.send(frame(ONE, b"b"), frame(TWO, b"b"))
         await client.answered(3)
-        await gate.service.apply(proxy_settings(RULES.replace("udp:53", "udp:54")))
+        await gate.service.apply(carried_plan(proxy_settings(RULES.replace("udp:53", "udp:54"))))
         client.send(frame(ONE, b"c"))
         await moment()
         assert [len(one.got), len(two.got)] == [2, 1]
         assert one.got[0][1] == one.got[1][1], "a rule that runs the same keeps its connection"
-        filtered = proxy_settings(FILTERED, filters=[installation(Shouting, "f")])
+        filtered = carried_plan(proxy_settings(FILTERED, filters=[installation(Shouting, "f")]))
         await gate.service.apply(filtered)
         client.send(frame(ONE, b"d"))
         assert (await client.answered(4))[-1] == (b"RE:D", str(ONE))
@@ -776,7 +783,7 @@ def test_another_policy_ends_what_it_refuses_before_the_next_datagram(after, of_
         await client.associate()
         client.send(frame(ONE, b"a"), frame(TWO, b"a"))
         await client.answered(2)
-        await gate.service.apply(proxy_settings(after))
+        await gate.service.apply(carried_plan(proxy_settings(after)))
         await moment()
         # What the servers send by themselves: nobody asks for it any more.
         for server in (one, two):
@@ -847,7 +854,7 @@ def test_nothing_is_left_behind_when_datagrams_are_lost_doubled_and_refused(seed
         client.leave()
         await gate.idle()
 
-    plan = proxy_settings(RULES)
+    plan = carried_plan(proxy_settings(RULES))
     gate = play(scenario, plan, exchange=Names(), seed=seed, faults=faults)
     assert len(gate.ends) == 2
 

@@ -22,7 +22,8 @@ from sluicegate.filterapi import (
     TcpBindRequested,
 )
 from sluicegate.testing.peers import PeerStream
-from tests.flows.entry_kit import Names, proxy_settings
+from tests.flows import entry_kit
+from tests.flows.entry_kit import Names, carried, carried_plan, proxy_settings
 from tests.flows.gate_kit import Gate, echoes, installation, play
 from tests.flows.model_kit import PlayingEcho, Telling
 
@@ -38,6 +39,12 @@ ALL = Events.of(TcpBindRequested, ListenRequested, ConnectionAccepted)
 
 MODES = (EntryMode.SOCKS4, EntryMode.SOCKS5)
 each_mode = pytest.mark.parametrize("mode", MODES)
+
+
+@pytest.fixture(autouse=True, params=entry_kit.CARRIAGES)
+def carriage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every client ask in clear, and inside TLS; datagrams and peers come as they are."""
+    monkeypatch.setattr(entry_kit, "carriage", request.param)
 
 
 def request(mode: EntryMode, host: str = PEER.host) -> bytes:
@@ -98,7 +105,7 @@ def visit(
     came: list[Any] = []
 
     async def scenario(gate: Gate) -> None:
-        task = gate.call(client)
+        task = gate.call(carried(client))
         await gate.until(lambda: client.answers or task.is_done)
         for caller in callers:
             peer = gate.call(echoes, address=client.answers[0][1], source=caller, name="peer")
@@ -110,7 +117,9 @@ def visit(
 
     filters = [installation(telling, "f")] if answer is not None else []
     text = policy + ('filters = ["f"]\n' if answer is not None else "")
-    gate = play(scenario, proxy_settings(text, filters=filters), exchange=Names(), **limits)
+    gate = play(
+        scenario, carried_plan(proxy_settings(text, filters=filters)), exchange=Names(), **limits
+    )
     return gate, telling, came
 
 
@@ -251,10 +260,10 @@ def test_gate_that_stops_ends_clients_that_wait(mode: EntryMode) -> None:
     client = Client(mode)
 
     async def scenario(gate: Gate) -> None:
-        gate.call(client)
+        gate.call(carried(client))
         await gate.until(lambda: client.answers)
 
-    gate = play(scenario, proxy_settings(RULES), exchange=Names())
+    gate = play(scenario, carried_plan(proxy_settings(RULES)), exchange=Names())
     assert gate.ends[0].reason == "service stopping"
 
 
@@ -268,8 +277,8 @@ def test_client_that_goes_while_it_waits_leaves_nothing(mode: EntryMode) -> None
         stream.reset()
 
     async def scenario(gate: Gate) -> None:
-        gate.call(goes)
+        gate.call(carried(goes))
         await gate.until(lambda: gate.ends)
 
-    gate = play(scenario, proxy_settings(RULES), exchange=Names())
+    gate = play(scenario, carried_plan(proxy_settings(RULES)), exchange=Names())
     assert (gate.ends[0].outcome, gate.ends[0].side) == ("failed", "client")
