@@ -4,7 +4,7 @@ export PYTHON ?=
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-policy soak docs clean
+.PHONY: help setup demo test check bench bench-policy bench-secrets soak docs clean
 .NOTPARALLEL:
 
 help:   ## list these targets
@@ -24,6 +24,9 @@ bench:  ## measure against haproxy and nginx (minutes; as root it installs them)
 
 bench-policy: ## measure what a decision costs with 10, 1,000 and 10,000 rules (a minute)
 	@tools/setup dev && .venv/bin/python -m benchmarks.policy
+
+bench-secrets: ## measure how fast secrets are looked for, beside Python's re and what else is installed (a minute)
+	@tools/setup dev && .venv/bin/python -m benchmarks.secrets
 
 soak:   ## ten minutes (SOAK_S=600) of mixed traffic with workers killed and reloads: nothing may leak
 	@tools/setup dev && .venv/bin/python -m benchmarks.soak

@@ -50,6 +50,13 @@ __all__ = [
     "HTTP_TRAILER_BYTES_MAX",
     "PROXY_HEADER_BYTES_MAX",
     "PROXY_TLVS_MAX",
+    "SECRET_DEPTH_MAX",
+    "SECRET_MATCHES_MAX",
+    "SECRET_PATTERN_BYTES_MAX",
+    "SECRET_SPAN_BYTES_MAX",
+    "SECRET_VALUES_MAX",
+    "SECRET_WORK_FLOOR_BYTES",
+    "SECRET_WORK_RATIO_MAX",
     "SOCKS_HOST_BYTES_MAX",
     "SOCKS_USER_ID_BYTES_MAX",
     "TLS_HELLO_BYTES_MAX",
@@ -203,3 +210,27 @@ CODING_RATIO_FLOOR_BYTES: Final = 8 << 20
 CODING_FRAMES_MAX: Final = 10_000
 """Frames of one zstd body: packers that work in parallel make one for each MiB or more, and each
 costs a decoder of its own, 20 µs."""
+
+SECRET_SPAN_BYTES_MAX: Final = 640
+"""What of a text is looked at, before the end of a match, to tell whether it is a secret: a token's
+longest beginning has 570 bytes."""
+
+SECRET_PATTERN_BYTES_MAX: Final = 256
+"""The longest text that a pattern of an operator may match: the engine keeps where it began."""
+
+SECRET_DEPTH_MAX: Final = 6
+"""Encodings in one another that are looked through: mail in JSON, in base 64, with escapes in the
+file it carries, has five."""
+
+SECRET_WORK_RATIO_MAX: Final = 64
+"""Bytes looked through for each byte of a text, decoded ones included: a text in base 64, three
+times over, has eight; only one that was made to cost has more than twenty."""
+
+SECRET_WORK_FLOOR_BYTES: Final = 4 << 20
+"""Below it, the ratio is not asked about: small texts cost little however they are made."""
+
+SECRET_MATCHES_MAX: Final = 1 << 20
+"""Matches in one piece of a text (256 KiB), escapes included, of which it has 87,000 at most."""
+
+SECRET_VALUES_MAX: Final = 10_000
+"""Different secrets of one kind that are counted; the largest number that may be asked for."""

@@ -1,0 +1,199 @@
+"""Data loss: refuses what carries secrets out, or delivers it with the secrets masked.
+
+A content filter: the gate holds each object, and this looks through all of it, also through what
+encodes it. What a secret looks like is known to ``protocols.secrets``. The invariant: what could
+not be looked through to its end (too deep, too costly, too large to be masked) is refused unless an
+operator wrote otherwise; and no record and no answer has any part of a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, BinaryIO, Final, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+from typing_extensions import override
+
+from sluicegate.errors import LimitExceeded
+from sluicegate.filterapi import (
+    ContentFilter,
+    ContentVerdict,
+    Direction,
+    Refuse,
+    Release,
+    Replace,
+    Transfer,
+)
+from sluicegate.protocol_limits import SECRET_VALUES_MAX
+from sluicegate.protocols.secrets import (
+    KINDS,
+    Kind,
+    Search,
+    SecretPatterns,
+    Sighting,
+    mask,
+    own_kind,
+)
+
+from .settings import FilterSettings, Network, is_among
+
+__all__ = ["DataLoss", "DataLossSettings", "OwnPattern"]
+
+
+def _check_kind(name: str) -> str:
+    if name not in KINDS:
+        raise ValueError(f"one of: {', '.join(KINDS)}")
+    return name
+
+
+KindName = Annotated[str, AfterValidator(_check_kind)]
+_Count = Annotated[int, Field(ge=1, le=SECRET_VALUES_MAX)]
+
+DEFAULT_KINDS: Final = tuple(name for name, one in KINDS.items() if one.is_default)
+
+
+class OwnPattern(FilterSettings):
+    """``[[filter.settings.patterns]]`` of ``data_loss``: something of your own to look for."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9 -]{0,39}$", examples=["project code"])
+    """What records call it."""
+    pattern: str = Field(min_length=1, max_length=1000, examples=["PRJ-[A-Z]{2,4}-[0-9]{6}"])
+    """A regular expression of literals, classes, groups, alternatives and bounded repetition; it
+    matches whole words."""
+    ignore_case: bool = False
+    """Whether ``A`` in the pattern matches ``a``, too."""
+    count_min: _Count = 1
+    """How many different ones an object may not have."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.kind()
+        return self
+
+    def kind(self) -> Kind:
+        """Return it as a kind."""
+        return own_kind(
+            self.name, self.pattern, ignores_case=self.ignore_case, count_min=self.count_min
+        )
+
+
+class DataLossSettings(FilterSettings):
+    """``[filter.settings]`` of ``data_loss``."""
+
+    kinds: tuple[KindName, ...] = Field(
+        default=DEFAULT_KINDS, examples=[["payment-card", "private-key"]]
+    )
+    """What is looked for; all kinds are in the how-to."""
+    patterns: tuple[OwnPattern, ...] = ()
+    """What of your own is looked for, too."""
+    counts_min: Mapping[KindName, _Count] = Field(
+        default_factory=dict[str, int], examples=[{"payment-card": 5}]
+    )
+    """How many different ones of a kind an object may not have; 1 where nothing is said, and 50 for
+    ``email-list``."""
+    directions: tuple[Direction, ...] = Field(default=(Direction.UPLOAD,), min_length=1)
+    """Which way objects move that are looked at."""
+    action: Literal["refuse", "redact"] = "refuse"
+    """What becomes of an object with secrets: nobody gets it, or its receiver gets it with each of
+    them masked (``9`` for digits, ``X`` and ``x`` for letters), in the same length."""
+    redact_bytes_max: int = Field(default=4 << 20, ge=1, le=64 << 20)
+    """Larger objects with secrets are refused where they should be masked: it is done in memory,
+    about twenty times the object."""
+    unread: Literal["refuse", "release"] = "refuse"
+    """What becomes of an object that could not be looked through to its end."""
+    exempt_clients: tuple[Network, ...] = Field(default=(), examples=[["10.1.2.0/24"]])
+    """Clients whose objects are not looked at."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [*self.kinds, *(one.name for one in self.patterns)]
+        twice = {one for one in names if names.count(one) > 1}
+        if twice:
+            raise ValueError(f"is named twice: {', '.join(sorted(twice))}")
+        if not names:
+            raise ValueError("it looks for nothing: name kinds or patterns")
+        if idle := set(self.counts_min) - set(self.kinds):
+            raise ValueError(f"counts_min is about kinds that are not looked for: {sorted(idle)}")
+        return self
+
+
+class DataLoss(ContentFilter):
+    """Looks for secrets."""
+
+    name = "data_loss"
+    Settings = DataLossSettings
+
+    def __init__(self, settings: DataLossSettings | None = None) -> None:
+        self._settings = settings or DataLossSettings()
+        kinds = [KINDS[name] for name in self._settings.kinds]
+        kinds += [one.kind() for one in self._settings.patterns]
+        self._patterns = SecretPatterns(kinds, self._settings.counts_min)
+
+    @override
+    async def verdict_version(self, transfer: Transfer) -> str | None:
+        # Who is exempt is so by address, not by what the bytes are.
+        return None if self._is_passed(transfer) else ""
+
+    @override
+    async def inspect(self, transfer: Transfer) -> ContentVerdict:
+        if self._is_passed(transfer):
+            return Release()
+        async with transfer.open() as file:
+            with file.blocking_file() as opened:
+                return await transfer.run_blocking(self._judge, opened, transfer.size)
+
+    def _is_passed(self, transfer: Transfer) -> bool:
+        settings = self._settings
+        return transfer.offer.direction not in settings.directions or is_among(
+            transfer.connection.client_address, settings.exempt_clients
+        )
+
+    # -- on a thread of the pool -----------------------------------------------------------------
+
+    def _judge(self, file: BinaryIO, size: int) -> ContentVerdict:
+        search = Search(self._patterns)
+        try:
+            self._look_through(file, search)
+        except LimitExceeded as error:
+            found = search.reached
+            if not found and self._settings.unread == "release":
+                return Release()
+            what = f"{_described(found)}; the rest " if found else "it "
+            return Refuse(f"{what}cannot be looked through for secrets: {error}")
+        found = search.reached
+        if not found:
+            return Release()
+        if self._settings.action == "refuse":
+            return Refuse(_described(found))
+        return self._redacted(file, size, found)
+
+    def _look_through(self, file: BinaryIO, search: Search) -> None:
+        """Look through an object; where what was found refuses it, not through the rest."""
+        stops_early = self._settings.action == "refuse"
+        while piece := file.read(_PIECE_BYTES):
+            if stops_early and search.reached:
+                return
+            search.feed(piece)
+        search.finish()
+
+    def _redacted(self, file: BinaryIO, size: int, found: Sequence[Sighting]) -> ContentVerdict:
+        what, bound = _described(found), self._settings.redact_bytes_max
+        if size > bound:
+            return Refuse(f"{what}; too large to be masked: {size} bytes, redact_bytes_max {bound}")
+        file.seek(0)
+        try:
+            body = mask(file.read(), self._patterns, {one.kind.name for one in found})
+        except LimitExceeded as error:
+            return Refuse(f"{what}; cannot be masked: {error}")
+        return Refuse(f"{what}, where it cannot be masked") if body is None else Replace(body)
+
+
+def _described(found: Sequence[Sighting]) -> str:
+    """Say what was found, and nothing of it: ``2 payment cards (base64), 1 private key``."""
+    return "secrets: " + ", ".join(
+        f"{len(one.values)} x {one.kind.title}" + (f" ({one.where})" if one.where else "")
+        for one in found
+    )
+
+
+_PIECE_BYTES: Final = 256 << 10

@@ -1,0 +1,158 @@
+"""DataLoss: what is refused, what is masked, and what is said of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from sluicegate.bundled.data_loss import DataLoss, DataLossSettings
+from sluicegate.filterapi import Direction, Release, Replace, TransferOffer
+from sluicegate.testing import check_content_filter, inspect_object
+from sluicegate.testing.inspecting import InspectedObject
+from tests.unit.secrets.secret_kit import CARD, CARD_GROUPED, IBAN, github_token, long_key
+
+UPLOAD = TransferOffer("object", Direction.UPLOAD, "http")
+
+
+def inspected(body: bytes, **settings: Any) -> InspectedObject:
+    return inspect_object(DataLoss(DataLossSettings(**settings)), body, UPLOAD)
+
+
+@pytest.mark.parametrize(
+    ("body", "settings", "reason"),
+    [
+        (CARD_GROUPED, {}, "secrets: 1 x payment card"),
+        (b"card=4111%201111+1111+1111", {}, "secrets: 1 x payment card (escaped)"),
+        (b"x" * 600_000 + b" " + CARD, {}, "secrets: 1 x payment card"),
+        (
+            json.dumps({"f": base64.b64encode(b"my " + CARD).decode()}).encode(),
+            {},
+            "secrets: 1 x payment card (base64)",
+        ),
+        (long_key(), {}, "secrets: 1 x private key"),
+        (github_token() + b"\n" + IBAN, {}, "secrets: 1 x service token, 1 x IBAN"),
+        (
+            CARD + b" 5555555555554444",
+            {"counts_min": {"payment-card": 2}},
+            "secrets: 2 x payment card",
+        ),
+        (
+            b"see PRJ-AB-123456",
+            {"patterns": [{"name": "project code", "pattern": "PRJ-[A-Z]{2}-[0-9]{6}"}]},
+            "secrets: 1 x project code",
+        ),
+        (
+            b"\n".join(b"a%d@example.org" % one for one in range(50)),
+            {},
+            "secrets: 50 x e-mail address",
+        ),
+    ],
+)
+def test_an_object_with_secrets_is_refused_and_the_reason_has_none_of_them(
+    body: bytes, settings: dict[str, Any], reason: str
+) -> None:
+    seen = inspected(body, **settings)
+    assert (seen.outcome, seen.reason, seen.received_count) == ("refused", reason, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "settings"),
+    [
+        (b"", {}),
+        (b"words", {}),
+        (CARD + b" and again " + CARD_GROUPED, {"counts_min": {"payment-card": 2}}),
+        (CARD, {"kinds": ["iban"]}),
+        (b"\n".join(b"a%d@example.org" % one for one in range(49)), {}),
+        (bytes(range(256)) * 100, {}),
+    ],
+)
+def test_an_object_without_enough_of_them_is_released(
+    body: bytes, settings: dict[str, Any]
+) -> None:
+    seen = inspected(body, **settings)
+    assert (seen.outcome, seen.received) == ("released", body)
+
+
+def test_a_download_is_looked_at_only_if_settings_say_so() -> None:
+    download = TransferOffer("object", Direction.DOWNLOAD, "ftp")
+    assert inspect_object(DataLoss(), CARD, download).outcome == "released"
+    both = DataLoss(DataLossSettings(directions=("upload", "download")))
+    assert inspect_object(both, CARD, download).outcome == "refused"
+
+
+def test_redacting_delivers_the_object_with_its_secrets_masked() -> None:
+    seen = inspected(b'{"card": %s, "n": 1}' % CARD, action="redact")
+    assert isinstance(seen.verdict, Replace)
+    assert seen.received == b'{"card": 9999999999999999, "n": 1}'
+
+
+def test_redacting_leaves_an_object_without_secrets_alone() -> None:
+    seen = inspected(b"words", action="redact")
+    assert isinstance(seen.verdict, Release)
+
+
+def test_what_is_too_large_to_be_masked_is_refused() -> None:
+    seen = inspected(CARD + b" " * 100, action="redact", redact_bytes_max=100)
+    assert seen.outcome == "refused"
+    assert seen.reason.endswith("too large to be masked: 116 bytes, redact_bytes_max 100")
+
+
+def deep(text: bytes) -> bytes:
+    for _ in range(8):
+        text = base64.b64encode(text)
+    return text
+
+
+def test_what_cannot_be_looked_through_is_refused_unless_settings_say_otherwise() -> None:
+    body = deep(b"nothing of interest here")
+    seen = inspected(body)
+    assert seen.outcome == "refused"
+    assert seen.reason == "it cannot be looked through for secrets: secret_depth_max reached (6)"
+    assert inspected(body, unread="release").outcome == "released"
+
+
+@pytest.mark.parametrize("action", ["refuse", "redact"])
+def test_secrets_in_what_cannot_be_looked_through_to_its_end_refuse_it_anyway(action: str) -> None:
+    body = CARD + b"\n" * 300_000 + deep(b"nothing of interest here")
+    seen = inspected(body, unread="release", action=action)
+    assert seen.outcome == "refused"
+    assert seen.reason.startswith("secrets: 1 x payment card")
+
+
+def test_an_exempt_client_is_not_looked_at_and_its_verdict_is_not_kept() -> None:
+    exempt = DataLoss(DataLossSettings(exempt_clients=["0.0.0.0/0"]))
+    assert inspect_object(exempt, CARD, UPLOAD).outcome == "released"
+
+
+@pytest.mark.parametrize(
+    ("settings", "cause"),
+    [
+        ({"kinds": ["card"]}, "one of: payment-card"),
+        ({"kinds": []}, "it looks for nothing"),
+        ({"kinds": ["iban", "iban"]}, "named twice: iban"),
+        ({"counts_min": {"jwt": 2}}, "not looked for"),
+        ({"counts_min": {"iban": 0}}, "greater than or equal to 1"),
+        ({"patterns": [{"name": "x", "pattern": "a+"}]}, "write {1,50}"),
+        ({"patterns": [{"name": "iban", "pattern": "a"}]}, "named twice: iban"),
+        ({"patterns": [{"name": "A B", "pattern": "a"}]}, "pattern"),
+        ({"action": "log"}, "refuse"),
+        ({"directions": []}, "at least 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], cause: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        DataLossSettings(**settings)
+    assert cause in str(caught.value)
+
+
+@pytest.mark.parametrize("action", ["refuse", "redact"])
+def test_it_keeps_the_promises_of_content_filters(action: str) -> None:
+    def make() -> DataLoss:
+        return DataLoss(DataLossSettings(action=action))
+
+    samples = (b"", b"words", CARD, long_key(), base64.b64encode(b"my " + CARD))
+    assert check_content_filter(make, samples, offer=UPLOAD)
