@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import itertools
 import json
 import pathlib
 import re
@@ -18,7 +19,14 @@ from collections.abc import Iterator
 import click
 
 import sluicegate
-from sluicegate import access_limits, limits, policy_limits, protocol_limits, scan_limits
+from sluicegate import (
+    access_limits,
+    limits,
+    policy_limits,
+    protocol_limits,
+    scan_limits,
+    web_limits,
+)
 from sluicegate.app.config import configuration_schema
 from sluicegate.cli.main import cli
 from sluicegate.policy import policy_schema
@@ -136,17 +144,24 @@ def describe_limits() -> str:
     scanners = ast.parse(inspect.getsource(scan_limits))
     policies = ast.parse(inspect.getsource(policy_limits))
     access = ast.parse(inspect.getsource(access_limits))
-    classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Limits"]
+    web = ast.parse(inspect.getsource(web_limits))
+    bodies = [
+        body
+        for module, name in ((tree, "Limits"), (web, "WebLimits"))
+        for body in (n.body for n in module.body if isinstance(n, ast.ClassDef) and n.name == name)
+    ]
     parts = [
         (
             "# Limits\n\nThe first table is what `[limits]` in `sluicegate.toml` may set. "
             "Reaching a limit is a refusal with its name in the record, never truncation.\n"
         ),
-        table_of_limits(documented_names(classes[0].body)),
+        table_of_limits(itertools.chain.from_iterable(map(documented_names, bodies))),
         "\n## Fixed by a protocol, the kernel or the design\n",
         table_of_limits(documented_names(tree.body)),
         "\n## Directories, keys and TLS\n",
         table_of_limits(documented_names(access.body)),
+        "\n## The web proxy\n",
+        table_of_limits(documented_names(web.body)),
         "\n## What parsers take\n",
         table_of_limits(documented_names(parsers.body)),
         "\n## What a policy takes\n",
@@ -169,6 +184,7 @@ def table_of_limits(rows: Iterator[tuple[str, str, str]]) -> str:
             policy_limits,
             protocol_limits,
             scan_limits,
+            web_limits,
             limits.Limits(),
         )
         value = next(getattr(one, name) for one in sources if hasattr(one, name))

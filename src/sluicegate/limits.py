@@ -1,14 +1,15 @@
 """Every limit of the product, named with unit and bound, with its reason.
 
-``Limits`` holds what an operator may set (``[limits]`` in ``sluicegate.toml``); the constants above
-it are fixed by a protocol or by the kernel. The invariant: no other module invents a number that
-bounds anything, and reaching a limit is a refusal with its name, never truncation.
+``Limits`` is what ``[limits]`` may set; the constants are fixed by a protocol or the kernel. The
+invariant: nobody else invents a bound, and reaching one is a refusal with its name, no truncation.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
+
+from sluicegate.web_limits import WebLimits
 
 __all__ = [
     "ACCEPT_AHEAD_MAX",
@@ -78,8 +79,7 @@ __all__ = [
 # Completion port.
 
 RECEIVE_AHEAD_MAX: Final = 8
-"""Received buffers per direction that may wait for a start; beyond it the multishot receive is
-cancelled. Eight small buffers are one round trip of a chatty client."""
+"""Received buffers per direction that wait for a start: one round trip of a chatty client."""
 
 OPERATIONS_KEPT_MAX: Final = 1024
 """Operations kept for the next dial: as many as complete in one turn of a busy gate."""
@@ -334,15 +334,15 @@ DIAL_ATTEMPTS_MAX: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(WebLimits):
     """What an operator may set; the defaults suit one worker with 1 GiB of memory."""
 
     connect_timeout_s: float = 20.0
     """A server that has not answered a SYN for so long is down; TCP itself takes two minutes."""
 
     idle_timeout_s: float = 1800.0
-    """A connection without a byte either way; RFC 5382 asks NATs for at least 2 h 4 min for
-    established ones, interactive services for minutes; firewalls commonly take half an hour."""
+    """A connection without a byte either way; RFC 5382 asks NATs for 2 h 4 min, firewalls commonly
+    take half an hour."""
 
     connection_total_s: float = 86400.0
     """No connection outlives a day: policy changes must reach every one in bounded time."""

@@ -15,7 +15,12 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from sluicegate.address import SocketAddress
-from sluicegate.audit import ConnectionRecord, DecisionRecord, FilterFailureRecord
+from sluicegate.audit import (
+    ConnectionRecord,
+    DecisionRecord,
+    FilterFailureRecord,
+    RequestRecord,
+)
 from sluicegate.filterapi import AnyDataFilter, ContentFilter, Filter
 from sluicegate.gate.service import FirewallService
 from sluicegate.gate.settings import (
@@ -203,6 +208,10 @@ class Gate:
         return self.recorder.of(DecisionRecord)
 
     @property
+    def requests(self) -> list[RequestRecord]:
+        return self.recorder.of(RequestRecord)
+
+    @property
     def ends(self) -> list[ConnectionRecord]:
         return self.recorder.of(ConnectionRecord)
 
@@ -238,7 +247,14 @@ class Gate:
         assert max(ended.values(), default=1) == 1
         allowed = {r.connection for r in self.decisions if r.verdict == "allowed"}
         assert allowed <= set(ended)
-        assert set(ended) <= set(asked) | refused
+        # Of a connection that carries requests, each request was decided on by itself.
+        asked_by_request = {record.connection for record in self.requests}
+        ends = {it.connection: it for it in self.ends}
+        told_nothing = {one for one, it in ends.items() if it.entry == "http"}
+        assert set(ended) <= set(asked) | refused | asked_by_request | told_nothing
+        assert asked_by_request <= set(ended)
+        assert len({record.request for record in self.requests}) == len(self.requests)
+        assert not len(self.service.web.pool), "a server's connection is still open"
 
     def _check_slots(self) -> None:
         """Every slot is back with the backend, once."""

@@ -68,6 +68,7 @@ def test_proxy_takes_every_protocol_and_asks_nobody_who_they_are(folder: pathlib
         EntryProtocol.SOCKS4,
         EntryProtocol.SOCKS5,
         EntryProtocol.HTTP_CONNECT,
+        EntryProtocol.HTTP,
     }
     assert entry.authenticate is Authenticate.OFF
     assert (findings.errors, findings.warnings) == ([], [])

@@ -46,7 +46,7 @@ __all__ = [
 EntryChoice = Literal["publish", "proxy"]
 """What a listener is for: publications, or clients that name their destinations."""
 
-EntryProtocolName = Literal["socks4", "socks5", "http-connect"]
+EntryProtocolName = Literal["socks4", "socks5", "http-connect", "http"]
 
 
 class _EntryKeys(Protocol):
@@ -112,7 +112,7 @@ def to_entry(
     is_required = authenticate is Authenticate.REQUIRED
     protocols = keys.protocols
     if protocols is None:
-        protocols = ("socks5", "http-connect") if is_required else _ALL
+        protocols = _WITH_PASSWORDS if is_required else _ALL
     elif not protocols:
         findings.refuse(
             document.where((*at, "protocols")), "is an empty list: nobody could come", _CURE
@@ -246,6 +246,7 @@ def _place_of_user(rule: Rule, user: str) -> tuple[str | int, ...]:
     return ("users", written.index(user)) if user in written else ("users",)
 
 
-_ALL: Final[tuple[EntryProtocolName, ...]] = ("socks4", "socks5", "http-connect")
+_WITH_PASSWORDS: Final[tuple[EntryProtocolName, ...]] = ("socks5", "http-connect", "http")
+_ALL: Final[tuple[EntryProtocolName, ...]] = ("socks4", *_WITH_PASSWORDS)
 _CURE: Final = 'for example ["socks5", "http-connect"]'
 _NAT64_LENGTHS: Final = frozenset({32, 40, 48, 56, 64, 96})

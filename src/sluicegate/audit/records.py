@@ -27,6 +27,7 @@ __all__ = [
     "PolicyRecord",
     "ProcessRecord",
     "Record",
+    "RequestRecord",
     "RuleChangeRecord",
     "ServiceEvent",
     "ServiceRecord",
@@ -171,6 +172,62 @@ class ConnectionRecord(Record, tag="connection", kw_only=True):
     ``fragment`` and ``malformed``."""
     peers: int = 0
     """UDP: peers that it had, one after the other or at once."""
+
+
+class RequestRecord(Record, tag="request", kw_only=True):
+    """One HTTP request, decided on and answered; written when the exchange is over.
+
+    Requests that never had a connection, and those of a flood, are in other records.
+    """
+
+    connection: str
+    """The client's connection that carried it."""
+    request: str
+    """Its own identifier, which refusals quote."""
+    session: str
+    """The client's session."""
+    client: str
+    """The client's address and port."""
+    listener: str
+    """Name of the listener it came to."""
+    verdict: Literal["allowed", "denied"]
+    """What was decided before anything of it went on."""
+    reason: str
+    """Why: a reason code of the policy or of the gate, or a filter's own words."""
+    outcome: Outcome
+    """How it ended: answered by the server or by the gate, refused by a verdict, or failed."""
+    policy: str
+    """SHA-256 of the policy that decided."""
+    rule: str = ""
+    """Name of the rule that matched; absent when none did."""
+    method: str = ""
+    """The request's method; absent when it could not be read."""
+    url: str = ""
+    """What was asked for, without the query, which may hold secrets."""
+    status: int = 0
+    """The status that the client was told; absent where it was told none."""
+    server: str = ""
+    """The server's address and port; absent where none was asked."""
+    duration_ms: float = 0.0
+    """From the whole head of the request to the last byte of the answer."""
+    bytes_to_server: int = 0
+    """Bytes of the request's body, without its framing."""
+    bytes_to_client: int = 0
+    """Bytes of the response's body, without its framing."""
+    ended: str = ""
+    """Why it did not end as it was decided: what failed, or what refused it later."""
+    user: str = ""
+    """The user that the client proved to be."""
+    entry: str = ""
+    """How the client named its destination; absent where it did not."""
+    content_type: str = ""
+    """The type that the response said it has."""
+    addresses: tuple[str, ...] = ()
+    """What was found for the name in the URL, where this request looked it up."""
+    answered_by_gate: bool = False
+    """Whether the answer is the gate's own: a refusal, or what a filter answered."""
+    facts: dict[str, str | int] = {}
+    """What filters added."""
 
 
 class RuleChangeRecord(Record, tag="rule-change", kw_only=True):
@@ -363,6 +420,7 @@ class ProcessRecord(Record, tag="process", kw_only=True):
 AnyRecord: TypeAlias = (
     DecisionRecord
     | ConnectionRecord
+    | RequestRecord
     | RuleChangeRecord
     | TransferRecord
     | FilterFailureRecord

@@ -50,6 +50,8 @@ class EntryMode(enum.StrEnum):
     SOCKS4 = "socks4"
     SOCKS5 = "socks5"
     HTTP_CONNECT = "http-connect"
+    HTTP = "http"
+    """By the URL of a request, as a browser asks a proxy for ``http:``."""
     PRIVATE = "private"
     """By a filter, in a private session or through a session's own network socket."""
 
@@ -59,7 +61,7 @@ class EntryMode(enum.StrEnum):
         return self in _EXPLICIT
 
 
-_EXPLICIT = frozenset({EntryMode.SOCKS4, EntryMode.SOCKS5, EntryMode.HTTP_CONNECT})
+_EXPLICIT = frozenset({EntryMode.SOCKS4, EntryMode.SOCKS5, EntryMode.HTTP_CONNECT, EntryMode.HTTP})
 
 
 class Event:

@@ -65,6 +65,20 @@ class Blockage:
         buffer.release()
         return private, 0, length
 
+    def keep_bytes(self, session: GateSession, data: bytes | memoryview) -> Kept:
+        """Keep a leased private copy of bytes.
+
+        Raises:
+            LimitExceeded: The client's or everybody's private memory is used up.
+        """
+        length = len(data)
+        self._charge(session, length)
+        self.copied += 1
+        private = PrivateCopy(length)
+        private.append(data)
+        private.lease()
+        return private, 0, length
+
     def give_up(self, session: GateSession, buffer: Buffer) -> None:
         """End what ``keep`` began; the lease stays the caller's."""
         if isinstance(buffer, Slot):

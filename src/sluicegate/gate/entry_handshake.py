@@ -38,7 +38,7 @@ from sluicegate.port.account import Kept
 from sluicegate.port.backend import BUFFER, MORE, SEND_FLAGS, SLOT_SHIFT, Operation, RawSocket
 from sluicegate.port.given_away import GivenAway
 from sluicegate.port.layer import LayeredSocket
-from sluicegate.protocols.detect import detect_protocol
+from sluicegate.protocols.detect import EntryProtocol, detect_protocol
 from sluicegate.protocols.entry import Credentials
 
 from .asker import Asker
@@ -195,6 +195,11 @@ class EntryHandshake:
         return self._dialogue
 
     @property
+    def refusal(self) -> str:
+        """Why nobody may come by the certificate that the client showed; empty if it may."""
+        return ""
+
+    @property
     def granted(self) -> bytes:
         """What tells the client that its tunnel is there."""
         return self._opening.granted or self.dialogue.encode_answer(EntryAnswer.GRANTED)
@@ -307,6 +312,10 @@ class EntryHandshake:
             return None
         if protocol not in self.entry.protocols:
             self.turn_away(HandshakeEnd.UNKNOWN_PROTOCOL)
+            return None
+        if protocol is EntryProtocol.HTTP:
+            self._phase = _BUSY
+            self._desk.service.web.admit_explicit(self)
             return None
         self._dialogue = open_dialogue(protocol, self.entry.authenticate, self.id)
         return self._dialogue

@@ -62,6 +62,11 @@ class TlsEntryHandshake(EntryHandshake):
         #: Why nobody comes by the certificate that was shown; told in answer to the request.
         stream.on_established = self._on_established
 
+    @property
+    @override
+    def refusal(self) -> str:
+        return self._refusal
+
     @override
     def words_for(self, error: int) -> str:
         return f"{HandshakeEnd.TLS_FAILED}: {self._stream.failure or errno_name(error)}"

@@ -17,7 +17,7 @@ from sluicegate.filterapi import Deny, EventVerdict, NameLookup
 from .dispatch import dispatch
 
 if TYPE_CHECKING:
-    from .entry_connection import EntryConnection
+    from .connection import GateConnection
     from .service import FirewallService
     from .udp_connection import UdpConnection
 
@@ -30,7 +30,7 @@ Addresses: TypeAlias = tuple[IpAddress, ...]
 class Lookup:
     """One name that is looked up for a connection."""
 
-    connection: EntryConnection | UdpConnection
+    connection: GateConnection | UdpConnection
     host: str
     """Canonical."""
     on_denied: Callable[[str], None]

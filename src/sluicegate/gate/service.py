@@ -58,6 +58,7 @@ from .transfer import TransferService
 from .udp_connection import UdpConnection
 from .udp_service import UdpService
 from .views import ConnectionView, FilterView, ListenerView, Phase, SessionView
+from .web.desk import WebDesk
 
 __all__ = ["FirewallService"]
 
@@ -88,9 +89,7 @@ class FirewallService:
         bind_datagrams: Callable[[SocketAddress], RawSocket] | None = None,
     ) -> None:
         self.port, self.limits = port, limits
-        self.clock = clock
-        self.recorder = recorder
-        self.boot_mark = boot_mark
+        self.clock, self.recorder, self.boot_mark = clock, recorder, boot_mark
         self._listen = listen or port.listen
         self.connection_ids = IdentifierSource("c", boot_mark)
         self.flood = FloodGuard(port, clock, recorder, limits.flood_clients_max, census)
@@ -110,6 +109,7 @@ class FirewallService:
         self.network = NetworkWatcher(self.on_notice_failure)
         self.entries = EntryDesk(self, PermittedExchange(exchange, self))
         self.network.subscribe(self.entries.on_network_changed)
+        self.web = WebDesk(self)
         self.transfers = TransferService(
             port,
             spool,
@@ -172,6 +172,7 @@ class FirewallService:
             rule.name: self._registry.plan(rule, settings.policy.hash)
             for rule in settings.policy.policy.planned_rules
         }
+        self.web.apply(self._plans)
         self.entries.apply(settings)
         self.flood.apply(settings.policy, (one.name for one in settings.listeners))
         for gone in self._listeners:
@@ -235,6 +236,7 @@ class FirewallService:
         await self._wait_empty(None)
         await self._wait_drained()
         await self.entries.close_layers()
+        await self.web.close()
         await self._end_tasks()
         self.private.close()
         for session in list(self._sessions.values()):
@@ -267,6 +269,7 @@ class FirewallService:
         entries, self._listeners = self._listeners, []
         for entry in entries:
             entry.close(takes_late=takes_late)
+        self.web.drain()
         if not takes_late:
             self.proxy_headers.close()
 
@@ -370,6 +373,10 @@ class FirewallService:
         """Take a connection into the table."""
         self._connections[connection.id] = connection
         connection.session.connections += 1
+
+    def open_connections(self) -> list[GateConnection]:
+        """Return every connection that has not ended, those of datagrams excepted."""
+        return list(self._connections.values())
 
     def find_connection(self, identifier: str) -> GateConnection | None:
         """Return a connection that has not ended."""

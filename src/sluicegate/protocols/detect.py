@@ -13,6 +13,7 @@ A client that is silent, or ends its stream, before there is an answer has spoke
 from __future__ import annotations
 
 import enum
+import re
 from typing import Final
 
 __all__ = ["DETECT_BYTES_MAX", "EntryProtocol", "detect_protocol"]
@@ -25,6 +26,8 @@ class EntryProtocol(enum.Enum):
     """4a included: they differ inside the request."""
     SOCKS5 = "socks5"
     HTTP_CONNECT = "http-connect"
+    HTTP = "http"
+    """A request with another method."""
     PROXY_V1 = "proxy-v1"
     PROXY_V2 = "proxy-v2"
     TLS = "tls"
@@ -40,12 +43,23 @@ def detect_protocol(prefix: bytes | bytearray) -> EntryProtocol | None:
     if prefix[0] == _TLS_HANDSHAKE:
         return _detect_tls(prefix)
     known = _BY_FIRST_BYTE.get(prefix[0])
-    if known is None:
+    if known is not None:
+        signature, protocol = known
+        if prefix.startswith(signature):
+            return protocol
+        if signature.startswith(prefix):
+            return None
+    return _detect_http(prefix)
+
+
+def _detect_http(prefix: bytes) -> EntryProtocol | None:
+    """Look for a method, which is of capital letters and hyphens, and what stands behind it."""
+    found = _METHOD.match(prefix)
+    if found is None:
         return EntryProtocol.UNKNOWN
-    signature, protocol = known
-    if prefix.startswith(signature):
-        return protocol
-    return None if signature.startswith(prefix) else EntryProtocol.UNKNOWN
+    if found.end() == len(prefix) < DETECT_BYTES_MAX:
+        return None
+    return EntryProtocol.HTTP if prefix[found.end() :][:1] in _BEHIND_METHOD else _UNKNOWN
 
 
 def _detect_tls(prefix: bytes) -> EntryProtocol | None:
@@ -69,6 +83,10 @@ _SIGNATURES: Final = (
     (b"PROXY ", EntryProtocol.PROXY_V1),
     (b"\r\n\r\n\0\r\nQUIT\n", EntryProtocol.PROXY_V2),
 )
+_METHOD: Final = re.compile(rb"[A-Z][A-Z-]*")
+_BEHIND_METHOD: Final = frozenset({b"", b" "})
+"""Nothing, where a method is longer than what is looked at."""
+_UNKNOWN: Final = EntryProtocol.UNKNOWN
 _BY_FIRST_BYTE: Final = {entry[0][0]: entry for entry in _SIGNATURES}
 DETECT_BYTES_MAX: Final = max(len(signature) for signature, _ in _SIGNATURES)
 """How many bytes may be needed: the signature of PROXY v2, twelve."""

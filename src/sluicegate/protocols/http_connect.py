@@ -25,8 +25,6 @@ b'\x16\x03\x01'
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -40,6 +38,7 @@ from sluicegate.protocol_limits import (
     CONNECT_LINE_BYTES_MAX,
     ENTRY_EARLY_BYTES_MAX,
 )
+from sluicegate.protocols.basic_credentials import read_basic
 from sluicegate.protocols.entry import Credentials, Destination, EntryBuffer, HostKind
 from sluicegate.protocols.http_connect_answer import ConnectAnswer, encode_connect_answer
 from sluicegate.protocols.http_head import TOKEN, HeadBounds, HttpField, HttpHeadReader
@@ -207,30 +206,10 @@ class HttpConnectParser:
             return None
         if len(values) > 1:
             raise self._buffer.fail("there is more than one Proxy-Authorization")
-        scheme, _, token = values[0].partition(b" ")
-        if scheme.lower() != b"basic":
-            return None
         try:
-            return _decode_basic(token.strip(b" "))
+            return read_basic(values[0])
         except ValueError as error:
             raise self._buffer.fail("Proxy-Authorization is not canonical Basic") from error
-
-
-def _decode_basic(token: bytes) -> Credentials:
-    """Read ``base64(user ":" password)``.
-
-    Raises:
-        ValueError: It is anything else.
-    """
-    try:
-        decoded = base64.b64decode(token, validate=True)
-    except binascii.Error as error:
-        raise ValueError(token) from error
-    username, colon, password = decoded.partition(b":")
-    # Encoded back, because bits that no byte uses may differ and mean nothing to other decoders.
-    if not colon or base64.b64encode(decoded) != token or _CONTROL.search(decoded):
-        raise ValueError(token)
-    return Credentials(username, password)
 
 
 _VERSIONS: Final = frozenset({b"HTTP/1.0", b"HTTP/1.1"})
@@ -241,4 +220,3 @@ _PORT_MAX: Final = 65535
 _AUTHORITY: Final = re.compile(
     rb"(?:\[([0-9A-Za-z:.%_~-]+)\]|([0-9A-Za-z._~%-]+)):([1-9][0-9]{0,4})"
 )
-_CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")

@@ -7,15 +7,16 @@ most once, and ends in exactly one record.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sluicegate.protocols.http1 import Request, Response
 
 if TYPE_CHECKING:
     from sluicegate.filterapi import Connection, User, WebOutcome
+    from sluicegate.gate.transfer import TransferService
     from sluicegate.policy import AnyRule, DestinationDecision
 
-__all__ = ["Exchange"]
+__all__ = ["Exchange", "HeldExchange"]
 
 
 class Exchange(Protocol):
@@ -25,18 +26,37 @@ class Exchange(Protocol):
     """The identifier in records; refusals quote it."""
     request: Request
     """As received, until a pipeline changes it; what goes on is made from it."""
-    response: Response | None
-    """The final one, once its head was read."""
-    path: str
-    """The canonical path, without the query; empty where the target has none (``OPTIONS *``)."""
 
-    scheme: str
-    """``http`` or ``https``."""
-    host: str
-    """The canonical host that was judged, without brackets."""
-    port: int
     facts: dict[str, str | int]
     """What filters add to its record."""
+
+    @property
+    def response(self) -> Response | None:
+        """The final one, once its head was read; filters change it where it is."""
+        ...
+
+    @property
+    def path(self) -> str:
+        """The canonical path, without the query; as it came where servers may read it differently.
+
+        Empty where the target has none (``OPTIONS *``).
+        """
+        ...
+
+    @property
+    def scheme(self) -> str:
+        """``http`` or ``https``."""
+        ...
+
+    @property
+    def host(self) -> str:
+        """The canonical host that was judged, without brackets."""
+        ...
+
+    @property
+    def port(self) -> int:
+        """The port that was judged."""
+        ...
 
     @property
     def connection(self) -> Connection:
@@ -100,4 +120,16 @@ class Exchange(Protocol):
 
     def abort(self, reason: str) -> None:
         """End it as failed: 502 to the client, or a reset where an answer has begun."""
+        ...
+
+
+class HeldExchange(Exchange, Protocol):
+    """The same, as held bodies see it."""
+
+    held: object | None
+    """What they know of it between its request and its response."""
+
+    @property
+    def transfers(self) -> TransferService[Any]:
+        """Who holds objects."""
         ...

@@ -69,6 +69,18 @@ class ConnectionEnd:
         if self.error is None and len(data):
             self._incoming.receive(data)
 
+    def keep_data(self) -> None:
+        """Let go of the memory that was received: what no event has taken yet is copied.
+
+        ``next_event`` does so when it returns None; whoever stops before that calls this.
+        """
+        self._incoming.keep()
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes were received that no event has taken."""
+        return self._incoming.waiting
+
     def receive_end(self) -> None:
         """Note that the peer will send nothing more."""
         self._has_ended = True
@@ -76,6 +88,11 @@ class ConnectionEnd:
     def close_after_message(self) -> None:
         """Decide that the connection ends with the message that is on its way, or is next."""
         self._closes = True
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the peer will send nothing more."""
+        return self._has_ended
 
     @property
     def needs_data(self) -> bool:

@@ -1,0 +1,404 @@
+"""ClientEnd: the client's side of exchanges, in HTTP/1.1: requests in, answers out.
+
+One per client's connection. The invariant: one exchange at a time, and what is read of the next
+request waits until the answer before it has left; a client that is to be closed gets to read its
+last answer first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+from sluicegate.errors import BadContext, LimitExceeded
+from sluicegate.protocols.http1 import (
+    NO_BODY,
+    Body,
+    EndOfMessage,
+    EndOfStream,
+    Fields,
+    Http1Server,
+    HttpBounds,
+    HttpProtocolError,
+    RawData,
+    Request,
+    Response,
+    ServerEvent,
+    Target,
+)
+from sluicegate.web_limits import WEB_AHEAD_BYTES_MAX, WEB_LINGER_BYTES_MAX, WEB_LINGER_S
+
+from .gate_exchange import GateExchange
+from .wire import Wire
+
+if TYPE_CHECKING:
+    from sluicegate.port.backend import RawSocket
+
+    from .body_stage import BodySource, RequestSink
+    from .connection import WebConnection
+
+__all__ = ["ClientEnd"]
+
+
+class ClientEnd:
+    """One client; a ``ResponseSink``, and the ``BodySource`` of requests."""
+
+    __slots__ = (
+        "_connection",
+        "_http",
+        "_is_finishing",
+        "_is_reading",
+        "_is_stopped",
+        "_lingered",
+        "_out",
+        "_sink",
+        "exchange",
+        "head_began",
+        "is_corked",
+        "is_request_whole",
+        "linger_until",
+        "requests",
+        "source",
+        "wire",
+    )
+
+    def __init__(self, connection: WebConnection, raw: RawSocket, bounds: HttpBounds) -> None:
+        self.exchange: GateExchange | None = None
+        #: The one that is going on.
+        self.requests = 0
+        self.head_began = 0.0
+        #: When the first byte of a head came whose end has not come; 0 while there is none.
+        self.is_corked = False
+        #: Whether what is sent waits for more of the same turn.
+        self.is_request_whole = True
+        self.linger_until = 0.0
+        #: Until when a client that was answered for good may read; 0 before.
+        self.source: BodySource | None = None
+        #: Where the response comes from.
+        self.wire = Wire(connection.service, raw, self)
+        self.wire.session = connection.session
+        self._connection = connection
+        self._http = Http1Server(bounds)
+        self._sink: RequestSink | None = None
+        #: Where the request's body goes; None until it may come.
+        self._out: list[bytes | memoryview] = []
+        self._is_reading = self._is_stopped = False
+        self._is_finishing = False
+        #: Whether the answer's last bytes wait for the client to take them.
+        self._lingered = 0
+
+    # -- receiving -----------------------------------------------------------------------------
+
+    def on_received(self, data: memoryview | bytes) -> None:
+        """Take what the client sent."""
+        if self.linger_until:
+            self._lingered += len(data)
+            if self._lingered > WEB_LINGER_BYTES_MAX:
+                self._connection.close(abortive=True)
+            return
+        self._http.receive_data(data)
+        self._read()
+
+    def _read(self) -> None:
+        """Go through what has come, as far as it is wanted."""
+        if self._is_reading:
+            return
+        self._is_reading = True
+        http = self._http
+        try:
+            while not self._is_stopped:
+                event = http.next_event()
+                if event is None or not self._take(event):
+                    break
+        except HttpProtocolError as error:
+            self._on_protocol_error(error)
+        finally:
+            self._is_reading = False
+            http.keep_data()
+        self._after_reading()
+
+    def _take(self, event: ServerEvent) -> bool:
+        """Take what came; False: nothing behind it is of interest here."""
+        kind = type(event)
+        if kind is Request:
+            self._begin_exchange(cast("Request", event))
+        elif kind is Body:
+            assert self._sink is not None, "a body is read when somebody takes it"
+            if not self._sink.feed(cast("Body", event).data):
+                self._stop()
+        elif kind is EndOfMessage:
+            self.is_request_whole = True
+            assert self._sink is not None, "a body is read when somebody takes it"
+            self._sink.finish(cast("EndOfMessage", event).trailers)
+        elif kind is EndOfStream:
+            self._on_end()
+        else:
+            return False  # a tunnel's: ``take_tunnel`` gives out the rest
+        return not (self.linger_until or self.wire.is_closing)
+
+    def _after_reading(self) -> None:
+        """Note what is not whole: a head, or requests that wait behind the present one."""
+        exchange, http = self.exchange, self._http
+        if exchange is None:
+            if http.waiting and not self.head_began and not self.linger_until:
+                now = self._connection.port.now
+                self.head_began = now
+                self._connection.hasten(now + self._connection.service.limits.web_head_timeout_s)
+        elif http.waiting > WEB_AHEAD_BYTES_MAX and not self._is_stopped:
+            self.wire.pause()
+
+    def _begin_exchange(self, request: Request) -> None:
+        connection, http = self._connection, self._http
+        self.head_began = 0.0
+        self.requests += 1
+        if self.requests >= connection.service.limits.web_requests_per_connection_max:
+            http.close_after_message()
+        framing = request.framing
+        if framing is NO_BODY or not (framing.length or framing.is_chunked):
+            self.is_request_whole = True
+            http.next_event()  # the end of a message without a body is there at once
+        else:
+            self.is_request_whole = False
+        exchange = self.exchange = GateExchange(connection, self, request, self.requests)
+        connection.on_exchange_began(exchange)
+        exchange.begin()
+        if self.exchange is exchange and not self.is_request_whole and self._sink is None:
+            self._stop()
+
+    def open_request(self, sink: RequestSink) -> None:
+        """Let the body of the request come."""
+        if self.is_request_whole:
+            sink.finish(_NO_TRAILERS)
+            return
+        self._sink = sink
+        self._connection.begin_window()
+        self.resume()
+
+    def _stop(self) -> None:
+        self._is_stopped = True
+        self.wire.pause()
+
+    def resume(self) -> None:
+        """Read on: whoever takes the request's body has room again."""
+        if self._is_stopped and not self.wire.is_closing:
+            self._is_stopped = False
+            self.wire.resume()
+            self._read()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the client is to send more of its request, and nothing keeps it from it."""
+        return not (self.is_request_whole or self._is_stopped)
+
+    # -- what goes wrong -----------------------------------------------------------------------
+
+    def _on_protocol_error(self, error: HttpProtocolError) -> None:
+        reason = f"malformed-request: {error.fault.code}"
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.refuse(error.status, reason, detail=error.hint)
+            return
+        self.refuse_unread(error.status, reason, error.hint)
+
+    def _on_end(self) -> None:
+        """Take the client's end of stream, with nothing of it left to be read."""
+        if self.exchange is None:
+            self._connection.close(abortive=False)
+        else:
+            # It may only have ended its own direction; the answer is its last one.
+            self._http.close_after_message()
+            self._connection.on_half_closed()
+
+    def on_wire_ended(self) -> None:
+        """Take the client's end of stream."""
+        if self.linger_until:
+            self._connection.close(abortive=False)
+            return
+        self._http.receive_end()
+        self._read()
+
+    def on_wire_failed(self, error: int) -> None:
+        """Take that the client's connection failed."""
+        if self.linger_until:
+            self._connection.close(abortive=True)
+        else:
+            self._connection.on_client_failed(error)
+
+    def on_limit(self, error: LimitExceeded) -> None:
+        """Take that what the client does not take passes a limit."""
+        self._connection.on_limit(error)
+
+    def on_wire_closed(self) -> None:
+        """Take that the descriptor is free."""
+        self._connection.on_wire_closed()
+
+    # -- the answer (ResponseSink) ---------------------------------------------------------------
+
+    def inform(self, response: Response) -> None:
+        """Pass an informational response on."""
+        self._out += self._http.send(response)
+        if not self.is_corked:
+            self.flush()
+
+    def send_continue(self) -> None:
+        """Tell a client that waits for it to send its body."""
+        self.inform(Response(100))
+        self.flush()
+
+    def begin(self, head: Response) -> None:
+        """Send the head; it may wait for what follows it in the same turn."""
+        exchange = self.exchange
+        assert exchange is not None, "an answer is to a request"
+        exchange.is_answered = True
+        self._out += self._http.send(head)
+        if not self.is_corked:
+            self.flush()
+
+    def feed(self, data: bytes | memoryview) -> bool:
+        """Send bytes of the body; False while the client does not take them."""
+        exchange = self.exchange
+        if exchange is None:
+            return True
+        exchange.bytes_to_client += len(data)
+        try:
+            self._out += self._http.send(Body(data))
+        except BadContext as error:
+            exchange.abort(f"response-body: {error}")
+            return True
+        if self.is_corked:
+            return not self.wire.is_blocked
+        return self.flush()
+
+    def finish(self, trailers: Fields) -> None:
+        """Send the end; the exchange is over when the client has taken all of it."""
+        exchange = self.exchange
+        if exchange is None:
+            return
+        try:
+            self._out += self._http.send(EndOfMessage(trailers))
+        except BadContext as error:
+            exchange.abort(f"response-body: {error}")
+            return
+        self.is_corked = False
+        if self.flush():
+            self._on_answered()
+        else:
+            self._is_finishing = True
+
+    def abort(self, reason: str) -> None:
+        """Take that the response is not whole."""
+        if self.exchange is not None:
+            self.exchange.abort(reason)
+
+    def uncork(self) -> None:
+        """Send what has waited for more of the same turn."""
+        self.is_corked = False
+        if self._out:
+            self.flush()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the client takes what it is sent."""
+        return not self.wire.is_blocked
+
+    def flush(self) -> bool:
+        """Send what waits; False while the client does not take it."""
+        out = self._out
+        if not out:
+            return not self.wire.is_blocked
+        if len(out) == 1:
+            data = out[0]
+            out.clear()
+            is_sent = self.wire.send(data)
+        else:
+            pieces = out.copy()
+            out.clear()
+            is_sent = self.wire.send_pieces(pieces)
+        if not is_sent:
+            self._connection.begin_window()
+        return is_sent
+
+    def on_room(self) -> None:
+        """Go on: the client has taken everything."""
+        if self._is_finishing:
+            self._is_finishing = False
+            self._on_answered()
+        elif self.source is not None:
+            self.source.resume()
+
+    def _on_answered(self) -> None:
+        """End the exchange; close, or read the next request."""
+        exchange, self.exchange = self.exchange, None
+        self._sink = self.source = None
+        if exchange is not None:
+            exchange.on_answered()
+        if self.wire.is_closing:
+            return
+        if self._http.must_close:
+            self._close_read_out()
+            return
+        self._is_stopped = False
+        self.wire.resume()
+        if not self._is_reading and self._http.waiting:
+            self._read()
+
+    def _close_read_out(self) -> None:
+        """Close such that the client reads its last answer: not while it still sends."""
+        connection = self._connection
+        is_quiet = self.is_request_whole and not self._http.waiting and self._http.error is None
+        if (is_quiet and self._http.has_ended) or not self.wire.end_stream():
+            connection.close(abortive=False)
+            return
+        self.linger_until = connection.port.now + WEB_LINGER_S
+        self._is_stopped = False
+        connection.hasten(self.linger_until)
+        self.wire.resume()
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def close_after_answer(self) -> None:
+        """End the connection with the answer to the present request."""
+        self._http.close_after_message()
+
+    def drop_exchange(self) -> None:
+        """End the present exchange, unanswered: the connection is closing."""
+        exchange, self.exchange = self.exchange, None
+        self._sink = self.source = None
+        self._out.clear()
+        if exchange is not None:
+            exchange.end()
+
+    def end_exchange(self) -> None:
+        """End the present exchange: what follows is another protocol's."""
+        exchange, self.exchange = self.exchange, None
+        self._sink = self.source = None
+        if exchange is not None:
+            exchange.on_answered()
+
+    def refuse_unread(self, status: int, reason: str, detail: str = "") -> None:
+        """Refuse a request whose head could not be read, or never came whole."""
+        self._http.close_after_message()
+        exchange = self.exchange = GateExchange(self._connection, self, _UNREAD, self.requests + 1)
+        self._connection.on_exchange_began(exchange)
+        exchange.refuse(status, reason, detail=detail)
+
+    def close_when_answered(self) -> None:
+        """Take no further request: the gate is being drained."""
+        if self.exchange is None and not self._http.waiting:
+            self._connection.close(abortive=False)
+        else:
+            self._http.close_after_message()
+
+    def take_tunnel(self) -> bytes:
+        """Return what the client has sent behind its request: another protocol's bytes."""
+        early = bytearray()
+        while (event := self._http.next_event()) is not None:
+            if isinstance(event, RawData):
+                early += event.data
+            elif isinstance(event, EndOfStream):
+                break
+        return bytes(early)
+
+
+_NO_TRAILERS: Final = Fields()
+_UNREAD: Final = Request(b"", Target.origin(b"/"))
+"""Stands for a request whose head could not be read."""

@@ -1,0 +1,430 @@
+"""WebConnection: a client's connection that carries requests, each decided on by itself.
+
+``desk`` makes one when a client of a proxy listener, or of a published web server, begins to speak
+HTTP; it shows, is killed, drained and judged again like every connection. The invariant: its rule
+is the present request's; between two requests nothing of it is open towards any server but what
+waits in the pool, for whoever may use it.
+
+Behind an upgrade (101) it goes on as a tunnel, which is pumped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from typing_extensions import override
+
+from sluicegate.address import SocketAddress
+from sluicegate.errors import LimitExceeded, Side
+from sluicegate.filterapi import EntryMode, Outcome, TransferOffer
+from sluicegate.gate.asker import Asker
+from sluicegate.gate.connection import GateConnection
+from sluicegate.gate.network_source import is_unrelated
+from sluicegate.gate.objections import objection_of
+from sluicegate.gate.readmission import Readmission, readmit_client
+from sluicegate.gate.registry import RulePlan
+from sluicegate.gate.state import State
+from sluicegate.policy import Publication, Rule, RuleAction
+from sluicegate.policy.decide import PUBLISHED
+from sluicegate.policy.learn import LEARNING
+from sluicegate.policy.network_rules import NO_NETWORK_RULE
+from sluicegate.port.account import Kept
+from sluicegate.port.layer import driver_of
+from sluicegate.verdict import Deny
+
+from .client_end import ClientEnd
+from .deadlines import WebDeadlines
+from .offer import offer_of
+
+if TYPE_CHECKING:
+    from sluicegate.filterapi import User
+    from sluicegate.gate.flood_count import FloodClient
+    from sluicegate.gate.service import FirewallService
+    from sluicegate.gate.session import GateSession
+    from sluicegate.gate.settings import EntrySettings
+    from sluicegate.policy import DestinationDecision
+    from sluicegate.port.backend import Operation, RawSocket
+    from sluicegate.protocols.http1 import Response
+
+    from .desk import WebDesk
+    from .exchange_facts import ExchangeFacts
+    from .gate_exchange import GateExchange
+    from .origin_pool import PoolKey
+
+__all__ = ["NO_PLAN", "WebConnection"]
+
+_NOWHERE: Final = SocketAddress("0.0.0.0", 0)  # noqa: S104 - no request has come yet
+NO_PLAN: Final = RulePlan(Publication("", "", _NOWHERE, ()))
+"""In the place of a rule before the first request that one lets in."""
+
+
+class WebConnection(GateConnection):
+    """One client's connection that carries requests."""
+
+    __slots__ = (
+        "_deadlines",
+        "_tunnelled",
+        "_user_epoch",
+        "_user_header",
+        "bytes_to_servers",
+        "client",
+        "desk",
+        "entry",
+        "half_closed",
+        "published",
+        "published_key",
+        "refusal",
+    )
+
+    def __init__(
+        self,
+        desk: WebDesk,
+        session: GateSession,
+        raw: RawSocket,
+        client_address: SocketAddress,
+        listener_name: str,
+        *,
+        flood: FloodClient,
+        identifier: str = "",
+        plan: RulePlan = NO_PLAN,
+        entry: EntrySettings | None = None,
+    ) -> None:
+        service = desk.service
+        super().__init__(
+            service,
+            session,
+            plan,
+            listener_name,
+            client_address,
+            _NOWHERE,
+            flood=flood,
+            identifier=identifier,
+        )
+        self.desk = desk
+        self.entry = entry
+        #: Of a proxy listener; None: what it is asked for is published.
+        self.refusal = ""
+        #: Why nobody may come by the certificate that the client showed.
+        self.published = _NOWHERE
+        #: The server that is published.
+        self.published_key: PoolKey = ("", 0, "")
+        self._client_raw = raw
+        self._user_header: bytes | None = None
+        self._user_epoch = -1
+        #: By which credentials the session's user is known, and since when nothing has changed.
+        self.state = State.OPEN
+        if entry is not None:
+            self.entry_mode = EntryMode.HTTP
+            session.listeners[listener_name] = None
+        self.bytes_to_servers = 0
+        self.half_closed = 0.0
+        #: When the client ended its own direction; 0 before.
+        self._tunnelled: GateExchange | None = None
+        #: What was switched to another protocol.
+        self.client = ClientEnd(self, raw, desk.bounds)
+        self._deadlines = WebDeadlines(self)
+
+    def begin_published(self) -> None:
+        """Begin to receive: its rule has let the client in."""
+        self._take_in()
+        self._service.record_decision(self, "allowed", PUBLISHED)
+        self.client.wire.start()
+
+    def record_learned(self, exchange: ExchangeFacts) -> None:
+        """Record that the present request passes to be learned from."""
+        self.asked = (
+            f"{exchange.target.host}:{exchange.target.port}" if exchange.target is not None else ""
+        )
+        self._service.record_decision(self, "allowed", LEARNING)
+
+    def begin_with(self, operation: Operation, early: bytes, *, ended: bool) -> None:
+        """Go on where a handshake stopped to read."""
+        self._take_in()
+        self.client.wire.adopt(operation)
+        if early:
+            self.client.on_received(early)
+        if ended and not self.is_closing:
+            self.client.on_wire_ended()
+
+    def _take_in(self) -> None:
+        service = self._service
+        service.add_connection(self)
+        service.wheel.add(self, self.due())
+
+    # -- facts ---------------------------------------------------------------------------------
+
+    @property
+    def service(self) -> FirewallService:
+        """The running service."""
+        return self._service
+
+    @property
+    def asker(self) -> Asker:
+        """Who asks."""
+        return Asker(self.listener_name, self.client_address, self.session.rules_user)
+
+    @property
+    def exchange(self) -> GateExchange | None:
+        """The one that is going on."""
+        return self.client.exchange
+
+    @property
+    def has_attached(self) -> bool:
+        """Whether a filter has attached a data filter, which sees no requests."""
+        return bool(self._attached)
+
+    @override
+    def byte_counts(self) -> tuple[int, int, int]:
+        """Return what the server was sent, what the client was sent, and how much was spliced."""
+        to_server, to_client, spliced = super().byte_counts()
+        return self.bytes_to_servers + to_server, self.client.wire.bytes_sent + to_client, spliced
+
+    @property
+    def _judged_exchange(self) -> GateExchange | None:
+        """The one that goes on, if only as a tunnel."""
+        return self._tunnelled or self.client.exchange
+
+    # -- who asks ------------------------------------------------------------------------------
+
+    def is_known_by(self, header: bytes) -> bool:
+        """Tell whether these credentials were verified here, and nothing has changed since."""
+        return header == self._user_header and self._user_epoch == self._service.entries.known.epoch
+
+    def become(self, user: User | None, header: bytes | None = None, epoch: int = -1) -> None:
+        """Go on as this user; what is counted for the session moves with the connection."""
+        self._user_header, self._user_epoch = header, epoch
+        before, service = self.session, self._service
+        if user is not None:
+            service.note_user(self.client_address, user)
+        session = service.session_of(self.client_address, user)
+        if session is before:
+            return
+        before.connections -= 1
+        before.last_active = self.port.now
+        session.connections += 1
+        session.listeners[self.listener_name] = None
+        self.session = session
+        self.client.wire.session = session
+
+    # -- exchanges -----------------------------------------------------------------------------
+
+    def on_exchange_began(self, exchange: GateExchange) -> None:
+        """Take that a request has come."""
+        self.last_active = exchange.started
+        if self.is_half_open:
+            self.is_half_open = False
+            self._service.flood.end_half_open(self.flood)
+
+    def on_exchange_over(self, exchange: GateExchange) -> None:
+        """Take that a request was answered, or will not be."""
+        self.last_active = now = self.port.now
+        self.desk.record(exchange)
+        if not self.is_closing:
+            self._service.wheel.hasten(self, now + self._service.limits.web_idle_timeout_s)
+
+    def take_plan(self, plan: RulePlan) -> None:
+        """Go on by the rule that lets the present request in."""
+        self.judged = self._service.revocation.epoch
+        if plan is not self.plan:
+            self._service.revocation.places.leave(self.id)
+            self.plan = plan
+
+    def take_place(self) -> LimitExceeded | None:
+        """Count it as its rule's, where that is bounded; return the limit that it would pass."""
+        places = self._service.revocation.places
+        if places.rule_of.get(self.id) == self.plan.rule.name:
+            return None
+        return places.take(self.plan.rule, self.id)
+
+    def is_still_admitted(self) -> bool:
+        """Judge the present request again if policy has changed; False: that has ended it."""
+        return self._is_still_admitted()
+
+    def end_exchange(self, outcome: Outcome, why: str) -> None:
+        """End an exchange whose answer has begun, and the connection with it: by a reset."""
+        self._end(outcome, why)
+
+    def binds(self, exchange: GateExchange, response: Response) -> bool:
+        """Tell whether what a server has said or heard holds for one connection of one client."""
+        return self.desk.binds(exchange, response)
+
+    # -- policy --------------------------------------------------------------------------------
+
+    @override
+    def judge_anew(self) -> Readmission:
+        """Say by which rule the present request would be let in now."""
+        exchange, service = self._judged_exchange, self._service
+        if self.entry is None:
+            return readmit_client(service, self.listener_name, self.client_address, self.plan)
+        target = exchange.target if exchange is not None else None
+        if exchange is None or target is None:
+            return Readmission(self.plan)
+        request = exchange.request
+        found = self.desk.targets.decide(self.asker, request, target.host, target.port)
+        if found.plan is None:
+            return Readmission(None, found.decision.reason, found.decision.rule)
+        denial = self._judge_found(found.decision)
+        if denial is not None:
+            return Readmission(None, denial.reason)
+        relations = service.policy.network_relations
+        if self.server_address is not _NOWHERE and is_unrelated(
+            relations, self.client_address, self.server_address
+        ):
+            return Readmission(None, NO_NETWORK_RULE)
+        found.destination, found.addresses = target.destination, target.addresses
+        exchange.target = found
+        return Readmission(found.plan)
+
+    def _judge_found(self, decision: DestinationDecision) -> Deny | None:
+        """Judge what was found for the host by another decision on it."""
+        exchange = self._judged_exchange
+        target = exchange.target if exchange is not None else None
+        if target is None or target.destination is None or self.server_address is _NOWHERE:
+            return None
+        judgement = self._service.entries.resolver.classifier.classify(self.server_address.ip)
+        for alias in target.destination.aliases:
+            denial = decision.judge_alias(target.host, alias, target.port)
+            if denial is not None:
+                return denial
+        return decision.judge_address(target.host, judgement, target.port)
+
+    @override
+    def objection_to(self, offer: TransferOffer) -> str:
+        """Ask the policy in force about an object of the present exchange."""
+        exchange, rule = self.exchange, self.plan.rule
+        if exchange is None or exchange.target is None or not isinstance(rule, Rule):
+            return ""
+        request, name = exchange.target.request, self.listener_name
+        return objection_of(self._service, name, request, offer, rule, self._judge_found)
+
+    def objection_to_response(self, exchange: GateExchange) -> str:
+        """Say why policy refuses what a response says that it carries; empty if it does not."""
+        target = exchange.target
+        if target is None or not target.asks_about_content:
+            return ""
+        return self.objection_to(offer_of(exchange))
+
+    # -- the tunnel ----------------------------------------------------------------------------
+
+    def open_tunnel(self, exchange: GateExchange, response: Response) -> None:
+        """Go on as a tunnel behind 101: pump both ways, each from where HTTP has stopped."""
+        client, origin, service = self.client, exchange.origin, self._service
+        assert origin is not None, "a server has switched"
+        client.begin(response)
+        if not client.flush():
+            self.fail("client stalled", side=Side.CLIENT)
+            return
+        early = client.take_tunnel(), origin.take_tunnel()
+        ended = client.wire.is_ended, origin.wire.is_ended
+        exchange.origin = None
+        operations = client.wire.give_away(), origin.give_away()
+        sockets = self._client_raw, self._server_raw = client.wire.raw, origin.wire.raw
+        self._tunnelled = exchange
+        client.end_exchange()
+        take = service.directions.take
+        self.from_client, self.from_server = directions = take(), take()
+        for place, side in enumerate((Side.CLIENT, Side.SERVER)):
+            direction, source, sink = directions[place], sockets[place], sockets[1 - place]
+            direction.open(self, side, source, sink, None)
+            drivers = driver_of(source, self.port.backend), driver_of(sink, self.port.backend)
+            direction.run_on(*drivers)
+            direction.take_operation(operations[place])
+        for place, direction in enumerate(directions):
+            chunks: deque[Kept] = deque()
+            if early[place] and not self.is_closing:
+                try:
+                    chunks.append(self.blockage.keep_bytes(self.session, early[place]))
+                except LimitExceeded as error:
+                    self.on_limit(error)
+            if not self.is_closing:
+                direction.adopt(chunks, ended=ended[place], shut=False)
+        if not self.is_closing:
+            service.wheel.add(self, self.due())
+
+    # -- what ends it --------------------------------------------------------------------------
+
+    def on_client_failed(self, error: int) -> None:
+        """Take that the client's connection failed."""
+        if self.client.exchange is None:
+            # Between two requests a client may go as it likes.
+            self.close(abortive=True)
+        else:
+            self.on_transport_error(Side.CLIENT, error)
+
+    def on_half_closed(self) -> None:
+        """Take that the client has ended its direction while it waits for an answer."""
+        self.half_closed = self.port.now
+        self.hasten(self.half_closed + self._service.limits.half_closed_timeout_s)
+
+    @override
+    def _end(self, outcome: Outcome, reason: str, error: int = 0, side: Side | None = None) -> None:
+        if self.is_closing:
+            return
+        exchange = self.client.exchange
+        if exchange is not None and not exchange.is_over:
+            if outcome is Outcome.REFUSED and not exchange.is_answered and not self._is_reset:
+                # It is the request that is refused, and its client can be told.
+                self.client.close_after_answer()
+                exchange.refuse(403, reason)
+                return
+            exchange.note_end(outcome, reason)
+        super()._end(outcome, reason, error, side)
+
+    @property
+    def _is_reset(self) -> bool:
+        exchange = self.client.exchange
+        decision = exchange.decision if exchange is not None else None
+        return decision is not None and decision.action is RuleAction.RESET
+
+    @override
+    def close(self, *, abortive: bool) -> None:
+        """End the present request, and the client's connection."""
+        if self.is_closing or self.from_client is not None:
+            super().close(abortive=abortive)
+            return
+        self.is_closing = True
+        self.state = State.CLOSING
+        self._service.wheel.remove(self)
+        self._client_raw = None
+        if self.dependents:
+            self._cancel_dependents()
+        self.client.drop_exchange()
+        self.desk.pool.release(self)
+        self.client.wire.close(abortive=abortive)
+
+    def on_wire_closed(self) -> None:
+        """Take that the client's descriptor is closed."""
+        self.state = State.CLOSED
+        self._finish()
+
+    @override
+    def join(self) -> None:
+        """Finish a tunnel when the last operation in flight has completed."""
+        if self.from_client is not None:
+            super().join()
+
+    # -- deadlines -----------------------------------------------------------------------------
+
+    def hasten(self, when: float) -> None:
+        """Look at the deadlines by then."""
+        self._service.wheel.hasten(self, when)
+
+    def begin_window(self) -> None:
+        """Watch from now on how fast the client sends, or takes what it is sent."""
+        self._deadlines.begin_window()
+
+    @override
+    def due(self) -> float:
+        """Return the next deadline as things stand."""
+        return super().due() if self.from_client is not None else self._deadlines.due()
+
+    @override
+    def on_expired(self) -> None:
+        """Take a deadline: say which, and end what it is of."""
+        if self.from_client is not None:
+            super().on_expired()
+            return
+        self._deadlines.on_expired()
+        if not self.is_closing and self.wheel_slot < 0:
+            self._service.wheel.add(self, self.due())

@@ -1,0 +1,120 @@
+"""WebDeadlines: how long each part of an exchange may take, and what is said when it took longer.
+
+Each web connection has one, asked when the wheel comes to it. The invariant: whoever is waited for
+has a deadline: a client for its head, its body and its reading, a server for its answer, both for
+the whole.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from sluicegate.errors import LimitExceeded, Side
+from sluicegate.filterapi import Outcome
+
+if TYPE_CHECKING:
+    from .connection import WebConnection
+    from .gate_exchange import GateExchange
+
+__all__ = ["WebDeadlines"]
+
+
+class WebDeadlines:
+    """The deadlines of one client's connection."""
+
+    __slots__ = ("_connection", "_window_began", "_window_bytes")
+
+    def __init__(self, connection: WebConnection) -> None:
+        self._connection = connection
+        self._window_began = 0.0
+        self._window_bytes = 0
+        #: What the client had sent and taken when the window began.
+
+    def begin_window(self) -> None:
+        """Measure from now on how fast the client sends, or takes what it is sent."""
+        connection = self._connection
+        self._window_began = now = connection.port.now
+        self._window_bytes = self._moved
+        connection.hasten(now + connection.service.limits.web_window_s)
+
+    @property
+    def _moved(self) -> int:
+        wire = self._connection.client.wire
+        return wire.bytes_received + wire.bytes_sent
+
+    @property
+    def _is_client_awaited(self) -> bool:
+        client = self._connection.client
+        return client.is_awaited or client.wire.is_blocked
+
+    def due(self) -> float:
+        """Return when the first of them is reached if nothing happens."""
+        connection = self._connection
+        client, limits = connection.client, connection.service.limits
+        if client.linger_until:
+            return client.linger_until
+        exchange = client.exchange
+        if exchange is None:
+            total = connection.started + limits.connection_total_s
+            if client.head_began:
+                return min(total, client.head_began + limits.web_head_timeout_s)
+            return min(total, connection.last_active + limits.web_idle_timeout_s)
+        due = exchange.started + limits.web_exchange_s
+        if exchange.is_dialling:
+            due = min(due, exchange.last_active + limits.connect_timeout_s)
+        elif self._is_client_awaited:
+            due = min(due, self._window_began + limits.web_window_s)
+        elif exchange.is_server_awaited:
+            due = min(due, exchange.last_active + limits.web_response_timeout_s)
+        if connection.half_closed:
+            due = min(due, connection.half_closed + limits.half_closed_timeout_s)
+        deadlines = connection.plan.deadlines
+        return due if deadlines is None else min(due, deadlines.due_for(exchange))
+
+    def on_expired(self) -> None:
+        """End what has taken too long."""
+        connection = self._connection
+        client, now = connection.client, connection.port.clock.monotonic()
+        exchange = client.exchange
+        if client.linger_until:
+            connection.close(abortive=True)
+        elif exchange is not None:
+            self._end_exchange(exchange, now)
+        elif client.head_began:
+            client.refuse_unread(408, "limit web_head_timeout_s")
+        else:
+            connection.close(abortive=False)
+
+    def _end_exchange(self, exchange: GateExchange, now: float) -> None:
+        connection = self._connection
+        limits, plan = connection.service.limits, connection.plan
+        limit = plan.deadlines.reached_by(exchange, now) if plan.deadlines is not None else None
+        if limit is None and exchange.started + limits.web_exchange_s <= now:
+            limit = LimitExceeded("web_exchange_s", limits.web_exchange_s)
+        if limit is not None:
+            exchange.on_limit(limit)
+        elif exchange.is_dialling:
+            exchange.fail(504, "server connect ETIMEDOUT")
+        elif self._is_client_awaited:
+            self._judge_client(exchange)
+        elif connection.half_closed and (
+            connection.half_closed + limits.half_closed_timeout_s <= now
+        ):
+            connection.fail("half-closed time-out", errno.ETIMEDOUT, Side.CLIENT)
+        elif exchange.origin is not None:
+            exchange.on_origin_failed("server silent", exchange.origin, errno.ETIMEDOUT)
+        else:
+            exchange.fail(504, "limit web_response_timeout_s")
+
+    def _judge_client(self, exchange: GateExchange) -> None:
+        """End an exchange whose client is too slow; one that is not has another window."""
+        connection = self._connection
+        bound = connection.service.limits.web_window_bytes_min
+        if self._moved - self._window_bytes >= bound:
+            self.begin_window()
+        elif connection.client.wire.is_blocked:
+            # Its answer has begun, so it can only be reset.
+            connection.end_exchange(Outcome.FAILED, "client takes its answer too slowly")
+        else:
+            exchange.refuse(408, "limit web_window_bytes_min")

@@ -1,0 +1,261 @@
+"""WebDesk: what the web connections of one worker share.
+
+``service`` has one; the entry desk and admission hand it the clients that speak HTTP. The
+invariant: what it keeps (decisions, pipelines, connections to servers) is only ever used for whom
+it would be made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+from sluicegate.audit import RequestRecord
+from sluicegate.policy import Publication
+from sluicegate.protocols.http1 import HttpBounds, Request, Response, to_client, to_server
+from sluicegate.protocols.text import printable
+from sluicegate.web_limits import WEB_URL_RECORDED_CHARACTERS_MAX
+
+from .connection import WebConnection
+from .origin_end import OriginEnd
+from .origin_pool import OriginPool
+from .pipeline import Pipeline, compile_pipeline
+from .targets import Targets, path_of
+
+if TYPE_CHECKING:
+    from sluicegate.address import SocketAddress
+    from sluicegate.gate.entry_handshake import EntryHandshake
+    from sluicegate.gate.flood_count import FloodClient
+    from sluicegate.gate.proxy_header import Announced
+    from sluicegate.gate.registry import RulePlan
+    from sluicegate.gate.service import FirewallService
+    from sluicegate.gate.session import GateSession
+    from sluicegate.port.backend import RawSocket
+
+    from .exchange_facts import ExchangeFacts
+    from .gate_exchange import GateExchange
+
+__all__ = ["WebDesk"]
+
+
+class WebDesk:
+    """What web connections share."""
+
+    def __init__(self, service: FirewallService) -> None:
+        self.service = service
+        self.pool = OriginPool(service)
+        self.targets = Targets(service)
+        self.requests = 0
+        #: Those that were recorded, since the start.
+        self.keeps_servers = True
+        #: Whether connections to servers are kept for the next request.
+        self.bounds = HttpBounds(
+            head_bytes_max=service.limits.web_head_bytes_max,
+            target_bytes_max=service.limits.web_target_bytes_max,
+            fields_max=service.limits.web_fields_max,
+        )
+        self.pseudonym = _pseudonym_of(service.boot_mark)
+        #: The name of this gate in ``Via``.
+        self._pipelines: dict[int, tuple[RulePlan, Pipeline | None]] = {}
+        #: By the identity of a plan, which is kept with it.
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def apply(self, plans: dict[str, RulePlan]) -> None:
+        """Compile what the rules in force want of messages."""
+        self._pipelines = {
+            id(plan): (plan, compile_pipeline(self.service, plan)) for plan in plans.values()
+        }
+
+    def pipeline_of(self, plan: RulePlan) -> Pipeline | None:
+        """Return what the filters of a plan want of messages; None: nothing."""
+        known = self._pipelines.get(id(plan))
+        if known is None:
+            # Of a connection that came by an earlier policy.
+            known = self._pipelines[id(plan)] = plan, compile_pipeline(self.service, plan)
+        return known[1]
+
+    def drain(self) -> None:
+        """Take no further requests: connections end with the answer that they wait for."""
+        self.keeps_servers = False
+        for connection in self.connections():
+            connection.client.close_when_answered()
+        self.pool.close()
+
+    def connections(self) -> list[WebConnection]:
+        """Return the open connections of clients."""
+        everything = self.service.open_connections()
+        return [one for one in everything if isinstance(one, WebConnection)]
+
+    async def close(self) -> None:
+        """Close the connections to servers, and wait for it: the service stops."""
+        self.keeps_servers = False
+        await self.pool.close_all()
+
+    # -- clients -------------------------------------------------------------------------------
+
+    def admit_explicit(self, handshake: EntryHandshake) -> None:
+        """Take over a client of a proxy listener that has begun to speak HTTP."""
+        service = self.service
+        session = service.session_of(handshake.client, handshake.user)
+        bound = service.limit_reached()
+        if bound is not None:
+            service.entries.on_limit(bound, handshake.client)
+            handshake.turn_away(f"limit {bound.limit}")
+            return
+        given = handshake.hand_over()
+        connection = WebConnection(
+            self,
+            session,
+            given.raw,
+            handshake.client,
+            handshake.listener_name,
+            flood=handshake.flood,
+            identifier=handshake.id,
+            entry=handshake.entry,
+        )
+        connection.announced = handshake.announced
+        connection.refusal = handshake.refusal
+        early = b"".join(bytes(one[0].view[one[1] : one[1] + one[2]]) for one in given.ahead)
+        connection.begin_with(given.receive_op, early, ended=given.ended)
+
+    def admit_published(
+        self,
+        listener_name: str,
+        raw: RawSocket,
+        client: SocketAddress,
+        session: GateSession,
+        flood: FloodClient,
+        plan: RulePlan,
+        *,
+        announced: Announced | None,
+    ) -> None:
+        """Begin the connection of a client that a publication lets in to a web server."""
+        publication = plan.rule
+        assert isinstance(publication, Publication), "rules are for proxy listeners"
+        connection = WebConnection(
+            self, session, raw, client, listener_name, flood=flood, plan=plan
+        )
+        connection.announced = announced
+        connection.is_half_open = True
+        server = connection.server_address = connection.published = publication.server
+        way = client.host if self.service.policy.network_relations.rules else ""
+        connection.published_key = (server.host, server.port, f"published {way}")
+        connection.begin_published()
+
+    # -- servers -------------------------------------------------------------------------------
+
+    def new_origin(
+        self, exchange: ExchangeFacts, raw: RawSocket, address: SocketAddress
+    ) -> OriginEnd:
+        """Take a new connection to a server into use."""
+        connection, target = exchange.connection, exchange.target
+        key = connection.published_key if target is None else target.pool_key
+        origin = OriginEnd(self.service, self.pool, key, raw, address, self.bounds)
+        self.pool.add(origin)
+        return origin
+
+    def to_server(self, exchange: GateExchange) -> Request:
+        """Return the request as it goes on."""
+        return to_server(exchange.request, self.pseudonym)
+
+    def to_client(self, response: Response) -> Response:
+        """Return a response as it goes on."""
+        going = to_client(response, self.pseudonym)
+        going.fields.remove(*_NOT_PASSED)
+        return going
+
+    def binds(self, exchange: GateExchange, response: Response) -> bool:
+        """Tell whether a server's connection is one client's from here on.
+
+        NTLM and Negotiate log in a connection, not a request (RFC 4559): whoever came by it next
+        would be taken for that client.
+        """
+        if exchange.connection.plan.rule.send_proxy_protocol is not None:
+            return True
+        values = exchange.request.fields.all(b"authorization")
+        if response.status == _UNAUTHORIZED:
+            values += response.fields.all(b"www-authenticate")
+        return any(
+            one.strip().split(b" ")[0].lower() in _OF_CONNECTIONS
+            for value in values
+            for one in value.split(b",")
+        )
+
+    # -- records -------------------------------------------------------------------------------
+
+    def record(self, exchange: GateExchange) -> None:
+        """Record an exchange that is over."""
+        connection, service, request = exchange.connection, self.service, exchange.request
+        is_denied = exchange.verdict == "denied"
+        if is_denied and not service.flood.note_denied(connection.client_address):
+            return
+        self.requests += 1
+        plan = connection.plan
+        record = RequestRecord(
+            time=service.port.wall,
+            connection=connection.id,
+            request=exchange.id,
+            session=exchange.session.id,
+            client=connection.client_address.text,
+            listener=connection.listener_name,
+            verdict="denied" if is_denied else "allowed",
+            reason=exchange.reason,
+            outcome=exchange.ending.value,
+            policy=service.policy.hash if is_denied else plan.policy_hash,
+            rule=exchange.refuser if is_denied else plan.rule.name,
+            method=request.method.decode("ascii"),
+            url=self._url_of(exchange),
+            status=exchange.status,
+            server=exchange.server,
+            duration_ms=int((service.port.now - exchange.started) * 1e6) / 1e3,
+            bytes_to_server=exchange.bytes_to_server,
+            bytes_to_client=exchange.bytes_to_client,
+        )
+        # What most requests have not: the struct's defaults cost nothing.
+        if exchange.ended:
+            record.ended = exchange.ended
+        if exchange.facts:
+            record.facts = exchange.facts
+        if exchange.session.user is not None:
+            record.user = exchange.session.user.name
+        if connection.entry is not None:
+            record.entry = connection.entry_mode
+        if exchange.answered_by_gate:
+            record.answered_by_gate = True
+        elif exchange.response is not None:
+            content_type = exchange.response.fields.first(b"content-type")
+            if content_type:
+                record.content_type = printable(content_type)
+        target = exchange.target
+        if target is not None and target.found:
+            record.addresses = target.found
+        service.recorder.write(record)
+
+    def _url_of(self, exchange: GateExchange) -> str:
+        request, target = exchange.request, exchange.target
+        if not request.method:
+            return ""
+        path = path_of(request).decode("ascii", "replace")
+        if target is not None:
+            site = target.site
+        elif request.authority is not None:
+            site = f"{(request.target.scheme or b'http').decode()}://{request.authority}"
+        else:
+            site = ""
+        url = site + path
+        return url if len(url) <= WEB_URL_RECORDED_CHARACTERS_MAX else url[:_SHOWN]
+
+
+def _pseudonym_of(boot_mark: str) -> bytes:
+    """Make a name for ``Via``: the same in all workers of one gate, another in every other gate."""
+    gate = boot_mark.partition("-")[0]
+    return b"sluicegate-" + hashlib.sha256(gate.encode()).hexdigest()[:8].encode()
+
+
+_SHOWN: Final = WEB_URL_RECORDED_CHARACTERS_MAX
+_UNAUTHORIZED: Final = 401
+_OF_CONNECTIONS: Final = frozenset({b"ntlm", b"negotiate"})
+_NOT_PASSED: Final = (b"Proxy-Authenticate", b"Proxy-Authentication-Info", b"Alt-Svc")
+"""The first two are between the gate and a proxy behind it; Alt-Svc leads clients to HTTP/3, which
+does not pass the gate."""

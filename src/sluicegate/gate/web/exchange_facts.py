@@ -1,0 +1,235 @@
+"""ExchangeFacts: what is known of one exchange, and what every part of it may ask of the others.
+
+``admission``, ``routing`` and ``exchange`` stand on it, one on the other. The invariant: it decides
+nothing.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sluicegate.errors import LimitExceeded
+from sluicegate.filterapi import Outcome
+from sluicegate.protocols.http1 import Authority, Request, Response
+
+from .body_stage import BodyStage
+
+if TYPE_CHECKING:
+    from sluicegate.filterapi import User
+    from sluicegate.gate.dial_race import DialRace
+    from sluicegate.gate.registry import RulePlan
+    from sluicegate.gate.session import GateSession
+    from sluicegate.gate.transfer import TransferService
+    from sluicegate.policy import AnyRule, DestinationDecision
+
+    from .client_end import ClientEnd
+    from .connection import WebConnection
+    from .late_origin import LateOrigin
+    from .origin_end import OriginEnd
+    from .pipeline import ExchangePart
+    from .targets import Target
+
+__all__ = ["ExchangeFacts", "ExchangeOutcome"]
+
+
+class ExchangeOutcome(NamedTuple):
+    """How one ended (``filterapi.WebOutcome``)."""
+
+    verdict: str
+    reason: str
+    status: int
+    bytes_to_server: int
+    bytes_to_client: int
+
+
+class ExchangeFacts(abc.ABC):
+    """What is known of one exchange."""
+
+    __slots__ = (
+        "_asked",
+        "_event_asked",
+        "_late_origin",
+        "_part",
+        "_race",
+        "_request_stages",
+        "_response_stages",
+        "answered_by_gate",
+        "bytes_to_client",
+        "bytes_to_server",
+        "client",
+        "connection",
+        "ended",
+        "ending",
+        "facts",
+        "has_response_stages",
+        "held",
+        "id",
+        "is_answered",
+        "is_over",
+        "is_repeated",
+        "is_request_sent",
+        "is_response_whole",
+        "last_active",
+        "origin",
+        "reason",
+        "refuser",
+        "request",
+        "response",
+        "server",
+        "session",
+        "started",
+        "status",
+        "target",
+        "verdict",
+    )
+
+    def __init__(
+        self, connection: WebConnection, client: ClientEnd, request: Request, number: int
+    ) -> None:
+        self.id = f"{connection.id}-{number:x}"
+        #: The identifier in records; refusals quote it.
+        self.connection = connection
+        #: The client's; its ``rule`` is this exchange's while this lasts.
+        self.client = client
+        self.request = request
+        #: As received, until a pipeline changes it; what goes on is made from it.
+        self.response: Response | None = None
+        #: The final one, once its head was read.
+        self.session: GateSession = connection.session
+        self.target: Target | None = None
+        #: What policy made of it; None before, and on a published server.
+        self.origin: OriginEnd | None = None
+        self.server = ""
+        self.bytes_to_server = self.bytes_to_client = self.status = 0
+        self.verdict = "denied"
+        self.reason = ""
+        #: Of the decision.
+        self.refuser = ""
+        #: Name of the rule that refuses it.
+        self.ending, self.ended = _RELEASED, ""
+        #: Why it did not end as it was decided.
+        self.answered_by_gate = False
+        self.is_answered = False
+        #: Whether anything of an answer was sent to the client.
+        self.is_over = False
+        #: Whether it has ended: nothing that is called on it has an effect any more.
+        self.is_request_sent = False
+        #: Whether the server has been sent all of the request.
+        self.is_response_whole = False
+        self.has_response_stages = False
+        self.last_active = self.started = connection.port.now
+        self.facts: dict[str, str | int] = {}
+        #: What filters add to its record.
+        self.held: object | None = None
+        #: What ``held_body`` knows of it between its request and its response.
+        self.is_repeated = False
+        #: Whether it was sent a second time.
+        self._event_asked = False
+        self._race: DialRace | None = None
+        self._part: ExchangePart | None = None
+        self._request_stages: Sequence[BodyStage[Request]] = ()
+        self._response_stages: Sequence[BodyStage[Response]] = ()
+        self._late_origin: LateOrigin | None = None
+        self._asked: Authority | None = None
+        #: Where the client wanted to go, before filters saw the request.
+
+    # -- what it is about ----------------------------------------------------------------------
+
+    @property
+    def plan(self) -> RulePlan:
+        """What runs for it."""
+        return self.connection.plan
+
+    @property
+    def rule(self) -> AnyRule:
+        """Which rule lets it in."""
+        return self.connection.plan.rule
+
+    @property
+    def decision(self) -> DestinationDecision | None:
+        """What policy decided; None on a published server, which has no rules of destinations."""
+        return None if self.target is None else self.target.decision
+
+    @property
+    def user(self) -> User | None:
+        """Who the client proved to be."""
+        return self.session.user
+
+    @property
+    def scheme(self) -> str:
+        """``http`` or ``https``."""
+        return "http"
+
+    @property
+    def host(self) -> str:
+        """The canonical host that was judged, without brackets."""
+        connection = self.connection
+        return connection.published.host if self.target is None else self.target.host.text
+
+    @property
+    def port(self) -> int:
+        """The port that was judged."""
+        connection = self.connection
+        return connection.published.port if self.target is None else self.target.port
+
+    @property
+    def transfers(self) -> TransferService[Any]:
+        """Who holds objects."""
+        return self.connection.service.transfers
+
+    @property
+    def outcome(self) -> ExchangeOutcome:
+        """How it ended, as filters are told; when it has ended."""
+        verdict = _VERDICTS[self.ending]
+        if self.answered_by_gate and verdict == "passed":
+            verdict = "answered"
+        why = self.ended or self.reason
+        return ExchangeOutcome(
+            verdict, why, self.status, self.bytes_to_server, self.bytes_to_client
+        )
+
+    @property
+    def is_dialling(self) -> bool:
+        """Whether a server is being connected to."""
+        return self._race is not None
+
+    @property
+    def is_server_awaited(self) -> bool:
+        """Whether the server is to say something."""
+        return self.origin is not None and self.is_request_sent
+
+    def touch(self) -> None:
+        """Note that something moved."""
+        self.last_active = self.connection.port.now
+
+    # -- how it ends ---------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def answer(self, response: Response, body: bytes = b"") -> None:
+        """Answer in the server's place."""
+
+    @abc.abstractmethod
+    def refuse(self, status: int, reason: str, *, detail: str = "") -> None:
+        """End it by a verdict."""
+
+    @abc.abstractmethod
+    def fail(self, status: int, reason: str) -> None:
+        """End it as failed."""
+
+    @abc.abstractmethod
+    def reset(self, reason: str) -> None:
+        """End it by a verdict, and the connection without a word."""
+
+    @abc.abstractmethod
+    def on_limit(self, error: LimitExceeded) -> None:
+        """End it at a limit."""
+
+
+_RELEASED: Final = Outcome.RELEASED
+_VERDICTS: Final = {
+    Outcome.RELEASED: "passed",
+    Outcome.REFUSED: "refused",
+    Outcome.FAILED: "failed",
+}

@@ -1,0 +1,450 @@
+"""GateExchange: one request and its response, whatever version of HTTP the two ends speak.
+
+A client's end makes one when it has read a request; filters, held bodies and later HTTP/2 know only
+this. The invariant: an exchange is decided on before anything of it leaves the gate, answered at
+most once, and ends in exactly one record.
+
+Its way, each step in a class of its own::
+
+    admission   counted, who asks, which rule lets it
+    (pipeline)  filters see the request's head
+    routing     a connection to the server, from the pool or new
+                request stages -> server -> response's head, which filters see -> response stages
+    the end     one record
+
+Without a pipeline and content filters all of it is plain calls, most often within one turn.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from typing_extensions import override
+
+from sluicegate.errors import BadContext, LimitExceeded, ProtocolError
+from sluicegate.filterapi import Outcome
+from sluicegate.gate.stages import INSPECT_NEEDS_FILTER
+from sluicegate.policy import canonical_path
+from sluicegate.policy.transfers import OTHER_FILTERS
+from sluicegate.protocols.http1 import NO_BODY, Fields, Framing, Request, Response
+
+from .body_stage import BodyStage, join_stages
+from .held_body import hold_request, hold_response
+from .late_origin import LateOrigin
+from .refusal_page import DEFAULT_PAGES, Refusal
+from .routing import RoutedExchange
+
+if TYPE_CHECKING:
+    from .origin_end import OriginEnd
+
+__all__ = ["GateExchange"]
+
+
+class GateExchange(RoutedExchange):
+    """One request and its response."""
+
+    __slots__ = ()
+
+    # -- what filters' parts ask -----------------------------------------------------------------
+
+    @property
+    def path(self) -> str:
+        """The canonical path, without the query; as it came where servers may read it differently.
+
+        Empty where the target has none (``OPTIONS *``).
+        """
+        text = self.request.target.path.decode("ascii", "replace")
+        try:
+            return canonical_path(text) if text else ""
+        except ProtocolError:
+            return text.partition("?")[0]
+
+    # -- the request ---------------------------------------------------------------------------
+
+    @override
+    def on_admitted(self) -> None:
+        """Let filters see the head, if there are any for it; then find a server."""
+        connection, plan = self.connection, self.plan
+        pipeline = connection.desk.pipeline_of(plan)
+        if pipeline is None and not plan.content:
+            if plan.must_inspect:
+                self.refuse(403, INSPECT_NEEDS_FILTER)
+                return
+            self.route()
+            return
+        part = self._part = pipeline.open(self) if pipeline is not None else None
+        if part is None:
+            self._open_request()
+            return
+        shown = self._shown()
+        self._asked = self.request.authority
+
+        def go_on() -> None:
+            if not self.is_over and (self._shown() == shown or self._is_still_let()):
+                self._open_request()
+
+        part.on_request(go_on)
+
+    def _shown(self) -> tuple[bytes, object, object]:
+        return self.request.method, self.request.target, self.request.authority
+
+    def _is_still_let(self) -> bool:
+        """Judge what a filter has made of the request; False: it was refused."""
+        authority, plan = self.request.authority, self.plan
+        if self.target is None:
+            if authority != self._asked:
+                self.refuse(502, "a filter led the request away from what is published")
+            return not self.is_over
+        if authority is None:
+            self.refuse(502, "a filter left the request without a host")
+            return False
+        target = self._find_target(authority)
+        if target is None:
+            return False
+        if target.plan is None:
+            self.refuse(403, target.decision.reason)
+            return False
+        if target.plan is not plan and (
+            target.plan.names != plan.names or target.plan.settings != plan.settings
+        ):
+            self.refuse(403, OTHER_FILTERS)
+            return False
+        self.target = target
+        return True
+
+    def _open_request(self) -> None:
+        """Put what stands in the request's way in its place, and let the request come."""
+        stages: list[BodyStage[Request]] = []
+        if self._part is not None:
+            stages += self._part.request_stages()
+        if self.plan.content:
+            held = hold_request(self)
+            if held is not None:
+                stages.append(held)
+        if self.is_over:
+            for stage in stages:
+                stage.close()
+            return
+        self._request_stages = stages
+        if not stages:
+            self.route()
+            return
+        if self.request.expects_continue:
+            # The server is asked when the body is there; until then it is the gate that waits.
+            self.client.send_continue()
+            self.request.expects_continue = False
+            self.request.fields.remove(b"expect")
+        late = self._late_origin = LateOrigin(self)
+        first = join_stages(self.client, stages, late)
+        late.source = stages[-1]
+        first.begin(self.request)
+        if not self.is_over:
+            self.client.open_request(first)
+
+    @override
+    def on_origin(self, origin: OriginEnd) -> None:
+        """Send the request on."""
+        self.origin = origin
+        origin.begin_exchange(self)
+        self.server = origin.address.text
+        connection = self.connection
+        connection.server_address = origin.address
+        late = self._late_origin
+        if late is not None:
+            late.open(origin)
+            return
+        client = self.client
+        origin.source = client
+        origin.is_corked = True
+        origin.begin(connection.desk.to_server(self))
+        if client.is_request_whole:
+            origin.finish(_NO_TRAILERS)
+        else:
+            client.open_request(origin)
+        if self.origin is origin:
+            origin.is_corked = False
+            origin.flush()
+
+    def on_request_sent(self) -> None:
+        """Take that the server has been sent all of it, and is to answer."""
+        self.is_request_sent = True
+        self.last_active = now = self.connection.port.now
+        self.connection.hasten(now + self.connection.service.limits.web_response_timeout_s)
+
+    # -- the response --------------------------------------------------------------------------
+
+    def on_response(self, response: Response) -> bool:
+        """Take a head of the server's; False: nothing behind it is wanted before ``resume``."""
+        self.last_active = self.connection.port.now
+        if response.status == _SWITCHING_PROTOCOLS:
+            self._on_switched(response)
+            return True
+        if response.is_informational:
+            if self._part is None and not self.plan.content:
+                self.client.inform(response)
+            return True
+        self.response = response
+        target = self.target
+        is_plain = self._part is None and not self.plan.content
+        if is_plain and (target is None or not target.asks_about_content):
+            self._begin_response()
+            return True
+        return self._judge_response(response)
+
+    def _judge_response(self, response: Response) -> bool:
+        """Let policy and filters see the head; False while one of them thinks."""
+        objection = self.connection.objection_to_response(self)
+        if objection:
+            self.refuse(403, objection)
+            return True
+        part = self._part
+        if part is None:
+            self._open_response()
+            return True
+        is_here = is_done = False
+
+        def go_on() -> None:
+            nonlocal is_done
+            is_done = True
+            if self.is_over:
+                return
+            self._open_response()
+            if not is_here and self.origin is not None:
+                self.origin.resume()
+
+        is_here = True
+        part.on_response(go_on)
+        is_here = False
+        del response
+        return is_done or self.is_over
+
+    def _open_response(self) -> None:
+        """Put what stands in the response's way in its place, and let it come."""
+        stages: list[BodyStage[Response]] = []
+        if self._part is not None:
+            stages += self._part.response_stages()
+        if self.plan.content:
+            held = hold_response(self)
+            if held is not None:
+                stages.append(held)
+        if self.is_over:
+            for stage in stages:
+                stage.close()
+            return
+        self._response_stages = stages
+        if stages:
+            self.has_response_stages = True
+            self.client.is_corked = False
+            if self.origin is not None:
+                self.origin.wire.is_watched = True
+        self._begin_response()
+
+    def _begin_response(self) -> None:
+        origin, response, client = self.origin, self.response, self.client
+        assert origin is not None, "a response has come from a server"
+        assert response is not None, "its head was read"
+        if response.status == _PROXY_AUTHENTICATION_REQUIRED:
+            # Its challenge is for the gate, which has nothing to say to it.
+            self.fail(502, "the server asks the gate for credentials")
+            return
+        connection = self.connection
+        self.status = response.status
+        if connection.binds(self, response):
+            origin.bound_to = connection
+        going = connection.desk.to_client(response)
+        if not self._response_stages:
+            origin.sink = client
+            client.source = origin
+            client.begin(going)
+            return
+        origin.sink = join_stages(origin, self._response_stages, client)
+        client.source = self._response_stages[-1]
+        origin.sink.begin(going)
+
+    def on_response_whole(self, trailers: Fields) -> None:
+        """Take the end of the response: the server's connection is free, the client has it soon."""
+        origin = self.origin
+        assert origin is not None, "it came from a server"
+        sink = origin.sink
+        self.is_response_whole = True
+        self.origin = None
+        origin.let_go()
+        if sink is not None:
+            sink.finish(trailers)
+
+    def _on_switched(self, response: Response) -> None:
+        """Take 101: what follows both heads is another protocol's."""
+        self.response = response
+        self.status = response.status
+        self.connection.open_tunnel(self, response)
+
+    # -- the gate's own answers ------------------------------------------------------------------
+
+    @override
+    def answer(self, response: Response, body: bytes = b"") -> None:
+        """Answer in the server's place; the record says released, by the gate's own answer.
+
+        The server's connection, if there is one, is given up; what the client still sends of its
+        request is not read.
+
+        Args:
+            response: Its framing is set here, to the body's length.
+            body: All of it.
+
+        Raises:
+            BadContext: Something of an answer was sent already.
+        """
+        if self.is_over:
+            return
+        if self.is_answered:
+            raise BadContext("an answer has begun")
+        self.answered_by_gate = True
+        self.status = response.status
+        if self.verdict != "allowed" and self.ending is _RELEASED:
+            self.verdict = "allowed"
+        self._drop_origin()
+        response.framing = Framing.of_length(len(body)) if body else NO_BODY
+        client = self.client
+        client.is_corked = True
+        client.begin(response)
+        if body and self.request.method != b"HEAD":
+            client.feed(body)
+        client.finish(_NO_TRAILERS)
+
+    @override
+    def refuse(self, status: int, reason: str, *, detail: str = "") -> None:
+        """End it by a verdict: with a refusal page, or a reset where an answer has begun.
+
+        Args:
+            status: What the client is told, 400 or more.
+            reason: For the record, and the code that a machine reads.
+            detail: For the record alone.
+        """
+        why = f"{reason}: {detail}" if detail else reason
+        self._end_with(Outcome.REFUSED, status, reason, why)
+
+    @override
+    def fail(self, status: int, reason: str) -> None:
+        """End it as failed: the client is told a status, or reset where an answer has begun."""
+        self._end_with(Outcome.FAILED, status, reason, reason)
+
+    def abort(self, reason: str) -> None:
+        """End it as failed: 502 to the client, or a reset where an answer has begun."""
+        self.fail(502, reason)
+
+    @override
+    def reset(self, reason: str) -> None:
+        """End it by a verdict, and the connection without a word."""
+        if not self.is_over:
+            self.ending = Outcome.REFUSED
+            self._note_why(reason)
+            self.connection.close(abortive=True)
+
+    @override
+    def on_limit(self, error: LimitExceeded) -> None:
+        """End it at a limit."""
+        self.connection.service.on_limit(error, self.connection)
+        self.refuse(503, f"limit {error.limit}")
+
+    def _end_with(self, outcome: Outcome, status: int, reason: str, why: str) -> None:
+        if self.is_over:
+            return
+        self.ending = outcome
+        self._note_why(why)
+        if self.is_answered:
+            # Never a clean end: what came until now must not look whole.
+            self.connection.end_exchange(outcome, why)
+            return
+        rule = self.plan.rule.name if self.verdict == "allowed" else ""
+        refusal = Refusal(status, reason, rule, self.id)
+        response, body = DEFAULT_PAGES.render(refusal, self.request.fields.all(b"accept"))
+        if status == _PROXY_AUTHENTICATION_REQUIRED:
+            response.fields.add(b"Proxy-Authenticate", CHALLENGE)
+        if outcome is Outcome.REFUSED:
+            self.connection.service.denied += 1
+        self.answer(response, body)
+
+    def _note_why(self, why: str) -> None:
+        if self.verdict == "allowed":
+            self.ended = why
+        else:
+            self.reason = why
+
+    # -- failures ------------------------------------------------------------------------------
+
+    def on_origin_failed(self, reason: str, origin: OriginEnd, error: int = 0) -> None:
+        """Take that the server's connection failed; a request may be sent again elsewhere once."""
+        if origin is not self.origin or self.is_over:
+            origin.close()
+            return
+        may_repeat = (
+            origin.uses > 1
+            and not origin.has_answered
+            and not self.is_repeated
+            and not self.is_answered
+            and self.request.method in _IDEMPOTENT
+            and self.client.is_request_whole
+            and not self._request_stages
+            and not self.bytes_to_server
+        )
+        self.origin = None
+        origin.close()
+        if may_repeat:
+            self.route_again()
+            return
+        status = 504 if error == errno.ETIMEDOUT else 502
+        self.fail(status, reason)
+
+    def _drop_origin(self) -> None:
+        self.stop_dialling()
+        origin, self.origin = self.origin, None
+        if origin is not None:
+            origin.close()
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def on_answered(self) -> None:
+        """Take that the client has the last byte of an answer."""
+        self._end()
+
+    def note_end(self, outcome: Outcome, why: str) -> None:
+        """Take why its connection ends, before that does."""
+        if not self.is_over and self.ending is _RELEASED:
+            self.ending = outcome
+            self._note_why(why)
+
+    def end(self) -> None:
+        """End it with its connection."""
+        if not self.is_over:
+            self.note_end(Outcome.FAILED, CLIENT_GONE)
+            self._end()
+
+    def _end(self) -> None:
+        self.is_over = True
+        origin = self.origin
+        self.stop_dialling()
+        if origin is not None:
+            # Its answer came before its request was whole, or nobody wants it any more.
+            self.origin = None
+            origin.close()
+        if self._part is not None:
+            self._part.on_end()
+        for stage in self._request_stages:
+            stage.close()
+        for answering in self._response_stages:
+            answering.close()
+        self.connection.on_exchange_over(self)
+
+
+_RELEASED: Final = Outcome.RELEASED
+_NO_TRAILERS: Final = Fields()
+_PROXY_AUTHENTICATION_REQUIRED: Final = 407
+_SWITCHING_PROTOCOLS: Final = 101
+_IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
+
+CHALLENGE: Final = b'Basic realm="Sluicegate", charset="UTF-8"'
+"""RFC 7617, section 2.1: the charset tells clients to encode in UTF-8."""
+
+CLIENT_GONE: Final = "client-left"
+"""The client has closed its connection before it had its answer."""

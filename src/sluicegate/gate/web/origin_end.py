@@ -1,0 +1,301 @@
+"""OriginEnd: a connection to a server, or to a parent proxy, for one request after the other.
+
+The pool makes and keeps it, exchanges use it one at a time. The invariant: it is used again only
+if everything about its last exchange was whole, on both ways; bytes that answer no request, an
+error or an end close it.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, cast
+
+from sluicegate.errors import BadContext, LimitExceeded, errno_name
+from sluicegate.protocols.http1 import (
+    Body,
+    ClientEvent,
+    EndOfMessage,
+    EndOfStream,
+    Fields,
+    Http1Client,
+    HttpBounds,
+    HttpProtocolError,
+    RawData,
+    Request,
+    Response,
+)
+
+from .wire import Wire
+
+if TYPE_CHECKING:
+    from sluicegate.address import SocketAddress
+    from sluicegate.gate.service import FirewallService
+    from sluicegate.port.backend import Operation, RawSocket
+
+    from .body_stage import BodySource, ResponseSink
+    from .gate_exchange import GateExchange
+    from .origin_pool import OriginPool, PoolKey
+
+__all__ = ["OriginEnd"]
+
+
+class OriginEnd:
+    """One connection to a server; a ``RequestSink``, and the ``BodySource`` of responses."""
+
+    __slots__ = (
+        "_exchange",
+        "_http",
+        "_is_reading",
+        "_is_stopped",
+        "_out",
+        "_pool",
+        "address",
+        "bound_to",
+        "idle_since",
+        "is_corked",
+        "is_idle",
+        "key",
+        "sink",
+        "source",
+        "uses",
+        "wire",
+    )
+
+    def __init__(
+        self,
+        service: FirewallService,
+        pool: OriginPool,
+        key: PoolKey,
+        raw: RawSocket,
+        address: SocketAddress,
+        bounds: HttpBounds,
+    ) -> None:
+        self.key = key
+        #: What it may be used for.
+        self.address = address
+        #: The judged address that was dialled.
+        self.bound_to: object = None
+        #: The only client's connection that may use it: what it logged in holds for the connection.
+        self.idle_since = 0.0
+        self.is_idle = False
+        self.uses = 0
+        #: Exchanges that it has had.
+        self.is_corked = False
+        #: Whether what is sent waits for more of the same turn.
+        self.sink: ResponseSink | None = None
+        #: Where the response goes.
+        self.source: BodySource | None = None
+        #: Where the request's body comes from.
+        self._pool = pool
+        self._http = Http1Client(bounds)
+        self._exchange: GateExchange | None = None
+        self._out: list[bytes | memoryview] = []
+        self._is_reading = False
+        self._is_stopped = False
+        #: Whether nothing is to be read before ``resume``.
+        self.wire = Wire(service, raw, self)
+        self.wire.start()
+
+    # -- exchanges -----------------------------------------------------------------------------
+
+    def begin_exchange(self, exchange: GateExchange) -> None:
+        """Serve an exchange from now on."""
+        self._exchange = exchange
+        self.is_idle = False
+        self.uses += 1
+        self.wire.session = exchange.session
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether anything came since the request."""
+        return self._http.has_received
+
+    def let_go(self) -> None:
+        """End the service of an exchange: back to the pool, or closed if anything is left of it."""
+        exchange, self._exchange = self._exchange, None
+        self.sink = self.source = None
+        if exchange is None or self.wire.is_closing:
+            return
+        if self._http.is_reusable and not self.wire.is_blocked and not self._is_stopped:
+            self._pool.give(self)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Close it, whatever it is about."""
+        self._exchange = None
+        self.sink = self.source = None
+        self._out.clear()
+        self._pool.forget(self)
+        self.wire.close(abortive=not self._http.is_reusable)
+
+    # -- the request (RequestSink) -------------------------------------------------------------
+
+    def begin(self, head: Request) -> None:
+        """Send the head; it may wait for what follows it in the same turn."""
+        self._out += self._http.send(head)
+        if not self.is_corked or head.expects_continue:
+            self.flush()
+
+    def feed(self, data: bytes | memoryview) -> bool:
+        """Send bytes of the body; False while the server does not take them."""
+        exchange = self._exchange
+        if exchange is None:
+            return True
+        exchange.bytes_to_server += len(data)
+        self._out += self._http.send(Body(data))
+        return self.flush()
+
+    def finish(self, trailers: Fields) -> None:
+        """Send the end of the request."""
+        try:
+            self._out += self._http.send(EndOfMessage(trailers))
+        except BadContext as error:
+            self._fail(f"request-body: {error}")
+            return
+        self.flush()
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.on_request_sent()
+
+    def abort(self, reason: str) -> None:
+        """Take that the request is not whole: the server must not take it for whole."""
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.abort(reason)
+
+    def flush(self) -> bool:
+        """Send what waits; False while the server does not take it."""
+        out = self._out
+        if not out:
+            return not self.wire.is_blocked
+        if len(out) == 1:
+            data = out[0]
+            out.clear()
+            return self.wire.send(data)
+        pieces = out.copy()
+        out.clear()
+        return self.wire.send_pieces(pieces)
+
+    # -- the response (BodySource) -------------------------------------------------------------
+
+    def resume(self) -> None:
+        """Read on: the sink has room again, or the exchange has decided on the head."""
+        if self._is_stopped and not self.wire.is_closing:
+            self._is_stopped = False
+            self.wire.resume()
+            self._read()
+
+    def stop(self) -> None:
+        """Read no further before ``resume``."""
+        self._is_stopped = True
+        self.wire.pause()
+
+    def on_received(self, data: memoryview) -> None:
+        """Take what the server sent."""
+        if self._exchange is None:
+            # It answers nothing: whoever asks next must not get it.
+            self.close()
+            return
+        self._http.receive_data(data)
+        self._read()
+
+    def _read(self) -> None:
+        """Go through what has come, as far as it is wanted."""
+        exchange, http = self._exchange, self._http
+        if self._is_reading or exchange is None:
+            return
+        self._is_reading = True
+        client = exchange.client
+        client.is_corked = not exchange.has_response_stages
+        try:
+            while not self._is_stopped:
+                event = http.next_event()
+                if event is None:
+                    break
+                self._take(event, exchange)
+                if self._exchange is not exchange:
+                    break
+        except HttpProtocolError as error:
+            self._on_protocol_error(error)
+        finally:
+            self._is_reading = False
+            http.keep_data()
+        client.uncork()
+        if self._exchange is exchange and not client.has_room and self.sink is client:
+            self.stop()
+
+    def _take(self, event: ClientEvent, exchange: GateExchange) -> None:
+        kind = type(event)
+        if kind is Body:
+            assert self.sink is not None, "a body follows its head"
+            exchange.touch()
+            if not self.sink.feed(cast("Body", event).data):
+                self.stop()
+        elif kind is Response:
+            if not exchange.on_response(cast("Response", event)):
+                self.stop()
+        elif kind is EndOfMessage:
+            exchange.on_response_whole(cast("EndOfMessage", event).trailers)
+
+    def _on_protocol_error(self, error: HttpProtocolError) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            self.close()
+        else:
+            exchange.on_origin_failed(f"server-{error.fault.code}: {error.hint}", self)
+
+    # -- the wire ------------------------------------------------------------------------------
+
+    def on_wire_ended(self) -> None:
+        """Take the server's end of stream."""
+        if self._exchange is None:
+            self.close()
+            return
+        self._http.receive_end()
+        self._read()
+
+    def on_wire_failed(self, error: int) -> None:
+        """Take that the connection failed."""
+        if self._exchange is None:
+            self.close()
+        else:
+            self._exchange.on_origin_failed(f"server {errno_name(error)}", self, error)
+
+    def on_limit(self, error: LimitExceeded) -> None:
+        """Take that what the server does not take passes a limit."""
+        if self._exchange is not None:
+            self._exchange.on_limit(error)
+
+    def on_room(self) -> None:
+        """Let the request's body come on."""
+        if self.source is not None:
+            self.source.resume()
+
+    def on_wire_closed(self) -> None:
+        """Take that the descriptor is free."""
+        self._pool.on_closed(self)
+
+    def _fail(self, reason: str) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.on_origin_failed(reason, self, errno.EPROTO)
+
+    # -- upgrades ------------------------------------------------------------------------------
+
+    def take_tunnel(self) -> bytes:
+        """Return what the server has sent behind its 101: another protocol's bytes."""
+        early = bytearray()
+        while (event := self._http.next_event()) is not None:
+            if isinstance(event, RawData):
+                early += event.data
+            elif isinstance(event, EndOfStream):
+                break
+        return bytes(early)
+
+    def give_away(self) -> Operation:
+        """Hand the socket over, with the operation that receives."""
+        self._exchange = None
+        self.sink = self.source = None
+        self._pool.on_given_away(self)
+        return self.wire.give_away()

@@ -1,0 +1,152 @@
+"""OriginPool: connections to servers that wait for their next exchange.
+
+One per worker; exchanges take from it and origin ends give themselves back. The invariant: what is
+given out leads to an address that the exchange's decision allows, was left whole by whoever used it
+before, and is for nobody else when it was logged in for one client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import TYPE_CHECKING, TypeAlias
+
+from sluicegate.address import SocketAddress
+
+if TYPE_CHECKING:
+    from sluicegate.gate.service import FirewallService
+
+    from .origin_end import OriginEnd
+
+__all__ = ["OriginPool", "PoolKey"]
+
+PoolKey: TypeAlias = tuple[str, int, str]
+"""Host (canonical) and port that are asked for, and the way there: the parent proxy, or the client
+on whose behalf it is dialled where network rules may tell clients apart."""
+
+
+class OriginPool:
+    """The connections of one worker that no exchange uses, and all others while they live."""
+
+    __slots__ = ("_everything", "_idle", "_on_empty", "_service", "idle_count", "wheel_slot")
+
+    def __init__(self, service: FirewallService) -> None:
+        self.wheel_slot = -1
+        self.idle_count = 0
+        self._service = service
+        self._idle: dict[PoolKey, list[OriginEnd]] = {}
+        #: The last one used is at the end, and is used first: the others may come of age.
+        self._everything: set[OriginEnd] = set()
+        #: Whose descriptors are open.
+        self._on_empty: asyncio.Event | None = None
+
+    def __len__(self) -> int:
+        return len(self._everything)
+
+    def add(self, origin: OriginEnd) -> None:
+        """Take note of a new connection, which is in use."""
+        self._everything.add(origin)
+
+    def take(
+        self, key: PoolKey, addresses: Collection[SocketAddress], client: object
+    ) -> OriginEnd | None:
+        """Return a connection for an exchange; None when there is none.
+
+        Args:
+            key: Where it must lead, and by which way.
+            addresses: Those that the exchange's decision allows.
+            client: Who asks: what is bound to another one is not for it.
+        """
+        waiting = self._idle.get(key)
+        if not waiting:
+            return None
+        for place in range(len(waiting) - 1, -1, -1):
+            origin = waiting[place]
+            if origin.address in addresses and (
+                origin.bound_to is None or origin.bound_to is client
+            ):
+                del waiting[place]
+                self.idle_count -= 1
+                return origin
+        return None
+
+    def give(self, origin: OriginEnd) -> None:
+        """Keep a connection that was left whole, if there is room."""
+        limits = self._service.limits
+        waiting = self._idle.get(origin.key)
+        if waiting is None:
+            waiting = self._idle[origin.key] = []
+        is_full = (
+            len(waiting) >= limits.web_servers_idle_per_server_max
+            or self.idle_count >= limits.web_servers_idle_max
+        )
+        if is_full or not self._service.web.keeps_servers:
+            origin.close()
+            return
+        waiting.append(origin)
+        self.idle_count += 1
+        origin.is_idle = True
+        origin.idle_since = self._service.port.now
+        if self.wheel_slot < 0:
+            self._service.wheel.add(self, self.due())
+
+    def forget(self, origin: OriginEnd) -> None:
+        """Give a connection out no more: it is closing."""
+        if origin.is_idle:
+            origin.is_idle = False
+            waiting = self._idle.get(origin.key, [])
+            if origin in waiting:
+                waiting.remove(origin)
+                self.idle_count -= 1
+                if not waiting:
+                    del self._idle[origin.key]
+
+    def on_given_away(self, origin: OriginEnd) -> None:
+        """Take that a connection goes on as another one's: a tunnel's."""
+        self._everything.discard(origin)
+
+    def on_closed(self, origin: OriginEnd) -> None:
+        """Take that a connection's descriptor is free."""
+        self._everything.discard(origin)
+        if not self._everything and self._on_empty is not None:
+            self._on_empty.set()
+        self._service.dials.on_ended()
+
+    def release(self, client: object) -> None:
+        """Close what is bound to a client that has gone."""
+        for waiting in list(self._idle.values()):
+            for origin in [one for one in waiting if one.bound_to is client]:
+                origin.close()
+
+    def close(self) -> None:
+        """Close everything that waits."""
+        self._service.wheel.remove(self)
+        for waiting in list(self._idle.values()):
+            for origin in list(waiting):
+                origin.close()
+
+    async def close_all(self) -> None:
+        """Close everything, and wait until the last descriptor is free."""
+        self._service.wheel.remove(self)
+        for origin in list(self._everything):
+            origin.close()
+        if self._everything:
+            self._on_empty = asyncio.Event()
+            await self._on_empty.wait()
+
+    # -- deadlines -----------------------------------------------------------------------------
+
+    def due(self) -> float:
+        """Return when the first of them comes of age."""
+        firsts = [waiting[0].idle_since for waiting in self._idle.values() if waiting]
+        oldest = min(firsts, default=self._service.port.now)
+        return oldest + self._service.limits.web_servers_idle_s
+
+    def on_expired(self) -> None:
+        """Close those that nobody has used for too long."""
+        until = self._service.port.clock.monotonic() - self._service.limits.web_servers_idle_s
+        for waiting in list(self._idle.values()):
+            for origin in [one for one in waiting if one.idle_since <= until]:
+                origin.close()
+        if self.idle_count:
+            self._service.wheel.add(self, self.due())

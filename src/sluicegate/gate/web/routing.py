@@ -1,0 +1,306 @@
+"""RoutedExchange: the second part of an exchange: which server it goes to, and a connection to it.
+
+``exchange.Exchange`` stands on it. The invariant: what a request is sent on leads to an address
+that was judged for it: found by its own decision, judged again before the dial, or, of a connection
+that waited in the pool, among the addresses that its decision allows.
+"""
+
+from __future__ import annotations
+
+import abc
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from sluicegate.errors import LimitExceeded, Side, errno_name
+from sluicegate.filterapi import ConnectRequested, Emulate, EventVerdict
+from sluicegate.gate.dial_race import DialRace
+from sluicegate.gate.dispatch import dispatch
+from sluicegate.gate.entry_answers import answer_to_failure, answer_to_lookup
+from sluicegate.gate.entry_connection import REFUSALS
+from sluicegate.gate.lookups import Addresses, Lookup, tell_of_lookup
+from sluicegate.gate.network_source import NoSource, take_source
+from sluicegate.names import Destination, JudgedAddress, LookupReason, Unresolved
+from sluicegate.names.eyeballs import interleave
+from sluicegate.verdict import Deny
+
+from .admission import AdmittedExchange, WebReason
+from .origin_end import OriginEnd
+
+if TYPE_CHECKING:
+    from sluicegate.address import SocketAddress
+    from sluicegate.port.backend import RawSocket
+
+__all__ = ["RoutedExchange"]
+
+
+class RoutedExchange(AdmittedExchange):
+    """Which server it goes to, and on which connection."""
+
+    __slots__ = ()
+
+    @abc.abstractmethod
+    def on_origin(self, origin: OriginEnd) -> None:
+        """Go on: there is a connection to the server."""
+
+    def route(self) -> None:
+        """Find a connection: one that waits, or a new one."""
+        connection, target = self.connection, self.target
+        if target is None:
+            self._route_published()
+            return
+        if target.addresses:
+            if self._must_ask_filters and not self._event_asked:
+                self._ask_filters(self._first_address(target.destination))
+                return
+            pool = connection.desk.pool
+            origin = pool.take(target.pool_key, target.addresses, connection)
+            if origin is not None:
+                self.on_origin(origin)
+            else:
+                self._dial_found()
+            return
+        self._resolve()
+
+    def route_again(self) -> None:
+        """Dial anew: the connection that waited turned out to be closed."""
+        self.is_repeated = True
+        target = self.target
+        if target is None:
+            self._dial_published()
+        elif target.destination is not None:
+            self._dial_found()
+        else:
+            self._resolve()
+
+    @property
+    def _must_ask_filters(self) -> bool:
+        return not (self.plan.is_plain and self.session.is_plain)
+
+    # -- published servers ---------------------------------------------------------------------
+
+    def _route_published(self) -> None:
+        connection = self.connection
+        address = connection.published
+        if self._must_ask_filters and not self._event_asked:
+            self._ask_filters(address)
+            return
+        origin = connection.desk.pool.take(connection.published_key, (address,), connection)
+        if origin is not None:
+            self.on_origin(origin)
+        else:
+            self._dial_published()
+
+    def _dial_published(self) -> None:
+        connection = self.connection
+        judged = JudgedAddress(
+            connection.service.entries.resolver.classifier.classify(connection.published.ip)
+        )
+        self._race_for([judged], connection.published.port, lambda _address: None)
+
+    # -- looking up ----------------------------------------------------------------------------
+
+    def _resolve(self) -> None:
+        """Find where to dial; filters are told of a name before it is looked up."""
+        if self._is_lookup_told:
+            tell_of_lookup(self.connection.service, self._lookup(), None, self._find)
+        else:
+            self._find(None)
+
+    @property
+    def _is_lookup_told(self) -> bool:
+        assert self.target is not None, "published servers are not looked up"
+        return self._must_ask_filters and not self.target.host.is_address
+
+    def _lookup(self) -> Lookup:
+        assert self.target is not None, "published servers are not looked up"
+        return Lookup(self.connection, self.target.host.text, self._on_lookup_denied)
+
+    def _on_lookup_denied(self, reason: str) -> None:
+        self.refuse(403, reason)
+
+    def _find(self, given: Addresses | None) -> None:
+        """Look the host up, unless a filter gave its addresses."""
+        target, connection = self.target, self.connection
+        assert target is not None, "published servers are not looked up"
+        if self.is_over:
+            return
+        resolver = connection.service.entries.resolver
+        if given is not None:
+            decided = target.decision
+            self._on_found(resolver.judge_given(target.host, target.port, decided, given))
+            return
+        found = resolver.resolve_now(target.host, target.port, target.decision)
+        if found is not None:
+            self._on_found(found)
+            return
+        session, bound = self.session, connection.service.limits.lookups_per_client_max
+        if session.lookups >= bound:
+            self.on_limit(LimitExceeded("lookups_per_client_max", bound))
+            return
+        session.lookups += 1
+        connection.service.spawn(self._look_up())
+
+    async def _look_up(self) -> None:
+        target, session = self.target, self.session
+        assert target is not None, "published servers are not looked up"
+        resolver = self.connection.service.entries.resolver
+        try:
+            found = await resolver.resolve(target.host, target.port, target.decision)
+        finally:
+            session.lookups -= 1
+        self._on_found(found)
+
+    def _on_found(self, found: Destination | Unresolved) -> None:
+        """Tell filters what was found, which they may replace; not what policy refuses."""
+        is_refused = isinstance(found, Unresolved) and found.reason in REFUSALS
+        if self.is_over or is_refused or not self._is_lookup_told:
+            self._on_resolved(found)
+            return
+        target = self.target
+        assert target is not None, "published servers are not looked up"
+        resolver = self.connection.service.entries.resolver
+        addresses: Addresses = ()
+        if isinstance(found, Destination):
+            addresses = tuple(one.judgement.address for one in found.dialable)
+
+        def go_on(given: Addresses | None) -> None:
+            decided = target.decision
+            self._on_resolved(
+                found
+                if given is None
+                else resolver.judge_given(target.host, target.port, decided, given)
+            )
+
+        tell_of_lookup(self.connection.service, self._lookup(), addresses, go_on)
+
+    def _on_resolved(self, found: Destination | Unresolved) -> None:
+        if self.is_over or not self.connection.is_still_admitted() or self.is_over:
+            return
+        target = self.target
+        assert target is not None, "published servers are not looked up"
+        if isinstance(found, Unresolved):
+            self._on_unresolved(found)
+            return
+        if self._is_lookup_told:
+            # What a filter answered is for this exchange alone.
+            target = self.target = target.copy()
+        target.take_found(found)
+        self.route()
+
+    def _on_unresolved(self, found: Unresolved) -> None:
+        status = answer_to_lookup(found.reason).connect.status
+        reason = str(found.reason)
+        if found.reason in REFUSALS:
+            self.refuse(status, reason, detail=found.detail)
+        else:
+            self.fail(status, f"{reason}: {found.detail}" if found.detail else reason)
+
+    # -- filters that are told of connections ----------------------------------------------------
+
+    def _first_address(self, destination: Destination | None) -> SocketAddress:
+        assert destination is not None, "it was found"
+        return destination.dialable[0].socket_address(destination.port)
+
+    def _ask_filters(self, address: SocketAddress) -> None:
+        """Tell filters of the connection that is about to be used; each of them may deny it."""
+        connection = self.connection
+        connection.server_address = address
+        connection.is_asking = True
+        event = ConnectRequested(connection, address)
+        dispatch(connection.service, connection, event, self._on_verdict)
+
+    def _on_verdict(self, verdict: EventVerdict) -> None:
+        connection = self.connection
+        connection.is_asking = False
+        self._event_asked = True
+        if self.is_over or not connection.is_still_admitted() or self.is_over:
+            return
+        if isinstance(verdict, Deny):
+            self.refuse(403, verdict.reason)
+        elif isinstance(verdict, Emulate) or connection.has_attached:
+            # What a data filter would see or play is a connection, and this is one request of many.
+            self.refuse(403, WebReason.UNSEEN_BYTES)
+        else:
+            self.route()
+
+    # -- dialling ------------------------------------------------------------------------------
+
+    def _dial_found(self) -> None:
+        target = self.target
+        assert target is not None, "published servers are dialled as they are"
+        destination, decision = target.destination, target.decision
+        assert destination is not None, "it was found"
+        service, epoch = self.connection.service, target.epoch
+
+        def judge(address: JudgedAddress) -> Deny | None:
+            if address.denial is not None or epoch == service.entries.known.epoch:
+                return address.denial
+            if not self.connection.is_still_admitted():
+                return Deny(self.reason)
+            current = self.decision or decision
+            return service.entries.resolver.judge_again(destination, current, address)
+
+        self._race_for(interleave(destination.dialable), destination.port, judge)
+
+    def _race_for(
+        self,
+        addresses: list[JudgedAddress],
+        port: int,
+        judge: Callable[[JudgedAddress], Deny | None],
+    ) -> None:
+        connection = self.connection
+        if not connection.is_still_admitted() or self.is_over:
+            return
+        service = connection.service
+        relations = service.policy.network_relations
+        self.touch()
+        connection.hasten(connection.port.now + service.limits.connect_timeout_s)
+        self._race = DialRace(
+            connection.port,
+            addresses,
+            port,
+            judge,
+            self._on_race_over,
+            self._prepare_dial if relations.rules else None,
+        )
+        self._race.start()
+
+    def _prepare_dial(self, raw: RawSocket, server: SocketAddress) -> NoSource | None:
+        connection = self.connection
+        relations = connection.service.policy.network_relations
+        return take_source(connection.port, relations, raw, connection.client_address, server)
+
+    def _on_race_over(self, raw: RawSocket | None, address: SocketAddress, error: int) -> None:
+        race, self._race = self._race, None
+        self.server = address.text
+        if raw is None:
+            self._on_no_server(race, error)
+            return
+        connection = self.connection
+        if not connection.is_still_admitted() or self.is_over:
+            connection.port.backend.abort(raw)
+            return
+        self.on_origin(connection.desk.new_origin(self, raw, address))
+
+    def _on_no_server(self, race: DialRace | None, error: int) -> None:
+        refusal = race.refusal if race is not None else None
+        if error == errno.EACCES and refusal is not None:
+            if refusal.error:
+                self.fail(503, refusal.reason)
+            else:
+                self.refuse(403, refusal.reason)
+        elif error == errno.EACCES:
+            self.refuse(403, f"{LookupReason.ADDRESS_DENIED}: refused at the dial")
+        else:
+            status = answer_to_failure(error, _SERVER).connect.status
+            self.fail(status, f"server connect {errno_name(error)}")
+
+    def stop_dialling(self) -> None:
+        """Give up: the exchange is over."""
+        race, self._race = self._race, None
+        if race is not None:
+            race.stop()
+
+
+_SERVER: Final = Side.SERVER

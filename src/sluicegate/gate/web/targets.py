@@ -1,0 +1,197 @@
+"""Targets: what was decided on a request, and found for its host, kept for the next one like it.
+
+Clients ask for the same few hosts again and again; exchanges look here before they decide and
+resolve. The invariant: what is kept is what deciding, looking up and judging would give now: it is
+forgotten whole with everything else that was decided (``known_destinations``), and what was found
+for a host when its answer expires.
+
+What a request shows beyond its host (method, path) is part of the question only on listeners one of
+whose rules looks at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from sluicegate.errors import ProtocolError
+from sluicegate.filterapi import User
+from sluicegate.names import CanonicalHost
+from sluicegate.policy import DestinationDecision, DestinationRequest, HttpPart, canonical_path
+from sluicegate.policy.destinations import decide_destination
+from sluicegate.policy.request import Level
+from sluicegate.protocols.entry import Destination as NamedDestination
+from sluicegate.web_limits import WEB_KNOWN_MAX
+
+if TYPE_CHECKING:
+    from sluicegate.address import SocketAddress
+    from sluicegate.gate.asker import Asker
+    from sluicegate.gate.registry import RulePlan
+    from sluicegate.gate.service import FirewallService
+    from sluicegate.names import Destination
+    from sluicegate.protocols.http1 import Authority, Request
+
+    from .origin_pool import PoolKey
+
+__all__ = ["Target", "Targets", "path_of"]
+
+TargetKey: TypeAlias = tuple[str, str, User | None, "Authority", tuple[bytes, bytes]]
+"""Listener, client, user, host and port as they came; method and path where rules look at them."""
+
+
+class Target:
+    """What is known of one kind of request; immutable but for what is found for its host."""
+
+    __slots__ = (
+        "addresses",
+        "asks_about_content",
+        "decision",
+        "destination",
+        "epoch",
+        "found",
+        "host",
+        "is_plain",
+        "plan",
+        "pool_key",
+        "port",
+        "request",
+        "site",
+    )
+
+    def __init__(
+        self,
+        request: DestinationRequest,
+        decision: DestinationDecision,
+        plan: RulePlan | None,
+        pool_key: PoolKey,
+        epoch: int,
+    ) -> None:
+        self.epoch = epoch
+        #: Under which it was decided on; nothing is judged anew while it is the present one.
+        self.request = request
+        #: What policy was asked.
+        self.host: CanonicalHost = request.host
+        self.port = request.port
+        self.decision = decision
+        self.plan = plan
+        #: None where no rule allows it.
+        self.pool_key = pool_key
+        self.is_plain = plan is not None and plan.is_plain
+        self.asks_about_content = bool(decision.asks_again & Level.TRANSFER)
+        self.destination: Destination | None = None
+        #: None until it was looked up.
+        self.addresses: Collection[SocketAddress] = ()
+        #: Those of it that may be dialled.
+        self.found: tuple[str, ...] = ()
+        shown = f"[{self.host}]" if ":" in self.host.text else self.host.text
+        self.site = f"http://{shown}" + ("" if self.port == _HTTP_PORT else f":{self.port}")
+        #: As records write it.
+
+    def copy(self) -> Target:
+        """Return the same decision, for which nothing was found yet."""
+        return Target(self.request, self.decision, self.plan, self.pool_key, self.epoch)
+
+    def take_found(self, destination: Destination) -> None:
+        """Note what was found for the host."""
+        self.destination = destination
+        self.found = destination.found
+        self.addresses = frozenset(
+            one.socket_address(destination.port) for one in destination.dialable
+        )
+
+
+class Targets:
+    """The targets of one worker."""
+
+    __slots__ = ("_epoch", "_known", "_looked_at", "_service")
+
+    def __init__(self, service: FirewallService) -> None:
+        self._service = service
+        self._known: dict[TargetKey, Target] = {}
+        self._looked_at: dict[str, bool] = {}
+        #: By listener, whether one of its rules looks at methods, paths or URLs.
+        self._epoch = -1
+
+    def find(self, asker: Asker, request: Request, authority: Authority) -> Target:
+        """Decide on a request, or remember what was decided.
+
+        Raises:
+            HostRefused: The host has no reading.
+        """
+        service = self._service
+        epoch = service.entries.known.epoch
+        if epoch != self._epoch:
+            self._known.clear()
+            self._looked_at.clear()
+            self._epoch = epoch
+        listener = asker.listener_name
+        looks_at = self._looked_at.get(listener)
+        if looks_at is None:
+            looks_at = self._looked_at[listener] = _looks_at_requests(service, listener)
+        shown = (request.method, path_of(request)) if looks_at else _NOTHING
+        key = (listener, asker.client.host, asker.user, authority, shown)
+        target = self._known.get(key)
+        if target is None:
+            target = self.decide(asker, request, self._host_of(authority), authority.port or 80)
+            if len(self._known) >= WEB_KNOWN_MAX:
+                self._known.clear()
+            self._known[key] = target
+        elif target.destination is not None and target.destination.is_expired(service.port.now):
+            target.destination, target.addresses = None, ()
+        return target
+
+    def decide(self, asker: Asker, request: Request, host: CanonicalHost, port: int) -> Target:
+        """Decide on a request, whatever was decided before."""
+        service = self._service
+        index = service.policy.rules_of(asker.listener_name)
+        question = DestinationRequest(
+            asker.client.ip,
+            host,
+            port,
+            asker.user,
+            http=_shown_by(request, looks_at=_looks_at_requests(service, asker.listener_name)),
+            asks_again=Level.TRANSFER,
+        )
+        decision = decide_destination(
+            index, question, service.port.wall, service.entries.is_own_listener
+        )
+        rule = decision.rule
+        plan = service.plan_of(rule) if decision.is_allowed and rule is not None else None
+        # With network rules, connections for one client may come from another address.
+        way = asker.client.host if service.policy.network_relations.rules else ""
+        epoch = service.entries.known.epoch
+        return Target(question, decision, plan, (host.text, port, way), epoch)
+
+    def _host_of(self, authority: Authority) -> CanonicalHost:
+        named = NamedDestination(authority.kind, authority.host, authority.port or _HTTP_PORT)
+        return self._service.entries.host_of(named)
+
+
+def path_of(request: Request) -> bytes:
+    """Return the path as it came, without its query."""
+    return request.target.path.partition(b"?")[0]
+
+
+def _looks_at_requests(service: FirewallService, listener: str) -> bool:
+    """Tell whether a rule of a listener looks at methods, paths or URLs."""
+    index = service.policy.rules_of(listener)
+    return index is not None and any(one.rule.looks_at_requests for one in index.rules)
+
+
+def _shown_by(request: Request, *, looks_at: bool) -> HttpPart | None:
+    """Return what rules see of a request; None where servers may read its path in several ways.
+
+    Rules that look at requests then neither let it in, nor let it past them. Where none looks,
+    every path is the same.
+    """
+    method = request.method.decode("ascii")
+    if not looks_at:
+        return HttpPart(method, "/")
+    try:
+        return HttpPart(method, canonical_path(request.target.path.decode("ascii") or "/"))
+    except ProtocolError:
+        return None
+
+
+_HTTP_PORT: Final = 80
+_NOTHING: Final = (b"", b"")

@@ -1,0 +1,90 @@
+"""Limits of the web proxy: what one exchange, one connection and one server may take.
+
+``limits.Limits`` has them all, so an operator sets them in ``[limits]``. The invariant: whatever a
+client or a server of HTTP can make the gate hold, or wait for, has a number here or among those of
+the parsers (``protocol_limits``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = [
+    "WEB_AHEAD_BYTES_MAX",
+    "WEB_JOIN_BYTES_MAX",
+    "WEB_KNOWN_MAX",
+    "WEB_LINGER_BYTES_MAX",
+    "WEB_LINGER_S",
+    "WEB_URL_RECORDED_CHARACTERS_MAX",
+    "WebLimits",
+]
+
+WEB_KNOWN_MAX: Final = 4096
+"""Requests whose outcome a worker keeps for the next one like them; each is less than 1 KiB."""
+
+WEB_AHEAD_BYTES_MAX: Final = 64 << 10
+"""Requests that a client sends behind the one that is being answered: beyond it nothing is received
+from the client until the answer was sent. About 200 pipelined requests of a browser."""
+
+WEB_JOIN_BYTES_MAX: Final = 16 << 10
+"""A head and its body are joined for one send up to here; above it a second send is cheaper than
+the copy."""
+
+WEB_LINGER_S: Final = 2.0
+"""How long a client that was answered for good may take to read it and close, then it is reset:
+closing at once, while it still sends, would make its kernel throw the answer away."""
+
+WEB_LINGER_BYTES_MAX: Final = 256 << 10
+"""What such a client may go on to send meanwhile; it is dropped."""
+
+WEB_URL_RECORDED_CHARACTERS_MAX: Final = 8192
+"""The part of a URL that a record has: as long as a target may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebLimits:
+    """What an operator may set of them."""
+
+    web_head_timeout_s: float = 20.0
+    """From the first byte of a request's head to its last (slow heads); Apache allows 20 to 40."""
+
+    web_idle_timeout_s: float = 60.0
+    """A client's connection between two requests; browsers close theirs after one to five minutes.
+    """
+
+    web_window_s: float = 30.0
+    """While a body is on its way, or a client does not take its answer, ``web_window_bytes_min``
+    have to move within each window of this length."""
+
+    web_window_bytes_min: int = 8192
+    """See ``web_window_s``: 273 bytes a second, a tenth of an analogue modem."""
+
+    web_response_timeout_s: float = 300.0
+    """A server that has been sent a whole request and says nothing; long polls take minutes."""
+
+    web_exchange_s: float = 14400.0
+    """One request and its response in all: 1 GiB at 75 KiB a second."""
+
+    web_requests_per_connection_max: int = 10_000
+    """Requests on one client's connection; the last one is answered with ``Connection: close``, so
+    that a busy client comes back to another worker at times."""
+
+    web_head_bytes_max: int = 64 << 10
+    """The head of a request or a response; see ``HTTP_HEAD_BYTES_MAX``."""
+
+    web_target_bytes_max: int = 8192
+    """The target (URL) of a request; see ``HTTP_TARGET_BYTES_MAX``."""
+
+    web_fields_max: int = 100
+    """Fields of one head; see ``HTTP_FIELDS_MAX``."""
+
+    web_servers_idle_s: float = 20.0
+    """A connection to a server that no request uses: shorter than servers keep theirs (nginx 75 s,
+    Node 5 s), or the next request would often find it closed."""
+
+    web_servers_idle_per_server_max: int = 64
+    """Such connections to one server."""
+
+    web_servers_idle_max: int = 1024
+    """Such connections of one worker in all."""
