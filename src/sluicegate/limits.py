@@ -38,9 +38,12 @@ __all__ = [
     "ENTRY_LINGER_S",
     "ENTRY_READ_BYTES_MAX",
     "FLOOD_RECORD_S",
+    "HELD_COMFORT_S",
     "HOST_LABEL_CHARACTERS_MAX",
     "HOST_NAME_CHARACTERS_MAX",
     "HOST_TEXT_MAX",
+    "KEPT_DOWNLOADS_MAX",
+    "KEPT_DOWNLOAD_S",
     "LAST_WORDS_BYTES_MAX",
     "LAST_WORDS_S",
     "PACKED_ADDRESSES_MAX",
@@ -48,6 +51,7 @@ __all__ = [
     "PREFLIGHT_TIMEOUT_S",
     "PROCESS_MESSAGE_BYTES_MAX",
     "PROCESS_ROWS_MAX",
+    "PROGRESS_PAGE_S",
     "RECEIVE_AHEAD_MAX",
     "RECORDS_ENCODED_LATER_MAX",
     "RECORD_BATCH_BYTES_MAX",
@@ -67,6 +71,7 @@ __all__ = [
     "SPOOL_RECEIVE_BUFFERS_MAX",
     "STREAM_WAIT_S_MAX",
     "TRANSFER_READ_BYTES_MAX",
+    "TRICKLE_TAIL_BYTES",
     "UPGRADE_TIMEOUT_S",
     "WATCHDOG_BEAT_S",
     "WORKERS_MAX",
@@ -166,6 +171,24 @@ arrives meanwhile); beyond it the source is not read, so that no object pins man
 SPOOL_READ_BUFFERS_MAX: Final = 128
 """Buffers (32 MiB) with bytes of held objects on their way to receivers, beyond which files are
 read in pieces of 16 KiB, without reading ahead: who does not read must not take all memory."""
+
+HELD_COMFORT_S: Final = 10.0
+"""Between two bytes for a client that waits for a held object: pip gives up after 15 seconds
+without one, npm and apt after 30."""
+
+TRICKLE_TAIL_BYTES: Final = 256 << 10
+"""The last part of audio or video that stays here until the verdict: seconds of it, and less than
+any program that hides behind it would need to be whole."""
+
+PROGRESS_PAGE_S: Final = 1.0
+"""Between two changes of a progress page."""
+
+KEPT_DOWNLOAD_S: Final = 600.0
+"""A download that was released behind a progress page waits so long to be fetched."""
+
+KEPT_DOWNLOADS_MAX: Final = 1024
+"""Downloads of one worker that wait to be fetched, each on the account of its client's spool; of
+more the one that has waited longest is given up."""
 
 TRANSFER_READ_BYTES_MAX: Final = 64 << 20
 """What a content filter may take into memory with one ``read``; more is read piece by piece."""
@@ -360,6 +383,10 @@ class Limits(WebLimits):
 
     inspect_timeout_s: float = 300.0
     """A content filter that has not given a verdict for this long has failed (refused)."""
+
+    coding_memory_bytes_max: int = 1 << 30
+    """What all decoders of content codings of one worker may take, each counted with the largest
+    window of its coding (16 MiB for br, 8 MiB for zstd); a body beyond it is refused."""
 
     verdicts_kept_max: int = 32768
     """Verdicts of content filters that one worker keeps, about 400 bytes each, so that the same

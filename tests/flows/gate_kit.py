@@ -12,6 +12,7 @@ import dataclasses
 import ipaddress
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sluicegate.address import SocketAddress
@@ -36,7 +37,13 @@ from sluicegate.policy.learn import LEARNING
 from sluicegate.port import CompletionPort, PortEventLoop
 from sluicegate.port.backend import RawSocket
 from sluicegate.port.pool import Slot
-from sluicegate.testing import FaultPlan, SimulatedBackend, SimulatedPeers
+from sluicegate.spool import SpoolStore
+from sluicegate.testing import (
+    FaultPlan,
+    SimulatedBackend,
+    SimulatedPeers,
+    simulated_completion_port,
+)
 from sluicegate.testing.peers import PeerStream, PeerTask
 from sluicegate.testing.recorder import MemoryRecorder
 
@@ -278,6 +285,7 @@ def play(
     prepare: Callable[[Gate], None] | None = None,
     exchange: Any = None,
     flood: FloodBounds | FloodLimits | None = None,
+    spool: Path | None = None,
     **limits: Any,
 ) -> Gate:
     """Run a scenario on a gate with these settings, stop the gate, and check what is left."""
@@ -287,8 +295,13 @@ def play(
 
     def make_loop() -> PortEventLoop:
         backend = SimulatedBackend(seed, faults or FaultPlan(), limits=bounds)
-        port = CompletionPort(backend, clock=backend.clock, limits=bounds)
-        gates.append(Gate(port, backend, bounds, exchange=exchange))
+        if spool is None:
+            port = CompletionPort(backend, clock=backend.clock, limits=bounds)
+            store = None
+        else:
+            port = simulated_completion_port(backend, bounds)
+            store = SpoolStore(port, spool, bounds)
+        gates.append(Gate(port, backend, bounds, exchange=exchange, spool=store))
         return PortEventLoop(port)
 
     async def run() -> None:

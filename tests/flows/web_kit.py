@@ -188,6 +188,7 @@ def browse(
     peer: Callable[[PeerStream], Coroutine[Any, Any, Any]] | None = None,
     names: Names | None = None,
     address: SocketAddress = SITE,
+    within_s: float = 120.0,
     **options: Any,
 ) -> Visit:
     """Let one client ask a gate with one web server behind it."""
@@ -201,7 +202,7 @@ def browse(
     async def scenario(gate: Gate) -> None:
         gate.serve(server.serve, address=address)
         client = gate.call(peer or asks(*requests))
-        (result,) = await gate.ended(client)
+        (result,) = await gate.ended(client, within_s=within_s)
         if isinstance(result, BaseException):
             raise result
         found.append(result)

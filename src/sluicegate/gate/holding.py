@@ -1,9 +1,9 @@
 """Holding: one object from its first byte to its verdict, and on to its receiver.
 
 ``transfer_filter`` holds what comes on a data connection, ``open_transfer`` what a data filter
-takes out of its dialogue; both tell their holding what to do, and are told what came of it. The
-invariant: nothing is delivered before the verdict, and however it ends the body is closed and one
-record is written.
+takes out of its dialogue, ``web`` the bodies of HTTP; they tell their holding what to do, and are
+told what came of it. The invariant: nothing is delivered before the verdict, and however it ends
+the body is closed and one record is written.
 
 Stages::
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .registry import ContentStep
     from .transfer import TransferService
 
-__all__ = ["Holding", "HoldingOwner", "HoldingStage"]
+__all__ = ["Holding", "HoldingOwner", "HoldingStage", "RefusalCause"]
 
 
 class HoldingStage(enum.Enum):
@@ -51,6 +51,20 @@ class HoldingStage(enum.Enum):
     RELEASED = "released"
     DELIVERING = "delivering"
     OVER = "over"
+
+
+class RefusalCause(enum.Enum):
+    """What kind of reason refused an object; protocols have different words for them."""
+
+    POLICY = "policy"
+    """Rules about content."""
+    VERDICT = "verdict"
+    """A content filter, which said so."""
+    FAILURE = "failure"
+    """A content filter that gave no verdict, or the spool."""
+    LIMIT = "limit"
+    FORM = "form"
+    """The bytes are not what they say that they are, or can be read in two ways."""
 
 
 class HoldingOwner(Protocol):
@@ -94,6 +108,10 @@ class Holding:
         "_sha256",
         "_started",
         "_task",
+        "bytes_ahead",
+        "carrier",
+        "cause",
+        "is_recorded",
         "stage",
         "steps",
     )
@@ -108,6 +126,14 @@ class Holding:
         objection: str = "",
     ) -> None:
         self.stage = HoldingStage.FILLING
+        self.bytes_ahead = 0
+        #: What its owner let through before the verdict, as an operator wrote for such objects.
+        self.carrier: Holding | None = None
+        #: Another form of the same object, which is delivered in the place of this one.
+        self.cause = RefusalCause.VERDICT
+        #: Of its refusal, if it is refused.
+        self.is_recorded = True
+        #: Whether it is an object of its own in the records, not only a form of one.
         self.steps = wanting(steps, offer)
         #: The content filters that ask for such an object.
         self._objection = objection
@@ -141,7 +167,7 @@ class Holding:
     def append(self, window: Window) -> bool:
         """Take the next bytes; False when more may come at ``on_holding_ready``, or never."""
         if self._objection:
-            self.refuse(self._objection)
+            self.refuse(self._objection, cause=RefusalCause.POLICY)
             return False
         body = self.body()
         if self._started < 0:
@@ -149,18 +175,19 @@ class Holding:
         try:
             is_ready = body.append(window)
         except LimitExceeded as error:
-            self.refuse(f"limit {error.limit}")
+            self.refuse(f"limit {error.limit}", cause=RefusalCause.LIMIT)
             return False
         if self._bytes_max is not None and body.size > self._bytes_max[0]:
             bound, name = self._bytes_max
-            self.refuse(f"larger than the {bound} bytes that {name} can judge", name)
+            reason = f"larger than the {bound} bytes that {name} can judge"
+            self.refuse(reason, name, cause=RefusalCause.LIMIT)
             return False
         return is_ready
 
     def finish(self) -> None:
         """Say that the object is whole: it is stored and judged, later."""
         if self._objection:
-            self.refuse(self._objection)
+            self.refuse(self._objection, cause=RefusalCause.POLICY)
             return
         body = self.body()
         if self._started < 0:
@@ -186,9 +213,9 @@ class Holding:
     def on_body_failed(self, error: SluicegateError) -> None:
         """Take that the object cannot be held: nobody gets it."""
         if isinstance(error, LimitExceeded):
-            self.refuse(f"limit {error.limit}")
+            self.refuse(f"limit {error.limit}", cause=RefusalCause.LIMIT)
         else:
-            self.refuse(f"spool failure: {error}")
+            self.refuse(f"spool failure: {error}", cause=RefusalCause.FAILURE)
 
     def on_body_finished(self) -> None:
         """Take that the object is whole: have it judged."""
@@ -224,7 +251,8 @@ class Holding:
         self._note_body(body)
         verdict = judgement.verdict
         if isinstance(verdict, Refuse):
-            self.refuse(judgement.reason, judgement.filter_name)
+            cause = RefusalCause.FAILURE if judgement.is_failure else RefusalCause.VERDICT
+            self.refuse(judgement.reason, judgement.filter_name, cause=cause)
             return
         self._released = body
         if isinstance(verdict, Replace):
@@ -233,9 +261,12 @@ class Holding:
         self.stage = HoldingStage.RELEASED
         self._owner.on_released(self.outcome(Outcome.RELEASED, judgement.reason))
 
-    def refuse(self, reason: str, filter_name: str = "") -> None:
+    def refuse(
+        self, reason: str, filter_name: str = "", *, cause: RefusalCause = RefusalCause.VERDICT
+    ) -> None:
         """Let nobody have it; harmless when it is over."""
         if self.stage is not HoldingStage.OVER:
+            self.cause = cause
             self._owner.on_refused(self.settle(Outcome.REFUSED, reason, filter_name))
 
     # -- delivering ----------------------------------------------------------------------------
@@ -246,8 +277,24 @@ class Holding:
         released = self._released
         return len(released) if isinstance(released, bytes) else released.size
 
-    def deliver(self, sink: Sink) -> None:
-        """Send what was released; ``on_delivered`` follows, never inside this call."""
+    @property
+    def is_replaced(self) -> bool:
+        """Whether a content filter put something else in its place."""
+        judgement = self._judgement
+        return judgement is not None and isinstance(judgement.verdict, Replace)
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether what is delivered is hashed again: who looked at a descriptor ran elsewhere."""
+        return any(one.installed.installation.process is not None for one in self.steps)
+
+    def deliver(self, sink: Sink, part: range | None = None) -> None:
+        """Send what was released; ``on_delivered`` follows, never inside this call.
+
+        Args:
+            sink: Who gets it.
+            part: Which bytes of it; None: all. What ``is_verified`` is delivered whole.
+        """
         assert self.stage is HoldingStage.RELEASED, "nothing is delivered that is not released"
         source, self._released = self._released, b""
         self.stage = HoldingStage.DELIVERING
@@ -256,8 +303,8 @@ class Holding:
             source,
             sink,
             self._on_delivered,
-            # Who had a descriptor of it ran elsewhere; what is delivered must be what was judged.
-            is_verified=any(one.installed.installation.process is not None for one in self.steps),
+            is_verified=self.is_verified,
+            part=part,
         )
         self._delivery.start()
 
@@ -268,7 +315,10 @@ class Holding:
     @property
     def bytes_delivered(self) -> int:
         """What the receiver has accepted so far."""
-        return self._delivery.bytes_delivered if self._delivery is not None else 0
+        if self.carrier is not None:
+            return self.carrier.bytes_delivered
+        ahead = self.bytes_ahead
+        return ahead + (self._delivery.bytes_delivered if self._delivery is not None else 0)
 
     # -- ending --------------------------------------------------------------------------------
 
@@ -290,7 +340,9 @@ class Holding:
         self._close_body()
         self._released = b""
         told = self.outcome(outcome, reason)
-        self._service.record(self._connection, self._offer, told, filter_name, self._bytes_written)
+        if self.is_recorded:
+            written = self._bytes_written
+            self._service.record(self._connection, self._offer, told, filter_name, written)
         return told
 
     def outcome(self, outcome: Outcome, reason: str) -> TransferOutcome:

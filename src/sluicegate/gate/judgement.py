@@ -50,6 +50,8 @@ class Judgement:
     verdict: ContentVerdict
     reason: str
     filter_name: str = ""
+    is_failure: bool = False
+    """Whether a filter gave no verdict, which refuses."""
 
 
 class HeldObject:
@@ -210,7 +212,7 @@ async def _judge_by(step: ContentStep, asking: _Asking) -> Judgement | None:
             if step.is_bypassed_on_failure:
                 return None
             reason = f"filter failure: {name}: {cause}"
-            return Judgement(Refuse(reason), reason, name)
+            return Judgement(Refuse(reason), reason, name, is_failure=True)
 
 
 async def _ask(step: ContentStep, asking: _Asking) -> tuple[ContentVerdict | None, str]:

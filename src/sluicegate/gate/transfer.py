@@ -47,6 +47,7 @@ class TransferService(Generic[ConnectionT]):
         "_recorder",
         "_tasks",
         "clock",
+        "coding_bytes",
         "content_filters",
         "limits",
         "objection",
@@ -74,6 +75,8 @@ class TransferService(Generic[ConnectionT]):
         #: The content filters of a connection's rule, in the operator's order.
         self.objection = objection
         #: Why policy refuses an object of a connection; empty if it does not.
+        self.coding_bytes = 0
+        #: What decoders of held bodies may take in memory now (``coding_memory_bytes_max``).
         self.verdicts = VerdictCache(clock, limits.verdicts_kept_max, limits.verdicts_kept_s)
         self._recorder = recorder
         self._tasks: set[asyncio.Task[None]] = set()

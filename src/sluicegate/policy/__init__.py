@@ -1,6 +1,7 @@
 """Who may reach what: parsed, compiled, decided, without I/O. This file only re-exports."""
 
 from .decide import Decision, decide
+from .delivery import DeliveryChoice, DeliveryMethod, HeldSettings
 from .destinations import DestinationDecision, decide_association, decide_destination
 from .explain import (
     DestinationExplanation,
@@ -42,12 +43,15 @@ __all__ = [
     "AnyRule",
     "CompiledFlood",
     "Decision",
+    "DeliveryChoice",
+    "DeliveryMethod",
     "DestinationDecision",
     "DestinationExplanation",
     "DestinationRequest",
     "FloodBounds",
     "FloodException",
     "FloodLimits",
+    "HeldSettings",
     "HttpPart",
     "Lack",
     "LearnEntry",

@@ -96,6 +96,7 @@ def _shared(one: AnyRule) -> Mapping[str, object]:
         "expires": one.expires,
         "limits": one.limits.canonical(),
         "secondary": None if one.secondary is None else sorted(map(str, one.secondary)),
+        "held": one.held.canonical(),
     }
 
 

@@ -15,6 +15,7 @@ from sluicegate.address import IpNetwork
 from sluicegate.documents import Wrong
 from sluicegate.names import HostPattern
 
+from .delivery import NO_HELD_SETTINGS, DeliveryChoice, DeliveryMethod, HeldSettings
 from .parse_objects import NamedLists, Objects
 from .parse_values import (
     PROTOCOL_CURE,
@@ -30,7 +31,7 @@ from .paths import PathPattern, UrlPattern
 from .place import Place
 from .protocols import Direction, ProtocolDefinition, ProtocolPattern, SecondaryPattern
 from .rules import NO_RULE_LIMITS, NOWHERE, Publication, Rule, RuleAction, RuleLimits, Targets
-from .tables import AnyRuleTable, LimitsTable, PathTable, PublishTable, RuleTable
+from .tables import AnyRuleTable, HeldTable, LimitsTable, PathTable, PublishTable, RuleTable
 
 __all__ = ["RuleReader"]
 
@@ -79,6 +80,7 @@ class RuleReader:
             expires=table.expires,
             is_enabled=table.enabled,
             limits=_limits(table.limits),
+            held=self._held(table, place),
             written=_written(table, ("clients", "clients_except")),
         )
 
@@ -107,6 +109,7 @@ class RuleReader:
             paths=_paths(table.paths, place),
             content_types=objects.content_types_of(table.content_types, place),
             limits=_limits(table.limits),
+            held=self._held(table, place),
             expires=table.expires,
             is_enabled=table.enabled,
             owner=table.owner,
@@ -233,6 +236,21 @@ class RuleReader:
             found.update(dict.fromkeys(patterns))
         return tuple(found)
 
+    def _held(self, table: AnyRuleTable, place: Place) -> HeldSettings:
+        if table.held == _NOT_HELD:
+            return NO_HELD_SETTINGS
+        choices: list[DeliveryChoice] = []
+        for index, one in enumerate(table.held.delivery):
+            path = ("held", "delivery", index)
+            at = Place(place.document, (*place.at, *path), place.findings)
+            types = self._objects.content_types_of(one.content_types, at)
+            if types is None and one.method is DeliveryMethod.FAST_TRICKLE:
+                at.refuse((), *_FAST_FOR_ALL)
+            elif choices and choices[-1].content_types is None:
+                at.refuse((), "is never reached: the one before it is for all types")
+            choices.append(DeliveryChoice(one.method, types, one.after_s))
+        return HeldSettings(tuple(choices), table.held.unknown_codings == "judge")
+
     def _users(self, table: RuleTable, place: Place) -> tuple[str, ...] | None:
         if table.users is None:
             return None
@@ -294,6 +312,8 @@ def _check_action(rule: Rule, table: RuleTable, place: Place) -> None:
         place.refuse(("filters",), "a rule that denies runs no filters", 'remove "filters"')
     if rule.action.is_refusal and rule.limits != NO_RULE_LIMITS:
         place.refuse(("limits",), "a rule that denies has no connections", 'remove "limits"')
+    if rule.action.is_refusal and rule.held != NO_HELD_SETTINGS:
+        place.refuse(("held",), "a rule that denies holds nothing", 'remove "held"')
     if rule.action is RuleAction.INSPECT and not rule.filters:
         place.refuse(
             ("filters",),
@@ -308,6 +328,11 @@ def _written(table: AnyRuleTable, keys: tuple[str, ...]) -> MappingProxyType[str
 
 
 _NO_LIMITS: Final = LimitsTable()
+_NOT_HELD: Final = HeldTable()
+_FAST_FOR_ALL: Final = (
+    "lets objects out before their verdict, and says of which types",
+    'for example content_types = ["@video"]',
+)
 _PATTERN_CURE: Final = "it is RE2's syntax: no look-around, no back-references"
 _WRITTEN: Final = (
     "clients",

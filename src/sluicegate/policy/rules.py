@@ -18,6 +18,7 @@ from sluicegate.address import IpNetwork, SocketAddress
 from sluicegate.names import HostPattern
 
 from .content_types import ContentTypes
+from .delivery import NO_HELD_SETTINGS, HeldSettings
 from .paths import PathPattern, UrlPattern
 from .protocols import ProtocolPattern, Secondary
 from .schedule import Schedule
@@ -114,6 +115,7 @@ class Publication:
     """Seconds since the epoch (UTC); from then on it does not match."""
     is_enabled: bool = True
     limits: RuleLimits = NO_RULE_LIMITS
+    held: HeldSettings = NO_HELD_SETTINGS
     written: Written = field(default_factory=_unwritten)
 
 
@@ -196,6 +198,7 @@ class Rule:
     content_types: ContentTypes | None = None
     """Of transfers."""
     limits: RuleLimits = NO_RULE_LIMITS
+    held: HeldSettings = NO_HELD_SETTINGS
     expires: float | None = None
     """Seconds since the epoch (UTC); from then on it does not match."""
     is_enabled: bool = True

@@ -8,7 +8,7 @@ other tables, or the time, is checked after it.
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     BeforeValidator,
@@ -23,6 +23,7 @@ from typing_extensions import override
 from sluicegate.address import IpNetwork, SocketAddress
 from sluicegate.documents import Model, Wrong, either, parse_size
 
+from .delivery import DEFAULT_DELIVERY, DeliveryMethod
 from .flood import FloodTable
 from .network_rules import NetworkRelation
 from .parse_values import (
@@ -37,6 +38,8 @@ from .protocols import Direction
 from .rules import RuleAction, SendProxyProtocol
 
 __all__ = [
+    "DeliveryTable",
+    "HeldTable",
     "IncludedTables",
     "LearnTable",
     "LimitsTable",
@@ -94,6 +97,27 @@ class LimitsTable(_Table):
     """Without a byte in either direction."""
 
 
+class DeliveryTable(_Table):
+    """One of ``held.delivery`` of a rule: how objects of some types are delivered."""
+
+    method: DeliveryMethod
+    """What the receiver gets before the verdict."""
+    content_types: Texts = ()
+    """MIME types, extensions, and ``@names`` of them; none: all."""
+    after_s: float = Field(default=DEFAULT_DELIVERY.after_s, ge=0, le=86400)
+    """For so long nothing is sent."""
+
+
+class HeldTable(_Table):
+    """``held`` of a rule: what becomes of objects while they are held."""
+
+    delivery: tuple[DeliveryTable, ...] = ()
+    """The first that fits counts; what fits none is trickled."""
+    unknown_codings: Literal["refuse", "judge"] = "refuse"
+    """What becomes of a body in a content coding that the gate cannot read: nobody gets it, or its
+    coded bytes are judged as they are."""
+
+
 class PathTable(_Table):
     """One path of a rule: ``"/stable/*"``, or ``{ pattern = "/v[0-9]+/.*" }``."""
 
@@ -144,6 +168,8 @@ class _RuleKeys(_Table):
     """Per filter, what this rule says to it."""
     limits: LimitsTable = LimitsTable()
     """Bounds of what its connections may take."""
+    held: HeldTable = HeldTable()
+    """What becomes of objects of HTTP while they are held."""
     owner: str = ""
     """For people."""
     comment: str = ""

@@ -54,6 +54,7 @@ class Delivery:
         "_body",
         "_digest",
         "_done",
+        "_end",
         "_memory",
         "_offset",
         "_reading",
@@ -75,6 +76,7 @@ class Delivery:
         done: Callable[[SluicegateError | None], None],
         *,
         is_verified: bool = False,
+        part: range | None = None,
     ) -> None:
         """Make one.
 
@@ -84,6 +86,7 @@ class Delivery:
             socket: Who gets it.
             done: Called once, later, unless the delivery was stopped.
             is_verified: Whether a file must still have the digest that it was judged by.
+            part: Which bytes are sent, None for all of them; what is verified is sent whole.
         """
         self.bytes_delivered = 0
         #: What the next element of the chain, or the kernel, has accepted.
@@ -98,13 +101,17 @@ class Delivery:
             self._memory = source.memory_window()
         else:
             self._body = source
-        self._size = len(source) if isinstance(source, bytes) else source.size
+        size = len(source) if isinstance(source, bytes) else source.size
+        assert part is None or (not is_verified and 0 <= part.start <= part.stop <= size)
+        self._end = size if part is None else part.stop
+        self._size = self._end - (0 if part is None else part.start)
+        #: How many bytes are to be sent.
         self._digest: StreamDigest | None = None
         self._sha256 = ""
         if is_verified and self._body is not None:
             self._digest = StreamDigest(store.port, self._on_hashed)
             self._sha256 = self._body.sha256
-        self._offset = 0
+        self._offset = 0 if part is None else part.start
         #: Where the next piece begins.
         self._reading: ShelfBuffer | None = None
         self._ready: deque[ShelfBuffer] = deque()
@@ -135,7 +142,7 @@ class Delivery:
     def _send_memory(self) -> None:
         memory = self._memory
         assert memory is not None
-        length = min(SPOOL_BUFFER_SIZE, self._size - self._offset)
+        length = min(SPOOL_BUFFER_SIZE, self._end - self._offset)
         window = memory.window(self._offset, length)
         self._offset += length
         self._start_send(window)
@@ -143,7 +150,7 @@ class Delivery:
     # -- from the file -------------------------------------------------------------------------
 
     def _read_ahead(self, body: SpooledBody) -> None:
-        if self._reading is not None or self._ready or self._offset >= self._size:
+        if self._reading is not None or self._ready or self._offset >= self._end:
             return
         digest, shelf = self._digest, self._store.shelf
         if digest is not None and digest.backlog_bytes > SPOOL_HASH_BACKLOG_BYTES_MAX:
@@ -152,7 +159,8 @@ class Delivery:
             return
         buffer = self._reading = shelf.take_for_reading()
         try:
-            body.start_read(buffer, self._offset, buffer.allocated, self._on_read)
+            length = min(buffer.allocated, self._end - self._offset)
+            body.start_read(buffer, self._offset, length, self._on_read)
         except BadContext:
             self._reading = None
             buffer.give_back()
@@ -183,7 +191,7 @@ class Delivery:
 
     def _push(self, digest: StreamDigest) -> bool:
         try:
-            digest.push(at_once=self._offset >= self._size)
+            digest.push(at_once=self._offset >= self._end)
         except LimitExceeded as error:
             self._finish(error)
             return False
@@ -208,7 +216,7 @@ class Delivery:
     def _is_proven(self) -> bool:
         """Tell whether the next piece may go: the last one, only when all are what was judged."""
         digest = self._digest
-        if digest is None or self._offset < self._size or len(self._ready) > 1:
+        if digest is None or self._offset < self._end or len(self._ready) > 1:
             return True
         return digest.is_idle and digest.hexdigest() == self._sha256
 

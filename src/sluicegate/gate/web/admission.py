@@ -184,8 +184,10 @@ class AdmittedExchange(ExchangeFacts):
     # -- which rule ----------------------------------------------------------------------------
 
     def decide(self) -> None:
-        """Ask the policy."""
+        """Ask the policy; what waits here to be fetched was decided on before."""
         connection = self.connection
+        if connection.desk.kept_downloads.serve(self):
+            return
         if connection.entry is None:
             self.reason = PUBLISHED
             if connection.is_still_admitted():

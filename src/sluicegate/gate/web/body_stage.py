@@ -34,7 +34,15 @@ from typing import Protocol, TypeVar
 
 from sluicegate.protocols.http1 import Fields, Request, Response
 
-__all__ = ["BodySink", "BodySource", "BodyStage", "RequestSink", "ResponseSink", "join_stages"]
+__all__ = [
+    "BodySink",
+    "BodySource",
+    "BodyStage",
+    "OwnSource",
+    "RequestSink",
+    "ResponseSink",
+    "join_stages",
+]
 
 HeadT = TypeVar("HeadT", Request, Response)
 HeadT_contra = TypeVar("HeadT_contra", Request, Response, contravariant=True)
@@ -48,6 +56,14 @@ class BodySource(Protocol):
 
         What comes by it may be fed inside this call.
         """
+        ...
+
+
+class OwnSource(BodySource, Protocol):
+    """Where an answer of the gate's own comes from."""
+
+    def close(self) -> None:
+        """Give everything back: the exchange is over. Called once."""
         ...
 
 

@@ -16,6 +16,7 @@ from sluicegate.protocols.http1 import (
     EndOfMessage,
     EndOfStream,
     Fields,
+    Framing,
     Http1Server,
     HttpBounds,
     HttpProtocolError,
@@ -43,6 +44,7 @@ class ClientEnd:
     """One client; a ``ResponseSink``, and the ``BodySource`` of requests."""
 
     __slots__ = (
+        "_ahead",
         "_connection",
         "_http",
         "_is_finishing",
@@ -50,7 +52,9 @@ class ClientEnd:
         "_is_stopped",
         "_lingered",
         "_out",
+        "_promised",
         "_sink",
+        "committed",
         "exchange",
         "head_began",
         "is_corked",
@@ -82,6 +86,11 @@ class ClientEnd:
         #: Where the request's body goes; None until it may come.
         self._out: list[bytes | memoryview] = []
         self._is_reading = self._is_stopped = False
+        self._ahead = 0
+        #: Bytes of a head that the client was sent before its time.
+        self._promised = b""
+        self.committed: Framing | None = None
+        #: How that head tells the end of its body, once it was promised.
         self._is_finishing = False
         #: Whether the answer's last bytes wait for the client to take them.
         self._lingered = 0
@@ -249,9 +258,39 @@ class ClientEnd:
         exchange = self.exchange
         assert exchange is not None, "an answer is to a request"
         exchange.is_answered = True
-        self._out += self._http.send(head)
+        exchange.status = head.status
+        if self._ahead:
+            self._out.append(self._rest_of(head))
+        else:
+            self._out += self._http.send(head)
         if not self.is_corked:
             self.flush()
+
+    def comfort(self, head: Response | None) -> bool:
+        """Send the next byte of a head that is not due yet; see ``Exchange.comfort``."""
+        exchange = self.exchange
+        if exchange is None:
+            return False
+        if self.committed is None and self._ahead == len(_VERSION):
+            if head is None:
+                return False
+            exchange.is_answered = True
+            exchange.status = head.status
+            self._promised = b"".join(self._http.send(head))
+            self.committed = head.framing
+        known = _VERSION if self.committed is None else self._promised
+        if self._ahead == len(known):
+            return False
+        self._ahead += 1
+        self.wire.send(known[self._ahead - 1 : self._ahead])
+        return True
+
+    def _rest_of(self, head: Response) -> bytes:
+        """Return what is left of a head that was begun for the client's comfort."""
+        whole = self._promised if self.committed is not None else b"".join(self._http.send(head))
+        assert whole.startswith(_VERSION), "every head begins with the version"
+        rest, self._ahead = whole[self._ahead :], 0
+        return rest
 
     def feed(self, data: bytes | memoryview) -> bool:
         """Send bytes of the body; False while the client does not take them."""
@@ -328,7 +367,7 @@ class ClientEnd:
     def _on_answered(self) -> None:
         """End the exchange; close, or read the next request."""
         exchange, self.exchange = self.exchange, None
-        self._sink = self.source = None
+        self._sink = self.source = self.committed = None
         if exchange is not None:
             exchange.on_answered()
         if self.wire.is_closing:
@@ -400,5 +439,6 @@ class ClientEnd:
 
 
 _NO_TRAILERS: Final = Fields()
+_VERSION: Final = b"HTTP/1.1 "
 _UNREAD: Final = Request(b"", Target.origin(b"/"))
 """Stands for a request whose head could not be read."""

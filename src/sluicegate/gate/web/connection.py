@@ -35,7 +35,7 @@ from sluicegate.verdict import Deny
 
 from .client_end import ClientEnd
 from .deadlines import WebDeadlines
-from .offer import offer_of
+from .offer import offers_of
 
 if TYPE_CHECKING:
     from sluicegate.filterapi import User
@@ -303,7 +303,11 @@ class WebConnection(GateConnection):
         target = exchange.target
         if target is None or not target.asks_about_content:
             return ""
-        return self.objection_to(offer_of(exchange))
+        for offer in offers_of(exchange):
+            objection = self.objection_to(offer)
+            if objection:
+                return objection
+        return ""
 
     # -- the tunnel ----------------------------------------------------------------------------
 

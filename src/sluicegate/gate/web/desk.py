@@ -17,6 +17,7 @@ from sluicegate.protocols.text import printable
 from sluicegate.web_limits import WEB_URL_RECORDED_CHARACTERS_MAX
 
 from .connection import WebConnection
+from .kept_downloads import KeptDownloads
 from .origin_end import OriginEnd
 from .origin_pool import OriginPool
 from .pipeline import Pipeline, compile_pipeline
@@ -45,6 +46,7 @@ class WebDesk:
         self.service = service
         self.pool = OriginPool(service)
         self.targets = Targets(service)
+        self.kept_downloads = KeptDownloads(service.port)
         self.requests = 0
         #: Those that were recorded, since the start.
         self.keeps_servers = True
@@ -90,6 +92,7 @@ class WebDesk:
     async def close(self) -> None:
         """Close the connections to servers, and wait for it: the service stops."""
         self.keeps_servers = False
+        self.kept_downloads.close()
         await self.pool.close_all()
 
     # -- clients -------------------------------------------------------------------------------

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from sluicegate.gate.transfer import TransferService
     from sluicegate.policy import AnyRule, DestinationDecision
 
+    from .body_stage import OwnSource, ResponseSink
     from .client_end import ClientEnd
     from .connection import WebConnection
+    from .held_body import AskedObject
     from .late_origin import LateOrigin
     from .origin_end import OriginEnd
     from .pipeline import ExchangePart
@@ -51,6 +53,7 @@ class ExchangeFacts(abc.ABC):
         "_asked",
         "_event_asked",
         "_late_origin",
+        "_own_source",
         "_part",
         "_race",
         "_request_stages",
@@ -122,7 +125,7 @@ class ExchangeFacts(abc.ABC):
         self.last_active = self.started = connection.port.now
         self.facts: dict[str, str | int] = {}
         #: What filters add to its record.
-        self.held: object | None = None
+        self.held: AskedObject | None = None
         #: What ``held_body`` knows of it between its request and its response.
         self.is_repeated = False
         #: Whether it was sent a second time.
@@ -132,6 +135,8 @@ class ExchangeFacts(abc.ABC):
         self._request_stages: Sequence[BodyStage[Request]] = ()
         self._response_stages: Sequence[BodyStage[Response]] = ()
         self._late_origin: LateOrigin | None = None
+        self._own_source: OwnSource | None = None
+        #: Where an answer of the gate's own comes from, piece by piece.
         self._asked: Authority | None = None
         #: Where the client wanted to go, before filters saw the request.
 
@@ -209,6 +214,10 @@ class ExchangeFacts(abc.ABC):
     @abc.abstractmethod
     def answer(self, response: Response, body: bytes = b"") -> None:
         """Answer in the server's place."""
+
+    @abc.abstractmethod
+    def answer_from(self, source: OwnSource) -> ResponseSink:
+        """Answer in the server's place with what comes from somewhere."""
 
     @abc.abstractmethod
     def refuse(self, status: int, reason: str, *, detail: str = "") -> None:

@@ -36,6 +36,7 @@ from .refusal_page import DEFAULT_PAGES, Refusal
 from .routing import RoutedExchange
 
 if TYPE_CHECKING:
+    from .body_stage import OwnSource, ResponseSink
     from .origin_end import OriginEnd
 
 __all__ = ["GateExchange"]
@@ -313,6 +314,37 @@ class GateExchange(RoutedExchange):
         client.finish(_NO_TRAILERS)
 
     @override
+    def answer_from(self, source: OwnSource) -> ResponseSink:
+        """Answer in the server's place with what ``source`` gives to the sink that is returned.
+
+        Raises:
+            BadContext: Something of an answer was sent already.
+        """
+        if self.is_answered:
+            raise BadContext("an answer has begun")
+        self.answered_by_gate = True
+        self.verdict = "allowed"
+        self._drop_origin()
+        self._own_source = source
+        client = self.client
+        client.source = source
+        return client
+
+    @property
+    def committed(self) -> Framing | None:
+        """How a head that was promised to the client tells the end of its body; None: none was."""
+        return self.client.committed
+
+    def comfort(self, head: Response | None) -> bool:
+        """Send the client the next byte of the head that it will get; False: nothing is left.
+
+        Args:
+            head: The head that is promised with the first byte behind the version, which is the
+                same in all; None: nothing is promised.
+        """
+        return not self.is_over and self.client.comfort(head)
+
+    @override
     def refuse(self, status: int, reason: str, *, detail: str = "") -> None:
         """End it by a verdict: with a refusal page, or a reset where an answer has begun.
 
@@ -388,10 +420,15 @@ class GateExchange(RoutedExchange):
             and not self._request_stages
             and not self.bytes_to_server
         )
-        self.origin = None
+        self.origin, sink = None, origin.sink
         origin.close()
         if may_repeat:
             self.route_again()
+            return
+        if self.is_answered and self._response_stages and sink is not None:
+            # A stage may have a page to end with words.
+            self.note_end(Outcome.FAILED, reason)
+            sink.abort(reason)
             return
         status = 504 if error == errno.ETIMEDOUT else 502
         self.fail(status, reason)
@@ -434,6 +471,8 @@ class GateExchange(RoutedExchange):
             stage.close()
         for answering in self._response_stages:
             answering.close()
+        if self._own_source is not None:
+            self._own_source.close()
         self.connection.on_exchange_over(self)
 
 

@@ -1,3 +1,0 @@
-import ctypes
-
-libarchive: ctypes.CDLL
