@@ -319,7 +319,7 @@ def test_a_filter_that_holds_without_end_reaches_a_limit() -> None:
     ) as play:
         seen = play.exchange(GET, response(b"x" * 300_000), piece_bytes=10_000)
     assert (seen.status, seen.reason) == (
-        0,
+        413,
         "filter Chunks-0 holds more than stream_hold_bytes_max",
     )
 
@@ -655,3 +655,29 @@ def test_a_head_cannot_be_changed_behind_its_hook() -> None:
     seen = exchange_web(TooLate)
     assert (seen.verdict, seen.status) == ("refused", 500)
     assert "the head has gone" in seen.failures[0]
+
+
+def test_a_filter_that_looks_at_no_content_lets_codings_and_ranges_be() -> None:
+    class Counts(Chunks):
+        needs = Needs(response=Need.STREAM, is_decoded=False)
+
+        def __init__(self) -> None:
+            self.shown = b""
+
+        def on_response_chunk(self, exchange, chunk, is_last):
+            self.shown += bytes(chunk)
+            return FORWARD
+
+    coded = gzip.compress(b"hello")
+    request = GET.replace(b"\r\n\r\n", b"\r\nRange: bytes=0-1\r\nAccept-Encoding: sdch\r\n\r\n")
+    counts = Counts()
+    seen = exchange_web(counts, request, response(coded, "Content-Encoding: gzip", 'ETag: "v"'))
+    assert seen.body == counts.shown == coded
+    assert names(seen) == {"content-encoding", "etag"}
+    assert seen.request is not None
+    assert seen.request.fields.first(b"range") == b"bytes=0-1"
+    with WebPlay(Chunks, counts) as play:
+        # In front of one that reads, seen from the server: it still sees what travels.
+        counts.shown = b""
+        seen = play.exchange(request, response(coded, "Content-Encoding: gzip"))
+    assert (counts.shown, seen.body) == (coded, b"hello")

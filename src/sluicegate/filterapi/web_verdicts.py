@@ -56,6 +56,9 @@ class Needs:
     alters: bool = False
     """Whether it may change the bodies that it is shown: their length is then not declared before
     it is known."""
+    is_decoded: bool = True
+    """Whether content codings are taken off a body before it is shown; the receiver then gets it
+    without them. A filter that looks at no content (and counts, say) needs nothing taken off."""
     object_bytes_max: int = 16 << 20
     """The largest body it takes as a whole; a larger one is told to ``on_unmet``."""
     object_wait_s: float = 60.0

@@ -2,6 +2,9 @@
 
 ``filtered_exchange`` puts it between the ends. The invariant: the bytes that go on are exactly
 those that the filter let go on, in order; what it holds is shown to it again, and never lost.
+
+The head of a response waits for the first bytes that go on: a filter that refuses before that is
+answered with a page, and not with a reset. Readers of endless streams have it at once.
 """
 
 from __future__ import annotations
@@ -12,10 +15,11 @@ from typing import TYPE_CHECKING, Generic
 from sluicegate.buffer import ConstBuffer, Window
 from sluicegate.filterapi import Direction, Forward, Refuse, Rewrite
 from sluicegate.filterapi.stream_filter import Leave
-from sluicegate.protocols.http1 import Fields
+from sluicegate.protocols.http1 import Fields, Request, Response
 
 from .altered_body import mend_trailers
 from .body_stage import BodySink, BodySource, HeadT
+from .endless import is_endless
 from .hook import HookFailed, call_hook, when_answered
 
 if TYPE_CHECKING:
@@ -29,6 +33,7 @@ class ChunkStage(Generic[HeadT]):
 
     __slots__ = (
         "_has_left",
+        "_head",
         "_held",
         "_hook",
         "_is_asking",
@@ -51,6 +56,8 @@ class ChunkStage(Generic[HeadT]):
         self._hook = web_filter.on_request_chunk if is_upload else web_filter.on_response_chunk
         self._part = part
         self._wanted = wanted
+        self._head: HeadT | None = None
+        #: While it waits.
         self._held = b""
         self._is_asking = False
         #: Whether a coroutine is waited for.
@@ -65,7 +72,10 @@ class ChunkStage(Generic[HeadT]):
 
     def begin(self, head: HeadT) -> None:
         """As ``BodyStage.begin``."""
-        self.sink.begin(head)
+        if _may_wait(head):
+            self._head = head
+        else:
+            self.sink.begin(head)
 
     def feed(self, data: bytes | memoryview) -> bool:
         """As ``BodyStage.feed``."""
@@ -111,6 +121,7 @@ class ChunkStage(Generic[HeadT]):
                     self.source.resume()
                 return
             if self._has_left or self._is_last_asked:
+                self._begin()
                 trailers, self._trailers = self._trailers, None
                 self._owes = False
                 self.sink.finish(trailers)
@@ -173,8 +184,20 @@ class ChunkStage(Generic[HeadT]):
         return released
 
     def _release(self, data: bytes | memoryview) -> None:
-        if len(data) and not self._part.is_over and not self.sink.feed(data):
-            self._is_blocked = True
+        if len(data) and not self._part.is_over:
+            self._begin()
+            if not self.sink.feed(data):
+                self._is_blocked = True
+
+    def _begin(self) -> None:
+        """Let the head go on, once."""
+        head, self._head = self._head, None
+        if head is not None:
+            self.sink.begin(head)
+
+
+def _may_wait(head: Request | Response) -> bool:
+    return isinstance(head, Response) and not is_endless(head)
 
 
 _CONTENT_TOO_LARGE = 413

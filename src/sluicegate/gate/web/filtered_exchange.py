@@ -48,6 +48,7 @@ from .body_stage import BodyStage, HeadT
 from .chunk_stage import ChunkStage
 from .declared_needs import has_hook
 from .decoding_stage import DecodingStage
+from .endless import is_endless
 from .exchange_view import ExchangeView
 from .hook import HookFailed, call_hook, describe, when_answered
 from .object_stage import ObjectStage
@@ -286,7 +287,7 @@ class FilteredExchange:
         """Let the request's head go on, if its body can be shown as it has to be."""
         self._reached = len(self.pipeline.steps)
         message, pipeline = self.exchange.request, self.pipeline
-        if pipeline.response_bodies:
+        if pipeline.reads_responses:
             # Filters are to see whole objects, in codings that can be read.
             message.fields.remove(b"Range", b"If-Range")
             accepted = narrow_accept_encoding(message.fields.all(b"accept-encoding"))
@@ -333,44 +334,46 @@ class FilteredExchange:
     def _mend_without_body(self, message: Request | Response) -> None:
         """Let the head of HEAD or 304 say what that of GET would."""
         is_altered = any(one.alters and one.need is Need.STREAM for one in self._wanted)
-        if isinstance(message, Response) and (is_altered or self._is_coded(message)):
-            mend_head(message, is_decoded=True)
+        is_coded = message.fields.first(b"content-encoding") is not None
+        is_decoded = is_coded and any(self._is_decoded(one) for one in self._wanted)
+        if isinstance(message, Response) and (is_altered or is_decoded):
+            mend_head(message, is_decoded=is_decoded)
             message.framing = NO_BODY
-
-    @staticmethod
-    def _is_coded(message: Request | Response) -> bool:
-        return message.fields.first(b"content-encoding") is not None
 
     def _check_needs(self, direction: Direction, message: Request | Response) -> bool:
         """Tell each filter whose need cannot be met; False: the exchange has ended."""
         cause = ""
         try:
-            self._codings = content_codings(message.fields.all(b"content-encoding"))
+            codings = content_codings(message.fields.all(b"content-encoding"))
         except CodingError as error:
-            cause = error.fault.hint
+            codings, cause = (), error.fault.hint
         if isinstance(message, Response) and message.status == _PARTIAL_CONTENT:
             cause = "a part of an object"
         for wanted in self._wanted:
-            why = cause or self._object_cause(wanted, message)
+            is_decoded = self._is_decoded(wanted)
+            why = cause if is_decoded else ""
+            why = why or self._object_cause(wanted, message, is_coded=is_decoded and bool(codings))
             if why and not self.tell_unmet(wanted, direction, why):
                 return False
         self._wanted = [one for one in self._wanted if one.need > Need.HEADERS]
-        if cause:
-            self._codings = ()
+        if not cause and any(self._is_decoded(one) for one in self._wanted):
+            self._codings = codings
         is_altered = any(one.alters and one.need is Need.STREAM for one in self._wanted)
         if self._wanted and (is_altered or self._codings):
             mend_head(message, is_decoded=bool(self._codings))
         return True
 
-    def _object_cause(self, wanted: Wanted, message: Request | Response) -> str:
+    def _is_decoded(self, wanted: Wanted) -> bool:
+        return self.pipeline.steps[wanted.index].filter.needs.is_decoded
+
+    def _object_cause(self, wanted: Wanted, message: Request | Response, *, is_coded: bool) -> str:
         """Return why this body cannot be shown as a whole; empty if it can, as far as is known."""
         if wanted.need is not Need.OBJECT:
             return ""
-        content_type = (message.fields.first(b"content-type") or b"").partition(b";")[0]
-        if content_type.strip().lower() in _ENDLESS:
+        if is_endless(message):
             return "an endless stream"
         bound = self.pipeline.steps[wanted.index].filter.needs.object_bytes_max
-        if not self._codings and message.framing.length > bound:
+        if not is_coded and message.framing.length > bound:
             return f"larger than {bound} bytes"
         return ""
 
@@ -395,11 +398,12 @@ class FilteredExchange:
 
     def _stages(self, direction: Direction, message: HeadT) -> Sequence[BodyStage[HeadT]]:
         stages: list[BodyStage[HeadT]] = []
-        if self._wanted and self._codings:
-            is_upload = direction is Direction.UPLOAD
-            status = _BAD_REQUEST if is_upload else _BAD_GATEWAY
-            stages.append(DecodingStage(self, self._codings, status))
+        status = _BAD_REQUEST if direction is Direction.UPLOAD else _BAD_GATEWAY
+        codings = self._codings
         for wanted in self._wanted:
+            if codings and self._is_decoded(wanted):
+                stages.append(DecodingStage(self, codings, status))
+                codings = ()
             if wanted.need is Need.OBJECT:
                 stages.append(ObjectStage(self, wanted, direction, message))
             else:
@@ -459,11 +463,6 @@ def _do_nothing() -> None:
     return
 
 
-#: Media types whose bodies go on for as long as their reader stays.
-_ENDLESS: Final = frozenset(
-    {b"application/grpc", b"application/grpc+proto", b"multipart/x-mixed-replace",
-     b"text/event-stream"}
-)  # fmt: skip
 _BAD_REQUEST: Final = 400
 _FORBIDDEN: Final = 403
 _INTERNAL_ERROR: Final = 500

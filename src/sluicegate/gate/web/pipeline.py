@@ -85,6 +85,7 @@ class WebPipeline:
     __slots__ = (
         "enders",
         "loggers",
+        "reads_responses",
         "request_bodies",
         "requests",
         "response_bodies",
@@ -112,6 +113,10 @@ class WebPipeline:
         self.response_bodies = tuple(
             index for index in inward if steps[index].filter.needs.response > Need.HEADERS
         )
+        self.reads_responses = any(
+            steps[index].filter.needs.is_decoded for index in self.response_bodies
+        )
+        #: Whether servers are to send whole objects, in codings that can be read.
 
     def open(self, exchange: Exchange) -> ExchangePart | None:
         """As ``Pipeline.open``."""
