@@ -23,6 +23,7 @@ __all__ = [
     "CODING_FRAMES_MAX",
     "CODING_RATIO_FLOOR_BYTES",
     "CODING_RATIO_MAX",
+    "COMPOUND_ENTRIES_MAX",
     "CONNECT_FIELDS_MAX",
     "CONNECT_HEAD_BYTES_MAX",
     "CONNECT_LINE_BYTES_MAX",
@@ -51,6 +52,7 @@ __all__ = [
     "MULTIPART_FIELDS_BYTES_MAX",
     "MULTIPART_FIELDS_MAX",
     "MULTIPART_PARTS_MAX",
+    "PDF_STREAMS_MAX",
     "PROXY_HEADER_BYTES_MAX",
     "PROXY_TLVS_MAX",
     "SECRET_DEPTH_MAX",
@@ -237,6 +239,11 @@ SECRET_MATCHES_MAX: Final = 1 << 20
 
 SECRET_VALUES_MAX: Final = 10_000
 """Different secrets of one kind that are counted; the largest number that may be asked for."""
+COMPOUND_ENTRIES_MAX: Final = 20_000
+"""Storages and streams of one OLE file; large installers have some thousand."""
+
+PDF_STREAMS_MAX: Final = 100_000
+"""Streams of one PDF file; a book of a thousand scanned pages has some ten thousand."""
 MULTIPART_PARTS_MAX: Final = 1000
 """Parts of one multipart body: PHP takes 1,000 fields, Django as many; each is judged."""
 

@@ -14,7 +14,17 @@ __all__ = [
     "CLAMD_PROBE_S",
     "CLAMD_REPLY_BYTES_MAX",
     "CLAMD_RETRY_S",
+    "RULES_BYTES_MAX",
+    "RULES_LOOK_S",
+    "RULE_FILES_MAX",
     "SCANNER_CONNECTIONS_MAX",
+    "SCAN_ANSWERS_KEPT_MAX",
+    "SCAN_MEMBER_BYTES_MAX",
+    "SCAN_NICENESS",
+    "SCAN_OBJECT_BYTES_MAX",
+    "SCAN_PARTS_MAX",
+    "SCAN_PROCESSES_MAX",
+    "SCAN_START_TIMEOUT_S",
 ]
 
 CLAMD_REPLY_BYTES_MAX: Final = 4096
@@ -35,3 +45,35 @@ CLAMD_RETRY_S: Final = 0.25
 
 SCANNER_CONNECTIONS_MAX: Final = 64
 """Scans at once that a worker may be told to ask one scanner for; clamd has 10 threads."""
+
+RULES_BYTES_MAX: Final = 64 << 20
+"""Sources of YARA rules; the largest public collection has some 20 MiB."""
+
+RULE_FILES_MAX: Final = 10_000
+"""Files of YARA rules in one folder."""
+
+RULES_LOOK_S: Final = 5.0
+"""Between two looks at whether the files of rules have changed: one directory listing."""
+
+SCAN_ANSWERS_KEPT_MAX: Final = 256
+"""Answers about objects that a scanner remembers, so that the second filter that asks about an
+object does not have it unpacked again."""
+
+SCAN_OBJECT_BYTES_MAX: Final = 2 << 30
+"""An object is looked at in the memory of a process; beyond this nobody has that much."""
+
+SCAN_MEMBER_BYTES_MAX: Final = 1 << 30
+"""One member of an archive in memory, at most; the default is far below."""
+
+SCAN_NICENESS: Final = 5
+"""Of scanner processes: relaying comes first, and who waits for a scan waits anyway."""
+
+SCAN_PARTS_MAX: Final = 200
+"""Kinds of parts (content, name, traits) that are told of one object, in one message; there are
+some 120 kinds, and what has so many of them was made to exhaust somebody."""
+
+SCAN_PROCESSES_MAX: Final = 64
+"""Processes of one scanner and worker."""
+
+SCAN_START_TIMEOUT_S: Final = 60.0
+"""For a process to start and compile its rules; 5,000 rules take 1 s."""

@@ -65,6 +65,7 @@ def test_configuration_on_the_pages_is_accepted(tmp_path: pathlib.Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     filters = [b["body"] for b in FENCE.finditer(readme) if b["language"] == "python"]
     (tmp_path / "filters" / "no_macros.py").write_text(filters[0], encoding="utf-8")
+    (tmp_path / "yara").mkdir()
     ann = User("ann", hash_password(b"open sesame", HashCost(7168, 1, 1)), ("staff",))
     UserFile(tmp_path / "users.toml").add(ann)
     checked = []

@@ -309,10 +309,12 @@ class Gate:
             protections=self.confinement.in_force,
             protections_lacking=self.confinement.lacking,
             flood=service.flood.view(),
+            scanners=service.scanners.views(),
             warnings=[
                 *self._internal_errors(),
                 *(self.watchdog.warnings() if self.watchdog is not None else ()),
                 *self.warnings,
+                *service.scanners.warnings(),
                 *self.loaded.warnings,
                 *([NO_RIGHT_TO_ROUTE] if lacks_right_to_route(service.policy) else ()),
                 *settings_for_restart(self._begun_with, self.loaded),

@@ -44,7 +44,14 @@ from sluicegate.sandbox.wire import WireSocket, wire_sockets
 from .config import Configuration, FilterTable
 from .filter_source import FilterUnusable, file_of
 
-__all__ = ["WrongSettings", "ask_about", "install_isolated", "probe_filter", "stand_in_of"]
+__all__ = [
+    "WrongSettings",
+    "ask_about",
+    "install_isolated",
+    "probe_filter",
+    "secret_paths",
+    "stand_in_of",
+]
 
 _ENTRY: Final = "sluicegate.app.cell"
 
@@ -173,17 +180,21 @@ def _folder(configuration: Configuration) -> str:
 
 def _surroundings(configuration: Configuration, use: str) -> Surroundings:
     own = file_of(use, pathlib.Path(_folder(configuration)))
-    secret = (
+    return Surroundings(
+        entry=_ENTRY,
+        readable=(str(own),) if own is not None else (),
+        secret=tuple(map(str, secret_paths(configuration))),
+        memory_bytes_max=configuration.limits.isolated_memory_bytes_max,
+    )
+
+
+def secret_paths(configuration: Configuration) -> tuple[pathlib.Path, ...]:
+    """Return the gate's own files, which no sandboxed process may read."""
+    return (
         configuration.path.absolute(),
         configuration.policy_path,
         configuration.users_path,
         configuration.state_dir,
         configuration.spool_dir,
         configuration.log_path,
-    )
-    return Surroundings(
-        entry=_ENTRY,
-        readable=(str(own),) if own is not None else (),
-        secret=tuple(str(one) for one in secret),
-        memory_bytes_max=configuration.limits.isolated_memory_bytes_max,
     )

@@ -7,6 +7,7 @@ result is whole or there is none; what is wrong is found without touching the ru
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,7 @@ from sluicegate.address import IpAddress
 from sluicegate.clock import SystemClock
 from sluicegate.documents import Findings, suggest
 from sluicegate.errors import ConfigError
+from sluicegate.filterapi import Scanner
 from sluicegate.gate.settings import ServiceSettings
 from sluicegate.identity import DirectorySettings, Users, parse_users, read_users_text
 from sluicegate.names.resolver import ResolverSettings
@@ -33,11 +35,12 @@ from .datagram_rules import check_transport, place_of_filter
 from .entry_config import check_entry_rules, find_servers, to_resolver
 from .filters import InstalledFilters, install_filters
 from .interfaces import interface_addresses
+from .isolated import secret_paths
 from .ldap_config import to_directory
 from .network_findings import check_network_rules
 from .policy_files import read_policy_texts
 from .public_suffixes import is_public_suffix
-from .scanners import check_asked, make_scanners
+from .scanners import ScannerPaths, check_asked, make_scanners
 from .secret_files import SecretFiles
 from .system_findings import check_system
 from .texts import Texts
@@ -103,8 +106,7 @@ def load(
     review_policy(policy, snapshot, dict.fromkeys(proxies), filters.shows, _CLOCK.wall())
     if users is not None:
         check_entry_rules(configuration, policy, users, findings)
-    folder, known = path.absolute().parent, before.settings.scanners if before else None
-    scanners = make_scanners(configuration.scanners, folder, known, policy.policy.system)
+    scanners = _load_scanners(configuration, policy, before, findings)
     check_asked(filters.installations, scanners, configuration.document, findings)
     in_force = before.settings.policy if before else None
     check_network_rules(policy, snapshot, in_force, findings)
@@ -183,6 +185,19 @@ def _load_directory(
     if table is None:
         return None
     return to_directory(table, configuration.document, secrets, findings)
+
+
+def _load_scanners(
+    configuration: Configuration, parsed: ParsedPolicy, before: Loaded | None, findings: Findings
+) -> Mapping[str, Scanner]:
+    return make_scanners(
+        configuration.scanners,
+        ScannerPaths(configuration.path.absolute().parent, secret_paths(configuration)),
+        before.settings.scanners if before is not None else None,
+        parsed.policy.system,
+        configuration.document,
+        findings,
+    )
 
 
 def _load_network(

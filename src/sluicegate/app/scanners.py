@@ -9,73 +9,160 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 import pydantic
 
 from sluicegate.address import SocketAddress
 from sluicegate.clock import SystemClock
 from sluicegate.documents import Document, Findings, Model, parse_size, suggest
-from sluicegate.filterapi import ContentFilter, Scanner
+from sluicegate.filterapi import ContentFilter, ContentScanner, Scanner
 from sluicegate.gate.settings import Installation
 from sluicegate.policy import SystemPolicy, SystemPurpose
 from sluicegate.policy.parse_values import Name, parse_address
 from sluicegate.scan import ClamdScanner, ClamdSettings
-from sluicegate.scan_limits import CLAMD_OBJECT_BYTES_MAX, SCANNER_CONNECTIONS_MAX
+from sluicegate.scan_limits import (
+    CLAMD_OBJECT_BYTES_MAX,
+    SCAN_MEMBER_BYTES_MAX,
+    SCAN_PROCESSES_MAX,
+    SCANNER_CONNECTIONS_MAX,
+)
 
-__all__ = ["ScannerTable", "check_asked", "check_scanners", "make_scanners"]
+from .content_scanners import make_content_scanner
+
+__all__ = [
+    "ArchivesTable",
+    "ScannerPaths",
+    "ScannerTable",
+    "check_asked",
+    "check_scanners",
+    "make_scanners",
+]
 
 _Size = Annotated[int, pydantic.BeforeValidator(parse_size)]
+
+
+class ArchivesTable(Model):
+    """``[scanner.archives]``: how much of one object a scanner of kind ``yara`` unpacks."""
+
+    depth_max: int = pydantic.Field(default=8, ge=0, le=64)
+    """Archives in archives; ``.tar.gz`` counts two, and so does a picture in a document."""
+    entries_max: int = pydantic.Field(default=10_000, ge=1, le=10_000_000)
+    """Members, those of archives inside included."""
+    bytes_max: _Size = pydantic.Field(default=1 << 30, ge=1, le=1 << 40)
+    """Of everything that is unpacked."""
+    member_bytes_max: _Size = pydantic.Field(default=100 << 20, ge=1, le=SCAN_MEMBER_BYTES_MAX)
+    """Of one member: it is looked at in memory."""
+    ratio_max: int = pydantic.Field(default=250, ge=1, le=1_000_000)
+    """Unpacked to packed bytes of one archive, from 4 MiB on."""
+    passes_closed: tuple[str, ...] = pydantic.Field(default=(), examples=[["vmdk", "qcow2"]])
+    """Kinds that hold files and cannot be opened here, and pass all the same."""
+    members_to: tuple[str, ...] = pydantic.Field(default=(), examples=[["clamd"]])
+    """Scanners that are also shown each file inside an object."""
+    forwarded_bytes_max: _Size = pydantic.Field(default=32 << 20, ge=1, le=1 << 30)
+    """What of one object is shown to them."""
 
 
 class ScannerTable(Model, arbitrary_types_allowed=True):
     """One ``[[scanner]]``."""
 
     name: Name = pydantic.Field(examples=["clamd"])
-    kind: Literal["clamd"] = pydantic.Field(examples=["clamd"])
+    kind: Literal["clamd", "yara"] = pydantic.Field(examples=["clamd"])
     socket: str = ""
-    """The path of its Unix socket; objects are handed over as descriptors."""
+    """Of ``clamd``: the path of its Unix socket; objects are handed over as descriptors."""
     address: Annotated[SocketAddress, pydantic.PlainValidator(parse_address)] | None = None
-    """Where it listens, if not on this machine; objects are streamed to it."""
+    """Of ``clamd``: where it listens, if not on this machine; objects are streamed to it."""
     connections_max: int = pydantic.Field(default=4, ge=1, le=SCANNER_CONNECTIONS_MAX)
-    timeout_s: float = pydantic.Field(default=240.0, gt=0, le=86400)
+    """Of ``clamd``: scans at once, of each worker."""
     wait_s: float = pydantic.Field(default=30.0, ge=0, le=3600)
-    object_bytes_max: _Size = pydantic.Field(default=100 << 20, ge=1, le=CLAMD_OBJECT_BYTES_MAX)
+    """Of ``clamd``: how long one that is away is waited for."""
     trust_limits: bool = False
+    """Of ``clamd``: believe it although it does not say when it reaches a limit."""
+    rules: str = ""
+    """Of ``yara``: the folder with rules, files that end in ``.yar`` or ``.yara``."""
+    shipped_rules: bool = True
+    """Of ``yara``: whether the rules that come with the gate are used, too: the EICAR test file."""
+    processes: int = pydantic.Field(default=2, ge=1, le=SCAN_PROCESSES_MAX)
+    """Of ``yara``: processes of each worker; each looks at one object at a time."""
+    memory_bytes_max: _Size = pydantic.Field(default=1 << 30, ge=128 << 20, le=1 << 40)
+    """Of ``yara``: address space of one process."""
+    cpu_s: float = pydantic.Field(default=120.0, ge=1, le=86400)
+    """Of ``yara``: CPU time for one object."""
+    archives: ArchivesTable = ArchivesTable()
+    timeout_s: float = pydantic.Field(default=240.0, gt=0, le=86400)
+    """For one object, waiting included."""
+    object_bytes_max: _Size = pydantic.Field(default=100 << 20, ge=1, le=CLAMD_OBJECT_BYTES_MAX)
+    """What is larger is not looked at."""
+
+
+class ScannerPaths(NamedTuple):
+    """Where scanners look, and where they must not."""
+
+    folder: pathlib.Path
+    """What paths are relative to."""
+    secret: tuple[pathlib.Path, ...]
+    """What scanner processes must not be able to read."""
+
+
+_OF_KIND: Final[dict[str, frozenset[str]]] = {
+    "clamd": frozenset({"socket", "address", "connections_max", "wait_s", "trust_limits"}),
+    "yara": frozenset(
+        {"rules", "shipped_rules", "processes", "memory_bytes_max", "cpu_s", "archives"}
+    ),
+}
+"""Keys that mean something for one kind alone."""
 
 
 def make_scanners(
     tables: Sequence[ScannerTable],
-    folder: pathlib.Path,
+    paths: ScannerPaths,
     before: Mapping[str, Scanner] | None,
     system: SystemPolicy,
+    document: Document,
+    findings: Findings,
 ) -> Mapping[str, Scanner]:
     """Make the scanners of a checked configuration.
 
     Args:
         tables: Of the configuration.
-        folder: What paths are relative to.
+        paths: What the tables are relative to, and what is kept from scanner processes.
         before: Those in force; None at a start.
         system: Says whether they may be reached over the network.
+        document: Where the tables stand.
+        findings: Where rules go that cannot be used.
     """
     made: dict[str, Scanner] = {}
-    for table in tables:
-        place = str(folder / table.socket) if table.address is None else table.address
-        settings = ClamdSettings(
-            place=place,
-            connections_max=table.connections_max,
-            timeout_s=table.timeout_s,
-            wait_s=table.wait_s,
-            object_bytes_max=table.object_bytes_max,
-            trusts_limits=table.trust_limits,
-            refusal=_refusal(table.address, system),
-        )
+    folder, secret = paths
+    # Those that show members to others come after the others.
+    order = sorted(enumerate(tables), key=lambda one: bool(one[1].archives.members_to))
+    for index, table in order:
         known = before.get(table.name) if before is not None else None
-        if isinstance(known, ClamdScanner) and known.settings == settings:
-            made[table.name] = known
-        else:
-            made[table.name] = ClamdScanner(table.name, settings, SystemClock())
+        if table.kind == "clamd":
+            made[table.name] = _make_clamd(table, folder, known, system)
+            continue
+        members_to = tuple(made[one] for one in table.archives.members_to if one in made)
+        told = document.where(("scanner", index)), findings
+        scanner = make_content_scanner(table, folder, secret, known, members_to, told)
+        if scanner is not None:
+            made[table.name] = scanner
     return MappingProxyType(made)
+
+
+def _make_clamd(
+    table: ScannerTable, folder: pathlib.Path, known: Scanner | None, system: SystemPolicy
+) -> Scanner:
+    settings = ClamdSettings(
+        place=str(folder / table.socket) if table.address is None else table.address,
+        connections_max=table.connections_max,
+        timeout_s=table.timeout_s,
+        wait_s=table.wait_s,
+        object_bytes_max=table.object_bytes_max,
+        trusts_limits=table.trust_limits,
+        refusal=_refusal(table.address, system),
+    )
+    if isinstance(known, ClamdScanner) and known.settings == settings:
+        return known
+    return ClamdScanner(table.name, settings, SystemClock())
 
 
 def _refusal(address: SocketAddress | None, system: SystemPolicy) -> str:
@@ -86,8 +173,9 @@ def _refusal(address: SocketAddress | None, system: SystemPolicy) -> str:
 
 
 def check_scanners(tables: Sequence[ScannerTable], document: Document, findings: Findings) -> None:
-    """Refuse names used twice, and scanners that nobody could find, or in two places."""
+    """Refuse names used twice, keys of another kind, and scanners that nobody could find."""
     names: set[str] = set()
+    kinds = {table.name: table.kind for table in tables}
     for index, table in enumerate(tables):
         at = ("scanner", index)
         if table.name in names:
@@ -97,18 +185,38 @@ def check_scanners(tables: Sequence[ScannerTable], document: Document, findings:
                 "filters name scanners: give each its own",
             )
         names.add(table.name)
-        if bool(table.socket) == (table.address is not None):
-            findings.refuse(
-                document.where(at),
-                f"the scanner {table.name!r} has {'two places' if table.socket else 'no place'}",
-                'say either socket = "/run/clamav/clamd.ctl" or address = "192.0.2.7:3310"',
-            )
-        elif table.address is not None and table.address.port == 0:
-            findings.refuse(
-                document.where((*at, "address")),
-                f"is {table.address}, which has no port",
-                'for example "192.0.2.7:3310"',
-            )
+        for kind, keys in _OF_KIND.items():
+            for key in sorted(keys & table.model_fields_set if kind != table.kind else ()):
+                findings.refuse(
+                    document.where((*at, key)),
+                    f"means nothing for a scanner of kind {table.kind!r}",
+                    f"leave it out: it belongs to kind {kind!r}",
+                )
+        if table.kind == "clamd":
+            _check_clamd(table, index, document, findings)
+        for other in table.archives.members_to:
+            if kinds.get(other) != "clamd":
+                findings.refuse(
+                    document.where((*at, "archives", "members_to")),
+                    f"there is no scanner {other!r} of kind 'clamd'",
+                    suggest(other, sorted(one for one, kind in kinds.items() if kind == "clamd")),
+                )
+
+
+def _check_clamd(table: ScannerTable, index: int, document: Document, findings: Findings) -> None:
+    at = ("scanner", index)
+    if bool(table.socket) == (table.address is not None):
+        findings.refuse(
+            document.where(at),
+            f"the scanner {table.name!r} has {'two places' if table.socket else 'no place'}",
+            'say either socket = "/run/clamav/clamd.ctl" or address = "192.0.2.7:3310"',
+        )
+    elif table.address is not None and table.address.port == 0:
+        findings.refuse(
+            document.where((*at, "address")),
+            f"is {table.address}, which has no port",
+            'for example "192.0.2.7:3310"',
+        )
 
 
 def check_asked(
@@ -127,4 +235,11 @@ def check_asked(
                     document.where(("filter",)),
                     f"{one.name!r} asks a scanner {name!r}, and there is none",
                     suggest(name, sorted(scanners)) or "configure it: [[scanner]]",
+                )
+        for name in one.filter_object.content_scanners:
+            if name in scanners and not isinstance(scanners[name], ContentScanner):
+                findings.refuse(
+                    document.where(("filter",)),
+                    f"{one.name!r} asks {name!r} what is in objects, which it cannot tell",
+                    'name a scanner of kind "yara"',
                 )

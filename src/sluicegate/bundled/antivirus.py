@@ -7,7 +7,7 @@ found nothing; whatever else is let through is so by an operator's written word.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, assert_never
 
 from pydantic import Field
 from typing_extensions import override
@@ -36,9 +36,15 @@ class AntivirusSettings(FilterSettings):
     """Names of ``[[scanner]]`` tables; each is asked, until one finds something."""
     encrypted: Choice = "refuse"
     """What becomes of an object of which a part is encrypted."""
+    corrupt: Choice = "refuse"
+    """What becomes of an object of which a part is damaged, or is a container that cannot be
+    opened."""
+    over_limit: Choice = "refuse"
+    """What becomes of an object that is larger or deeper than the scanner is to look, or holds
+    more."""
     not_scanned: Choice = "refuse"
-    """What becomes of an object that a scanner did not look at, or not to its end: too large, too
-    deep, an error, no answer in time, nobody there."""
+    """What becomes of an object that a scanner did not look at, or not to its end: an error, no
+    answer in time, nobody there, a limit that clamd reached."""
     keep_verdicts: bool = True
     """Whether the same bytes need not be scanned again while every scanner has the same signatures,
     for at most ``verdicts_kept_s``. Signatures other than the official ones change unnoticed."""
@@ -80,14 +86,20 @@ class Antivirus(ContentFilter):
 
     def _objection(self, result: ScanResult) -> str:
         """Return why an answer refuses an object; empty if it does not."""
-        match result.outcome:
+        outcome, settings = result.outcome, self._settings
+        match outcome:
             case ScanOutcome.CLEAN:
                 return ""
             case ScanOutcome.FOUND:
                 return f"malware: {result.reason}"
             case ScanOutcome.ENCRYPTED:
-                is_let = self._settings.encrypted == "release"
-                return "" if is_let else f"encrypted: {result.reason}"
+                is_let, word = settings.encrypted == "release", "encrypted"
+            case ScanOutcome.CORRUPT:
+                is_let, word = settings.corrupt == "release", "cannot be looked into"
+            case ScanOutcome.OVER_LIMIT:
+                is_let, word = settings.over_limit == "release", "over a limit"
             case ScanOutcome.NOT_SCANNED:
-                is_let = self._settings.not_scanned == "release"
-                return "" if is_let else f"not scanned: {result.reason}"
+                is_let, word = settings.not_scanned == "release", "not scanned"
+            case _:
+                assert_never(outcome)
+        return "" if is_let else f"{word}: {result.reason}"

@@ -8,7 +8,7 @@ import click
 
 from sluicegate.clock import SystemClock
 from sluicegate.gate.control_messages import StatusReply, StatusRequest
-from sluicegate.gate.views import Phase, ReloadView, StatusView, WorkerView
+from sluicegate.gate.views import Phase, ReloadView, ScannerView, StatusView, WorkerView
 
 from .display import format_bytes, format_duration, printable, show_json, show_table
 from .options import ask, config_option, json_option
@@ -92,6 +92,12 @@ def _show(view: StatusView) -> None:
             for one in view.listeners
         ],
     )
+    if view.scanners:
+        click.echo("")
+        show_table(
+            ("SCANNER", "STATE", "SIGNATURES", "RULES", "ASKED", "FOUND", "UNFINISHED", "MEMORY"),
+            [_describe_scanner(one) for one in view.scanners],
+        )
     if view.workers:
         click.echo("")
         show_table(
@@ -148,6 +154,14 @@ def _describe_worker(one: WorkerView) -> tuple[str, ...]:
         format_bytes(one.memory_bytes) if one.memory_bytes else "",
         str(one.restarts),
     )
+
+
+def _describe_scanner(one: ScannerView) -> tuple[str, ...]:
+    state = f"{one.state}, {one.processes} processes"
+    if one.restarts:
+        state += f", {one.restarts} restarts"
+    counts = (str(one.rules), str(one.asked), str(one.found), str(one.unfinished))
+    return (one.name, state, one.signatures, *counts, format_bytes(one.memory_bytes))
 
 
 def _describe_floods(view: StatusView) -> str:

@@ -68,7 +68,7 @@ from .position import Position
 from .private_session import PrivateSession
 from .registration import Events
 from .relaying import Way, copy, relay
-from .scanner import Scanner, ScanOutcome, ScanResult
+from .scanner import Contents, ContentScanner, FoundPart, Scanner, ScanOutcome, ScanResult
 from .session_filter import SessionFilter
 from .shown import Shown
 from .stream_filter import (
@@ -140,7 +140,9 @@ __all__ = [
     "ConnectionFilter",
     "ConnectionTerminating",
     "ContentFilter",
+    "ContentScanner",
     "ContentVerdict",
+    "Contents",
     "Cut",
     "DataFilter",
     "DataFilterFactory",
@@ -160,6 +162,7 @@ __all__ = [
     "Filter",
     "Firewall",
     "Forward",
+    "FoundPart",
     "GoOn",
     "Handle",
     "HeadVerdict",

@@ -189,6 +189,11 @@ class ContentFilter(abc.ABC):
         """Names of the scanners that it asks; one that is not configured is found at load."""
         return ()
 
+    @property
+    def content_scanners(self) -> tuple[str, ...]:
+        """Those of ``scanners`` that must be able to tell what is in an object."""
+        return ()
+
     async def verdict_version(self, transfer: Transfer) -> str | None:
         """Return what the verdict rests on besides the object's bytes; None: never keep it.
 

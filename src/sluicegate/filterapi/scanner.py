@@ -2,19 +2,19 @@
 
 ``[[scanner]]`` of ``sluicegate.toml`` configures them, ``scan`` implements them, content filters
 reach them by name (``connection.firewall.scanner``). The invariant: whatever is not plainly looked
-at to its end is ``NOT_SCANNED`` with a reason; no failure is ever ``CLEAN``.
+at to its end is never ``CLEAN``, and has a reason.
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from .content_filter import Transfer
 
-__all__ = ["ScanOutcome", "ScanResult", "Scanner"]
+__all__ = ["ContentScanner", "Contents", "FoundPart", "ScanOutcome", "ScanResult", "Scanner"]
 
 
 class ScanOutcome(enum.StrEnum):
@@ -25,8 +25,13 @@ class ScanOutcome(enum.StrEnum):
     FOUND = "found"
     ENCRYPTED = "encrypted"
     """A part of it is encrypted, so nobody can tell."""
+    CORRUPT = "corrupt"
+    """A part of it is damaged, or of a kind into which nobody can look."""
+    OVER_LIMIT = "over-limit"
+    """It is larger, deeper or more than may be looked at."""
     NOT_SCANNED = "not-scanned"
-    """It was not looked at, or not to its end: a limit, an error, nobody there, too late."""
+    """It was not looked at, or not to its end: an error, nobody there, too late, a limit of
+    somebody else's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,5 +61,41 @@ class Scanner(Protocol):
         ...
 
     async def scan(self, transfer: Transfer) -> ScanResult:
+        """Look at a held object; never raises for what the scanner does or fails to do."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPart:
+    """What an object is, or what is inside it; parts that are alike are told once."""
+
+    path: str
+    """Where, as ``inner.zip/setup.exe``, printable; empty for the object itself."""
+    kind: str
+    """By its content: a name of ``protocols.file_kinds``."""
+    named: str = ""
+    """What its name says that it is; empty if the name says nothing."""
+    size: int = 0
+    """Bytes, of the first one."""
+    count: int = 1
+    """How many are like it."""
+    traits: tuple[str, ...] = ()
+    """What else was seen: ``macros``, ``pdf-script`` and kin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What was found in an object, down to the members of its archives."""
+
+    result: ScanResult
+    parts: tuple[FoundPart, ...] = ()
+    """The object first; complete unless ``result`` says that something could not be looked at."""
+
+
+@runtime_checkable
+class ContentScanner(Scanner, Protocol):
+    """A scanner that opens archives and tells what is in them."""
+
+    async def examine(self, transfer: Transfer) -> Contents:
         """Look at a held object; never raises for what the scanner does or fails to do."""
         ...

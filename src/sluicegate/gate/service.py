@@ -49,6 +49,7 @@ from .recording import GateRecords
 from .recovery import Recovery, shares_of
 from .registry import ContentStep, EventStep, Installed, Registry, RulePlan
 from .revocation import Judged, Revocation
+from .scanners import Scanners
 from .session import GateSession, session_key
 from .settings import ListenerSettings, ServiceSettings
 from .showing import view_of_connection
@@ -137,7 +138,7 @@ class FirewallService:
         self._tasks: set[asyncio.Task[None]] = set()
         self._policy = PolicySnapshot(Policy())
         #: Before settings are applied nothing is allowed.
-        self._scanners: Mapping[str, Scanner] = {}
+        self.scanners = Scanners(port, lambda name, cause: self.note(name, cause, {}))
         self._on_empty: asyncio.Event | None = None
         self._next_passive, self._drained_until = 0, 0.0
 
@@ -167,7 +168,7 @@ class FirewallService:
         self._registry.apply(settings.filters)
         before = self._policy
         self._put_policy_in_force(settings.policy)
-        self._scanners = settings.scanners
+        self.scanners.apply(settings.scanners)
         self._plans = {
             rule.name: self._registry.plan(rule, settings.policy.hash)
             for rule in settings.policy.policy.planned_rules
@@ -243,6 +244,7 @@ class FirewallService:
             self.forget_session(session)
         self._registry.stop()
         await self._registry.wait_ended()
+        await self.scanners.stop()
         self._limit_log.flush()
         self.flood.flush()
         self._kept_log.flush()
@@ -539,10 +541,7 @@ class FirewallService:
 
     def scanner(self, name: str) -> Scanner:
         """As ``filterapi.Firewall.scanner``."""
-        found = self._scanners.get(name)
-        if found is None:
-            raise LookupError(f"no [[scanner]] is called {name!r}")
-        return found
+        return self.scanners.find(name)
 
     def note(self, filter_name: str, message: str, facts: Mapping[str, str | int]) -> None:
         """Write a record in a filter's name."""

@@ -10,6 +10,8 @@ import enum
 
 import msgspec
 
+from sluicegate.scan import ScannerView
+
 __all__ = [
     "ConnectionView",
     "FilterView",
@@ -18,6 +20,7 @@ __all__ = [
     "ListenerView",
     "Phase",
     "ReloadView",
+    "ScannerView",
     "SessionView",
     "StatusView",
     "WorkerView",
@@ -199,6 +202,8 @@ class StatusView(msgspec.Struct, kw_only=True):
     steering: str = ""
     """How clients are spread over workers; empty where there is one process."""
     flood: FloodView = msgspec.field(default_factory=FloodView)
+    scanners: list[ScannerView] = []
+    """Those that have processes."""
     warnings: list[str] = []
     """What an operator should look at."""
 

@@ -18,7 +18,15 @@ from typing import BinaryIO
 from sluicegate.errors import LimitExceeded, ProtocolError
 from sluicegate.protocol_limits import ARCHIVE_DIRECTORY_BYTES_MAX
 
-__all__ = ["ZipMember", "zip_members"]
+__all__ = ["ZipEncrypted", "ZipMember", "ZipMethodUnknown", "zip_members"]
+
+
+class ZipEncrypted(ProtocolError):
+    """A member, or the directory, is encrypted."""
+
+
+class ZipMethodUnknown(ProtocolError):
+    """A member is packed by a method that is not unpacked here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +181,9 @@ def _extra_fields(extra: bytes) -> list[tuple[int, bytes]]:
 def _check_local_header(file: BinaryIO, entry: ZipMember) -> ZipMember:
     """Compare an entry with the header (4.3.7) that readers of a stream believe."""
     if entry.flags & _FLAGS_ENCRYPTED:
-        raise ProtocolError("a member is encrypted")
+        raise ZipEncrypted("a member is encrypted")
     if entry.flags & _FLAG_PATCH or entry.method not in _METHODS:
-        raise ProtocolError("a member is packed in a way that cannot be looked into")
+        raise ZipMethodUnknown("a member is packed in a way that cannot be looked into")
     if entry.method == _STORED and entry.packed_bytes != entry.size_bytes:
         raise ProtocolError("a stored member has two sizes")
     fixed = _read_at(file, entry.header_offset, _LOCAL.size)

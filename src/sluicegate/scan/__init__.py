@@ -8,5 +8,13 @@ answers that it did not scan, never that something is clean.
 from __future__ import annotations
 
 from .clamd import ClamdScanner, ClamdSettings
+from .content_scanner import ContentScannerSettings, ProcessContentScanner
+from .view import ScannerView
 
-__all__ = ["ClamdScanner", "ClamdSettings"]
+__all__ = [
+    "ClamdScanner",
+    "ClamdSettings",
+    "ContentScannerSettings",
+    "ProcessContentScanner",
+    "ScannerView",
+]

@@ -8,8 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Final
 
-from sluicegate.gate.views import FilterView, FloodView, ListenerView, Phase, StatusView
+from sluicegate.gate.views import (
+    FilterView,
+    FloodView,
+    ListenerView,
+    Phase,
+    ScannerView,
+    StatusView,
+)
 
 __all__ = [
     "gather_filters",
@@ -18,6 +26,7 @@ __all__ = [
     "gather_lines",
     "gather_listeners",
     "gather_phase",
+    "gather_scanners",
     "gather_warnings",
 ]
 
@@ -72,6 +81,35 @@ def gather_flood(answers: Iterable[FloodView]) -> FloodView:
         for limit, count in one.reached.items():
             found.reached[limit] = found.reached.get(limit, 0) + count
     return found
+
+
+def gather_scanners(answers: Iterable[Sequence[ScannerView]]) -> list[ScannerView]:
+    """Return each scanner once: failed if it is anywhere, its processes and counts together."""
+    found: dict[str, ScannerView] = {}
+    for rows in answers:
+        for row in rows:
+            known = found.get(row.name)
+            if known is None:
+                found[row.name] = row
+                continue
+            for count in _SCANNER_COUNTS:
+                setattr(known, count, getattr(known, count) + getattr(row, count))
+            known.pids = [*known.pids, *row.pids]
+            known.problem = known.problem or row.problem
+            if row.state != "working":
+                known.state = row.state
+    return list(found.values())
+
+
+_SCANNER_COUNTS: Final = (
+    "processes",
+    "restarts",
+    "memory_bytes",
+    "asked",
+    "found",
+    "unfinished",
+    "remembered",
+)
 
 
 def gather_learned(views: Iterable[StatusView]) -> Counter[str]:

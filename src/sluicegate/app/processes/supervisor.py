@@ -61,6 +61,7 @@ from .gathering import (
     gather_lines,
     gather_listeners,
     gather_phase,
+    gather_scanners,
     gather_warnings,
 )
 from .handover import Handover, PreflightFailed, preflight, start_program
@@ -534,6 +535,7 @@ class Supervisor:
             workers=worker_views(self._crew, self._audit, views),
             steering=self._describe_steering(),
             flood=gather_flood(view.flood for view in seen),
+            scanners=gather_scanners(view.scanners for view in seen),
             warnings=[
                 *process_warnings(self._crew, self._audit, views),
                 *gather_warnings([(worker.name, view) for worker, view in views.items()]),

@@ -1,0 +1,168 @@
+"""Scanners with processes of their own, from an operator's table to one that can be started.
+
+``scanners`` calls it while a configuration is loaded. The invariant: rules are compiled once, in a
+confined process, before anything is put in force; what is wrong with them is found there.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from sluicegate.documents import Findings
+from sluicegate.filterapi import Scanner
+from sluicegate.sandbox.launch import Surroundings, describe_end, launcher, spawn
+from sluicegate.sandbox.message import MESSAGE_BYTES_MAX, encode
+from sluicegate.sandbox.wire import WireSocket, wire_sockets
+from sluicegate.scan import ContentScannerSettings, ProcessContentScanner
+from sluicegate.scan.messages import (
+    ArchiveBounds,
+    Begin,
+    FromProcess,
+    Load,
+    Loaded,
+    LoadFailed,
+    Unable,
+    decode_from_process,
+)
+from sluicegate.scan.rule_files import RuleFilesError, RuleSet, fingerprint, read_rules
+from sluicegate.scan_limits import SCAN_START_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from .scanners import ScannerTable
+
+__all__ = ["make_content_scanner"]
+
+_ENTRY: Final = "sluicegate.app.scanner_process"
+
+
+def make_content_scanner(
+    table: ScannerTable,
+    folder: pathlib.Path,
+    secret: Sequence[pathlib.Path],
+    known: Scanner | None,
+    members_to: tuple[Scanner, ...],
+    told: tuple[str, Findings],
+) -> ProcessContentScanner | None:
+    """Make a scanner, or return the one in force if nothing has changed; None if it cannot be.
+
+    It blocks for as long as rules that are new take to compile.
+
+    Args:
+        table: The operator's.
+        folder: What paths are relative to.
+        secret: What its processes must not be able to read.
+        known: The scanner of that name that is in force.
+        members_to: Who else is shown what is inside objects.
+        told: Where the table stands, and where errors and the compiler's warnings go.
+    """
+    place, findings = told
+    settings = _settings(table, folder, members_to)
+    try:
+        seen = fingerprint(settings.rules_folder)
+        rules = read_rules(settings.rules_folder, with_shipped=settings.has_shipped_rules)
+    except RuleFilesError as error:
+        findings.refuse(place, f"rules: {error}", error.cure)
+        return None
+    surroundings = Surroundings(_ENTRY, (), tuple(map(str, secret)), settings.memory_bytes_max)
+    if isinstance(known, ProcessContentScanner) and known.settings == settings:
+        # It follows its files itself, and keeps the rules in use if these are wrong.
+        is_same = known.rules.version == rules.version
+        is_right = is_same or _check_rules(surroundings, settings, rules, told)
+        return known if is_right else None
+    if not _check_rules(surroundings, settings, rules, told):
+        return None
+    launch = launcher(surroundings, decode_from_process)
+    return ProcessContentScanner(table.name, settings, launch, rules, seen)
+
+
+def _settings(
+    table: ScannerTable, folder: pathlib.Path, members_to: tuple[Scanner, ...]
+) -> ContentScannerSettings:
+    archives = table.archives
+    return ContentScannerSettings(
+        rules_folder=folder / table.rules if table.rules else None,
+        has_shipped_rules=table.shipped_rules,
+        processes=table.processes,
+        timeout_s=table.timeout_s,
+        cpu_s=table.cpu_s,
+        object_bytes_max=table.object_bytes_max,
+        memory_bytes_max=table.memory_bytes_max,
+        bounds=ArchiveBounds(
+            archives.depth_max,
+            archives.entries_max,
+            archives.bytes_max,
+            archives.member_bytes_max,
+            archives.ratio_max,
+            archives.forwarded_bytes_max if members_to else 0,
+        ),
+        passes_closed=archives.passes_closed,
+        members_to=members_to,
+    )
+
+
+def _check_rules(
+    surroundings: Surroundings,
+    settings: ContentScannerSettings,
+    rules: RuleSet,
+    told: tuple[str, Findings],
+) -> bool:
+    """Have a process compile rules and end; returns whether they can be used."""
+    place, findings = told
+    ours, theirs = wire_sockets()
+    with ours, theirs:
+        try:
+            process = spawn(surroundings, theirs)
+        except OSError as error:
+            findings.refuse(place, f"no scanner process can be started: {error}", "")
+            return False
+        theirs.close()
+        try:
+            answer = _compile(ours, settings, rules)
+        finally:
+            process.kill()
+            status = process.wait()
+    match answer:
+        case Loaded():
+            for warning in answer.warnings:
+                findings.warn(place, f"rules: {warning}", "the rules are used as they are")
+            return True
+        case LoadFailed():
+            for cause in answer.causes:
+                findings.refuse(place, f"rules: {cause}", "no rule is left out: mend or remove it")
+        case Unable(cause):
+            findings.refuse(place, f"scanner processes cannot be confined here: {cause}", "")
+        case _:
+            how = answer if isinstance(answer, str) else describe_end(status)
+            findings.refuse(place, f"its process could not compile the rules: {how}", _CURE)
+    return False
+
+
+def _compile(
+    ours: WireSocket, settings: ContentScannerSettings, rules: RuleSet
+) -> FromProcess | str | None:
+    """Return what a process says of rules, or how it failed to; None: it ended."""
+    ours.settimeout(SCAN_START_TIMEOUT_S)
+    begin = Begin(settings.bounds, settings.cpu_s, list(settings.passes_closed))
+    descriptor, size = rules.lend()
+    try:
+        ours.send(encode(begin))
+        answer = decode_from_process(ours.recv(MESSAGE_BYTES_MAX))
+        if isinstance(answer, Unable):
+            return answer
+        socket.send_fds(ours, [encode(Load(rules.version, size))], [descriptor])
+        return decode_from_process(ours.recv(MESSAGE_BYTES_MAX))
+    except TimeoutError:
+        return f"no answer within SCAN_START_TIMEOUT_S ({SCAN_START_TIMEOUT_S:g} s)"
+    except (OSError, msgspec.MsgspecError):
+        return None
+    finally:
+        os.close(descriptor)
+
+
+_CURE: Final = "is memory_bytes_max enough for them?"

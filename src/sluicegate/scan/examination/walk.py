@@ -1,0 +1,304 @@
+"""Walk: one object, looked at down to the last member of its archives.
+
+``server`` makes one per object. Everything that has bytes (the object, members, streams of
+documents) goes the same way: rules, kind, claims, traits, and in again if it is a container. The
+invariant: ``CLEAN`` means that every byte that could be unpacked was shown to the rules, and that
+nothing was left closed.
+
+A fault (encrypted, damaged) ends its container and not the walk: what stands beside it is looked
+at all the same, because an operator may let the one pass and not the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Final
+
+import yara_x
+
+from sluicegate.errors import LimitExceeded, ProtocolError
+from sluicegate.filterapi import ScanOutcome
+from sluicegate.protocols.compound_file import CompoundFile
+from sluicegate.protocols.data_urls import data_urls
+from sluicegate.protocols.file_kinds import (
+    KIND_HEAD_BYTES,
+    KIND_TAIL_BYTES,
+    compound_kind,
+    embedded_kind,
+    family_of,
+    file_kind,
+    zip_kind,
+)
+from sluicegate.protocols.file_names import (
+    claimed_by_name,
+    claimed_by_type,
+    contradicts,
+    has_lure,
+    named_kind,
+)
+from sluicegate.protocols.office_macros import (
+    compound_traits,
+    package_traits,
+    part_traits,
+    workbook_has_macro_sheet,
+)
+from sluicegate.protocols.pdf_scripts import pdf_traits
+from sluicegate.scan.messages import ArchiveBounds, PartFacts
+from sluicegate.scan_limits import SCAN_PARTS_MAX
+
+from .budget import Budget
+from .faults import Encrypted, Found, Unopenable
+from .openers import OPENERS, UNOPENABLE, Members, open_appended
+from .yara_rules import YaraRules
+
+__all__ = ["Report", "Walk"]
+
+Forward = Callable[[str, bytes], None]
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of an object."""
+
+    outcome: ScanOutcome = ScanOutcome.CLEAN
+    reason: str = ""
+    parts: list[PartFacts] = field(default_factory=list[PartFacts])
+
+
+@dataclass(slots=True)
+class _Item:
+    """Bytes that are being looked at."""
+
+    data: bytes
+    path: tuple[str, ...]
+    name: str
+    depth: int
+    kind: str = ""
+    traits: set[str] = field(default_factory=set[str])
+    is_opened: bool = False
+
+    @property
+    def where(self) -> str:
+        return "/".join(self.path)[-_WHERE_CHARACTERS_MAX:]
+
+
+class Walk:
+    """One object; ``examine`` once."""
+
+    def __init__(
+        self,
+        bounds: ArchiveBounds,
+        rules: YaraRules,
+        *,
+        passes_closed: Collection[str] = (),
+        forward: Forward | None = None,
+    ) -> None:
+        """Make one.
+
+        Args:
+            bounds: How much is unpacked.
+            rules: What is looked for.
+            passes_closed: Kinds of containers that may stay closed.
+            forward: Told of each member that is no container itself.
+        """
+        self._budget = Budget(bounds)
+        self._rules = rules
+        self._passes_closed = passes_closed
+        self._forward = forward
+        self._forwarded = 0
+        self._faults: dict[ScanOutcome, str] = {}
+        self._parts: dict[tuple[str, str, tuple[str, ...]], PartFacts] = {}
+        self._where = ""
+
+    def examine(self, data: bytes, name: str, content_type: str) -> Report:
+        """Look at an object.
+
+        Args:
+            data: All of it.
+            name: As its protocol calls it.
+            content_type: As its protocol said; empty if unknown.
+        """
+        report = Report()
+        try:
+            item = _Item(data, (), name, 0)
+            if contradicts(self._kind_of(item), claimed_by_type(content_type)):
+                item.traits.add("type-mismatch")
+            self._look(item)
+        except Found as found:
+            report.outcome, report.reason = ScanOutcome.FOUND, self._placed(str(found))
+        except LimitExceeded as error:
+            self._note(ScanOutcome.OVER_LIMIT, str(error))
+        except MemoryError:
+            self._note(ScanOutcome.OVER_LIMIT, "memory_bytes_max reached")
+        except (yara_x.ScanError, yara_x.TimeoutError) as error:
+            self._note(ScanOutcome.NOT_SCANNED, f"rules: {error}")
+        if report.outcome is ScanOutcome.CLEAN:
+            for outcome in _WORST_FIRST:
+                if outcome in self._faults:
+                    report.outcome, report.reason = outcome, self._faults[outcome]
+                    break
+        report.parts = list(self._parts.values())
+        return report
+
+    # -- one item ------------------------------------------------------------------------------
+
+    def _look(self, item: _Item) -> None:
+        self._where = item.where
+        rule = self._rules.find(item.data)
+        if rule:
+            raise Found(rule)
+        kind = self._kind_of(item)
+        names: list[str] = []
+        try:
+            for name, content in self._members_of(item):
+                names.append(name)
+                if item.kind == "zip":
+                    item.traits |= part_traits(name, content)
+                self._look(_child(item, name or _unpacked_name(item.name), content))
+                self._where = item.where
+        except Encrypted as error:
+            item.traits.add("encrypted")
+            self._note(ScanOutcome.ENCRYPTED, str(error))
+        except Unopenable as error:
+            self._note(ScanOutcome.CORRUPT, f"{kind}: {error}")
+        except ProtocolError as error:
+            self._note(ScanOutcome.CORRUPT, f"{kind}: {error.hint}")
+        self._name_package(item, names)
+        self._finish(item)
+
+    def _kind_of(self, item: _Item) -> str:
+        if not item.kind:
+            item.kind = file_kind(item.data[:KIND_HEAD_BYTES], item.data[-KIND_TAIL_BYTES:])
+        return item.kind
+
+    def _name_package(self, item: _Item, names: list[str]) -> None:
+        """Tell a document or a program from a plain ZIP file, now that its members are known."""
+        if item.kind == "zip":
+            item.traits |= package_traits(names)
+            item.kind = zip_kind(names)
+
+    def _members_of(self, item: _Item) -> Members:
+        """Give what is inside an item."""
+        kind = item.kind
+        opener = OPENERS.get(kind)
+        if opener is not None:
+            self._budget.check_depth(item.depth + 1)
+            item.is_opened = True
+            self._note_document(item)
+            yield from opener(item.data, self._budget)
+        elif kind in UNOPENABLE and kind not in self._passes_closed:
+            raise Unopenable("into which nobody can look")
+        if kind not in _WHOLE:
+            yield from self._appended(item)
+        if family_of(kind) in _TEXTUAL:
+            for number, content in enumerate(data_urls(item.data)):
+                self._budget.check_depth(item.depth + 1)
+                self._budget.take_entry()
+                yield f"data URL {number}", self._budget.collect((content,))
+
+    def _appended(self, item: _Item) -> Members:
+        """Give what a second reader finds in the same bytes: a polyglot, a self-extractor."""
+        appended = open_appended(item.data, self._budget)
+        if appended is None:
+            return
+        kind, members = appended
+        self._budget.check_depth(item.depth + 1)
+        is_program = family_of(item.kind) in _PROGRAMS
+        try:
+            for name, content in members:
+                item.traits.add(f"appended-{kind}")
+                yield name, content
+        except Unopenable:
+            # Programs that unpack archives carry their marks; the program itself was looked at.
+            if not is_program:
+                raise
+
+    def _note_document(self, item: _Item) -> None:
+        """Look for what runs in a document, where its own structure tells."""
+        if item.kind == "ole":
+            compound = CompoundFile(item.data)
+            paths = [one.path for one in compound.streams]
+            item.traits |= compound_traits(paths)
+            item.kind = compound_kind(paths, compound.class_id)
+            for stream in compound.streams:
+                if stream.path.lower() in _WORKBOOKS and workbook_has_macro_sheet(
+                    compound.read(stream)
+                ):
+                    item.traits.add("macros")
+            if "encrypted" in item.traits:
+                self._note(ScanOutcome.ENCRYPTED, "an encrypted document")
+        elif item.kind == "pdf":
+            item.traits |= pdf_traits(item.data)
+            if "encrypted" in item.traits:
+                self._note(ScanOutcome.ENCRYPTED, "an encrypted PDF file")
+
+    def _finish(self, item: _Item) -> None:
+        """Note what an item is; everything inside it was looked at."""
+        self._where = item.where
+        if contradicts(item.kind, claimed_by_name(item.name)):
+            item.traits.add("name-mismatch")
+        if has_lure(item.name):
+            item.traits.add("lure-name")
+        if family_of(item.kind) not in _MAY_EMBED and item.kind not in OPENERS:
+            embedded = embedded_kind(item.data)
+            if embedded:
+                item.traits.add(f"embedded-{embedded}")
+        self._add_part(item)
+        if self._forward is not None and item.depth and not item.is_opened:
+            self._forwarded += len(item.data)
+            if self._forwarded > self._budget.bounds.forwarded_bytes_max:
+                bound = self._budget.bounds.forwarded_bytes_max
+                raise LimitExceeded("forwarded_bytes_max", bound)
+            self._forward(item.where, item.data)
+
+    def _add_part(self, item: _Item) -> None:
+        named = named_kind(item.name)
+        key = (item.kind, named, tuple(sorted(item.traits)))
+        known = self._parts.get(key)
+        if known is not None:
+            known.count += 1
+            return
+        if len(self._parts) >= SCAN_PARTS_MAX:
+            raise LimitExceeded("SCAN_PARTS_MAX", SCAN_PARTS_MAX)
+        size = len(item.data)
+        self._parts[key] = PartFacts(item.where, item.kind, named, size, 1, list(key[2]))
+
+    def _note(self, outcome: ScanOutcome, cause: str) -> None:
+        self._faults.setdefault(outcome, self._placed(cause))
+
+    def _placed(self, text: str) -> str:
+        text = text[:_WHERE_CHARACTERS_MAX]
+        return f"{text} in {self._where}" if self._where else text
+
+
+def _child(item: _Item, name: str, content: bytes) -> _Item:
+    return _Item(content, (*item.path, name), name, item.depth + 1)
+
+
+def _unpacked_name(name: str) -> str:
+    """Return what is left of a name when the coding is undone.
+
+    >>> _unpacked_name("a.tar.gz"), _unpacked_name("a.tgz"), _unpacked_name("a")
+    ('a.tar', 'a.tar', 'a')
+    """
+    stem, dot, extension = name.rpartition(".")
+    if not dot:
+        return name
+    return stem + ".tar" if extension.lower() in _TAR_SHORT else stem
+
+
+_TAR_SHORT: Final = frozenset({"tgz", "tbz", "tbz2", "txz", "tzst", "taz"})
+_WORKBOOKS: Final = frozenset({"workbook", "book"})
+_WHOLE: Final = frozenset(OPENERS.keys() - {"pdf", "ole", "rtf", "mail"})
+"""Containers whose readers refuse what stands around them, or for which it is padding."""
+_TEXTUAL: Final = frozenset({"web", "text", "script", "mail", "data"})
+_PROGRAMS: Final = frozenset({"executable", "script"})
+_MAY_EMBED: Final = frozenset({"executable", "archive", "disk-image", "installer", "empty", "mail"})
+_WORST_FIRST: Final = (
+    ScanOutcome.NOT_SCANNED,
+    ScanOutcome.OVER_LIMIT,
+    ScanOutcome.CORRUPT,
+    ScanOutcome.ENCRYPTED,
+)
+_WHERE_CHARACTERS_MAX: Final = 300

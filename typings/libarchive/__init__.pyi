@@ -1,0 +1,1 @@
+from . import ffi as ffi

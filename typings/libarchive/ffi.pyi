@@ -1,0 +1,3 @@
+import ctypes
+
+libarchive: ctypes.CDLL
