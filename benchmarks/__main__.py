@@ -22,6 +22,7 @@ from benchmarks import (
     probe,
     revocation,
     spool,
+    tls,
     traffic,
 )
 from benchmarks.load import Load
@@ -31,7 +32,7 @@ from benchmarks.results import Result, print_result, print_table, write_json
 PAIRS = 15
 LOAD_AVERAGE_MAX = 0.5
 SPOOL = "spool"
-TABLES = (traffic.CASES, own.CASES, idle.CASES)
+TABLES = (traffic.CASES, own.CASES, tls.CASES, idle.CASES)
 NAMES = (*(case.name for table in TABLES for case in table), datagrams.NAME, revocation.NAME, SPOOL)
 
 
@@ -110,6 +111,8 @@ def measurements(
     }
     for part in own.CASES:
         cases[part.name] = functools.partial(own.measure, bench, load, web, part, pairs, scale)
+    for secret in tls.CASES:
+        cases[secret.name] = functools.partial(tls.measure, bench, load, web, secret, pairs, scale)
     for case in idle.CASES:
         cases[case.name] = functools.partial(idle.measure, bench, load, web, case, repeats, idle_s)
     cases[datagrams.NAME] = functools.partial(datagrams.measure, bench, load, web, pairs, scale)

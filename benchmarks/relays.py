@@ -72,6 +72,8 @@ class Published:
     is_proxy: bool = False
     """Whether clients name the server, by SOCKS or CONNECT; policy lets them name this one."""
     is_udp: bool = False
+    tls: tuple[Path, Path] | None = None
+    """Certificate and key of a proxy listener whose clients speak TLS."""
 
 
 PROGRAM = (str(Path(sys.executable).with_name("sluicegate")),)
@@ -200,6 +202,9 @@ def sluicegate(
             *(['entry = "proxy"'] if entry.is_proxy else []),
             *(['transport = "udp"'] if entry.is_udp else []),
         ]
+        if entry.tls is not None:
+            certificate, key = entry.tls
+            main += ["[listener.tls]", f'certificate = "{certificate}"', f'key = "{key}"']
         if entry.is_proxy:
             policy += [
                 "[[rule]]",
