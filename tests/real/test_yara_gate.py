@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from tests.flows.ftp_kit import GateThread, clean, pyftpdlib_server
-from tests.unit.container_kit import CONTAINERS, eicar, zipped
+from tests.unit.container_kit import CONTAINERS, compound, eicar, package, pdf, zipped
 
 TABLE = '[[scanner]]\nname = "yara"\nkind = "yara"\nprocesses = 1\n'
 
@@ -106,3 +106,63 @@ def test_what_cannot_be_looked_at_is_refused_with_the_reason(
     ):
         client.login()
         assert client.fetch("odd")[0] == body
+
+
+OFFICE = {"[Content_Types].xml": b"<Types/>", "word/document.xml": b"<w/>"}
+
+
+def test_kinds_of_files_are_refused_for_what_they_are(
+    tmp_path: pathlib.Path, backend_name: str
+) -> None:
+    """L1, L2, K8."""
+    program = b"MZ" + bytes(58) + (64).to_bytes(4, "little") + b"PE\0\0" + bytes(64)
+    picture = b"\x89PNG\r\n\x1a\n" + bytes(50)
+    cases = {
+        "letter.txt": (b"Dear reader,\n", ""),
+        "picture.png": (picture, ""),
+        "letter.docx": (package(OFFICE), ""),
+        "paper.pdf": (pdf(b"BT ET"), ""),
+        "files.zip": (zipped(b"harmless", name="a.txt"), ""),
+        "setup.exe": (program, "pe executable"),
+        "picture.jpg": (program, "pe executable"),
+        "tool.zip": (zipped(program, name="x"), "pe executable (x)"),
+        "run.ps1": (b"Get-Item .\n", "powershell script by its name"),
+        "odd.zip": (zipped(b"x", name="a.vbs"), "vbscript script by its name (a.vbs)"),
+        "letter.docm": (
+            package(OFFICE | {"word/vbaProject.bin": b"x"}),
+            "docx document with macros",
+        ),
+        "old.doc": (
+            compound({"WordDocument": b"x", "_VBA_PROJECT": b"x"}),
+            "doc document with macros",
+        ),
+        "form.pdf": (pdf(b"x", b"/S/JavaScript/JS(1)"), "pdf document with JavaScript"),
+        "photo.png": (picture + program, "png image with a Windows program in it"),
+        "both.png": (picture + zipped(b"x"), "png image that is a ZIP file, too"),
+        "fake.png": (b"no picture at all", "text, which its name says it is not"),
+        "a.pdf.iso": (b"x", "text whose name pretends another extension"),
+    }
+    served = tmp_path / "root"
+    served.mkdir()
+    for name, (body, _) in cases.items():
+        (served / name).write_bytes(body)
+    with (
+        pyftpdlib_server(served) as port,
+        GateThread(
+            tmp_path / "gate",
+            port,
+            backend_name,
+            block={"exempt_names": ["*"]},
+            more_filters={"file_types": "file_types"},
+            more_settings={"file_types": {"scanner": "yara"}},
+            more_tables=TABLE,
+        ) as running,
+        running.client() as client,
+    ):
+        client.login()
+        said = {name: client.fetch(name) for name in cases}
+    assert {name: reply.removeprefix("550 Refused: ") for name, (_, reply) in said.items()} == {
+        name: reason or said[name][1] for name, (_, reason) in cases.items()
+    }
+    for name, (body, reason) in cases.items():
+        assert said[name][0] == (b"" if reason else body), name

@@ -251,7 +251,7 @@ def test_a_million_entries_end_at_the_bound() -> None:
         (PE, "invoice.pdf.exe", "pe", ["lure-name"]),
         (ELF, "tool", "elf", []),
         (b"GIF89a" + bytes(20), "a.gif", "gif", []),
-        (b"GIF89a" + bytes(20), "a.png", "gif", ["name-mismatch"]),
+        (b"GIF89a" + bytes(20), "a.png", "gif", ["name-differs"]),
         (b"GIF89a" + bytes(20) + PE, "a.gif", "gif", ["embedded-pe"]),
         (b"\x89PNG\r\n\x1a\n" + bytes(9) + ELF, "a.png", "png", ["embedded-elf"]),
         (package({"META-INF/MANIFEST.MF": b"", "A.class": b"x"}), "a.jar", "jar", []),

@@ -7,8 +7,6 @@ looked at to its end (damaged, encrypted, over a limit) is refused like what was
 
 from __future__ import annotations
 
-import fnmatch
-import re
 from collections.abc import Iterator
 from typing import BinaryIO, Final, Literal
 
@@ -19,14 +17,14 @@ from sluicegate.filterapi import ContentFilter, ContentVerdict, Refuse, Release,
 from sluicegate.protocols.archives import ArchiveOutcome, Finding, executables_inside
 from sluicegate.protocols.executables import HEAD_BYTES_NEEDED, archive_kind, executable_kind
 
-from .settings import FilterSettings, Network, is_among
+from .exempting import ExemptingSettings
 
 __all__ = ["ExeBlock", "ExeBlockSettings"]
 
 ArchiveKind = Literal["zip", "tar", "gzip", "bzip2", "xz"]
 
 
-class ExeBlockSettings(FilterSettings):
+class ExeBlockSettings(ExemptingSettings):
     """``[filter.settings]`` of ``exe_block``."""
 
     scripts: bool = False
@@ -39,14 +37,6 @@ class ExeBlockSettings(FilterSettings):
     """What becomes of archives into which is not looked, also inside others: those left out above,
     and 7z, rar, cab, zstd, lz4, lzip, lzma, lzop, compress, arj, lha, ace, ar (Debian packages),
     rpm, cpio, xar, wim and squashfs."""
-    exempt_clients: tuple[Network, ...] = Field(default=(), examples=[["10.1.2.0/24"]])
-    """Clients whose objects are not looked at."""
-    exempt_users: tuple[str, ...] = Field(default=(), examples=[["release-bot"]])
-    """User names, as the protocol gave them, whose objects are not looked at: names are claims
-    unless the server checked a password."""
-    exempt_names: tuple[str, ...] = Field(default=(), examples=[["*/drivers/*.exe"]])
-    """Patterns (``*``, ``?``, ``[…]``) for the names of objects that are not looked at, as the
-    client gave them; one with ``..`` in it is none. Whoever stores an object chooses its name."""
 
 
 class ExeBlock(ContentFilter):
@@ -62,11 +52,11 @@ class ExeBlock(ContentFilter):
     @override
     async def verdict_version(self, transfer: Transfer) -> str | None:
         # Who is exempt is so by name or address, not by what the bytes are.
-        return None if self._is_exempt(transfer) else ""
+        return None if self._settings.exempts(transfer) else ""
 
     @override
     async def inspect(self, transfer: Transfer) -> ContentVerdict:
-        if self._is_exempt(transfer):
+        if self._settings.exempts(transfer):
             return Release()
         async with transfer.open() as file:
             head = await file.read_at(0, HEAD_BYTES_NEEDED)
@@ -84,20 +74,6 @@ class ExeBlock(ContentFilter):
             with file.blocking_file() as opened:
                 found = await transfer.run_blocking(self._look_into, opened, kind)
         return Release() if found.is_clean else Refuse(_describe(found, kind))
-
-    def _is_exempt(self, transfer: Transfer) -> bool:
-        settings, offer = self._settings, transfer.offer
-        return (
-            is_among(transfer.connection.client_address, settings.exempt_clients)
-            or (bool(offer.user) and offer.user in settings.exempt_users)
-            or self._is_exempt_name(offer.name)
-        )
-
-    def _is_exempt_name(self, name: str) -> bool:
-        # ``drivers/../incoming/x.exe`` names ``drivers`` and means another folder.
-        if ".." in re.split(r"[/\\]", name):
-            return False
-        return any(fnmatch.fnmatchcase(name, one) for one in self._settings.exempt_names)
 
     def _executable(self, head: bytes, *, is_text: bool) -> str | None:
         for seen in _as_received(head) if is_text else (head,):

@@ -75,6 +75,8 @@ class FoundPart:
     """By its content: a name of ``protocols.file_kinds``."""
     named: str = ""
     """What its name says that it is; empty if the name says nothing."""
+    within: str = ""
+    """The kind of what it stands in; empty for the object itself."""
     size: int = 0
     """Bytes, of the first one."""
     count: int = 1

@@ -21,6 +21,7 @@ __all__ = [
     "FAMILIES",
     "KIND_HEAD_BYTES",
     "KIND_TAIL_BYTES",
+    "ZIP_KINDS",
     "compound_kind",
     "embedded_kind",
     "family_of",
@@ -146,6 +147,24 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
     "unknown": ("unknown",),
 }
 """Kinds by family; rules may name either."""
+
+ZIP_KINDS: Final = frozenset(
+    {
+        "zip",
+        "docx",
+        "xlsx",
+        "xlsb",
+        "pptx",
+        "visio-xml",
+        "xps",
+        "opendocument",
+        "epub",
+        "jar",
+        "apk",
+    }
+    | {"appx", "xpi"}
+)
+"""Kinds that are ZIP files with certain members."""
 
 _FAMILY_OF: Final = {kind: family for family, kinds in FAMILIES.items() for kind in kinds}
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["LURES", "claimed_by_name", "claimed_by_type", "contradicts", "has_lure", "named_kind"]
+from sluicegate.protocols.file_kinds import ZIP_KINDS, family_of
+
+__all__ = ["LURES", "claimed_by_name", "claimed_by_type", "contradiction", "has_lure", "named_kind"]
 
 
 def named_kind(name: str) -> str:
@@ -38,14 +40,25 @@ def claimed_by_type(content_type: str) -> frozenset[str]:
     return _BY_TYPE.get(content_type.partition(";")[0].strip().lower(), frozenset())
 
 
-def contradicts(kind: str, claimed: frozenset[str]) -> bool:
-    """Tell whether a content is not what was claimed.
+def contradiction(kind: str, claimed: frozenset[str]) -> str:
+    """Tell how a content is not what was claimed; empty if it is.
 
-    A file that is empty contradicts nothing; where text is admitted, so is all that is a text.
+    A file that is empty contradicts nothing; where text is admitted, so is all that is a text, and
+    where ZIP is, all that is made of it.
+
+    Returns:
+        ``differs`` for another kind of the same family, ``mismatch`` for another family.
+
+    >>> jpeg = claimed_by_name("a.jpg")
+    >>> contradiction("pe", jpeg), contradiction("png", jpeg), contradiction("jpeg", jpeg)
+    ('mismatch', 'differs', '')
     """
     if not claimed or kind == "empty" or kind in claimed:
-        return False
-    return not ("text" in claimed and kind in _TEXTS)
+        return ""
+    if ("text" in claimed and kind in _TEXTS) or ("zip" in claimed and kind in ZIP_KINDS):
+        return ""
+    is_kin = family_of(kind) in {family_of(one) for one in claimed}
+    return "differs" if is_kin else "mismatch"
 
 
 def has_lure(name: str) -> bool:

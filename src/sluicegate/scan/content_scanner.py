@@ -316,7 +316,7 @@ def _contents(answer: Examined, signatures: str) -> Contents:
         raise ScanProcessFailed("its process told of more parts than SCAN_PARTS_MAX")
     parts = tuple(
         FoundPart(
-            _fit(one.path), _fit(one.kind), _fit(one.named), one.size, one.count,
+            _fit(one.path), _fit(one.kind), _fit(one.named), _fit(one.within), one.size, one.count,
             tuple(map(_fit, one.traits)),
         )
         for one in answer.parts

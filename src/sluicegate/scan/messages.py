@@ -111,6 +111,7 @@ class PartFacts(msgspec.Struct, array_like=True):
     path: str
     kind: str
     named: str
+    within: str
     size: int
     count: int
     traits: list[str]

@@ -11,7 +11,7 @@ import io
 from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
-from sluicegate.errors import LimitExceeded
+from sluicegate.errors import LimitExceeded, ProtocolError
 from sluicegate.protocols.archive_streams import CODECS, ByteStream, section, unpack, verify
 from sluicegate.protocols.compound_file import CompoundFile
 from sluicegate.protocols.mail_parts import mail_parts
@@ -32,7 +32,7 @@ from . import libarchive_reader
 from .budget import Budget
 from .faults import Encrypted
 
-__all__ = ["OPENERS", "UNOPENABLE", "Members", "open_appended"]
+__all__ = ["OPENERS", "UNOPENABLE", "Members", "open_appended", "zip_names"]
 
 Members: TypeAlias = Iterator[tuple[str, bytes]]
 """Name (printable) and bytes."""
@@ -58,6 +58,18 @@ def _open_zip(data: bytes, budget: Budget) -> Members:
     for member in found:
         budget.take_entry()
         yield printable(member.name), budget.collect(_zip_content(file, member, budget))
+
+
+def zip_names(data: bytes) -> list[str]:
+    """Return the names of a ZIP file's members; none if it cannot be read here."""
+    try:
+        found = zip_members(io.BytesIO(data), entries_max=_NAMED_ENTRIES_MAX)
+    except (LimitExceeded, ProtocolError):
+        return []
+    return [printable(one.name) for one in found]
+
+
+_NAMED_ENTRIES_MAX: Final = 100_000
 
 
 def _zip_content(file: io.BytesIO, member: ZipMember, budget: Budget) -> Iterator[bytes]:

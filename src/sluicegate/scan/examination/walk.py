@@ -33,7 +33,7 @@ from sluicegate.protocols.file_kinds import (
 from sluicegate.protocols.file_names import (
     claimed_by_name,
     claimed_by_type,
-    contradicts,
+    contradiction,
     has_lure,
     named_kind,
 )
@@ -49,7 +49,7 @@ from sluicegate.scan_limits import SCAN_PARTS_MAX
 
 from .budget import Budget
 from .faults import Encrypted, Found, Unopenable
-from .openers import OPENERS, UNOPENABLE, Members, open_appended
+from .openers import OPENERS, UNOPENABLE, Members, open_appended, zip_names
 from .yara_rules import YaraRules
 
 __all__ = ["Report", "Walk"]
@@ -74,6 +74,7 @@ class _Item:
     path: tuple[str, ...]
     name: str
     depth: int
+    within: str = ""
     kind: str = ""
     traits: set[str] = field(default_factory=set[str])
     is_opened: bool = False
@@ -108,7 +109,7 @@ class Walk:
         self._forward = forward
         self._forwarded = 0
         self._faults: dict[ScanOutcome, str] = {}
-        self._parts: dict[tuple[str, str, tuple[str, ...]], PartFacts] = {}
+        self._parts: dict[tuple[str, str, str, tuple[str, ...]], PartFacts] = {}
         self._where = ""
 
     def examine(self, data: bytes, name: str, content_type: str) -> Report:
@@ -122,9 +123,7 @@ class Walk:
         report = Report()
         try:
             item = _Item(data, (), name, 0)
-            if contradicts(self._kind_of(item), claimed_by_type(content_type)):
-                item.traits.add("type-mismatch")
-            self._look(item)
+            self._look(item, content_type)
         except Found as found:
             report.outcome, report.reason = ScanOutcome.FOUND, self._placed(str(found))
         except LimitExceeded as error:
@@ -143,17 +142,18 @@ class Walk:
 
     # -- one item ------------------------------------------------------------------------------
 
-    def _look(self, item: _Item) -> None:
+    def _look(self, item: _Item, content_type: str = "") -> None:
         self._where = item.where
         rule = self._rules.find(item.data)
         if rule:
             raise Found(rule)
-        kind = self._kind_of(item)
+        item.kind = file_kind(item.data[:KIND_HEAD_BYTES], item.data[-KIND_TAIL_BYTES:])
+        kind = item.kind
         names: list[str] = []
         try:
             for name, content in self._members_of(item):
                 names.append(name)
-                if item.kind == "zip":
+                if kind == "zip":
                     item.traits |= part_traits(name, content)
                 self._look(_child(item, name or _unpacked_name(item.name), content))
                 self._where = item.where
@@ -164,19 +164,11 @@ class Walk:
             self._note(ScanOutcome.CORRUPT, f"{kind}: {error}")
         except ProtocolError as error:
             self._note(ScanOutcome.CORRUPT, f"{kind}: {error.hint}")
-        self._name_package(item, names)
-        self._finish(item)
-
-    def _kind_of(self, item: _Item) -> str:
-        if not item.kind:
-            item.kind = file_kind(item.data[:KIND_HEAD_BYTES], item.data[-KIND_TAIL_BYTES:])
-        return item.kind
-
-    def _name_package(self, item: _Item, names: list[str]) -> None:
-        """Tell a document or a program from a plain ZIP file, now that its members are known."""
-        if item.kind == "zip":
+        if kind == "zip":
             item.traits |= package_traits(names)
             item.kind = zip_kind(names)
+        self._note_claims(item, content_type)
+        self._finish(item)
 
     def _members_of(self, item: _Item) -> Members:
         """Give what is inside an item."""
@@ -186,6 +178,9 @@ class Walk:
             self._budget.check_depth(item.depth + 1)
             item.is_opened = True
             self._note_document(item)
+            if kind == "zip":
+                # Before its members are looked at, which are told with what they stand in.
+                item.kind = zip_kind(zip_names(item.data))
             yield from opener(item.data, self._budget)
         elif kind in UNOPENABLE and kind not in self._passes_closed:
             raise Unopenable("into which nobody can look")
@@ -233,13 +228,20 @@ class Walk:
             if "encrypted" in item.traits:
                 self._note(ScanOutcome.ENCRYPTED, "an encrypted PDF file")
 
+    def _note_claims(self, item: _Item, content_type: str) -> None:
+        """Hold what an item is against what it is said to be."""
+        by_name = contradiction(item.kind, claimed_by_name(item.name))
+        if by_name:
+            item.traits.add(f"name-{by_name}")
+        by_type = contradiction(item.kind, claimed_by_type(content_type))
+        if by_type:
+            item.traits.add(f"type-{by_type}")
+        if has_lure(item.name):
+            item.traits.add("lure-name")
+
     def _finish(self, item: _Item) -> None:
         """Note what an item is; everything inside it was looked at."""
         self._where = item.where
-        if contradicts(item.kind, claimed_by_name(item.name)):
-            item.traits.add("name-mismatch")
-        if has_lure(item.name):
-            item.traits.add("lure-name")
         if family_of(item.kind) not in _MAY_EMBED and item.kind not in OPENERS:
             embedded = embedded_kind(item.data)
             if embedded:
@@ -254,7 +256,7 @@ class Walk:
 
     def _add_part(self, item: _Item) -> None:
         named = named_kind(item.name)
-        key = (item.kind, named, tuple(sorted(item.traits)))
+        key = (item.kind, named, item.within, tuple(sorted(item.traits)))
         known = self._parts.get(key)
         if known is not None:
             known.count += 1
@@ -262,7 +264,9 @@ class Walk:
         if len(self._parts) >= SCAN_PARTS_MAX:
             raise LimitExceeded("SCAN_PARTS_MAX", SCAN_PARTS_MAX)
         size = len(item.data)
-        self._parts[key] = PartFacts(item.where, item.kind, named, size, 1, list(key[2]))
+        self._parts[key] = PartFacts(
+            item.where, item.kind, named, item.within, size, 1, list(key[3])
+        )
 
     def _note(self, outcome: ScanOutcome, cause: str) -> None:
         self._faults.setdefault(outcome, self._placed(cause))
@@ -273,7 +277,7 @@ class Walk:
 
 
 def _child(item: _Item, name: str, content: bytes) -> _Item:
-    return _Item(content, (*item.path, name), name, item.depth + 1)
+    return _Item(content, (*item.path, name), name, item.depth + 1, item.kind)
 
 
 def _unpacked_name(name: str) -> str:
