@@ -16,17 +16,20 @@ __all__ = ["demo"]
 
 
 @click.command()
+@click.option("--quick", is_flag=True, help="Leave the object of 1 GiB out.")
 @json_option
-def demo(*, as_json: bool) -> None:
-    """Fetch files of an FTP server through a gate that holds each, and refuses executables.
+def demo(*, quick: bool, as_json: bool) -> None:
+    """Move files and a form through a gate that holds each, and refuses what must not pass.
 
-    Everything runs here, on loopback, in a temporary folder, without privileges: an FTP server with
-    a clean file of 64 MiB, a Windows and a Linux executable and an empty file; a gate in front of
-    it; a client that fetches all of them. The exit code is 0 only if every outcome was right.
+    Everything runs here, on loopback, in a temporary folder, without privileges: an FTP and a web
+    server with a clean file of 64 MiB, executables, an archive with the EICAR test file and 1 GiB
+    that is made while it is sent; a gate that publishes one and is the proxy before the other;
+    clients that fetch all of it, and one that sends a form with a card's number. Where a clamd
+    runs here, it is asked, too. The exit code is 0 only if every outcome was right.
 
     \b
     Examples:
-        sluicegate demo
+        sluicegate demo --quick
         sluicegate demo --json | jq '.outcomes[] | {name, verdict}'
     """
 
@@ -39,7 +42,7 @@ def demo(*, as_json: bool) -> None:
             _show_fetched(fetched)
 
     try:
-        done = run_demo(say, on_fetched)
+        done = run_demo(say, on_fetched, is_quick=quick)
     except KeyboardInterrupt:
         click.echo("interrupted; nothing is left behind", err=True)
         sys.exit(130)
@@ -61,6 +64,8 @@ def _show_fetched(fetched: Fetched) -> None:
         where = f"{format_bytes(fetched.bytes_written)} of it written to the spool"
     click.echo(f"  {outcome.name}: {click.style(outcome.verdict, fg=color, bold=True)}")
     click.echo(f"    held       {format_bytes(outcome.bytes)}, {where}, {outcome.held_ms:.1f} ms")
+    if outcome.peak_rss_bytes is not None:
+        click.echo(f"    memory     {format_bytes(outcome.peak_rss_bytes)} at most")
     click.echo(f"    scanned    {printable(outcome.reason)}")
     speed = ""
     if outcome.bytes_to_client:
@@ -77,5 +82,5 @@ def _show_result(is_right: bool, wrong: list[Fetched]) -> None:
     if is_right:
         click.secho("\nEvery outcome was right.", fg="green", bold=True)
         return
-    names = ", ".join(one.outcome.name for one in wrong) or "not every file was fetched"
+    names = ", ".join(one.outcome.name for one in wrong) or "not everything was asked for"
     click.secho(f"\nWrong: {names}", fg="red", bold=True, err=True)

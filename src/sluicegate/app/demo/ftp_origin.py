@@ -1,18 +1,17 @@
 """The FTP server of the demonstration: pyftpdlib, as a process of its own.
 
-``demo`` starts it (``python -m sluicegate.app.demo_origin FOLDER``), reads the port that it prints,
-and ends it by closing its standard input, so that it cannot outlive the demonstration. The
-invariant: it serves one folder, read only, on the loopback address alone.
+``origin`` starts it (``python -m sluicegate.app.demo.ftp_origin FOLDER``), and reads the port that
+it prints. The invariant: it serves one folder, read only, on the loopback address alone.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
-import os
 import sys
-import threading
 from typing import Any
+
+from .origin import end_with_input
 
 __all__ = ["serve"]
 
@@ -29,14 +28,8 @@ def serve(folder: str) -> None:
     handler = type("Handler", (handlers.FTPHandler,), {"authorizer": authorizer})
     server = servers.FTPServer(("127.0.0.1", 0), handler)
     print(server.address[1], flush=True)  # noqa: T201 - read by whoever started it
-    threading.Thread(target=_end_with_input, daemon=True).start()
+    end_with_input()
     server.serve_forever(handle_exit=False)
-
-
-def _end_with_input() -> None:
-    sys.stdin.buffer.read()
-    # The process has nothing to save, and its loop has no way to be told from a thread.
-    os._exit(0)
 
 
 if __name__ == "__main__":
