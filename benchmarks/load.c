@@ -15,6 +15,8 @@
  * --sources N    spread the connections over N client addresses, 127.0.0.2 upwards
  * --through MODE first ask a proxy for 127.0.0.1:TARGET, by "socks5" or "connect"
  * --target N     that port
+ * --site H:P     ask a web proxy for http://H:P/PATH, with the fields that curl sends
+ * --vary         another query with every request, so that no two of them are alike
  * --udp          datagrams instead: each connection is a socket that sends one, waits for its echo,
  *                and sends the next; a datagram that is lost is a failed request
  * --size N       bytes of a datagram (64)
@@ -54,14 +56,16 @@ struct slot {
 };
 
 static struct {
-    const char *host, *path, *through;
-    int port, connections, close_each, hold, sources, target, udp, size;
+    const char *host, *path, *through, *site;
+    int port, vary, connections, close_each, hold, sources, target, udp, size;
     uint64_t units, duration_ns, interval_ns;
 } options = {.host = "127.0.0.1", .path = "/small", .connections = 1, .size = 64};
 
 static int epoll_fd;
 static char request[1024];
 static size_t request_length;
+static char *varied; /* the digits in it that change */
+#define VARIED_DIGITS 10
 static char body_buffer[BODY_BUFFER];
 static uint64_t started, finished, failed, bytes_in, deadline_ns, opened;
 static uint32_t *latencies_us;
@@ -108,6 +112,9 @@ static void slot_send(struct slot *s)
 {
     s->head_length = 0;
     s->state = READING_HEAD;
+    if (varied)
+        for (char *digit = varied + VARIED_DIGITS - 1; digit >= varied && ++*digit > '9'; digit--)
+            *digit = '0';
     if (send(s->fd, request, request_length, MSG_NOSIGNAL) != (ssize_t)request_length)
         slot_fail(s, "send");
 }
@@ -510,6 +517,7 @@ static void parse(int argc, char **argv)
         {"duration-ms", 1, 0, 'd'}, {"connections", 1, 0, 'c'}, {"close", 0, 0, 'x'},
         {"interval-us", 1, 0, 'i'}, {"hold", 0, 0, 'l'},  {"sources", 1, 0, 's'},
         {"through", 1, 0, 't'},     {"target", 1, 0, 'g'}, {"udp", 0, 0, 'U'},     {"size", 1, 0, 'z'},
+        {"site", 1, 0, 'w'},        {"vary", 0, 0, 'v'},
         {0, 0, 0, 0}};
     int option;
     while ((option = getopt_long(argc, argv, "", names, NULL)) != -1) {
@@ -527,6 +535,8 @@ static void parse(int argc, char **argv)
         case 't': options.through = optarg; break;
         case 'g': options.target = atoi(optarg); break;
         case 'U': options.udp = 1; break;
+        case 'w': options.site = optarg; break;
+        case 'v': options.vary = 1; break;
         case 'z': options.size = atoi(optarg); break;
         default: exit(2);
         }
@@ -546,8 +556,14 @@ int main(int argc, char **argv)
     parse(argc, argv);
     sigaction(SIGTERM, &on_stop, NULL);
     sigaction(SIGINT, &on_stop, NULL);
-    request_length = (size_t)snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: bench.example\r\n%s\r\n",
-                                      options.path, options.close_each ? "Connection: close\r\n" : "");
+    request_length = (size_t)snprintf(
+        request, sizeof request, "GET %s%s%s%s HTTP/1.1\r\nHost: %s\r\n%s%s\r\n", options.site ? "http://" : "",
+        options.site ? options.site : "", options.path, options.vary ? "?n=0000000000" : "",
+        options.site ? options.site : "bench.example",
+        options.site ? "User-Agent: curl/7.88.1\r\nAccept: */*\r\nProxy-Connection: Keep-Alive\r\n" : "",
+        options.close_each ? "Connection: close\r\n" : "");
+    if (options.vary)
+        varied = strstr(request, "?n=") + 3;
     slots = calloc((size_t)options.connections, sizeof *slots);
     latencies_us = malloc(sizeof *latencies_us * LATENCIES_MAX);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);

@@ -16,6 +16,7 @@ PACKAGE_OF_PROGRAM = {
     "nginx": "nginx-light",
     "gcc": "gcc",
     "taskset": "util-linux",
+    "squid": "squid",
 }
 PACKAGE_OF_HEADER = {
     Path("/usr/lib/nginx/modules/ngx_stream_module.so"): "libnginx-mod-stream",

@@ -41,7 +41,9 @@ __all__ = [
     "HTTP_CHUNK_LINE_BYTES_MAX",
     "HTTP_FIELDS_MAX",
     "HTTP_FIELD_BYTES_MAX",
+    "HTTP_HEADS_KNOWN_MAX",
     "HTTP_HEAD_BYTES_MAX",
+    "HTTP_HEAD_KNOWN_BYTES_MAX",
     "HTTP_INFORMATIONAL_RESPONSES_MAX",
     "HTTP_LENGTH_DIGITS_MAX",
     "HTTP_METHOD_BYTES_MAX",
@@ -121,6 +123,13 @@ CONNECT_FIELDS_MAX: Final = 64
 
 HTTP_HEAD_BYTES_MAX: Final = 64 << 10
 """The head of an HTTP message: Squid's default; nginx, Apache and Node take 32, 800 and 16 KiB."""
+
+HTTP_HEADS_KNOWN_MAX: Final = 512
+"""Heads that are remembered, each way: with their size, 1 MiB of a worker. When there is no room it
+begins anew: the frequent ones are soon back."""
+
+HTTP_HEAD_KNOWN_BYTES_MAX: Final = 1024
+"""Longer heads are read each time; what curl, package managers and APIs send has 100 to 500."""
 
 HTTP_METHOD_BYTES_MAX: Final = 32
 """A method; the longest registered one (UPDATEREDIRECTREF) has 17 letters."""

@@ -16,4 +16,6 @@ def printable(text: bytes) -> str:
     a\x1b[2J\r\n\xff
     """
     decoded = text.decode("utf-8", "backslashreplace")
+    if decoded.isprintable():
+        return decoded
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in decoded)

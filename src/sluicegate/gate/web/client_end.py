@@ -18,15 +18,20 @@ from sluicegate.protocols.http1 import (
     Fields,
     Framing,
     Http1Server,
-    HttpBounds,
     HttpProtocolError,
+    KnownHeads,
     RawData,
     Request,
     Response,
     ServerEvent,
     Target,
 )
-from sluicegate.web_limits import WEB_AHEAD_BYTES_MAX, WEB_LINGER_BYTES_MAX, WEB_LINGER_S
+from sluicegate.web_limits import (
+    WEB_AHEAD_BYTES_MAX,
+    WEB_JOIN_BYTES_MAX,
+    WEB_LINGER_BYTES_MAX,
+    WEB_LINGER_S,
+)
 
 from .gate_exchange import GateExchange
 from .wire import Wire
@@ -65,7 +70,7 @@ class ClientEnd:
         "wire",
     )
 
-    def __init__(self, connection: WebConnection, raw: RawSocket, bounds: HttpBounds) -> None:
+    def __init__(self, connection: WebConnection, raw: RawSocket, known: KnownHeads) -> None:
         self.exchange: GateExchange | None = None
         #: The one that is going on.
         self.requests = 0
@@ -81,7 +86,7 @@ class ClientEnd:
         self.wire = Wire(connection.service, raw, self)
         self.wire.session = connection.session
         self._connection = connection
-        self._http = Http1Server(bounds)
+        self._http = Http1Server(known=known)
         self._sink: RequestSink | None = None
         #: Where the request's body goes; None until it may come.
         self._out: list[bytes | memoryview] = []
@@ -104,6 +109,18 @@ class ClientEnd:
             if self._lingered > WEB_LINGER_BYTES_MAX:
                 self._connection.close(abortive=True)
             return
+        if self.exchange is None and not self._is_reading:
+            try:
+                request = self._http.receive_whole(data)
+            except HttpProtocolError as error:
+                self._on_protocol_error(error)
+                return
+            if request is not None:
+                self._is_reading = True
+                self._begin_exchange(request, is_whole=True)
+                self._is_reading = False
+                self._after_reading()
+                return
         self._http.receive_data(data)
         self._read()
 
@@ -155,14 +172,16 @@ class ClientEnd:
         elif http.waiting > WEB_AHEAD_BYTES_MAX and not self._is_stopped:
             self.wire.pause()
 
-    def _begin_exchange(self, request: Request) -> None:
+    def _begin_exchange(self, request: Request, *, is_whole: bool = False) -> None:
         connection, http = self._connection, self._http
         self.head_began = 0.0
         self.requests += 1
         if self.requests >= connection.service.limits.web_requests_per_connection_max:
             http.close_after_message()
         framing = request.framing
-        if framing is NO_BODY or not (framing.length or framing.is_chunked):
+        if is_whole:
+            self.is_request_whole = True
+        elif framing is NO_BODY or not (framing.length or framing.is_chunked):
             self.is_request_whole = True
             http.next_event()  # the end of a message without a body is there at once
         else:
@@ -322,6 +341,29 @@ class ClientEnd:
             self._on_answered()
         else:
             self._is_finishing = True
+
+    @property
+    def takes_whole(self) -> bool:
+        """Whether an answer that is there as a whole may be sent at once, as one piece."""
+        return self._http.stays_open and not self._out and not self._ahead
+
+    def send_whole(self, head: bytes, body: memoryview, status: int) -> None:
+        """Send a whole answer to a client whose connection stays open."""
+        exchange = self.exchange
+        assert exchange is not None, "an answer is to a request"
+        exchange.is_answered = True
+        exchange.status = status
+        exchange.bytes_to_client = len(body)
+        self._http.send_whole()
+        if len(body) <= WEB_JOIN_BYTES_MAX:
+            is_sent = self.wire.send(b"".join((head, body)))
+        else:
+            is_sent = self.wire.send_pieces([head, body])
+        if is_sent:
+            self._on_answered()
+        else:
+            self._is_finishing = True
+            self._connection.begin_window()
 
     def abort(self, reason: str) -> None:
         """Take that the response is not whole."""

@@ -122,7 +122,7 @@ class WebConnection(GateConnection):
         #: When the client ended its own direction; 0 before.
         self._tunnelled: GateExchange | None = None
         #: What was switched to another protocol.
-        self.client = ClientEnd(self, raw, desk.bounds)
+        self.client = ClientEnd(self, raw, desk.known)
         self._deadlines = WebDeadlines(self)
 
     def begin_published(self) -> None:

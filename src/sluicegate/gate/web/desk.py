@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 from sluicegate.audit import RequestRecord
 from sluicegate.policy import Publication
-from sluicegate.protocols.http1 import HttpBounds, Request, Response, to_client, to_server
+from sluicegate.protocols.http1 import (
+    NOT_PASSED,
+    HttpBounds,
+    KnownHeads,
+    Request,
+    Response,
+    to_client,
+    to_server,
+)
 from sluicegate.protocols.text import printable
 from sluicegate.web_limits import WEB_URL_RECORDED_CHARACTERS_MAX
 
@@ -51,10 +59,12 @@ class WebDesk:
         #: Those that were recorded, since the start.
         self.keeps_servers = True
         #: Whether connections to servers are kept for the next request.
-        self.bounds = HttpBounds(
-            head_bytes_max=service.limits.web_head_bytes_max,
-            target_bytes_max=service.limits.web_target_bytes_max,
-            fields_max=service.limits.web_fields_max,
+        self.known = KnownHeads(
+            HttpBounds(
+                head_bytes_max=service.limits.web_head_bytes_max,
+                target_bytes_max=service.limits.web_target_bytes_max,
+                fields_max=service.limits.web_fields_max,
+            )
         )
         self.pseudonym = _pseudonym_of(service.boot_mark)
         #: The name of this gate in ``Via``.
@@ -154,7 +164,7 @@ class WebDesk:
         """Take a new connection to a server into use."""
         connection, target = exchange.connection, exchange.target
         key = connection.published_key if target is None else target.pool_key
-        origin = OriginEnd(self.service, self.pool, key, raw, address, self.bounds)
+        origin = OriginEnd(self.service, self.pool, key, raw, address, self.known)
         self.pool.add(origin)
         return origin
 
@@ -165,7 +175,7 @@ class WebDesk:
     def to_client(self, response: Response) -> Response:
         """Return a response as it goes on."""
         going = to_client(response, self.pseudonym)
-        going.fields.remove(*_NOT_PASSED)
+        going.fields.remove(*NOT_PASSED)
         return going
 
     def binds(self, exchange: GateExchange, response: Response) -> bool:
@@ -259,6 +269,3 @@ def _pseudonym_of(boot_mark: str) -> bytes:
 _SHOWN: Final = WEB_URL_RECORDED_CHARACTERS_MAX
 _UNAUTHORIZED: Final = 401
 _OF_CONNECTIONS: Final = frozenset({b"ntlm", b"negotiate"})
-_NOT_PASSED: Final = (b"Proxy-Authenticate", b"Proxy-Authentication-Info", b"Alt-Svc")
-"""The first two are between the gate and a proxy behind it; Alt-Svc leads clients to HTTP/3, which
-does not pass the gate."""

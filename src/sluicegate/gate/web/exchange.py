@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sluicegate.gate.transfer import TransferService
     from sluicegate.policy import AnyRule, DestinationDecision
 
+
 __all__ = ["Exchange", "HeldExchange"]
 
 

@@ -202,8 +202,9 @@ class ExchangeFacts(abc.ABC):
 
     @property
     def is_server_awaited(self) -> bool:
-        """Whether the server is to say something."""
-        return self.origin is not None and self.is_request_sent
+        """Whether the server is to say something, and nothing keeps it from it."""
+        origin = self.origin
+        return origin is not None and self.is_request_sent and not origin.is_stopped
 
     def touch(self) -> None:
         """Note that something moved."""

@@ -27,9 +27,17 @@ from sluicegate.filterapi import Outcome
 from sluicegate.gate.stages import INSPECT_NEEDS_FILTER
 from sluicegate.policy import canonical_path
 from sluicegate.policy.transfers import OTHER_FILTERS
-from sluicegate.protocols.http1 import NO_BODY, Fields, Framing, Request, Response
+from sluicegate.protocols.http1 import (
+    NO_BODY,
+    Fields,
+    Framing,
+    KnownFields,
+    KnownResponse,
+    Request,
+    Response,
+)
 
-from .body_stage import BodyStage, join_stages
+from .body_stage import BodyStage, ResponseSink, join_stages
 from .held_body import hold_request, hold_response
 from .late_origin import LateOrigin
 from .refusal_page import DEFAULT_PAGES, Refusal
@@ -116,6 +124,7 @@ class GateExchange(RoutedExchange):
 
     def _open_request(self) -> None:
         """Put what stands in the request's way in its place, and let the request come."""
+        self.request.known = None  # its fields may be its own from here on
         stages: list[BodyStage[Request]] = []
         if self._part is not None:
             stages += self._part.request_stages()
@@ -155,7 +164,12 @@ class GateExchange(RoutedExchange):
         if late is not None:
             late.open(origin)
             return
-        client = self.client
+        client, known = self.client, self.request.known
+        if known is not None and self._part is None:
+            # Its fields go on as those of others before it did; only the target is its own.
+            origin.send_whole(self.request, self._whole_head(known))
+            self.on_request_sent()
+            return
         origin.source = client
         origin.is_corked = True
         origin.begin(connection.desk.to_server(self))
@@ -166,6 +180,17 @@ class GateExchange(RoutedExchange):
         if self.origin is origin:
             origin.is_corked = False
             origin.flush()
+
+    def _whole_head(self, known: KnownFields) -> bytes:
+        request = self.request
+        authority = request.authority
+        assert authority is not None, "its Host was read"
+        return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b" % (
+            request.method,
+            request.target.path,
+            bytes(authority),
+            known.forwarded(self.connection.desk.pseudonym),
+        )
 
     def on_request_sent(self) -> None:
         """Take that the server has been sent all of it, and is to answer."""
@@ -192,6 +217,33 @@ class GateExchange(RoutedExchange):
             self._begin_response()
             return True
         return self._judge_response(response)
+
+    @property
+    def takes_whole(self) -> bool:
+        """Whether a response that comes as a whole may go on as it is."""
+        target = self.target
+        return (
+            self._part is None
+            and not self.plan.content
+            and not (target is not None and target.asks_about_content)
+            and self.client.takes_whole
+        )
+
+    def on_whole_response(self, known: KnownResponse, body: memoryview) -> None:
+        """Take a whole response of the usual kind: send it on as one piece."""
+        origin, response, connection = self.origin, known.response, self.connection
+        assert origin is not None, "a response has come from a server"
+        self.response = response
+        if response.status == _PROXY_AUTHENTICATION_REQUIRED:
+            self.fail(502, "the server asks the gate for credentials")
+            return
+        if connection.desk.binds(self, response):
+            origin.bound_to = connection
+        self.is_response_whole = True
+        self.origin = None
+        origin.let_go()
+        head = known.forwarded(connection.desk.pseudonym)
+        self.client.send_whole(head, body, response.status)
 
     def _judge_response(self, response: Response) -> bool:
         """Let policy and filters see the head; False while one of them thinks."""
@@ -250,7 +302,6 @@ class GateExchange(RoutedExchange):
             self.fail(502, "the server asks the gate for credentials")
             return
         connection = self.connection
-        self.status = response.status
         if connection.binds(self, response):
             origin.bound_to = connection
         going = connection.desk.to_client(response)
@@ -301,7 +352,6 @@ class GateExchange(RoutedExchange):
         if self.is_answered:
             raise BadContext("an answer has begun")
         self.answered_by_gate = True
-        self.status = response.status
         if self.verdict != "allowed" and self.ending is _RELEASED:
             self.verdict = "allowed"
         self._drop_origin()

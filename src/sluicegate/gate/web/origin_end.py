@@ -18,8 +18,8 @@ from sluicegate.protocols.http1 import (
     EndOfStream,
     Fields,
     Http1Client,
-    HttpBounds,
     HttpProtocolError,
+    KnownHeads,
     RawData,
     Request,
     Response,
@@ -46,7 +46,6 @@ class OriginEnd:
         "_exchange",
         "_http",
         "_is_reading",
-        "_is_stopped",
         "_out",
         "_pool",
         "address",
@@ -54,6 +53,7 @@ class OriginEnd:
         "idle_since",
         "is_corked",
         "is_idle",
+        "is_stopped",
         "key",
         "sink",
         "source",
@@ -68,7 +68,7 @@ class OriginEnd:
         key: PoolKey,
         raw: RawSocket,
         address: SocketAddress,
-        bounds: HttpBounds,
+        known: KnownHeads,
     ) -> None:
         self.key = key
         #: What it may be used for.
@@ -87,11 +87,11 @@ class OriginEnd:
         self.source: BodySource | None = None
         #: Where the request's body comes from.
         self._pool = pool
-        self._http = Http1Client(bounds)
+        self._http = Http1Client(known=known)
         self._exchange: GateExchange | None = None
         self._out: list[bytes | memoryview] = []
         self._is_reading = False
-        self._is_stopped = False
+        self.is_stopped = False
         #: Whether nothing is to be read before ``resume``.
         self.wire = Wire(service, raw, self)
         self.wire.start()
@@ -116,7 +116,7 @@ class OriginEnd:
         self.sink = self.source = None
         if exchange is None or self.wire.is_closing:
             return
-        if self._http.is_reusable and not self.wire.is_blocked and not self._is_stopped:
+        if self._http.is_reusable and not self.wire.is_blocked and not self.is_stopped:
             self._pool.give(self)
         else:
             self.close()
@@ -136,6 +136,11 @@ class OriginEnd:
         self._out += self._http.send(head)
         if not self.is_corked or head.expects_continue:
             self.flush()
+
+    def send_whole(self, request: Request, head: bytes) -> None:
+        """Send a request without a body, as one piece."""
+        self._http.send_whole(request)
+        self.wire.send(head)
 
     def feed(self, data: bytes | memoryview) -> bool:
         """Send bytes of the body; False while the server does not take them."""
@@ -181,22 +186,32 @@ class OriginEnd:
 
     def resume(self) -> None:
         """Read on: the sink has room again, or the exchange has decided on the head."""
-        if self._is_stopped and not self.wire.is_closing:
-            self._is_stopped = False
+        if self.is_stopped and not self.wire.is_closing:
+            self.is_stopped = False
             self.wire.resume()
             self._read()
 
     def stop(self) -> None:
         """Read no further before ``resume``."""
-        self._is_stopped = True
+        self.is_stopped = True
         self.wire.pause()
 
     def on_received(self, data: memoryview) -> None:
         """Take what the server sent."""
-        if self._exchange is None:
+        exchange = self._exchange
+        if exchange is None:
             # It answers nothing: whoever asks next must not get it.
             self.close()
             return
+        if exchange.takes_whole:
+            try:
+                known = self._http.receive_whole(data)
+            except HttpProtocolError as error:
+                self._on_protocol_error(error)
+                return
+            if known is not None:
+                exchange.on_whole_response(known, data[known.head_length :])
+                return
         self._http.receive_data(data)
         self._read()
 
@@ -209,7 +224,7 @@ class OriginEnd:
         client = exchange.client
         client.is_corked = not exchange.has_response_stages
         try:
-            while not self._is_stopped:
+            while not self.is_stopped:
                 event = http.next_event()
                 if event is None:
                     break

@@ -9,7 +9,8 @@ from .bounds import DEFAULT_BOUNDS, HttpBounds
 from .client import ClientEvent, Http1Client
 from .fault import HttpFault, HttpProtocolError
 from .fields import Fields, FieldsView
-from .forwarding import forwards_left, has_passed, to_client, to_server
+from .forwarding import NOT_PASSED, forwards_left, has_passed, to_client, to_server
+from .known_heads import KnownFields, KnownHeads, KnownResponse
 from .messages import (
     CHUNKED,
     NO_BODY,
@@ -31,6 +32,7 @@ from .writing import Pieces
 __all__ = [
     "CHUNKED",
     "DEFAULT_BOUNDS",
+    "NOT_PASSED",
     "NO_BODY",
     "UNTIL_CLOSE",
     "Authority",
@@ -47,6 +49,9 @@ __all__ = [
     "HttpBounds",
     "HttpFault",
     "HttpProtocolError",
+    "KnownFields",
+    "KnownHeads",
+    "KnownResponse",
     "Pieces",
     "RawData",
     "Request",

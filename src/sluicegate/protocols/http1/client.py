@@ -32,6 +32,7 @@ from sluicegate.protocols.http1.bounds import DEFAULT_BOUNDS, HttpBounds
 from sluicegate.protocols.http1.connection_end import ConnectionEnd, Reading, Writing
 from sluicegate.protocols.http1.fault import HttpFault, HttpProtocolError
 from sluicegate.protocols.http1.framing import has_no_body
+from sluicegate.protocols.http1.known_heads import KnownHeads, KnownResponse
 from sluicegate.protocols.http1.messages import (
     NO_BODY,
     SWITCHING_PROTOCOLS,
@@ -55,10 +56,16 @@ ClientEvent = Response | Body | EndOfMessage | Upgraded | RawData | EndOfStream
 class Http1Client(ConnectionEnd):
     """One connection to a server, for one request after the other."""
 
-    __slots__ = ("_informational", "_request", "_writer", "has_received")
+    __slots__ = ("_informational", "_known", "_request", "_writer", "has_received")
 
-    def __init__(self, bounds: HttpBounds = DEFAULT_BOUNDS) -> None:
+    def __init__(
+        self, bounds: HttpBounds = DEFAULT_BOUNDS, known: KnownHeads | None = None
+    ) -> None:
+        """Make one; ``known`` is as for ``Http1Server``."""
+        if known is not None:
+            bounds = known.bounds
         super().__init__(bounds, response_block_bounds(bounds), Side.SERVER)
+        self._known = known or KnownHeads(bounds)
         self._request: Request | None = None
         self._informational = 0
         self._writer = BodyWriter(NO_BODY)
@@ -72,6 +79,51 @@ class Http1Client(ConnectionEnd):
         is_idle = self._reading is Reading.IDLE and self._writing is Writing.IDLE
         is_open = self.error is None and not self._closes and not self._has_ended
         return is_idle and is_open and not self._incoming.waiting
+
+    def send_whole(self, request: Request) -> None:
+        """Take that a request without a body is sent, as a whole.
+
+        Raises:
+            BadContext: The request before it is not answered, or the server has ended.
+        """
+        if not self.is_reusable:
+            raise BadContext("it is not the turn of a request")
+        self._request = request
+        self._informational = 0
+        self._reading, self._writing = _HEAD, _DONE
+        self.has_received = False
+
+    def receive_whole(self, data: memoryview | bytes) -> KnownResponse | None:
+        """Take data that is exactly one response of the usual kind, with its body.
+
+        The connection is then reusable; the body is what stands behind ``head_length``. None: it is
+        something else, and nothing was taken.
+
+        Raises:
+            HttpProtocolError: As ``next_event``.
+        """
+        if self._reading is not _HEAD or self._writing is not _DONE or self._closes:
+            return None
+        request = self._request
+        if self._incoming.waiting or self._has_ended or request is None or self._informational:
+            return None
+        if request.upgrade:
+            return None
+        piece = bytes(data[: self._block.bytes_max])
+        end = piece.find(_HEAD_END)
+        if end < 0:
+            return None
+        try:
+            known = self._known.read_response(piece[: end + 4], request)
+        except HttpProtocolError as error:
+            self._fail(error)
+            raise
+        if known is None or known.head_length + known.body_length != len(data):
+            return None
+        self.has_received = True
+        self._reading, self._writing = Reading.IDLE, Writing.IDLE
+        self._request = None
+        return known
 
     def next_event(self) -> ClientEvent | None:
         """Return what comes next; None until more bytes come.
@@ -200,3 +252,9 @@ class Http1Client(ConnectionEnd):
     def _expect(self, writing: Writing, what: str) -> None:
         if self._writing is not writing:
             raise BadContext(f"it is not the turn of {what}")
+
+
+_HEAD_END = b"\r\n\r\n"
+# Globals are found faster than attributes of a class.
+_HEAD = Reading.HEAD
+_DONE = Writing.DONE

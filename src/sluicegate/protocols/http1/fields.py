@@ -61,6 +61,10 @@ class FieldsView:
         """Return names, as they are written, and values, in their order."""
         return [(item[1], item[2]) for item in self._items]
 
+    def checked_items(self) -> list[FieldItem]:
+        """Return the items as ``Fields.from_checked`` takes them."""
+        return self._items.copy()
+
     def copy(self) -> Fields:
         """Return fields of one's own, free to change."""
         return Fields.from_checked(self._items.copy())

@@ -13,7 +13,7 @@ from sluicegate.protocols.http1.field_lines import TOKEN
 from sluicegate.protocols.http1.fields import Fields
 from sluicegate.protocols.http1.messages import Request, Response
 
-__all__ = ["forwards_left", "has_passed", "to_client", "to_server"]
+__all__ = ["NOT_PASSED", "forwards_left", "has_passed", "to_client", "to_server"]
 
 
 def to_server(request: Request, pseudonym: bytes, *, upgrades: Collection[bytes] = ()) -> Request:
@@ -84,5 +84,9 @@ def _set_host(fields: Fields, host: bytes, *, is_absolute: bool) -> None:
         if had_none:
             fields.move_first(b"host")
 
+
+NOT_PASSED: Final = (b"Proxy-Authenticate", b"Proxy-Authentication-Info", b"Alt-Svc")
+"""What no client is told: the first two are between this proxy and one behind it; Alt-Svc leads
+clients to HTTP/3, which does not pass a proxy."""
 
 _COUNTED: Final = frozenset({b"TRACE", b"OPTIONS"})

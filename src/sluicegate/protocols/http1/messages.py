@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from typing_extensions import override
 
 from sluicegate.protocols.http1.fields import Fields
 from sluicegate.protocols.http1.target import Authority, Target
 from sluicegate.protocols.text import printable
+
+if TYPE_CHECKING:
+    from sluicegate.protocols.http1.known_heads import KnownFields
 
 __all__ = [
     "CHUNKED",
@@ -96,6 +99,8 @@ class Request:
     #: Whether the client said ``TE: trailers``.
     hop_fields: tuple[tuple[bytes, bytes], ...] = ()
     #: What belonged to its connection, and what ``Connection`` named: for records, never sent on.
+    known: KnownFields | None = field(default=None, compare=False, repr=False)
+    #: The same fields as others had them; only while nobody has changed them.
 
     @override
     def __str__(self) -> str:

@@ -26,7 +26,7 @@ from sluicegate.protocols.http1.second_reader import reads_request_alike
 from sluicegate.protocols.http1.target import Authority, Target
 from sluicegate.protocols.text import printable
 
-__all__ = ["read_request_head", "request_block_bounds"]
+__all__ = ["DEFAULT_PORTS", "LINE", "read_request_head", "request_block_bounds"]
 
 
 def request_block_bounds(bounds: HttpBounds) -> BlockBounds:
@@ -51,7 +51,7 @@ def read_request_head(head: bytes, bounds: HttpBounds, block: BlockBounds) -> Re
     Raises:
         HttpProtocolError: It has not exactly one reading, or is larger than the bounds.
     """
-    line = _LINE.match(head)
+    line = LINE.match(head)
     if line is None or line.end() > block.line_bytes_max:
         raise _fault_of_line(head, block)
     method, target_text, minor = line.groups()
@@ -148,7 +148,7 @@ class _Reader:
         if self._method == b"CONNECT":
             # The port of the tunnel may be left out of Host; another one may not be there.
             return host.agrees_with(authority, authority.port)
-        return host.agrees_with(authority, _DEFAULT_PORTS.get(target.scheme))
+        return host.agrees_with(authority, DEFAULT_PORTS.get(target.scheme))
 
     def _read_expectation(self, *, has_body: bool) -> bool:
         """Tell whether 100 is waited for (RFC 9110 section 10.1.1)."""
@@ -229,10 +229,10 @@ def _fault_of_target(text: bytes, method: bytes) -> HttpProtocolError:
 
 _LINE_REST: Final = b"  HTTP/1.1\r\n"
 _METHOD: Final = re.compile(rb"[!#$%%&'*+\-.^_`|~0-9A-Z]{1,%d}" % HTTP_METHOD_BYTES_MAX)
-_LINE: Final = re.compile(rb"(" + _METHOD.pattern + rb") ([!-~]+) HTTP/1\.([01])\r\n")
+LINE: Final = re.compile(rb"(" + _METHOD.pattern + rb") ([!-~]+) HTTP/1\.([01])\r\n")
 _OTHER_VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _MAX_FORWARDS: Final = re.compile(rb"[0-9]{1,3}")
-_DEFAULT_PORTS: Final = {b"http": 80, b"https": 443, b"ws": 80, b"wss": 443, b"ftp": 21}
+DEFAULT_PORTS: Final = {b"http": 80, b"https": 443, b"ws": 80, b"wss": 443, b"ftp": 21}
 _DETAIL_BYTES_MAX: Final = 40
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 #: Proxy-Authorization is for the next proxy, which is us (RFC 9110 section 11.7.2).

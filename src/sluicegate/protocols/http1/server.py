@@ -30,6 +30,7 @@ from sluicegate.protocols.http1.bounds import DEFAULT_BOUNDS, HttpBounds
 from sluicegate.protocols.http1.connection_end import ConnectionEnd, Reading, Writing
 from sluicegate.protocols.http1.fault import HttpFault, HttpProtocolError
 from sluicegate.protocols.http1.framing import has_no_body
+from sluicegate.protocols.http1.known_heads import KnownHeads
 from sluicegate.protocols.http1.messages import (
     NO_BODY,
     SWITCHING_PROTOCOLS,
@@ -43,7 +44,7 @@ from sluicegate.protocols.http1.messages import (
     Upgraded,
 )
 from sluicegate.protocols.http1.reasons import reason_of
-from sluicegate.protocols.http1.request_head import read_request_head, request_block_bounds
+from sluicegate.protocols.http1.request_head import request_block_bounds
 from sluicegate.protocols.http1.writing import (
     BodyWriter,
     Pieces,
@@ -59,10 +60,21 @@ ServerEvent = Request | Body | EndOfMessage | Upgraded | RawData | EndOfStream
 class Http1Server(ConnectionEnd):
     """One client's connection."""
 
-    __slots__ = ("_has_continued", "_request", "_writer")
+    __slots__ = ("_has_continued", "_known", "_request", "_writer")
 
-    def __init__(self, bounds: HttpBounds = DEFAULT_BOUNDS) -> None:
+    def __init__(
+        self, bounds: HttpBounds = DEFAULT_BOUNDS, known: KnownHeads | None = None
+    ) -> None:
+        """Make one.
+
+        Args:
+            bounds: What it takes; those of ``known``, if that is given.
+            known: What others like it have read.
+        """
+        if known is not None:
+            bounds = known.bounds
         super().__init__(bounds, request_block_bounds(bounds), Side.CLIENT)
+        self._known = known or KnownHeads(bounds)
         self._reading = Reading.HEAD
         self._request: Request | None = None
         self._has_continued = False
@@ -73,6 +85,46 @@ class Http1Server(ConnectionEnd):
         """Whether the connection is to be ended, once what was returned by ``send`` is sent."""
         is_over = self._reading is Reading.IDLE and self._writing is Writing.DONE
         return is_over or (self.error is not None and self._writing is not Writing.BODY)
+
+    def receive_whole(self, data: memoryview | bytes) -> Request | None:
+        """Take data that is exactly one request without a body, when one is awaited.
+
+        The request is then read to its end. None: it is something else, and nothing was taken.
+
+        Raises:
+            HttpProtocolError: As ``next_event``.
+        """
+        if self._reading is not _HEAD or self.error is not None or self._incoming.waiting:
+            return None
+        head = bytes(data)
+        if head.find(_HEAD_END) != len(head) - 4 or len(head) > self._block.bytes_max:
+            return None
+        try:
+            request = self._known.read_request(head)
+        except HttpProtocolError as error:
+            self._fail(error)
+            raise
+        if request.framing is not NO_BODY:
+            return None
+        self._begin(request)
+        self._reading = Reading.PAUSED
+        return request
+
+    def send_whole(self) -> None:
+        """Take that a whole answer is sent, which leaves the connection open.
+
+        Raises:
+            BadContext: It is not an answer's turn, or the connection is not to stay open.
+        """
+        if self._writing is not _AWAITED or self._closes or self._reading is not Reading.PAUSED:
+            raise BadContext("it is not the turn of a whole answer")
+        self._reading, self._writing = _HEAD, _IDLE
+        self._request = self._reader = None
+
+    @property
+    def stays_open(self) -> bool:
+        """Whether an answer that is framed by its length may leave the connection open."""
+        return self._writing is _AWAITED and not self._closes and self._reading is Reading.PAUSED
 
     def next_event(self) -> ServerEvent | None:
         """Return what comes next; None until more bytes come, or while the answer is not sent.
@@ -138,15 +190,18 @@ class Http1Server(ConnectionEnd):
             if self._has_ended and self._incoming.waiting:
                 raise HttpProtocolError(HttpFault.TRUNCATED, Side.CLIENT, "in a head")
             return self._tell_end()
-        request = read_request_head(head, self._bounds, self._block)
-        self._request = request
+        request = self._known.read_request(head)
+        self._begin(request)
         self._reader = body_reader(request.framing, self._bounds, Side.CLIENT)
         self._reading = Reading.BODY
-        self._writing = Writing.HEAD
+        return request
+
+    def _begin(self, request: Request) -> None:
+        self._request = request
+        self._writing = _AWAITED
         self._has_continued = False
         if request.wants_close:
             self._closes = True
-        return request
 
     def _send_response(self, response: Response) -> Pieces:
         request = self._request
@@ -216,3 +271,8 @@ class Http1Server(ConnectionEnd):
 
 
 _CONTINUE = 100
+_HEAD_END = b"\r\n\r\n"
+# Globals are found faster than attributes of a class.
+_HEAD = Reading.HEAD
+_IDLE = Writing.IDLE
+_AWAITED = Writing.HEAD

@@ -1,0 +1,204 @@
+"""Heads that were read before: clients and servers say the same fields again and again.
+
+Both ends may be given one to share. The invariant: what is remembered of a block of fields is what
+reading it anew would give, and how it is sent on is what ``to_server`` or ``to_client`` and the
+serializer would make of it. Parsing is pure, so equal bytes have equal readings.
+
+Of a request the fields are remembered, for its target is seldom the same; they were read alike by
+the second reader when they came first, and what the target may be made of no reader takes in two
+ways. Of a response the whole head is remembered.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sluicegate.protocol_limits import HTTP_HEAD_KNOWN_BYTES_MAX, HTTP_HEADS_KNOWN_MAX
+from sluicegate.protocols.http1.bounds import HttpBounds
+from sluicegate.protocols.http1.fields import FieldItem, Fields
+from sluicegate.protocols.http1.forwarding import NOT_PASSED, to_client
+from sluicegate.protocols.http1.framing import has_no_body
+from sluicegate.protocols.http1.messages import (
+    NO_BODY,
+    FramingKind,
+    Request,
+    Response,
+)
+from sluicegate.protocols.http1.reasons import reason_of
+from sluicegate.protocols.http1.request_head import (
+    DEFAULT_PORTS,
+    LINE,
+    read_request_head,
+    request_block_bounds,
+)
+from sluicegate.protocols.http1.response_head import read_response_head, response_block_bounds
+from sluicegate.protocols.http1.target import Authority, Target, TargetForm
+from sluicegate.protocols.http1.writing import write_response
+
+__all__ = ["KnownFields", "KnownHeads", "KnownResponse"]
+
+
+class KnownFields:
+    """The fields of requests that came with exactly these bytes."""
+
+    __slots__ = ("_forwarded", "_host", "_items", "_request")
+
+    def __init__(self, request: Request, host: Authority) -> None:
+        self._request = request
+        #: The first one that had them; never handed out.
+        self._host = host
+        self._items: tuple[FieldItem, ...] = tuple(request.fields.checked_items())
+        self._forwarded: dict[bytes, bytes] = {}
+
+    def request(self, method: bytes, target: Target) -> Request | None:
+        """Return another request with these fields; None if they do not fit its target."""
+        authority, first = target.authority, self._request
+        if authority is None:
+            authority = self._host
+        elif authority != self._host and not self._host.agrees_with(
+            authority, DEFAULT_PORTS.get(target.scheme)
+        ):
+            return None
+        return Request(
+            method,
+            target,
+            Fields.from_checked(list(self._items)),
+            NO_BODY,
+            authority,
+            True,
+            first.wants_close,
+            hop_fields=first.hop_fields,
+            known=self,
+        )
+
+    def forwarded(self, pseudonym: bytes) -> bytes:
+        """Return the fields behind ``Host`` as they go on, up to the end of the head."""
+        found = self._forwarded.get(pseudonym)
+        if found is None:
+            others = Fields.from_checked([item for item in self._items if item[0] != b"host"])
+            others.add(b"Via", b"1.1 " + pseudonym)
+            found = self._forwarded[pseudonym] = others.written() + b"\r\n"
+        return found
+
+
+class KnownResponse:
+    """A response's head, and how it goes on; shared by all that are the same: not to be changed."""
+
+    __slots__ = ("_forwarded", "body_length", "head_length", "response")
+
+    def __init__(self, response: Response, head_length: int) -> None:
+        self.response = response
+        self.head_length = head_length
+        self.body_length = response.framing.length
+        self._forwarded: dict[bytes, bytes] = {}
+
+    def forwarded(self, pseudonym: bytes) -> bytes:
+        """Return the head as it goes on to a client of HTTP/1.1 whose connection stays open."""
+        found = self._forwarded.get(pseudonym)
+        if found is None:
+            going = to_client(self.response, pseudonym)
+            going.fields.remove(*NOT_PASSED)
+            reason = reason_of(going.status)
+            found = write_response(going, going.framing, reason=reason)
+            self._forwarded[pseudonym] = found
+        return found
+
+
+class KnownHeads:
+    """What was read under the same bounds; all ends of one gate may share it."""
+
+    __slots__ = ("_request_block", "_requests", "_response_block", "_responses", "bounds")
+
+    def __init__(self, bounds: HttpBounds) -> None:
+        self.bounds = bounds
+        self._request_block = request_block_bounds(bounds)
+        self._response_block = response_block_bounds(bounds)
+        self._requests: dict[bytes, KnownFields] = {}
+        self._responses: dict[bytes, KnownResponse] = {}
+
+    def read_request(self, head: bytes) -> Request:
+        """Read a whole head.
+
+        Raises:
+            HttpProtocolError: As ``read_request_head``.
+        """
+        line, bounds, block = LINE.match(head), self.bounds, self._request_block
+        if line is None:
+            return read_request_head(head, bounds, block)
+        end = line.end()
+        method, text, minor = line.groups()
+        fields = head[end:]
+        known = self._requests.get(fields)
+        if known is not None and minor == b"1" and method in _BODILESS:
+            is_bounded = (
+                end <= block.line_bytes_max
+                and len(text) <= bounds.target_bytes_max
+                and len(head) <= block.bytes_max
+            )
+            target = Target.parse(text, method=method) if is_bounded else None
+            request = known.request(method, target) if target is not None else None
+            if request is not None:
+                return request
+        request = read_request_head(head, bounds, block)
+        host = request.fields.first(b"host")
+        if host is not None and _is_usual(request) and len(fields) <= HTTP_HEAD_KNOWN_BYTES_MAX:
+            named = Authority.parse(host)
+            assert named is not None, "a Host that was read is one"
+            if len(self._requests) >= HTTP_HEADS_KNOWN_MAX:
+                self._requests.clear()
+            request.known = self._requests[fields] = KnownFields(_copy(request), named)
+        return request
+
+    def read_response(self, head: bytes, request: Request) -> KnownResponse | None:
+        """Read a whole head, if it is of the usual kind: its body has a length, and follows.
+
+        Raises:
+            HttpProtocolError: As ``read_response_head``.
+        """
+        known = self._responses.get(head)
+        if known is not None:
+            return known if request.method != b"HEAD" else None
+        response = read_response_head(head, self.bounds, self._response_block, request)
+        is_usual = (
+            response.framing.kind is FramingKind.LENGTH
+            and not has_no_body(response.status, request.method)
+            and not response.wants_close
+            and not response.upgrade
+            and len(head) <= HTTP_HEAD_KNOWN_BYTES_MAX
+        )
+        if not is_usual:
+            return None
+        if len(self._responses) >= HTTP_HEADS_KNOWN_MAX:
+            self._responses.clear()
+        known = self._responses[head] = KnownResponse(response, len(head))
+        return known
+
+
+def _is_usual(request: Request) -> bool:
+    """Tell whether nothing but its fields and its target is to be known of a request."""
+    return (
+        request.framing is NO_BODY
+        and request.is_http_1_1
+        and request.method in _BODILESS
+        and not request.expects_continue
+        and not request.upgrade
+        and not request.accepts_trailers
+        and request.target.form in {TargetForm.ORIGIN, TargetForm.ABSOLUTE}
+    )
+
+
+def _copy(request: Request) -> Request:
+    return Request(
+        request.method,
+        request.target,
+        request.fields.copy(),
+        request.framing,
+        request.authority,
+        request.is_http_1_1,
+        request.wants_close,
+        hop_fields=request.hop_fields,
+    )
+
+
+#: Methods whose heads are read alike, but for their name: they have no body, and are not counted.
+_BODILESS: Final = frozenset({b"GET", b"HEAD", b"DELETE"})
