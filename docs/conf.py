@@ -41,7 +41,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"sluicegate\..*\.\w+T"),  # type variables
     (r"py:.*", r"sluicegate\..*\._\w+"),  # what a module keeps to itself
     # No API, but others name parts of them:
-    (r"py:.*", r"sluicegate\.(gate|isolation|sandbox)\..*"),
+    (r"py:.*", r"sluicegate\.(gate|isolation|protocols|sandbox)\..*"),
 ]
 
 field_comments.install()

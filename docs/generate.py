@@ -38,7 +38,10 @@ GENERATED = DOCS / "reference" / "generated"
 #: Packages whose modules are for others to use, in the order a reader meets them.
 PUBLIC = (
     ("Filters", ("filterapi",)),
-    ("Values", ("address", "buffer", "clock", "errors", "identifiers", "limits", "verdict")),
+    (
+        "Values",
+        ("address", "buffer", "clock", "errors", "identifiers", "limits", "verdict", "web_limits"),
+    ),
     ("Names and addresses", ("names",)),
     ("The completion port", ("port",)),
     ("Test kit", ("testing",)),

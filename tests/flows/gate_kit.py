@@ -22,7 +22,7 @@ from sluicegate.audit import (
     FilterFailureRecord,
     RequestRecord,
 )
-from sluicegate.filterapi import AnyDataFilter, ContentFilter, Filter
+from sluicegate.filterapi import AnyDataFilter, ContentFilter, Filter, WebFilter
 from sluicegate.gate.service import FirewallService
 from sluicegate.gate.settings import (
     Installation,
@@ -78,11 +78,12 @@ def publication(
 
 
 def installation(
-    what: Filter | ContentFilter | Callable[[], AnyDataFilter],
+    what: Filter | ContentFilter | WebFilter | Callable[[], AnyDataFilter],
     name: str,
     on_failure: OnFailure = OnFailure.DENY,
 ) -> Installation:
-    target = what if isinstance(what, Filter | ContentFilter) else PerConnection(what)
+    is_one = isinstance(what, Filter | ContentFilter | WebFilter)
+    target = what if is_one else PerConnection(what)
     return Installation(name, target, on_failure, "test")
 
 

@@ -94,7 +94,7 @@ class WebOutcome(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why; empty if it passed."""
+        """Why: what refused or failed; else the reason code by which policy let it in."""
         ...
 
     @property

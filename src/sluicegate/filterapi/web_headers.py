@@ -102,6 +102,10 @@ class Headers:
         """
         return self._fields.remove(*[self._own(name) for name in names])
 
+    def show(self, fields: Fields) -> None:
+        """Stand for other fields from here on; the gate's own call."""
+        self._fields = fields
+
     def open(self) -> None:
         """Let a filter change them; the gate's own call."""
         self._is_open = True

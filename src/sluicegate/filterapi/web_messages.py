@@ -45,6 +45,11 @@ class WebRequest:
         """The message below; the gate's own."""
         return self._message
 
+    def show(self, message: Request) -> None:
+        """Stand for the message as it goes on; the gate's own call."""
+        self._message = message
+        self.headers.show(message.fields)
+
     @property
     def method(self) -> str:
         """In upper case."""
@@ -133,6 +138,11 @@ class WebResponse:
     def message(self) -> Response:
         """The message below; the gate's own."""
         return self._message
+
+    def show(self, message: Response) -> None:
+        """Stand for the message as it goes on; the gate's own call."""
+        self._message = message
+        self.headers.show(message.fields)
 
     @property
     def status(self) -> int:

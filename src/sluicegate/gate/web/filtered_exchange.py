@@ -125,6 +125,13 @@ class FilteredExchange:
             view = self._views[index] = ExchangeView(self, self.pipeline.steps[index])
         return view
 
+    def show(self, head: Request | Response) -> None:
+        """Let filters see, and change, a head as it goes on."""
+        if isinstance(head, Request):
+            self.request.show(head)
+        elif self.response is not None:
+            self.response.show(head)
+
     # -- the engine asks (pipeline.ExchangePart) ------------------------------------------------
 
     def on_request(self, go_on: Callable[[], None]) -> None:

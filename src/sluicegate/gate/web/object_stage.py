@@ -100,6 +100,8 @@ class ObjectStage(Generic[HeadT]):
     def begin(self, head: HeadT) -> None:
         """As ``BodyStage.begin``: the head is kept back."""
         self._head = head
+        # It may be a copy of what the other filters saw: this one is what goes on.
+        self._part.show(head)
         if head.framing.kind is not FramingKind.LENGTH:
             wait_s = self._needs.object_wait_s
             self._timer = self._part.service.port.call_after(wait_s, self._on_late)
