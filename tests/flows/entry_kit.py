@@ -358,6 +358,8 @@ def visit(
             peer = carried(asks(ask, says_hello))
             client = gate.call(peer, source=source)
             (reply,) = await gate.ended(client)
+            if isinstance(reply, OSError):
+                reply = Reply(-1, str(reply).encode())  # reset before it was heard
             assert isinstance(reply, Reply), reply
             replies.append(reply)
         await gate.idle()

@@ -21,8 +21,9 @@ from sluicegate.gate.settings import ListenerSettings
 from sluicegate.policy import FloodBounds, FloodException, FloodLimits
 from sluicegate.protocols.proxy_protocol import encode_proxy_v1
 from sluicegate.testing.peers import PeerStream
+from tests.flows import entry_kit
 from tests.flows import test_socks_associate as associate
-from tests.flows.entry_kit import WEB, Ask, Names, asks, proxy_settings
+from tests.flows.entry_kit import WEB, Ask, Names, asks, carried, carried_plan, proxy_settings
 from tests.flows.gate_kit import (
     CLIENT,
     ENTRY,
@@ -40,6 +41,7 @@ from tests.flows.model_kit import Telling
 from tests.flows.test_socks_bind import request as bind_request
 from tests.flows.test_udp import LISTENER as UDP_LISTENER
 from tests.flows.test_udp import World
+from tests.flows.tls_kit import TlsPeer, with_tls
 
 OTHER = SocketAddress.parse("10.1.1.2:0")
 POLICY = """
@@ -51,12 +53,16 @@ protocols = ["tcp:443", "bind", "udp:443"]
 PROXY = proxy_settings(POLICY)
 PUBLISHED = settings(publication())
 
-TCP_WAYS = ("published", "socks4", "socks4a", "socks5", "http-connect", "bind", "udp-associate")
+INSIDE_TLS = "-in-tls"
+PROXY_WAYS = ("socks4", "socks4a", "socks5", "http-connect", "bind", "udp-associate")
+TCP_WAYS = ("published", *PROXY_WAYS, *(way + INSIDE_TLS for way in PROXY_WAYS))
 every_way = pytest.mark.parametrize("way", TCP_WAYS)
 
 
 def plan_of(way: str) -> Any:
-    return PUBLISHED if way == "published" else PROXY
+    if way == "published":
+        return PUBLISHED
+    return with_tls(PROXY) if way.endswith(INSIDE_TLS) else PROXY
 
 
 def begins(way: str) -> Callable[[PeerStream], Any]:
@@ -73,9 +79,14 @@ def begins(way: str) -> Callable[[PeerStream], Any]:
         "udp-associate": b"\5\1\0\5\3\0\1" + bytes(6),
     }
 
+    inner = way.removesuffix(INSIDE_TLS)
+
     async def peer(stream: PeerStream) -> bytes:
         try:
-            await stream.send_all(first[way] if way in first else modes[way].wire())
+            if inner != way:
+                stream = TlsPeer(stream)
+                await stream.shake_hands()
+            await stream.send_all(first[inner] if inner in first else modes[inner].wire())
         except OSError as error:
             return f"<{error.errno}>".encode()
         return await what_comes(stream)
@@ -153,7 +164,10 @@ def test_n3_connect_requests_of_a_minute_are_bounded_in_every_way(way: str) -> N
     assert not refused, "the limit record stands for them"
 
 
-@pytest.mark.parametrize("way", ["socks4", "socks5", "http-connect"])
+@pytest.mark.parametrize(
+    "way",
+    ["socks4", "socks5", "http-connect", "socks4-in-tls", "socks5-in-tls", "http-connect-in-tls"],
+)
 def test_n3_clients_that_say_nothing_are_half_open_until_they_have_a_server(way: str) -> None:
     async def scenario(gate: Gate) -> None:
         silent = [gate.call(what_comes) for _ in range(3)]
@@ -334,13 +348,18 @@ def test_n8_refused_datagrams_of_forged_addresses_do_not_flood_the_log() -> None
     assert limits(gate) == {"denied_per_minute": 370}
 
 
-@pytest.mark.parametrize("way", ["socks4a", "socks5", "http-connect", "published"])
+@pytest.mark.parametrize(
+    "way",
+    ["published", "socks4a", "socks5", "http-connect", "socks5-in-tls", "http-connect-in-tls"],
+)
 def test_n8_refusals_of_one_client_are_recorded_up_to_the_bound_and_again_when_it_is_calm(
     way: str,
 ) -> None:
     plan = proxy_settings('[[rule]]\nname = "none"\nto = ["other.example"]\n')
     if way == "published":
         plan = settings(publication(clients=["192.0.2.0/24"]))
+    elif way.endswith(INSIDE_TLS):
+        plan = with_tls(plan)
 
     async def scenario(gate: Gate) -> None:
         await gate.ended(*[gate.call(begins(way)) for _ in range(50)])
@@ -356,20 +375,37 @@ def test_n8_refusals_of_one_client_are_recorded_up_to_the_bound_and_again_when_i
 # -- lookups ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def in_every_carriage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let clients ask in clear, or inside TLS."""
+    monkeypatch.setattr(entry_kit, "carriage", request.param)
+
+
+every_carriage = pytest.mark.parametrize("in_every_carriage", entry_kit.CARRIAGES, indirect=True)
+
+
+@every_carriage
 @pytest.mark.parametrize("mode", [EntryMode.SOCKS4, EntryMode.SOCKS5, EntryMode.HTTP_CONNECT])
-def test_n10_names_that_one_client_has_looked_up_are_bounded(mode: EntryMode) -> None:
+def test_n10_names_that_one_client_has_looked_up_are_bounded(
+    mode: EntryMode, in_every_carriage: None
+) -> None:
     names = Names()
 
     async def scenario(gate: Gate) -> None:
-        calls = [gate.call(asks(Ask(mode, f"n{number}.example"))) for number in range(300)]
+        calls = [gate.call(carried(asks(Ask(mode, f"n{number}.example")))) for number in range(300)]
         await gate.ended(*calls)
 
-    gate = play(scenario, PROXY, exchange=names, flood=FloodBounds(connects_per_minute=25))
+    gate = play(
+        scenario, carried_plan(PROXY), exchange=names, flood=FloodBounds(connects_per_minute=25)
+    )
     assert len(names.asked) == 25
     assert limits(gate)["connects_per_minute"] == 275
 
 
-def test_n10_names_in_datagrams_are_bounded_as_connect_requests_are() -> None:
+@every_carriage
+def test_n10_names_in_datagrams_are_bounded_as_connect_requests_are(
+    in_every_carriage: None,
+) -> None:
     names = Names()
 
     async def scenario(gate: Gate) -> None:
@@ -382,14 +418,19 @@ def test_n10_names_in_datagrams_are_bounded_as_connect_requests_are() -> None:
         client.leave()
         await gate.idle()
 
-    gate = play(scenario, PROXY, exchange=names, flood=FloodBounds(connects_per_minute=25))
+    gate = play(
+        scenario, carried_plan(PROXY), exchange=names, flood=FloodBounds(connects_per_minute=25)
+    )
     assert len(names.asked) == 24, "the association itself was the first"
     assert limits(gate)["connects_per_minute"] == 276
     (end,) = gate.ends
     assert sum(end.dropped.values()) == 300
 
 
-def test_n10_lookups_of_one_client_on_their_way_are_bounded_whatever_its_rate() -> None:
+@every_carriage
+def test_n10_lookups_of_one_client_on_their_way_are_bounded_whatever_its_rate(
+    in_every_carriage: None,
+) -> None:
     class Silent(Names):
         async def ask_udp(self, server: Any, query: Any) -> bytes:
             self.asked[query.question.name] += 1
@@ -400,11 +441,12 @@ def test_n10_lookups_of_one_client_on_their_way_are_bounded_whatever_its_rate() 
 
     async def scenario(gate: Gate) -> None:
         calls = [
-            gate.call(asks(Ask(EntryMode.SOCKS5, f"n{number}.example"))) for number in range(60)
+            gate.call(carried(asks(Ask(EntryMode.SOCKS5, f"n{number}.example"))))
+            for number in range(60)
         ]
         await gate.until(lambda: sum(task.is_done for task in calls) >= 50)
         assert len(names.asked) == 10
         await gate.ended(*calls)
 
-    gate = play(scenario, PROXY, exchange=names, lookups_per_client_max=10)
+    gate = play(scenario, carried_plan(PROXY), exchange=names, lookups_per_client_max=10)
     assert limits(gate)["lookups_per_client_max"] == 50

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
 from sluicegate.filterapi import EntryMode
+from sluicegate.gate.settings import ServiceSettings
 from sluicegate.policy import FloodBounds
 from sluicegate.protocol_limits import (
     CONNECT_FIELDS_MAX,
@@ -21,9 +24,34 @@ from sluicegate.protocol_limits import (
     SOCKS_USER_ID_BYTES_MAX,
 )
 from sluicegate.testing.peers import PeerStream
-from tests.flows.entry_kit import WEB, Ask, Names, proxy_settings
+from tests.flows.entry_kit import CARRIAGES, RULES, WEB, Ask, Names, proxy_settings
 from tests.flows.gate_kit import Gate, echoes, play, what_comes
 from tests.flows.test_flood import begins, every_way, run
+from tests.flows.tls_kit import TlsPeer, with_tls
+
+every_carriage = pytest.mark.parametrize("carriage", CARRIAGES)
+
+
+def plan_in(carriage: str, policy: str = RULES) -> ServiceSettings:
+    plan = proxy_settings(policy)
+    return with_tls(plan) if carriage == "tls" else plan
+
+
+def come(
+    peer: Callable[[PeerStream], Coroutine[Any, Any, bytes]], carriage: str
+) -> Callable[[PeerStream], Coroutine[Any, Any, bytes]]:
+    """Let a client come in clear or inside TLS; what it sends is inside."""
+
+    async def inside(stream: PeerStream) -> bytes:
+        tls = TlsPeer(stream)
+        try:
+            await tls.shake_hands()
+        except OSError as error:
+            return f"<{error.errno}>".encode()
+        return await peer(tls)
+
+    return inside if carriage == "tls" else peer
+
 
 # -- N2: idle --------------------------------------------------------------------------------------
 
@@ -70,10 +98,11 @@ UNFINISHED = {
 }
 
 
+@every_carriage
 @pytest.mark.parametrize("start", UNFINISHED.values(), ids=UNFINISHED)
 @pytest.mark.parametrize("is_trickling", [False, True], ids=["silent", "trickling"])
 def test_n1_n2_requests_that_are_never_finished_are_bounded_and_ended(
-    start: bytes, is_trickling: bool
+    start: bytes, is_trickling: bool, carriage: str
 ) -> None:
     gates: list[Gate] = []
 
@@ -89,7 +118,7 @@ def test_n1_n2_requests_that_are_never_finished_are_bounded_and_ended(
 
     async def scenario(gate: Gate) -> None:
         gates.append(gate)
-        many = [gate.call(slow) for _ in range(20)]
+        many = [gate.call(come(slow, carriage)) for _ in range(20)]
         await asyncio.sleep(1.0)
         assert gate.service.entries.handshake_count <= 4
         await asyncio.sleep(gate.service.limits.handshake_timeout_s + 1)
@@ -97,7 +126,7 @@ def test_n1_n2_requests_that_are_never_finished_are_bounded_and_ended(
         await gate.ended(*many)
         await gate.idle()
 
-    gate = play(scenario, proxy_settings(), exchange=Names(), flood=FloodBounds(half_open_max=4))
+    gate = play(scenario, plan_in(carriage), exchange=Names(), flood=FloodBounds(half_open_max=4))
     assert not gate.ends
     assert all(one.verdict == "denied" for one in gate.decisions)
 
@@ -151,9 +180,10 @@ HEADS = {
 }  # fmt: skip
 
 
+@every_carriage
 @pytest.mark.parametrize(("sent", "passes"), HEADS.values(), ids=HEADS)
 def test_n4_n5_heads_are_taken_up_to_their_bound_and_refused_beyond_without_a_query(
-    sent: bytes, passes: bool
+    sent: bytes, passes: bool, carriage: str
 ) -> None:
     async def client(stream: PeerStream) -> bytes:
         try:
@@ -165,18 +195,19 @@ def test_n4_n5_heads_are_taken_up_to_their_bound_and_refused_beyond_without_a_qu
 
     async def scenario(gate: Gate) -> None:
         gate.serve(echoes, address=WEB)
-        await gate.ended(gate.call(client))
+        await gate.ended(gate.call(come(client, carriage)))
         await gate.idle()
 
     names = Names().put("www.example", WEB.host)
-    gate = play(scenario, proxy_settings('[[rule]]\nto = ["*"]\n'), exchange=names)
+    gate = play(scenario, plan_in(carriage, '[[rule]]\nto = ["*"]\n'), exchange=names)
     assert [one.verdict for one in gate.decisions] == ["allowed" if passes else "denied"]
     assert bool(names.asked) == bool(gate.ends) == passes
     assert all(len(one.target) < 2048 for one in gate.decisions), "records are bounded too"
 
 
+@every_carriage
 @pytest.mark.parametrize("mode", [EntryMode.SOCKS5, EntryMode.HTTP_CONNECT])
-def test_n4_credentials_are_bounded(mode: EntryMode) -> None:
+def test_n4_credentials_are_bounded(mode: EntryMode, carriage: str) -> None:
     sent = Ask(mode, "www.example", user="u" * 255, password="p" * 255).wire()
     if mode is EntryMode.HTTP_CONNECT:
         sent = head(b"Proxy-Authorization: Basic " + b"QUFB" * (1 << 16))
@@ -187,10 +218,10 @@ def test_n4_credentials_are_bounded(mode: EntryMode) -> None:
         return await what_comes(stream)
 
     async def scenario(gate: Gate) -> None:
-        await gate.ended(gate.call(client))
+        await gate.ended(gate.call(come(client, carriage)))
         await gate.idle()
 
     names = Names()
-    gate = play(scenario, proxy_settings(), exchange=names)
+    gate = play(scenario, plan_in(carriage), exchange=names)
     assert [one.verdict for one in gate.decisions] == ["denied"]
     assert not names.asked

@@ -14,9 +14,17 @@ import pytest
 
 from sluicegate.filterapi import EntryMode
 from sluicegate.testing import address_corpus
+from tests.flows import entry_kit
 from tests.flows.entry_kit import MODES, REFUSED, UNKNOWN, WEB, Ask, Names, proxy_settings, visit
 
 every_mode = pytest.mark.parametrize("mode", MODES)
+
+
+@pytest.fixture(autouse=True, params=entry_kit.CARRIAGES)
+def carriage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every case be asked in clear and inside TLS."""
+    monkeypatch.setattr(entry_kit, "carriage", request.param)
+
 
 OBJECTS = """
 [objects.networks]
