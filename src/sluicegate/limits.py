@@ -562,6 +562,10 @@ class Limits(WebLimits):
     """A client of a proxy listener has this long, passwords included, to say where it wants to go;
     people who type are not on this line, and a password waits up to five seconds for its turn."""
 
+    hello_timeout_s: float = 10.0
+    """A client whose rule wants its ClientHello judged has this long for it: clients of TLS send it
+    at once, and a few round trips bring the longest."""
+
     handshakes_max: int = 4096
     """Clients of one worker that have not said where they want to go; each costs a descriptor."""
 

@@ -28,6 +28,7 @@ EVERYTHING = (
         filters='["f"]', **{"settings.f": "{ x = 1 }"}, owner='"o"', comment='"c"',
         limits='{ connections_max = 1, bytes_max = "1 GiB", duration_s = 1.5, idle_timeout_s = 60 }',
         expires="2027-01-31T00:00:00Z", enabled="true",
+        tls='{ check = true, ports = [443], sni = "match", without_sni = "refuse", address_as_sni = "refuse", ech = "outer", not_tls = "refuse", version_min = "1.2" }',
     )
     + """
 [[publish]]
@@ -38,6 +39,9 @@ clients = ["@office"]
 protocol = "@published"
 send_proxy_protocol = "v2"
 limits = { bytes_max = 1000 }
+tls = { names = ["www.example.org"] }
+[tls]
+ports = [443, 8443]
 [[network_rule]]
 name = "n"
 from = ["@office"]

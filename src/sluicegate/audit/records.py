@@ -153,6 +153,8 @@ class ConnectionRecord(Record, tag="connection", kw_only=True):
     """
     entry: str = ""
     """How the client named its destination; absent where it did not."""
+    sni: str = ""
+    """The name in the client's ClientHello, as it wrote it, where the rule has it judged."""
     user: str = ""
     """The user that the client proved to be."""
     transport: str = ""

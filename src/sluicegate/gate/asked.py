@@ -9,6 +9,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from sluicegate.address import SocketAddress
+    from sluicegate.filterapi import TransferOffer
+    from sluicegate.names import CanonicalHost
+    from sluicegate.verdict import Deny
+
     from .attached import Attached
     from .registry import RulePlan
     from .secondary import ExpectedConnection
@@ -30,6 +35,7 @@ class AskedConnection:
 
     if TYPE_CHECKING:
         id: str
+        server_address: SocketAddress
         plan: RulePlan
         expected: ExpectedConnection | None
         _attached: list[Attached] | None
@@ -39,6 +45,26 @@ class AskedConnection:
     def rule(self) -> str:
         """Name of the rule that admitted it."""
         return self.plan.rule.name
+
+    @property
+    def named_host(self) -> CanonicalHost | None:
+        """What its client named, canonical; None: nothing, it is published."""
+        return None
+
+    @property
+    def named_port(self) -> int:
+        """The port that its client named, or that is published."""
+        return self.server_address.port
+
+    def judge_target(self, address: SocketAddress) -> Deny | None:
+        """Say why its rule does not let it lead to an address; a published one has no such rule."""
+        del address
+        return None
+
+    def objection_to(self, offer: TransferOffer) -> str:
+        """Say why policy refuses an object that it carries; empty if it does not."""
+        del offer
+        return ""
 
     @property
     def is_secondary(self) -> bool:

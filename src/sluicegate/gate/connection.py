@@ -34,9 +34,9 @@ from sluicegate.filterapi import (
     EventVerdict,
     Outcome,
     StreamFilter,
-    TransferOffer,
 )
 from sluicegate.policy.decide import PUBLISHED
+from sluicegate.policy.tls_check import HELLO_LATE
 from sluicegate.port.backend import Operation, RawSocket
 from sluicegate.port.layer import driver_of
 
@@ -46,6 +46,7 @@ from .deadline import find_deadline, find_expiry
 from .dispatch import dispatch, tell
 from .emulation import begin_emulation
 from .filtered import Dependent, FilteredConnection
+from .hello_check import HelloCheck, hold_hello, with_hello
 from .last_words import Farewell
 from .network_source import dial_from_source
 from .opening import admitted_by, attach_rule_filters, open_directions, open_stages
@@ -98,6 +99,7 @@ class GateConnection(FilteredConnection):
         "flood",
         "from_client",
         "from_server",
+        "hello",
         "host_name",
         "id",
         "is_asking",
@@ -173,9 +175,10 @@ class GateConnection(FilteredConnection):
         #: What ends with it: secondary connections that it announced, transfers in its dialogue.
         self.expected: ExpectedConnection | None = None
         #: The expectation it fulfils; None for a primary connection.
+        self.hello: HelloCheck | None = None
+        #: Looks at its ClientHello, where its rule wants that.
         self._service = service
-        self._client_raw: RawSocket | None = None
-        self._server_raw: RawSocket | None = None
+        self._client_raw = self._server_raw = None
         self._client_side_address: SocketAddress | None = None
         self._connect_op: Operation | None = None
         self._dial_began = 0.0
@@ -319,6 +322,8 @@ class GateConnection(FilteredConnection):
 
     def _on_open(self) -> None:
         self.state = _OPEN
+        if self.plan.tls is not None:
+            hold_hello(self)
         if self.plan.deadlines is not None:
             self._service.wheel.hasten(self, self.plan.deadlines.due_for(self))
         if self.is_half_open:
@@ -361,23 +366,13 @@ class GateConnection(FilteredConnection):
 
     def judge_anew(self) -> Readmission:
         """Say by which rule it would be let in now."""
-        return readmit_stream(self._service, self)
+        return with_hello(self, readmit_stream(self._service, self))
 
     def on_readmitted(self) -> None:
         """Withdraw what was announced and leads where the rule does not lead any more."""
         self.session.withdraw_refused(self)
 
     # -- what filters ask (filterapi.Connection) -------------------------------------------------
-
-    def judge_target(self, address: SocketAddress) -> Deny | None:
-        """Say why its rule does not let it lead to an address; a published one has no such rule."""
-        del address
-        return None
-
-    def objection_to(self, offer: TransferOffer) -> str:
-        """Say why policy refuses an object that it carries; empty if it does not."""
-        del offer
-        return ""
 
     def refuse(self, reason: str, *, to_client: bytes = b"", to_server: bytes = b"") -> None:
         """As ``filterapi.Connection.refuse``."""
@@ -478,6 +473,8 @@ class GateConnection(FilteredConnection):
         for dependent in self.dependents or ():
             self.last_active = max(self.last_active, dependent.last_active())
         due = find_deadline(limits, self.started, self.last_active, self._outlets)
+        if self.hello is not None:
+            due = min(due, self.hello.due)
         deadlines = self.plan.deadlines
         return due if deadlines is None else min(due, deadlines.due_for(self))
 
@@ -490,6 +487,9 @@ class GateConnection(FilteredConnection):
         now, deadlines = self.port.clock.monotonic(), self.plan.deadlines
         if deadlines is not None and (limit := deadlines.reached_by(self, now)) is not None:
             self.on_limit(limit)
+            return
+        if self.hello is not None and self.hello.due <= now:
+            self._end(Outcome.REFUSED, HELLO_LATE)
             return
         self._end(*find_expiry(self._service.limits, now, self.started, self._outlets))
 

@@ -32,6 +32,7 @@ from .connection import GateConnection
 from .dial_race import DialRace
 from .dispatch import dispatch
 from .entry_answers import EntryAnswer, answer_to_failure, answer_to_lookup
+from .hello_check import with_hello
 from .known_destinations import KnownDestination
 from .lookups import Addresses, Lookup, tell_of_lookup
 from .network_source import NoSource, end_unsourced, is_unrelated, take_source
@@ -359,7 +360,7 @@ class EntryConnection(GateConnection):
         if self._is_dialled and is_unrelated(relations, client, self.server_address):
             return Readmission(None, NO_NETWORK_RULE)
         self._decision = decision
-        return Readmission(service.plan_of(rule))
+        return with_hello(self, Readmission(service.plan_of(rule)))
 
     def _judge_found(self, decision: DestinationDecision) -> Deny | None:
         """Judge what was found for the host by another decision on it."""
@@ -541,6 +542,18 @@ class EntryConnection(GateConnection):
             super().join()
 
     # -- asking --------------------------------------------------------------------------------
+
+    @property
+    @override
+    def named_host(self) -> CanonicalHost:
+        """What its client named, canonical."""
+        return self.host
+
+    @property
+    @override
+    def named_port(self) -> int:
+        """The port that its client named."""
+        return self.target_port
 
     @property
     @override

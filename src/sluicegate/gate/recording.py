@@ -147,6 +147,8 @@ class GateRecords:
             record.error = errno_name(connection.error)
         if connection.expected is not None:
             record.primary = connection.expected.primary.id
+        if connection.hello is not None:
+            record.sni = connection.hello.server_name
         if connection.entry_mode is not _PUBLISHED:
             record.entry = connection.entry_mode
             record.host = connection.host_name

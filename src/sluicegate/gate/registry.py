@@ -28,6 +28,7 @@ from sluicegate.filterapi import (
 )
 from sluicegate.policy import AnyRule, PolicySnapshot
 from sluicegate.policy.rules import Rule, RuleAction, RuleSettings
+from sluicegate.policy.tls_check import TlsCheck
 
 from .rule_limits import RuleDeadlines
 from .rule_settings import maker_of, rule_settings_of, web_filter_of
@@ -248,6 +249,8 @@ class RulePlan:
     """Whether nothing may pass that no filter sees."""
     bytes_max: int | None = field(init=False)
     """Of one connection, both directions together."""
+    tls: TlsCheck | None = field(init=False)
+    """What the rule wants of ClientHellos."""
     deadlines: RuleDeadlines | None = field(init=False)
     """What the rule says of the time of its connections."""
 
@@ -258,6 +261,7 @@ class RulePlan:
         limits = self.rule.limits
         is_timed = limits.duration_s is not None or limits.idle_timeout_s is not None
         object.__setattr__(self, "bytes_max", limits.bytes_max)
+        object.__setattr__(self, "tls", self.rule.tls)
         object.__setattr__(self, "deadlines", RuleDeadlines(self.rule) if is_timed else None)
         is_bounded = limits.bytes_max is not None or limits.connections_max is not None
         is_plain = not (

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 from typing_extensions import override
 
 from sluicegate.errors import LimitExceeded, Side
-from sluicegate.filterapi import FORWARD, Cut, Position, StreamFilter, StreamVerdict, Window
+from sluicegate.filterapi import FORWARD, Cut, StreamVerdict, Window
 from sluicegate.policy import AnyRule
+
+from .own_stage import OwnStage
 
 if TYPE_CHECKING:
     from .connection import GateConnection
@@ -54,13 +56,12 @@ class RuleDeadlines:
         return None
 
 
-class ByteCount(StreamFilter):
+class ByteCount(OwnStage):
     """Counts both directions of one connection, at its client; nothing is spliced past it."""
 
     __slots__ = ("_connection", "_count")
 
     name = "limits.bytes_max"
-    position = Position.NAT
 
     def __init__(self, connection: GateConnection) -> None:
         self._connection = connection

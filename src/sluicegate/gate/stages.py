@@ -15,7 +15,7 @@ from sluicegate.filterapi import FORWARD, Connection, Cut, Forward, Rewrite, Str
 from sluicegate.filterapi.stream_filter import Leave
 from sluicegate.limits import STREAM_WAIT_S_MAX
 
-from .rule_limits import ByteCount
+from .own_stage import OwnStage
 
 if TYPE_CHECKING:
     from sluicegate.clock import Clock
@@ -41,8 +41,8 @@ class Stage:
 
     @property
     def is_watching(self) -> bool:
-        """Whether it has not left; what only counts never watches."""
-        return not (self.has_left or isinstance(self.filter, ByteCount))
+        """Whether it has not left; what the gate itself put there never watches."""
+        return not (self.has_left or isinstance(self.filter, OwnStage))
 
     def start(self, connection: Connection) -> None:
         """Give the filter its connection.

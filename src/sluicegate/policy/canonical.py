@@ -97,6 +97,7 @@ def _shared(one: AnyRule) -> Mapping[str, object]:
         "limits": one.limits.canonical(),
         "secondary": None if one.secondary is None else sorted(map(str, one.secondary)),
         "held": one.held.canonical(),
+        "tls": None if one.tls is None else one.tls.canonical(),
     }
 
 

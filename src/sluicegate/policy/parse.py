@@ -77,7 +77,7 @@ def parse_policy(
     whole = Place(main.document, (), findings)
     objects.finish(whole)
     _check_names(files, findings)
-    reader = RuleReader(objects, is_public_suffix)
+    reader = RuleReader(objects, is_public_suffix, main.tables.tls)
     publications = [(reader.publication(*one), one[1]) for one in files.publications(findings)]
     rules = [(reader.rule(*one), one[1]) for one in files.rules(findings)]
     network_rules = [(_network_rule(*one, objects), one[1]) for one in files.relations(findings)]

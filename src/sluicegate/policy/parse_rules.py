@@ -32,6 +32,7 @@ from .place import Place
 from .protocols import Direction, ProtocolDefinition, ProtocolPattern, SecondaryPattern
 from .rules import NO_RULE_LIMITS, NOWHERE, Publication, Rule, RuleAction, RuleLimits, Targets
 from .tables import AnyRuleTable, HeldTable, LimitsTable, PathTable, PublishTable, RuleTable
+from .tls_tables import TlsTable, publication_check, rule_check
 
 __all__ = ["RuleReader"]
 
@@ -47,8 +48,10 @@ class _Protocols(NamedTuple):
 class RuleReader:
     """Makes rules of the tables of one policy."""
 
-    def __init__(self, objects: Objects, is_public_suffix: IsPublicSuffix) -> None:
+    def __init__(self, objects: Objects, is_public_suffix: IsPublicSuffix, tls: TlsTable) -> None:
         self._objects = objects
+        self._tls = tls
+        # What rules want of a ClientHello that do not say it.
         self._is_public_suffix = is_public_suffix
         self._targets: dict[tuple[str, ...], Targets] = {}
         self._open: dict[int, tuple[HostPattern, ...]] = {}
@@ -82,6 +85,9 @@ class RuleReader:
             limits=_limits(table.limits),
             held=self._held(table, place),
             written=_written(table, ("clients", "clients_except")),
+            tls=publication_check(
+                table.tls, self._tls, place, allow_underscore=objects.allow_underscore
+            ),
         )
 
     def rule(self, table: RuleTable, place: Place) -> Rule:
@@ -115,6 +121,9 @@ class RuleReader:
             owner=table.owner,
             comment=table.comment,
             written=_written(table, _WRITTEN),
+            tls=None
+            if table.action.is_refusal
+            else rule_check(table.tls, self._tls, protocols.patterns, place),
         )
         if rule.to_except.is_everything:
             at = ("to_except", table.to_except.index("*"))
@@ -314,6 +323,8 @@ def _check_action(rule: Rule, table: RuleTable, place: Place) -> None:
         place.refuse(("limits",), "a rule that denies has no connections", 'remove "limits"')
     if rule.action.is_refusal and rule.held != NO_HELD_SETTINGS:
         place.refuse(("held",), "a rule that denies holds nothing", 'remove "held"')
+    if rule.action.is_refusal and table.tls is not None:
+        place.refuse(("tls",), "a rule that denies has no connections", 'remove "tls"')
     if rule.action is RuleAction.INSPECT and not rule.filters:
         place.refuse(
             ("filters",),

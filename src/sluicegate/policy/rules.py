@@ -22,6 +22,7 @@ from .delivery import NO_HELD_SETTINGS, HeldSettings
 from .paths import PathPattern, UrlPattern
 from .protocols import ProtocolPattern, Secondary
 from .schedule import Schedule
+from .tls_check import TlsCheck
 
 __all__ = [
     "ANY_USER",
@@ -117,6 +118,8 @@ class Publication:
     limits: RuleLimits = NO_RULE_LIMITS
     held: HeldSettings = NO_HELD_SETTINGS
     written: Written = field(default_factory=_unwritten)
+    tls: TlsCheck | None = None
+    """What is wanted of the ClientHello; None: it is not looked at."""
 
 
 class RuleAction(enum.StrEnum):
@@ -203,6 +206,8 @@ class Rule:
     """Seconds since the epoch (UTC); from then on it does not match."""
     is_enabled: bool = True
     written: Written = field(default_factory=_unwritten)
+    tls: TlsCheck | None = None
+    """What is wanted of the ClientHello on connections to its ports; None: it is not looked at."""
 
     send_proxy_protocol: ClassVar[None] = None
     """A server that clients name is told nothing of them; only publications send it."""

@@ -36,6 +36,7 @@ from .parse_values import (
 )
 from .protocols import Direction
 from .rules import RuleAction, SendProxyProtocol
+from .tls_tables import PublishTlsTable, RuleTlsTable, TlsTable
 
 __all__ = [
     "DeliveryTable",
@@ -185,6 +186,8 @@ class PublishTable(_RuleKeys):
     """``ADDRESS:PORT``; names are not resolved."""
     protocol: str | None = None
     """``@name`` of a protocol, whose bound filters run before the rule's own."""
+    tls: PublishTlsTable | None = None
+    """What is wanted of the ClientHello, or ``"off"``; left out: nothing."""
     send_proxy_protocol: SendProxyProtocol | None = None
     """The server is told who the client is by a header of the PROXY protocol."""
 
@@ -212,6 +215,8 @@ class RuleTable(_RuleKeys):
     """Of HTTP requests."""
     content_types: Texts = ()
     """Of transfers: MIME types, extensions, and ``@names`` of them."""
+    tls: RuleTlsTable | None = None
+    """What is wanted of the ClientHello, or ``"off"``; left out: what ``[tls]`` says."""
 
 
 class ListTable(_Table):
@@ -411,6 +416,8 @@ class MainTables(IncludedTables):
     """What one client address may ask of the gate."""
     system: SystemTables = SystemTables()
     """What the gate itself may do."""
+    tls: TlsTable = TlsTable()
+    """What rules want of ClientHellos that do not say it themselves."""
 
 
 AnyRuleTable = PublishTable | RuleTable

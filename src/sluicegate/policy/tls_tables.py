@@ -1,0 +1,174 @@
+"""The tables that say what rules want of a ClientHello: ``[tls]``, and ``tls`` of a rule.
+
+``tables`` has them among its keys, ``parse_rules`` makes checks of them. The invariant: what a rule
+leaves out is as ``[tls]`` says, and what that leaves out is refused when it is odd.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, cast
+
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
+from typing_extensions import override
+
+from sluicegate.documents import Model, Wrong, either
+from sluicegate.names import HostPattern, HostRefused
+
+from .place import Place
+from .protocols import ProtocolPattern
+from .tls_check import (
+    TLS_PORTS,
+    TLS_VERSIONS,
+    EchAnswer,
+    OddAnswer,
+    SniCheck,
+    TlsCheck,
+)
+
+__all__ = ["PublishTlsTable", "RuleTlsTable", "TlsTable", "publication_check", "rule_check"]
+
+_Port = Annotated[int, Field(ge=1, le=65535)]
+_OFF: Final = "off"
+
+
+class _HelloKeys(Model, use_attribute_docstrings=True):
+    """What all of them have in common; None: left out."""
+
+    check: bool | None = None
+    """Whether ClientHellos are judged at all; ``tls = "off"`` is short for ``check = false``."""
+    sni: SniCheck | None = None
+    """``match``: the name has to be the one that the client asked for; ``any``: whatever it is."""
+    without_sni: OddAnswer | None = None
+    """A hello that names no server."""
+    address_as_sni: OddAnswer | None = None
+    """A hello with an address where a name belongs."""
+    ech: EchAnswer | None = None
+    """A hello that hides another one, or may; ``outer`` takes the name outside for the name."""
+    not_tls: OddAnswer | None = None
+    """Whatever is no TLS."""
+    version_min: Literal["1.0", "1.1", "1.2", "1.3"] | None = None
+    """The client has to offer this version of TLS, or a higher one."""
+
+    @override
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Say that a text will do."""
+        form = {"type": "string", "const": _OFF}
+        return either(form, handler.resolve_ref_schema(handler(core)))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value != _OFF:
+            raise Wrong(
+                f"is {value!r}, must be a table, or {_OFF!r}", 'for example { ech = "outer" }'
+            )
+        return {"check": False}
+
+
+class _PortKeys(_HelloKeys):
+    """Of rules, whose connections go to many ports."""
+
+    ports: list[_Port] | None = Field(default=None, min_length=1, examples=[[443]])
+    """Where clients speak TLS."""
+
+
+class TlsTable(_PortKeys):
+    """``[tls]``: what rules want of ClientHellos that do not say it themselves."""
+
+
+class RuleTlsTable(_PortKeys):
+    """``tls`` of a rule: what it wants of ClientHellos."""
+
+
+class PublishTlsTable(_HelloKeys):
+    """``tls`` of a publication: what it wants of ClientHellos."""
+
+    names: list[str] = Field(default_factory=list, examples=[["www.example.org"]])
+    """What the server is called: hosts, and ``*.name``."""
+
+
+def rule_check(
+    table: RuleTlsTable | None,
+    general: TlsTable,
+    protocols: tuple[ProtocolPattern, ...],
+    place: Place,
+) -> TlsCheck | None:
+    """Return what a rule that allows wants of hellos on its connections; None: nothing.
+
+    Args:
+        table: What it says itself, if it does.
+        general: ``[tls]``.
+        protocols: What it allows.
+        place: Of the rule.
+    """
+    if not _is_wanted(table, general):
+        return None
+    written = None if table is None else table.ports
+    ports = tuple(dict.fromkeys(written or general.ports or TLS_PORTS))
+    reached = tuple(port for port in ports if any(one.matches("tcp", port) for one in protocols))
+    if table is not None and not reached:
+        place.refuse(
+            ("tls",),
+            f"is about connections to {', '.join(map(str, ports))}, and the rule allows none there",
+            'write the ports: tls = { ports = [8443] }, or tls = "off"',
+        )
+    return _check(table, general, ports=reached) if reached else None
+
+
+def publication_check(
+    table: PublishTlsTable | None, general: TlsTable, place: Place, *, allow_underscore: bool
+) -> TlsCheck | None:
+    """Return what a publication wants of hellos; None: nothing, as where it does not say it."""
+    if table is None or table.check is False:
+        return None
+    names: list[HostPattern] = []
+    for index, text in enumerate(table.names):
+        try:
+            names.append(HostPattern.parse(text, allow_underscore=allow_underscore))
+        except HostRefused as refused:
+            place.refuse(("tls", "names", index), refused.hint)
+        else:
+            if names[-1].host.is_address:
+                place.refuse(("tls", "names", index), f"{text!r} is no name")
+    check = _check(table, general, names=tuple(names))
+    if check.sni is SniCheck.MATCH and not table.names:
+        place.refuse(
+            ("tls", "names"),
+            "is missing: nobody asks for a published server by name before the hello does",
+            'for example: names = ["www.example.org"]; or sni = "any"',
+        )
+    return check
+
+
+def _is_wanted(table: RuleTlsTable | None, general: TlsTable) -> bool:
+    if table is None:
+        return general.check is not False
+    # Whoever writes what is wanted wants it.
+    return table.check is not False
+
+
+def _check(
+    table: _HelloKeys | None,
+    general: _HelloKeys,
+    *,
+    ports: tuple[int, ...] = (),
+    names: tuple[HostPattern, ...] = (),
+) -> TlsCheck:
+    found: dict[str, Any] = {}
+    for key in _KEYS:
+        own = None if table is None else getattr(table, key)
+        value = getattr(general, key) if own is None else own
+        if value is not None:
+            found[key] = value
+    version = cast("str | None", found.pop("version_min", None))
+    number = 0 if version is None else TLS_VERSIONS[version]
+    return TlsCheck(ports=ports, names=names, version_min=number, **found)
+
+
+_KEYS: Final = ("sni", "without_sni", "address_as_sni", "ech", "not_tls", "version_min")
