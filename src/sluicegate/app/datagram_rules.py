@@ -37,6 +37,12 @@ def check_transport(
                 f"the listener {publication.listener!r} takes",
                 "remove it from this rule, or publish on another listener",
             )
+    if is_udp and publication.is_http:
+        place.refuse(
+            ("http",),
+            "HTTP/1.1 is spoken in streams, and this listener takes datagrams",
+            "remove it",
+        )
     if is_udp and publication.send_proxy_protocol:
         place.refuse(
             ("send_proxy_protocol",),

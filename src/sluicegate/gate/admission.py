@@ -80,6 +80,11 @@ class Admission:
         bound = service.limit_reached()
         if bound is None:
             assert isinstance(plan.rule, Publication), "rules are for proxy listeners"
+            if plan.rule.is_http:
+                service.web.admit_published(
+                    listener_name, raw, client, session, flood, plan, announced=announced
+                )
+                return True
             connection = GateConnection(
                 service, session, plan, listener_name, client, plan.rule.server, flood=flood
             )

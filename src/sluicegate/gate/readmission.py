@@ -85,6 +85,8 @@ def readmit_client(
     if isinstance(before, Publication) and before.server != publication.server:
         # What it leads to is published no more, at least not here and to this client.
         return Readmission(None, f"it leads to {publication.server} now", publication)
+    if isinstance(before, Publication) and before.is_http != publication.is_http:
+        return Readmission(None, "its bytes are read in another way now", publication)
     return Readmission(service.plan_of(publication))
 
 

@@ -66,6 +66,8 @@ def _publication(one: Publication) -> Mapping[str, object]:
         "listener": one.listener,
         "server": str(one.server),
         "send_proxy_protocol": one.send_proxy_protocol,
+        "http": one.is_http,
+        "upgrades": sorted(one.upgrades),
     }
 
 
@@ -80,6 +82,7 @@ def _rule(one: Rule) -> Mapping[str, object]:
         "protocols": sorted(map(str, one.protocols)),
         "protocols_except": sorted(map(str, one.protocols_except)),
         "methods": sorted(one.methods),
+        "upgrades": sorted(one.upgrades),
         "paths": sorted(map(str, one.paths)),
         "content_types": None if one.content_types is None else one.content_types.texts(),
     }

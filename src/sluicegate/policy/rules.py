@@ -104,6 +104,10 @@ class Publication:
     comment: str = ""
     send_proxy_protocol: SendProxyProtocol | None = None
     """Sent before the client's first byte, on the published connection itself only."""
+    is_http: bool = False
+    """Whether the server speaks HTTP, so that each request is one of its own."""
+    upgrades: tuple[str, ...] = ()
+    """Protocols, in lower case, that requests may switch to: what follows 101 is read by nobody."""
     clients_except: tuple[IpNetwork, ...] = ()
     protocol: str = ""
     """The definition that is published, if one is named."""
@@ -200,6 +204,8 @@ class Rule:
     """Of HTTP requests; none: all of them."""
     content_types: ContentTypes | None = None
     """Of transfers."""
+    upgrades: tuple[str, ...] = ()
+    """Protocols, in lower case, that requests may switch to: what follows 101 is read by nobody."""
     limits: RuleLimits = NO_RULE_LIMITS
     held: HeldSettings = NO_HELD_SETTINGS
     expires: float | None = None

@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     PlainValidator,
+    StringConstraints,
     model_validator,
 )
 from pydantic_core import CoreSchema
@@ -81,6 +82,11 @@ Address = Annotated[
     PlainValidator(parse_ip, json_schema_input_type=str),
 ]
 Texts = tuple[str, ...]
+Upgrades = tuple[
+    Annotated[str, StringConstraints(pattern=r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:/[0-9A-Za-z.]+)?$")],
+    ...,
+]
+"""Protocols as ``Upgrade`` names them (RFC 9110, section 7.8)."""
 SomeTexts = Annotated[Texts, Field(min_length=1)]
 Clients = Annotated[tuple[NetworkEntry, ...], Field(min_length=1)]
 
@@ -190,6 +196,11 @@ class PublishTable(_RuleKeys):
     """What is wanted of the ClientHello, or ``"off"``; left out: nothing."""
     send_proxy_protocol: SendProxyProtocol | None = None
     """The server is told who the client is by a header of the PROXY protocol."""
+    http: bool = False
+    """The server speaks HTTP/1.1: requests are read, judged, recorded and written anew one by one.
+    """
+    upgrades: Upgrades = Field(default=(), examples=[["websocket"]])
+    """Of HTTP requests: protocols that they may switch to."""
 
 
 class RuleTable(_RuleKeys):
@@ -213,6 +224,8 @@ class RuleTable(_RuleKeys):
     """Of HTTP requests."""
     paths: tuple[PathTable, ...] = ()
     """Of HTTP requests."""
+    upgrades: Upgrades = Field(default=(), examples=[["websocket"]])
+    """Of HTTP requests: protocols that they may switch to."""
     content_types: Texts = ()
     """Of transfers: MIME types, extensions, and ``@names`` of them."""
     tls: RuleTlsTable | None = None

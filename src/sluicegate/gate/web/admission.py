@@ -88,6 +88,8 @@ class AdmittedExchange(ExchangeFacts):
             self.refuse(501, WebReason.SCHEME)
         elif form is TargetForm.AUTHORITY:
             self.refuse(405, WebReason.NOT_FOR_A_PROXY)
+        elif request.authority is None:
+            self.refuse(400, WebReason.NO_HOST)
         elif b"via" in fields and has_passed(fields, connection.desk.pseudonym):
             self.refuse(508, WebReason.LOOP)
         elif request.method in _COUNTED and forwards_left(request) == 0:

@@ -317,6 +317,8 @@ class ClientEnd:
         if exchange is None:
             return True
         exchange.bytes_to_client += len(data)
+        if exchange.plan.bytes_max is not None and not exchange.has_bytes_left:
+            return False
         try:
             self._out += self._http.send(Body(data))
         except BadContext as error:

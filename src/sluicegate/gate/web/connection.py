@@ -256,7 +256,12 @@ class WebConnection(GateConnection):
         """Say by which rule the present request would be let in now."""
         exchange, service = self._judged_exchange, self._service
         if self.entry is None:
-            return readmit_client(service, self.listener_name, self.client_address, self.plan)
+            name, client = self.listener_name, self.client_address
+            readmitted = readmit_client(service, name, client, self.plan)
+            if readmitted.plan is not None and exchange is None:
+                # Nothing is open by the rule before; what comes next comes by this one.
+                self.take_plan(readmitted.plan)
+            return readmitted
         target = exchange.target if exchange is not None else None
         if exchange is None or target is None:
             return Readmission(self.plan)
@@ -273,8 +278,15 @@ class WebConnection(GateConnection):
         ):
             return Readmission(None, NO_NETWORK_RULE)
         found.destination, found.addresses = target.destination, target.addresses
+        if self._tunnelled is not None and not self._may_go_on_as_tunnel(found.plan):
+            return Readmission(None, "its requests may not switch protocols now")
         exchange.target = found
         return Readmission(found.plan)
+
+    def _may_go_on_as_tunnel(self, plan: RulePlan) -> bool:
+        response = self._tunnelled.response if self._tunnelled is not None else None
+        allowed = self.desk.upgrades_of(plan)
+        return response is not None and all(one.lower() in allowed for one in response.upgrade)
 
     def _judge_found(self, decision: DestinationDecision) -> Deny | None:
         """Judge what was found for the host by another decision on it."""

@@ -169,14 +169,38 @@ class WebDesk:
         return origin
 
     def to_server(self, exchange: GateExchange) -> Request:
-        """Return the request as it goes on."""
-        return to_server(exchange.request, self.pseudonym)
+        """Return the request as it goes on.
+
+        A published server is told who asks, and nobody else can tell it: what clients write into
+        these fields themselves is taken out.
+        """
+        connection, request = exchange.connection, exchange.request
+        upgrades = self.upgrades_of(connection.plan)
+        going = to_server(request, self.pseudonym, upgrades=upgrades)
+        if connection.entry is None:
+            fields = going.fields
+            fields.remove(*_SAYS_WHO_ASKS)
+            fields.add(b"X-Forwarded-For", connection.client_address.host.encode("ascii"))
+            fields.add(b"X-Forwarded-Proto", b"http")
+            if request.authority is not None:
+                fields.add(b"X-Forwarded-Host", bytes(request.authority))
+        return going
 
     def to_client(self, response: Response) -> Response:
         """Return a response as it goes on."""
         going = to_client(response, self.pseudonym)
         going.fields.remove(*NOT_PASSED)
         return going
+
+    @staticmethod
+    def upgrades_of(plan: RulePlan) -> frozenset[bytes]:
+        """Return the protocols that requests of a rule may switch to.
+
+        None where filters are to see what passes: behind 101 nobody would.
+        """
+        if plan.content or plan.web or plan.must_inspect:
+            return _NO_UPGRADES
+        return frozenset(one.encode("ascii") for one in plan.rule.upgrades)
 
     def binds(self, exchange: GateExchange, response: Response) -> bool:
         """Tell whether a server's connection is one client's from here on.
@@ -267,5 +291,14 @@ def _pseudonym_of(boot_mark: str) -> bytes:
 
 
 _SHOWN: Final = WEB_URL_RECORDED_CHARACTERS_MAX
+_NO_UPGRADES: Final[frozenset[bytes]] = frozenset()
 _UNAUTHORIZED: Final = 401
 _OF_CONNECTIONS: Final = frozenset({b"ntlm", b"negotiate"})
+_SAYS_WHO_ASKS: Final = (
+    b"Forwarded",
+    b"X-Forwarded-For",
+    b"X-Forwarded-Host",
+    b"X-Forwarded-Port",
+    b"X-Forwarded-Proto",
+    b"X-Real-IP",
+)

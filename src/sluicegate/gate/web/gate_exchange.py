@@ -165,7 +165,7 @@ class GateExchange(RoutedExchange):
             late.open(origin)
             return
         client, known = self.client, self.request.known
-        if known is not None and self._part is None:
+        if known is not None and self._part is None and connection.entry is not None:
             # Its fields go on as those of others before it did; only the target is its own.
             origin.send_whole(self.request, self._whole_head(known))
             self.on_request_sent()
@@ -225,6 +225,7 @@ class GateExchange(RoutedExchange):
         return (
             self._part is None
             and not self.plan.content
+            and self.plan.bytes_max is None
             and not (target is not None and target.asks_about_content)
             and self.client.takes_whole
         )
@@ -330,6 +331,15 @@ class GateExchange(RoutedExchange):
         self.response = response
         self.status = response.status
         self.connection.open_tunnel(self, response)
+
+    @property
+    def has_bytes_left(self) -> bool:
+        """Whether the rule lets so many bytes pass; an exchange that has none left has ended."""
+        bound = self.plan.bytes_max
+        if bound is None or self.bytes_to_server + self.bytes_to_client <= bound:
+            return True
+        self.on_limit(LimitExceeded(f"rule {self.rule.name} bytes_max", bound))
+        return False
 
     # -- the gate's own answers ------------------------------------------------------------------
 

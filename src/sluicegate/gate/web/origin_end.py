@@ -148,6 +148,8 @@ class OriginEnd:
         if exchange is None:
             return True
         exchange.bytes_to_server += len(data)
+        if exchange.plan.bytes_max is not None and not exchange.has_bytes_left:
+            return False
         self._out += self._http.send(Body(data))
         return self.flush()
 

@@ -20,6 +20,7 @@ from sluicegate.gate.entry_answers import answer_to_failure, answer_to_lookup
 from sluicegate.gate.entry_connection import REFUSALS
 from sluicegate.gate.lookups import Addresses, Lookup, tell_of_lookup
 from sluicegate.gate.network_source import NoSource, take_source
+from sluicegate.gate.proxy_header import send_proxy_header
 from sluicegate.names import Destination, JudgedAddress, LookupReason, Unresolved
 from sluicegate.names.eyeballs import interleave
 from sluicegate.verdict import Deny
@@ -279,6 +280,9 @@ class RoutedExchange(AdmittedExchange):
             return
         connection = self.connection
         if not connection.is_still_admitted() or self.is_over:
+            connection.port.backend.abort(raw)
+            return
+        if self.rule.send_proxy_protocol is not None and not send_proxy_header(connection, raw):
             connection.port.backend.abort(raw)
             return
         self.on_origin(connection.desk.new_origin(self, raw, address))
