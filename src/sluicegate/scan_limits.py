@@ -13,11 +13,20 @@ __all__ = [
     "CLAMD_OBJECT_BYTES_MAX",
     "CLAMD_PROBE_S",
     "CLAMD_REPLY_BYTES_MAX",
-    "CLAMD_RETRY_S",
-    "RULES_BYTES_MAX",
+    "ICAP_CHUNK_BYTES",
+    "ICAP_CHUNK_LINE_BYTES_MAX",
+    "ICAP_FIELDS_MAX",
+    "ICAP_HEAD_BYTES_MAX",
+    "ICAP_IDLE_S",
+    "ICAP_INNER_BYTES_MAX",
+    "ICAP_OPTIONS_S",
+    "ICAP_OPTIONS_TTL_S_MAX",
+    "ICAP_PREVIEW_BYTES_MAX",
+    "ICAP_RECEIVE_BYTES",
     "RULES_LOOK_S",
     "RULE_FILES_MAX",
     "SCANNER_CONNECTIONS_MAX",
+    "SCANNER_RETRY_S",
     "SCAN_ANSWERS_KEPT_MAX",
     "SCAN_MEMBER_BYTES_MAX",
     "SCAN_NICENESS",
@@ -40,8 +49,8 @@ CLAMD_PROBE_S: Final = 60.0
 """For how long it is believed that clamd says when it reaches a limit: its configuration may have
 changed with a restart that nobody noticed."""
 
-CLAMD_RETRY_S: Final = 0.25
-"""Between two attempts to reach a clamd that restarts."""
+SCANNER_RETRY_S: Final = 0.25
+"""Between two attempts to reach a scanner that restarts."""
 
 SCANNER_CONNECTIONS_MAX: Final = 64
 """Scans at once that a worker may be told to ask one scanner for; clamd has 10 threads."""
@@ -77,3 +86,36 @@ SCAN_PROCESSES_MAX: Final = 64
 
 SCAN_START_TIMEOUT_S: Final = 60.0
 """For a process to start and compile its rules; 5,000 rules take 1 s."""
+
+ICAP_HEAD_BYTES_MAX: Final = 16 << 10
+"""The head of an answer, or its trailers; c-icap's have some 500 bytes, with a long list of
+extensions a few thousand."""
+
+ICAP_FIELDS_MAX: Final = 100
+"""Fields of one head."""
+
+ICAP_INNER_BYTES_MAX: Final = 64 << 10
+"""Heads of the HTTP message inside an answer: what servers let in of one, twice."""
+
+ICAP_CHUNK_LINE_BYTES_MAX: Final = 256
+"""The size of a chunk with what it says beside; ``use-original-body`` has 40 bytes."""
+
+ICAP_CHUNK_BYTES: Final = 64 << 10
+"""What of an object is read and sent at a time."""
+
+ICAP_RECEIVE_BYTES: Final = 64 << 10
+"""What of an answer is received at a time."""
+
+ICAP_PREVIEW_BYTES_MAX: Final = 64 << 10
+"""The longest preview that is sent, whatever a service asks for; Squid's bound. c-icap asks for
+1,024 bytes."""
+
+ICAP_OPTIONS_TTL_S_MAX: Final = 86_400
+"""A service may be told anew each day, whatever it says."""
+
+ICAP_OPTIONS_S: Final = 60.0
+"""For how long what a service says of itself is believed, at most: it may have been restarted with
+other limits or signatures, and only its next answer would tell."""
+
+ICAP_IDLE_S: Final = 20.0
+"""For how long a connection is kept that nobody uses; c-icap closes them after a minute or more."""

@@ -300,7 +300,7 @@ def test_one_that_restarts_is_waited_for(place: str) -> None:
 
     async def main() -> ScanResult:
         waiting = asyncio.ensure_future(scan(scanner))
-        while scanner._away_since is None:
+        while scanner._reach.away_since is None:
             await asyncio.sleep(0)
         async with listening(clamd, place):
             return await waiting

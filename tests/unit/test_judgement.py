@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from sluicegate.errors import BadContext
 from sluicegate.filterapi import (
     ContentFilter,
     ContentVerdict,
@@ -17,6 +19,7 @@ from sluicegate.filterapi import (
     Replace,
     Transfer,
     TransferOffer,
+    Wants,
 )
 from sluicegate.gate.judgement import Judgement, judge
 from sluicegate.gate.registry import ContentStep, Installed
@@ -221,3 +224,83 @@ def test_a_cache_of_no_entries_keeps_none() -> None:
         return one.asked
 
     assert asyncio.run(run()) == 2
+
+
+# -- what stands in an object's place ------------------------------------------------------------
+
+
+class Looking(ContentFilter):
+    """Notes what it is shown, and answers by it."""
+
+    def __init__(self, *answers: ContentVerdict, bytes_max: int | None = None) -> None:
+        self.answers = list(answers)
+        self.wants = Wants(bytes_max=bytes_max)  # type: ignore[misc]
+        self.seen: list[tuple[bytes, int, str, bytes]] = []
+        self.transfers: list[Transfer] = []
+
+    async def inspect(self, transfer: Transfer) -> ContentVerdict:
+        self.transfers.append(transfer)
+        if isinstance(transfer, Held):
+            self.seen.append((b"", transfer.size, transfer.sha256, b""))
+        else:
+            async with transfer.open() as file:
+                whole = await file.read()
+                with file.blocking_file() as opened:
+                    assert opened.read() == whole == await file.read_at(0, 100)
+            self.seen.append((whole, transfer.size, transfer.sha256, transfer.head))
+        return self.answers.pop(0)
+
+
+def seen_of(body: bytes) -> tuple[bytes, int, str, bytes]:
+    return (body, len(body), hashlib.sha256(body).hexdigest(), body)
+
+
+def test_filters_behind_a_replacement_are_asked_about_what_stands_there() -> None:
+    first, second, third = (
+        Looking(Replace(b"masked")),
+        Looking(Release()),
+        Looking(Replace(b"masked twice")),
+    )
+    judgement = asyncio.run(ask(steps_of(first, second, third)))
+    assert second.seen == third.seen == [seen_of(b"masked")]
+    assert judgement.verdict == Replace(b"masked twice")
+    assert (judgement.reason, judgement.filter_name) == ("replaced", "f2")
+
+
+def test_a_refusal_of_what_stands_in_its_place_refuses_it() -> None:
+    judgement = asyncio.run(ask(steps_of(Looking(Replace(b"MZ")), Looking(Refuse("executable")))))
+    assert (judgement.reason, judgement.filter_name) == ("executable", "f1")
+
+
+def test_neighbours_that_run_beside_each_other_are_asked_about_it_too() -> None:
+    beside = [Named(Release()), Named(Refuse("found"))]
+    judgement = asyncio.run(ask(steps_of(Looking(Replace(b"x")), *beside)))
+    assert (judgement.reason, [one.asked for one in beside]) == ("found", [1, 1])
+
+
+def test_what_is_larger_than_a_filter_behind_can_judge_is_refused() -> None:
+    behind = Looking(bytes_max=5)
+    judgement = asyncio.run(ask(steps_of(Looking(Replace(b"masked")), behind)))
+    assert judgement.reason == "larger than the 5 bytes that f1 can judge"
+    assert behind.seen == []
+
+
+def test_a_release_of_what_stands_there_is_kept_under_its_own_digest() -> None:
+    kept = VerdictCache(VirtualClock(), 10, 60.0)
+    behind = Named(Release(), version="1")
+    steps = steps_of(Looking(Replace(b"a"), Replace(b"b"), Replace(b"a")), behind)
+    for _ in range(3):
+        asyncio.run(ask(steps, kept))
+    assert behind.asked == 2
+
+
+def test_nobody_looks_at_it_behind_the_verdict() -> None:
+    behind = Looking(Release())
+
+    async def main() -> None:
+        await ask(steps_of(Looking(Replace(b"x")), behind))
+        with pytest.raises(BadContext):
+            async with behind.transfers[0].open():
+                pass
+
+    asyncio.run(main())

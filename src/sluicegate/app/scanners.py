@@ -16,11 +16,12 @@ import pydantic
 from sluicegate.address import SocketAddress
 from sluicegate.clock import SystemClock
 from sluicegate.documents import Document, Findings, Model, parse_size, suggest
-from sluicegate.filterapi import ContentFilter, Scanner
+from sluicegate.filterapi import ContentFilter, ContentScanner, Scanner
 from sluicegate.gate.settings import Installation
 from sluicegate.policy import SystemPolicy, SystemPurpose
 from sluicegate.policy.parse_values import Name, parse_address
-from sluicegate.scan import ClamdScanner, ClamdSettings
+from sluicegate.protocols.icap import IcapTarget
+from sluicegate.scan import ClamdScanner, ClamdSettings, IcapScanner, IcapSettings
 from sluicegate.scan_limits import (
     CLAMD_OBJECT_BYTES_MAX,
     SCAN_MEMBER_BYTES_MAX,
@@ -67,17 +68,25 @@ class ScannerTable(Model, arbitrary_types_allowed=True):
     """One ``[[scanner]]``."""
 
     name: Name = pydantic.Field(examples=["clamd"])
-    kind: Literal["clamd", "yara"] = pydantic.Field(examples=["clamd"])
+    kind: Literal["clamd", "icap", "yara"] = pydantic.Field(examples=["clamd"])
     socket: str = ""
-    """Of ``clamd``: the path of its Unix socket; objects are handed over as descriptors."""
+    """Of ``clamd``: the path of its Unix socket; objects are handed over as descriptors. Of
+    ``icap``: the same, and they are sent."""
     address: Annotated[SocketAddress, pydantic.PlainValidator(parse_address)] | None = None
-    """Of ``clamd``: where it listens, if not on this machine; objects are streamed to it."""
+    """Of ``clamd`` and ``icap``: where it listens, if not at a Unix socket; objects are sent."""
     connections_max: int = pydantic.Field(default=4, ge=1, le=SCANNER_CONNECTIONS_MAX)
-    """Of ``clamd``: scans at once, of each worker."""
+    """Of ``clamd`` and ``icap``: scans at once, of each worker."""
     wait_s: float = pydantic.Field(default=30.0, ge=0, le=3600)
-    """Of ``clamd``: how long one that is away is waited for."""
+    """Of ``clamd`` and ``icap``: how long one that is away is waited for."""
     trust_limits: bool = False
-    """Of ``clamd``: believe it although it does not say when it reaches a limit."""
+    """Of ``clamd`` and ``icap``: believe it although it does not say when it reaches a limit."""
+    service: str = pydantic.Field(
+        default="", pattern=r"^[A-Za-z0-9._~/?&=+%-]{0,200}$", examples=["avscan"]
+    )
+    """Of ``icap``: the path of the service, with what it takes behind ``?``."""
+    modified_bytes_max: _Size = pydantic.Field(default=16 << 20, ge=1, le=256 << 20)
+    """Of ``icap``: the largest body that the service may put in an object's place: it is kept in
+    memory."""
     rules: str = ""
     """Of ``yara``: the folder with rules, files that end in ``.yar`` or ``.yara``."""
     shipped_rules: bool = True
@@ -104,13 +113,15 @@ class ScannerPaths(NamedTuple):
     """What scanner processes must not be able to read."""
 
 
+_REACHED: Final = frozenset({"socket", "address", "connections_max", "wait_s", "trust_limits"})
 _OF_KIND: Final[dict[str, frozenset[str]]] = {
-    "clamd": frozenset({"socket", "address", "connections_max", "wait_s", "trust_limits"}),
+    "clamd": _REACHED,
+    "icap": _REACHED | {"service", "modified_bytes_max"},
     "yara": frozenset(
         {"rules", "shipped_rules", "processes", "memory_bytes_max", "cpu_s", "archives"}
     ),
 }
-"""Keys that mean something for one kind alone."""
+"""Keys that mean nothing for the other kinds."""
 
 
 def make_scanners(
@@ -140,6 +151,9 @@ def make_scanners(
         if table.kind == "clamd":
             made[table.name] = _make_clamd(table, folder, known, system)
             continue
+        if table.kind == "icap":
+            made[table.name] = _make_icap(table, folder, known, system)
+            continue
         members_to = tuple(made[one] for one in table.archives.members_to if one in made)
         told = document.where(("scanner", index)), findings
         scanner = make_content_scanner(table, folder, secret, known, members_to, told)
@@ -165,6 +179,31 @@ def _make_clamd(
     return ClamdScanner(table.name, settings, SystemClock())
 
 
+def _make_icap(
+    table: ScannerTable, folder: pathlib.Path, known: Scanner | None, system: SystemPolicy
+) -> Scanner:
+    address = table.address
+    host, port = ("localhost", _ICAP_PORT) if address is None else (address.host, address.port)
+    settings = IcapSettings(
+        place=str(folder / table.socket) if address is None else address,
+        target=IcapTarget(f"[{host}]" if ":" in host else host, port, table.service.lstrip("/")),
+        connections_max=table.connections_max,
+        timeout_s=table.timeout_s,
+        wait_s=table.wait_s,
+        object_bytes_max=table.object_bytes_max,
+        modified_bytes_max=table.modified_bytes_max,
+        trusts_limits=table.trust_limits,
+        refusal=_refusal(address, system),
+    )
+    if isinstance(known, IcapScanner) and known.settings == settings:
+        return known
+    return IcapScanner(table.name, settings, SystemClock())
+
+
+_ICAP_PORT: Final = 1344
+"""Registered by IANA."""
+
+
 def _refusal(address: SocketAddress | None, system: SystemPolicy) -> str:
     """Say why a scanner must not be reached; a Unix socket leads to no network."""
     if address is None or system.allows(SystemPurpose.SCANNERS, address.ip):
@@ -185,15 +224,9 @@ def check_scanners(tables: Sequence[ScannerTable], document: Document, findings:
                 "filters name scanners: give each its own",
             )
         names.add(table.name)
-        for kind, keys in _OF_KIND.items():
-            for key in sorted(keys & table.model_fields_set if kind != table.kind else ()):
-                findings.refuse(
-                    document.where((*at, key)),
-                    f"means nothing for a scanner of kind {table.kind!r}",
-                    f"leave it out: it belongs to kind {kind!r}",
-                )
-        if table.kind == "clamd":
-            _check_clamd(table, index, document, findings)
+        _check_keys(table, index, document, findings)
+        if table.kind in {"clamd", "icap"}:
+            _check_place(table, index, document, findings)
         for other in table.archives.members_to:
             if kinds.get(other) != "clamd":
                 findings.refuse(
@@ -203,42 +236,66 @@ def check_scanners(tables: Sequence[ScannerTable], document: Document, findings:
                 )
 
 
-def _check_clamd(table: ScannerTable, index: int, document: Document, findings: Findings) -> None:
+def _check_keys(table: ScannerTable, index: int, document: Document, findings: Findings) -> None:
+    own = _OF_KIND[table.kind]
+    for key in sorted(table.model_fields_set - own):
+        kinds = sorted(kind for kind, keys in _OF_KIND.items() if key in keys)
+        if kinds:
+            findings.refuse(
+                document.where(("scanner", index, key)),
+                f"means nothing for a scanner of kind {table.kind!r}",
+                f"leave it out: it belongs to kind {' and '.join(map(repr, kinds))}",
+            )
+
+
+def _check_place(table: ScannerTable, index: int, document: Document, findings: Findings) -> None:
     at = ("scanner", index)
+    example = _EXAMPLES[table.kind]
+    if table.kind == "icap" and not table.service:
+        findings.refuse(
+            document.where(at),
+            f"the scanner {table.name!r} has no service",
+            'say which one, for example service = "avscan"',
+        )
     if bool(table.socket) == (table.address is not None):
         findings.refuse(
             document.where(at),
             f"the scanner {table.name!r} has {'two places' if table.socket else 'no place'}",
-            'say either socket = "/run/clamav/clamd.ctl" or address = "192.0.2.7:3310"',
+            f"say either socket or address, for example {example}",
         )
     elif table.address is not None and table.address.port == 0:
         findings.refuse(
             document.where((*at, "address")),
             f"is {table.address}, which has no port",
-            'for example "192.0.2.7:3310"',
+            f"for example {example}",
         )
+
+
+_EXAMPLES: Final = {
+    "clamd": 'socket = "/run/clamav/clamd.ctl"',
+    "icap": 'address = "192.0.2.7:1344"',
+}
 
 
 def check_asked(
     installations: Sequence[Installation],
-    tables: Sequence[ScannerTable],
+    scanners: Mapping[str, Scanner],
     document: Document,
     findings: Findings,
 ) -> None:
-    """Refuse content filters that ask scanners which do not exist, or cannot answer them."""
-    kinds = {table.name: table.kind for table in tables}
+    """Refuse content filters that ask scanners which do not exist."""
     for one in installations:
         if not isinstance(one.filter_object, ContentFilter):
             continue
         for name in one.filter_object.scanners:
-            if name not in kinds:
+            if name not in scanners:
                 findings.refuse(
                     document.where(("filter",)),
                     f"{one.name!r} asks a scanner {name!r}, and there is none",
-                    suggest(name, sorted(kinds)) if kinds else "configure it: [[scanner]]",
+                    suggest(name, sorted(scanners)) or "configure it: [[scanner]]",
                 )
         for name in one.filter_object.content_scanners:
-            if kinds.get(name, "yara") != "yara":
+            if name in scanners and not isinstance(scanners[name], ContentScanner):
                 findings.refuse(
                     document.where(("filter",)),
                     f"{one.name!r} asks {name!r} what is in objects, which it cannot tell",

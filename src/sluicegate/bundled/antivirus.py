@@ -92,6 +92,8 @@ class Antivirus(ContentFilter):
                 return ""
             case ScanOutcome.FOUND:
                 return f"malware: {result.reason}"
+            case ScanOutcome.MODIFIED:
+                return f"modified: {result.reason}; that is for content_adaptation to deliver"
             case ScanOutcome.ENCRYPTED:
                 is_let, word = settings.encrypted == "release", "encrypted"
             case ScanOutcome.CORRUPT:

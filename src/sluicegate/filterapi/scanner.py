@@ -29,6 +29,8 @@ class ScanOutcome(enum.StrEnum):
     """A part of it is damaged, or of a kind into which nobody can look."""
     OVER_LIMIT = "over-limit"
     """It is larger, deeper or more than may be looked at."""
+    MODIFIED = "modified"
+    """All of it was looked at, and the scanner has other bytes to stand in its place."""
     NOT_SCANNED = "not-scanned"
     """It was not looked at, or not to its end: an error, nobody there, too late, a limit of
     somebody else's."""
@@ -43,6 +45,8 @@ class ScanResult:
     """What was found, or why it was not looked at; printable."""
     signatures: str = ""
     """The engine and its signatures, as it names them."""
+    body: bytes | None = None
+    """What the scanner would put in the object's place; of ``MODIFIED`` only."""
 
 
 class Scanner(Protocol):

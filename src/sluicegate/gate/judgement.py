@@ -2,19 +2,21 @@
 
 ``gate/holding`` starts it when an object is complete. Filters are asked in order; neighbours that
 say so (``ContentFilter.runs_beside``) at the same time, and the first refusal ends the others'
-work. The invariant: an object is released only when every filter that wants it answered ``Release``
-(or one replaced it); a filter that raises, is late or answers nonsense refuses it, unless the
-operator wrote ``on_failure = "bypass"`` for that filter.
+work. Where one replaces the object, those behind it are asked about what stands in its place. The
+invariant: what is delivered was released by every filter that wants it, except by those before the
+one that made it; a filter that raises, is late or answers nonsense refuses it, unless the operator
+wrote ``on_failure = "bypass"`` for that filter.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import fnmatch
 import inspect
 import itertools
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -25,11 +27,14 @@ from sluicegate.filterapi import (
     Refuse,
     Release,
     Replace,
+    Transfer,
     TransferFile,
     TransferOffer,
     Wants,
 )
 from sluicegate.spool import SpooledBody, SpooledFile, SpoolStore
+
+from .replaced_object import ReplacedObject
 
 if TYPE_CHECKING:
     from .registry import ContentStep
@@ -137,7 +142,7 @@ async def judge(
     on_failure: Callable[[ContentStep, str], None],
     kept: VerdictCache | None = None,
 ) -> Judgement:
-    """Ask the filters; the first refusal or replacement ends it.
+    """Ask the filters; the first refusal ends it.
 
     Args:
         steps: The filters that want the object, in order.
@@ -147,37 +152,58 @@ async def judge(
         kept: Verdicts of before.
     """
     asking = _Asking(held, timeout_s, on_failure, kept)
+    replaced: list[ReplacedObject] = []
+    decided = Judgement(Release(), "released by every content filter" if steps else UNWANTED)
+    try:
+        for members in _groups(steps):
+            judgement = _too_large(members, asking.held) if replaced else None
+            judgement = judgement or await _judge_beside(members, asking)
+            if judgement is None:
+                continue
+            if not isinstance(judgement.verdict, Replace):
+                return judgement
+            decided = judgement
+            replaced.append(ReplacedObject(held, judgement.verdict.body))
+            asking = dataclasses.replace(asking, held=replaced[-1])
+    finally:
+        for one in replaced:
+            one.end()
+    return decided
+
+
+def _groups(steps: Sequence[ContentStep]) -> Iterator[list[ContentStep]]:
+    """Yield who is asked at the same time, in order."""
     for side_by_side, group in itertools.groupby(steps, lambda step: step.filter.runs_beside):
-        members = list(group)
-        if side_by_side and len(members) > 1:
-            judgement = await _judge_beside(members, asking)
+        if side_by_side:
+            yield list(group)
         else:
-            judgement = await _judge_in_order(members, asking)
-        if judgement is not None:
-            return judgement
-    return Judgement(Release(), "released by every content filter" if steps else UNWANTED)
+            yield from ([one] for one in group)
+
+
+def _too_large(steps: Sequence[ContentStep], held: Transfer) -> Judgement | None:
+    """Refuse what stands in an object's place if a filter could not judge it."""
+    limit = bytes_limit(steps)
+    if limit is None or held.size <= limit[0]:
+        return None
+    bound, name = limit
+    reason = f"larger than the {bound} bytes that {name} can judge"
+    return Judgement(Refuse(reason), reason, name)
 
 
 @dataclass(frozen=True, slots=True)
 class _Asking:
     """What every filter is asked about, and how."""
 
-    held: HeldObject
+    held: Transfer
     timeout_s: float
     on_failure: Callable[[ContentStep, str], None]
     kept: VerdictCache | None
 
 
-async def _judge_in_order(steps: Sequence[ContentStep], asking: _Asking) -> Judgement | None:
-    for step in steps:
-        judgement = await _judge_by(step, asking)
-        if judgement is not None:
-            return judgement
-    return None
-
-
 async def _judge_beside(steps: Sequence[ContentStep], asking: _Asking) -> Judgement | None:
     """Ask filters at the same time; of refusals that come together, the first in order counts."""
+    if len(steps) == 1:
+        return await _judge_by(steps[0], asking)
     loop = asyncio.get_running_loop()
     asked = [loop.create_task(_judge_by(step, asking)) for step in steps]
     try:
@@ -240,7 +266,7 @@ async def _ask(step: ContentStep, asking: _Asking) -> tuple[ContentVerdict | Non
     return None, f"answered {answer!r}, which is no verdict"
 
 
-async def _inspected(step: ContentStep, held: HeldObject, kept: VerdictCache | None) -> object:
+async def _inspected(step: ContentStep, held: Transfer, kept: VerdictCache | None) -> object:
     """Return what a filter answers, or answered before about the same bytes."""
     try:
         version = None if kept is None else await step.filter.verdict_version(held)
@@ -257,7 +283,7 @@ async def _inspected(step: ContentStep, held: HeldObject, kept: VerdictCache | N
         raise RuntimeError(f"it called sys.exit({error.code!r})") from error
 
 
-async def _inspect(step: ContentStep, held: HeldObject) -> object:
+async def _inspect(step: ContentStep, held: Transfer) -> object:
     asked: object = step.filter.inspect(held)
     if not inspect.isawaitable(asked):
         raise _NoCoroutineError(f"inspect is not a coroutine: it returned {asked!r}")

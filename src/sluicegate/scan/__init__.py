@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from .clamd import ClamdScanner, ClamdSettings
 from .content_scanner import ContentScannerSettings, ProcessContentScanner
+from .icap import IcapScanner, IcapSettings
 from .view import ScannerView
 
 __all__ = [
     "ClamdScanner",
     "ClamdSettings",
     "ContentScannerSettings",
+    "IcapScanner",
+    "IcapSettings",
     "ProcessContentScanner",
     "ScannerView",
 ]

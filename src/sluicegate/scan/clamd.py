@@ -17,16 +17,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import io
 import os
 import socket
-import zipfile
 from dataclasses import dataclass
-from typing import Final, TypeAlias
 
-from sluicegate.address import SocketAddress
 from sluicegate.clock import Clock
-from sluicegate.errors import ProtocolError, Side, TransportError, errno_name
+from sluicegate.errors import ProtocolError, TransportError, errno_name
 from sluicegate.filterapi import ScanOutcome, ScanResult, Transfer, TransferFile, lend_descriptor
 from sluicegate.protocols.clamd import (
     END_OF_STREAM,
@@ -45,19 +41,19 @@ from sluicegate.scan_limits import (
     CLAMD_CHUNK_BYTES,
     CLAMD_PROBE_S,
     CLAMD_REPLY_BYTES_MAX,
-    CLAMD_RETRY_S,
 )
 
-__all__ = ["ClamdScanner", "ClamdSettings"]
+from .nested_archive import nested_archive
+from .reach import Place, Reach, ScannerSocket
 
-_Socket: TypeAlias = socket.socket  # noqa: TID251 - the gate's own, not a client's
+__all__ = ["ClamdScanner", "ClamdSettings"]
 
 
 @dataclass(frozen=True, slots=True)
 class ClamdSettings:
     """How one clamd is asked."""
 
-    place: str | SocketAddress
+    place: Place
     """The path of its Unix socket, or its address."""
     connections_max: int
     """Scans at once, of one worker; more wait their turn, which counts as time."""
@@ -84,8 +80,9 @@ class ClamdScanner:
         self._version = ""
         self._believed_until = float("-inf")
         #: Until then its word is taken; on the monotonic clock.
-        self._away_since: float | None = None
-        #: When it was found to be away, while it is; on the monotonic clock.
+        self._reach = Reach(
+            settings.place, settings.wait_s, settings.refusal, clock, self._disbelieve
+        )
 
     async def version(self) -> str:
         """As ``filterapi.Scanner.version``, by the number of the official signatures."""
@@ -120,8 +117,8 @@ class ClamdScanner:
             except TransportError as error:
                 # The spool, or this process: another attempt fares no better.
                 return self._not_scanned(str(error))
-            self._believed_until = float("-inf")
-            if is_last or self._away_since is not None:
+            self._disbelieve()
+            if is_last or self._reach.away_since is not None:
                 return self._not_scanned(cause)
         raise AssertionError("the last attempt returns")
 
@@ -130,7 +127,7 @@ class ClamdScanner:
         if doubt:
             return self._not_scanned(doubt)
         async with transfer.open() as file:
-            with contextlib.closing(await self._connect()) as connected:
+            with contextlib.closing(await self._reach.connect()) as connected:
                 if isinstance(self.settings.place, str):
                     reply = await self._lend(connected, file)
                 else:
@@ -167,8 +164,8 @@ class ClamdScanner:
         version = await self._ask_version()
         self._version = "/".join(filter(None, (version.engine, version.signatures)))
         if not self.settings.trusts_limits:
-            with contextlib.closing(await self._connect()) as connected:
-                reply = await _stream_bytes(connected, _nested_archive())
+            with contextlib.closing(await self._reach.connect()) as connected:
+                reply = await _stream_bytes(connected, nested_archive())
             if reply.verdict is not ClamdVerdict.LIMIT:
                 return (
                     "clamd does not say when it reaches a limit, so what it calls clean may not "
@@ -178,54 +175,17 @@ class ClamdScanner:
         self._believed_until = self._clock.monotonic() + CLAMD_PROBE_S
         return ""
 
+    def _disbelieve(self) -> None:
+        self._believed_until = float("-inf")
+
     async def _ask_version(self) -> ClamdVersion:
-        with contextlib.closing(await self._connect()) as connected:
+        with contextlib.closing(await self._reach.connect()) as connected:
             await _loop().sock_sendall(connected, VERSION)
             return parse_version(await _reply(connected))
 
-    # -- the connection --------------------------------------------------------------------------
+    # -- the exchange ----------------------------------------------------------------------------
 
-    async def _connect(self) -> _Socket:
-        """Connect; wait a while for a clamd that restarts.
-
-        Raises:
-            OSError: It is away.
-        """
-        while True:
-            try:
-                connected = await self._try_connect()
-            except OSError:
-                now = self._clock.monotonic()
-                self._believed_until = float("-inf")
-                if self._away_since is None:
-                    self._away_since = now
-                if now - self._away_since >= self.settings.wait_s:
-                    raise
-                await asyncio.sleep(CLAMD_RETRY_S)
-            else:
-                self._away_since = None
-                return connected
-
-    async def _try_connect(self) -> _Socket:
-        place = self.settings.place
-        if self.settings.refusal:
-            raise TransportError(errno.EACCES, Side.INTERNAL, self.settings.refusal)
-        address: str | tuple[str, int]
-        if isinstance(place, str):
-            family, address = socket.AF_UNIX, place
-        else:
-            family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
-            address = (place.host, place.port)
-        connected = socket.socket(family, socket.SOCK_STREAM)  # noqa: TID251 - the gate's own
-        try:
-            connected.setblocking(False)
-            await _loop().sock_connect(connected, address)
-        except BaseException:
-            connected.close()
-            raise
-        return connected
-
-    async def _lend(self, connected: _Socket, file: TransferFile) -> ClamdReply:
+    async def _lend(self, connected: ScannerSocket, file: TransferFile) -> ClamdReply:
         """Let clamd read the object itself."""
         with file.blocking_file() as opened:
             descriptor = lend_descriptor(opened)
@@ -237,7 +197,7 @@ class ClamdScanner:
         return parse_scan_reply(await _reply(connected))
 
 
-async def _stream(connected: _Socket, file: TransferFile) -> ClamdReply:
+async def _stream(connected: ScannerSocket, file: TransferFile) -> ClamdReply:
     """Send an object piece by piece; clamd may answer before it has all of it."""
     loop = _loop()
     is_whole = False
@@ -257,13 +217,13 @@ async def _stream(connected: _Socket, file: TransferFile) -> ClamdReply:
     return reply
 
 
-async def _stream_bytes(connected: _Socket, data: bytes) -> ClamdReply:
+async def _stream_bytes(connected: ScannerSocket, data: bytes) -> ClamdReply:
     stream = INSTREAM + chunk_header(len(data)) + data + END_OF_STREAM
     await _loop().sock_sendall(connected, stream)
     return parse_scan_reply(await _reply(connected))
 
 
-async def _reply(connected: _Socket) -> bytes:
+async def _reply(connected: ScannerSocket) -> bytes:
     reader = ReplyReader()
     while True:
         try:
@@ -277,18 +237,3 @@ async def _reply(connected: _Socket) -> bytes:
 
 def _loop() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
-
-
-_NESTED_MAX: Final = 120
-"""Archives in one another; clamd cannot be told to open more than 100 (MaxRecursion)."""
-
-
-def _nested_archive() -> bytes:
-    """Return an archive in an archive, deeper than clamd can be told to look; about 10 KiB."""
-    inner = b"deep"
-    for _ in range(_NESTED_MAX):
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(zipfile.ZipInfo("inner.zip"), inner)
-        inner = packed.getvalue()
-    return inner
