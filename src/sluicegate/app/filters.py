@@ -168,7 +168,7 @@ def _install_isolated(
 
 
 def _levels(shows: Iterable[Shown]) -> Level:
-    # Nothing in the gate decides on single HTTP requests, so nothing may rely on being asked.
+    # The gate asks about HTTP requests itself, before any filter: no filter promises that.
     return Level.TRANSFER if "transfers" in shows else Level.NONE
 
 

@@ -84,7 +84,7 @@ class CompiledRule:
         if rule.methods:
             later.append(MethodsCondition(rule.methods))
         if rule.paths:
-            later.append(PathsCondition(rule.paths))
+            later.append(PathsCondition(rule.paths, is_refusal=rule.action.is_refusal))
         if rule.content_types is not None:
             later.append(ContentTypesCondition(rule.content_types))
         self._conditions = pool.together(conditions)

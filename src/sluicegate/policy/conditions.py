@@ -18,7 +18,7 @@ from sluicegate.names import AddressJudgement
 
 from .content_types import ContentTypes
 from .networks import NO_NETWORKS, NetworkSet
-from .paths import PathPattern, UrlPattern
+from .paths import PathPattern, UrlPattern, is_path_meant
 from .protocols import ProtocolPattern
 from .request import Level, Number, Question
 from .rules import ANY_USER, GROUP_PREFIX, Rule, Targets
@@ -138,12 +138,12 @@ class ProtocolsCondition(Condition):
 class Places:
     """Names, networks and URLs, ready for questions."""
 
-    __slots__ = ("below", "exact", "is_everything", "means_quic", "networks", "urls")
+    __slots__ = ("below", "exact", "is_everything", "is_refused", "networks", "urls")
 
-    def __init__(self, targets: Targets, *, means_quic: bool) -> None:
-        self.means_quic = means_quic
-        #: Whether ``https://`` is also what HTTP/3 carries, of which nothing is seen: so it is of
-        #: what is refused, and not of what is allowed.
+    def __init__(self, targets: Targets, *, is_refused: bool) -> None:
+        self.is_refused = is_refused
+        #: Whether what is here does not pass. Then ``https://`` is also what HTTP/3 carries, of
+        #: which nothing is seen, and a path is meant by whichever way a server may read it.
         self.is_everything = targets.is_everything
         self.exact = frozenset(one.host.text for one in targets.hosts if not one.is_wildcard)
         self.below = frozenset(one.host.text for one in targets.hosts if one.is_wildcard)
@@ -174,14 +174,16 @@ class Places:
             if one.port != question.port:
                 continue
             if question.protocol != "tcp" and not (
-                self.means_quic and question.protocol == "udp" and one.scheme == "https"
+                self.is_refused and question.protocol == "udp" and one.scheme == "https"
             ):
                 continue
             if http is None:
                 if one.is_whole_site:
                     return True
                 answer = None
-            elif one.scheme == http.scheme and one.path.matches(http.path):
+            elif one.scheme == http.scheme and is_path_meant(
+                (one.path,), http.path, in_any_reading=self.is_refused
+            ):
                 return True
         return answer
 
@@ -189,14 +191,13 @@ class Places:
 class TargetsCondition(Places, Condition):
     """``to`` without ``to_except``: what a client names, and what a name leads to."""
 
-    __slots__ = ("_excepted", "_is_refusal")
+    __slots__ = ("_excepted",)
     key = "to"
     level = int(Level.REQUEST)
 
     def __init__(self, to: Targets, excepted: Targets, *, is_refusal: bool) -> None:
-        super().__init__(to, means_quic=is_refusal)
-        self._excepted = None if excepted.is_empty else Places(excepted, means_quic=not is_refusal)
-        self._is_refusal = is_refusal
+        super().__init__(to, is_refused=is_refusal)
+        self._excepted = None if excepted.is_empty else Places(excepted, is_refused=not is_refusal)
 
     @override
     def holds(self, question: Question) -> bool | None:
@@ -231,7 +232,7 @@ class TargetsCondition(Places, Condition):
     def _leads_to_address(self, judgement: AddressJudgement, meant: tuple[Number, ...]) -> bool:
         """Tell whether a rule speaks of an address that a client wrote."""
         excepted, networks = self._excepted, self.networks
-        if self._is_refusal:
+        if self.is_refused:
             # Held against every form of the address.
             return any(
                 (self.is_everything or networks.has(*one))
@@ -366,17 +367,20 @@ class MethodsCondition(Condition):
 class PathsCondition(Condition):
     """``paths``."""
 
-    __slots__ = ("_paths",)
+    __slots__ = ("_is_refusal", "_paths")
     key = "paths"
     level = int(Level.REQUEST)
 
-    def __init__(self, paths: Sequence[PathPattern]) -> None:
+    def __init__(self, paths: Sequence[PathPattern], *, is_refusal: bool) -> None:
         self._paths = tuple(paths)
+        self._is_refusal = is_refusal
 
     @override
     def holds(self, question: Question) -> bool | None:
         http = question.http
-        return None if http is None else any(path.matches(http.path) for path in self._paths)
+        if http is None:
+            return None
+        return is_path_meant(self._paths, http.path, in_any_reading=self._is_refusal)
 
     @override
     def lack(self, question: Question) -> str:

@@ -8,6 +8,7 @@ whatever an operator wrote, and a path that servers read in several ways has no 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -18,7 +19,14 @@ from sluicegate.errors import ProtocolError, Side
 from sluicegate.names import CanonicalHost
 from sluicegate.policy_limits import POLICY_PATTERN_BYTES_MAX, POLICY_PATTERN_MEMORY_BYTES_MAX
 
-__all__ = ["DEFAULT_PORTS", "PathPattern", "PathRefused", "UrlPattern", "canonical_path"]
+__all__ = [
+    "DEFAULT_PORTS",
+    "PathPattern",
+    "PathRefused",
+    "UrlPattern",
+    "canonical_path",
+    "is_path_meant",
+]
 
 
 class PathRefused(ProtocolError):
@@ -31,14 +39,15 @@ class PathRefused(ProtocolError):
 def canonical_path(target: str) -> str:
     """Return the one reading of a request's path, without its query.
 
-    Encoded characters that need no encoding are decoded, other encodings are in upper case, and
-    empty segments are left out, as most servers do (RFC 3986 section 6.2.2, and nginx's
-    ``merge_slashes``).
+    Encoded characters that a path may have as they are, are decoded, what no path has as it is,
+    is encoded, encodings are in upper case, and empty segments are left out, as most servers do
+    (RFC 3986 sections 3.3 and 6.2.2, and nginx's ``merge_slashes``). An asterisk stays encoded, so
+    that it is none in a pattern.
 
     Raises:
-        PathRefused: It is not absolute, it has ``.`` or ``..`` segments, backslashes, control
-            characters or broken encodings, or it hides a separator in an encoding: servers
-            disagree about those.
+        PathRefused: It is not absolute, it has ``.`` or ``..`` segments (also with parameters:
+            ``..;x`` is one to some servers), backslashes, control characters or broken encodings,
+            or it hides a separator in an encoding: servers disagree about those.
     """
     path = target.partition("?")[0]
     if not path.startswith("/"):
@@ -51,22 +60,54 @@ def canonical_path(target: str) -> str:
         path = _ENCODED.sub(_decode, path)
     if _HIDDEN.search(path):
         raise PathRefused("the path has an encoded separator or control character")
+    path = _NEVER_RAW.sub(_encode, path)
     segments = [segment for segment in path.split("/") if segment]
-    if any(segment in {".", ".."} for segment in segments):
+    if any(segment.partition(";")[0] in _NAMELESS for segment in segments):
         raise PathRefused("the path has dot segments")
     is_folder = path.endswith("/") and segments
     return "/" + "/".join(segments) + ("/" if is_folder else "")
 
 
+def is_path_meant(
+    patterns: Iterable[PathPattern], path: str, *, in_any_reading: bool = False
+) -> bool:
+    """Tell whether a canonical path is one of these, with its parameters and without them.
+
+    To some servers ``/a;b/c`` is ``/a/c`` (RFC 3986 section 3.3; servlets take parameters out
+    before they compare), to others it is not.
+
+    Args:
+        patterns: Any of them counts.
+        path: A canonical one.
+        in_any_reading: What is refused is meant if one reading is; what is allowed only if both
+            are, by whichever pattern.
+    """
+    if ";" not in path:
+        return any(one.matches(path) for one in patterns)
+    known = tuple(patterns)
+    readings = (path, canonical_path(_PARAMETERS.sub("", path)))
+    meant = (any(one.matches(reading) for one in known) for reading in readings)
+    return any(meant) if in_any_reading else all(meant)
+
+
 def _decode(found: re.Match[str]) -> str:
     character = chr(int(found[1], 16))
-    return character if _UNRESERVED.fullmatch(character) else found[0].upper()
+    return character if _AS_IT_IS.fullmatch(character) else found[0].upper()
+
+
+def _encode(found: re.Match[str]) -> str:
+    return f"%{ord(found[0]):02X}"
 
 
 _UNCLEAR: Final = re.compile(r"[\x00-\x20\x7f\\#]")
 _BROKEN: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ENCODED: Final = re.compile(r"%([0-9A-Fa-f]{2})")
-_UNRESERVED: Final = re.compile(r"[A-Za-z0-9._~-]")
+_AS_IT_IS: Final = re.compile(r"[A-Za-z0-9._~!$&'()+,;=:@-]")
+"""What a segment may have (RFC 3986 section 3.3, ``pchar``), but for the asterisk."""
+_NEVER_RAW: Final = re.compile(r"[^A-Za-z0-9._~!$&'()+,;=:@/%-]")
+_PARAMETERS: Final = re.compile(r";[^/]*")
+_NAMELESS: Final = frozenset({"", ".", ".."})
+"""What a segment is to no two servers alike; one that is empty behind has parameters alone."""
 _HIDDEN: Final = re.compile(r"%(?:2F|5C|7F|25|[01][0-9A-F])")
 """A slash, a backslash, control characters; and the percent sign, which encodes twice."""
 
