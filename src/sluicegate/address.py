@@ -211,6 +211,18 @@ class AddressFilter:
         """Tell whether both were made of the same ranges, in any order."""
         return self.ranges() == other.ranges()
 
+    def parts(
+        self,
+    ) -> tuple[list[IpNetwork], list[IpNetwork], list[AddressFilter], list[AddressFilter]]:
+        """Return copies of what it was made of: ranges, then filters; included, then excluded."""
+        filters = [one.clone() for one in self._filters]
+        return (
+            [*self._included],
+            [*self._excluded],
+            filters,
+            [one.clone() for one in self._filters_excluded],
+        )
+
     def ranges(self) -> tuple[frozenset[object], ...]:
         """Return what it was made of: included and excluded networks, then filters."""
         return (

@@ -14,7 +14,9 @@ from sluicegate.web_limits import WebLimits
 __all__ = [
     "ACCEPT_AHEAD_MAX",
     "BULK_SLOTS_CIRCULATING_MIN",
+    "CELL_CALLS_MAX",
     "CELL_DESCRIPTORS_MAX",
+    "CELL_GIVEN_MAX",
     "CELL_QUEUE_BYTES_MAX",
     "CELL_RESTART_DELAY_MAX_S",
     "CELL_RESTART_DELAY_S",
@@ -195,6 +197,14 @@ TRANSFER_READ_BYTES_MAX: Final = 64 << 20
 
 
 # Filters in processes of their own.
+
+CELL_CALLS_MAX: Final = 4096
+"""Calls of one cell that wait for an answer (an object's verdict, a name's addresses): as many as
+``open_transfers_per_connection_max`` allows a thousand connections."""
+
+CELL_GIVEN_MAX: Final = 16_384
+"""Expected connections, factories and held objects that one cell has at a time: a few for each of
+some thousand connections. Beyond it the filter is told ``LimitExceeded``."""
 
 CELL_DESCRIPTORS_MAX: Final = 4
 """Descriptors beside one message to or from a cell; an object takes one."""

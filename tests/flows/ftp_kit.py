@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any, Self
 
 from sluicegate.app.build import Gate
@@ -220,6 +220,7 @@ class GateThread:
         more_filters: dict[str, str] | None = None,
         more_settings: dict[str, dict[str, Any]] | None = None,
         more_tables: str = "",
+        isolated: Container[str] = (),
     ) -> None:
         self.folder = folder
         self.host = host
@@ -240,12 +241,12 @@ class GateThread:
         (folder / "sluicegate.toml").write_text(
             f'[[listener]]\nname = "ftp"\naddress = "{address}:0"\n'
             + _table("limits", limits)
-            + _filter("ftp_access", access)
+            + _filter("ftp_access", access, isolated=isolated)
             + "".join(
                 _filter(name, (more_settings or {}).get(name), use)
                 for name, use in (more_filters or {}).items()
             )
-            + _filter("exe_block", block)
+            + _filter("exe_block", block, isolated=isolated)
             + more_tables
         )
         (folder / "policy.toml").write_text(
@@ -371,6 +372,9 @@ def _table(name: str, values: dict[str, Any] | None) -> str:
     return f"\n[{name}]\n{lines}"
 
 
-def _filter(name: str, settings: dict[str, Any] | None, use: str = "") -> str:
+def _filter(
+    name: str, settings: dict[str, Any] | None, use: str = "", isolated: Container[str] = ()
+) -> str:
     used = f"use = {json.dumps(use)}\n" if use else ""
+    used += 'isolation = "process"\n' if name in isolated else ""
     return f'\n[[filter]]\nname = "{name}"\n{used}' + _table("filter.settings", settings)

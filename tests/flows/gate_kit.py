@@ -114,7 +114,7 @@ class Gate:
         port: CompletionPort,
         backend: SimulatedBackend,
         limits: Limits,
-        spool: Any = None,
+        spool: SpoolStore | None = None,
         exchange: Any = None,
     ) -> None:
         self.port = port
@@ -123,6 +123,7 @@ class Gate:
         self.network = backend.network
         self.peers = SimulatedPeers(backend.network)
         self.recorder = MemoryRecorder()
+        self.spool = spool
         self.sockets: list[RawSocket] = []
         self.errors: list[BaseException] = []
         self._watch_descriptors()
@@ -132,7 +133,7 @@ class Gate:
             limits=limits,
             recorder=self.recorder,
             clock=port.clock,
-            spool=spool,
+            spool=spool,  # type: ignore[arg-type]  # what holds no objects needs none
             boot_mark="b",
             exchange=exchange,
         )
@@ -314,6 +315,10 @@ def play(
         await gate.service.stop()
         for _ in range(5):
             await asyncio.sleep(0.1)
+        if gate.spool is not None:
+            store = gate.spool
+            await gate.until(lambda: not store.statistics().bodies)
+            store.close()
         gate.check_clean(errors=errors)
         gate.peers.stop()
 

@@ -55,12 +55,20 @@ def server(folder: pathlib.Path) -> Iterator[int]:
         yield port
 
 
+IN_BOTH_PLACES = pytest.mark.parametrize("open_gate", ["in the gate", "in a cell"], indirect=True)
+"""A test that runs with ``ftp_access`` in the gate, and in a process of its own."""
+
+
 @pytest.fixture
-def open_gate(server: int, tmp_path: pathlib.Path, backend_name: str) -> Iterator[Opener]:
+def open_gate(
+    request: pytest.FixtureRequest, server: int, tmp_path: pathlib.Path, backend_name: str
+) -> Iterator[Opener]:
     """Make gates that are stopped, and checked, when the test ends."""
+    isolated = ["ftp_access"] if getattr(request, "param", "") == "in a cell" else []
     with contextlib.ExitStack() as gates:
 
         def open_gate(server_port: int = 0, **options: Any) -> GateThread:
+            options = {"isolated": isolated, **options}
             gate = GateThread(tmp_path / "gate", server_port or server, backend_name, **options)
             return gates.enter_context(gate)
 
@@ -81,6 +89,7 @@ def client(gate: GateThread) -> Iterator[Conversation]:
 # -- verdicts --------------------------------------------------------------------------------------
 
 
+@IN_BOTH_PLACES
 def test_clean_file_arrives_whole_and_the_final_reply_comes_after_its_last_byte(gate, client):
     with client.passive() as data:
         assert client.ask("RETR large.bin").startswith(("125", "150"))
@@ -124,6 +133,7 @@ def test_refused_download_gives_the_client_no_byte_and_a_550_with_the_reason(
     assert ended.get("bytes_to_client", 0) == 0
 
 
+@IN_BOTH_PLACES
 def test_refused_upload_leaves_the_old_file_as_it_was(gate, client, folder):
     (folder / "stored.bin").write_bytes(b"old")
     assert client.store("stored.bin", pe()) == "550 Refused: Windows (PE) executable"
@@ -131,6 +141,7 @@ def test_refused_upload_leaves_the_old_file_as_it_was(gate, client, folder):
     assert gate.transfer("stored.bin")["direction"] == "upload"
 
 
+@IN_BOTH_PLACES
 def test_released_upload_is_stored_whole_before_its_final_reply(client, folder):
     assert client.store("fresh.bin", clean()).startswith("226")
     assert (folder / "fresh.bin").read_bytes() == clean()
@@ -138,6 +149,7 @@ def test_released_upload_is_stored_whole_before_its_final_reply(client, folder):
     assert (folder / "fresh.bin").read_bytes() == b""
 
 
+@IN_BOTH_PLACES
 def test_store_unique_goes_through(client, folder):
     before = set(folder.iterdir())
     with client.passive() as data:
@@ -211,6 +223,7 @@ def test_data_connection_may_come_after_the_command(client):
     assert [client.reply()[:3], client.reply()[:3]] in (["150", "226"], ["125", "226"])
 
 
+@IN_BOTH_PLACES
 def test_active_upload_is_taken_by_dialling_the_client(client, folder):
     with client.active() as listener:
         client.write("STOR active.bin")
@@ -388,6 +401,7 @@ def test_exe_block_exempts_names_users_and_clients(open_gate):
 # -- limits ----------------------------------------------------------------------------------------
 
 
+@IN_BOTH_PLACES
 def test_object_beyond_a_quota_is_refused_with_the_limit_named(open_gate):
     gate = open_gate(limits={"spool_object_bytes_max": "256 KiB"})
     with gate.client() as client:
@@ -401,6 +415,7 @@ def test_object_beyond_a_quota_is_refused_with_the_limit_named(open_gate):
 # -- ends ------------------------------------------------------------------------------------------
 
 
+@IN_BOTH_PLACES
 def test_client_that_aborts_gets_426_and_then_the_reply_to_abor(open_gate):
     gate = open_gate(more_filters={"slow": f"{__file__}:NeverAnswers"})
     with gate.client() as client:
@@ -433,6 +448,7 @@ def test_aborted_upload_never_reaches_the_server(open_gate, folder):
     assert not (folder / "never.bin").exists()
 
 
+@IN_BOTH_PLACES
 @pytest.mark.parametrize("verb", ["RETR clean.bin", "STOR gone.bin"])
 def test_client_that_goes_away_during_a_hold_leaves_nothing(open_gate, folder, verb):
     gate = open_gate(more_filters={"slow": f"{__file__}:NeverAnswers"})
@@ -462,6 +478,7 @@ def test_client_that_resets_the_data_connection_is_told_426(client):
     assert client.ask("PWD").startswith("257")
 
 
+@IN_BOTH_PLACES
 def test_data_connection_of_somebody_else_is_turned_away(gate, client):
     reply = client.ask("EPSV")
     port = int(reply.split("|||")[1].split("|")[0])
@@ -555,6 +572,7 @@ def test_server_that_goes_away_during_a_download_is_told_and_nothing_is_left(scr
     assert gate.transfer("x")["verdict"] == "failed"
 
 
+@IN_BOTH_PLACES
 def test_421_ends_a_transfer_and_reaches_the_client(scripted):
     gate, server = scripted
     client, side = log_in(gate, server)
@@ -595,6 +613,7 @@ def test_421_of_a_server_that_stays_there_ends_the_connection(scripted):
         assert side.line() == ""
 
 
+@IN_BOTH_PLACES
 @pytest.mark.parametrize("command", ["RETR x", "STOR x"])
 def test_transfer_after_its_data_connection_has_ended_is_refused(scripted, command):
     # Servers that connect at PORT already (pyftpdlib) would wait for another one, without end.
@@ -616,6 +635,7 @@ def test_transfer_after_its_data_connection_has_ended_is_refused(scripted, comma
         assert client.ask(command).startswith("425 ")
 
 
+@IN_BOTH_PLACES
 def test_truncated_download_is_not_delivered(scripted):
     gate, server = scripted
     client, side = log_in(gate, server)

@@ -222,7 +222,7 @@ def test_filter_that_wants_events_that_do_not_reach_a_cell_has_failed() -> None:
 
 def test_what_does_not_reach_out_of_a_cell_ends_the_connection_with_the_reason() -> None:
     def expect(event: Event) -> EventVerdict:
-        event.session.allow_future_connect(event.connection, event.connection.server_address)
+        event.session.create_network_socket()
         return Pass()
 
     target = Answers(expect)
@@ -230,7 +230,7 @@ def test_what_does_not_reach_out_of_a_cell_ends_the_connection_with_the_reason()
         play.client.receives_reset()
         play.expect_refused("filter failure: answers")
         cause = play.records_of(FilterFailureRecord)[0].cause
-        assert "a session offers no 'allow_future_connect' to a filter that runs in" in cause
+        assert "a session offers no 'create_network_socket' to a filter that runs in" in cause
         play.filter_errors.clear()
 
 

@@ -37,6 +37,7 @@ from sluicegate.isolation.messages import (
     decode_from_cell,
     encode,
 )
+from sluicegate.isolation.reach import Reach
 from sluicegate.limits import Limits
 from sluicegate.sandbox.launch import Surroundings, describe_end, launcher, spawn
 from sluicegate.sandbox.wire import WireSocket, wire_sockets
@@ -151,7 +152,8 @@ def install_isolated(
 
 
 def stand_in_of(cell: Cell, manifest: Manifest) -> InstalledFilter:
-    """Return what stands for a cell's filter in the gate."""
+    """Return what stands for a cell's filter in the gate, and let the cell call for more."""
+    cell.reach = Reach(cell)
     if manifest.tier == "content":
         return isolated_content(cell, manifest, cell.limits.isolated_memory_bytes_max)
     if manifest.tier == "filter":

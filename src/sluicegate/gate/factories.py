@@ -7,6 +7,7 @@ cancelled, used up or timed out makes nothing, and one that fails ends its conne
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,7 @@ class What:
 class EventFactory:
     """A factory set for events of one type and address; satisfies ``filterapi.Action``."""
 
-    __slots__ = ("_is_over", "_kind", "_session", "_timer", "_use", "_what", "address")
+    __slots__ = ("_is_over", "_kind", "_session", "_timer", "_use", "_what", "address", "on_over")
 
     def __init__(
         self,
@@ -94,6 +95,8 @@ class EventFactory:
             raise ValueError(f"{kind.__name__} brings no connection of its own; take {names}")
         self.address = address
         #: Which address the event is about; port 0 means any, an unspecified host any.
+        self.on_over: Callable[[], None] | None = None
+        #: Told that it can be used no more; its last filter may be about to be made.
         self._session = session
         self._kind = kind
         self._what = what
@@ -113,6 +116,9 @@ class EventFactory:
         if self._timer is not None:
             self._timer.cancel()
         self._session.drop_factory(self)
+        on_over, self.on_over = self.on_over, None
+        if on_over is not None:
+            on_over()
 
     def is_for(self, event: Event) -> bool:
         """Tell whether an event is what it was set for."""

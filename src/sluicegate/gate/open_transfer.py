@@ -11,7 +11,7 @@ import asyncio
 import errno
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from sluicegate.address import SocketAddress
 from sluicegate.buffer import Buffer, Window, extent
@@ -31,7 +31,7 @@ from sluicegate.filterapi import (
     TransferOffer,
     TransferOutcome,
 )
-from sluicegate.spool import SENDING
+from sluicegate.spool import SENDING, Sink
 
 from .holding import Holding, HoldingStage
 from .judgement import UNWANTED
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .connection import GateConnection
     from .transfer import TransferService
 
-__all__ = ["GateOpenTransfer"]
+__all__ = ["Encoder", "GateOpenTransfer"]
 
 
 class GateOpenTransfer:
@@ -50,12 +50,12 @@ class GateOpenTransfer:
 
     __slots__ = (
         "_connection",
+        "_encoder",
         "_holding",
         "_last_active",
         "_outcome",
         "_over",
         "_room",
-        "_sink",
         "_size",
         "_verdict",
         "offer",
@@ -72,7 +72,7 @@ class GateOpenTransfer:
         self._verdict: asyncio.Future[TransferOutcome] | None = None
         self._room: asyncio.Future[None] | None = None
         self._over: asyncio.Future[BaseException | None] | None = None
-        self._sink: _Encoded | None = None
+        self._encoder: Encoder | None = None
         self._last_active = connection.port.now
         steps = service.content_filters(connection)
         objection = service.objection(connection, offer)
@@ -104,13 +104,13 @@ class GateOpenTransfer:
         window = Window(*extent(data))
         self._size += window.length
         self._last_active = self._connection.port.now
-        if window.length and not holding.append(window) and not self._is_over:
+        if window.length and not holding.append(window) and not self.is_over:
             self._room = asyncio.get_running_loop().create_future()
             try:
                 await self._room
             finally:
                 self._room = None
-        return not self._is_over
+        return not self.is_over
 
     async def finish(self) -> TransferOutcome:
         """As ``filterapi.OpenTransfer.finish``."""
@@ -128,12 +128,21 @@ class GateOpenTransfer:
         self, socket: DataSocket, encode: Callable[[Window], bytes] | None = None
     ) -> TransferOutcome:
         """As ``filterapi.OpenTransfer.deliver``."""
+        if encode is not None:
+            return await self.deliver_into(_Encoded(socket, encode))
+        return await self._deliver(socket)
+
+    async def deliver_into(self, encoder: Encoder) -> TransferOutcome:
+        """As ``deliver``, with what encodes each piece itself."""
+        return await self._deliver(encoder, encoder)
+
+    async def _deliver(self, sink: Sink, encoder: Encoder | None = None) -> TransferOutcome:
         holding = self._holding
         if holding.stage is not HoldingStage.RELEASED:
             raise BadContext("only an object that was released is delivered, and only once")
-        self._sink = _Encoded(socket, encode) if encode is not None else None
+        self._encoder = encoder
         self._over = asyncio.get_running_loop().create_future()
-        holding.deliver(self._sink or socket)
+        holding.deliver(sink)
         try:
             error = await self._over
         except asyncio.CancelledError:
@@ -152,7 +161,7 @@ class GateOpenTransfer:
 
     def cancel(self, reason: str = "the connection ended") -> None:
         """As ``filterapi.OpenTransfer.cancel``; the connection's end does it, too."""
-        if not self._is_over:
+        if not self.is_over:
             self._end(self._holding.settle(Outcome.FAILED, reason))
 
     def __enter__(self) -> Self:
@@ -201,14 +210,15 @@ class GateOpenTransfer:
     # -- private -------------------------------------------------------------------------------
 
     @property
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether it was delivered, refused or given up."""
         return self._holding.stage is HoldingStage.OVER
 
     def _describe(self, error: SluicegateError) -> tuple[BaseException, str]:
         """Return what a failed delivery raises, and what the record says of it."""
-        encoding = self._sink.failure if self._sink is not None else None
-        if encoding is not None:
-            return encoding, f"encoding it failed: {type(encoding).__name__}: {encoding}"
+        encoder = self._encoder
+        if encoder is not None and encoder.failure is not None:
+            return encoder.failure, f"encoding it failed: {encoder.cause}"
         if not isinstance(error, TransportError) or error.doing != SENDING:
             return error, f"spool failure: {error}"
         side = Side.CLIENT if self.offer.direction is Direction.DOWNLOAD else Side.SERVER
@@ -230,14 +240,24 @@ class GateOpenTransfer:
             self._verdict.set_result(outcome)
 
 
-class _Encoded:
-    """Stands before a socket: sends what the filter makes of each piece (``spool.Sink``)."""
+class Encoder(Sink, Protocol):
+    """Stands before a socket: sends what the filter makes of each piece."""
 
-    __slots__ = ("_encode", "_piece", "_socket", "_told", "failure")
+    failure: BaseException | None
+    #: Why a piece could not be encoded.
+    cause: str
+    #: The same, for people.
+
+
+class _Encoded:
+    """Satisfies ``Encoder`` for a filter in the gate."""
+
+    __slots__ = ("_encode", "_piece", "_socket", "_told", "cause", "failure")
 
     def __init__(self, socket: DataSocket, encode: Callable[[Window], bytes]) -> None:
         self.failure: BaseException | None = None
         #: What ``encode`` raised.
+        self.cause = ""
         self._socket = socket
         self._encode = encode
         self._piece: Window | None = None
@@ -250,7 +270,7 @@ class _Encoded:
         try:
             encoded = bytes(self._encode(data))
         except FILTER_ERRORS as error:
-            self.failure = error
+            self.failure, self.cause = error, f"{type(error).__name__}: {error}"
             raise BadContext("the piece could not be encoded") from error
         self._piece, self._told = data, completion
         self._socket.start_send(encoded, self, user_data)

@@ -90,6 +90,8 @@ class ExpectedConnection:
         #: What a bind has beside; None for what is no bind.
         self.on_over: Callable[[ExpectedConnection], None] | None = None
         #: Told when it can be used no more.
+        self.on_done: Callable[[], None] | None = None
+        #: Told once, later, that nothing is left of it: neither it nor what came can be used.
         self._service = service
         self._primary = primary
         self._listener = listener
@@ -231,6 +233,9 @@ class ExpectedConnection:
             self._primary.drop_dependent(self)
             if self.on_over is not None:
                 self.on_over(self)
+            if self.on_done is not None:
+                # Not before the connection that uses it up is there.
+                self._service.port.post(self._check_done)
 
     def add_factory(
         self, factory: DataFilterFactory, position: Position, context: Any
@@ -334,6 +339,7 @@ class ExpectedConnection:
             self._primary.drop_dependent(self)
             # They know the expectation, and whoever made it: no circle is left to the collector.
             self._factories.clear()
+            self._check_done()
         self._primary.last_active = self._service.port.now
 
     def last_active(self) -> float:
@@ -411,6 +417,11 @@ class ExpectedConnection:
             self._set_timer()
         else:
             self.cancel()
+
+    def _check_done(self) -> None:
+        if self.on_done is not None and self._is_over and not self._connections:
+            done, self.on_done = self.on_done, None
+            done()
 
     def _set_timer(self) -> None:
         if self._timer is not None:

@@ -245,6 +245,11 @@ class GateTransfer:
                 TransferOutcome(Outcome.FAILED, reason, 0, "", held_ms=0.0, bytes_delivered=0)
             )
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it is on a data connection."""
+        return self._filter is not None
+
     # -- what the data filter tells --------------------------------------------------------------
 
     def on_judged(self, outcome: TransferOutcome) -> None:

@@ -29,7 +29,10 @@ from sluicegate.limits import (
 from sluicegate.sandbox.launch import Launched, Launcher
 from sluicegate.sandbox.wire import WireBroken
 
+from .calls import Call
+from .known import Known
 from .messages import (
+    EndConnection,
     FromCell,
     Manifest,
     Message,
@@ -41,11 +44,14 @@ from .messages import (
     Start,
     Stop,
     Unusable,
+    end_connection,
 )
 
 if TYPE_CHECKING:
     from sluicegate.filterapi import Firewall
     from sluicegate.port import CompletionPort, Timer
+
+    from .reach import Reach
 
 __all__ = ["Asked", "Cell", "CellFailed", "Phase"]
 
@@ -96,11 +102,14 @@ class Cell:
             limits: The gate's.
             manifest: What the filter's class says.
         """
+        self.name = name
         self.phase = Phase.STOPPED
         self.cause = ""
         #: Why the last incarnation is gone; empty while none has failed or the next one is ready.
-        self.on_unasked: Callable[[FromCell], None] | None = None
-        #: Told of what answers no question.
+        self.known = Known()
+        #: What the filter was told of.
+        self.reach: Reach | None = None
+        #: Does what the filter calls for; whoever makes the filter's stand-in sets it.
         self.registration: Registration | None = None
         #: What the filter registered for; known once an incarnation was ready.
         self.restarts = 0
@@ -109,7 +118,6 @@ class Cell:
         self.position = ""
         if manifest.tier not in {"filter", "content"}:
             self.position = Position(manifest.position).name.lower()
-        self._name = name
         self._launcher = launcher
         self._start = start
         self.limits = limits
@@ -136,7 +144,7 @@ class Cell:
     def start(self, firewall: Firewall, on_failure: Callable[[BaseException], None]) -> None:
         """Launch the first incarnation; failures are told, here and later."""
         self.start_on(
-            firewall.port, on_failure, lambda text, facts: firewall.note(self._name, text, facts)
+            firewall.port, on_failure, lambda text, facts: firewall.note(self.name, text, facts)
         )
 
     def start_on(
@@ -228,6 +236,10 @@ class Cell:
         self._watch_over()
         return number
 
+    def find_asked(self, number: int) -> Asked | None:
+        """Return a question that is not answered."""
+        return self._asked.get(number)
+
     def forget(self, number: int) -> None:
         """Take that nobody waits for an answer any more."""
         self._asked.pop(number, None)
@@ -280,6 +292,10 @@ class Cell:
                 self._ponged = number
             case Note(connection, text, facts):
                 self._on_note(connection, text, facts)
+            case Call() if self.reach is not None:
+                self.reach.take(message)
+            case EndConnection():
+                self._on_end_connection(message)
             case Ready():
                 self._fail("its process said twice that it is ready")
             case _:
@@ -289,6 +305,15 @@ class Cell:
         about = {"connection": connection} if connection else {}
         if self._note is not None:
             self._note(text, {**about, **facts})
+
+    def _on_end_connection(self, message: EndConnection) -> None:
+        connection = self.known.find(message.connection)
+        try:
+            # It may be over for the filter by now.
+            if connection is not None:
+                end_connection(connection, message)
+        except ValueError as error:
+            self._fail(f"its process said what it must not: {error}")
 
     def _on_answer(self, message: FromCell, descriptors: list[int]) -> None:
         number: int = getattr(message, "number", 0)
@@ -300,8 +325,6 @@ class Cell:
         else:
             for one in descriptors:
                 os.close(one)
-            if self.on_unasked is not None:
-                self.on_unasked(message)
 
     def _on_ready(self) -> None:
         if self._timer is not None:
@@ -315,6 +338,10 @@ class Cell:
         for future in waiting:
             if not future.done():
                 future.set_result(None)
+
+    def give_up(self, cause: str) -> None:
+        """End the incarnation: it did what it must not."""
+        self._fail(cause)
 
     def _on_broken(self, error: WireBroken) -> None:
         # How the process ended says more, and is known in a moment if it did.
@@ -340,6 +367,8 @@ class Cell:
         asked, self._asked = self._asked, {}
         for one in asked.values():
             one.fail(CellFailed(cause))
+        if self.reach is not None:
+            self.reach.end(cause)
         if only_asked:
             return
         waiting, self._waiting = self._waiting, []

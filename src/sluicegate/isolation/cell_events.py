@@ -7,22 +7,19 @@ what was attached during it goes along with the answer, so it is in the chain or
 from __future__ import annotations
 
 import inspect
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sluicegate.address import SocketAddress
 from sluicegate.errors import FILTER_ERRORS, BadContext
 from sluicegate.filterapi import (
     Allow,
     AnyDataFilter,
-    CallbackDataFilter,
     ConnectionAccepted,
+    ConnectionEstablished,
     ConnectionTerminating,
     ConnectRequested,
-    DataFilter,
-    DatagramFilter,
     Deny,
     Emulate,
     Event,
@@ -32,13 +29,15 @@ from sluicegate.filterapi import (
     Pass,
     Position,
     SessionFilter,
-    StreamFilter,
     UdpBindRequested,
     UdpDestination,
 )
 from sluicegate.gate.rule_settings import rule_settings_of
 
+from .calls import Make
+from .cell_connection import DATA_FILTERS, Attachment, CellConnection, check_kind
 from .facts import facts_of
+from .failures import shortened
 from .messages import (
     AttachedFilter,
     DenyPeer,
@@ -48,9 +47,9 @@ from .messages import (
     Registration,
     SessionEnded,
 )
-from .objects import CellConnection, CellFirewall, GateSide, shortened
 
 if TYPE_CHECKING:
+    from .cell_firewall import CellFirewall, GateSide
     from .messages import Tell
 
 __all__ = ["CellEvents", "LoadFailedError"]
@@ -83,19 +82,18 @@ class LoadFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Announced:
-    """A data filter that waits for its connection."""
+    """A data filter that waits for its connection, or why there is none."""
 
-    data_filter: AnyDataFilter
+    data_filter: AnyDataFilter | None
     context: Any
+    failure: BaseException | None = None
 
-
-class _Attachment(NamedTuple):
-    """A data filter that was attached while an event was handled."""
-
-    data_filter: AnyDataFilter
-    position: Position | None
-    context: Any
-    peer: SocketAddress | None = None
+    def made(self) -> AnyDataFilter:
+        """Return the filter, or raise what its factory raised."""
+        if self.failure is not None:
+            raise self.failure
+        assert self.data_filter is not None, "one of both"
+        return self.data_filter
 
 
 class _CellPeer:
@@ -116,27 +114,6 @@ class _CellPeer:
         self._gate.tell(DenyPeer(self._number, shortened(reason)))
 
 
-class _EventConnection(CellConnection):
-    """A connection that an event is about; the same object in all events about it."""
-
-    attached: list[_Attachment] | None = None
-    #: What was attached so far; None while no event is handled.
-
-    def attach_data_filter(
-        self,
-        data_filter: AnyDataFilter,
-        position: Position | None = None,
-        context: Any = None,
-        *,
-        peer: SocketAddress | None = None,
-    ) -> None:
-        """As ``filterapi.Connection.attach_data_filter``."""
-        if self.attached is None:
-            raise BadContext("data filters are attached while an event is being handled")
-        _check(data_filter, _DATA_FILTERS, "no data filter")
-        self.attached.append(_Attachment(data_filter, position, context, peer))
-
-
 class CellEvents:
     """The events of one cell."""
 
@@ -145,9 +122,6 @@ class CellEvents:
         self._firewall = firewall
         self._filter: Filter | None = None
         self._sessions: dict[str, SessionFilter | None] = {}
-        self._connections: weakref.WeakValueDictionary[str, _EventConnection] = (
-            weakref.WeakValueDictionary()
-        )
         self._announced: dict[int, _Announced] = {}
         self._handles = 0
 
@@ -161,7 +135,7 @@ class CellEvents:
         """
         try:
             events = target.start(cast("Any", self._firewall))
-            _check(events, (Events,), "what start returned, not Events")
+            check_kind(events, (Events,), "what start returned, not Events")
         except FILTER_ERRORS as error:
             raise LoadFailedError(f"{type(error).__name__}: {error}", "") from error
         others = sorted(kind.__name__ for kind in events.types if kind not in _KNOWN)
@@ -191,7 +165,7 @@ class CellEvents:
             self._end_session(message.session)
             return
         announced = self.take(message.handle)
-        if announced is not None:
+        if announced is not None and announced.data_filter is not None:
             _detach(self._firewall, announced.data_filter)
 
     def take(self, handle: int) -> _Announced | None:
@@ -207,8 +181,8 @@ class CellEvents:
 
     async def tell(self, message: Tell) -> None:
         """Let the filter answer an event."""
-        connection = self._connection(message)
-        attached: list[_Attachment] = []
+        connection = self._firewall.connection(message.connection)
+        attached: list[Attachment] = []
         connection.attached = attached
         try:
             answer = await self._answer(message, connection)
@@ -222,29 +196,23 @@ class CellEvents:
         verdict = _VERDICTS[type(answer)]
         if isinstance(answer, Emulate) and answer.data_filter is not None:
             emulation = self._announce(
-                _Attachment(answer.data_filter, Position.EMULATION, answer.context)
+                Attachment(answer.data_filter, Position.EMULATION, answer.context)
             )
         reason = shortened(answer.reason) if isinstance(answer, Deny) else ""
         made = [self._announce(one) for one in attached]
         self._gate.tell(EventAnswer(message.number, verdict, reason, made, emulation))
 
-    def _connection(self, message: Tell) -> _EventConnection:
-        facts = message.connection
-        connection = self._connections.get(facts.connection)
-        if connection is None:
-            connection = _EventConnection(self._gate, self._firewall, 0, facts)
-            self._connections[facts.connection] = connection
+    async def _answer(self, message: Tell, connection: CellConnection) -> EventVerdict:
+        if message.told:
+            session_filter, context = self._firewall.calls.kept(message.told)
+            event: Event = ConnectionEstablished(cast("Any", connection), context)
         else:
-            connection.update(facts)
-        return connection
-
-    async def _answer(self, message: Tell, connection: _EventConnection) -> EventVerdict:
-        session_filter = self._attached(connection)
-        if session_filter is None:
-            return Pass()
-        event = self._event(message, connection)
-        if session_filter.events is not None and not session_filter.events.has(event):
-            return Pass()
+            session_filter = self._attached(connection)
+            if session_filter is None:
+                return Pass()
+            event = self._event(message, connection)
+            if session_filter.events is not None and not session_filter.events.has(event):
+                return Pass()
         try:
             answer: Any = session_filter.on_event(event)
             if inspect.isawaitable(answer):
@@ -253,18 +221,20 @@ class CellEvents:
             event.close()
             if isinstance(event, UdpDestination) and isinstance(event.peer, _CellPeer):
                 event.peer.is_open = False
-        _check(answer, (Allow, Deny, Pass, Emulate), "the answer, not a verdict")
+        if message.told:
+            return Pass()  # the gate does not look at it
+        check_kind(answer, (Allow, Deny, Pass, Emulate), "the answer, not a verdict")
         verdict: EventVerdict = answer
         return verdict
 
-    def _attached(self, connection: _EventConnection) -> SessionFilter | None:
+    def _attached(self, connection: CellConnection) -> SessionFilter | None:
         identifier = connection.session.id
         if identifier not in self._sessions and self._filter is not None:
             session = cast("Any", connection.session)
             self._sessions[identifier] = self._filter.attach(session)
         return self._sessions.get(identifier)
 
-    def _event(self, message: Tell, connection: _EventConnection) -> Event:
+    def _event(self, message: Tell, connection: CellConnection) -> Event:
         assert self._filter is not None, "events come after the start"
         written: Mapping[str, object] = message.rule_settings
         told: dict[str, Any] = {
@@ -286,9 +256,23 @@ class CellEvents:
         local = None if message.local is None else SocketAddress(*message.local)
         return ConnectionAccepted(seen, address, local=local, **told)
 
+    # -- factories -------------------------------------------------------------------------------
+
+    def make(self, message: Make) -> None:
+        """Let a factory make the filter for a connection that came; it waits for its place."""
+        context: Any = None
+        try:
+            factory, context = self._firewall.calls.kept(message.token)
+            made: Any = factory(cast("Any", self._firewall.connection(message.connection)))
+            check_kind(made, DATA_FILTERS, "no data filter")
+            announced = _Announced(made, context)
+        except FILTER_ERRORS as error:
+            announced = _Announced(None, context, error)
+        self._announced[message.handle] = announced
+
     # -- data filters ----------------------------------------------------------------------------
 
-    def _announce(self, made: _Attachment) -> AttachedFilter:
+    def _announce(self, made: Attachment) -> AttachedFilter:
         self._handles += 1
         self._announced[self._handles] = _Announced(made.data_filter, made.context)
         kind = type(made.data_filter)
@@ -296,22 +280,9 @@ class CellEvents:
         peer = None if made.peer is None else facts_of(made.peer)
         return AttachedFilter(self._handles, kind.name or kind.__name__, int(place), peer)
 
-    def _drop(self, attached: list[_Attachment]) -> None:
+    def _drop(self, attached: list[Attachment]) -> None:
         for one in attached:
             _detach(self._firewall, one.data_filter)
-
-
-_DATA_FILTERS: Final = (DataFilter, CallbackDataFilter, StreamFilter, DatagramFilter)
-
-
-def _check(value: object, kinds: tuple[type, ...], what: str) -> None:
-    """Refuse what a filter gave that is not of the kinds it may be.
-
-    Raises:
-        TypeError: It is none of them.
-    """
-    if not isinstance(value, kinds):
-        raise TypeError(f"{value!r} is {what}")
 
 
 def _detach(firewall: CellFirewall, target: SessionFilter | AnyDataFilter) -> None:

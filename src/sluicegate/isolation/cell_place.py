@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from sluicegate.address import SocketAddress
 from sluicegate.errors import (
     FILTER_ERRORS,
     BadContext,
     FilterFailed,
     LimitExceeded,
+    OperationPending,
     Side,
     TransportError,
 )
@@ -26,17 +26,21 @@ from sluicegate.filterapi import (
     DataFilter,
     DatagramFilter,
     StreamFilter,
+    TransferOffer,
 )
 from sluicegate.gate.relay import RelayHalf
 from sluicegate.gate.stages import Stage, StageGroup
 from sluicegate.port.scope import entered
 
+from . import calls
+from .cell_calls import About
 from .cell_datagrams import CellDatagramEnd, DatagramRelay
+from .cell_session import HeldInGate
 from .cell_socket import CellSocket
-from .facts import ConnectionFacts, facts_of
+from .cell_transfer import CellOpenTransfer
+from .facts import OfferFacts
+from .failures import shortened
 from .messages import (
-    CountSent,
-    DialServer,
     Drained,
     Left,
     LimitReached,
@@ -44,72 +48,29 @@ from .messages import (
     Raised,
     TransportFailed,
 )
-from .objects import CellConnection, CellFirewall, GateSide, shortened
 
 if TYPE_CHECKING:
     from sluicegate.gate.connection import GateConnection
 
-__all__ = ["CellPlace", "PlaceConnection"]
+    from .cell_connection import CellConnection
+    from .cell_firewall import GateSide
+
+__all__ = ["CellPlace"]
 
 _ASK_AGAIN_S = 0.05
 """How often a slow filter is asked whether it has finished."""
 
 
-class PlaceConnection(CellConnection):
-    """The connection that a filter is in; satisfies ``filterapi.Connection``."""
-
-    def __init__(
-        self, gate: GateSide, firewall: CellFirewall, number: int, facts: ConnectionFacts
-    ) -> None:
-        super().__init__(gate, firewall, number, facts)
-        self.place: CellPlace
-        self.port = firewall.port
-
-    @property
-    def is_closing(self) -> bool:
-        """Whether it has ended; for the relay."""
-        return self.place.is_over
-
-    def leave(self, data_filter: AnyDataFilter) -> None:
-        """As ``filterapi.Connection.leave``."""
-        if isinstance(data_filter, DataFilter):
-            raise BadContext("a DataFilter leaves the chain by returning from run")
-        self.place.check_current(data_filter)
-        self.place.begin_leave()
-
-    def hand_over(
-        self, data_filter: AnyDataFilter, successor: AnyDataFilter, context: Any = None
-    ) -> None:
-        """As ``filterapi.Connection.hand_over``."""
-        self.place.check_current(data_filter)
-        self.place.hand_over(successor, context)
-
-    def dial_server(self, address: SocketAddress) -> None:
-        """As ``filterapi.Connection.dial_server``; a mistake ends the connection."""
-        self._gate.tell(DialServer(self._number, facts_of(address)))
-
-    def count_sent(self, count: int) -> None:
-        """As ``filterapi.Connection.count_sent``."""
-        if not self.is_emulated:
-            raise BadContext("only a filter that emulates the server counts what it sends")
-        self._gate.tell(CountSent(self._number, count))
-
-    def on_transport_error(self, side: Side, error: int) -> None:
-        """Give the connection up because a side failed; for the relay."""
-        self.place.on_filter_failure(TransportError(error, side))
-
-    def on_filter_failure(self, error: BaseException) -> None:
-        """Take a stream filter's failure; for the relay."""
-        self.place.on_filter_failure(error)
-
-
 class CellPlace:
-    """One filter in one connection; the scope in which its code runs."""
+    """One filter in one connection: the scope of its code, and what the relay takes for one."""
+
+    is_unseen: ClassVar[bool] = False
+    """Whether a filter that leaves ends the connection: the gate decides that when it is told."""
 
     def __init__(
         self,
         gate: GateSide,
-        connection: PlaceConnection,
+        connection: CellConnection,
         number: int,
         *,
         has_server: bool,
@@ -127,16 +88,20 @@ class CellPlace:
             client.twin, server.twin = server, client
         self._gate = gate
         self._connection = connection
-        self._port = connection.port
+        self._calls = connection.firewall.calls
+        self._about = About(connection.session.id, connection.id, number)
+        self.port = connection.firewall.port
         self._on_gone = on_gone
         self._filter: AnyDataFilter | None = None
         self._halves: tuple[RelayHalf, ...] = ()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._transfers: dict[int, CellOpenTransfer] = {}
+        #: By the gate's number, until they are over.
         self._runs = 0
         #: Coroutines of filters that have not returned.
         self._is_leaving = False
         self._is_detached = False
-        connection.place = self
+        connection.places.append(self)
 
     # -- running -------------------------------------------------------------------------------
 
@@ -155,9 +120,11 @@ class CellPlace:
             self._start_relay(made)
         elif isinstance(made, DataFilter):
             self._runs += 1
-            self._spawn(self._run(made))
+            self.spawn(self._run(made))
         elif isinstance(made, DatagramFilter):
             self._start_datagrams(made)
+        elif isinstance(made, HeldInGate):
+            self._give_place(made)
         elif isinstance(made, CallbackDataFilter):
             made.set_sockets(self.client, server, cast("Any", connection), context)
         else:
@@ -165,13 +132,13 @@ class CellPlace:
             raise TypeError(f"{made!r} is no data filter")
 
     def _start_relay(self, stream_filter: StreamFilter) -> None:
-        server, connection = self.server, cast("GateConnection", self._connection)
+        server, relayed = self.server, cast("GateConnection", self)
         assert server is not None, "a stream filter emulates nobody"
         group = StageGroup([Stage(stream_filter.name, stream_filter)])
-        group.start(connection)
-        bound, clock = self._connection.firewall.limits.stream_hold_bytes_max, self._port.clock
+        group.start(cast("Any", self._connection))
+        bound, clock = self._connection.firewall.limits.stream_hold_bytes_max, self.port.clock
         first, second = (
-            RelayHalf(connection, self._on_quiet, side, way, group.for_side(side, bound, clock))
+            RelayHalf(relayed, self._on_quiet, side, way, group.for_side(side, bound, clock))
             for side, way in (
                 (Side.CLIENT, (self.client, server)),
                 (Side.SERVER, (server, self.client)),
@@ -190,9 +157,20 @@ class CellPlace:
         for ends in ((client, server), (server, client)):
             DatagramRelay(self, datagram_filter, ends, self.begin_leave).start()
 
-    def refuse(self, reason: str) -> None:
-        """End the connection as refused; for the relay of datagrams."""
-        self._connection.refuse(reason)
+    # -- for the relays --------------------------------------------------------------------------
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the connection has ended."""
+        return self.is_over
+
+    def refuse(self, reason: str, *, to_client: bytes = b"", to_server: bytes = b"") -> None:
+        """End the connection as refused."""
+        self._connection.refuse(reason, to_client=to_client, to_server=to_server)
+
+    def on_transport_error(self, side: Side, error: int) -> None:
+        """Give the connection up because a side failed."""
+        self.on_filter_failure(TransportError(error, side))
 
     async def _run(self, data_filter: DataFilter) -> None:
         try:
@@ -209,7 +187,8 @@ class CellPlace:
         if self._filter is data_filter and not self.is_over:
             self.begin_leave()
 
-    def _spawn(self, work: Any) -> None:
+    def spawn(self, work: Any) -> None:
+        """Run a coroutine in this place's scope."""
         with entered(self):
             task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -217,29 +196,36 @@ class CellPlace:
 
     # -- leaving -------------------------------------------------------------------------------
 
-    def check_current(self, data_filter: AnyDataFilter) -> None:
-        """Refuse what another filter than the one in this place asks.
-
-        Raises:
-            BadContext: It is not here, or the connection has ended.
-        """
-        if self._filter is not data_filter or self.is_over:
-            raise BadContext("the filter is not in this connection's chain")
+    def has(self, data_filter: AnyDataFilter) -> bool:
+        """Tell whether a filter is here, and the connection has not ended."""
+        return self._filter is data_filter and not self.is_over
 
     def hand_over(self, successor: AnyDataFilter, context: Any) -> None:
         """Let another filter go on in this place."""
         before = self._filter
-        assert before is not None, "check_current comes first"
+        assert before is not None, "has comes first"
+        if isinstance(successor, HeldInGate):
+            self._give_place(successor)
+            return
         if not (isinstance(before, DataFilter) and self._runs):
             self._detach_one(before)
         with entered(self):
             self._start(successor, context)
 
+    def _give_place(self, successor: HeldInGate) -> None:
+        """Let what holds an object in the gate go on in this place; it detaches what was here."""
+        for one in (self.client, self.server):
+            if one is not None and one.has_anything:
+                raise OperationPending("something is under way on a socket that is handed over")
+        self._calls.do(calls.HandOver(successor.number), self._about)
+        successor.on_placed()
+        self.is_over = True
+
     def begin_leave(self) -> None:
         """Leave as soon as nothing is under way."""
         if not self._is_leaving and not self.is_over:
             self._is_leaving = True
-            self._spawn(self._leave())
+            self.spawn(self._leave())
 
     async def _leave(self) -> None:
         try:
@@ -267,6 +253,31 @@ class CellPlace:
         ):
             self.begin_leave()
 
+    # -- objects -------------------------------------------------------------------------------
+
+    @property
+    def can_open(self) -> bool:
+        """Whether a filter is here that has sockets to deliver an object to."""
+        return isinstance(self._filter, DataFilter | CallbackDataFilter) and not self.is_over
+
+    def open_transfer(self, offer: TransferOffer) -> CellOpenTransfer:
+        """Open an object for the filter."""
+        errand = calls.OpenObject(OfferFacts.of(offer))
+        opened = self._calls.now(errand, calls.Object, self._about)
+        made = CellOpenTransfer(self._calls, self, self._about, opened, offer)
+        self._transfers[made.number] = made
+        return made
+
+    def forget_transfer(self, number: int) -> None:
+        """As ``cell_transfer.TransferPlace.forget_transfer``."""
+        self._transfers.pop(number, None)
+
+    def on_piece(self, message: calls.Piece) -> None:
+        """Take a part of a piece of an object that is being delivered."""
+        transfer = self._transfers.get(message.transfer)
+        if transfer is not None:
+            transfer.on_piece(message.data, message.is_last)
+
     # -- ending --------------------------------------------------------------------------------
 
     def on_filter_failure(self, error: BaseException) -> None:
@@ -293,7 +304,7 @@ class CellPlace:
                 one.abandon()
         if self._runs:
             limits = self._connection.firewall.limits
-            self._port.call_after(limits.drain_timeout_s, self._give_up)
+            self.port.call_after(limits.drain_timeout_s, self._give_up)
         self._check_drained()
 
     def _check_drained(self) -> None:
@@ -303,7 +314,7 @@ class CellPlace:
         if not self._runs and self._is_drained():
             self._finish()
         else:
-            self._port.call_after(_ASK_AGAIN_S, self._check_drained)
+            self.port.call_after(_ASK_AGAIN_S, self._check_drained)
 
     def _is_drained(self) -> bool:
         data_filter = self._filter
@@ -326,6 +337,7 @@ class CellPlace:
         if self._filter is not None:
             self._detach_one(self._filter)
         self.tell(Drained(self.number))
+        self._connection.places.remove(self)
         self._on_gone()
 
     def _detach_one(self, data_filter: AnyDataFilter) -> None:
@@ -342,4 +354,4 @@ class CellPlace:
 
     def post(self, action: Callable[[], None]) -> None:
         """As ``cell_socket.Place.post``."""
-        self._port.post(action)
+        self.port.post(action)

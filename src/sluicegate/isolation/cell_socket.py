@@ -58,7 +58,7 @@ class CellSocket:
         self.is_deserted = False
         #: Whether the other end was closed without a reset.
         self._place = place
-        self._is_server = side is Side.SERVER
+        self.is_server = side is Side.SERVER
         self._receive: PendingIo | None = None
         self._is_asked = False
         #: Whether the gate has a receive of ours, also when nobody waits for it any more.
@@ -120,14 +120,14 @@ class CellSocket:
             self.close(abortive=True)
         elif not self.is_shut:
             self.is_shut = True
-            self._end_with(Shutdown(self._place.number, self._is_server))
+            self._end_with(Shutdown(self._place.number, self.is_server))
 
     def close(self, abortive: bool = False) -> None:
         """As ``filterapi.DataSocket.close``."""
         if self.is_closed and not abortive:
             return
         self.is_closed = self.is_shut = True
-        message = CloseSocket(self._place.number, self._is_server, abortive)
+        message = CloseSocket(self._place.number, self.is_server, abortive)
         if abortive:
             self._end = None
             self._place.tell(message)
@@ -142,6 +142,11 @@ class CellSocket:
         """Whether a send is under way, or the gate has a receive of ours."""
         return self._send is not None or self._is_asked
 
+    @property
+    def has_anything(self) -> bool:
+        """Whether something is under way, or has come that nobody read."""
+        return self.is_busy or self._receive is not None or self._unread is not None
+
     def withdraw(self) -> None:
         """Complete a pending receive with ``ECANCELED``."""
         pending, self._receive = self._receive, None
@@ -154,7 +159,7 @@ class CellSocket:
         while self.is_busy:
             if self._is_asked and not self._is_withdrawn:
                 self._is_withdrawn = True
-                self._place.tell(Withdraw(self._place.number, self._is_server))
+                self._place.tell(Withdraw(self._place.number, self.is_server))
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._settled.append(future)
             await future
@@ -212,7 +217,7 @@ class CellSocket:
         elif not self._is_asked:
             self._is_asked = True
             size = pending.buffer.allocated if pending.buffer is not None else 0
-            self._place.tell(StartReceive(self._place.number, self._is_server, size))
+            self._place.tell(StartReceive(self._place.number, self.is_server, size))
 
     def _hand_over(self) -> None:
         pending, unread = self._receive, self._unread
@@ -252,7 +257,7 @@ class CellSocket:
         for offset in range(start, end, PART_BYTES_MAX):
             part = view[offset : min(offset + PART_BYTES_MAX, end)].tobytes()
             is_last = offset + PART_BYTES_MAX >= end
-            self._place.tell(StartSend(self._place.number, self._is_server, part, is_last))
+            self._place.tell(StartSend(self._place.number, self.is_server, part, is_last))
         self._sent = end
 
     def _finish_send(self, error: int) -> None:

@@ -30,7 +30,6 @@ from .cell import Asked, Cell, CellFailed
 from .facts import ConnectionFacts, OfferFacts
 from .messages import (
     Cancel,
-    EndConnection,
     FromCell,
     Inspect,
     Manifest,
@@ -38,7 +37,6 @@ from .messages import (
     Raised,
     Replaced,
     Verdict,
-    end_connection,
 )
 
 __all__ = ["IsolatedContent", "IsolatedFilterError", "isolated_content"]
@@ -68,12 +66,14 @@ class IsolatedContent(ContentFilter):
             number = self._cell.ask(asked, lambda one: Inspect(one, *described), (descriptor,))
         finally:
             os.close(descriptor)
+        self._cell.known.add(transfer.connection)
         try:
             return await asked.answer
         except asyncio.CancelledError:
             self._cell.tell(Cancel(number))
             raise
         finally:
+            self._cell.known.drop(transfer.connection)
             self._cell.forget(number)
 
 
@@ -114,9 +114,6 @@ class _Inspection(Asked):
         if self.answer.done():
             return True
         match message:
-            case EndConnection():
-                end_connection(self._connection, message)
-                return False
             case Part(_, data):
                 self._bytes += len(data)
                 if self._bytes <= self._body_bytes_max:

@@ -40,10 +40,8 @@ from .messages import (
     CloseSocket,
     CountSent,
     Detached,
-    DialServer,
     Drained,
     Dropped,
-    EndConnection,
     FromCell,
     Left,
     LimitReached,
@@ -59,8 +57,8 @@ from .messages import (
     StartSend,
     TransportFailed,
     Withdraw,
-    end_connection,
 )
+from .place_objects import PlaceObjects
 
 if TYPE_CHECKING:
     from sluicegate.gate.relay import ChainSocket
@@ -121,8 +119,26 @@ class _Way:
 class IsolatedData(CallbackDataFilter, Asked):
     """Stands for one filter in one connection."""
 
-    def __init__(self, cell: Cell, handle: int, rule_settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        handle: int,
+        rule_settings: Mapping[str, Any],
+        connection: Connection | None = None,
+    ) -> None:
+        """Make one.
+
+        Args:
+            cell: Where the filter is.
+            handle: Which of those that it has announced, or has made for a factory; 0: a new one.
+            rule_settings: What a new one is made with.
+            connection: What the cell was told of already when this is made.
+        """
         self._cell = cell
+        self._known: Connection | None = None
+        #: What the cell was told of for this.
+        if connection is not None:
+            self._know(connection)
         self._handle = handle
         self._incarnation = cell.restarts
         #: Whose handle it is.
@@ -135,6 +151,7 @@ class IsolatedData(CallbackDataFilter, Asked):
         self._is_gone = True
         #: Whether nothing of the filter is left in the cell.
         self._opening: asyncio.Task[None] | None = None
+        self._objects: PlaceObjects | None = None
 
     # -- filterapi.CallbackDataFilter --------------------------------------------------------------
 
@@ -144,6 +161,7 @@ class IsolatedData(CallbackDataFilter, Asked):
     ) -> None:
         del context
         self._connection = connection
+        self._know(connection)
         self._scope = current_scope()
         self._ways = (_Way(client), _Way(server))
         if self._cell.phase is Phase.READY:
@@ -158,12 +176,39 @@ class IsolatedData(CallbackDataFilter, Asked):
     @override
     def detach(self) -> None:
         self._is_over = True
+        if self._known is not None:
+            self._cell.known.drop(self._known)
+            self._known = None
         if self._opening is not None:
             self._opening.cancel()
         if self._number and not self._is_gone:
             self._cell.tell(Detached(self._number))
         elif self._handle and not self._number and self._incarnation == self._cell.restarts:
             self._cell.tell(NeverOpened(self._handle))
+
+    def _know(self, connection: Connection) -> None:
+        if self._known is None:
+            self._known = connection
+            self._cell.known.add(connection)
+
+    # -- for calls of the cell ---------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its connection has ended for it."""
+        return self._is_over
+
+    @property
+    def connection(self) -> Connection:
+        """Where it is."""
+        return self._connection
+
+    @property
+    def objects(self) -> PlaceObjects:
+        """What the filter has taken out of its dialogue."""
+        if self._objects is None:
+            self._objects = PlaceObjects(self._cell, self._number, self._connection, self._socket)
+        return self._objects
 
     async def _wait_and_open(self) -> None:
         timeout_s = self._cell.limits.filter_event_timeout_s
@@ -239,16 +284,17 @@ class IsolatedData(CallbackDataFilter, Asked):
             try:
                 self._do(message)
             except FILTER_ERRORS as error:
-                self._give_up(error)
+                self.give_up(error)
         return False
 
     @override
     def fail(self, error: CellFailed) -> None:
         self._is_gone = True
         if not self._is_over:
-            self._give_up(error)
+            self.give_up(error)
 
-    def _give_up(self, error: BaseException) -> None:
+    def give_up(self, error: BaseException) -> None:
+        """End the connection: the filter has failed."""
         if self._scope is not None:
             self._scope.on_filter_failure(error)
 
@@ -275,20 +321,16 @@ class IsolatedData(CallbackDataFilter, Asked):
     def _do_more(self, message: Message) -> None:
         connection = self._connection
         match message:
-            case EndConnection():
-                end_connection(connection, message)
-            case DialServer(_, address):
-                connection.dial_server(address_of(address))
             case CountSent(_, count):
                 connection.count_sent(count)
             case Dropped():
                 self._drop_datagram()
             case TransportFailed(_, side, error):
-                self._give_up(TransportError(error, _SIDES.get(side, Side.INTERNAL)))
+                self.give_up(TransportError(error, _SIDES.get(side, Side.INTERNAL)))
             case LimitReached(_, limit, bound):
-                self._give_up(LimitExceeded(limit, bound))
+                self.give_up(LimitExceeded(limit, bound))
             case Raised(_, cause):
-                self._give_up(IsolatedFilterError(cause))
+                self.give_up(IsolatedFilterError(cause))
             case _:
                 raise ProtocolError(f"said {type(message).__name__} of a connection")
 
@@ -318,7 +360,7 @@ class IsolatedData(CallbackDataFilter, Asked):
         try:
             self._receive(way, is_server, size)
         except FILTER_ERRORS as error:
-            self._give_up(error)
+            self.give_up(error)
 
     def _withdraw(self, way: _Way, is_server: bool) -> None:
         if way.is_deferred:

@@ -43,15 +43,12 @@ from .messages import (
     AttachedFilter,
     Cancel,
     DenyPeer,
-    EndConnection,
-    EndKnown,
     EventAnswer,
     FromCell,
     Raised,
     Registration,
     SessionEnded,
     Tell,
-    end_connection,
 )
 
 if TYPE_CHECKING:
@@ -59,7 +56,7 @@ if TYPE_CHECKING:
 
     from .messages import Manifest
 
-__all__ = ["IsolatedFilter", "isolated_filter"]
+__all__ = ["Established", "IsolatedFilter", "isolated_filter"]
 
 _TYPES = (
     ConnectRequested,
@@ -84,9 +81,8 @@ class IsolatedFilter(Filter):
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
-        self.connections: dict[str, Connection] = {}
+        self._connections: dict[str, Connection] = {}
         #: Those that the cell was told of, until they end.
-        cell.on_unasked = self._on_unasked
 
     @override
     def start(self, firewall: Firewall) -> Events:
@@ -102,11 +98,17 @@ class IsolatedFilter(Filter):
         wanted = self.cell.registration
         return wanted is None or _has(wanted, event)
 
-    def _on_unasked(self, message: FromCell) -> None:
-        if isinstance(message, EndKnown):
-            connection = self.connections.get(message.connection)
-            if connection is not None:
-                end_connection(connection, message.end)
+    def know(self, connection: Connection) -> None:
+        """Take a connection of which the cell is told from now on."""
+        if connection.id not in self._connections:
+            self._connections[connection.id] = connection
+            self.cell.known.add(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """Take that it is told of one for the last time."""
+        known = self._connections.pop(connection.id, None)
+        if known is not None:
+            self.cell.known.drop(known)
 
 
 def _has(wanted: Registration, event: Event) -> bool:
@@ -130,11 +132,11 @@ class _IsolatedSession(SessionFilter):
     def on_event(self, event: Event) -> EventVerdict | Awaitable[EventVerdict]:
         owner, connection = self._owner, event.connection
         if isinstance(event, ConnectionTerminating):
-            owner.connections.pop(connection.id, None)
+            owner.forget(connection)
         if not owner.is_wanted(event):
             return Pass()
         if not isinstance(event, ConnectionTerminating):
-            owner.connections[connection.id] = connection
+            owner.know(connection)
         # Taken now: what it is about may have ended when the process is ready.
         return self._ask(event, ConnectionFacts.of(connection))
 
@@ -143,26 +145,66 @@ class _IsolatedSession(SessionFilter):
         await cell.wait_ready()
         if not self._owner.is_wanted(event):
             return Pass()
-        self._is_known = True
-        asked = _Question(event, cell)
-        address, local = _addresses(event)
-        written: Mapping[str, Any] = event.rule_settings
-        told = (
-            type(event).__name__, facts, event.is_secondary, dict(written), address, local,
-        )  # fmt: skip
-        number = cell.ask(asked, lambda one: Tell(one, *told))
-        try:
-            return await asked.answer
-        except asyncio.CancelledError:
-            cell.tell(Cancel(number))
-            raise
-        finally:
-            cell.forget(number)
+        if not self._is_known:
+            self._is_known = True
+            cell.known.add_session(self.session)
+        return await _asked(cell, event, facts)
 
     @override
     def detach(self) -> None:
         if self._is_known:
-            self._owner.cell.tell(SessionEnded(self.session.id))
+            cell = self._owner.cell
+            cell.known.drop_session(self.session)
+            cell.tell(SessionEnded(self.session.id))
+
+
+class Established(SessionFilter):
+    """Stands for who is told that what a filter in a cell expected came up."""
+
+    def __init__(self, session: Session, cell: Cell, token: int) -> None:
+        """Make it.
+
+        Args:
+            session: Whose it is.
+            cell: Where the filter is.
+            token: The cell's number for who is told.
+        """
+        super().__init__(session)
+        self._cell = cell
+        self._token = token
+        self._incarnation = cell.restarts
+
+    @override
+    def on_event(self, event: Event) -> Awaitable[EventVerdict]:
+        if self._cell.restarts != self._incarnation:
+            raise CellFailed("its process was replaced before the connection came up")
+        return self._tell(event)
+
+    async def _tell(self, event: Event) -> EventVerdict:
+        connection, known = event.connection, self._cell.known
+        known.add(connection)
+        try:
+            return await _asked(self._cell, event, ConnectionFacts.of(connection), self._token)
+        finally:
+            known.drop(connection)
+
+
+async def _asked(cell: Cell, event: Event, facts: ConnectionFacts, token: int = 0) -> EventVerdict:
+    """Tell the cell of an event, and return its answer."""
+    asked = _Question(event, cell)
+    address, local = _addresses(event)
+    written: Mapping[str, Any] = event.rule_settings
+    told = (
+        type(event).__name__, facts, event.is_secondary, dict(written), address, local, token,
+    )  # fmt: skip
+    number = cell.ask(asked, lambda one: Tell(one, *told))
+    try:
+        return await asked.answer
+    except asyncio.CancelledError:
+        cell.tell(Cancel(number))
+        raise
+    finally:
+        cell.forget(number)
 
 
 def _addresses(event: Event) -> tuple[AddressFacts | None, AddressFacts | None]:
@@ -187,9 +229,6 @@ class _Question(Asked):
     def take(self, message: FromCell, descriptors: list[int]) -> bool:
         for one in descriptors:
             os.close(one)
-        if isinstance(message, EndConnection):
-            end_connection(self._event.connection, message)
-            return False
         if self.answer.done():
             return True
         try:

@@ -14,12 +14,13 @@ from sluicegate.errors import Side
 from sluicegate.filterapi import Connection, Shown
 from sluicegate.sandbox.message import MESSAGE_BYTES_MAX, PART_BYTES_MAX, Message, encode
 
+from .calls import Call, Forgotten, Make, Piece, Returned
 from .facts import AddressFacts, ConnectionFacts, OfferFacts, WantsFacts
 
 __all__ = [
     "CHUNK_BYTES_MAX", "MESSAGE_BYTES_MAX", "PART_BYTES_MAX", "Ask", "AttachedFilter", "Cancel",
-    "CloseSocket", "CountSent", "DenyPeer", "Detached", "DialServer", "Drained", "Dropped",
-    "EndConnection", "EndKnown", "EventAnswer", "Fault", "FromCell", "Inspect", "Left",
+    "CloseSocket", "CountSent", "DenyPeer", "Detached", "Drained", "Dropped",
+    "EndConnection", "EventAnswer", "Fault", "FromCell", "Inspect", "Left",
     "LimitReached", "Manifest", "Message", "NeverOpened", "Note", "Open", "Part", "Ping",
     "Pong", "Probe", "Raised", "Ready", "Received", "Registration", "Replaced", "Sent",
     "SessionEnded", "Shutdown", "Start", "StartReceive", "StartSend", "Stop", "Tell", "ToCell",
@@ -155,6 +156,8 @@ class Tell(Message):
     """The target, who connected, a peer, or what is bound."""
     local: AddressFacts | None
     """Where they connected."""
+    told: int = 0
+    """The cell's number for who is told of ``ConnectionEstablished``."""
 
 
 class SessionEnded(Message):
@@ -164,7 +167,7 @@ class SessionEnded(Message):
 
 
 class NeverOpened(Message):
-    """A filter that was announced will not be put into its connection."""
+    """A filter that was announced, or made for the gate, will not be put into its connection."""
 
     handle: int
 
@@ -225,9 +228,9 @@ class Pong(Message):
 
 
 class EndConnection(Message):
-    """``Connection.refuse`` or ``fail``, of the connection that the question is about."""
+    """``Connection.refuse`` or ``fail``."""
 
-    number: int
+    connection: str
     is_refused: bool
     reason: str
     error: int
@@ -242,13 +245,6 @@ class Note(Message):
     connection: str
     text: str
     facts: dict[str, str | int]
-
-
-class EndKnown(Message):
-    """``Connection.refuse`` or ``fail``, of a connection that an event was about."""
-
-    connection: str
-    end: EndConnection
 
 
 class EventAnswer(Message):
@@ -344,13 +340,6 @@ class CloseSocket(Message):
     is_abortive: bool
 
 
-class DialServer(Message):
-    """``Connection.dial_server``."""
-
-    number: int
-    address: AddressFacts
-
-
 class CountSent(Message):
     """``Connection.count_sent``."""
 
@@ -399,6 +388,10 @@ ToCell = (
     | Tell
     | SessionEnded
     | NeverOpened
+    | Returned
+    | Make
+    | Forgotten
+    | Piece
     | Stop
 )
 FromCell = (
@@ -406,8 +399,8 @@ FromCell = (
     | Ready
     | Pong
     | Note
+    | Call
     | EndConnection
-    | EndKnown
     | EventAnswer
     | Verdict
     | Part
@@ -420,7 +413,6 @@ FromCell = (
     | DenyPeer
     | Shutdown
     | CloseSocket
-    | DialServer
     | CountSent
     | Left
     | TransportFailed

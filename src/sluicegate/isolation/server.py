@@ -19,8 +19,11 @@ from sluicegate.gate.settings import PerConnection
 from sluicegate.limits import Limits
 from sluicegate.sandbox.wire import Wire
 
+from .calls import Forgotten, Make, Piece, Returned
 from .cell_events import CellEvents, LoadFailedError
-from .cell_place import CellPlace, PlaceConnection
+from .cell_firewall import CellFirewall
+from .cell_place import CellPlace
+from .failures import shortened
 from .lent_object import LentObject
 from .messages import (
     PART_BYTES_MAX,
@@ -49,13 +52,24 @@ from .messages import (
     Unusable,
     Verdict,
 )
-from .objects import CellConnection, CellFirewall, shortened
 
 if TYPE_CHECKING:
     from sluicegate.filterapi import Connection
     from sluicegate.port import CompletionPort
 
-__all__ = ["CellServer", "FilterSource", "LoadFailedError"]
+__all__ = ["CellServer", "CellWire", "FilterSource", "LoadFailedError"]
+
+
+class CellWire(Wire, Protocol):
+    """The cell's end: it may also stand still until the gate has said something."""
+
+    def wait_for(self, is_wanted: Callable[[ToCell], bool]) -> ToCell:
+        """Block until a message comes that is wanted; others are told later, in their order.
+
+        Raises:
+            WireBroken: It will not come.
+        """
+        ...
 
 
 class FilterSource(Protocol):
@@ -91,13 +105,15 @@ class CellServer:
             source: Where filters come from.
             on_end: Called when the cell has nothing more to do.
         """
-        self.wire: Wire
+        self.wire: CellWire
         #: Set before the first message.
         self._port = port
         self._source = source
         self._on_end = on_end
         self._filter: object = None
         self._firewall = CellFirewall(self, port, Limits())
+        self._calls = self._firewall.calls
+        self._calls.wait_for = self._wait_for
         self._events = CellEvents(self, self._firewall)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._places: dict[int, CellPlace] = {}
@@ -111,8 +127,12 @@ class CellServer:
                 self._run(number, self._inspect(message, descriptors.pop(0)))
             case Open():
                 self._open(message)
-            case Received() | Sent() | Detached():
+            case Received() | Sent() | Detached() | Piece():
                 self._tell_place(message)
+            case Returned():
+                self._calls.on_returned(message)
+            case Make():
+                self._events.make(message)
             case Tell(number):
                 self._run(number, self._events.tell(message))
             case SessionEnded() | NeverOpened():
@@ -132,14 +152,19 @@ class CellServer:
                 self._probe(message)
             case Cancel(number) if number in self._tasks:
                 self._tasks[number].cancel()
+            case Forgotten(tokens):
+                self._calls.forget(*tokens)
             case Stop():
                 self.end()
             case _:
                 pass  # the cancellation of what was answered meanwhile
 
     def tell(self, message: Message) -> None:
-        """As ``objects.GateSide.tell``."""
+        """As ``cell_firewall.GateSide.tell``."""
         self.wire.send(message)
+
+    def _wait_for(self, is_wanted: Callable[[ToCell], bool]) -> ToCell:
+        return self.wire.wait_for(is_wanted)
 
     def end(self) -> None:
         """Stop the filter and end."""
@@ -156,6 +181,11 @@ class CellServer:
     def asked_count(self) -> int:
         """Questions that are not answered."""
         return len(self._tasks)
+
+    @property
+    def kept_count(self) -> int:
+        """What is kept until the gate does not need it any more."""
+        return self._calls.kept_count
 
     def _run(self, number: int, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -188,7 +218,7 @@ class CellServer:
 
     def _open(self, message: Open) -> None:
         number = message.number
-        connection = PlaceConnection(self, self._firewall, number, message.connection)
+        connection = self._firewall.connection(message.connection)
         place = CellPlace(
             self,
             connection,
@@ -200,7 +230,7 @@ class CellServer:
         self._places[number] = place
         announced = self._events.take(message.handle)
         if announced is not None:
-            place.start(lambda: announced.data_filter, announced.context)
+            place.start(announced.made, announced.context)
         else:
             place.start(lambda: self._make(message), None)
 
@@ -213,12 +243,15 @@ class CellServer:
             raise TypeError(f"{target!r} makes no data filters")
         return maker_of(target, message.rule_settings)()
 
-    def _tell_place(self, message: Received | Sent | Detached) -> None:
+    def _tell_place(self, message: Received | Sent | Detached | Piece) -> None:
         place = self._places.get(message.number)
         if place is None:
             return
         if isinstance(message, Detached):
             place.detach()
+            return
+        if isinstance(message, Piece):
+            place.on_piece(message)
             return
         socket = place.server if message.is_server else place.client
         if socket is None:
@@ -232,7 +265,7 @@ class CellServer:
 
     async def _inspect(self, message: Inspect, descriptor: int) -> None:
         number = message.number
-        connection = CellConnection(self, self._firewall, number, message.connection)
+        connection = self._firewall.connection(message.connection)
         transfer = LentObject(self._port, message, cast("Connection", connection), descriptor)
         try:
             answer = await self._verdict(transfer)

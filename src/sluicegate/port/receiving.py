@@ -352,6 +352,8 @@ class ReceivingSocket(abc.ABC):
         pending, self._receive = self._receive, None
         if pending is not None:
             pending.complete(errno.ECANCELED, EMPTY, self.side, self.scope)
+            if self._closing:
+                self._finish_close()
 
     @property
     def is_receiving(self) -> bool:

@@ -188,7 +188,8 @@ class SocketWire(Generic[MessageT]):
             if self._is_closed:
                 return
             try:
-                received = self._receive()
+                # What came while somebody waited for something else came before.
+                received = self._backlog.popleft() if self._backlog else self._receive()
             except BlockingIOError:
                 return
             except WireBroken as error:

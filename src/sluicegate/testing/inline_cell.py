@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
@@ -37,7 +38,9 @@ from sluicegate.isolation.server import CellServer
 from sluicegate.limits import Limits
 from sluicegate.port import CompletionPort
 from sluicegate.port.loop import current_port
+from sluicegate.port.scope import entered
 from sluicegate.sandbox.launch import Launched
+from sluicegate.sandbox.message import MESSAGE_BYTES_MAX
 from sluicegate.sandbox.wire import WireBroken
 
 __all__ = ["InlineCell", "InlineLaunched", "isolated"]
@@ -137,7 +140,8 @@ class InlineLaunched:
         self._has_ended = False
         self._port = port
         self.wire = _InlineWire(port, decode_to_cell, self._to_cell)
-        self.server.wire = _InlineWire(port, decode_from_cell, on_message)
+        to_gate = _InlineWire(port, decode_from_cell, on_message)
+        self.server.wire = _CellEnd(to_gate, self.wire)
 
     def kill(self) -> None:
         """As ``Launched.kill``."""
@@ -176,20 +180,40 @@ class _InlineWire(Generic[MessageT]):
         self._decode = decode
         self._on_message = on_message
         self._is_closed = False
+        self._queue: deque[tuple[bytes, list[int]]] = deque()
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """As ``Wire.send``."""
         if self._is_closed:
             return
-        data, sent = encode(message), [os.dup(one) for one in descriptors]
-        self._port.post(lambda: self._deliver(data, sent))
+        data = encode(message)
+        assert len(data) <= MESSAGE_BYTES_MAX, f"{type(message).__name__} is too long"
+        self._queue.append((data, [os.dup(one) for one in descriptors]))
+        self._port.post(self._deliver)
 
-    def _deliver(self, data: bytes, sent: list[int]) -> None:
-        if self._is_closed:
-            for one in sent:
-                os.close(one)
-        else:
-            self._on_message(self._decode(data), sent)
+    def flush(self) -> None:
+        """Let the other end read all that was sent."""
+        while self._queue:
+            self._deliver()
+
+    def take(self, is_wanted: Callable[[MessageT], bool]) -> MessageT:
+        """Return, before its turn, the first message that is wanted.
+
+        Raises:
+            WireBroken: There is none.
+        """
+        for index, (data, _) in enumerate(self._queue):
+            message = self._decode(data)
+            if is_wanted(message):
+                del self._queue[index]
+                return message
+        raise WireBroken("has ended")
+
+    def _deliver(self) -> None:
+        if not self._queue:
+            return  # it was read before its turn
+        data, sent = self._queue.popleft()
+        self._on_message(self._decode(data), sent)
 
     @property
     def is_congested(self) -> bool:
@@ -206,6 +230,34 @@ class _InlineWire(Generic[MessageT]):
     def close(self) -> None:
         """As ``Wire.close``."""
         self._is_closed = True
+        for _, descriptors in self._queue:
+            for one in descriptors:
+                os.close(one)
+        self._queue.clear()
+
+
+class _CellEnd:
+    """The cell's end; satisfies ``isolation.server.CellWire``."""
+
+    def __init__(self, to_gate: _InlineWire[FromCell], to_cell: _InlineWire[ToCell]) -> None:
+        self._to_gate = to_gate
+        self._to_cell = to_cell
+        self.send = to_gate.send
+        self.call_when_drained = to_gate.call_when_drained
+        self.drain = to_gate.drain
+        self.close = to_gate.close
+
+    @property
+    def is_congested(self) -> bool:
+        """As ``Wire.is_congested``."""
+        return self._to_gate.is_congested
+
+    def wait_for(self, is_wanted: Callable[[ToCell], bool]) -> ToCell:
+        """As ``CellWire.wait_for``: the gate reads what was sent, and its answer is there."""
+        # What the gate does now is nobody's doing in the cell.
+        with entered(None):
+            self._to_gate.flush()
+        return self._to_cell.take(is_wanted)
 
 
 class _Made:

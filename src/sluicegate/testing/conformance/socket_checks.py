@@ -401,7 +401,29 @@ def check_close_with_data_ahead(make_port: PortFactory) -> None:
             bench.demand_slots_home()
 
 
+def check_withdrawal_from_a_closing_socket(make_port: PortFactory) -> None:
+    """A receive that is withdrawn behind the close does not keep the descriptor open."""
+    with PortBench(make_port) as bench:
+        waiting, _ = bench.pair()
+        _withdraw_behind_close(bench, waiting)
+        ended, peer = bench.pair()
+        peer.close()
+        demand(_last_result(bench, ended) == (True, 0), "the end is told")
+        # Nothing waits for the kernel now.
+        _withdraw_behind_close(bench, ended)
+
+
+def _withdraw_behind_close(bench: PortBench, sock: StreamSocket) -> None:
+    log = SocketLog()
+    sock.start_receive(None, log)
+    sock.close()
+    sock.withdraw()
+    bench.until(lambda: not sock.is_busy, "the descriptor is closed")
+    demand(log.results == [(False, errno.ECANCELED, b"", None)], "once, with ECANCELED")
+
+
 SOCKET_CHECKS: Final[tuple[Callable[[PortFactory], None], ...]] = (
+    check_withdrawal_from_a_closing_socket,
     check_one_start_one_connection,
     check_listener_close,
     check_receive_and_send,
