@@ -459,7 +459,8 @@ class ClientEnd:
 
     def refuse_unread(self, status: int, reason: str, detail: str = "") -> None:
         """Refuse a request whose head could not be read, or never came whole."""
-        self._http.close_after_message()
+        if self._http.error is None:
+            self._http.give_up()
         exchange = self.exchange = GateExchange(self._connection, self, _UNREAD, self.requests + 1)
         self._connection.on_exchange_began(exchange)
         exchange.refuse(status, reason, detail=detail)

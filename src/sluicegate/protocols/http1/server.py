@@ -110,6 +110,13 @@ class Http1Server(ConnectionEnd):
         self._reading = Reading.PAUSED
         return request
 
+    def give_up(self) -> None:
+        """Read nothing more: the request that is awaited did not come whole in time.
+
+        It may be answered as one that was refused, which ends the connection.
+        """
+        self._fail(HttpProtocolError(HttpFault.TRUNCATED, Side.CLIENT, "in a head"))
+
     def send_whole(self) -> None:
         """Take that a whole answer is sent, which leaves the connection open.
 
