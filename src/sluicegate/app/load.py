@@ -107,7 +107,7 @@ def load(
     if users is not None:
         check_entry_rules(configuration, policy, users, findings)
     scanners = _load_scanners(configuration, policy, before, findings)
-    check_asked(filters.installations, scanners, configuration.document, findings)
+    check_asked(filters.installations, configuration.scanners, configuration.document, findings)
     in_force = before.settings.policy if before else None
     check_network_rules(policy, snapshot, in_force, findings)
     resolver, own_addresses = _load_network(configuration, findings)

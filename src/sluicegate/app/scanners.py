@@ -16,7 +16,7 @@ import pydantic
 from sluicegate.address import SocketAddress
 from sluicegate.clock import SystemClock
 from sluicegate.documents import Document, Findings, Model, parse_size, suggest
-from sluicegate.filterapi import ContentFilter, ContentScanner, Scanner
+from sluicegate.filterapi import ContentFilter, Scanner
 from sluicegate.gate.settings import Installation
 from sluicegate.policy import SystemPolicy, SystemPurpose
 from sluicegate.policy.parse_values import Name, parse_address
@@ -279,23 +279,24 @@ _EXAMPLES: Final = {
 
 def check_asked(
     installations: Sequence[Installation],
-    scanners: Mapping[str, Scanner],
+    tables: Sequence[ScannerTable],
     document: Document,
     findings: Findings,
 ) -> None:
-    """Refuse content filters that ask scanners which do not exist."""
+    """Refuse content filters that ask scanners which do not exist, or cannot answer them."""
+    kinds = {table.name: table.kind for table in tables}
     for one in installations:
         if not isinstance(one.filter_object, ContentFilter):
             continue
         for name in one.filter_object.scanners:
-            if name not in scanners:
+            if name not in kinds:
                 findings.refuse(
                     document.where(("filter",)),
                     f"{one.name!r} asks a scanner {name!r}, and there is none",
-                    suggest(name, sorted(scanners)) or "configure it: [[scanner]]",
+                    suggest(name, sorted(kinds)) if kinds else "configure it: [[scanner]]",
                 )
         for name in one.filter_object.content_scanners:
-            if name in scanners and not isinstance(scanners[name], ContentScanner):
+            if kinds.get(name, "yara") != "yara":
                 findings.refuse(
                     document.where(("filter",)),
                     f"{one.name!r} asks {name!r} what is in objects, which it cannot tell",

@@ -1,7 +1,7 @@
 """The scanners in force: who has processes is started, replaced by a reload, and stopped.
 
-The service owns one. The invariant: a scanner that a reload leaves out is stopped when the one that
-takes its place is there, and none is left behind when the service has stopped.
+The service owns one. The invariant: a scanner that a reload leaves out answers what it was asked,
+then ends, and none is left behind when the service has stopped.
 """
 
 from __future__ import annotations
@@ -32,8 +32,12 @@ class ManagedScanner(Scanner, Protocol):
         """Begin; troubles are told, now and later."""
         ...
 
+    def retire(self) -> None:
+        """Finish what it was asked, then end; what comes later is not scanned."""
+        ...
+
     def stop(self) -> None:
-        """End; what it is asked now is not scanned."""
+        """End now; what it was asked is not scanned."""
         ...
 
     async def wait_ended(self) -> None:
@@ -68,9 +72,10 @@ class Scanners:
                 one.start(self._port, functools.partial(self._tell, one.name))
         gone = [one for one in before if not _is_among(one, scanners.values())]
         self._found = scanners
+        self._ending = [one for one in self._ending if one.view().pids]
         for one in gone:
             if isinstance(one, ManagedScanner):
-                one.stop()
+                one.retire()
                 self._ending.append(one)
 
     def find(self, name: str) -> Scanner:
@@ -87,6 +92,8 @@ class Scanners:
     async def stop(self) -> None:
         """Stop all of them, and wait until they are gone."""
         self.apply({})
+        for one in self._ending:
+            one.stop()
         while self._ending:
             await self._ending.pop().wait_ended()
 

@@ -103,7 +103,7 @@ class ProcessContentScanner:
         self._pool = ScanPool(launch, begin, settings.processes, self._on_trouble)
         self._files_problem = ""
         self._known: OrderedDict[_Key, Contents] = OrderedDict()
-        self._asking: dict[_Key, asyncio.Event] = {}
+        self._asking: dict[tuple[str, str, str], asyncio.Future[Contents | None]] = {}
         #: Objects that are being looked at.
         self._watcher: asyncio.Task[None] | None = None
 
@@ -118,12 +118,20 @@ class ProcessContentScanner:
             self._watcher = loop.create_task(self._watch(port))
             self._watcher.add_done_callback(lambda task: _on_watcher_done(task, port))
 
+    def retire(self) -> None:
+        """End each process when it has nothing to do any more."""
+        self._stop_watching()
+        self._pool.retire()
+
     def stop(self) -> None:
         """End the processes; what is asked now is not scanned."""
+        self._stop_watching()
+        self._pool.stop()
+
+    def _stop_watching(self) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
             self._watcher = None
-        self._pool.stop()
 
     async def wait_ended(self) -> None:
         """Wait until the processes are gone."""
@@ -139,7 +147,7 @@ class ProcessContentScanner:
             kind=self.kind,
             state="working" if is_working else "failed",
             problem=self._files_problem or self._pool.problem or (causes[0] if causes else ""),
-            signatures=self.signatures,
+            signatures=_signatures(self._pool.version_shown),
             rules=max((one.rules for one in processes), default=0),
             processes=sum(one.pid != 0 for one in processes),
             pids=[one.pid for one in processes if one.pid],
@@ -203,22 +211,23 @@ class ProcessContentScanner:
             return self._without(ScanOutcome.NOT_SCANNED, str(error))
 
     async def _ask_once(self, key: _Key, transfer: Transfer) -> Contents:
-        """Ask, unless another filter has just asked about the same object: wait for its answer."""
-        while (answered := self._asking.get(key)) is not None:
-            await answered.wait()
-            known = self._known.get(key)
+        """Ask, unless another filter is asking about the same object: take its answer."""
+        place = (key[0], *key[2:])
+        while (asking := self._asking.get(place)) is not None:
+            known = await asyncio.shield(asking)
             if known is not None:
                 self._remembered += 1
                 return known
-        answered = self._asking[key] = asyncio.Event()
+        answer = self._asking[place] = asyncio.get_running_loop().create_future()
+        contents = None
         try:
             contents = await self._ask(transfer)
             if contents.result.outcome is not ScanOutcome.NOT_SCANNED:
                 self._remember((key[0], contents.result.signatures, *key[2:]), contents)
             return contents
         finally:
-            del self._asking[key]
-            answered.set()
+            del self._asking[place]
+            answer.set_result(contents)
 
     async def _ask(self, transfer: Transfer) -> Contents:
         question = Question(

@@ -51,6 +51,7 @@ class ScanPool:
         self._before: RuleSet | None = None
         #: What is in use while other rules are being tried.
         self._jobs: deque[_Job] = deque()
+        self._is_retired = False
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -59,6 +60,17 @@ class ScanPool:
         self._rules = rules
         for one in self.processes:
             one.start(rules)
+
+    def retire(self) -> None:
+        """End each when nothing waits for it; objects that come later are not looked at."""
+        self._is_retired = True
+        self._end_idle()
+
+    def _end_idle(self) -> None:
+        """End what is not needed any more: a process that works finishes first."""
+        for one in self.processes:
+            if not self._jobs and one.stage is not Stage.BUSY:
+                one.stop()
 
     def stop(self) -> None:
         """End all of them now; what they were asked fails."""
@@ -73,10 +85,16 @@ class ScanPool:
 
     @property
     def version(self) -> str:
-        """Of the rules that are in use: those that the most recent object could have been under."""
-        in_use = [one.version for one in self.processes if one.version]
-        wanted = self._rules.version if self._rules is not None else ""
-        return wanted if wanted in in_use or not in_use else in_use[0]
+        """Of the rules by which the next object is looked at; empty while that cannot be told."""
+        in_use = {one.version for one in self.processes} - {""}
+        if self._before is not None or self._rules is None or in_use != {self._rules.version}:
+            return ""
+        return self._rules.version
+
+    @property
+    def version_shown(self) -> str:
+        """Of rules that some process uses, for people."""
+        return next((one.version for one in self.processes if one.version), "")
 
     # -- asking --------------------------------------------------------------------------------
 
@@ -85,7 +103,8 @@ class ScanPool:
         if self._rules is not None and rules.version == self._rules.version:
             self.problem = ""
             return
-        self._before, self._rules = self._rules, rules
+        # What was tried and not yet taken is no better than what it was to replace.
+        self._before, self._rules = self._before or self._rules, rules
         self._load_next()
 
     async def examine(self, question: Question, descriptor: int, timeout_s: float) -> Examined:
@@ -99,6 +118,8 @@ class ScanPool:
         Raises:
             ScanProcessFailed: It was not looked at.
         """
+        if self._is_retired:
+            raise ScanProcessFailed("the scanner is being stopped")
         self._check_expected()
         job = _Job(question, os.dup(descriptor), timeout_s)
         self._jobs.append(job)
@@ -123,6 +144,8 @@ class ScanPool:
     def _on_change(self, process: ScanProcess) -> None:
         if process.stage is Stage.IDLE:
             self._on_idle(process)
+            if self._is_retired:
+                self._end_idle()
         elif process.stage is Stage.WAITING:
             try:
                 self._check_expected()
@@ -130,20 +153,26 @@ class ScanPool:
                 self._fail_jobs(str(error))
 
     def _on_idle(self, process: ScanProcess) -> None:
-        wanted, before = self._rules, self._before
-        if wanted is not None and process.refused_version == wanted.version and before is not None:
-            causes = process.refused_causes
-            self.problem = (
-                f"rules that changed are wrong, those before stay in use: "
-                f"{causes[0] if causes else 'no cause told'}"
-            )
-            self._rules, self._before = before, None
-            self._on_failure(self.problem)
-        elif wanted is not None and process.version == wanted.version and before is not None:
-            self._before = None
-            self.problem = ""
+        if self._rules is not None:
+            self._note_rules(process, self._rules)
         self._load_next()
         self._serve()
+
+    def _note_rules(self, process: ScanProcess, wanted: RuleSet) -> None:
+        """Take what became of rules that are being tried, or of a process that lags behind."""
+        if process.refused_version == wanted.version:
+            causes = process.refused_causes or ["no cause told"]
+            if self._before is None:
+                process.replace(f"it cannot use the rules that others use: {causes[0]}")
+                return
+            self.problem = f"rules that changed are wrong, those before stay in use: {causes[0]}"
+            self._rules, self._before = self._before, None
+            self._on_failure(self.problem)
+        elif process.version == wanted.version and self._before is not None:
+            self._before = None
+            self.problem = ""
+            for one in self.processes:
+                one.begin_with(wanted)
 
     def _load_next(self) -> None:
         """Have one process compile the rules that are wanted, unless one does already."""

@@ -167,6 +167,14 @@ class ScanProcess:
         assert self.stage is Stage.IDLE, "one thing at a time"
         self._send_rules(rule_set)
 
+    def begin_with(self, rule_set: RuleSet) -> None:
+        """Let the next incarnation begin with other rules."""
+        self._rule_set = rule_set
+
+    def replace(self, cause: str) -> None:
+        """Give the incarnation up; the next one follows."""
+        self._fail(cause)
+
     def examine(self, question: Question, descriptor: int, timeout_s: float) -> None:
         """Have an idle process look at an object; ``question.answer`` says what came of it.
 
@@ -193,7 +201,6 @@ class ScanProcess:
     def _launch(self) -> None:
         self._timer = None
         self.stage = Stage.STARTING
-        self.version = ""
         try:
             self._launched = self._launch_one(self._on_message, self._on_broken, self._on_ended)
         except OSError as error:
@@ -315,9 +322,10 @@ class ScanProcess:
         """Give an incarnation up: what it was asked fails, the process is killed."""
         if self.stage in {Stage.STOPPED, Stage.WAITING}:
             return
-        died_at_work = self.stage in {Stage.BUSY, Stage.IDLE}
+        died_at_work = self.stage is Stage.BUSY
         self.stage = Stage.WAITING
         self._cancel_timer()
+        self.version = self.refused_version = ""
         pid = f" (pid {self.pid})" if self.pid else ""
         self.cause = f"{cause}{pid}"
         if died_at_work:
