@@ -36,6 +36,7 @@ from sluicegate.filterapi import (
 )
 from sluicegate.testing import BulkBytes, FaultPlan
 from sluicegate.testing import Playbook as AnyPlaybook
+from sluicegate.testing.inline_cell import isolated
 
 SEEDS = range(8)
 BODY = b"0123456789abcdef" * 10_000
@@ -43,11 +44,26 @@ BODY = b"0123456789abcdef" * 10_000
 
 
 class Playbook(AnyPlaybook):
-    """One whose spool keeps little in memory."""
+    """One whose spool keeps little in memory, and whose data filters may run behind a wire."""
+
+    is_isolated = False
 
     def __init__(self, *filters: Any, limits: Any = None, **more: Any) -> None:
         bounds = {"spool_memory_bytes_max": 50_000} | (limits or {})
-        super().__init__(*filters, limits=bounds, **more)
+        placed = [in_a_cell(one) for one in filters] if self.is_isolated else filters
+        super().__init__(*placed, limits=bounds, **more)
+
+
+def in_a_cell(one: Any) -> Any:
+    """Return what makes the stand-in of a data filter; content filters stay in the gate."""
+    if isinstance(one, ContentFilter):
+        return one
+    return isolated(one if isinstance(one, type) else lambda: one)
+
+
+@pytest.fixture(autouse=True, params=["in the gate", "in a cell"])
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Playbook, "is_isolated", request.param == "in a cell")
 
 
 class Parcels(DataFilter):

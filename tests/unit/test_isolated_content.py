@@ -182,3 +182,24 @@ def test_body_larger_than_its_bound_is_refused() -> None:
         assert play.client.reads() == b""
         assert "isolated_memory_bytes_max" in play.records_of(TransferRecord)[0].reason
         play.filter_errors.clear()
+
+
+class AsksScanner(ContentFilter):
+    name = "asks"
+
+    @property
+    def scanners(self) -> tuple[str, ...]:
+        return ("clamd",)
+
+    async def inspect(self, transfer: Transfer) -> ContentVerdict:
+        return Release()
+
+
+def test_filter_that_asks_scanners_has_failed_at_its_start() -> None:
+    cell = InlineCell(AsksScanner)
+    with Playbook(cell.stand_in) as play:
+        play.server.sends(b"object")
+        play.server.ends()
+        play.client.receives_reset()
+        assert "it asks clamd: scanners are not asked from cells" in str(cell.failures[0])
+        play.filter_errors.clear()

@@ -201,6 +201,10 @@ class CellServer:
             registration = None
             if isinstance(self._filter, Filter):
                 registration = self._events.start(self._filter)
+            elif isinstance(self._filter, ContentFilter) and self._filter.scanners:
+                asked = ", ".join(self._filter.scanners)
+                cause = f"it asks {asked}: scanners are not asked from cells"
+                raise LoadFailedError(cause, 'leave "isolation" out')
         except LoadFailedError as error:
             self.tell(Unusable(error.cause, error.cure))
         else:
