@@ -176,6 +176,87 @@ def powerpoint(content: bytes) -> bytes:
     return compound({"PowerPoint Document": record})
 
 
+def rar(content: bytes) -> bytes:
+    """A RAR 4 archive with one file that is stored (technote of RAR 4)."""
+
+    def block(kind: int, flags: int, fields: bytes, data: bytes = b"") -> bytes:
+        rest = struct.pack("<BHH", kind, flags, 7 + len(fields)) + fields
+        return struct.pack("<H", zlib.crc32(rest) & 0xFFFF) + rest + data
+
+    name = NAME.encode()
+    fields = struct.pack(
+        "<IIBIIBBHI",
+        len(content), len(content), 3, zlib.crc32(content), 0x21, 20, 0x30, len(name), 0o100644,
+    )  # fmt: skip
+    return (
+        b"Rar!\x1a\x07\x00"
+        + block(0x73, 0, bytes(6))
+        + block(0x74, 0x8000, fields + name, content)
+        + block(0x7B, 0x4000, b"")
+    )
+
+
+def rar5(content: bytes) -> bytes:
+    """A RAR 5 archive with one file that is stored (technote of RAR 5)."""
+
+    def number(value: int) -> bytes:
+        pieces = bytearray()
+        while value > 0x7F:
+            pieces.append(value & 0x7F | 0x80)
+            value >>= 7
+        return bytes((*pieces, value))
+
+    def block(body: bytes) -> bytes:
+        sized = number(len(body)) + body
+        return struct.pack("<I", zlib.crc32(sized)) + sized
+
+    name = NAME.encode()
+    file = (
+        b"".join(map(number, (2, 2, len(content), 4, len(content), 0o100644)))
+        + struct.pack("<I", zlib.crc32(content))
+        + b"".join(map(number, (0, 1, len(name))))
+        + name
+    )
+    main = b"".join(map(number, (1, 0, 0)))
+    end = b"".join(map(number, (5, 0, 0)))
+    return b"Rar!\x1a\x07\x01\x00" + block(main) + block(file) + content + block(end)
+
+
+def deb(content: bytes) -> bytes:
+    """A Debian package: ar with a tar file in it (deb(5))."""
+
+    def member(name: bytes, data: bytes) -> bytes:
+        head = b"%-16s%-12d%-6d%-6d%-8s%-10d`\n" % (name, 0, 0, 0, b"100644", len(data))
+        return head + data + b"\n" * (len(data) % 2)
+
+    return (
+        b"!<arch>\n"
+        + member(b"debian-binary", b"2.0\n")
+        + member(b"control.tar.gz", gzip.compress(tarred(b"Package: a\n", "control")))
+        + member(b"data.tar.xz", lzma.compress(tarred(content)))
+    )
+
+
+def rpm(content: bytes) -> bytes:
+    """An RPM package: lead, two headers that say nothing, and a packed cpio archive."""
+    lead = b"\xed\xab\xee\xdb\3\0" + bytes(90)
+    header = b"\x8e\xad\xe8\1" + bytes(12)
+    return lead + header + header + gzip.compress(archived(content, "cpio_newc"))
+
+
+def lha(content: bytes) -> bytes:
+    """An LHA archive, header level 0, with one file that is stored."""
+    crc = 0
+    for byte in content:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0xA001 if crc & 1 else 0)
+    name = NAME.encode()
+    fields = struct.pack("<5sIIIBB", b"-lh0-", len(content), len(content), 0, 0x20, 0)
+    rest = fields + bytes((len(name),)) + name + struct.pack("<H", crc)
+    return bytes((len(rest), sum(rest) & 0xFF)) + rest + content + b"\0"
+
+
 CONTAINERS: dict[str, Callable[[bytes], bytes]] = {
     "zip, stored": lambda content: zipped(content, zipfile.ZIP_STORED),
     "zip, deflated": zipped,
@@ -206,6 +287,11 @@ CONTAINERS: dict[str, Callable[[bytes], bytes]] = {
     "cpio": lambda content: archived(content, "cpio"),
     "cpio, newc": lambda content: archived(content, "cpio_newc"),
     "ar": lambda content: archived(content, "ar_svr4"),
+    "rar": rar,
+    "rar 5": rar5,
+    "deb": deb,
+    "rpm": rpm,
+    "lha": lha,
     "xar": lambda content: archived(content, "xar"),
     "warc": lambda content: archived(content, "warc"),
     "ole": lambda content: compound({"Contents": content}),
@@ -221,4 +307,4 @@ CONTAINERS: dict[str, Callable[[bytes], bytes]] = {
         {"[Content_Types].xml": b"<Types/>", "word/document.xml": b"<w/>", "word/a.bin": content}
     ),
 }
-"""Each makes a container of a content; ``rar`` is missing, as nothing free makes one."""
+"""Each makes a container of a content."""

@@ -101,7 +101,8 @@ def test_containers_in_containers_are_opened_down_to_the_last() -> None:
 
 #: Their ends are padding, or they have no end of their own: whoever gets them gets as little.
 _WITHOUT_END = {
-    "tar", "tar, ustar", "tar, pax", "compress", "iso", "ar", "xar", "warc", "ole", "onenote",
+    "tar", "tar, ustar", "tar, pax", "compress", "deb", "lha", "rar", "rar 5", "iso", "ar", "xar",
+    "warc", "ole", "onenote",
     "rtf", "pdf, plain", "pdf, deflated", "mail, base64", "mail, uuencode", "html", "powerpoint",
     "zip behind a picture", "zip behind a program", "7z behind a program",
 }  # fmt: skip
@@ -159,6 +160,8 @@ def nested(depth: int) -> bytes:
         (archived(b"x" * 99, "7zip")[:-9], {}, "corrupt", "7z: "),
         (b"\x60\xea\x2a\0\x22" + bytes(60), {}, "corrupt", "arj: into which nobody can look"),
         (zipped(b"conectix" + bytes(600)), {}, "corrupt", "vhd: into which nobody can look in in"),
+        (b"7z\xbc\xaf\x27\x1c\0\4" + bytes(600), {}, "corrupt", "7z: nothing is found in it"),
+        (CONTAINERS["lha"](b"x" * 99)[:2] + b"-lh9-" + bytes(600), {}, "corrupt", "lha: "),
         (nested(9), {}, "over-limit", "depth_max reached (8)"),
         (repeated(11), {"entries_max": 10}, "over-limit", "entries_max reached (10)"),
         (zipped(bytes(9 << 20)), {}, "over-limit", "ratio_max reached (250)"),
@@ -193,6 +196,18 @@ def test_what_stands_beside_something_encrypted_is_looked_at_all_the_same() -> N
     report = looked_at(package(members))
     # The operator who lets encrypted objects pass has not spoken of damaged ones.
     assert report.outcome is ScanOutcome.CORRUPT
+
+
+def test_an_encrypted_pdf_file_is_not_called_damaged_for_it() -> None:
+    packed = b"<</Filter/FlateDecode>>\nstream\nciphertext\nendstream trailer<</Encrypt 5 0 R>>"
+    assert looked_at(b"%PDF-1.7\n" + packed).outcome is ScanOutcome.ENCRYPTED
+
+
+@pytest.mark.parametrize("first", ["7z", "rar", "cab", "iso", "cpio", "deb", "ole", "pdf, plain"])
+def test_a_zip_file_behind_another_container_is_opened_too(first: str) -> None:
+    """L2: which of the two somebody sees depends on the program."""
+    whole = CONTAINERS[first](b"harmless" * 20) + zipped(eicar())
+    assert looked_at(whole).outcome is ScanOutcome.FOUND
 
 
 def test_what_is_not_encrypted_in_an_encrypted_archive_is_looked_at() -> None:

@@ -58,7 +58,7 @@ def _entries(archive: int, packed: int, budget: Budget) -> Iterator[tuple[str, b
     entry = _calls.entry_new()
     if not entry:
         raise MemoryError
-    unpacked, is_locked = 0, False
+    unpacked, is_locked, is_empty = 0, False, True
     try:
         while True:
             status = _calls.read_next_header2(archive, entry)
@@ -67,6 +67,7 @@ def _entries(archive: int, packed: int, budget: Budget) -> Iterator[tuple[str, b
             if status != _OK and not _is_about_names(archive):
                 raise _fault(archive)
             budget.take_entry()
+            is_empty = False
             if _calls.entry_is_encrypted(entry):
                 is_locked = True
                 continue
@@ -78,6 +79,9 @@ def _entries(archive: int, packed: int, budget: Budget) -> Iterator[tuple[str, b
             yield name, content
     finally:
         _calls.entry_free(entry)
+    if is_empty and packed > _EMPTY_BYTES_MAX:
+        # Where libarchive sees nothing, another reader may see what the bytes are for.
+        raise Unopenable("nothing is found in it")
     if is_locked or _calls.read_has_encrypted_entries(archive) > 0:
         raise Encrypted("the archive has encrypted members")
 
@@ -125,6 +129,8 @@ _ENCRYPTION_WORDS: Final = ("encrypt", "passphrase", "password", "decrypt")
 _OK: Final = 0
 _END: Final = 1
 _REGULAR: Final = 0o100000
+_EMPTY_BYTES_MAX: Final = 256
+"""An archive of no files is a header and an end, in every format."""
 _PIECE_BYTES: Final = 256 << 10
 
 

@@ -183,14 +183,22 @@ UNOPENABLE: Final = frozenset(
 """Kinds that hold files and are not opened here."""
 
 
-def open_appended(data: bytes, budget: Budget) -> tuple[str, Members] | None:
+def open_appended(data: bytes, budget: Budget, *, is_container: bool) -> tuple[str, Members] | None:
     """Open what stands behind a program or a picture: the archive that makes it self-extracting.
+
+    Args:
+        data: The whole.
+        budget: What may be unpacked.
+        is_container: Whether the whole holds files itself, among which there may be archives: then
+            only a ZIP file counts that ends where the whole ends.
 
     Returns:
         The kind and the members; None if there is nothing of that kind.
     """
-    if _has_zip_end(data):
+    if _has_zip_end(data, is_exact=is_container):
         return "zip", libarchive_reader.members(data, "zip", "none", budget)
+    if is_container:
+        return None
     for kind, mark in _APPENDED:
         at = data.find(mark, 1)
         if at > 0:
@@ -198,14 +206,15 @@ def open_appended(data: bytes, budget: Budget) -> tuple[str, Members] | None:
     return None
 
 
-def _has_zip_end(data: bytes) -> bool:
+def _has_zip_end(data: bytes, *, is_exact: bool) -> bool:
     """Tell whether a file ends with the end record of a ZIP file (APPNOTE 4.3.16)."""
     at = data.rfind(b"PK\x05\x06", max(0, len(data) - _ZIP_END_BYTES_MAX))
     if at < 0 or at + _ZIP_END_BYTES > len(data):
         return False
     comment = int.from_bytes(data[at + 20 : at + 22], "little")
     entries = int.from_bytes(data[at + 10 : at + 12], "little")
-    return entries > 0 and at + _ZIP_END_BYTES + comment <= len(data)
+    end = at + _ZIP_END_BYTES + comment
+    return entries > 0 and (end == len(data) if is_exact else end <= len(data))
 
 
 _ZIP_END_BYTES: Final = 22

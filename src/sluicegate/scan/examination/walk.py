@@ -24,6 +24,7 @@ from sluicegate.protocols.data_urls import data_urls
 from sluicegate.protocols.file_kinds import (
     KIND_HEAD_BYTES,
     KIND_TAIL_BYTES,
+    ZIP_KINDS,
     compound_kind,
     embedded_kind,
     family_of,
@@ -148,10 +149,21 @@ class Walk:
         if rule:
             raise Found(rule)
         item.kind = file_kind(item.data[:KIND_HEAD_BYTES], item.data[-KIND_TAIL_BYTES:])
-        kind = item.kind
+        is_zip = item.kind == "zip"
         names: list[str] = []
+        for members in (self._inside(item), self._appended(item), self._in_urls(item)):
+            self._look_into(item, members, names)
+        if is_zip:
+            item.traits |= package_traits(names)
+            item.kind = zip_kind(names)
+        self._note_claims(item, content_type)
+        self._finish(item)
+
+    def _look_into(self, item: _Item, members: Members, names: list[str]) -> None:
+        """Look at each member; what is wrong with one way in does not close the others."""
+        kind = item.kind
         try:
-            for name, content in self._members_of(item):
+            for name, content in members:
                 names.append(name)
                 if kind == "zip":
                     item.traits |= part_traits(name, content)
@@ -164,37 +176,38 @@ class Walk:
             self._note(ScanOutcome.CORRUPT, f"{kind}: {error}")
         except ProtocolError as error:
             self._note(ScanOutcome.CORRUPT, f"{kind}: {error.hint}")
-        if kind == "zip":
-            item.traits |= package_traits(names)
-            item.kind = zip_kind(names)
-        self._note_claims(item, content_type)
-        self._finish(item)
 
-    def _members_of(self, item: _Item) -> Members:
+    def _inside(self, item: _Item) -> Members:
         """Give what is inside an item."""
         kind = item.kind
         opener = OPENERS.get(kind)
-        if opener is not None:
-            self._budget.check_depth(item.depth + 1)
-            item.is_opened = True
-            self._note_document(item)
-            if kind == "zip":
-                # Before its members are looked at, which are told with what they stand in.
-                item.kind = zip_kind(zip_names(item.data))
+        if opener is None:
+            if kind in UNOPENABLE and kind not in self._passes_closed:
+                raise Unopenable("into which nobody can look")
+            return
+        self._budget.check_depth(item.depth + 1)
+        item.is_opened = True
+        self._note_document(item)
+        if kind == "zip":
+            # Before its members are looked at, which are told with what they stand in.
+            item.kind = zip_kind(zip_names(item.data))
+        if kind != "pdf" or "encrypted" not in item.traits:
             yield from opener(item.data, self._budget)
-        elif kind in UNOPENABLE and kind not in self._passes_closed:
-            raise Unopenable("into which nobody can look")
-        if kind not in _WHOLE:
-            yield from self._appended(item)
-        if family_of(kind) in _TEXTUAL:
-            for number, content in enumerate(data_urls(item.data)):
-                self._budget.check_depth(item.depth + 1)
-                self._budget.take_entry()
-                yield f"data URL {number}", self._budget.collect((content,))
+
+    def _in_urls(self, item: _Item) -> Members:
+        """Give the files that a text has in URLs."""
+        if family_of(item.kind) not in _TEXTUAL:
+            return
+        for number, content in enumerate(data_urls(item.data)):
+            self._budget.check_depth(item.depth + 1)
+            self._budget.take_entry()
+            yield f"data URL {number}", self._budget.collect((content,))
 
     def _appended(self, item: _Item) -> Members:
         """Give what a second reader finds in the same bytes: a polyglot, a self-extractor."""
-        appended = open_appended(item.data, self._budget)
+        if item.kind in _WHOLE or item.kind in ZIP_KINDS:
+            return
+        appended = open_appended(item.data, self._budget, is_container=item.is_opened)
         if appended is None:
             return
         kind, members = appended
@@ -294,8 +307,8 @@ def _unpacked_name(name: str) -> str:
 
 _TAR_SHORT: Final = frozenset({"tgz", "tbz", "tbz2", "txz", "tzst", "taz"})
 _WORKBOOKS: Final = frozenset({"workbook", "book"})
-_WHOLE: Final = frozenset(OPENERS.keys() - {"pdf", "ole", "rtf", "mail"})
-"""Containers whose readers refuse what stands around them, or for which it is padding."""
+_WHOLE: Final = frozenset({"zip", "tar", "gzip", "bzip2", "xz"})
+"""Containers whose readers are our own, and refuse what stands around them."""
 _TEXTUAL: Final = frozenset({"web", "text", "script", "mail", "data"})
 _PROGRAMS: Final = frozenset({"executable", "script"})
 _MAY_EMBED: Final = frozenset({"executable", "archive", "disk-image", "installer", "empty", "mail"})
