@@ -28,7 +28,7 @@ bench-policy: ## measure what a decision costs with 10, 1,000 and 10,000 rules (
 bench-secrets: ## measure how fast secrets are looked for, beside Python's re and what else is installed (a minute)
 	@tools/setup dev && .venv/bin/python -m benchmarks.secrets
 
-bench-web: ## measure what a request costs through the web proxy, beside squid and mitmproxy (minutes)
+bench-web: ## measure requests and held bodies through the web proxy, beside squid, mitmproxy and squid with c-icap (a quarter of an hour)
 	@tools/setup bench && .venv/bin/python -m benchmarks.web
 
 soak:   ## ten minutes (SOAK_S=600) of mixed traffic with workers killed and reloads: nothing may leak

@@ -34,8 +34,10 @@ from sluicegate.filterapi import (
     Window,
 )
 
-__all__ = ["Hold", "Look", "RelayInPython", "ReplyAsObject", "StreamAsObject"]
+__all__ = ["Hold", "HoldAll", "Look", "RelayInPython", "ReplyAsObject", "StreamAsObject"]
 
+
+HELD_AT_A_TIME = 200
 
 SMALL_BYTES = 4096
 """Up to here a copy costs less than a lease."""
@@ -138,6 +140,26 @@ class ReplyAsObject(DataFilter):
                 await transfer.finish()
                 await transfer.deliver(client)
             client.shutdown()
+
+
+class HoldAll(ContentFilter):
+    """Has every object held until as many have come as are expected at a time."""
+
+    name: ClassVar[str] = "hold-all"
+
+    def __init__(self) -> None:
+        self._waiting = 0
+        self._all_here = asyncio.Event()
+
+    @override
+    async def inspect(self, transfer: Transfer) -> ContentVerdict:
+        """Releases all of them together."""
+        assert transfer.sha256, "a held object has its hash"
+        self._waiting += 1
+        if self._waiting == HELD_AT_A_TIME:
+            self._all_here.set()
+        await self._all_here.wait()
+        return Release()
 
 
 class Hold(ContentFilter):

@@ -17,6 +17,7 @@ PACKAGE_OF_PROGRAM = {
     "gcc": "gcc",
     "taskset": "util-linux",
     "squid": "squid",
+    "c-icap": "c-icap",
 }
 PACKAGE_OF_HEADER = {
     Path("/usr/lib/nginx/modules/ngx_stream_module.so"): "libnginx-mod-stream",

@@ -29,6 +29,7 @@ FILTER_CLASSES = {
     "object": "StreamAsObject",
     "reply": "ReplyAsObject",
     "hold": "Hold",
+    "hold-all": "HoldAll",
 }
 
 APART = "-apart"
@@ -214,6 +215,7 @@ def sluicegate(
                 'clients = ["127.0.0.0/8"]',
                 'to = ["127.0.0.1"]',
                 f'protocols = ["tcp:{entry.server}"]',
+                f"filters = {json.dumps(entry.filters)}",
             ]
             continue
         policy += [

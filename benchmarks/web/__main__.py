@@ -20,9 +20,10 @@ from benchmarks.processes import Bench, BenchmarkError
 from benchmarks.relays import Relay
 from benchmarks.results import Result, Target, print_result, print_table, write_json
 from benchmarks.traffic import Split
-from benchmarks.web import peers
+from benchmarks.web import held, peers
 
 PAIRS = 15
+HELD_PAIRS = 5
 UNITS, WARM_UP = 20_000, 3_000
 MITMPROXY_SHARE = 0.1
 """What it is asked for, of the requests that others are: it is that much slower."""
@@ -73,7 +74,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.web", description=__doc__)
     parser.add_argument("--pairs", type=int, default=PAIRS, help=f"default: {PAIRS}")
     parser.add_argument("--backend", default="io_uring", choices=("io_uring", "epoll"))
-    parser.add_argument("--only", choices=("squid", "mitmproxy"))
+    parser.add_argument("--only", choices=("squid", "mitmproxy", "held", "held-200"))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     parser.add_argument("--spool-dir", type=Path, default=Path("/var/tmp"))
     arguments = parser.parse_args()
@@ -95,11 +96,11 @@ def run(arguments: argparse.Namespace) -> list[Result]:
         load, pattern = Load(bench), pattern_of(web)
         published = [relays.Published("proxy", web, is_proxy=True)]
         ours = functools.partial(relays.sluicegate, bench, published, backend=arguments.backend)
-        if arguments.only != "mitmproxy":
+        if arguments.only in {None, "squid"}:
             squid = functools.partial(peers.squid, bench)
             results.append(compare(load, pattern, SQUID, ours, squid, arguments.pairs))
             print_result(results[-1])
-        if arguments.only != "squid":
+        if arguments.only in {None, "mitmproxy"}:
             program = peers.install_mitmproxy(bench)
             slow = functools.partial(peers.mitmproxy, bench, program)
             pairs = max(arguments.pairs // 3, 2)
@@ -107,6 +108,10 @@ def run(arguments: argparse.Namespace) -> list[Result]:
                 compare(load, pattern, MITMPROXY, ours, slow, pairs, peer_scale=MITMPROXY_SHARE)
             )
             print_result(results[-1])
+        if arguments.only in {None, "held"}:
+            results += held.measure(bench, load, HELD_PAIRS, arguments.backend)
+        if arguments.only in {None, "held-200"}:
+            results += held.measure_parallel(bench, arguments.backend)
     print_table(results)
     return results
 

@@ -91,17 +91,17 @@ class ObjectReading:
         holding = self.holding
         if holding.stage is not HoldingStage.FILLING:
             return False
-        length = len(data)
-        if length < _LARGE_BYTES:
-            kept = data if isinstance(data, bytes) else bytes(data)
-            return holding.append(Window(ConstBuffer(kept), 0, length))
         view, taken, is_ready = memoryview(data), 0, True
-        while taken < length and holding.stage is HoldingStage.FILLING:
+        while taken < len(view) and holding.stage is HoldingStage.FILLING:
             # The body's own warm memory, where it has some: a new one costs more than the copy.
-            buffer = holding.body().receive_buffer()
+            buffer = holding.body().receive_buffer() if len(view) >= _LARGE_BYTES else None
             if buffer is None:
-                kept = bytes(view[taken:])
-                return holding.append(Window(ConstBuffer(kept), 0, len(kept)))
+                # Small enough to be collected, so that nothing waits for disk and hash in memory
+                # that nobody counts.
+                kept = bytes(view[taken : taken + _SMALL_BYTES])
+                is_ready = holding.append(Window(ConstBuffer(kept), 0, len(kept)))
+                taken += len(kept)
+                continue
             start = buffer.used
             count = buffer.append(view[taken : taken + buffer.allocated - start])
             is_ready = holding.append(Window(buffer, start, count))
@@ -148,3 +148,5 @@ def _to_nobody(_error: SluicegateError | None) -> None:
 
 
 _LARGE_BYTES: Final = 64 << 10
+_SMALL_BYTES: Final = 32 << 10
+"""Half of what a body writes from where it is (``spool.body``)."""
