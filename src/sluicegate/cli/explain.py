@@ -38,6 +38,7 @@ _DEFAULT_PORT = 443
 @click.option("--from", "client", required=True, metavar="ADDRESS", help="The client.")
 @click.option(
     "--to",
+    "--url",
     "to",
     default="",
     metavar="NAME[:PORT]|URL",
@@ -204,16 +205,27 @@ def _with_destination(
     asked: Asked, written: WrittenDestination, method: str, path: str, content_type: str
 ) -> Asked:
     http = transfer = None
+    is_web_request = False
     if method or path or written.path:
         scheme = written.scheme or ("https" if written.port == _DEFAULT_PORT else "http")
-        target = canonical_path(path) if path else written.path or "/"
-        http = HttpPart(method or "GET", target, scheme)
+        is_web_request = scheme == "http" and asked.protocol == "tcp"
+        try:
+            target = canonical_path(path or written.path or "/")
+            http = HttpPart(method or "GET", target, scheme)
+        except PathRefused as refused:
+            if not is_web_request:
+                raise
+            click.echo(
+                f"{click.style('warning:', fg='yellow')} {refused.hint}, which servers read in "
+                "several ways: rules about paths neither let it in nor let it past",
+                err=True,
+            )
     if content_type:
         kind = content_type.partition(";")[0].strip().lower()
         transfer = TransferPart("", kind) if kind.startswith(".") else TransferPart(kind)
     return Asked(
         asked.listener, asked.client, asked.at, written.host, written.port, asked.protocol,
-        asked.user, None, http, transfer,
+        asked.user, None, http, transfer, is_web_request,
     )  # fmt: skip
 
 

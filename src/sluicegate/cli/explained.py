@@ -46,7 +46,8 @@ def show_explanation(explanation: Explanation, *, all_rules: bool = False) -> No
     _row("client", " ".join((one.client, *_user_of(one))))
     _row("listener", one.listener)
     if one.host:
-        _row("asked for", f"{one.host} {one.protocol}:{one.port}")
+        request = f", {one.method} {one.path}" if one.method else ""
+        _row("asked for", f"{one.host} {one.protocol}:{one.port}{request}")
     _row("when", format_time(one.at))
     _row("policy", one.policy[:12])
     _show_decider(one)

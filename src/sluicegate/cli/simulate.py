@@ -74,7 +74,7 @@ def simulate(
     earliest = parse_since(since)
     clock = SystemClock()
     began = clock.monotonic()
-    for line in read_logs(logs, "decision"):
+    for line in read_logs(logs, "decision", "request"):
         time = line.fields.get("time")
         if isinstance(time, int | float) and time >= earliest:
             simulation.take(line)

@@ -14,10 +14,12 @@ from sluicegate.address import SocketAddress
 from sluicegate.app.inquiry.asked import Asked
 from sluicegate.app.inquiry.explanation import Explanation, explain_asked, meaning_of
 from sluicegate.app.inquiry.history import (
+    Found,
     History,
     find_connection,
     find_history,
     find_last,
+    is_decision,
     is_refusal,
 )
 from sluicegate.app.inquiry.offline_gate import OfflineGate
@@ -37,7 +39,7 @@ __all__ = ["why"]
 @click.command()
 @config_option
 @logs_option
-@click.argument("what", metavar="[CONNECTION|SESSION|ADDRESS]", default="")
+@click.argument("what", metavar="[CONNECTION|REQUEST|SESSION|ADDRESS]", default="")
 @click.option("--last-refusal", is_flag=True, help="What was refused last, whatever refused it.")
 @click.option("--client", default="", metavar="ADDRESS", help="The last refusal of this client.")
 @click.option("--all", "all_rules", is_flag=True, help="Show every rule before, however many.")
@@ -52,12 +54,12 @@ def why(
     all_rules: bool,
     as_json: bool,
 ) -> None:
-    """Say why a connection was allowed, refused or ended, then and by the policy of now.
+    """Say why a connection or request was allowed, refused or ended, then and by the policy of now.
 
-    Name a connection or a session as records and refused clients do, or a client's address: its
-    last decision is meant. The log and its rotated files are read; what was decided is shown with
-    all that came of it (objects and who judged them, limits, failures of filters, the end), and
-    explained again with the files as they are, for the time of the record.
+    Name a connection, an HTTP request or a session as records and refused clients do, or a client's
+    address: its last decision is meant. The log and its rotated files are read; what was decided is
+    shown with all that came of it (objects and who judged them, limits, failures of filters, the
+    end), and explained again with the files as they are, for the time of the record.
 
     Exit code 0: it was found; 1: the log does not have it; 2: the files are wrong.
 
@@ -69,10 +71,12 @@ def why(
         sluicegate why 8f2c1a-0-4d
     """
     if bool(what) == last_refusal:
-        raise click.UsageError("name a connection, a session or an address, or say --last-refusal")
+        raise click.UsageError(
+            "name a connection, a request, a session or an address, or say --last-refusal"
+        )
     logs = find_logs(config, files)
-    connection = _find(logs, what, client, last_refusal=last_refusal)
-    history = find_history(logs, connection) if connection else None
+    found = _find(logs, what, client, last_refusal=last_refusal)
+    history = find_history(logs, found) if found else None
     if history is None:
         raise SluicegateError(
             f"no decision about {printable(what or client or 'a refusal')} is in "
@@ -93,7 +97,7 @@ def why(
     _show(history, gate, asked, "", all_rules=all_rules, as_json=as_json)
 
 
-def _find(logs: Sequence[pathlib.Path], what: str, client: str, *, last_refusal: bool) -> str:
+def _find(logs: Sequence[pathlib.Path], what: str, client: str, *, last_refusal: bool) -> Found:
     try:
         address = str(ipaddress.ip_address(client or what))
     except ValueError:
@@ -105,7 +109,7 @@ def _find(logs: Sequence[pathlib.Path], what: str, client: str, *, last_refusal:
     if last_refusal:
         return find_last(logs, address, is_refusal)
     if address:
-        return find_last(logs, address, lambda line: line.fields.get("kind") == "decision")
+        return find_last(logs, address, is_decision)
     return find_connection(logs, what)
 
 
@@ -142,6 +146,7 @@ def _show(
         show_json(
             {
                 "connection": past.connection,
+                "request": past.request,
                 "decision": _fields_of(past),
                 "cause": cause_of(past),
                 "records": list(history.records),
@@ -216,7 +221,9 @@ def _show_decision(past: PastDecision) -> None:
     _row("connection", past.connection)
     _row("client", f"{past.client}{user}")
     _row("listener", f"{past.listener}{entry}")
-    if past.target:
+    if past.request:
+        _row("request", f"{past.shown} ({past.request})")
+    elif past.target:
         _row("target", f"{past.target}{' (udp)' if past.transport == 'udp' else ''}")
     if past.addresses:
         _row("addresses", ", ".join(past.addresses))
@@ -244,6 +251,14 @@ def _transfer(record: Mapping[str, Any]) -> tuple[str, str]:
         f"{record.get('name')} ({record.get('direction')}, {record.get('protocol')}{held}): "
         f"{record.get('verdict')}{by}: {record.get('reason')}"
     )
+
+
+def _request(record: Mapping[str, Any]) -> tuple[str, str]:
+    rule, ended = record.get("rule", ""), record.get("ended", "")
+    by = f", rule {rule}" if rule else ""
+    then = f"; {record.get('outcome')}: {ended}" if ended else ""
+    what = f"{record.get('method')} {record.get('url')}"
+    return "also", f"{what} {record.get('verdict')}: {record.get('reason')}{by}{then}"
 
 
 def _end(record: Mapping[str, Any]) -> tuple[str, str]:
@@ -281,6 +296,7 @@ _SHOWN = {
     "transfer": _transfer,
     "connection": _end,
     "decision": _decision,
+    "request": _request,
     "limit": _limit,
     "filter-failure": _failure,
     "note": _note,

@@ -38,6 +38,9 @@ class Asked:
     """What was found for the name; None: that is not known."""
     http: HttpPart | None = None
     transfer: TransferPart | None = None
+    is_web_request: bool = False
+    """It is an HTTP request in the open, which the gate judges by itself; ``http`` is then None
+    only where its path has no reading."""
 
     @property
     def target(self) -> str:

@@ -6,14 +6,16 @@ read is refused here with the same reason.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
 from sluicegate.names import CanonicalHost, parse_authority
-from sluicegate.policy import canonical_path
 
 __all__ = ["WrittenDestination", "read_destination"]
 
+_PATH: Final = re.compile(r"[/?]")
+"""Where the authority of a URL ends."""
 _SCHEMES: Final = {"http": 80, "https": 443}
 
 
@@ -25,7 +27,7 @@ class WrittenDestination:
     port: int
     scheme: str = ""
     path: str = ""
-    """Canonical; empty unless a URL was written."""
+    """As it was written; empty unless a URL was."""
 
 
 def read_destination(text: str, *, allow_underscore: bool, default_port: int) -> WrittenDestination:
@@ -38,15 +40,15 @@ def read_destination(text: str, *, allow_underscore: bool, default_port: int) ->
 
     Raises:
         HostRefused: It is no destination.
-        PathRefused: The URL's path has no single reading.
     """
     scheme, is_url, rest = text.partition("://")
     port = _SCHEMES.get(scheme.lower()) if is_url else None
     if port is None:
         found = parse_authority(text, default_port=default_port, allow_underscore=allow_underscore)
         return WrittenDestination(found.host, found.port)
-    authority, slash, path = rest.partition("/")
+    begins = _PATH.search(rest)
+    end = len(rest) if begins is None else begins.start()
+    authority, path = rest[:end], rest[end:]
     found = parse_authority(authority, default_port=port, allow_underscore=allow_underscore)
-    return WrittenDestination(
-        found.host, found.port, scheme.lower(), canonical_path(slash + path or "/")
-    )
+    path = path if path.startswith("/") else f"/{path}"
+    return WrittenDestination(found.host, found.port, scheme.lower(), path)

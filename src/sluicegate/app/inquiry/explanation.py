@@ -136,6 +136,10 @@ class Explanation(msgspec.Struct, kw_only=True):
     """Canonical; empty where clients name none."""
     port: int = 0
     protocol: str = "tcp"
+    method: str = ""
+    """Of an HTTP request."""
+    path: str = ""
+    """The one reading of its path; empty: it is no request, or its path has none."""
     user: str = ""
     groups: tuple[str, ...] = ()
     rule: RuleView | None = None
@@ -201,6 +205,8 @@ def explain_asked(gate: OfflineGate, asked: Asked, decided: Decided | None = Non
         host="" if asked.host is None else asked.host.text,
         port=asked.port,
         protocol=asked.protocol,
+        method="" if asked.http is None else asked.http.method,
+        path="" if asked.http is None else asked.http.path,
         user="" if asked.user is None else asked.user.name,
         groups=() if asked.user is None else asked.user.groups,
         rule=None if rule is None else _view_of(gate, rule),

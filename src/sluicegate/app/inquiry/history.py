@@ -16,10 +16,37 @@ from sluicegate.policy_limits import HISTORY_RECORDS_MAX
 
 from .past import PastDecision
 
-__all__ = ["History", "find_connection", "find_history", "find_last", "is_refusal"]
+__all__ = [
+    "Found",
+    "History",
+    "find_connection",
+    "find_history",
+    "find_last",
+    "is_decision",
+    "is_refusal",
+]
 
 _BEFORE_S: Final = 60.0
 """A limit that a client reached so long before its decision may be why."""
+
+
+_DECISIONS: Final = frozenset({"decision", "request"})
+"""Kinds of records that say what was decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A connection, or one HTTP request that it carried."""
+
+    connection: str = ""
+    request: str = ""
+
+    def __bool__(self) -> bool:
+        """Tell whether there is any."""
+        return bool(self.connection)
+
+
+NOT_FOUND: Final = Found()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +60,28 @@ class History:
     """Records that are not among them, because there are too many."""
 
 
-def find_connection(logs: Sequence[pathlib.Path], identifier: str) -> str:
-    """Return the connection that an identifier means; empty: the logs do not have it.
+def find_connection(logs: Sequence[pathlib.Path], identifier: str) -> Found:
+    """Return what an identifier means; empty: the logs do not have it.
 
     Args:
         logs: The oldest first.
-        identifier: Of a connection, or of a session, whose last decision is meant.
+        identifier: Of a connection, of a request, or of a session, whose last decision is meant.
     """
-    found = ""
+    found = NOT_FOUND
     for line in _lines(logs, identifier):
+        if line.text("request") == identifier:
+            return _found(line)
         if line.text("connection") == identifier:
-            return identifier
-        if line.text("session") == identifier and line.fields.get("kind") == "decision":
-            found = line.text("connection")
+            return Found(identifier)
+        if line.text("session") == identifier and line.fields.get("kind") in _DECISIONS:
+            found = _found(line)
     return found
 
 
-def find_last(logs: Sequence[pathlib.Path], client: str, wanted: Callable[[LogLine], bool]) -> str:
-    """Return the connection of the last record that is wanted; empty: there is none.
+def find_last(
+    logs: Sequence[pathlib.Path], client: str, wanted: Callable[[LogLine], bool]
+) -> Found:
+    """Return what the last record that is wanted is about; empty: there is none.
 
     Args:
         logs: The oldest first; they are read from the newest on.
@@ -58,39 +89,59 @@ def find_last(logs: Sequence[pathlib.Path], client: str, wanted: Callable[[LogLi
         wanted: Of the records of that client.
     """
     for log in reversed(logs):
-        found = ""
+        found = NOT_FOUND
         for line in _lines([log], *([client] if client else [])):
             is_theirs = not client or host_of(line.text("client")) == client
-            if is_theirs and wanted(line):
-                found = line.text("connection") or found
+            if is_theirs and wanted(line) and line.text("connection"):
+                found = _found(line)
         if found:
             return found
-    return ""
+    return NOT_FOUND
+
+
+def is_decision(line: LogLine) -> bool:
+    """Tell whether a record is of a decision, on a connection or on an HTTP request."""
+    return line.fields.get("kind") in _DECISIONS
+
+
+def _found(line: LogLine) -> Found:
+    return Found(line.text("connection"), line.text("request"))
 
 
 def is_refusal(line: LogLine) -> bool:
-    """Tell whether something was refused: a client, a connection on its way, an object."""
+    """Tell whether something was refused: a client, a connection, a request, an object."""
     return line.fields.get("verdict") in {"denied", "refused"} or (
         line.fields.get("outcome") == "refused"
     )
 
 
-def find_history(logs: Sequence[pathlib.Path], connection: str) -> History | None:
+def find_history(logs: Sequence[pathlib.Path], found: Found) -> History | None:
     """Return what the logs have of a connection; None: no decision about it.
+
+    Of a connection that carries requests, the decision is that on the request that is meant, or on
+    the last one; the others are among the records.
 
     Args:
         logs: The oldest first.
-        connection: Its identifier.
+        found: What is meant.
     """
+    connection = found.connection
     decision: PastDecision | None = None
+    replaced: dict[str, Any] | None = None
+    #: The record of the decision so far, where a later request may take its place.
     kept: deque[dict[str, Any]] = deque(maxlen=HISTORY_RECORDS_MAX)
     count = 0
     for line in _lines(logs, connection):
         if not _is_about(line, connection):
             continue
-        if line.text("connection") == connection and decision is None:
-            decision = PastDecision.of(line)
-            if decision is not None:
+        if line.text("connection") == connection and _may_be(line, found, decision):
+            past = PastDecision.of(line)
+            if past is not None:
+                if replaced is not None:
+                    kept.append(replaced)
+                    count += 1
+                replaced = line.fields if past.request else None
+                decision = past
                 continue
         kept.append(line.fields)
         count += 1
@@ -98,6 +149,15 @@ def find_history(logs: Sequence[pathlib.Path], connection: str) -> History | Non
         return None
     limits = _limits_before(logs, decision)
     return History(decision, (*limits, *kept), count - len(kept))
+
+
+def _may_be(line: LogLine, found: Found, decision: PastDecision | None) -> bool:
+    """Tell whether a record may be that of the decision that is meant."""
+    if line.fields.get("kind") == "request":
+        return found.request in {"", line.text("request")} and (
+            decision is None or bool(decision.request)
+        )
+    return decision is None and not found.request
 
 
 def _is_about(line: LogLine, connection: str) -> bool:

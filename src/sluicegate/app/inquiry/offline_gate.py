@@ -21,6 +21,7 @@ from sluicegate.policy import (
     DestinationDecision,
     DestinationExplanation,
     DestinationRequest,
+    Level,
     NetworkRule,
     PublicationExplanation,
     decide,
@@ -193,4 +194,6 @@ def _request_of(asked: Asked) -> DestinationRequest:
         asked.protocol,
         asked.http,
         asked.transfer,
+        # As a gate does, which asks about the object when the answer comes.
+        Level.TRANSFER if asked.is_web_request else Level.NONE,
     )

@@ -16,7 +16,7 @@ from sluicegate.address import IpAddress, SocketAddress
 from sluicegate.audit.query import LogLine, host_of
 from sluicegate.filterapi import User
 from sluicegate.names import Authority, HostRefused, LookupReason, parse_authority
-from sluicegate.policy import AnyRule
+from sluicegate.policy import AnyRule, HttpPart, PathRefused, canonical_path
 from sluicegate.policy.decide import CLIENT_NOT_LISTED, NOT_NOW, NOT_PUBLISHED, PUBLISHED
 from sluicegate.policy.destinations import (
     ALLOWED_BY_RULE,
@@ -27,11 +27,21 @@ from sluicegate.policy.destinations import (
 )
 from sluicegate.policy.learn import LEARNING
 from sluicegate.policy.network_rules import NO_NETWORK_RULE
+from sluicegate.policy.paths import DEFAULT_PORTS
+from sluicegate.web_limits import WEB_URL_RECORDED_CHARACTERS_MAX
 
 from .asked import Asked, Protocol
 from .offline_gate import OfflineGate
 
-__all__ = ["Cause", "PastDecision", "Unanswerable", "ask_again", "cause_of", "rule_of"]
+__all__ = [
+    "Cause",
+    "PastDecision",
+    "Unanswerable",
+    "ask_again",
+    "cause_of",
+    "rule_of",
+    "target_of",
+]
 
 _BY_POLICY: Final = frozenset(
     {
@@ -54,7 +64,7 @@ _ASSOCIATION: Final = "udp-associate"
 
 @dataclass(frozen=True, slots=True)
 class PastDecision:
-    """What a decision record says; texts are as they stand there."""
+    """What a decision record says, or that of an HTTP request; texts are as they stand there."""
 
     time: float
     connection: str
@@ -73,43 +83,86 @@ class PastDecision:
     user: str
     protocol: str
     addresses: tuple[str, ...] | None
+    request: str = ""
+    """The identifier of an HTTP request; empty: it was a connection that was decided on."""
+    method: str = ""
+    url: str = ""
 
     @classmethod
     def of(cls, line: LogLine) -> PastDecision | None:
         """Read a record; None when it is no decision, or a broken one."""
         fields, time = line.fields, line.fields.get("time")
-        verdict = fields.get("verdict")
+        kind, verdict = fields.get("kind"), fields.get("verdict")
         if (
-            fields.get("kind") != "decision"
+            kind not in {"decision", "request"}
             or not isinstance(time, int | float)
             or verdict not in {"allowed", "denied"}
         ):
             return None
         text = line.text
+        is_allowed, reason = verdict == "allowed", text("reason")
+        if is_allowed and _was_refused_later(line):
+            is_allowed, reason = False, text("ended")
         return cls(
             time=float(time),
             connection=text("connection"),
             session=text("session"),
             client=text("client"),
             listener=text("listener"),
-            is_allowed=verdict == "allowed",
-            reason=text("reason"),
+            is_allowed=is_allowed,
+            reason=reason,
             policy=text("policy"),
             rule=text("rule"),
-            target=text("target"),
+            target=target_of(text("url")) if kind == "request" else text("target"),
             filter=text("filter"),
             transport=text("transport"),
             primary=text("primary"),
             entry=text("entry"),
             user=text("user"),
             protocol=text("protocol"),
+            # (A request has them only where it looked its name up.)
             addresses=_texts(fields, "addresses"),
+            request=text("request") if kind == "request" else "",
+            method=text("method") if kind == "request" else "",
+            url=text("url") if kind == "request" else "",
         )
+
+    @property
+    def shown(self) -> str:
+        """What was asked for, in words."""
+        return f"{self.method} {self.url}" if self.request else self.target
 
     @property
     def code(self) -> str:
         """The reason without its details."""
         return self.reason.partition(":")[0]
+
+
+def _was_refused_later(line: LogLine) -> bool:
+    """Tell whether what a request's name led to refused it: that is part of what was decided."""
+    if line.fields.get("kind") != "request" or line.fields.get("outcome") == "released":
+        return False
+    code = line.text("ended").partition(":")[0]
+    return code in _BY_ADDRESS or code == NO_NETWORK_RULE or code.startswith("dns-")
+
+
+def target_of(url: str) -> str:
+    """Return host and port of a URL, as decisions have them; empty: it has none."""
+    scheme, separator, rest = url.partition("://")
+    authority = rest.partition("/")[0]
+    if not separator or not authority:
+        return ""
+    has_port = ":" in authority.rpartition("]")[2]
+    return authority if has_port else f"{authority}:{DEFAULT_PORTS.get(scheme, 80)}"
+
+
+def _http_of(past: PastDecision) -> HttpPart | None:
+    """Return what a gate's rules saw of a request; None: its path has no reading."""
+    scheme, _, rest = past.url.partition("://")
+    try:
+        return HttpPart(past.method, canonical_path("/" + rest.partition("/")[2]), scheme)
+    except PathRefused:
+        return None
 
 
 def _texts(fields: Mapping[str, object], name: str) -> tuple[str, ...] | None:
@@ -187,6 +240,8 @@ def _ask_proxy(
     authority = _authority_of(past.target, gate.policy.policy.allows_underscores)
     if authority is None:
         return Unanswerable("its destination has no reading")
+    if len(past.url) >= WEB_URL_RECORDED_CHARACTERS_MAX:
+        return Unanswerable("its URL is longer than what records have of one")
     return Asked(
         past.listener,
         client,
@@ -196,6 +251,8 @@ def _ask_proxy(
         _protocol_of(past),
         user,
         None if past.addresses is None else _addresses_of(past.addresses),
+        http=_http_of(past) if past.request else None,
+        is_web_request=bool(past.request),
     )
 
 

@@ -61,7 +61,7 @@ class Simulated(msgspec.Struct, kw_only=True):
     policy: str
     """SHA-256 of the policy that was tried."""
     decisions: int = 0
-    """Decision records that were read."""
+    """Records of decisions and of HTTP requests that were read."""
     unchanged: int = 0
     changed: int = 0
     not_replayed: dict[str, int] = {}
@@ -109,7 +109,7 @@ class Simulation:
         self._rules_before: dict[str, AnyRule | None] = {}
 
     def take(self, line: LogLine) -> None:
-        """Decide one record again; others than decisions are passed over."""
+        """Decide one record again; others than decisions and requests are passed over."""
         past = PastDecision.of(line)
         if past is None:
             return
@@ -153,7 +153,7 @@ class Simulation:
         key = (
             past.listener, host_of(past.client), past.target, past.user, past.transport,
             past.protocol, past.addresses, past.primary and past.transport != "udp",
-            past.reason if not past.target else "",
+            past.reason if not past.target else "", past.method, past.url,
         )  # fmt: skip
         known = self._answers.get(key)
         if known is None:
@@ -229,14 +229,14 @@ def _add(group: ChangeGroup, past: PastDecision) -> None:
     if len(group.examples) >= _EXAMPLES_MAX:
         return
     client = host_of(past.client)
-    if any((one.client, one.target) == (client, past.target) for one in group.examples):
+    if any((one.client, one.target) == (client, past.shown) for one in group.examples):
         return
     group.examples.append(
         Example(
             time=past.time,
             connection=past.connection,
             client=client,
-            target=past.target,
+            target=past.shown,
             user=past.user,
         )
     )
