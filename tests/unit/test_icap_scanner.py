@@ -16,8 +16,10 @@ import pytest
 from sluicegate.address import SocketAddress
 from sluicegate.clock import SystemClock
 from sluicegate.filterapi import Direction, ScanOutcome, ScanResult, Transfer, TransferOffer
+from sluicegate.gate.scanners import ManagedScanner
+from sluicegate.port import CompletionPort
 from sluicegate.protocols.icap import IcapTarget
-from sluicegate.scan import IcapScanner, IcapSettings
+from sluicegate.scan import IcapScanner, IcapSettings, ScannerView
 
 OBJECT = bytes(range(256)) * 300
 OPTIONS = {
@@ -617,3 +619,78 @@ def test_what_the_system_policy_keeps_the_gate_from_is_not_scanned_and_not_waite
         result = asyncio.run(asyncio.wait_for(scan(scanner), timeout=10))
     assert result.outcome is NOT_SCANNED
     assert "[system] does not let the gate" in result.reason
+
+
+# -- its life ------------------------------------------------------------------------------------
+
+
+def test_one_that_a_reload_leaves_out_finishes_and_keeps_no_connection(place: str) -> None:
+    server = Server()
+    scanner = scanner_at(place)
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        asked.set()
+        await go.wait()
+
+    server.before_answer = hold
+
+    async def main() -> ScanResult:
+        waiting = asyncio.ensure_future(scanner.scan(cast("Transfer", Object())))
+        await asked.wait()
+        scanner.retire()
+        go.set()
+        return await waiting
+
+    assert run(server, place, main).outcome is CLEAN
+    assert scanner._idle == []
+
+
+def test_one_that_is_stopped_has_not_scanned_what_it_was_asked(place: str) -> None:
+    server = Server()
+    scanner = scanner_at(place)
+    asked = asyncio.Event()
+
+    async def hang() -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    server.before_answer = hang
+
+    async def main() -> ScanResult:
+        waiting = asyncio.ensure_future(scanner.scan(cast("Transfer", Object())))
+        await asked.wait()
+        scanner.stop()
+        await scanner.wait_ended()
+        return await waiting
+
+    result = run(server, place, main)
+    assert (result.outcome, result.reason) == (NOT_SCANNED, "the scanner was stopped")
+
+
+def test_it_shows_what_it_did_and_what_is_wrong(place: str) -> None:
+    server = Server()
+    scanner = scanner_at(place)
+    told: list[str] = []
+
+    async def main() -> None:
+        assert isinstance(scanner, ManagedScanner)
+        scanner.start(cast("CompletionPort", None), told.append)
+        async with listening(server, place):
+            await scanner.scan(cast("Transfer", Object()))
+            server.at_end = PROBED
+            await scanner.scan(cast("Transfer", Object()))
+        assert scanner.view() == ScannerView(
+            name="icap", kind="icap", signatures="Scripted/v1", asked=2, found=1, unfinished=0
+        )
+        for _ in range(2):
+            await scanner.scan(cast("Transfer", Object()))
+        view = scanner.view()
+        assert (view.state, view.problem, view.unfinished) == ("failed", told[0], 2)
+        async with listening(server, place):
+            await scanner.scan(cast("Transfer", Object()))
+            assert scanner.view().problem == ""
+            scanner.stop()
+
+    asyncio.run(main())
+    assert told == ["it cannot be asked: ENOENT"]

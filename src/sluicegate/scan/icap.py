@@ -86,6 +86,7 @@ class IcapScanner:
         self._turns = _Turns(settings.connections_max)
         self._idle: list[tuple[IcapConnection, float]] = []
         #: Connections that may be used again, and since when nobody does; on the monotonic clock.
+        self._running: set[asyncio.Task[ScanResult]] = set()
         self._is_stopped = False
         self._tell: Callable[[str], None] | None = None
         self._problem = ""
@@ -103,7 +104,16 @@ class IcapScanner:
 
     async def scan(self, transfer: Transfer) -> ScanResult:
         """As ``filterapi.Scanner.scan``."""
-        result = await self._scan(transfer)
+        task = asyncio.get_running_loop().create_task(self._scan(transfer))
+        self._running.add(task)
+        try:
+            await asyncio.wait({task})
+        finally:
+            # Also when who asked was cancelled: its connection is closed before anybody goes on.
+            task.cancel()
+            await asyncio.wait({task})
+            self._running.discard(task)
+        result = self._not_scanned("the scanner was stopped") if task.cancelled() else task.result()
         self._count(result)
         return result
 
@@ -130,15 +140,21 @@ class IcapScanner:
         self._tell = tell
         self._is_stopped = False
 
-    def stop(self) -> None:
-        """End: what is on its way goes on, and no connection is kept."""
+    def retire(self) -> None:
+        """Finish what it was asked; no connection is kept any more."""
         self._is_stopped = True
         self._close_idle()
 
+    def stop(self) -> None:
+        """End now: what it was asked is not scanned."""
+        self.retire()
+        for task in self._running:
+            task.cancel()
+
     async def wait_ended(self) -> None:
         """Wait until nothing is on its way."""
-        await self._turns.wait_none()
-        self._close_idle()
+        if self._running:
+            await asyncio.wait(self._running)
 
     def view(self) -> ScannerView:
         """Return a copy of this moment, for people."""
@@ -371,11 +387,6 @@ class _Turns:
     def limit(self, most: int | None) -> None:
         """Take how many the service lets in; None: it does not say."""
         self._limit = self._most if most is None else max(1, min(self._most, most))
-
-    async def wait_none(self) -> None:
-        """Wait until nobody has a turn."""
-        async with self._freed:
-            await self._freed.wait_for(lambda: not self._taken)
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncGenerator[None]:
