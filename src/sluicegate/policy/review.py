@@ -85,7 +85,10 @@ def _review_expiry(expires: float, place: Place, now: float) -> None:
 
 
 def _review_sight(rule: Rule, place: Place, shows: Shows) -> None:
-    """Warn of conditions that nothing about the rule's own connections shows."""
+    """Warn of conditions that nothing shows: the web proxy shows requests, and what answers say.
+
+    A tunnel shows neither, and what is asked for by https is inside one.
+    """
     seen = Level.NONE
     for name in rule.filters:
         seen |= shows.get(name, Level.NONE)
@@ -102,13 +105,18 @@ def _review_sight(rule: Rule, place: Place, shows: Shows) -> None:
                 f"connections whose rule shows no {what} are refused if this one may mean them",
                 'say which "protocols" it means, or let rules behind it have filters that look',
             )
-        elif not level & seen:
+        elif not level & seen and _is_inside_tls(rule):
             place.warn(
                 (key,),
-                f"no filter of this rule shows {what}: a connection that is not looked into does "
-                "not match",
+                f"no filter of this rule shows {what}: what is asked for by https is in a tunnel "
+                "that is not looked into, and does not match",
                 f"add a filter that shows {what}",
             )
+
+
+def _is_inside_tls(rule: Rule) -> bool:
+    """Tell whether a rule says more of https than which site."""
+    return any(url.scheme == "https" and not url.is_whole_site for url in rule.to.urls)
 
 
 def _review_relations(parsed: ParsedPolicy) -> None:
