@@ -14,9 +14,11 @@ import json
 import pathlib
 import re
 import tomllib
+import typing
 from collections.abc import Iterator
 
 import click
+import pydantic
 
 import sluicegate
 from sluicegate import (
@@ -29,6 +31,7 @@ from sluicegate import (
 )
 from sluicegate.app.config import configuration_schema
 from sluicegate.cli.main import cli
+from sluicegate.filterapi import WebFilter
 from sluicegate.policy import policy_schema
 
 DOCS = pathlib.Path(__file__).resolve().parent
@@ -287,14 +290,27 @@ def describe_filters() -> str:
         module = importlib.import_module(module_name)
         filter_class = getattr(module, class_name)
         parts.append(f"\n## `{name}`\n\n{inspect.cleandoc(filter_class.__doc__ or '')}\n")
-        for attribute, where in (
-            ("Settings", "filter.settings"),
-            ("RuleSettings", f"publish.settings.{name}"),
-        ):
-            model = getattr(filter_class, attribute, None)
-            if model is not None:
-                parts.append(f"\n`[{where}]`:\n\n{table_of_settings(model)}")
+        kind = "rule" if issubclass(filter_class, WebFilter) else "publish"
+        of_rules = f"{kind}.settings.{name}"
+        settings = getattr(filter_class, "Settings", None)
+        rule_settings = getattr(filter_class, "RuleSettings", None)
+        where = "`[filter.settings]`"
+        if settings is not None and settings is rule_settings:
+            where += f", and for one rule `[{of_rules}]`"
+        if settings is not None:
+            parts.append(f"\n{where}:\n\n{table_of_settings(settings)}")
+            parts.extend(tables_of_entries(settings))
+        if rule_settings is not None and rule_settings is not settings:
+            parts.append(f"\n`[{of_rules}]`:\n\n{table_of_settings(rule_settings)}")
     return "".join(parts)
+
+
+def tables_of_entries(model: type[pydantic.BaseModel]) -> Iterator[str]:
+    """Make a table of each list of tables that a model has."""
+    for name, field in model.model_fields.items():
+        for entry in typing.get_args(field.annotation):
+            if isinstance(entry, type) and issubclass(entry, pydantic.BaseModel):
+                yield f"\nEach of `{name}`:\n\n{table_of_settings(entry)}"
 
 
 def entry_points() -> dict[str, str]:

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from sluicegate.cli.main import cli
 from tests.repo.source_tree import ROOT
 
-TIERS = ("stream", "data", "content", "session")
+TIERS = ("stream", "data", "content", "session", "web")
 
 
 @pytest.fixture(autouse=True)

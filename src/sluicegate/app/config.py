@@ -24,6 +24,7 @@ from sluicegate.policy.parse_values import Name, parse_address, parse_network
 from .entry_config import EntryChoice, EntryProtocolName, ResolverTable, to_entry
 from .ldap_config import LdapTable
 from .limit_table import LimitTable, contradictions, to_limits
+from .refusal_pages import WebTable
 from .scanners import ScannerTable, check_scanners
 from .secret_files import SecretFiles
 from .tls_config import TlsTable
@@ -124,6 +125,7 @@ class _Tables(Model):
     ldap: LdapTable | None = None
     filter: tuple[FilterTable, ...] = ()
     scanner: tuple[ScannerTable, ...] = ()
+    web: WebTable = WebTable()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,7 @@ class Configuration:
     scanners: tuple[ScannerTable, ...]
     resolver: ResolverTable
     ldap: LdapTable | None
+    web: WebTable
     user: str = ""
     """Whom the gate works as; empty: whoever starts it."""
     group: str = ""
@@ -250,6 +253,7 @@ def read_configuration(
         scanners=tables.scanner,
         resolver=tables.resolver,
         ldap=tables.ldap,
+        web=tables.web,
         user=tables.service.user,
         group=tables.service.group,
         has_sandbox=tables.service.sandbox,

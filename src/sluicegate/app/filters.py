@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from sluicegate.documents import Document, Findings, typed
 from sluicegate.documents.places import KeyPath
 from sluicegate.errors import FILTER_ERRORS
-from sluicegate.filterapi import Shown
+from sluicegate.filterapi import Shown, WebFilter
 from sluicegate.gate.settings import Installation
+from sluicegate.gate.web.declared_needs import objection_to_needs
 from sluicegate.isolation.messages import Manifest
 from sluicegate.policy import AnyRule, Level
 
@@ -125,6 +126,10 @@ def _install(
     except FILTER_ERRORS as error:
         cause = f"the filter cannot be made: {type(error).__name__}: {error}"
         findings.refuse(where, cause, f"see {source}")
+        return None
+    objection = objection_to_needs(filter_object) if isinstance(filter_object, WebFilter) else ""
+    if objection:
+        findings.refuse(where, f"the filter cannot work: {objection}", f"see {source}")
         return None
     return _Made(
         Installation(table.name, filter_object, table.on_failure, source),

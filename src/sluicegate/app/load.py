@@ -40,6 +40,7 @@ from .ldap_config import to_directory
 from .network_findings import check_network_rules
 from .policy_files import read_policy_texts
 from .public_suffixes import is_public_suffix
+from .refusal_pages import load_refusal_pages
 from .scanners import ScannerPaths, check_asked, make_scanners
 from .secret_files import SecretFiles
 from .system_findings import check_system
@@ -113,6 +114,7 @@ def load(
     resolver, own_addresses = _load_network(configuration, findings)
     directory = _load_directory(configuration, secrets, findings)
     check_system(configuration, policy, resolver, directory, findings)
+    pages = load_refusal_pages(configuration.web, secrets, configuration.document, findings)
     if findings.errors or users is None:
         return None
     return Loaded(
@@ -130,6 +132,7 @@ def load(
             own_addresses=own_addresses,
             nat64_prefixes=configuration.resolver.nat64_prefixes,
             scanners=scanners,
+            refusal_pages=pages,
         ),
         warnings=tuple(str(warning) for warning in findings.warnings),
     )
@@ -265,6 +268,7 @@ def _check_rule_filters(
     filters.check_rule(rule, place.document, place.at, findings)
     if not _has_web_clients(rule, configuration):
         _check_objects(rule, filters, place.where("filters"), findings)
+        _check_messages(rule, filters, place.where("filters"), findings)
 
 
 def _has_web_clients(rule: AnyRule, configuration: Configuration) -> bool:
@@ -275,6 +279,22 @@ def _has_web_clients(rule: AnyRule, configuration: Configuration) -> bool:
         and (rule.listeners is None or listener.name in rule.listeners)
         for listener in configuration.listeners
     )
+
+
+def _check_messages(
+    rule: AnyRule, filters: InstalledFilters, where: str, findings: Findings
+) -> None:
+    """Refuse a rule whose web filters would never be asked: everything would pass them."""
+    for name in rule.filters:
+        made = filters.made(name)
+        if made is not None and made.tier == "web":
+            findings.refuse(
+                where,
+                f"{name!r} is a web filter, and no client of this rule speaks HTTP to the gate: "
+                "everything would pass",
+                'let the listener take it: protocols = ["http", "http-connect"]',
+            )
+            return
 
 
 def _check_objects(

@@ -1,4 +1,4 @@
-"""Passwords, keys and certificates that ``sluicegate.toml`` leads to, read once for everybody.
+"""Passwords, keys, certificates and pages that ``sluicegate.toml`` leads to, read once for all.
 
 ``load`` makes one and hands it to whoever needs a file; the supervisor, which may read them, passes
 what it read to its workers, which may not. The invariant: what a worker is given is what the
@@ -62,6 +62,21 @@ class SecretFiles:
         path = self._folder / name
         return self._read(f"file:{path}", document, at, findings, lambda: _file(path, holds))
 
+    def list_folder(
+        self, name: str, document: Document, at: KeyPath, findings: Findings
+    ) -> list[str] | None:
+        """Return the names of the files in a folder; None, with a finding, when it cannot be had.
+
+        Args:
+            name: As the operator wrote it.
+            document: Where it was written.
+            at: Under which key.
+            findings: Where errors go.
+        """
+        path = self._folder / name
+        text = self._read(f"folder:{path}", document, at, findings, lambda: _names_in(path))
+        return None if text is None else text.splitlines()
+
     def read_secret(
         self, table: SecretTable, document: Document, at: KeyPath, findings: Findings
     ) -> str | None:
@@ -115,6 +130,15 @@ def _file(path: pathlib.Path, holds: str) -> str:
         cure="relative paths begin at the folder of sluicegate.toml",
         is_public=not holds,
     ).text
+
+
+def _names_in(path: pathlib.Path) -> str:
+    try:
+        names = sorted(one.name for one in path.iterdir() if one.is_file())
+    except OSError as error:
+        cure = "relative paths begin at the folder of sluicegate.toml"
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}", cure) from error
+    return "\n".join(name for name in names if name.isprintable())
 
 
 def _variable(name: str) -> str:

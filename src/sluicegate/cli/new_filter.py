@@ -22,6 +22,7 @@ _TIERS: Final = {
     "data": "both sockets, as a coroutine",
     "content": "whole objects, held until the verdict",
     "session": "who may connect to what",
+    "web": "HTTP by its phases",
 }
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_][A-Za-z0-9]+)*")
 

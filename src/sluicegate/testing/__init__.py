@@ -26,6 +26,7 @@ from .simulated_port import SimulatedBackend, SimulationStalled
 from .sizes import BulkBytes, CeilingExceeded, memory_ceiling
 from .splits import SplitMatters, check_split, fuzz_splits
 from .virtual_pool import VirtualPool, simulated_completion_port
+from .web_checks import check_web_filter
 from .web_play import PlayedExchange, WebPlay, exchange_web
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "check_filter",
     "check_split",
     "check_stream_filter",
+    "check_web_filter",
     "exchange_web",
     "fuzz_splits",
     "host_corpus",

@@ -29,6 +29,7 @@ from .kept_downloads import KeptDownloads
 from .origin_end import OriginEnd
 from .origin_pool import OriginPool
 from .pipeline import Pipeline, compile_pipeline
+from .refusal_page import DEFAULT_PAGES, RefusalPages
 from .targets import Targets, path_of
 
 if TYPE_CHECKING:
@@ -68,13 +69,15 @@ class WebDesk:
         )
         self.pseudonym = _pseudonym_of(service.boot_mark)
         #: The name of this gate in ``Via``.
+        self.refusal_pages = DEFAULT_PAGES
         self._pipelines: dict[int, tuple[RulePlan, Pipeline | None]] = {}
         #: By the identity of a plan, which is kept with it.
 
     # -- life ----------------------------------------------------------------------------------
 
-    def apply(self, plans: dict[str, RulePlan]) -> None:
-        """Compile what the rules in force want of messages."""
+    def apply(self, plans: dict[str, RulePlan], refusal_pages: RefusalPages) -> None:
+        """Compile what the rules in force want of messages; take what refused clients are told."""
+        self.refusal_pages = refusal_pages
         self._pipelines = {
             id(plan): (plan, compile_pipeline(self.service, plan)) for plan in plans.values()
         }

@@ -40,7 +40,7 @@ from sluicegate.protocols.http1 import (
 from .body_stage import BodyStage, ResponseSink, join_stages
 from .held_body import hold_request, hold_response
 from .late_origin import LateOrigin
-from .refusal_page import DEFAULT_PAGES, Refusal
+from .refusal_page import Refusal
 from .routing import RoutedExchange
 
 if TYPE_CHECKING:
@@ -450,7 +450,8 @@ class GateExchange(RoutedExchange):
             return
         rule = self.plan.rule.name if self.verdict == "allowed" else ""
         refusal = Refusal(status, reason, rule, self.id)
-        response, body = DEFAULT_PAGES.render(refusal, self.request.fields.all(b"accept"))
+        pages = self.connection.desk.refusal_pages
+        response, body = pages.render(refusal, self.request.fields.all(b"accept"))
         if status == _PROXY_AUTHENTICATION_REQUIRED:
             response.fields.add(b"Proxy-Authenticate", CHALLENGE)
         if outcome is Outcome.REFUSED:
