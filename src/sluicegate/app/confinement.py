@@ -15,9 +15,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sluicegate.errors import errno_name
+from sluicegate.sandbox import landlock, seccomp
+from sluicegate.sandbox.system_calls import UnsupportedMachineError
 
-from . import landlock, seccomp
 from .privileges import capabilities_in_force, drop_capabilities, hide_memory
+from .refused_calls import general_program, ring_program
 
 __all__ = ["Confinement", "confine_process", "refuse_new_rings"]
 
@@ -65,8 +67,15 @@ def _restrict_writing(writable: Iterable[pathlib.Path], done: Confinement) -> No
         done.lacking.append("Landlock: this kernel has none (Linux 5.13, and lsm=landlock)")
         return
     paths = [*writable, pathlib.Path(tempfile.gettempdir()), pathlib.Path(os.devnull)]
+    allowed: list[str] = []
     try:
-        allowed = landlock.restrict_writing(dict.fromkeys(paths))
+        # Reading and executing are left to permissions: an interpreter imports from many places.
+        with landlock.Ruleset(landlock.WRITING, scopes=landlock.SCOPE_SIGNAL) as ruleset:
+            for path in dict.fromkeys(paths):
+                if path.exists():
+                    ruleset.allow(path, landlock.WRITING & ~landlock.MAKE_DEVICE)
+                    allowed.append(str(path))
+            ruleset.enforce()
     except OSError as error:
         done.lacking.append(f"Landlock: {errno_name(error.errno or 0)}")
         return
@@ -75,8 +84,8 @@ def _restrict_writing(writable: Iterable[pathlib.Path], done: Confinement) -> No
 
 def _refuse_calls(done: Confinement) -> None:
     try:
-        seccomp.install(seccomp.general_program())
-    except seccomp.UnsupportedMachine as error:
+        seccomp.install(general_program())
+    except UnsupportedMachineError as error:
         done.lacking.append(f"seccomp: {error}")
     except OSError as error:
         done.lacking.append(f"seccomp: {errno_name(error.errno or 0)}")
@@ -90,7 +99,7 @@ def refuse_new_rings(confinement: Confinement) -> None:
     For the thread of the loop, when the port has its ring.
     """
     try:
-        seccomp.install(seccomp.refusing_program([seccomp.RING_SETUP]))
-    except (seccomp.UnsupportedMachine, OSError):
+        seccomp.install(ring_program())
+    except (UnsupportedMachineError, OSError):
         return  # said already: the first filter was refused, too
     confinement.in_force.append("io_uring: the port's restricted ring, and no other")

@@ -14,7 +14,6 @@ import ctypes
 import errno
 import os
 import pathlib
-import platform
 import resource
 import signal
 import struct
@@ -22,7 +21,8 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from .system_calls import ABI, SystemCalls
+from . import landlock, seccomp
+from .system_calls import Machine, UnsupportedMachineError, this_machine
 
 __all__ = ["CannotConfineError", "confine"]
 
@@ -51,24 +51,21 @@ def confine(
         CannotConfineError: The kernel does not offer what that takes.
     """
     assert threading.active_count() == 1, "threads that run already would stay outside"
-    calls = ABI.get(platform.machine())
-    if calls is None:
-        raise CannotConfineError(
-            f"filters cannot be isolated on {platform.machine()}",
-            "x86_64 and aarch64 are known",
-        )
+    try:
+        machine = this_machine()
+    except UnsupportedMachineError as error:
+        raise CannotConfineError(str(error), _CURE) from error
     _die_with(parent)
     _bound(memory_bytes_max)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    _drop_capabilities(calls)
-    _restrict_files(calls, readable, [os.path.realpath(one) for one in secret])
-    _restrict_calls(calls)
+    _drop_capabilities(machine)
+    _restrict_files(readable, [os.path.realpath(one) for one in secret])
+    _restrict_calls(machine)
 
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 _PR_SET_PDEATHSIG: Final = 1
-_PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
 
 
@@ -107,111 +104,61 @@ _DESCRIPTORS_MAX: Final = 1024
 """One per object that is judged, two while it is looked at from a thread."""
 
 
-def _drop_capabilities(calls: SystemCalls) -> None:
+def _drop_capabilities(machine: Machine) -> None:
     """Keep the user, lose its privileges; root without them is an ordinary owner of files."""
     header = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this thread
-    if _LIBC.syscall(calls.number("capset"), header, bytes(24)):
+    if _LIBC.syscall(machine.number("capset"), header, bytes(24)):
         error = ctypes.get_errno()
         raise CannotConfineError(f"capset: {os.strerror(error)}", _CURE)
 
 
-# -- Landlock (kernel 5.13, Documentation/userspace-api/landlock.rst) ------------------------------
-
-_CREATE_RULESET: Final = 444
-_ADD_RULE: Final = 445
-_RESTRICT_SELF: Final = 446
-
-_EXECUTE: Final = 1 << 0
-_READ_FILE: Final = 1 << 2
-_READ_DIR: Final = 1 << 3
-
-_FILE_RIGHTS: Final = {1: 1 << 13, 2: 1 << 14, 3: 1 << 15, 5: 1 << 16}
-"""By version of the interface: all rights below this bit are handled, so denied."""
-
-_NETWORK: Final = 0b11
-"""Binding and connecting TCP sockets (version 4)."""
-
-_SCOPES: Final = 0b11
-"""Abstract Unix sockets and signals stay among the confined (version 6)."""
+# -- files -----------------------------------------------------------------------------------------
 
 
-def _restrict_files(calls: SystemCalls, readable: Iterable[str], secret: Sequence[str]) -> None:
-    del calls  # these numbers are the same everywhere
-    version = _LIBC.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1)
-    if version < 1:
-        error = ctypes.get_errno()
+def _restrict_files(readable: Iterable[str], secret: Sequence[str]) -> None:
+    version = landlock.abi_version()
+    if not version:
         raise CannotConfineError(
-            f"the kernel has no Landlock ({os.strerror(error)}): the filter could read every file",
+            "the kernel has no Landlock: the filter could read every file",
             'boot with "landlock" in lsm=, or leave "isolation" out',
         )
-    rights = max(bound for known, bound in _FILE_RIGHTS.items() if known <= version) - 1
-    attributes = struct.pack("=Q", rights)
-    if version >= 4:  # noqa: PLR2004 - see above
-        attributes += struct.pack("=Q", _NETWORK)
-    if version >= 6:  # noqa: PLR2004 - see above
-        attributes += struct.pack("=Q", _SCOPES)
-    ruleset = _LIBC.syscall(
-        _CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0)
-    )
-    if ruleset < 0:
-        raise CannotConfineError(f"Landlock: {os.strerror(ctypes.get_errno())}", _CURE)
+    everything = landlock.known_rights(version)
     try:
-        for path in readable:
-            _let_read(ruleset, path, secret)
-        if _LIBC.syscall(_RESTRICT_SELF, ruleset, ctypes.c_uint32(0)):
-            raise CannotConfineError(f"Landlock: {os.strerror(ctypes.get_errno())}", _CURE)
-    finally:
-        os.close(ruleset)
+        with landlock.Ruleset(
+            everything, network=landlock.TCP, scopes=landlock.SCOPE_ALL
+        ) as ruleset:
+            for path in readable:
+                _let_read(ruleset, path, secret)
+            ruleset.enforce()
+    except OSError as error:
+        raise CannotConfineError(f"Landlock: {error.strerror}", _CURE) from error
 
 
-def _let_read(ruleset: int, path: str, secret: Sequence[str]) -> None:
+def _let_read(ruleset: landlock.Ruleset, path: str, secret: Sequence[str]) -> None:
     real = pathlib.Path(os.path.realpath(path))
     if any(pathlib.Path(one).is_relative_to(real) for one in secret):
         return  # code that lies above the gate's own files is not worth them
     try:
-        descriptor = os.open(real, os.O_PATH | os.O_CLOEXEC)
+        ruleset.allow(real, landlock.READ_FILE | landlock.EXECUTE | landlock.READ_DIR)
     except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.EACCES}:
-            return  # not there, or not to be read anyway
-        raise
-    try:
-        rights = _READ_FILE | _EXECUTE | (_READ_DIR if real.is_dir() else 0)
-        rule = struct.pack("=Qi", rights, descriptor)
-        if _LIBC.syscall(_ADD_RULE, ruleset, 1, rule, ctypes.c_uint32(0)):
-            raise CannotConfineError(f"Landlock: {os.strerror(ctypes.get_errno())}", _CURE)
-    finally:
-        os.close(descriptor)
+        if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.EACCES}:
+            raise
+        # It is not there, or not to be read anyway.
 
 
-# -- seccomp (Documentation/userspace-api/seccomp_filter.rst) --------------------------------------
-
-_SECCOMP_MODE_FILTER: Final = 2
-_ALLOW: Final = 0x7FFF0000
-_ERRNO: Final = 0x00050000
-_KILL_PROCESS: Final = 0x80000000
-
-_LOAD: Final = 0x20
-_EQUAL: Final = 0x15
-_AT_LEAST: Final = 0x35
-_HAS_BITS: Final = 0x45
-_RETURN: Final = 0x06
-
-_AT_NUMBER: Final = 0
-_AT_ARCHITECTURE: Final = 4
-_AT_FIRST_ARGUMENT: Final = 16
+# -- calls -----------------------------------------------------------------------------------------
 
 _CLONE_THREAD: Final = 0x00010000
-_X32_BIT: Final = 0x40000000
 
 
-def _restrict_calls(calls: SystemCalls) -> None:
-    program = _program(calls, os.getpid())
-    filters = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("@HxxxxxxP", len(program) // 8, ctypes.addressof(filters))
-    _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header)
+def _restrict_calls(machine: Machine) -> None:
+    try:
+        seccomp.install(_program(machine, os.getpid()))
+    except OSError as error:
+        raise CannotConfineError(f"seccomp: {error.strerror}", _CURE) from error
 
 
-def _program(calls: SystemCalls, process: int) -> bytes:
+def _program(machine: Machine, process: int) -> list[bytes]:
     """Assemble the filter: everything but what is named is allowed.
 
     A list of what is allowed would be shorter to reason about, and would break on the next libc or
@@ -219,37 +166,103 @@ def _program(calls: SystemCalls, process: int) -> bytes:
     what leads out of the process.
     """
     steps = [
-        _step(_LOAD, _AT_ARCHITECTURE),
-        _step(_EQUAL, calls.audit_architecture, 1, 0),
-        _step(_RETURN, _KILL_PROCESS),
-        _step(_LOAD, _AT_NUMBER),
-        _step(_AT_LEAST, _X32_BIT, 0, 1),
-        _step(_RETURN, _KILL_PROCESS),
-    ]
-    for number in calls.forbidden():
-        steps += [_step(_EQUAL, number, 0, 1), _step(_RETURN, _ERRNO | errno.EPERM)]
-    # Its flags are behind a pointer; glibc takes clone instead when it is not there.
-    steps += [
-        _step(_EQUAL, calls.number("clone3"), 0, 1),
-        _step(_RETURN, _ERRNO | errno.ENOSYS),
-        _step(_EQUAL, calls.number("clone"), 0, 4),
-        _step(_LOAD, _AT_FIRST_ARGUMENT),
-        _step(_HAS_BITS, _CLONE_THREAD, 1, 0),
-        _step(_RETURN, _ERRNO | errno.EPERM),
-        _step(_RETURN, _ALLOW),
+        *seccomp.opening(machine),
+        # Its flags are behind a pointer; glibc takes clone instead when it is not there.
+        seccomp.equals(machine.number("clone3"), 0, 1),
+        seccomp.refuse(errno.ENOSYS),
+        seccomp.equals(machine.number("clone"), 0, 4),
+        seccomp.look_at_first_argument(),
+        seccomp.any_bit(_CLONE_THREAD, 1, 0),
+        seccomp.refuse(),
+        seccomp.returns(seccomp.ALLOW),
     ]
     for name in ("kill", "tgkill", "prlimit64"):
         steps += [
-            _step(_EQUAL, calls.number(name), 0, 5),
-            _step(_LOAD, _AT_FIRST_ARGUMENT),
-            _step(_EQUAL, process, 2, 0),
-            _step(_EQUAL, 0, 1 if name == "prlimit64" else 0, 0),
-            _step(_RETURN, _ERRNO | errno.EPERM),
-            _step(_RETURN, _ALLOW),
+            seccomp.equals(machine.number(name), 0, 5),
+            seccomp.look_at_first_argument(),
+            seccomp.equals(process, 2, 0),
+            seccomp.equals(0, 1 if name == "prlimit64" else 0, 0),
+            seccomp.refuse(),
+            seccomp.returns(seccomp.ALLOW),
         ]
-    steps.append(_step(_RETURN, _ALLOW))
-    return b"".join(steps)
+    return [*steps, *seccomp.refuse_all(machine.numbers(_FORBIDDEN))]
 
 
-def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
-    return struct.pack("=HBBI", code, if_true, if_false, value & 0xFFFFFFFF)
+_FORBIDDEN: Final = (
+    # Sockets: the wire and loops of one's own (socketpair) are there already.
+    "socket",
+    "connect",
+    "accept",
+    "accept4",
+    "bind",
+    "listen",
+    # Programs and processes.
+    "fork",
+    "vfork",
+    "execve",
+    "execveat",
+    "ptrace",
+    "tkill",
+    "rt_sigqueueinfo",
+    "rt_tgsigqueueinfo",
+    "process_vm_readv",
+    "process_vm_writev",
+    "process_madvise",
+    "process_mrelease",
+    "kcmp",
+    "pidfd_open",
+    "pidfd_getfd",
+    "pidfd_send_signal",
+    "setpriority",
+    "ioprio_set",
+    "sched_setparam",
+    "sched_setscheduler",
+    "sched_setaffinity",
+    "sched_setattr",
+    "migrate_pages",
+    "move_pages",
+    # Other ways to files and sockets.
+    "open_by_handle_at",
+    "io_uring_setup",
+    "io_uring_enter",
+    "io_uring_register",
+    # Namespaces and mounts.
+    "unshare",
+    "setns",
+    "mount",
+    "umount2",
+    "pivot_root",
+    "chroot",
+    "open_tree",
+    "move_mount",
+    "fsopen",
+    "fsconfig",
+    "fsmount",
+    "fspick",
+    "mount_setattr",
+    # Memory that the limit on address space does not count, and that may outlive the process.
+    "memfd_create",
+    "memfd_secret",
+    "shmget",
+    "msgget",
+    "semget",
+    "mq_open",
+    # The kernel's insides.
+    "bpf",
+    "perf_event_open",
+    "userfaultfd",
+    "keyctl",
+    "add_key",
+    "request_key",
+    "init_module",
+    "finit_module",
+    "delete_module",
+    "kexec_load",
+    "kexec_file_load",
+    "reboot",
+    "swapon",
+    "swapoff",
+)
+"""What leads out of the process: to the network, to other processes, to the kernel's insides, to
+memory that nobody counts. What only touches the process's own memory and descriptors is not here.
+"""
