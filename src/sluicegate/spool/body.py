@@ -114,6 +114,7 @@ class SpooledBody:
         "_unsynced",
         "_waiting",
         "_write_back",
+        "backlog_bytes_max",
         "closed",
         "sha256",
         "size",
@@ -125,6 +126,9 @@ class SpooledBody:
         self.sha256 = ""
         #: Hexadecimal, once finished.
         self.closed = False
+        self.backlog_bytes_max = SPOOL_HASH_BACKLOG_BYTES_MAX
+        #: Bytes that may wait for the hash before the source does; less, where they are copies
+        #: that nobody else counts.
         self._store = store
         self._owner = owner
         self._client = client
@@ -305,7 +309,7 @@ class SpooledBody:
         return (
             not self._pending
             and self._in_flight < self._store.limits.spool_writes_in_flight_max
-            and self._digest.backlog_bytes <= SPOOL_HASH_BACKLOG_BYTES_MAX
+            and self._digest.backlog_bytes <= self.backlog_bytes_max
         )
 
     # -- working -------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from sluicegate.buffer import ConstBuffer, Window
 from sluicegate.errors import SluicegateError
 from sluicegate.filterapi import Connection, Outcome, TransferOffer, TransferOutcome
 from sluicegate.gate.holding import Holding, HoldingStage, RefusalCause
+from sluicegate.limits import SPOOL_HASH_BACKLOG_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,6 +93,10 @@ class ObjectReading:
         if holding.stage is not HoldingStage.FILLING:
             return False
         view, taken, is_ready = memoryview(data), 0, True
+        if len(view) >= _LARGE_BYTES:
+            body = holding.body()
+            is_lent = body.receive_buffer() is not None
+            body.backlog_bytes_max = SPOOL_HASH_BACKLOG_BYTES_MAX if is_lent else _COPIES_BYTES_MAX
         while taken < len(view) and holding.stage is HoldingStage.FILLING:
             # The body's own warm memory, where it has some: a new one costs more than the copy.
             buffer = holding.body().receive_buffer() if len(view) >= _LARGE_BYTES else None
@@ -148,5 +153,8 @@ def _to_nobody(_error: SluicegateError | None) -> None:
 
 
 _LARGE_BYTES: Final = 64 << 10
+_COPIES_BYTES_MAX: Final = 256 << 10
+"""What may wait of an object in copies of its own: hundreds are held at a time."""
+
 _SMALL_BYTES: Final = 32 << 10
 """Half of what a body writes from where it is (``spool.body``)."""
