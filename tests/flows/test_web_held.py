@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gzip
 import pathlib
 import re
@@ -14,7 +15,7 @@ import pytest
 from sluicegate.audit import TransferRecord
 from sluicegate.filterapi import ContentFilter, ContentVerdict, Refuse, Release, Transfer
 from sluicegate.testing.peers import PeerStream
-from tests.flows.gate_kit import Gate, installation
+from tests.flows.gate_kit import SERVER, Gate, installation, publication, settings
 from tests.flows.web_kit import (
     Message,
     Origin,
@@ -324,3 +325,29 @@ def test_a_client_that_leaves_while_it_waits_leaves_nothing() -> None:
     found = visit(judge=Judge(100.0), peer=peer, origin=answering(TEXT))
     (record,) = transfers(found)
     assert record.verdict == "failed"
+
+
+# -- published servers -----------------------------------------------------------------------------
+
+
+def test_uploads_to_a_published_server_and_its_answers_are_held() -> None:
+    judge = Judge()
+    one = dataclasses.replace(publication("judge"), is_http=True)
+    plan = settings(one, filters=[installation(judge, "judge")])
+    lines = ["PUT /up HTTP/1.1", "Host: www.example", f"Content-Length: {len(EXE)}", "", ""]
+    ask = b"GET /a HTTP/1.1\r\nHost: www.example\r\n\r\n"
+    with tempfile.TemporaryDirectory() as folder:
+        found = browse(
+            ask,
+            "\r\n".join(lines).encode() + EXE,
+            plan=plan,
+            address=SERVER,
+            origin=answering(TEXT),
+            spool=pathlib.Path(folder),
+            spool_free_bytes_min=0,
+            spool_free_inodes_min=0,
+        )
+    assert found.statuses == [200, 403]
+    assert found.answers[0].body == TEXT
+    assert found.origin.lines == ["GET /a HTTP/1.1"]
+    assert judge.seen == [("a", len(TEXT)), ("up", len(EXE))]

@@ -442,3 +442,18 @@ def test_what_has_no_effect_is_a_warning(files: Files) -> None:
     assert [warning.partition(": ")[0] for warning in warnings] == [
         "sluicegate.toml:4", "sluicegate.toml:10", "policy.toml:6",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("is_proxy", [True, False])
+def test_a_content_filter_needs_no_other_where_the_gate_reads_http(
+    files: Files, is_proxy: bool
+) -> None:
+    install(files, 'name = "judge"\nuse = "my.py:Judge"')
+    if is_proxy:
+        text = files.path.read_text()
+        files.path.write_text(text.replace(LISTENER, f'{LISTENER}entry = "proxy"\n', 1))
+        rule = '[[rule]]\nname = "web"\naction = "allow"\nclients = ["10.0.0.0/8"]\nto = ["*"]\n'
+        files.policy(f"{rule}protocols = ['tcp:80']\nfilters = ['judge']\n")
+    else:
+        files.policy(POLICY + "filters = ['judge']\nhttp = true\n")
+    assert files.load().settings.filters[0].name == "judge"

@@ -273,7 +273,9 @@ def _check_rule_filters(
 
 def _has_web_clients(rule: AnyRule, configuration: Configuration) -> bool:
     """Tell whether the gate itself finds objects under a rule: the bodies of HTTP."""
-    return isinstance(rule, Rule) and any(
+    if not isinstance(rule, Rule):
+        return rule.is_http
+    return any(
         listener.entry is not None
         and EntryProtocol.HTTP in listener.entry.protocols
         and (rule.listeners is None or listener.name in rule.listeners)
