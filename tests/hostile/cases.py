@@ -26,6 +26,7 @@ _WAYS = {
     "SOCKS 4": re.compile(r"socks4(?!a)|socks4a"),
     "SOCKS 5": re.compile(r"socks5"),
     "CONNECT": re.compile(r"http-connect|connect"),
+    "URLs": re.compile(r"test_(?:hostile_)?web_?\w*\.py"),
     "published": re.compile(r"publish"),
     "TLS": re.compile(r"\btls\b"),
     "datagrams": re.compile(r"associate|udp|datagram"),
