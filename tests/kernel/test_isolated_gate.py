@@ -129,6 +129,24 @@ def test_objects_are_judged_in_the_cell_and_a_killed_cell_is_replaced(
     assert not pathlib.Path(f"/proc/{after['pid']}").exists()
 
 
+def test_secrets_are_looked_for_and_masked_in_a_cell(
+    gate: GateProcess, server: ObjectServer
+) -> None:
+    settings = '[filter.settings]\ndirections = ["download"]\naction = "redact"\n'
+    data_loss = f'[[filter]]\nname = "data_loss"\nisolation = "process"\n{settings}'
+    install(gate, OBJECTS + data_loss, ["objects", "data_loss"])
+    gate.start()
+    assert fetch(gate, server, b"plain" * 100_000) == b"plain" * 100_000
+    card = b"4111" + b"1111" * 3
+    assert fetch(gate, server, b"card " + card + b"\n") == b"card 9999999999999999\n"
+    assert filter_row(gate, "data_loss")["isolation"] == "process"
+    assert gate.end() == 0
+    assert [one["reason"] for one in gate.records("transfer")] == [
+        "released by every content filter",
+        "replaced",
+    ]
+
+
 def test_cell_killed_in_the_middle_of_an_object_refuses_or_passes_as_the_operator_wrote(
     gate: GateProcess, server: ObjectServer
 ) -> None:

@@ -43,7 +43,8 @@ class Sighting:
     values: set[bytes] = field(default_factory=set[bytes])
     """Digests of the different ones; at most ``SECRET_VALUES_MAX``."""
     where: str = ""
-    """Through which encodings the first was seen: ``base64 / escaped``; empty: as it is."""
+    """Through which encodings one was seen, the shortest way: ``base64 / escaped``; empty: as it
+    is."""
 
 
 @dataclass(slots=True)
@@ -168,6 +169,8 @@ class Search:
         sighting = self.sightings.get(kind.name)
         if sighting is None:
             sighting = self.sightings[kind.name] = Sighting(kind, where=where)
+        elif where.count("/") < sighting.where.count("/") or not where:
+            sighting.where = where
         if len(sighting.values) < SECRET_VALUES_MAX:
             # Not the secret: it is in memory for as long as it must be, and in no dump.
             sighting.values.add(hashlib.blake2b(value, digest_size=16).digest())
