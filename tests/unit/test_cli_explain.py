@@ -294,3 +294,70 @@ def test_long_lists_of_rules_are_shown_whole_on_demand(config: pathlib.Path) -> 
     assert "the last 50 of them; --all shows every one" in short
     assert "r0:" not in short
     assert "r0:" in invoke(config, "--from", "10.1.2.3", "--to", "a.b", "--all").stdout
+
+
+# -- ClientHellos ----------------------------------------------------------------------------------
+
+TO, LISTED = "www.example.org", "hidden.social.example.org"
+SNI: list[tuple[str, list[str], str]] = [
+    ("the name", ["--to", TO, "--sni", TO], ""),
+    ("in capitals", ["--to", TO, "--sni", TO.upper()], ""),
+    ("another name", ["--to", TO, "--sni", "b.example"], "tls-sni-mismatch: b.example"),
+    ("no name", ["--to", TO, "--sni", ""], "tls-sni-missing"),
+    ("an address", ["--to", TO, "--sni", "192.0.2.1"], "tls-sni-address: 192.0.2.1"),
+    ("no name at all", ["--to", TO, "--sni", "a b"], "tls-sni-form: host-space"),
+    ("another port", ["--to", f"{TO}:1080", "--sni", "b.example"], ""),
+    ("a name to an address", ["--to", "192.168.7.7", "--sni", TO], ""),
+    ("a refused name to an address", ["--to", "192.168.7.7", "--sni", LISTED],
+     f"tls-sni-not-allowed: {LISTED} denied-by-rule"),
+    ("a name that leads nowhere", ["--to", "192.168.7.7", "--sni", TO, "--resolve"],
+     f"tls-sni-elsewhere: {TO} dns-server"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"), [case[1:] for case in SNI], ids=[case[0] for case in SNI]
+)
+def test_hello_is_judged_as_a_gate_would(
+    config: pathlib.Path, asked: list[str], reason: str
+) -> None:
+    answer = told(config, "--from", "10.1.2.3", *asked)
+    assert answer["rule"]["name"] == "web"
+    assert answer["allowed"] is not bool(reason)
+    assert answer["reason"].startswith(reason or "allowed-by-rule")
+    assert answer["action"] == ("reset" if reason else "allow")
+
+
+def test_what_a_hello_has_to_have_is_told(config: pathlib.Path) -> None:
+    answer = told(config, "--from", "10.1.2.3", "--to", TO)
+    assert answer["hello"] == {
+        "wants": {
+            "sni": "match", "without_sni": "refuse", "address_as_sni": "refuse",
+            "ech": "refuse", "not_tls": "refuse", "version_min": "any",
+        },
+        "names": [TO], "sni": None, "reason": "",
+    }  # fmt: skip
+    shown = invoke(config, "--from", "10.1.2.3", "--to", TO, "--sni", "b.example\x1b[2J").stdout
+    assert f"it has to have the name {TO}; without_sni refuse" in shown
+    assert "refused (tls-sni-form: host-control-character)" in shown
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize(
+    "asked", [["--to", f"{TO}:1080"], ["--to", LISTED], ["--listener", "ftp"]], ids=str
+)
+def test_nothing_is_told_of_hellos_that_nobody_looks_at(
+    config: pathlib.Path, asked: list[str]
+) -> None:
+    assert told(config, "--from", "10.1.2.3", *asked)["hello"] is None
+
+
+def test_hello_to_a_published_server_is_judged_by_its_names(config: pathlib.Path) -> None:
+    text = POLICY.replace('"192.0.2.10:21"', '"192.0.2.10:21"\ntls = { names = ["*.b.example"] }')
+    (config.parent / "policy.toml").write_text(text)
+    for name, reason in (
+        ("a.b.example", "published"),
+        ("b.example", "tls-sni-mismatch: b.example"),
+    ):
+        answer = told(config, "--from", "10.1.2.3", "--listener", "ftp", "--sni", name)
+        assert (answer["reason"], answer["hello"]["names"]) == (reason, ["*.b.example"])

@@ -197,3 +197,42 @@ def test_hostile_text_of_records_does_not_reach_the_terminal_raw(folder: Folder)
     assert [one for one in result.output if not one.isprintable() and one != "\n"] == []
     missing = folder.invoke("why", hostile)
     assert "\x1b" not in missing.stderr
+
+
+def test_hello_that_was_refused_is_told_in_words_and_judged_again(folder: Folder) -> None:
+    reason = "tls-sni-mismatch: evil.example"
+    folder.write_log([
+        Decisions(folder.policy_hash()).make("a.example.org:443"),
+        end("b-0-1", outcome="refused", reason=reason, sni="evil.example"),
+    ])  # fmt: skip
+    told = folder.told("why", "--last-refusal")
+    assert told["connection"] == "b-0-1"
+    assert (told["explanation"]["allowed"], told["explanation"]["reason"]) == (False, reason)
+    assert told["asked_now"] is None
+    said = folder.invoke("why", "--last-refusal").stdout
+    assert f"refused: {reason}: the ClientHello names another server than" in said
+    assert f"with the name evil.example: refused: {reason}" in said
+
+
+def test_hello_that_would_pass_now_is_said_to(folder: Folder) -> None:
+    folder.write_log([
+        Decisions(folder.policy_hash()).make("a.example.org:443"),
+        end("b-0-1", outcome="refused", reason="tls-sni-mismatch: b.example", sni="b.example"),
+    ])  # fmt: skip
+    folder.write_policy(rule("web", "*.example.org", tls='{ sni = "any" }'))
+    told = folder.told("why", "b-0-1")
+    assert told["policy_changed"]
+    assert (told["explanation"]["allowed"], told["explanation"]["hello"]["sni"]) == (
+        True, "b.example",
+    )  # fmt: skip
+
+
+def test_name_of_a_client_that_named_an_address_is_judged_again(folder: Folder) -> None:
+    make = Decisions(folder.policy_hash()).make
+    folder.write_log([
+        make("93.184.216.34:443"), end("b-0-1", sni="www.example.org"),
+        make("93.184.216.34:443"), end("b-0-2", sni="a.social.example.org"),
+    ])  # fmt: skip
+    assert folder.told("why", "b-0-1")["explanation"]["allowed"]
+    refused = folder.told("why", "b-0-2")["explanation"]
+    assert refused["reason"] == "tls-sni-not-allowed: a.social.example.org denied-by-rule"

@@ -13,7 +13,8 @@ from sluicegate.address import SocketAddress
 from sluicegate.app.inquiry.asked import Asked, Protocol
 from sluicegate.app.inquiry.destination_text import WrittenDestination, read_destination
 from sluicegate.app.inquiry.explanation import Explanation, explain_asked
-from sluicegate.app.inquiry.offline_gate import Decided, OfflineGate
+from sluicegate.app.inquiry.hello_explanation import asked_by_hello
+from sluicegate.app.inquiry.offline_gate import OfflineGate
 from sluicegate.app.load import load
 from sluicegate.clock import SystemClock
 from sluicegate.documents import Findings
@@ -75,6 +76,12 @@ _DEFAULT_PORT = 443
     help='As an object: its MIME type, or its extension (".pdf").',
 )
 @click.option(
+    "--sni",
+    default=None,
+    metavar="NAME",
+    help="As a client of TLS whose ClientHello names this server; empty: none.",
+)
+@click.option(
     "--at",
     default="",
     metavar="TIME",
@@ -102,6 +109,7 @@ def explain(
     method: str,
     path: str,
     content_type: str,
+    sni: str | None,
     at: str,
     resolve: bool,
     policy: pathlib.Path | None,
@@ -119,6 +127,7 @@ def explain(
         sluicegate explain --from 10.1.2.3 --to packages.example.org:443
         sluicegate explain --from 10.1.2.3 --to db.example.org:5432 --user ann --resolve
         sluicegate explain --from 10.1.2.3 --to https://example.org/a/b --method POST
+        sluicegate explain --from 10.1.2.3 --to example.org --sni www.example.net
         sluicegate explain --from 10.1.2.3 --listener ftp
         sluicegate explain --from 10.1.2.3 --to example.org --json | jq -r .rule.name
     """  # fmt: skip
@@ -134,6 +143,7 @@ def explain(
         when,
         protocol=cast("Protocol", protocol),
         user=_find_user(gate, user, groups),
+        sni=sni,
     )
     if gate.is_proxy(name):
         allowed = gate.policy.policy.allows_underscores
@@ -143,10 +153,14 @@ def explain(
         except (HostRefused, PathRefused) as refused:
             _show(_misread(gate, asked, refused), all_rules=all_rules, as_json=as_json)
             return
-    decided: Decided | None = None
-    if resolve:
-        decided = asyncio.run(gate.find(asked, gate.decide(asked)))
-    _show(explain_asked(gate, asked, decided), all_rules=all_rules, as_json=as_json)
+    decided = gate.decide(asked)
+    by_hello = asked_by_hello(gate, asked, decided.rule)
+    named = None if by_hello is None else gate.decide(by_hello)
+    if resolve and by_hello is not None and named is not None:
+        named = asyncio.run(gate.find(by_hello, named))
+    elif resolve:
+        decided = asyncio.run(gate.find(asked, decided))
+    _show(explain_asked(gate, asked, decided, named), all_rules=all_rules, as_json=as_json)
 
 
 def load_gate(config: pathlib.Path | None, policy: pathlib.Path | None = None) -> OfflineGate:
@@ -225,7 +239,7 @@ def _with_destination(
         transfer = TransferPart("", kind) if kind.startswith(".") else TransferPart(kind)
     return Asked(
         asked.listener, asked.client, asked.at, written.host, written.port, asked.protocol,
-        asked.user, None, http, transfer, is_web_request,
+        asked.user, None, http, transfer, is_web_request, asked.sni,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from sluicegate.app.inquiry.explanation import (
     RuleView,
     TraceView,
 )
+from sluicegate.app.inquiry.hello_explanation import HelloView
 
 from .display import format_bytes, format_time, printable
 
@@ -149,7 +150,21 @@ def _describe_address(one: AddressView) -> str:
     return f"{one.address} ({one.address_class}; {one.why}) {verdict}{relation}"
 
 
+def _show_hello(hello: HelloView) -> None:
+    """Say what is wanted of a ClientHello, and what one was judged to be."""
+    wants = hello.wants
+    names = f"the name {' or '.join(hello.names)}" if hello.names else "a name that leads there"
+    name = names if wants["sni"] == "match" else "any name"
+    rest = ", ".join(f"{key} {value}" for key, value in wants.items() if key != "sni")
+    _row("hello", f"it has to have {name}; {rest}")
+    if hello.sni is not None:
+        said = f"with the name {hello.sni}" if hello.sni else "without a name"
+        _more(f"{said}: {'refused: ' + hello.reason if hello.reason else 'passes'}")
+
+
 def _show_consequences(one: Explanation) -> None:
+    if one.hello is not None:
+        _show_hello(one.hello)
     if not one.allowed:
         return
     _row("filters", "none" if not one.filters else " > ".join(map(_describe_filter, one.filters)))

@@ -13,6 +13,7 @@ import click
 from sluicegate.address import SocketAddress
 from sluicegate.app.inquiry.asked import Asked
 from sluicegate.app.inquiry.explanation import Explanation, explain_asked, meaning_of
+from sluicegate.app.inquiry.hello_explanation import asked_by_hello
 from sluicegate.app.inquiry.history import (
     Found,
     History,
@@ -89,7 +90,7 @@ def why(
     if isinstance(asked, Unanswerable):
         _show(history, gate, None, asked.why, all_rules=all_rules, as_json=as_json)
         return
-    asked = _with_server(asked, history)
+    asked = _with_hello(_with_server(asked, history), history)
     if asked.host is None and gate.is_proxy(asked.listener):
         why_not = "it asks for no destination, so no rule is asked about one"
         _show(history, gate, None, why_not, all_rules=all_rules, as_json=as_json)
@@ -129,6 +130,15 @@ def _with_server(asked: Asked, history: History) -> Asked:
     return asked
 
 
+def _with_hello(asked: Asked, history: History) -> Asked:
+    """Add the name that the client's hello had, if one was judged."""
+    for record in history.records:
+        is_own = record.get("connection") == history.decision.connection
+        if record.get("kind") == "connection" and is_own and record.get("sni"):
+            return replace(asked, sni=str(record["sni"]))
+    return asked
+
+
 def _show(
     history: History,
     gate: OfflineGate,
@@ -139,7 +149,7 @@ def _show(
     as_json: bool,
 ) -> None:
     past = history.decision
-    explanation = None if asked is None else explain_asked(gate, asked)
+    explanation = None if asked is None else _explain(gate, asked)
     now = None if asked is None else _now_differs(gate, asked, explanation)
     is_changed = past.policy != gate.policy.hash
     if as_json:
@@ -184,6 +194,12 @@ def _show(
         click.echo(_NOT_POLICY[cause_of(past)])
 
 
+def _explain(gate: OfflineGate, asked: Asked) -> Explanation:
+    by_hello = asked_by_hello(gate, asked, gate.decide(asked).rule)
+    named = None if by_hello is None else gate.decide(by_hello)
+    return explain_asked(gate, asked, named=named)
+
+
 _NOT_POLICY = {
     Cause.LIMIT: "It was a limit that refused it, not the policy.",
     Cause.FILTER: "It was a filter that refused it, not the policy.",
@@ -197,11 +213,11 @@ def _now_differs(
     gate: OfflineGate, asked: Asked, explanation: Explanation | None
 ) -> dict[str, object] | None:
     """Decide for this moment; None when that says the same as for the time of the record."""
-    decided = gate.decide(replace(asked, at=SystemClock().wall()))
-    if explanation is None or decided.is_allowed == explanation.allowed:
+    at_now = _explain(gate, replace(asked, at=SystemClock().wall()))
+    if explanation is None or at_now.allowed == explanation.allowed:
         return None
-    name = "" if decided.rule is None else decided.rule.name
-    return {"allowed": decided.is_allowed, "reason": decided.reason, "rule": name}
+    name = "" if at_now.rule is None else at_now.rule.name
+    return {"allowed": at_now.allowed, "reason": at_now.reason, "rule": name}
 
 
 def _fields_of(past: PastDecision) -> dict[str, object]:
@@ -267,7 +283,9 @@ def _end(record: Mapping[str, Any]) -> tuple[str, str]:
     name = "end" if not record.get("primary") else "announced"
     sent, back = record.get("bytes_to_server", 0), record.get("bytes_to_client", 0)
     counts = f"{sent} bytes to {record.get('server')}, {back} back"
-    return name, f"{record.get('outcome')}{by}{f': {reason}' if reason else ''} ({counts})"
+    meaning = meaning_of(str(reason)) if reason else ""
+    why = f": {reason}{f': {meaning}' if meaning else ''}" if reason else ""
+    return name, f"{record.get('outcome')}{by}{why} ({counts})"
 
 
 def _decision(record: Mapping[str, Any]) -> tuple[str, str]:

@@ -41,6 +41,8 @@ class Asked:
     is_web_request: bool = False
     """It is an HTTP request in the open, which the gate judges by itself; ``http`` is then None
     only where its path has no reading."""
+    sni: str | None = None
+    """The name in a ClientHello on the connection; empty: it has none; None: that is not asked."""
 
     @property
     def target(self) -> str:

@@ -30,8 +30,10 @@ from sluicegate.policy.destinations import (
 )
 from sluicegate.policy.learn import LEARNING
 from sluicegate.policy.network_rules import NO_NETWORK_RULE
+from sluicegate.policy.tls_check import TLS_MEANINGS
 
 from .asked import Asked
+from .hello_explanation import HelloView, explain_hello
 from .offline_gate import Decided, OfflineGate
 
 __all__ = [
@@ -155,6 +157,8 @@ class Explanation(msgspec.Struct, kw_only=True):
     lookup: LookupView | None = None
     filters: list[FilterUse] = []
     limits: dict[str, float] = {}
+    hello: HelloView | None = None
+    """What is wanted of the ClientHello; none: nothing, or no connection is allowed."""
 
 
 _MEANINGS: Final = {
@@ -169,21 +173,25 @@ _MEANINGS: Final = {
     CANNOT_BE_JUDGED: "a rule that refuses may speak of it, by what a connection does not show",
     LEARNING: "no rule speaks of it; it passes to be learned from, for a time",
     NO_NETWORK_RULE: "no network rule names the client's network and the server's",
+    **TLS_MEANINGS,
 }
 
 
 def meaning_of(reason: str) -> str:
-    """Say a reason code in words; empty for reasons that are words already."""
-    return _MEANINGS.get(reason, "")
+    """Say a reason code in words, also one with what it is about; empty if it is words already."""
+    return _MEANINGS.get(reason) or TLS_MEANINGS.get(reason.partition(":")[0], "")
 
 
-def explain_asked(gate: OfflineGate, asked: Asked, decided: Decided | None = None) -> Explanation:
+def explain_asked(
+    gate: OfflineGate, asked: Asked, decided: Decided | None = None, named: Decided | None = None
+) -> Explanation:
     """Explain what a gate would answer.
 
     Args:
         gate: Whose answer it is.
         asked: What is asked.
         decided: The answer, where it is known already what the name leads to.
+        named: The answer about the name in a ClientHello that has to lead to an address.
     """
     at_first, told = gate.explain(asked)
     decided = at_first if decided is None else decided
@@ -193,11 +201,16 @@ def explain_asked(gate: OfflineGate, asked: Asked, decided: Decided | None = Non
     action = "allow" if rule is None or isinstance(rule, Publication) else rule.action.value
     if not decided.is_allowed and (rule is None or not _refuses(rule)):
         action = "deny"
+    hello = explain_hello(asked, rule, named) if decided.is_allowed else None
+    is_allowed, reason = decided.is_allowed, decided.reason
+    if hello is not None and hello.reason:
+        # What a hello does not pass is reset: there is nobody yet who would read an answer.
+        is_allowed, reason, action = False, hello.reason, "reset"
     return Explanation(
-        allowed=decided.is_allowed,
+        allowed=is_allowed,
         action=action,
-        reason=decided.reason,
-        meaning=meaning_of(decided.reason),
+        reason=reason,
+        meaning=meaning_of(reason),
         policy=gate.policy.hash,
         at=asked.at,
         client=str(asked.client.ip),
@@ -217,6 +230,7 @@ def explain_asked(gate: OfflineGate, asked: Asked, decided: Decided | None = Non
         lookup=_lookup_of(gate, asked, decided),
         filters=[] if rule is None or not decided.is_allowed else _filters_of(gate, rule),
         limits={} if rule is None or not decided.is_allowed else _limits_of(rule.limits),
+        hello=hello,
     )
 
 
