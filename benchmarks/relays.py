@@ -75,6 +75,8 @@ class Published:
     is_udp: bool = False
     tls: tuple[Path, Path] | None = None
     """Certificate and key of a proxy listener whose clients speak TLS."""
+    hellos: str = ""
+    """What the rule wants of ClientHellos, as keys of `tls`; empty: they are not looked at."""
 
 
 PROGRAM = (str(Path(sys.executable).with_name("sluicegate")),)
@@ -216,6 +218,11 @@ def sluicegate(
                 'to = ["127.0.0.1"]',
                 f'protocols = ["tcp:{entry.server}"]',
                 f"filters = {json.dumps(entry.filters)}",
+                *(
+                    [f"tls = {{ ports = [{entry.server}], {entry.hellos} }}"]
+                    if entry.hellos
+                    else []
+                ),
             ]
             continue
         policy += [

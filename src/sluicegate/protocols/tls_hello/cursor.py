@@ -41,7 +41,13 @@ class Cursor:
 
     def vector(self, size: int) -> bytes:
         """Return the next vector, whose length has so many bytes."""
-        return self.take(self.number(size))
+        data, start = self._data, self._at + size
+        end = start + int.from_bytes(data[self._at : start], "big")
+        if end > len(data):
+            # (Also where the length itself is cut off: it ends beyond the end then.)
+            raise TlsRefused(self._fault)
+        self._at = end
+        return data[start:end]
 
     def numbers(self, size: int) -> tuple[int, ...]:
         """Return the next vector as numbers of 16 bits, at least one.
