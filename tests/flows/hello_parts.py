@@ -9,6 +9,7 @@ from typing import Any
 from sluicegate.address import SocketAddress
 from sluicegate.filterapi import EntryMode
 from sluicegate.gate.settings import Installation, ListenerSettings, ServiceSettings
+from sluicegate.testing import FaultPlan
 from sluicegate.testing.peers import PeerStream
 from tests.flows.entry_kit import MODES, WEB, Ask, Names, asks, proxy_settings, rules
 from tests.flows.gate_kit import ENTRY, LIMITS, Gate, Peer, play
@@ -152,6 +153,8 @@ def meet(
     filters: Sequence[Installation] = (),
     then: Callable[[Gate], Any] | None = None,
     address: SocketAddress = WEB,
+    seed: int = 0,
+    faults: FaultPlan | None = None,
     **client: Any,
 ) -> Outcome:
     """Let one client talk to one server."""
@@ -169,5 +172,5 @@ def meet(
         said.extend(await gate.ended(task))
         await gate.idle()
 
-    gate = play(scenario, plan_of(mode, text, filters), exchange=names)
+    gate = play(scenario, plan_of(mode, text, filters), exchange=names, seed=seed, faults=faults)
     return Outcome(said[0], gate, server, names)

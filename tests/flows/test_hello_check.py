@@ -8,16 +8,19 @@ Around it: the server's answer, time, filters, the kernel, and another policy.
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sluicegate.errors import Side
 from sluicegate.filterapi import EntryMode
-from sluicegate.gate.hello_check import HelloCheck
+from sluicegate.gate.hello_check import HelloCheck, check_for
+from sluicegate.policy.tls_check import TlsCheck
 from sluicegate.protocol_limits import TLS_HELLO_BYTES_MAX
+from sluicegate.testing import FaultPlan
 from sluicegate.testing.peers import PeerStream
-from tests.flows.chain_filters import Passing, Witness
+from tests.flows.chain_filters import Passing, Stream, Witness
 from tests.flows.entry_kit import MODES, WEB, Names
 from tests.flows.gate_kit import Gate, installation
 from tests.flows.hello_parts import (
@@ -701,3 +704,107 @@ def test_hello_that_is_on_its_way_is_judged_by_the_rule_of_then(
     found = meet(mode, talk, policy(), then=change, server=Server(length=len(data)))
 
     assert found.end[1] == reason
+
+
+# -- networks that cut and delay ---------------------------------------------------------------------
+
+BAD_NETWORK = FaultPlan(
+    socket_buffer_bytes=(1024, 4096),
+    cut=0.5,
+    partial_send=0.5,
+    short_receive=0.5,
+    late_result=0.5,
+)
+
+
+@every_mode
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("name", [NAME, "evil.example"])
+def test_network_that_cuts_everything_changes_nothing(
+    mode: EntryMode, seed: int, name: str
+) -> None:
+    data = browser_hello(name)
+    found = meet(
+        mode,
+        says(data),
+        policy('ech = "outer"', mode=mode),
+        server=Server(length=len(data)),
+        seed=seed,
+        faults=BAD_NETWORK,
+    )
+
+    assert found.said == ("through" if name == NAME else "reset")
+    assert found.server.heard == (data + b"a word" if name == NAME else b"")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("tier", ["data filter", "stream filter"])
+@pytest.mark.parametrize(("name", "passes"), [(NAME, True), ("elsewhere.example", False)])
+def test_lookup_waits_in_front_of_filters_too(
+    mode: EntryMode, tier: str, name: str, passes: bool
+) -> None:
+    class Slow(Names):
+        async def ask_udp(self, server: Any, query: Any) -> bytes:
+            await asyncio.sleep(0.7)
+            return await super().ask_udp(server, query)
+
+    witness = Witness()
+    made = Passing(witness) if tier == "data filter" else Stream(witness)
+    data = hello_to(name) + EARLY
+    found = meet(
+        mode,
+        says(data),
+        policy(to="*", more='filters = ["one"]'),
+        host=ADDRESS,
+        names=Slow().put("elsewhere.example", "198.51.99.9"),
+        server=Server(length=len(data)),
+        filters=[installation(lambda: made, "one")],
+    )
+
+    passed = data + b"a word" if passes else b""
+    assert (bytes(found.server.heard), bytes(witness.seen[Side.CLIENT])) == (passed, passed)
+
+
+def test_gate_that_stops_while_a_name_is_looked_up_leaves_nothing_behind() -> None:
+    class Silent(Names):
+        async def ask_udp(self, server: Any, query: Any) -> bytes:
+            await asyncio.sleep(3600)
+            raise AssertionError("nobody waits so long")
+
+    gates: list[Gate] = []
+
+    async def stop(gate: Gate) -> None:
+        gates.append(gate)
+        await gate.until(lambda: any(one.lookups for one in gate.service.known_sessions))
+        for one in list(gate.service._connections.values()):
+            gate.service.kill(one.id, "killed")
+
+    found = meet(
+        MODES[1], says(hello_to(NAME)), policy(to="*"), host=ADDRESS, names=Silent(), then=stop
+    )
+
+    assert found.said == "reset"
+    assert not found.server.heard
+
+
+# -- what is held to no hello ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("is_expected", "protocol", "port", "is_held"),
+    [
+        (False, "tcp", 443, True),
+        (True, "tcp", 443, False),
+        (False, "bind", 443, False),
+        (False, "tcp", 80, False),
+    ],
+)
+def test_secondary_connections_and_binds_are_held_to_no_hello(
+    is_expected: bool, protocol: str, port: int, is_held: bool
+) -> None:
+    connection: Any = SimpleNamespace(
+        expected=object() if is_expected else None, entry_protocol=protocol, named_port=port
+    )
+    plan: Any = SimpleNamespace(tls=TlsCheck(ports=(443,)))
+
+    assert (check_for(connection, plan) is not None) is is_held
