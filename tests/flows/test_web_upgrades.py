@@ -18,9 +18,13 @@ ASK = get("/chat", "site.example", "Connection: Upgrade", "Upgrade: WebSocket")
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 
+origin_saw: list[bytes] = []
+
+
 async def echoes_upgraded(stream: PeerStream) -> bytes:
     """Be a server that switches, greets, and sends everything back."""
     head = await stream.receive_until(b"\r\n\r\n")
+    origin_saw[:] = [head]
     await stream.send_all(SWITCH + b"hi ")
     while piece := await stream.receive():
         await stream.send_all(piece)
@@ -50,7 +54,8 @@ def test_a_rule_that_names_the_protocol_lets_requests_switch_to_it() -> None:
     (record,) = found.gate.requests
     assert (record.status, record.outcome) == (101, "released")
     (end,) = found.gate.ends
-    assert (end.outcome, end.bytes_to_server) == ("released", 7)
+    request = len(origin_saw[0])
+    assert (end.outcome, end.bytes_to_server) == ("released", request + 7)
 
 
 def test_what_a_client_sends_before_the_101_waits_for_it() -> None:

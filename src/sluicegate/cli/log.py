@@ -26,7 +26,7 @@ _FOLLOW_S: Final = 0.2
 """How often a followed log is looked at; records are written every 50 ms."""
 
 _KINDS: Final = (
-    "decision", "connection", "transfer", "filter-failure", "note", "limit", "service",
+    "decision", "connection", "request", "transfer", "filter-failure", "note", "limit", "service",
 )  # fmt: skip
 _VERDICTS: Final = ("allowed", "denied", "released", "refused", "failed")
 

@@ -187,6 +187,9 @@ def test_a_whole_request_is_answered_by_a_whole_answer_once() -> None:
         head_of(b"GET", b"/", [])[:-1],
         head_of(b"POST", b"/", [b"Content-Length: 1"]),
         b"",
+        b"G",
+        b"GET",
+        b"GET ",
     ],
 )
 def test_only_exactly_one_request_without_a_body_is_taken_as_a_whole(wire: bytes) -> None:

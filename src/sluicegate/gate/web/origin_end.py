@@ -48,6 +48,7 @@ class OriginEnd:
         "_is_reading",
         "_out",
         "_pool",
+        "_sent_before",
         "address",
         "bound_to",
         "idle_since",
@@ -87,6 +88,7 @@ class OriginEnd:
         self.source: BodySource | None = None
         #: Where the request's body comes from.
         self._pool = pool
+        self._sent_before = 0
         self._http = Http1Client(known=known)
         self._exchange: GateExchange | None = None
         self._out: list[bytes | memoryview] = []
@@ -103,6 +105,7 @@ class OriginEnd:
         self._exchange = exchange
         self.is_idle = False
         self.uses += 1
+        self._sent_before = self.wire.bytes_sent
         self.wire.session = exchange.session
 
     @property
@@ -112,8 +115,7 @@ class OriginEnd:
 
     def let_go(self) -> None:
         """End the service of an exchange: back to the pool, or closed if anything is left of it."""
-        exchange, self._exchange = self._exchange, None
-        self.sink = self.source = None
+        exchange = self._leave()
         if exchange is None or self.wire.is_closing:
             return
         if self._http.is_reusable and not self.wire.is_blocked and not self.is_stopped:
@@ -123,11 +125,18 @@ class OriginEnd:
 
     def close(self) -> None:
         """Close it, whatever it is about."""
-        self._exchange = None
-        self.sink = self.source = None
+        self._leave()
         self._out.clear()
         self._pool.forget(self)
         self.wire.close(abortive=not self._http.is_reusable)
+
+    def _leave(self) -> GateExchange | None:
+        """Let go of the exchange, whose connection counts what its server was sent."""
+        exchange, self._exchange = self._exchange, None
+        self.sink = self.source = None
+        if exchange is not None:
+            exchange.connection.bytes_to_servers += self.wire.bytes_sent - self._sent_before
+        return exchange
 
     # -- the request (RequestSink) -------------------------------------------------------------
 
@@ -312,7 +321,6 @@ class OriginEnd:
 
     def give_away(self) -> Operation:
         """Hand the socket over, with the operation that receives."""
-        self._exchange = None
-        self.sink = self.source = None
+        self._leave()
         self._pool.on_given_away(self)
         return self.wire.give_away()

@@ -97,7 +97,8 @@ class Http1Server(ConnectionEnd):
         if self._reading is not _HEAD or self.error is not None or self._incoming.waiting:
             return None
         head = bytes(data)
-        if head.find(_HEAD_END) != len(head) - 4 or len(head) > self._block.bytes_max:
+        end = head.find(_HEAD_END)
+        if end < 0 or end != len(head) - 4 or len(head) > self._block.bytes_max:
             return None
         try:
             request = self._known.read_request(head)
