@@ -395,8 +395,10 @@ class Limits(WebLimits):
     """A content filter that has not given a verdict for this long has failed (refused)."""
 
     coding_memory_bytes_max: int = 1 << 30
-    """What all decoders of content codings of one worker may take, each counted with the largest
-    window of its coding (16 MiB for br, 8 MiB for zstd); a body beyond it is refused."""
+    """What all decoders of content codings of one worker may take, counted by their windows."""
+
+    fast_trickle_bytes_max: int = 256 << 20
+    """Last parts of audio and video that pass while they are held, in one worker's memory."""
 
     verdicts_kept_max: int = 32768
     """Verdicts of content filters that one worker keeps, about 400 bytes each, so that the same

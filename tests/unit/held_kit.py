@@ -238,6 +238,7 @@ class World:
         if self.kept.count == 0:
             check_empty(self.port, self.store)
         assert self.transfers.coding_bytes == 0 or self.kept.count
+        assert self.transfers.ahead_bytes == 0
         assert os.listdir(self.directory) == []
         assert self.port.statistics().unhandled_errors == 0
 

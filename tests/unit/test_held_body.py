@@ -575,3 +575,35 @@ def test_a_form_that_is_coded_is_judged_part_by_part_too(directory: Path) -> Non
     world = World(directory, [step(Named())], method=b"POST", request=fields)
     world.run(body)
     assert world.exchange.refused == (403, "executable")
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_let"),
+    [
+        ([(b"Content-Range", b"bytes 0-9/20")], False),
+        ([(b"Content-Range", b"bytes 10-19/20")], False),
+        ([(b"Content-Range", b"bytes 0-9/*")], False),
+        ([(b"Content-Range", b"bytes 0-19/20"), (b"Content-Range", b"bytes 0-9/20")], False),
+        ([(b"Content-Range", b"nonsense")], False),
+        ([(b"Content-Range", b"bytes 0-19/20")], True),
+        ([(b"Upload-Offset", b"10")], False),
+        ([(b"Upload-Offset", b"0"), (b"Upload-Complete", b"?0")], False),
+        ([(b"Upload-Offset", b"0"), (b"Upload-Complete", b"?1")], True),
+    ],
+)
+def test_an_upload_in_slices_is_refused(directory: Path, fields: Any, is_let: bool) -> None:
+    world = World(directory, [step(Scripted())], method=b"PUT", request=fields)
+    body = DATA[:20]
+    assert world.run(body).body == (body if is_let else b"")
+    assert (world.exchange.refused is None) is is_let
+
+
+def test_slices_pass_where_no_filter_asks_for_uploads(directory: Path) -> None:
+    class Downloads(Scripted):
+        wants = Wants(directions=frozenset({Direction.DOWNLOAD}))
+
+    fields = [(b"Content-Range", b"bytes 0-9/20")]
+    world = World(directory, [step(Downloads())], method=b"PUT", request=fields)
+    world.run(DATA[:10])
+    assert world.stage is None
+    assert world.exchange.refused is None

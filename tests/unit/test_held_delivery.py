@@ -211,6 +211,17 @@ def test_media_that_are_replaced_behind_a_part_are_no_media(directory: Path) -> 
     assert "replaced" in world.exchange.aborted
 
 
+def test_beyond_the_bound_on_memory_media_are_trickled(directory: Path) -> None:
+    world = World(
+        directory,
+        [step(Scripted(Refuse("bad")))],
+        held=held(DeliveryMethod.FAST_TRICKLE),
+        fast_trickle_bytes_max=100_000,
+    )
+    assert world.run(VIDEO).body == b""
+    assert world.transfers.ahead_bytes == 0
+
+
 @pytest.mark.parametrize(
     ("head", "expected"),
     [

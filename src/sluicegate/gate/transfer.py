@@ -46,6 +46,7 @@ class TransferService(Generic[ConnectionT]):
     __slots__ = (
         "_recorder",
         "_tasks",
+        "ahead_bytes",
         "clock",
         "coding_bytes",
         "content_filters",
@@ -75,6 +76,8 @@ class TransferService(Generic[ConnectionT]):
         #: The content filters of a connection's rule, in the operator's order.
         self.objection = objection
         #: Why policy refuses an object of a connection; empty if it does not.
+        self.ahead_bytes = 0
+        #: What is in memory of objects that pass while they are held (``fast_trickle_bytes_max``).
         self.coding_bytes = 0
         #: What decoders of held bodies may take in memory now (``coding_memory_bytes_max``).
         self.verdicts = VerdictCache(clock, limits.verdicts_kept_max, limits.verdicts_kept_s)

@@ -47,8 +47,16 @@ class FastTrickle:
         """Take what came; False: no more before ``resume``."""
         if self._is_given_up:
             return True
+        service = self._stage.service
+        if service.ahead_bytes + len(data) > service.limits.fast_trickle_bytes_max:
+            if not self.has_begun:
+                self.give_up()
+                return True
+            reason = "limit fast_trickle_bytes_max"
+            self._stage.exchange.refuse(503, reason)
+            return False
         self._pieces.append(bytes(data))
-        self._held_bytes += len(data)
+        self._count(len(data))
         if not self.has_begun and self._held_bytes > TRICKLE_TAIL_BYTES and not self._begin():
             return True
         self._send()
@@ -59,6 +67,12 @@ class FastTrickle:
         self.has_room = True
         self._send()
         return self.has_room and not self._is_released
+
+    def give_up(self) -> None:
+        """Let nothing more pass, and keep nothing."""
+        self._is_given_up = True
+        self._pieces.clear()
+        self._count(-self._held_bytes)
 
     def deliver_rest(self) -> None:
         """Send what is left: it was released."""
@@ -72,14 +86,17 @@ class FastTrickle:
     def _begin(self) -> bool:
         stage = self._stage
         if stage.exchange.committed is not None or not is_media(b"".join(self._first())):
-            self._is_given_up = True
-            self._pieces.clear()
+            self.give_up()
             return False
         head = stage.head
         assert head is not None, "a response is held from its head on"
         self.has_begun = True
         stage.comfort.stop()
         return stage.begin_sink(head)
+
+    def _count(self, change: int) -> None:
+        self._held_bytes += change
+        self._stage.service.ahead_bytes += change
 
     def _first(self) -> list[bytes]:
         found: list[bytes] = []
@@ -96,7 +113,7 @@ class FastTrickle:
             if rest < TRICKLE_TAIL_BYTES and not self._is_released:
                 return
             piece = self._pieces.popleft()
-            self._held_bytes = rest
+            self._count(-len(piece))
             stage.forms.note_ahead(len(piece))
             self.has_room = stage.sink.feed(piece)
             if stage.exchange.is_over:

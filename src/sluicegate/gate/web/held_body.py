@@ -60,10 +60,13 @@ def hold_request(exchange: GateExchange) -> BodyStage[Request] | None:
     It is asked before anything of the request was sent, also where there is no body: a server is
     asked for whole objects, in codings that the gate reads.
     """
-    request, steps = exchange.request, exchange.plan.content
-    if any(Direction.DOWNLOAD in step.filter.wants.directions for step in steps):
+    request = exchange.request
+    if _asks_for(exchange, Direction.DOWNLOAD):
         exchange.held = _take_asked(request)
     if request.framing is NO_BODY or not (request.framing.is_chunked or request.framing.length):
+        return None
+    if _is_slice(request.fields) and _asks_for(exchange, Direction.UPLOAD):
+        exchange.refuse(403, "partial-upload: a part of an object cannot be judged")
         return None
     offer = TransferOffer(
         names_of(path_of(request), Fields())[0],
@@ -110,6 +113,26 @@ def hold_response(exchange: GateExchange) -> BodyStage[Response] | None:
         condition=asked.condition,
         wants_page=asked.wants_page and request.method == b"GET",
     )
+
+
+def _asks_for(exchange: GateExchange, direction: Direction) -> bool:
+    """Tell whether a content filter of the rule asks for objects that go this way."""
+    return any(direction in step.filter.wants.directions for step in exchange.plan.content)
+
+
+def _is_slice(fields: Fields) -> bool:
+    """Tell whether an upload brings a part of an object, for its server to put together.
+
+    By ``Content-Range`` (RFC 9110 section 14.5; Google's resumable uploads), or by the offset of
+    resumable uploads (tus, the IETF's draft). One that brings the whole is none.
+    """
+    ranges = fields.all(b"content-range")
+    if ranges:
+        whole = _WHOLE_RANGE.fullmatch(ranges[0].strip())
+        return len(ranges) > 1 or whole is None or int(whole[1]) + 1 != int(whole[2])
+    offsets = fields.all(b"upload-offset")
+    is_continued = any(one.strip() not in {b"", b"0"} for one in offsets)
+    return is_continued or b"?0" in fields.all(b"upload-complete")
 
 
 def _take_asked(request: Request) -> AskedObject:
@@ -200,5 +223,6 @@ _NOTHING_ASKED: Final = AskedObject(frozenset(), None, None, wants_page=False)
 _PARTIAL_CONTENT: Final = 206
 _NOT_FOR_SERVERS: Final = (b"range", b"if-range", b"available-dictionary", b"dictionary-id")
 _ENDLESS: Final = frozenset({"text/event-stream", "multipart/x-mixed-replace"})
+_WHOLE_RANGE: Final = re.compile(rb"bytes 0-([0-9]{1,18})/([0-9]{1,18})", re.IGNORECASE)
 #: Firefox does not decode these from gzip: what is called so is meant to stay packed.
 _GZIP_TYPES: Final = re.compile(r"application/(?:x-)?g(?:un)?zip\b", re.IGNORECASE)

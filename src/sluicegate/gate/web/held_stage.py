@@ -282,6 +282,8 @@ class HeldResponse(HeldStage[Response]):
     def close(self) -> None:
         if self._page is not None:
             self._page.close()
+        if self._fast is not None:
+            self._fast.give_up()
         super().close()
 
     @override
