@@ -302,12 +302,14 @@ PROOFS: dict[str, tuple[str, ...]] = {
         "tests/flows/test_network_sockets.py::test_client_of_a_published_port_reaches_nothing_by_itself",
     ),
     "`AllowFutureConnect`": (
+        "tests/flows/test_cell_calls.py::test_expected_client_gets_there_once_through_the_filter_and_somebody_is_told",
         "tests/flows/test_binds.py::test_expectation_is_used_once_unless_more_are_allowed",
         "tests/flows/test_ftp_access.py::test_data_connection_of_somebody_else_is_turned_away",
         "tests/flows/test_foreseen.py::test_client_gets_there_by_the_proxy_once_through_the_filter_that_was_set",
         "tests/flows/test_foreseen.py::test_nobody_else_gets_there_and_no_other_host",
     ),
     "`BindForClient`": (
+        "tests/flows/test_cell_calls.py::test_server_that_is_expected_reaches_the_client_and_nobody_else_does",
         "tests/flows/test_binds.py::test_bind_for_client_asks_then_tells_then_accepts",
         "tests/flows/test_binds.py::test_filter_that_answers_later_lets_nobody_in_before",
     ),
@@ -315,13 +317,16 @@ PROOFS: dict[str, tuple[str, ...]] = {
         "tests/flows/test_binds.py::test_emulated_bind_has_no_socket_and_gets_its_connections_from_the_filter",
     ),
     "`RedirectConnections`": (
+        "tests/flows/test_cell_calls.py::test_consecutive_ports_lead_to_the_targets_and_each_can_be_withdrawn",
         "tests/flows/test_binds.py::test_redirection_gives_consecutive_ports_each_to_its_target",
         "tests/flows/test_binds.py::test_redirection_takes_the_first_run_of_ports_that_is_free",
     ),
     "`RetroactiveAllowBind`": (
+        "tests/flows/test_cell_calls.py::test_server_that_is_expected_reaches_the_client_and_nobody_else_does",
         "tests/flows/test_binds.py::test_bind_may_be_retroactively_allowed_to_others",
     ),
     "`SetDataFilterFactory`": (
+        "tests/flows/test_cell_calls.py::test_filters_come_by_themselves_to_connections_that_were_foreseen",
         "tests/flows/test_binds.py::test_factory_attaches_to_events_that_the_filter_did_not_register_for",
         "tests/flows/test_binds.py::test_factory_for_accepted_connections_is_by_the_bound_address",
         "tests/flows/test_binds.py::test_factory_runs_for_a_rule_without_any_filter",
@@ -372,6 +377,59 @@ PROOFS: dict[str, tuple[str, ...]] = {
     ),
     "ServerSplit": (
         "tests/samples/test_server_split.py::test_each_client_gets_the_next_server_and_the_first_one_follows_the_last",
+    ),
+    # Web filters
+    "`HttpFilterProc`, `HttpWPXFilterProc`, `dwFlags`": (
+        "tests/flows/test_web_filters.py::test_every_request_of_a_connection_passes_the_filters",
+        "tests/flows/test_web_filters.py::test_a_filter_that_could_not_be_shown_what_it_needs_blocks_its_rule",
+    ),
+    "`HTTP_FILTER_CONTEXT` and its private pointer": (
+        "tests/unit/test_web_filters.py::test_state_is_the_filters_own_and_the_exchanges_own",
+    ),
+    "`SF_NOTIFY_PREPROC_HEADERS`, `SF_NOTIFY_AUTH_COMPLETE`, `SF_NOTIFY_POLICY_CHECK_COMPLETED`": (
+        "tests/flows/test_web_filters.py::test_a_path_that_a_filter_changes_is_judged_again",
+        "tests/flows/test_web_filters.py::test_filters_see_which_rule_each_request_of_a_connection_came_by",
+    ),
+    "`SF_NOTIFY_ROUTING`": (
+        "tests/flows/test_web_filters.py::test_a_request_is_led_elsewhere_only_where_policy_lets_it",
+    ),
+    "`SF_NOTIFY_READ_RAW_DATA`, `SF_NOTIFY_FORWARD_RAW_DATA`": (
+        "tests/flows/test_web_filters.py::test_bodies_are_changed_both_ways_and_the_connection_goes_on",
+    ),
+    "`SF_NOTIFY_FORWARD_RAW_DATA_COMPLETED`, `SF_STATUS_REQ_READ_NEXT`": (
+        "tests/flows/test_web_filters.py::test_whole_bodies_are_held_and_heads_may_say_what_was_found",
+        "tests/flows/test_web_filters.py::test_what_becomes_of_a_whole_body",
+    ),
+    "`SF_NOTIFY_RECEIVE_RESPONSE_HEADERS`": (
+        "tests/flows/test_web_filters.py::test_a_response_that_is_refused_is_not_told",
+    ),
+    "`SF_NOTIFY_RECEIVE_RESPONSE_RAW_DATA`, `SF_NOTIFY_SEND_RAW_DATA`": (
+        "tests/flows/test_web_filters.py::test_a_compressed_page_is_shown_as_text",
+        "tests/flows/test_web_filters.py::test_whole_bodies_are_held_and_heads_may_say_what_was_found",
+    ),
+    "`SF_REQ_SEND_RESPONSE_HEADERS`, `SF_NOTIFY_SEND_RESPONSE`": (
+        "tests/flows/test_web_filters.py::test_a_filter_answers_itself_and_redirects",
+        "tests/flows/test_web_filters.py::test_a_refusal_is_a_page_or_a_problem_and_the_connection_goes_on",
+    ),
+    "`SF_NOTIFY_ACCESS_DENIED`, `SF_NOTIFY_END_OF_REQUEST`": (
+        "tests/flows/test_web_filters.py::test_filters_are_told_of_an_end_that_nobody_wanted",
+        "tests/flows/test_web_filters.py::test_every_request_of_a_connection_passes_the_filters",
+    ),
+    "`SF_NOTIFY_LOG`": (
+        "tests/flows/test_web_filters.py::test_every_request_of_a_connection_passes_the_filters",
+    ),
+    "`SF_NOTIFY_END_OF_NET_SESSION`": (
+        "tests/unit/test_dispatch.py::test_session_filters_are_told_of_the_end",
+    ),
+    "`SF_REQ_DISABLE_NOTIFICATIONS`": (
+        "tests/unit/test_web_filters.py::test_a_message_may_be_left_alone",
+        "tests/unit/test_web_filters.py::test_a_filter_may_take_piece_by_piece_what_it_cannot_have_whole",
+    ),
+    "`SF_NOTIFY_URL_MAP`, `SF_NOTIFY_AUTHENTICATION`": (
+        "tests/flows/test_web_connections.py::test_who_asks_is_asked_for_with_407",
+    ),
+    "priority of web filters": (
+        "tests/unit/test_web_filters.py::test_requests_meet_filters_in_order_and_responses_the_other_way_round",
     ),
 }
 
@@ -459,6 +517,22 @@ DESIGN: dict[str, tuple[str, ...]] = {
         "`IFWXPolicyChangeNotification`",
     ),
     "ExeBlock: FTP control filter + scanner": ("ExeBlock: FTP control filter + scanner",),
+    "web filters and their notifications": (
+        "`HttpFilterProc`, `HttpWPXFilterProc`, `dwFlags`",
+        "`HTTP_FILTER_CONTEXT` and its private pointer",
+        (
+            "`SF_NOTIFY_PREPROC_HEADERS`, `SF_NOTIFY_AUTH_COMPLETE`, "
+            "`SF_NOTIFY_POLICY_CHECK_COMPLETED`"
+        ),
+        "`SF_NOTIFY_ROUTING`",
+        "`SF_NOTIFY_READ_RAW_DATA`, `SF_NOTIFY_FORWARD_RAW_DATA`",
+        "`SF_NOTIFY_FORWARD_RAW_DATA_COMPLETED`, `SF_STATUS_REQ_READ_NEXT`",
+        "`SF_NOTIFY_RECEIVE_RESPONSE_HEADERS`",
+        "`SF_NOTIFY_RECEIVE_RESPONSE_RAW_DATA`, `SF_NOTIFY_SEND_RAW_DATA`",
+        "`SF_REQ_SEND_RESPONSE_HEADERS`, `SF_NOTIFY_SEND_RESPONSE`",
+        "`SF_NOTIFY_ACCESS_DENIED`, `SF_NOTIFY_END_OF_REQUEST`",
+        "`SF_NOTIFY_LOG`",
+    ),
 }
 
 

@@ -339,6 +339,22 @@ class GateThread:
     def client(self) -> Conversation:
         return Conversation.connect(self.port, self.host)
 
+    def process_of(self, name: str) -> int:
+        """Return the process in which a filter runs."""
+        assert self._gate is not None
+        (pid,) = [one.pid for one in self._gate.service.filters() if one.name == name]
+        return pid
+
+    def wait_until_held(self) -> None:
+        """Wait until an object is held."""
+        assert self._gate is not None
+        waiting = threading.Event()
+        for _ in range(int(PATIENCE_S / 0.02)):
+            if self._gate.spool.statistics().bodies:
+                return
+            waiting.wait(0.02)
+        raise AssertionError("nothing is held")
+
     def records(self, kind: str) -> list[dict[str, Any]]:
         path = self.folder / "state" / "records.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []

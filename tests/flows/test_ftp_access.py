@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import ftplib
 import io
+import os
 import pathlib
+import signal
 import socket
 import zipfile
 from collections.abc import Callable, Iterator
@@ -633,6 +635,43 @@ def test_transfer_after_its_data_connection_has_ended_is_refused(scripted, comma
         side.write("200 connected")
         assert client.reply().startswith("200")
         assert client.ask(command).startswith("425 ")
+
+
+@pytest.mark.parametrize("open_gate", ["in a cell"], indirect=True)
+def test_process_that_is_killed_takes_along_what_it_expected(open_gate):
+    gate = open_gate()
+    with gate.client() as client:
+        client.login()
+        port = int(client.ask("EPSV").split("|||")[1].split("|")[0])
+        os.kill(gate.process_of("ftp_access"), signal.SIGKILL)
+        assert client.line() == ""
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=20)
+    with gate.client() as later:
+        later.login()
+        assert later.fetch("second.bin") == (clean(1000), "226 Transfer complete.")
+    gate.wait_for("filter-failure", lambda record: "was killed by SIGKILL" in record["cause"])
+
+
+@pytest.mark.parametrize("open_gate", ["in a cell"], indirect=True)
+@pytest.mark.parametrize("verb", ["RETR clean.bin", "STOR gone.bin"])
+def test_object_that_a_killed_process_held_gets_to_nobody(open_gate, folder, verb):
+    gate = open_gate(more_filters={"slow": f"{__file__}:NeverAnswers"})
+    with gate.client() as client:
+        client.login()
+        with client.passive() as data:
+            client.write(verb)
+            assert client.reply().startswith("150")
+            if verb.startswith("STOR"):
+                data.sendall(clean())
+                data.shutdown(socket.SHUT_WR)
+            gate.wait_until_held()
+            os.kill(gate.process_of("ftp_access"), signal.SIGKILL)
+            assert drain(data) == b""
+            assert client.line() == ""
+    gate.wait_idle()
+    assert gate.transfer(verb.split()[1])["verdict"] == "failed"
+    assert not (folder / "gone.bin").exists()
 
 
 @IN_BOTH_PLACES
