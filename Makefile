@@ -4,7 +4,7 @@ export PYTHON ?=
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-policy bench-web bench-secrets soak docs clean
+.PHONY: help setup demo test check bench bench-policy bench-web bench-secrets bench-scan soak docs clean
 .NOTPARALLEL:
 
 help:   ## list these targets
@@ -27,6 +27,9 @@ bench-policy: ## measure what a decision costs with 10, 1,000 and 10,000 rules (
 
 bench-secrets: ## measure how fast secrets are looked for, beside Python's re and what else is installed (a minute)
 	@tools/setup dev && .venv/bin/python -m benchmarks.secrets
+
+bench-scan: ## measure how fast scanner processes look through objects and archives (a minute)
+	@tools/setup dev && .venv/bin/python -m benchmarks.scan
 
 bench-web: ## measure requests and held bodies through the web proxy, beside squid, mitmproxy and squid with c-icap (a quarter of an hour)
 	@tools/setup bench && .venv/bin/python -m benchmarks.web

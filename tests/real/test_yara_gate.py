@@ -7,6 +7,7 @@ import pathlib
 import pytest
 
 from tests.flows.ftp_kit import GateThread, clean, pyftpdlib_server
+from tests.real.clamd_parts import running_clamd
 from tests.unit.container_kit import CONTAINERS, compound, eicar, package, pdf, zipped
 
 TABLE = '[[scanner]]\nname = "yara"\nkind = "yara"\nprocesses = 1\n'
@@ -166,3 +167,38 @@ def test_kinds_of_files_are_refused_for_what_they_are(
     }
     for name, (body, reason) in cases.items():
         assert said[name][0] == (b"" if reason else body), name
+
+
+def test_clamd_is_shown_what_it_cannot_unpack_itself(
+    tmp_path: pathlib.Path, backend_name: str
+) -> None:
+    """L6: a tar file under zstd, which ClamAV 1.4 does not open; no rule of ours finds anything."""
+    served = tmp_path / "root"
+    served.mkdir()
+    (served / "bad.tar.zst").write_bytes(CONTAINERS["tar.zst"](eicar() + bytes(100)))
+    (served / "fine.tar.zst").write_bytes(CONTAINERS["tar.zst"](b"harmless " * 50))
+    with (
+        running_clamd(tmp_path / "clamd") as clamd,
+        pyftpdlib_server(served) as port,
+    ):
+        tables = (
+            f'[[scanner]]\nname = "clamd"\nkind = "clamd"\nsocket = "{clamd.socket}"\n'
+            + TABLE
+            + "shipped_rules = false\n[scanner.archives]\n"
+        )
+        said: dict[str, tuple[bytes, str]] = {}
+        for name, scanners, more in (
+            ("alone", ["clamd"], ""),
+            ("with members", ["clamd", "yara"], 'members_to = ["clamd"]\n'),
+        ):
+            folder = tmp_path / name
+            with (
+                gate(folder, port, backend_name, tables + more, scanners=scanners) as running,
+                running.client() as client,
+            ):
+                client.login()
+                assert client.fetch("fine.tar.zst")[1][:3] == "226"
+                said[name] = client.fetch("bad.tar.zst")
+    assert said["alone"][1][:3] == "226"
+    found = "550 Refused: malware: Eicar-Test.UNOFFICIAL in bad.tar/inner.bin (clamd) (yara)"
+    assert said["with members"] == (b"", found)

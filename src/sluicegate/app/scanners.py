@@ -20,6 +20,7 @@ from sluicegate.filterapi import ContentFilter, Scanner
 from sluicegate.gate.settings import Installation
 from sluicegate.policy import SystemPolicy, SystemPurpose
 from sluicegate.policy.parse_values import Name, parse_address
+from sluicegate.protocols.file_kinds import CLOSED_KINDS
 from sluicegate.protocols.icap import IcapTarget
 from sluicegate.scan import ClamdScanner, ClamdSettings, IcapScanner, IcapSettings
 from sluicegate.scan_limits import (
@@ -227,13 +228,32 @@ def check_scanners(tables: Sequence[ScannerTable], document: Document, findings:
         _check_keys(table, index, document, findings)
         if table.kind in {"clamd", "icap"}:
             _check_place(table, index, document, findings)
-        for other in table.archives.members_to:
-            if kinds.get(other) != "clamd":
-                findings.refuse(
-                    document.where((*at, "archives", "members_to")),
-                    f"there is no scanner {other!r} of kind 'clamd'",
-                    suggest(other, sorted(one for one, kind in kinds.items() if kind == "clamd")),
-                )
+        _check_archives(table, index, kinds, document, findings)
+
+
+def _check_archives(
+    table: ScannerTable,
+    index: int,
+    kinds: Mapping[str, str],
+    document: Document,
+    findings: Findings,
+) -> None:
+    at = ("scanner", index, "archives")
+    others = sorted(name for name, kind in kinds.items() if kind != "yara")
+    for other in table.archives.members_to:
+        if other not in others:
+            findings.refuse(
+                document.where((*at, "members_to")),
+                f"there is no scanner {other!r} of another kind than 'yara'",
+                suggest(other, others),
+            )
+    for kind in table.archives.passes_closed:
+        if kind not in CLOSED_KINDS:
+            findings.refuse(
+                document.where((*at, "passes_closed")),
+                f"{kind!r} is no kind that stays closed",
+                suggest(kind, sorted(CLOSED_KINDS)),
+            )
 
 
 def _check_keys(table: ScannerTable, index: int, document: Document, findings: Findings) -> None:

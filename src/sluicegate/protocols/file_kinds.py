@@ -18,6 +18,7 @@ from sluicegate.protocols.executables import archive_kind, executable_kind
 from sluicegate.protocols.text_kinds import text_kind
 
 __all__ = [
+    "CLOSED_KINDS",
     "FAMILIES",
     "KIND_HEAD_BYTES",
     "KIND_TAIL_BYTES",
@@ -165,6 +166,14 @@ ZIP_KINDS: Final = frozenset(
     | {"appx", "xpi"}
 )
 """Kinds that are ZIP files with certain members."""
+
+CLOSED_KINDS: Final = frozenset(
+    {
+        "arj", "ace", "lzop", "szdd", "binhex", "tnef", "sis", "chm", "udf", "vhd", "vhdx", "vmdk",
+        "qcow2", "vdi", "dmg", "wim", "squashfs",
+    }
+)  # fmt: skip
+"""Kinds that hold files and that scanner processes do not open."""
 
 _FAMILY_OF: Final = {kind: family for family, kinds in FAMILIES.items() for kind in kinds}
 

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 from sluicegate.errors import LimitExceeded, ProtocolError
 from sluicegate.protocols.archive_streams import CODECS, ByteStream, section, unpack, verify
 from sluicegate.protocols.compound_file import CompoundFile
+from sluicegate.protocols.file_kinds import CLOSED_KINDS
 from sluicegate.protocols.mail_parts import mail_parts
 from sluicegate.protocols.onenote_files import onenote_files
 from sluicegate.protocols.pdf_scripts import pdf_streams
@@ -32,7 +33,7 @@ from . import libarchive_reader
 from .budget import Budget
 from .faults import Encrypted
 
-__all__ = ["OPENERS", "UNOPENABLE", "Members", "open_appended", "zip_names"]
+__all__ = ["OPENERS", "Members", "open_appended", "zip_names"]
 
 Members: TypeAlias = Iterator[tuple[str, bytes]]
 """Name (printable) and bytes."""
@@ -174,14 +175,6 @@ OPENERS: Final[dict[str, _Opener]] = {
     "onenote": _open_with(onenote_files),
 }
 
-UNOPENABLE: Final = frozenset(
-    {
-        "arj", "ace", "lzop", "szdd", "binhex", "tnef", "sis", "chm", "udf", "vhd", "vhdx", "vmdk",
-        "qcow2", "vdi", "dmg", "wim", "squashfs",
-    }
-)  # fmt: skip
-"""Kinds that hold files and are not opened here."""
-
 
 def open_appended(data: bytes, budget: Budget, *, is_container: bool) -> tuple[str, Members] | None:
     """Open what stands behind a program or a picture: the archive that makes it self-extracting.
@@ -226,4 +219,4 @@ _APPENDED: Final = (
 )
 """Marks that stand where a self-extracting program ends; the first one decides."""
 
-assert not UNOPENABLE & OPENERS.keys(), "a kind is opened or it is not"
+assert not CLOSED_KINDS & OPENERS.keys(), "a kind is opened or it is not"

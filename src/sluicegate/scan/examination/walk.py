@@ -22,6 +22,7 @@ from sluicegate.filterapi import ScanOutcome
 from sluicegate.protocols.compound_file import CompoundFile
 from sluicegate.protocols.data_urls import data_urls
 from sluicegate.protocols.file_kinds import (
+    CLOSED_KINDS,
     KIND_HEAD_BYTES,
     KIND_TAIL_BYTES,
     ZIP_KINDS,
@@ -50,7 +51,7 @@ from sluicegate.scan_limits import SCAN_PARTS_MAX
 
 from .budget import Budget
 from .faults import Encrypted, Found, Unopenable
-from .openers import OPENERS, UNOPENABLE, Members, open_appended, zip_names
+from .openers import OPENERS, Members, open_appended, zip_names
 from .yara_rules import YaraRules
 
 __all__ = ["Report", "Walk"]
@@ -182,7 +183,7 @@ class Walk:
         kind = item.kind
         opener = OPENERS.get(kind)
         if opener is None:
-            if kind in UNOPENABLE and kind not in self._passes_closed:
+            if kind in CLOSED_KINDS and kind not in self._passes_closed:
                 raise Unopenable("into which nobody can look")
             return
         self._budget.check_depth(item.depth + 1)
