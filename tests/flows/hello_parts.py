@@ -13,6 +13,7 @@ from sluicegate.testing import FaultPlan
 from sluicegate.testing.peers import PeerStream
 from tests.flows.entry_kit import MODES, WEB, Ask, Names, asks, proxy_settings, rules
 from tests.flows.gate_kit import ENTRY, LIMITS, Gate, Peer, play
+from tests.flows.tls_kit import inside_tls, with_tls
 from tests.unit.hello_kit import server_hello
 
 PUBLISHED = EntryMode.PUBLISHED
@@ -155,6 +156,7 @@ def meet(
     address: SocketAddress = WEB,
     seed: int = 0,
     faults: FaultPlan | None = None,
+    inside: bool = False,
     **client: Any,
 ) -> Outcome:
     """Let one client talk to one server."""
@@ -166,11 +168,14 @@ def meet(
 
     async def scenario(gate: Gate) -> None:
         gate.serve(server, address=address)
-        task = gate.call(opens(mode, talk, **client))
+        peer = opens(mode, talk, **client)
+        task = gate.call(inside_tls(peer) if inside else peer)
         if then is not None:
             await then(gate)
         said.extend(await gate.ended(task))
         await gate.idle()
 
-    gate = play(scenario, plan_of(mode, text, filters), exchange=names, seed=seed, faults=faults)
+    plan = plan_of(mode, text, filters)
+    plan = with_tls(plan) if inside else plan
+    gate = play(scenario, plan, exchange=names, seed=seed, faults=faults)
     return Outcome(said[0], gate, server, names)

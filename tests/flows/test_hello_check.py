@@ -179,6 +179,26 @@ def test_the_name_is_on_record_also_of_what_was_refused(mode: EntryMode) -> None
         assert [end.sni for end in found.gate.ends] == [name]
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (hello_to(NAME), ""),
+        (browser_hello(NAME), "tls-ech: outer"),
+        (hello_to("evil.example"), "tls-sni-mismatch: evil.example"),
+        (HTTP, "tls-not-tls"),
+    ],
+    ids=["the name", "ECH", "another name", "HTTP"],
+)
+def test_tunnel_inside_tls_to_the_proxy_is_judged_alike(
+    mode: EntryMode, data: bytes, reason: str
+) -> None:
+    found = meet(mode, says(data), policy(), server=Server(length=len(data)), inside=True)
+
+    assert found.end == (("refused", reason) if reason else ("released", ""))
+    assert found.server.heard == (b"" if reason else data + b"a word")
+
+
 # -- which connections -----------------------------------------------------------------------------
 
 

@@ -100,6 +100,7 @@ def test_tcp_and_udp_may_share_an_address(tmp_path):
             "'datagram' never sees a stream",
         ),
         ({"rule": 'send_proxy_protocol = "v2"'}, "goes in front of a stream"),
+        ({"rule": 'tls = { sni = "any" }'}, "a ClientHello comes in a stream"),
         (
             {"main": 'proxy_protocol = { from = ["10.0.0.1/32"] }\n'},
             "announces clients of streams",

@@ -43,6 +43,12 @@ def check_transport(
             "HTTP/1.1 is spoken in streams, and this listener takes datagrams",
             "remove it",
         )
+    if is_udp and publication.tls is not None:
+        place.refuse(
+            ("tls",),
+            "a ClientHello comes in a stream, and this listener takes datagrams",
+            "remove it",
+        )
     if is_udp and publication.send_proxy_protocol:
         place.refuse(
             ("send_proxy_protocol",),

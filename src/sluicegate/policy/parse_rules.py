@@ -88,7 +88,11 @@ class RuleReader:
             held=self._held(table, place),
             written=_written(table, ("clients", "clients_except")),
             tls=publication_check(
-                table.tls, self._tls, place, allow_underscore=objects.allow_underscore
+                table.tls,
+                self._tls,
+                place,
+                is_http=table.http,
+                allow_underscore=objects.allow_underscore,
             ),
         )
 

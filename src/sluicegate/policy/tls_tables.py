@@ -122,11 +122,26 @@ def rule_check(
 
 
 def publication_check(
-    table: PublishTlsTable | None, general: TlsTable, place: Place, *, allow_underscore: bool
+    table: PublishTlsTable | None,
+    general: TlsTable,
+    place: Place,
+    *,
+    is_http: bool,
+    allow_underscore: bool,
 ) -> TlsCheck | None:
-    """Return what a publication wants of hellos; None: nothing, as where it does not say it."""
+    """Return what a publication wants of hellos; None: nothing, as where it does not say it.
+
+    Args:
+        table: What it says.
+        general: ``[tls]``.
+        place: Of the publication.
+        is_http: The gate reads its requests, so nobody sends it a hello.
+        allow_underscore: Whether names may have underscores.
+    """
     if table is None or table.check is False:
         return None
+    if is_http:
+        place.refuse(("tls",), "is about TLS, and HTTP is spoken in the open here", 'remove "tls"')
     names: list[HostPattern] = []
     for index, text in enumerate(table.names):
         try:
