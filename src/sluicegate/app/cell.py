@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import threading
 from typing import Final
 
-from sluicegate.isolation.messages import ToCell, Unusable, decode_to_cell, encode
+from sluicegate.isolation.messages import ToCell, Unusable, decode_to_cell
 from sluicegate.isolation.server import CellServer
 from sluicegate.limits import Limits
 from sluicegate.port.loop import current_port, run
-from sluicegate.sandbox.confinement import CannotConfineError, confine
+from sluicegate.sandbox.arrival import arrive
 from sluicegate.sandbox.wire import SocketWire, WireSocket
 
 from .cell_source import CellSource
@@ -39,23 +38,11 @@ _LIMITS: Final = Limits(
 
 
 def main() -> None:
-    """Confine this process, then serve the wire whose descriptor is the first argument."""
-    descriptor, parent, memory_bytes_max, readable = (int(one) for one in sys.argv[1:5])
-    raw = WireSocket(fileno=descriptor)
-    os.set_inheritable(descriptor, False)
-    paths = sys.argv[5:]
+    """Confine this process, then serve the wire with which it was launched."""
     threading.stack_size(_THREAD_STACK_BYTES)
-    try:
-        confine(
-            parent,
-            readable=paths[:readable],
-            secret=paths[readable:],
-            memory_bytes_max=memory_bytes_max,
-        )
-    except CannotConfineError as error:
-        raw.send(encode(Unusable(error.cause, error.cure)))
-        return
-    run(_serve(raw), backend="epoll", limits=_LIMITS)
+    raw = arrive(lambda error: Unusable(error.cause, error.cure))
+    if raw is not None:
+        run(_serve(raw), backend="epoll", limits=_LIMITS)
 
 
 async def _serve(raw: WireSocket) -> None:

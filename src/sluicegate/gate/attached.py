@@ -8,9 +8,10 @@ a coroutine that goes on after its connection is waited for, to a bound.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from sluicegate.errors import FILTER_ERRORS, BadContext
+from sluicegate.errors import FILTER_ERRORS, BadContext, FilterFailed
 from sluicegate.filterapi import AnyDataFilter, DatagramFilter, Position, StreamFilter
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ class _Filtered(Protocol):
     @property
     def has_datagrams(self) -> bool:
         """Whether datagrams pass it, and no stream."""
+        ...
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether it has ended, or is about to."""
         ...
 
     def on_detach_error(self, name: str, error: BaseException) -> None:
@@ -100,6 +106,23 @@ class Attached:
         except FILTER_ERRORS as error:
             self._connection.on_detach_error(self.name, error)
             return True
+
+    async def failure_of(self, run: Callable[[], Awaitable[None]]) -> BaseException | None:
+        """Run the filter's coroutine to its end, and return how it failed; None when it did not.
+
+        Raises:
+            asyncio.CancelledError: It was cancelled by the gate.
+        """
+        try:
+            await run()
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if self._connection.is_closing or (task is not None and task.cancelling()):
+                raise
+            return FilterFailed(self.name, f"was cancelled: {error}")
+        except FILTER_ERRORS as error:
+            return error
+        return None
 
     def detach(self) -> None:
         """Tell the filter that the connection has ended for it."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .connection import GateConnection
     from .session import GateSession
 
-__all__ = ["Blockage", "ChainAccount"]
+__all__ = ["Blockage", "ChainAccount", "keep_for"]
 
 
 class Blockage:
@@ -121,6 +121,19 @@ class PrivateCopy(Buffer):
     __slots__ = ()
 
 
+def keep_for(connection: GateConnection, buffer: Buffer, start: int, length: int) -> Kept | None:
+    """Keep a leased range of what a connection has not sent, or a copy; None when that ended it."""
+    if connection.is_closing:
+        buffer.release()
+        return None
+    try:
+        return connection.blockage.keep(connection.session, buffer, start, length)
+    except LimitExceeded as error:
+        buffer.release()
+        connection.on_limit(error)
+        return None
+
+
 class ChainAccount:
     """The account of one connection's data filters; satisfies ``port.account.Account``."""
 
@@ -131,16 +144,7 @@ class ChainAccount:
 
     def keep(self, buffer: Buffer, start: int, length: int) -> Kept | None:
         """Keep a leased range, or a copy of it; None when that ended the connection."""
-        connection = self._connection
-        if connection.is_closing:
-            buffer.release()
-            return None
-        try:
-            return connection.blockage.keep(connection.session, buffer, start, length)
-        except LimitExceeded as error:
-            buffer.release()
-            connection.on_limit(error)
-            return None
+        return keep_for(self._connection, buffer, start, length)
 
     def give_up(self, buffer: Buffer) -> None:
         """End what ``keep`` began."""

@@ -11,7 +11,6 @@ predecessor released, and no byte is lost or doubled when one leaves.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from sluicegate.errors import (
@@ -240,17 +239,13 @@ class FilterChain:
 
     async def _run(self, element: _Element, attached: Attached, data_filter: DataFilter) -> None:
         connection = self._connection
+        client, server = element.client, element.server
         failure: BaseException | None = None
         try:
             with entered(element):
-                await data_filter.run(element.client, element.server, connection)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if connection.is_closing or (task is not None and task.cancelling()):
-                raise
-            failure = FilterFailed(attached.name, f"was cancelled: {error}")
-        except FILTER_ERRORS as error:
-            failure = error
+                failure = await attached.failure_of(
+                    lambda: data_filter.run(client, server, connection)
+                )
         finally:
             self._service.wheel.remove(attached)
             attached.task = None

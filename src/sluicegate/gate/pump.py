@@ -26,11 +26,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from sluicegate.buffer import Buffer, ConstBuffer, Window
-from sluicegate.errors import LimitExceeded, Side
+from sluicegate.errors import Side
 from sluicegate.port.account import Kept
 from sluicegate.port.backend import MORE, POLL_OUT, SEND_FLAGS, SLOT_SHIFT, Operation, RawSocket
 from sluicegate.port.pool import SMALL_SLOT_SIZE, Slot
 
+from .blockage import keep_for
 from .bulk import Bulk, Flow
 from .last_words import refuse_by
 from .opening import tell_other_direction
@@ -322,7 +323,7 @@ class Direction:
 
     def _block(self, buffer: Buffer, start: int, length: int) -> None:
         """Keep the leased rest that the sink did not take, stop receiving, and wait for room."""
-        kept = self._keep(buffer, start, length)
+        kept = keep_for(self._connection, buffer, start, length)
         if kept is None:
             return
         self._rest = kept
@@ -340,22 +341,9 @@ class Direction:
     def _wait_behind(self, slot: Slot, length: int) -> None:
         """Queue what was received although the direction is blocked."""
         slot.leases += 1
-        kept = self._keep(slot, 0, length)
+        kept = keep_for(self._connection, slot, 0, length)
         if kept is not None and self._backlog is not None:
             self._backlog.append(kept)
-
-    def _keep(self, buffer: Buffer, start: int, length: int) -> Kept | None:
-        """Put a leased range on the account of what is not sent; None when that ended it all."""
-        connection = self._connection
-        if connection.is_closing:
-            buffer.release()
-            return None
-        try:
-            return connection.blockage.keep(connection.session, buffer, start, length)
-        except LimitExceeded as error:
-            buffer.release()
-            connection.on_limit(error)
-            return None
 
     def _on_room(self, result: int, _flags: int) -> None:
         """Offer again what was kept, then what waits behind it."""

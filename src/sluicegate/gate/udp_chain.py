@@ -7,7 +7,6 @@ for a peer is gone with that peer.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from sluicegate.address import SocketAddress
@@ -124,17 +123,13 @@ class UdpChain:
     async def _run(self, element: _Element, attached: Attached, data_filter: DataFilter) -> None:
         connection = self._connection
         failure: BaseException | None = None
-        assert element.client is not None
+        client, server = element.client, element.server
+        assert client is not None
         try:
             with entered(element):
-                await data_filter.run(element.client, element.server, connection)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if connection.is_closing or (task is not None and task.cancelling()):
-                raise
-            failure = FilterFailed(attached.name, f"was cancelled: {error}")
-        except FILTER_ERRORS as error:
-            failure = error
+                failure = await attached.failure_of(
+                    lambda: data_filter.run(client, server, connection)
+                )
         finally:
             self._service.wheel.remove(attached)
             attached.task = None

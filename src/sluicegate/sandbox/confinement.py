@@ -1,6 +1,6 @@
 """What a sandboxed process does to itself first: it gives up all but its work.
 
-``app.cell`` and ``app.scanner_process`` call ``confine`` first of all, on the only thread. The
+``arrival`` calls ``confine`` first of all, on the only thread. The
 invariant: afterwards the process can open no file but code to import, no socket, no other process,
 and get none of it back; where the kernel cannot promise that, it refuses to run.
 

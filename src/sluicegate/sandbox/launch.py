@@ -100,6 +100,7 @@ def spawn(surroundings: Surroundings, theirs: WireSocket) -> subprocess.Popen[by
         OSError: No process can be had.
     """
     roots = _code()
+    # As ``arrival`` reads them.
     arguments = [
         str(theirs.fileno()),
         str(os.getpid()),
