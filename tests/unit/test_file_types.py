@@ -168,6 +168,20 @@ def test_exempted_names_are_not_looked_at(name: str, is_asked: bool) -> None:
     assert (scanner.asked > 0) == is_asked
 
 
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("text", ""),
+        ("html", ""),
+        ("zip", "zip archive in ASCII mode: use binary mode (TYPE I)"),
+        ("unknown", "unknown in ASCII mode: use binary mode (TYPE I)"),
+    ],
+)
+def test_only_texts_pass_where_line_ends_are_converted(kind: str, reason: str) -> None:
+    offer = TransferOffer("a", Direction.DOWNLOAD, "ftp", is_text=True)
+    assert judged(Telling(part(kind)), offer) == reason
+
+
 @pytest.mark.parametrize("setting", ["deny", "allow"])
 def test_a_kind_that_does_not_exist_is_refused_when_the_files_are_read(setting: str) -> None:
     with pytest.raises(ValueError, match="a family of kinds; families: executable"):

@@ -118,6 +118,14 @@ def test_a_container_that_is_cut_anywhere_is_never_clean(container: str) -> None
         assert not is_marked or report.outcome is not ScanOutcome.CLEAN, cut
 
 
+def test_a_text_is_also_looked_at_as_its_receiver_may_have_it() -> None:
+    """L6: carriage returns in it are gone when it arrives."""
+    hidden = eicar()[:20] + b"\r" + eicar()[20:]
+    assert looked_at(hidden).outcome is ScanOutcome.CLEAN
+    walk = Walk(ArchiveBounds(**BOUNDS), RULES)
+    assert walk.examine(hidden, "a", "", is_text=True).outcome is ScanOutcome.FOUND
+
+
 # -- what stops it ---------------------------------------------------------------------------------
 
 

@@ -113,7 +113,8 @@ class FileTypes(ContentFilter):
         version = await transfer.connection.firewall.scanner(self._settings.scanner).version()
         offer = transfer.offer
         # What a name and a type claim is part of the verdict.
-        return f"{version}\n{offer.content_type}\n{offer.name}" if version else None
+        claims = f"{offer.content_type}\n{offer.name}"
+        return f"{version}\n{claims}" if version else None
 
     @override
     async def inspect(self, transfer: Transfer) -> ContentVerdict:
@@ -124,6 +125,8 @@ class FileTypes(ContentFilter):
             raise TypeError(f"the scanner {scanner.name!r} cannot tell what is in an object")
         contents = await scanner.examine(transfer)
         reason = self._objection(contents)
+        if not reason and transfer.offer.is_text:
+            reason = _objection_to_text(contents)
         return Refuse(reason) if reason else Release()
 
     def _objection(self, contents: Contents) -> str:
@@ -155,6 +158,18 @@ class FileTypes(ContentFilter):
             if words and (is_of_itself or trait not in _CLAIMS) and not _is_usual(part, trait):
                 return words.format(_described(part.kind))
         return ""
+
+
+def _objection_to_text(contents: Contents) -> str:
+    """Refuse what a conversion of line ends makes something else of."""
+    for part in contents.parts:
+        if not part.path and family_of(part.kind) not in _TEXTS and part.kind not in _TEXT_KINDS:
+            return f"{_described(part.kind)} in ASCII mode: use binary mode (TYPE I)"
+    return ""
+
+
+_TEXTS: Final = frozenset({"text", "web", "mail", "script", "shortcut", "empty"})
+_TEXT_KINDS: Final = frozenset({"json", "rtf", "postscript", "pdf"})
 
 
 def _refused_traits(settings: FileTypesSettings) -> dict[str, str]:

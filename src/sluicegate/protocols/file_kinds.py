@@ -358,7 +358,10 @@ def _is_riff(form: bytes) -> Callable[[bytes], bool]:
 
 
 def _is_base_media(head: bytes) -> bool:
-    return head[4:8] == b"ftyp" and head[8:12] not in _HEIF_BRANDS
+    if head[4:8] == b"ftyp":
+        return head[8:12] not in _HEIF_BRANDS
+    # Segments of a stream (ISO 14496-12) begin with what a whole file has further on.
+    return head[4:8] in _SEGMENT_BOXES
 
 
 def _is_heif(head: bytes) -> bool:
@@ -368,6 +371,17 @@ def _is_heif(head: bytes) -> bool:
 _HEIF_BRANDS: Final = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis", b"hevc")
 
 
+_SEGMENT_BOXES: Final = (b"styp", b"sidx", b"moof", b"moov", b"mdat")
+
+
+def _is_aac(head: bytes) -> bool:
+    """Tell an ADTS stream (ISO 13818-7): sync, layer 0, a sampling rate that exists."""
+    return head[:2] in _ADTS and len(head) > 2 and (head[2] >> 2 & 0x0F) < 13  # noqa: PLR2004 - as above
+
+
+_ADTS: Final = (b"\xff\xf1", b"\xff\xf0", b"\xff\xf9", b"\xff\xf8")
+
+
 def _is_mp3(head: bytes) -> bool:
     if head[:3] == b"ID3":
         return True
@@ -375,7 +389,7 @@ def _is_mp3(head: bytes) -> bool:
     return (
         len(head) > 3  # noqa: PLR2004 - a whole frame header
         and head[0] == 0xFF  # noqa: PLR2004 - sync
-        and head[1] in (0xFB, 0xFA, 0xF3, 0xF2)
+        and head[1] in (0xFB, 0xFA, 0xF3, 0xF2, 0xE3, 0xE2)
         and head[2] & 0xF0 not in (0, 0xF0)
         and head[2] & 0x0C != 0x0C  # noqa: PLR2004 - sampling rate
     )
@@ -468,6 +482,7 @@ _TESTS: Final[tuple[tuple[str, Callable[[bytes], bool]], ...]] = (
     ("heif", _is_heif),
     ("mp4", _is_base_media),
     ("mp3", _is_mp3),
+    ("aac", _is_aac),
     ("bmp", lambda head: head[:2] == b"BM" and head[6:10] == bytes(4)),
     ("python-bytecode", _is_python_bytecode),
 )

@@ -195,7 +195,8 @@ class ProcessContentScanner:
             reason = f"{transfer.size} bytes, above object_bytes_max ({bound})"
             return self._without(ScanOutcome.OVER_LIMIT, reason)
         offer = transfer.offer
-        key = (transfer.sha256, self.signatures, offer.name, offer.content_type)
+        content_type = f"{offer.content_type}, text" if offer.is_text else offer.content_type
+        key = (transfer.sha256, self.signatures, offer.name, content_type)
         known = self._known.get(key)
         if known is not None:
             self._known.move_to_end(key)
@@ -234,6 +235,7 @@ class ProcessContentScanner:
             transfer.size,
             transfer.offer.name[:_NAME_CHARACTERS_MAX],
             transfer.offer.content_type[:_NAME_CHARACTERS_MAX],
+            is_text=transfer.offer.is_text,
         )
         async with transfer.open() as file:
             with file.blocking_file() as opened:

@@ -75,6 +75,8 @@ class Examine(Message):
     size: int
     name: str
     content_type: str
+    is_text: bool
+    """Whether its receiver converts line ends."""
 
 
 # -- from a process --------------------------------------------------------------------------------

@@ -65,7 +65,8 @@ class Stage(enum.Enum):
 class Question:
     """One object that is to be looked at."""
 
-    def __init__(self, size: int, name: str, content_type: str) -> None:
+    def __init__(self, size: int, name: str, content_type: str, *, is_text: bool = False) -> None:
+        self.is_text = is_text
         self.size = size
         self.name = name
         self.content_type = content_type
@@ -191,7 +192,13 @@ class ScanProcess:
         question.version = self.version
         self.stage = Stage.BUSY
         launched.wire.send(
-            Examine(self._number, question.size, question.name, question.content_type),
+            Examine(
+                self._number,
+                question.size,
+                question.name,
+                question.content_type,
+                question.is_text,
+            ),
             (descriptor,),
         )
         self._expect(timeout_s, f"its process had no answer after {timeout_s:g} s")

@@ -98,7 +98,7 @@ def _examine(
             forward=forward if forwards else None,
         )
         data = _read(descriptor, 0, message.size)
-        report = walk.examine(data, message.name, message.content_type)
+        report = walk.examine(data, message.name, message.content_type, is_text=message.is_text)
     except MemoryError:
         report = Report(ScanOutcome.OVER_LIMIT, "memory_bytes_max reached")
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:

@@ -11,7 +11,7 @@ at all the same, because an operator may let the one pass and not the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -114,18 +114,22 @@ class Walk:
         self._parts: dict[tuple[str, str, str, tuple[str, ...]], PartFacts] = {}
         self._where = ""
 
-    def examine(self, data: bytes, name: str, content_type: str) -> Report:
+    def examine(
+        self, data: bytes, name: str, content_type: str, *, is_text: bool = False
+    ) -> Report:
         """Look at an object.
 
         Args:
             data: All of it.
             name: As its protocol calls it.
             content_type: As its protocol said; empty if unknown.
+            is_text: Whether its receiver converts line ends: then it is also looked at as that may
+                come out.
         """
         report = Report()
         try:
-            item = _Item(data, (), name, 0)
-            self._look(item, content_type)
+            for received in _as_received(data) if is_text else (data,):
+                self._look(_Item(received, (), name, 0), content_type)
         except Found as found:
             report.outcome, report.reason = ScanOutcome.FOUND, self._placed(str(found))
         except LimitExceeded as error:
@@ -288,6 +292,14 @@ class Walk:
     def _placed(self, text: str) -> str:
         text = text[:_WHERE_CHARACTERS_MAX]
         return f"{text} in {self._where}" if self._where else text
+
+
+def _as_received(data: bytes) -> Iterator[bytes]:
+    """Give what a text may become: servers and clients differ in which CR they drop."""
+    yield data
+    if b"\r" in data:
+        yield data.replace(b"\r\n", b"\n")
+        yield data.replace(b"\r", b"")
 
 
 def _child(item: _Item, name: str, content: bytes) -> _Item:
