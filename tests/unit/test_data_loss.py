@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import base64
+import bz2
+import gzip
+import io
 import json
+import lzma
+import tarfile
+import zipfile
 from typing import Any
 
 import pytest
@@ -121,6 +127,110 @@ def test_secrets_in_what_cannot_be_looked_through_to_its_end_refuse_it_anyway(ac
     seen = inspected(body, unread="release", action=action)
     assert seen.outcome == "refused"
     assert seen.reason.startswith("secrets: 1 x payment card")
+
+
+# -- archives ------------------------------------------------------------------------------------
+
+
+def zipped(*contents: bytes, is_encrypted: bool = False) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, content in enumerate(contents):
+            member = zipfile.ZipInfo(f"xl/part{number}.xml")
+            archive.writestr(member, content, zipfile.ZIP_DEFLATED)
+    data = bytearray(packed.getvalue())
+    if is_encrypted:
+        # APPNOTE 4.4.4, bit 0, in the local header and the central one.
+        data[6] |= 1
+        data[data.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(data)
+
+
+def tarred(content: bytes) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        member = tarfile.TarInfo("a.txt")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+DEFLATED = b"some words " * 200 + CARD + b" and more " * 200
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (zipped(b"a", DEFLATED), "secrets: 1 x payment card (zip)"),
+        (zipped(b"a", zipped(b"b", DEFLATED)), "secrets: 1 x payment card (zip)"),
+        (gzip.compress(DEFLATED), "secrets: 1 x payment card (gzip)"),
+        (bz2.compress(DEFLATED), "secrets: 1 x payment card (bzip2)"),
+        (lzma.compress(DEFLATED), "secrets: 1 x payment card (xz)"),
+        (gzip.compress(tarred(DEFLATED)), "secrets: 1 x payment card (gzip)"),
+        (
+            zipped(base64.b64encode(b"my " + CARD + b" " * 50)),
+            "secrets: 1 x payment card (zip / base64)",
+        ),
+    ],
+)
+def test_a_secret_in_an_archive_is_found(body: bytes, reason: str) -> None:
+    assert CARD not in body
+    seen = inspected(body)
+    assert (seen.outcome, seen.reason) == ("refused", reason)
+
+
+def test_members_count_together() -> None:
+    parts = [b"words " * 50 + one for one in (CARD, b"5555555555554444", CARD)]
+    body = zipped(*parts)
+    assert inspected(body, counts_min={"payment-card": 3}).outcome == "released"
+    seen = inspected(body, counts_min={"payment-card": 2})
+    assert seen.reason == "secrets: 2 x payment card (zip)"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (zipped(DEFLATED, is_encrypted=True), "zip archive: "),
+        (gzip.compress(DEFLATED)[:-9], "gzip archive: "),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(100), "7z archive, into which is not looked"),
+        (zipped(b"7z\xbc\xaf\x27\x1c" + bytes(100)), "zip archive: it holds a 7z archive"),
+        (zipped(deep(b"nothing of interest here")), "zip archive: secret_depth_max reached"),
+    ],
+)
+def test_an_archive_that_cannot_be_looked_into_is_refused_unless_settings_say_otherwise(
+    body: bytes, reason: str
+) -> None:
+    seen = inspected(body)
+    assert seen.outcome == "refused"
+    assert reason in seen.reason
+    assert inspected(body, unread="release").outcome == "released"
+
+
+def test_archives_that_are_not_looked_into_pass_if_settings_say_so() -> None:
+    body = gzip.compress(DEFLATED)
+    assert inspected(body, archives=["zip"]).outcome == "refused"
+    assert inspected(body, archives=["zip"], other_archives="pass").outcome == "released"
+
+
+def test_an_archive_in_ascii_mode_is_refused() -> None:
+    offer = TransferOffer("object", Direction.UPLOAD, "ftp", is_text=True)
+    seen = inspect_object(DataLoss(), zipped(b"words"), offer)
+    assert seen.outcome == "refused"
+    assert "use binary mode" in seen.reason
+
+
+@pytest.mark.parametrize("body", [zipped(DEFLATED), CARD + b"\n" + zipped(DEFLATED)])
+def test_what_is_inside_an_archive_cannot_be_masked_and_is_not_delivered(body: bytes) -> None:
+    seen = inspected(body, action="redact")
+    if body.startswith(b"PK"):
+        assert seen.reason.endswith("inside an archive, where it cannot be masked")
+    assert seen.outcome == "refused" or CARD not in seen.received
+
+
+def test_an_archive_without_secrets_is_released() -> None:
+    body = zipped(b"words", zipped(b"more words"))
+    assert inspected(body).received == body
+    assert inspected(body, action="redact").received == body
 
 
 def test_an_exempt_client_is_not_looked_at_and_its_verdict_is_not_kept() -> None:

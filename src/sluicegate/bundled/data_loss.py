@@ -8,7 +8,7 @@ operator wrote otherwise; and no record and no answer has any part of a secret.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, BinaryIO, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -25,6 +25,8 @@ from sluicegate.filterapi import (
     Transfer,
 )
 from sluicegate.protocol_limits import SECRET_VALUES_MAX
+from sluicegate.protocols.archives import ArchiveOutcome, look_inside
+from sluicegate.protocols.executables import HEAD_BYTES_NEEDED, archive_kind
 from sluicegate.protocols.secrets import (
     KINDS,
     Kind,
@@ -46,6 +48,7 @@ def _check_kind(name: str) -> str:
     return name
 
 
+ArchiveKind = Literal["zip", "tar", "gzip", "bzip2", "xz"]
 KindName = Annotated[str, AfterValidator(_check_kind)]
 _Count = Annotated[int, Field(ge=1, le=SECRET_VALUES_MAX)]
 
@@ -101,6 +104,14 @@ class DataLossSettings(FilterSettings):
     about twenty times the object."""
     unread: Literal["refuse", "release"] = "refuse"
     """What becomes of an object that could not be looked through to its end."""
+    archives: tuple[ArchiveKind, ...] = Field(
+        default=("zip", "tar", "gzip", "bzip2", "xz"), examples=[["zip", "gzip"]]
+    )
+    """The kinds of archives to look into; documents of Office are ZIP files. Empty looks into
+    none."""
+    other_archives: Literal["pass", "refuse"] = "refuse"
+    """What becomes of archives into which is not looked, also inside others: those left out above,
+    and the kinds that ``exe_block`` names."""
     exempt_clients: tuple[Network, ...] = Field(default=(), examples=[["10.1.2.0/24"]])
     """Clients whose objects are not looked at."""
 
@@ -115,6 +126,34 @@ class DataLossSettings(FilterSettings):
         if idle := set(self.counts_min) - set(self.kinds):
             raise ValueError(f"counts_min is about kinds that are not looked for: {sorted(idle)}")
         return self
+
+
+class _MemberLook:
+    """Looks through one member of an archive (``archives.MemberLook``)."""
+
+    def __init__(
+        self, search: Search, members: Search, is_refused: Callable[[Search], bool]
+    ) -> None:
+        self._search = search
+        self._members = members
+        #: Counts what all members have.
+        self._is_refused = is_refused
+
+    def begin(self, head: bytes) -> str | None:
+        del head
+        return None
+
+    def feed(self, chunk: bytes) -> str | None:
+        self._search.feed(chunk)
+        return self._found()
+
+    def finish(self) -> str | None:
+        self._search.finish()
+        return self._found()
+
+    def _found(self) -> str | None:
+        self._members.absorb(self._search)
+        return "enough" if self._is_refused(self._members) else None
 
 
 class DataLoss(ContentFilter):
@@ -140,7 +179,9 @@ class DataLoss(ContentFilter):
             return Release()
         async with transfer.open() as file:
             with file.blocking_file() as opened:
-                return await transfer.run_blocking(self._judge, opened, transfer.size)
+                return await transfer.run_blocking(
+                    self._judge, opened, transfer.size, transfer.offer.is_text
+                )
 
     def _is_passed(self, transfer: Transfer) -> bool:
         settings = self._settings
@@ -150,31 +191,60 @@ class DataLoss(ContentFilter):
 
     # -- on a thread of the pool -----------------------------------------------------------------
 
-    def _judge(self, file: BinaryIO, size: int) -> ContentVerdict:
-        search = Search(self._patterns)
+    def _judge(self, file: BinaryIO, size: int, is_text: bool) -> ContentVerdict:
+        search, members = Search(self._patterns), Search(self._patterns)
         try:
             self._look_through(file, search)
+            obstacle = "" if self._is_refused(search) else self._look_inside(file, members, is_text)
         except LimitExceeded as error:
-            found = search.reached
-            if not found and self._settings.unread == "release":
-                return Release()
-            what = f"{_described(found)}; the rest " if found else "it "
-            return Refuse(f"{what}cannot be looked through for secrets: {error}")
+            obstacle = str(error)
+        search.absorb(members)
         found = search.reached
+        if obstacle and (found or self._settings.unread == "refuse"):
+            what = f"{_described(found)}; the rest " if found else "it "
+            return Refuse(f"{what}cannot be looked through for secrets: {obstacle}")
         if not found:
             return Release()
         if self._settings.action == "refuse":
             return Refuse(_described(found))
+        if any(one.kind.name in members.sightings for one in found):
+            return Refuse(f"{_described(found)}, inside an archive, where it cannot be masked")
         return self._redacted(file, size, found)
 
     def _look_through(self, file: BinaryIO, search: Search) -> None:
         """Look through an object; where what was found refuses it, not through the rest."""
-        stops_early = self._settings.action == "refuse"
         while piece := file.read(_PIECE_BYTES):
-            if stops_early and search.reached:
+            if self._is_refused(search):
                 return
             search.feed(piece)
         search.finish()
+
+    def _is_refused(self, search: Search) -> bool:
+        return self._settings.action == "refuse" and bool(search.reached)
+
+    def _look_inside(self, file: BinaryIO, members: Search, is_text: bool) -> str:
+        """Look through the members of an archive; return why that cannot be done, or empty."""
+        file.seek(0)
+        kind = archive_kind(file.read(HEAD_BYTES_NEEDED))
+        if kind is None:
+            return ""
+        if kind not in self._settings.archives:
+            is_passed = self._settings.other_archives == "pass"
+            return "" if is_passed else f"{kind} archive, into which is not looked"
+        if is_text:
+            # The receiver converts line ends, and then has another archive than the one here.
+            return f"{kind} archive in ASCII mode: use binary mode (TYPE I)"
+        found = look_inside(
+            file,
+            kind,
+            lambda: _MemberLook(Search(self._patterns, kind), members, self._is_refused),
+            kinds=self._settings.archives,
+            passes_others=self._settings.other_archives == "pass",
+        )
+        if found.outcome in {ArchiveOutcome.CLEAN, ArchiveOutcome.FOUND}:
+            return ""
+        where = f" ({found.member})" if found.member else ""
+        return f"{kind} archive: {found.reason}{where}"
 
     def _redacted(self, file: BinaryIO, size: int, found: Sequence[Sighting]) -> ContentVerdict:
         what, bound = _described(found), self._settings.redact_bytes_max

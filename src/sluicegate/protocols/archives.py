@@ -1,19 +1,21 @@
-r"""Looks for executables inside archives, within bounds.
+r"""Looks inside archives, within bounds: for executables, or for whatever a caller looks for.
 
-``exe_block`` calls it in a worker thread with the held object; it stands on ``executables`` and on
-the strict readers of ZIP and tar. The invariant: ``CLEAN`` means that every byte of every member
-was unpacked, was whole, and began no executable; whatever hinders that (encryption, damage, an
-unknown kind, a limit) is another outcome, which the caller must treat as a refusal.
+``exe_block`` and ``data_loss`` call it in a worker thread with the held object; it stands on
+``executables`` and on the strict readers of ZIP and tar. The invariant: ``CLEAN`` means that every
+byte of every member was unpacked, was whole, and was looked at without a find; whatever hinders
+that (encryption, damage, an unknown kind, a limit) is another outcome, which the caller must treat
+as a refusal.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import io
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from sluicegate.errors import LimitExceeded, ProtocolError
 from sluicegate.protocol_limits import (
@@ -41,7 +43,9 @@ __all__ = [
     "ArchiveLimits",
     "ArchiveOutcome",
     "Finding",
+    "MemberLook",
     "executables_inside",
+    "look_inside",
 ]
 
 INSPECTABLE_KINDS = frozenset({"zip", "tar", "gzip", "bzip2", "xz"})
@@ -53,6 +57,7 @@ class ArchiveOutcome(enum.StrEnum):
 
     CLEAN = "clean"
     EXECUTABLE = "executable"
+    FOUND = "found"
     UNREADABLE = "unreadable"
     OVER_LIMIT = "over limit"
 
@@ -87,6 +92,22 @@ class Finding:
         return self.outcome is ArchiveOutcome.CLEAN
 
 
+class MemberLook(Protocol):
+    """Who looks at one member; each method returns what it found, or None."""
+
+    def begin(self, head: bytes) -> str | None:
+        """Look at its first bytes, ``HEAD_BYTES_NEEDED`` at most; they are fed as well."""
+        ...
+
+    def feed(self, chunk: bytes) -> str | None:
+        """Look at the next bytes of one that is no archive."""
+        ...
+
+    def finish(self) -> str | None:
+        """Take that nothing follows."""
+        ...
+
+
 def executables_inside(
     file: BinaryIO,
     kind: str,
@@ -104,23 +125,52 @@ def executables_inside(
     unreadable, unless ``passes_others``. ``open_scratch`` makes a file for a ZIP file inside an
     archive. The call may take seconds; zlib, bz2 and lzma release the GIL meanwhile.
     """
+    found = look_inside(
+        file,
+        kind,
+        lambda: _ExecutableLook(scripts=scripts),
+        limits=limits,
+        kinds=kinds,
+        passes_others=passes_others,
+        open_scratch=open_scratch,
+    )
+    if found.outcome is ArchiveOutcome.FOUND:
+        reason = f"{found.reason} executable"
+        return dataclasses.replace(found, outcome=ArchiveOutcome.EXECUTABLE, reason=reason)
+    return found
+
+
+def look_inside(
+    file: BinaryIO,
+    kind: str,
+    begin_look: Callable[[], MemberLook],
+    *,
+    limits: ArchiveLimits | None = None,
+    kinds: Collection[str] = INSPECTABLE_KINDS,
+    passes_others: bool = False,
+    open_scratch: Callable[[], BinaryIO] = io.BytesIO,
+) -> Finding:
+    """Have each member of an archive looked at, and those of archives inside it.
+
+    As ``executables_inside``; ``begin_look`` makes who looks at one member. What it found is the
+    reason; its own ``LimitExceeded`` makes the archive one that is over a limit.
+    """
     inspection = _Inspection(
         limits or ArchiveLimits(),
         open_scratch,
-        scripts=scripts,
+        begin_look=begin_look,
         kinds=INSPECTABLE_KINDS.intersection(kinds),
         passes_others=passes_others,
     )
     try:
-        executable = inspection.look_into(file, kind)
+        found = inspection.look_into(file, kind)
     except LimitExceeded as error:
         outcome, reason = ArchiveOutcome.OVER_LIMIT, str(error)
     except ProtocolError as error:
         outcome, reason = ArchiveOutcome.UNREADABLE, error.hint
     else:
-        is_found = executable is not None
-        outcome = ArchiveOutcome.EXECUTABLE if is_found else ArchiveOutcome.CLEAN
-        reason = f"{executable} executable" if is_found else ""
+        outcome = ArchiveOutcome.CLEAN if found is None else ArchiveOutcome.FOUND
+        reason = found or ""
     return Finding(
         outcome,
         reason,
@@ -130,21 +180,38 @@ def executables_inside(
     )
 
 
+class _ExecutableLook:
+    """Looks for executables, by their first bytes."""
+
+    def __init__(self, *, scripts: bool) -> None:
+        self._scripts = scripts
+
+    def begin(self, head: bytes) -> str | None:
+        return executable_kind(head, scripts=self._scripts)
+
+    def feed(self, chunk: bytes) -> str | None:
+        del chunk
+        return None
+
+    def finish(self) -> str | None:
+        return None
+
+
 class _Inspection:
-    """One call of ``executables_inside``: the counters, and where it is."""
+    """One call of ``look_inside``: the counters, and where it is."""
 
     def __init__(
         self,
         limits: ArchiveLimits,
         open_scratch: Callable[[], BinaryIO],
         *,
-        scripts: bool,
+        begin_look: Callable[[], MemberLook],
         kinds: frozenset[str],
         passes_others: bool,
     ) -> None:
         self._limits = limits
         self._open_scratch = open_scratch
-        self._scripts = scripts
+        self._begin_look = begin_look
         self._kinds = kinds
         self._passes_others = passes_others
         self._path: list[str] = []
@@ -157,7 +224,7 @@ class _Inspection:
         return "/".join(self._path)[:_WHERE_MAX]
 
     def look_into(self, file: BinaryIO, kind: str) -> str | None:
-        """Return the kind of the first executable in the archive; ``where`` says where."""
+        """Return the first find in the archive; ``where`` says where."""
         if kind == "zip":
             return self._look_into_zip(file, depth=1)
         size = file.seek(0, io.SEEK_END)
@@ -220,19 +287,29 @@ class _Inspection:
     def _look_at_content(self, chunks: Iterator[bytes], *, depth: int) -> str | None:
         stream = ByteStream(chunks)
         head = stream.read(HEAD_BYTES_NEEDED)
-        kind = executable_kind(head, scripts=self._scripts)
-        if kind is not None:
-            return kind
+        look = self._begin_look()
+        found = look.begin(head)
+        if found is not None:
+            return found
         whole = itertools.chain((head,), stream.rest())
         archive = archive_kind(head)
         if archive is not None and archive not in self._kinds and not self._passes_others:
             raise ProtocolError(f"it holds a {archive} archive, into which is not looked")
-        if archive in self._kinds:
-            kind = self._look_into_stream(archive, whole, depth=depth + 1)
-        if kind is None:
+        if archive not in self._kinds:
+            return self._look_through(look, whole)
+        found = self._look_into_stream(archive, whole, depth=depth + 1)
+        if found is None:
             for _ in whole:  # to the end, where sizes and checksums are compared
                 pass
-        return kind
+        return found
+
+    def _look_through(self, look: MemberLook, chunks: Iterable[bytes]) -> str | None:
+        """Have all of a member looked at, to its end, where its checksum is compared."""
+        for chunk in chunks:
+            found = look.feed(chunk)
+            if found is not None:
+                return found
+        return look.finish()
 
     def _check_depth(self, depth: int) -> None:
         if depth > self._limits.depth_max:

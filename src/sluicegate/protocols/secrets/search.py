@@ -11,6 +11,7 @@ those count that end in the piece. As the engine reports every end of every matc
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -119,14 +120,28 @@ class SecretPatterns:
 class Search:
     """One text."""
 
-    def __init__(self, patterns: SecretPatterns) -> None:
+    def __init__(self, patterns: SecretPatterns, within: str = "") -> None:
+        """Begin.
+
+        Args:
+            patterns: What is looked for.
+            within: What the text was taken out of, for records: ``zip``.
+        """
         self.sightings: dict[str, Sighting] = {}
         #: By the name of the kind.
         self._patterns = patterns
+        self._within = within
         self._scanning = patterns.scanning()
         self._size = 0
         self._work = 0
         self._root = _View(self, (), is_begun=False)
+
+    def absorb(self, other: Search) -> None:
+        """Count what was found in another part of the same object."""
+        for name, theirs in other.sightings.items():
+            ours = self.sightings.setdefault(name, theirs)
+            room = SECRET_VALUES_MAX - len(ours.values)
+            ours.values.update(itertools.islice(theirs.values - ours.values, room))
 
     def feed(self, piece: bytes) -> None:
         """Look through the next bytes; some 256 KiB at a time do best.
@@ -166,6 +181,8 @@ class Search:
         return seen
 
     def _keep(self, kind: Kind, value: bytes, where: str) -> None:
+        if self._within:
+            where = f"{self._within} / {where}" if where else self._within
         sighting = self.sightings.get(kind.name)
         if sighting is None:
             sighting = self.sightings[kind.name] = Sighting(kind, where=where)
