@@ -21,6 +21,8 @@ __all__ = [
     "POLICY_LIST_BYTES_MAX",
     "POLICY_PATTERN_BYTES_MAX",
     "POLICY_PATTERN_MEMORY_BYTES_MAX",
+    "SHADOW_PIECES_MAX",
+    "SHADOW_TRIED_MAX",
     "SIMULATION_ANSWERS_MAX",
     "SIMULATION_GROUPS_MAX",
 ]
@@ -57,6 +59,15 @@ if all of them end. Who is served meanwhile hardly waits."""
 JUDGED_AGAIN_WITHIN_S: Final = 0.5
 """When all of them are to be judged: a gate whose turns are long, because it is busy, judges so
 many more in each. What is refused has then as long to end, and a second is what is promised."""
+
+SHADOW_PIECES_MAX: Final = 256
+"""Pieces (a client, a destination, a protocol) of a rule that a check takes apart to see whether
+earlier rules cover all of them; most rules have fewer, and one that is not covered is done with at
+its first piece that is not."""
+
+SHADOW_TRIED_MAX: Final = 1000
+"""Earlier rules about one place that a check compares a rule with: so many that a policy of ten
+thousand rules is reviewed in seconds whatever they are about."""
 
 HISTORY_RECORDS_MAX: Final = 1000
 """Records of one connection that ``why`` keeps and shows, the last ones; it says how many more

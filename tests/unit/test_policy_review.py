@@ -21,6 +21,7 @@ from sluicegate.policy import (
     review_policy,
 )
 from sluicegate.policy.shadowing import shadowed_rules
+from sluicegate.policy_limits import SHADOW_PIECES_MAX
 from tests.unit.policy_kit import read, rule
 from tests.unit.test_policy_properties import SHOWS, hosts, moments, requests, rules
 
@@ -96,15 +97,74 @@ def test_rule_that_never_decides_is_named_with_the_one_that_does(
     assert any(expected in one for one in warnings) == shadowed
 
 
+A, B = '"a.example.org"', '"b.example.org"'
+TOGETHER = [
+    # the rules before, the last one, those that cover it together; none: it decides
+    ("each destination", [rule(to=f"[{A}]"), rule(to=f"[{B}]")], later(to=f"[{A}, {B}]"), "ab"),
+    ("one by a wildcard", [rule(to='["*.example.org"]'), rule(to='["1.0.0.0/8"]')],
+     later(to=f'[{A}, "1.1.1.1"]'), "ab"),
+    ("each client", [rule(clients='["10.1.0.0/16"]'), rule(clients='["10.2.0.0/16"]')],
+     later(clients='["10.1.1.0/24", "10.2.2.2"]'), "ab"),
+    ("each protocol", [rule(protocols='["tcp:443"]'), rule(protocols='["tcp:80", "udp"]')],
+     later(protocols='["tcp:80", "tcp:443"]'), "ab"),
+    ("each of clients and destinations",
+     [rule(to=f"[{A}]", clients='["10.1.0.0/16"]'), rule(to=f"[{B}]", clients='["10.1.0.0/16"]'),
+      rule(to=f"[{A}, {B}]", clients='["10.2.0.0/16"]')],
+     later(to=f"[{A}, {B}]", clients='["10.1.0.0/16", "10.2.0.0/16"]'), "abc"),
+    ("but one of them", [rule(to=f"[{A}]", clients='["10.1.0.0/16"]'),
+                         rule(to=f"[{B}]", clients='["10.1.0.0/16"]'),
+                         rule(to=f"[{A}]", clients='["10.2.0.0/16"]')],
+     later(to=f"[{A}, {B}]", clients='["10.1.0.0/16", "10.2.0.0/16"]'), ""),
+    ("only some destinations", [rule(to=f"[{A}]")], later(to=f"[{A}, {B}]"), ""),
+    ("one for users", [rule(to=f"[{A}]"), rule(to=f"[{B}]", users='["ann"]')],
+     later(to=f"[{A}, {B}]"), ""),
+    ("one for a time", [rule(to=f"[{A}]"), rule(to=f"[{B}]", expires="2027-01-01T00:00:00Z")],
+     later(to=f"[{A}, {B}]"), ""),
+    ("one that refuses", [rule(to=f"[{A}]", action=DENY), rule(to=f"[{B}]")],
+     later(to=f"[{A}, {B}]"), "ab"),
+    ("a refusal by one that allows", [rule(to=f"[{A}]", action=DENY), rule(to=f"[{B}]")],
+     later(to=f"[{A}, {B}]", action=DENY), ""),
+    ("by one alone", [rule(to=f"[{A}]"), rule(to=f"[{A}, {B}]")], later(to=f"[{A}, {B}]"), "b"),
+    ("halves of a network, which is not looked for",
+     [rule(to='["1.0.0.0/9"]'), rule(to='["1.128.0.0/9"]')], later(to='["1.0.0.0/8"]'), ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "last", "covers"), [one[1:] for one in TOGETHER], ids=[one[0] for one in TOGETHER]
+)
+def test_rule_that_several_cover_together_is_named_with_them(
+    before: list[str], last: str, covers: str
+) -> None:
+    texts = [one.replace('name = "one"', f'name = "{"abc"[n]}"') for n, one in enumerate(before)]
+    _, warnings = reviewed("".join(texts) + last)
+    (found,) = [one for one in warnings if "'late' never decides" in one] or [""]
+    named = "".join(name for name in "abc" if f"'{name}' (" in found)
+    assert named == covers
+    assert ("together match" in found) == (len(covers) > 1)
+
+
+def test_many_pieces_and_many_rules_are_bounded() -> None:
+    names = ", ".join(f'"h{n}.example.org"' for n in range(SHADOW_PIECES_MAX))
+    one_each = "".join(
+        rule(name=f'"r{n}"', to=f'["h{n}.example.org"]') for n in range(SHADOW_PIECES_MAX)
+    )
+    _, warnings = reviewed(one_each + later(to=f"[{names}]"))
+    (found,) = [one for one in warnings if "'late' never decides" in one]
+    assert f"and {SHADOW_PIECES_MAX - 3} more together match" in found
+    _, warnings = reviewed(one_each + later(to=f'[{names}, "h0.example.net"]'))
+    assert not any("never decides" in one for one in warnings)
+
+
 def test_ten_thousand_rules_are_reviewed_without_comparing_all_pairs() -> None:
     found = [
         replace(one, name=f"r{number}")
         for number, one in enumerate(_many(4000))
     ]  # fmt: skip
     snapshot = PolicySnapshot(Policy(rules=tuple(found)))
-    assert [(late.name, by.name) for late, by in shadowed_rules(snapshot, ["proxy"])] == [
-        ("r3999", "r7")
-    ]
+    assert [
+        (late.name, [one.name for one in by]) for late, by in shadowed_rules(snapshot, ["proxy"])
+    ] == [("r3999", ["r7"])]
 
 
 def _many(count: int) -> list[Rule]:

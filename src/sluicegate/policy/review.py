@@ -23,6 +23,8 @@ from .snapshot import PolicySnapshot
 __all__ = ["review_policy"]
 
 _DAY_S = 86400
+_NAMED_MAX = 3
+"""Rules that a warning names; of more, the count."""
 
 
 def review_policy(
@@ -61,12 +63,15 @@ def review_policy(
             f"the rule {publication.name!r} never matches: earlier ones cover its clients",
             "put it before them, or remove it",
         )
-    for rule, cover in shadowed_rules(snapshot, listeners):
+    for rule, covers in shadowed_rules(snapshot, listeners):
+        named = [f"{one.name!r} ({places[one.name].where()})" for one in covers[:_NAMED_MAX]]
+        more = f" and {len(covers) - _NAMED_MAX} more" if len(covers) > _NAMED_MAX else ""
+        is_one = len(covers) == 1
         places[rule.name].warn(
             (),
-            f"the rule {rule.name!r} never decides: {cover.name!r} ({places[cover.name].where()}) "
-            "matches whenever it would",
-            "put it before that one, or remove it",
+            f"the rule {rule.name!r} never decides: {', '.join(named)}{more} "
+            + ("matches whenever it would" if is_one else "together match whenever it would"),
+            f"put it before {'that one' if is_one else 'one of them'}, or remove it",
         )
     _review_relations(parsed)
     for entry, place in zip(policy.learn, parsed.learn_at, strict=True):

@@ -1,7 +1,10 @@
 """Rules that never decide, because earlier ones always do: for whoever checks a policy.
 
 ``app`` warns of what ``shadowed_rules`` finds. The invariant: what is reported is really covered,
-by one earlier rule, whatever is asked and whenever; what several cover together is not found.
+by earlier rules, whatever is asked and whenever. Not all that is covered is found: a rule is taken
+apart into its clients, destinations and protocols, and each of these pieces has to be covered by
+one rule. Two halves of a network, users that several rules name, and rules of more pieces than
+``SHADOW_PIECES_MAX`` are not put together.
 
 A rule that refuses does more than decide: its names and networks are held against what other names
 lead to, for the sake of rules behind it. So it is only called covered where an earlier rule refuses
@@ -10,10 +13,14 @@ the same, or leaves nothing for later rules to decide.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeAlias
 
 from sluicegate.address import IpNetwork
 from sluicegate.names import CanonicalHost, HostPattern
+from sluicegate.policy_limits import SHADOW_PIECES_MAX, SHADOW_TRIED_MAX
 
 from .compiled_rule import CompiledRule
 from .networks import NetworkSet
@@ -26,16 +33,20 @@ from .snapshot import PolicySnapshot
 __all__ = ["shadowed_rules"]
 
 
+Covers: TypeAlias = tuple[Rule, ...]
+"""Earlier rules, in order, that leave nothing to another one together; none: they leave it some."""
+
+
 def shadowed_rules(
     snapshot: PolicySnapshot, listeners: Iterable[str]
-) -> Iterator[tuple[Rule, Rule]]:
-    """Yield each rule that never decides, with an earlier one that does in its place.
+) -> Iterator[tuple[Rule, Covers]]:
+    """Yield each rule that never decides, with the earlier ones that do in its place.
 
     Args:
         snapshot: The policy.
         listeners: All proxy listeners.
     """
-    covers: dict[str, Rule | None] = {}
+    covers: dict[str, Covers] = {}
     rules: dict[str, Rule] = {}
     for name in listeners:
         index = snapshot.rules_of(name)
@@ -44,27 +55,57 @@ def shadowed_rules(
         for one in index.rules:
             if one.rule.is_enabled:
                 rules[one.rule.name] = one.rule
-                found = _cover_of(one, index)
+                found = _covers_of(one, index)
                 known = covers.setdefault(one.rule.name, found)
                 # On every listener, or it is of use on one.
                 covers[one.rule.name] = found and known
     for name, cover in covers.items():
-        if cover is not None:
+        if cover:
             yield rules[name], cover
 
 
-def _cover_of(one: CompiledRule, index: RuleIndex) -> Rule | None:
-    """Return the first rule before one that decides whatever it would."""
-    rule = one.rule
+def _covers_of(one: CompiledRule, index: RuleIndex) -> Covers:
+    """Return the first rule that decides whatever a later one would, or those that do together."""
+    alone = _cover_of(one.rule, one.order, index)
+    if alone is not None:
+        return (alone,)
+    found: set[Rule] = set()
+    for piece in _pieces_of(one.rule):
+        cover = _cover_of(piece, one.order, index)
+        if cover is None:
+            return ()
+        found.add(cover)
+    return tuple(earlier.rule for earlier in index.rules[: one.order] if earlier.rule in found)
+
+
+def _pieces_of(rule: Rule) -> Iterator[Rule]:
+    """Take a rule apart: what it matches is what they match together; none: it is one, or many."""
+    to = rule.to
+    targets = [
+        *([Targets(is_everything=True)] if to.is_everything else []),
+        *(Targets(hosts=(one,)) for one in to.hosts),
+        *(Targets(networks=(one,)) for one in to.networks),
+        *(Targets(urls=(one,)) for one in to.urls),
+    ]
+    protocols: list[tuple[ProtocolPattern, ...]] = [(one,) for one in rule.protocols] or [()]
+    count = len(targets) * len(rule.clients) * len(protocols)
+    if not 1 < count <= SHADOW_PIECES_MAX:
+        return
+    for target, client, protocol in itertools.product(targets, rule.clients, protocols):
+        yield replace(rule, to=target, clients=(client,), protocols=protocol)
+
+
+def _cover_of(rule: Rule, order: int, index: RuleIndex) -> Rule | None:
+    """Return the first rule before a place that decides whatever a rule there would."""
     if not rule.clients or rule.to.is_empty:
         return None
     client = rule.clients[0].network_address
     question = Question(DestinationRequest(client, CanonicalHost("host.invalid"), 1), 0)
     orders: set[int] = set()
     for found in _about(rule.to, index, question):
-        orders.update(earlier.order for earlier in found if earlier.order < one.order)
-    for order in sorted(orders):
-        earlier = index.rules[order].rule
+        orders.update(earlier.order for earlier in found if earlier.order < order)
+    for place in sorted(orders)[:SHADOW_TRIED_MAX]:
+        earlier = index.rules[place].rule
         if _covers(earlier, rule):
             return earlier
     return None
