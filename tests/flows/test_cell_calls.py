@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import pathlib
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -41,6 +42,7 @@ from sluicegate.filterapi import (
     Window,
 )
 from sluicegate.filterapi.stream_filter import FORWARD
+from sluicegate.isolation import calls
 from sluicegate.sandbox.wire import WireBroken
 from sluicegate.testing.inline_cell import InlineCell
 from sluicegate.testing.peers import PeerStream
@@ -116,7 +118,9 @@ class Scene:
         """What was used up, or is over, is kept on neither side."""
         if self.cell is not None:
             assert self.cell.reach is not None
-            # What nobody has any more is dropped with the next call.
+            # What nobody has any more is dropped with the next call; a test's own failures are
+            # circles that know what it had.
+            gc.collect()
             self.session.host_access_check("nowhere.example", 1)
             for launched in self.cell.launched:
                 assert launched.server.kept_count == 0
@@ -755,5 +759,97 @@ def test_bind_that_another_filter_denies_raises_how(scene: Scene) -> None:
                 scene.primary, CLIENT_DATA, peers=AddressFilter.everybody()
             )
         assert (raised.value.error, raised.value.side) == (errno.EACCES, Side.INTERNAL)
+
+    scene.play(act)
+
+
+# -- cells that lie ------------------------------------------------------------------------------
+
+
+def _say(scene: Scene, errand: calls.Errand, *, call: int = 0, place: int = 0) -> None:
+    assert scene.cell is not None
+    primary = scene.primary
+    message = calls.Call(call, place, primary.id, primary.session.id, errand)
+    scene.cell.launched[0].server.tell(message)
+
+
+@pytest.mark.parametrize(
+    "errand",
+    [
+        calls.AwaitHeld(1, True),
+        calls.RetroactiveAllowBind(("no address", 1, 0), calls.PeersFacts([], [], [], [])),
+        calls.SetPeers(7, calls.PeersFacts(["no network"], [], [], [])),
+        calls.AllowFutureConnect(("10.9.9.9", 2020, 0), calls.How(ports=(1, 2, 0)), False),
+        calls.AllowFutureConnect(("10.9.9.9", 2020, 0), calls.How(ports=(0, 70_000, 1)), False),
+        calls.AllowFutureConnect(("10.9.9.9", 2020, 0), calls.How(timeout_s=-1.0), False),
+        calls.AllowFutureConnect(("10.9.9.9", 2020, 0), calls.How(timeout_s=float("inf")), False),
+        calls.SetFactory(1, 0, "Session", None, 3, False, None),
+        calls.SetFactory(1, 0, "ConnectRequested", None, 99, False, None),
+    ],
+)
+def test_nonsense_is_refused_and_where_nobody_hears_that_the_cell_is_ended(
+    tmp_path: pathlib.Path, errand: calls.Errand
+) -> None:
+    scene = Scene("in a cell", tmp_path)
+    cell = scene.cell
+    assert cell is not None
+
+    async def act(gate: Gate) -> None:
+        _say(scene, errand, call=99)
+        await gate.until(lambda: cell.reach is not None and cell.reach.is_empty)
+        assert cell.failures == []
+        assert _session(scene)._expected == {}
+        _say(scene, errand)
+        await gate.until(lambda: cell.failures)
+        assert "asked for what it must not" in str(cell.failures[0])
+
+    scene.check_nothing_is_kept = lambda: None  # type: ignore[method-assign]
+    scene.play(act)
+
+
+def test_calls_that_wait_are_bounded(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluicegate.isolation.reach.CELL_CALLS_MAX", 3)
+    scene = Scene("in a cell", tmp_path)
+
+    async def act(gate: Gate) -> None:
+        del gate
+        held = scene.session.hold_transfer(scene.primary, OFFER)
+        waiting = [asyncio.ensure_future(held.judged()) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(LimitExceeded) as raised:
+            await held.finished()
+        assert (raised.value.limit, raised.value.bound) == ("CELL_CALLS_MAX", 3)
+        waiting[0].cancel()
+        await asyncio.sleep(0.01)
+        held.cancel("over")
+        assert (await held.finished()).reason == "over"
+        assert [(await one).outcome for one in waiting[1:]] == [Outcome.FAILED] * 2
+
+    scene.play(act)
+
+
+def test_what_a_cell_has_at_a_time_is_bounded(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluicegate.isolation.reach.CELL_GIVEN_MAX", 2)
+    scene = Scene("in a cell", tmp_path)
+
+    async def act(gate: Gate) -> None:
+        del gate
+        action = scene.session.allow_future_connect(scene.primary, DATA)
+        held = scene.session.hold_transfer(scene.primary, OFFER)
+        for ask in (
+            lambda: scene.session.allow_future_connect(scene.primary, DATA),
+            lambda: scene.session.hold_transfer(scene.primary, OFFER),
+            lambda: scene.session.set_data_filter_factory(action, lambda _: Counts()),
+        ):
+            with pytest.raises(LimitExceeded, match="CELL_GIVEN_MAX"):
+                ask()
+        action.cancel()
+        await asyncio.sleep(0.01)
+        del held
+        scene.session.allow_future_connect(scene.primary, DATA).cancel()
 
     scene.play(act)

@@ -123,13 +123,23 @@ class Reach:
             self._cell.give_up(f"its process asked for what it must not: {error}")
 
     def _wait(self, number: int, answer: Awaitable[calls.Result | None]) -> None:
-        if not number or number in self._tasks or len(self._tasks) >= CELL_CALLS_MAX:
+        def close() -> None:
+            # One that never began is closed, and harmless where it has ended.
             if inspect.iscoroutine(answer):
                 answer.close()
+
+        if not number or number in self._tasks or len(self._tasks) >= CELL_CALLS_MAX:
+            close()
             raise LimitExceeded("CELL_CALLS_MAX", CELL_CALLS_MAX)
+
+        def on_done(task: asyncio.Task[None]) -> None:
+            if self._tasks.get(number) is task:
+                del self._tasks[number]
+            close()
+
         task = asyncio.get_running_loop().create_task(self._answer_later(number, answer))
         self._tasks[number] = task
-        task.add_done_callback(lambda _: self._tasks.pop(number, None))
+        task.add_done_callback(on_done)
 
     async def _answer_later(self, number: int, answer: Awaitable[calls.Result | None]) -> None:
         try:
