@@ -99,6 +99,27 @@ def test_a_web_filter_under_a_rule_without_http_is_refused(files: Files) -> None
     assert "no client of this rule speaks HTTP to the gate" in files.errors()
 
 
+PUBLISHED = """
+[[publish]]
+name = "site"
+listener = "site"
+server = "192.0.2.10:80"
+clients = ["10.0.0.0/8"]
+filters = ["mine"]
+"""
+
+
+@pytest.mark.parametrize("is_http", [True, False])
+def test_a_web_filter_under_a_publication_needs_one_of_http(files: Files, is_http: bool) -> None:
+    site = '[[listener]]\nname = "site"\naddress = "127.0.0.1:8080"\n'
+    files.write("sluicegate.toml", MAIN.replace("[resolver]", f"{site}[resolver]"))
+    files.write("policy.toml", POLICY + PUBLISHED + ("http = true\n" if is_http else ""))
+    if is_http:
+        files.load()
+    else:
+        assert "no client of this rule speaks HTTP to the gate" in files.errors()
+
+
 def test_a_web_filter_runs_in_the_gate_alone(files: Files) -> None:
     files.write("sluicegate.toml", MAIN + 'isolation = "process"\n')
     assert "Mine is a web filter, and these run in the gate" in files.errors()
