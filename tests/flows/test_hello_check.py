@@ -16,7 +16,7 @@ import pytest
 from sluicegate.errors import Side
 from sluicegate.filterapi import EntryMode
 from sluicegate.gate.hello_check import HelloCheck, check_for
-from sluicegate.policy.tls_check import TlsCheck
+from sluicegate.policy.tls_check import HelloFacts, TlsCheck
 from sluicegate.protocol_limits import TLS_HELLO_BYTES_MAX
 from sluicegate.testing import FaultPlan
 from sluicegate.testing.peers import PeerStream
@@ -828,3 +828,25 @@ def test_secondary_connections_and_binds_are_held_to_no_hello(
     plan: Any = SimpleNamespace(tls=TlsCheck(ports=(443,)))
 
     assert (check_for(connection, plan) is not None) is is_held
+
+
+@every_mode
+def test_open_connection_keeps_of_its_hello_what_may_be_judged_again(mode: EntryMode) -> None:
+    kept: list[Any] = []
+    gates: list[Gate] = []
+
+    async def note(gate: Gate) -> None:
+        gates.append(gate)
+
+    async def talk(stream: PeerStream) -> str:
+        await stream.send_all(hello_to(NAME))
+        assert await stream.receive_exactly(len(ANSWER)) == ANSWER
+        await gates[0].peers.sleep(1)
+        (check,) = [one.hello for one in gates[0].service.open_connections()]
+        assert check is not None
+        kept.extend([check.facts, check._reader, check._answer, check._skipper])
+        stream.close()
+        return "through"
+
+    assert meet(mode, talk, policy(mode=mode), then=note).said == "through"
+    assert kept == [HelloFacts(True, NAME, None, 0x0304), None, None, None]

@@ -84,7 +84,7 @@ class HelloCheck(OwnStage):
         #: What is judged of the hello, once it is whole.
         self._connection = connection
         self._state = _State.FIRST
-        self._reader = HelloReader()
+        self._reader: HelloReader | None = HelloReader()
         self._seen = 0
         #: How much of what is held was read before.
         self._answer: AnswerReader | None = None
@@ -137,12 +137,12 @@ class HelloCheck(OwnStage):
         except TlsRefused as refused:
             check = self._check
             if check is None or check.not_tls is OddAnswer.ALLOW:
-                return LEAVE
+                return self._leave()
             return Cut(_reason_of(refused))
         if asks_again is None:
             return FORWARD
         if not asks_again:
-            return LEAVE
+            return self._leave()
         self._state = _State.AGAIN
         self._reader = HelloReader()
         return FORWARD
@@ -156,12 +156,13 @@ class HelloCheck(OwnStage):
         return check_for(connection, connection.plan)
 
     def _read_first(self, data: bytes) -> StreamVerdict:
-        check = self._check
+        check, reader = self._check, self._reader
+        assert reader is not None, "the hello is not whole"
         if check is None:
             # It goes on by a rule that does not look.
             return self._leave()
         try:
-            hello = self._reader.read(data[self._seen :])
+            hello = reader.read(data[self._seen :])
         except TlsRefused as refused:
             if refused.fault is not TlsFault.NOT_TLS:
                 raise
@@ -200,12 +201,16 @@ class HelloCheck(OwnStage):
 
     def _let_pass(self, data: bytes) -> StreamVerdict:
         """Let the hello go on with what follows it, and watch for the answer."""
+        reader, self._reader = self._reader, None
+        assert reader is not None, "it has read the hello"
         self._state = _State.WATCH
         self._answer, self._skipper = AnswerReader(), RecordSkipper()
-        return self._pass_by(data, self._reader.length)
+        return self._pass_by(data, reader.length)
 
     def _leave(self) -> StreamVerdict:
+        """Leave the connection alone, with no more than what may be judged again."""
         self.due = math.inf
+        self._reader = self._answer = self._skipper = None
         return LEAVE
 
     # -- behind it -------------------------------------------------------------------------------
@@ -223,6 +228,7 @@ class HelloCheck(OwnStage):
         """Hold the second hello until it is whole, and compare it with the first one."""
         skipper, reader, start = self._skipper, self._reader, 0
         assert skipper is not None, "a hello was let pass before"
+        assert reader is not None, "another one was asked for"
         if not reader.has_begun:
             start = skipper.skip(data)
             if start == len(data):
@@ -236,7 +242,7 @@ class HelloCheck(OwnStage):
         assert facts is not None, "there was a first one"
         if (again.server_name, again.ech) != (facts.server_name, facts.ech):
             return Cut(TlsFault.HELLO_DIFFERS.code)
-        return LEAVE
+        return self._leave()
 
     # -- later -----------------------------------------------------------------------------------
 
