@@ -24,6 +24,7 @@ from sluicegate.policy import (
     ParsedPolicy,
     Place,
     PolicySnapshot,
+    PolicyTexts,
     Rule,
     parse_policy,
     review_policy,
@@ -38,6 +39,7 @@ from .interfaces import interface_addresses
 from .isolated import secret_paths
 from .ldap_config import to_directory
 from .network_findings import check_network_rules
+from .parent_proxies import to_parents
 from .policy_files import read_policy_texts
 from .public_suffixes import is_public_suffix
 from .refusal_pages import load_refusal_pages
@@ -91,12 +93,8 @@ def load(
     filters = install_filters(configuration, before.filters if before else None, findings)
     policy_path = policy_path or configuration.policy_path
     policy_texts = texts.policy if texts else read_policy_texts(policy_path, findings)
-    if policy_texts is None:
-        return None
-    policy = parse_policy(
-        policy_texts, policy_path.name, findings, is_public_suffix, find_time_zone
-    )
-    if policy is None:
+    policy = _parse_policy(policy_texts, policy_path, findings)
+    if policy_texts is None or policy is None:
         return None
     users_text = texts.users if texts else _read_users(configuration, findings)
     users = _parse_users(configuration, users_text, findings)
@@ -133,9 +131,19 @@ def load(
             nat64_prefixes=configuration.resolver.nat64_prefixes,
             scanners=scanners,
             refusal_pages=pages,
+            parent_proxies=to_parents(configuration.web.parent_proxy),
         ),
         warnings=tuple(str(warning) for warning in findings.warnings),
     )
+
+
+def _parse_policy(
+    texts: PolicyTexts | None, path: pathlib.Path, findings: Findings
+) -> ParsedPolicy | None:
+    """Read a policy, if its texts could be read."""
+    if texts is None:
+        return None
+    return parse_policy(texts, path.name, findings, is_public_suffix, find_time_zone)
 
 
 @dataclass(frozen=True, slots=True)

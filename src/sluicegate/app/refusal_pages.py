@@ -15,6 +15,7 @@ from sluicegate.documents import Document, Findings, Model
 from sluicegate.gate.web.refusal_page import DEFAULT_PAGES, RefusalPages
 from sluicegate.gate.web.refusal_template import RefusalTemplate, TemplateError
 
+from .parent_proxies import ParentProxyTable
 from .secret_files import SecretFiles
 
 __all__ = ["WebTable", "load_refusal_pages"]
@@ -26,6 +27,8 @@ class WebTable(Model):
     refusal_pages: str = pydantic.Field(default="", examples=["pages"])
     """A folder with ``refusal.html``, and ``refusal-403.html`` for one status; empty: the gate's
     own page."""
+    parent_proxy: tuple[ParentProxyTable, ...] = ()
+    """Where requests for some hosts are sent on; the first that serves a host gets them."""
 
 
 def load_refusal_pages(

@@ -173,7 +173,7 @@ class FirewallService:
             rule.name: self._registry.plan(rule, settings.policy.hash)
             for rule in settings.policy.policy.planned_rules
         }
-        self.web.apply(self._plans, settings.refusal_pages)
+        self.web.apply(self._plans, settings)
         self.entries.apply(settings)
         self.flood.apply(settings.policy, (one.name for one in settings.listeners))
         for gone in self._listeners:

@@ -33,6 +33,7 @@ from sluicegate.protocols.detect import EntryProtocol
 from sluicegate.tls import ClientCertificates, TlsSettings
 
 from .entry_dialogue import Authenticate
+from .web.parent_proxy import ParentProxy
 from .web.refusal_page import DEFAULT_PAGES, RefusalPages
 
 __all__ = [
@@ -225,5 +226,7 @@ class ServiceSettings:
     """Of translators on this network: what is behind them is judged."""
     scanners: Mapping[str, Scanner] = field(default_factory=lambda: MappingProxyType({}))
     """Whom content filters may ask, by name."""
+    parent_proxies: tuple[ParentProxy, ...] = ()
+    """Where web requests for some hosts are sent on; the first that serves a host gets them."""
     refusal_pages: RefusalPages = DEFAULT_PAGES
     """What clients of the web are told who are refused."""

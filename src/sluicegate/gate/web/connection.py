@@ -294,7 +294,11 @@ class WebConnection(GateConnection):
         target = exchange.target if exchange is not None else None
         if target is None or target.destination is None or self.server_address is _NOWHERE:
             return None
-        judgement = self._service.entries.resolver.classifier.classify(self.server_address.ip)
+        address = self.server_address.ip
+        if target.parent is not None:
+            # It is the parent that was dialled; what was found for the host is what is judged.
+            address = target.destination.dialable[0].judgement.address
+        judgement = self._service.entries.resolver.classifier.classify(address)
         for alias in target.destination.aliases:
             denial = decision.judge_alias(target.host, alias, target.port)
             if denial is not None:

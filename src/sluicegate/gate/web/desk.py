@@ -18,6 +18,7 @@ from sluicegate.protocols.http1 import (
     KnownHeads,
     Request,
     Response,
+    Target,
     to_client,
     to_server,
 )
@@ -28,8 +29,9 @@ from .connection import WebConnection
 from .kept_downloads import KeptDownloads
 from .origin_end import OriginEnd
 from .origin_pool import OriginPool
+from .parent_proxy import ParentProxy
 from .pipeline import Pipeline, compile_pipeline
-from .refusal_page import DEFAULT_PAGES, RefusalPages
+from .refusal_page import DEFAULT_PAGES
 from .targets import Targets, path_of
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from sluicegate.gate.registry import RulePlan
     from sluicegate.gate.service import FirewallService
     from sluicegate.gate.session import GateSession
+    from sluicegate.gate.settings import ServiceSettings
     from sluicegate.port.backend import RawSocket
 
     from .exchange_facts import ExchangeFacts
@@ -70,14 +73,16 @@ class WebDesk:
         self.pseudonym = _pseudonym_of(service.boot_mark)
         #: The name of this gate in ``Via``.
         self.refusal_pages = DEFAULT_PAGES
+        self.parents: tuple[ParentProxy, ...] = ()
+        #: Where requests for some hosts are sent on.
         self._pipelines: dict[int, tuple[RulePlan, Pipeline | None]] = {}
         #: By the identity of a plan, which is kept with it.
 
     # -- life ----------------------------------------------------------------------------------
 
-    def apply(self, plans: dict[str, RulePlan], refusal_pages: RefusalPages) -> None:
-        """Compile what the rules in force want of messages; take what refused clients are told."""
-        self.refusal_pages = refusal_pages
+    def apply(self, plans: dict[str, RulePlan], settings: ServiceSettings) -> None:
+        """Compile what the rules in force want of messages; take what else was set."""
+        self.refusal_pages, self.parents = settings.refusal_pages, settings.parent_proxies
         self._pipelines = {
             id(plan): (plan, compile_pipeline(self.service, plan)) for plan in plans.values()
         }
@@ -180,6 +185,9 @@ class WebDesk:
         connection, request = exchange.connection, exchange.request
         upgrades = self.upgrades_of(connection.plan)
         going = to_server(request, self.pseudonym, upgrades=upgrades)
+        target = exchange.target
+        if target is not None and target.parent is not None and request.authority is not None:
+            going.target = Target.absolute(b"http", request.authority, request.target.path or b"/")
         if connection.entry is None:
             fields = going.fields
             fields.remove(*_SAYS_WHO_ASKS)

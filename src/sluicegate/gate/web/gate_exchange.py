@@ -165,7 +165,7 @@ class GateExchange(RoutedExchange):
             late.open(origin)
             return
         client, known = self.client, self.request.known
-        if known is not None and self._part is None and connection.entry is not None:
+        if known is not None and self._goes_as_it_came:
             # Its fields go on as those of others before it did; only the target is its own.
             origin.send_whole(self.request, self._whole_head(known))
             self.on_request_sent()
@@ -180,6 +180,12 @@ class GateExchange(RoutedExchange):
         if self.origin is origin:
             origin.is_corked = False
             origin.flush()
+
+    @property
+    def _goes_as_it_came(self) -> bool:
+        """Whether nothing but the target is changed on the way to the server."""
+        target = self.target
+        return self._part is None and target is not None and target.parent is None
 
     def _whole_head(self, known: KnownFields) -> bytes:
         request = self.request

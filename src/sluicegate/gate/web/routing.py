@@ -242,7 +242,16 @@ class RoutedExchange(AdmittedExchange):
             current = self.decision or decision
             return service.entries.resolver.judge_again(destination, current, address)
 
-        self._race_for(interleave(destination.dialable), destination.port, judge)
+        if target.parent is None:
+            self._race_for(interleave(destination.dialable), destination.port, judge)
+        else:
+            self._dial_parent(target.parent)
+
+    def _dial_parent(self, parent: SocketAddress) -> None:
+        """Dial the proxy that the operator wrote; what it is asked for was judged before."""
+        classifier = self.connection.service.entries.resolver.classifier
+        judged = JudgedAddress(classifier.classify(parent.ip))
+        self._race_for([judged], parent.port, lambda _address: None)
 
     def _race_for(
         self,

@@ -23,6 +23,8 @@ from sluicegate.policy.request import Level
 from sluicegate.protocols.entry import Destination as NamedDestination
 from sluicegate.web_limits import WEB_KNOWN_MAX
 
+from .parent_proxy import find_parent
+
 if TYPE_CHECKING:
     from sluicegate.address import SocketAddress
     from sluicegate.gate.asker import Asker
@@ -51,6 +53,7 @@ class Target:
         "found",
         "host",
         "is_plain",
+        "parent",
         "plan",
         "pool_key",
         "port",
@@ -65,7 +68,11 @@ class Target:
         plan: RulePlan | None,
         pool_key: PoolKey,
         epoch: int,
+        *,
+        parent: SocketAddress | None = None,
     ) -> None:
+        self.parent = parent
+        #: The proxy that its requests are sent on to, instead of to the host.
         self.epoch = epoch
         #: Under which it was decided on; nothing is judged anew while it is the present one.
         self.request = request
@@ -89,14 +96,17 @@ class Target:
 
     def copy(self) -> Target:
         """Return the same decision, for which nothing was found yet."""
-        return Target(self.request, self.decision, self.plan, self.pool_key, self.epoch)
+        plan, key = self.plan, self.pool_key
+        return Target(self.request, self.decision, plan, key, self.epoch, parent=self.parent)
 
     def take_found(self, destination: Destination) -> None:
         """Note what was found for the host."""
         self.destination = destination
         self.found = destination.found
-        self.addresses = frozenset(
-            one.socket_address(destination.port) for one in destination.dialable
+        self.addresses = (
+            frozenset(one.socket_address(destination.port) for one in destination.dialable)
+            if self.parent is None
+            else (self.parent,)
         )
 
 
@@ -159,8 +169,11 @@ class Targets:
         plan = service.plan_of(rule) if decision.is_allowed and rule is not None else None
         # With network rules, connections for one client may come from another address.
         way = asker.client.host if service.policy.network_relations.rules else ""
+        parent = find_parent(service.web.parents, host)
+        if parent is not None:
+            way = f"{way} by {parent}"
         epoch = service.entries.known.epoch
-        return Target(question, decision, plan, (host.text, port, way), epoch)
+        return Target(question, decision, plan, (host.text, port, way), epoch, parent=parent)
 
     def _host_of(self, authority: Authority) -> CanonicalHost:
         named = NamedDestination(authority.kind, authority.host, authority.port or _HTTP_PORT)
