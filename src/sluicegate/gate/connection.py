@@ -195,12 +195,12 @@ class GateConnection(FilteredConnection):
         self._client_raw, self._server_raw = client_raw, server_raw
         service = self._service
         service.add_connection(self)
-        if self.plan.is_plain and self.expected is None and self.session.is_plain:
+        if self.plan.is_plain_for_bytes and self.expected is None and self.session.is_plain:
             service.record_decision(self, "allowed", PUBLISHED)
             self._dial(_SERVER)
             return
-        if self.plan.blocked:
-            self.refuse(self.plan.blocked)
+        if self.plan.bytes_blocked:
+            self.refuse(self.plan.bytes_blocked)
             return
         if self.expected is None and not self._has_place():
             return

@@ -322,7 +322,7 @@ class EntryDesk:
             service, session, plan, handshake, host, wanted.port, asked=asked
         )
         handshake.connection = connection
-        if known is not None and plan.is_plain and session.is_plain:
+        if known is not None and plan.is_plain_for_bytes and session.is_plain:
             connection.open_known(known)
         else:
             connection.open_with(decision, key)

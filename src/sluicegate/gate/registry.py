@@ -43,6 +43,7 @@ from .settings import (
 from .views import FilterView
 
 __all__ = [
+    "BYTES_UNSEEN",
     "ConnectionStep",
     "ContentStep",
     "EventStep",
@@ -51,6 +52,12 @@ __all__ = [
     "RulePlan",
     "WebStep",
 ]
+
+BYTES_UNSEEN: Final = "rule-has-filters-of-messages"
+"""The rule's filters judge objects or HTTP messages, and nothing finds any in a tunnel's bytes.
+
+A rule of its own, without these filters, lets tunnels pass.
+"""
 
 
 class Installed:
@@ -188,6 +195,8 @@ class ConnectionStep:
     make: Callable[[], AnyDataFilter]
     must_work: bool = False
     """Whether traffic is refused when it fails, whatever the operator said of the filter."""
+    finds_objects: bool = True
+    """Whether it may take objects out of the bytes; one that sees chunk by chunk may not."""
 
     @property
     def is_bypassed_on_failure(self) -> bool:
@@ -244,7 +253,11 @@ class RulePlan:
     settings: RuleSettings = field(default_factory=lambda: MappingProxyType({}))
     """What the rule says to each of them, as they run."""
     is_plain: bool = field(init=False)
-    """Whether no filter runs at all."""
+    """Whether nothing is asked about a connection or a request as such."""
+    bytes_blocked: str = field(init=False)
+    """Why no plain bytes may pass; empty when they may. Includes ``blocked``."""
+    is_plain_for_bytes: bool = field(init=False)
+    """Whether plain bytes pass, and nothing is asked about them."""
     must_inspect: bool = field(init=False)
     """Whether nothing may pass that no filter sees."""
     bytes_max: int | None = field(init=False)
@@ -268,6 +281,14 @@ class RulePlan:
             self.events or self.connection or self.blocked or must_inspect or is_bounded
         )
         object.__setattr__(self, "is_plain", is_plain)
+        bytes_blocked = self.blocked or (BYTES_UNSEEN if self._is_blind_to_bytes() else "")
+        object.__setattr__(self, "bytes_blocked", bytes_blocked)
+        object.__setattr__(self, "is_plain_for_bytes", is_plain and not bytes_blocked)
+
+    def _is_blind_to_bytes(self) -> bool:
+        """Tell whether it has filters that a connection's bytes would pass without being asked."""
+        finds_objects = bool(self.events) or any(step.finds_objects for step in self.connection)
+        return bool(self.web) or (bool(self.content) and not finds_objects)
 
     def has(self, installed: Installed) -> bool:
         """Tell whether a filter runs in it."""
@@ -277,6 +298,12 @@ class RulePlan:
             or any(step.installed is installed for step in self.content)
             or any(step.installed is installed for step in self.web)
         )
+
+
+def _finds_objects(target: PerConnection) -> bool:
+    made: object = target.make
+    made = getattr(made, "func", made)
+    return not (isinstance(made, type) and issubclass(made, StreamFilter | DatagramFilter))
 
 
 def _must_inspect(rule: AnyRule) -> bool:
@@ -395,7 +422,9 @@ class Registry:
                     chosen = rule_settings_of(target, written)
                     events.append(EventStep(installed, target, chosen, must))
                 elif isinstance(target, PerConnection):
-                    connection.append(ConnectionStep(installed, maker_of(target, written), must))
+                    maker = maker_of(target, written)
+                    step = ConnectionStep(installed, maker, must, _finds_objects(target))
+                    connection.append(step)
                 elif isinstance(target, WebFilter | PerRule):
                     web.append(WebStep(installed, web_filter_of(target, written), must))
                 else:

@@ -259,7 +259,7 @@ class UdpAssociation:
             None,
             connection,
         }
-        if not is_one or plan.blocked or not _runs_alike(connection.plan, plan):
+        if not is_one or plan.bytes_blocked or not _runs_alike(connection.plan, plan):
             connection.supersede()
             return
         del self.connections[connection.key]

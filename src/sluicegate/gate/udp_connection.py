@@ -178,8 +178,8 @@ class UdpConnection(AskedUdpConnection):
     def begin(self) -> None:
         """Ask the filters; the client's datagrams wait meanwhile."""
         self._service.wheel.add(self, self.due())
-        if self.plan.blocked:
-            self.refuse(self.plan.blocked)
+        if self.plan.bytes_blocked:
+            self.refuse(self.plan.bytes_blocked)
         elif limit := self._service.revocation.places.take(self.plan.rule, self.id):
             self.end_at(limit)
         elif self._is_told_of:

@@ -147,6 +147,8 @@ class PlaybookGate:
         #: By server: where the gate listens for it.
         self._datagram_entries: dict[SocketAddress, SocketAddress] = {}
         #: The same for datagrams.
+        self._web_entries: dict[SocketAddress, SocketAddress] = {}
+        #: The same for servers whose clients' requests are read one by one.
         self._has_proxy = False
         self._listeners: dict[SocketAddress, PeerListener] = {}
 
@@ -177,6 +179,13 @@ class PlaybookGate:
             self._datagram_entries[server] = entry
             self.run(self.service.apply(self._settings()))
         return self._datagram_entries[server]
+
+    def publish_web(self, server: SocketAddress) -> SocketAddress:
+        """Publish a web server, once, and return where clients connect to reach it."""
+        if server not in self._web_entries:
+            self._web_entries[server] = SocketAddress(_ENTRY_HOST, 4000 + len(self._web_entries))
+            self.run(self.service.apply(self._settings()))
+        return self._web_entries[server]
 
     def open_proxy(self) -> SocketAddress:
         """Listen as a proxy that lets clients reach everything, and return where."""
@@ -210,6 +219,13 @@ class PlaybookGate:
                 publications.append(
                     Publication(name, name, server, _ANYBODY, names, self._rule_settings)
                 )
+        for server, at in self._web_entries.items():
+            name = f"web {server}"
+            listeners.append(ListenerSettings(name, at))
+            web = Publication(
+                name, name, server, _ANYBODY, names, self._rule_settings, is_http=True
+            )
+            publications.append(web)
         rules: tuple[Rule, ...] = ()
         if self._has_proxy:
             entry = EntrySettings(_SPOKEN, Authenticate.OFF)

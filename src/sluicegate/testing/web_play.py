@@ -81,12 +81,11 @@ class WebPlay:
         sightings = Sightings(lambda _transfer: 0)
         installed = [installation_of(one, sightings, number) for number, one in enumerate(filters)]
         self.gate.install(installed, rule_settings or {})
-        self._servers_end: list[SimulatedSocket] = []
         self._clients_end = self._connect()
         self._count = 0
 
     def _connect(self) -> SimulatedSocket:
-        entry = self.gate.publish(_SERVER, self._servers_end.append)
+        entry = self.gate.publish_web(_SERVER)
         sock = self.gate.network.create_socket(entry.family)
         sock.bind(_CLIENT.to_kernel())
         self.gate.network.connect(sock, entry, lambda _result: None)
@@ -101,13 +100,22 @@ class WebPlay:
             PlaybookError: The rule refuses everything: a filter could not be made, or needs what it
                 has no hook for.
         """
+        found = self._find_connection()
+        if found is None:
+            # It has been idle for too long; a client would come again.
+            self._clients_end.close()
+            self._clients_end = self._connect()
+            found = self._find_connection()
+        if found is None or found.plan.blocked:
+            refused = [one.reason for one in self.gate.recorder.of(DecisionRecord)]
+            cause = ", ".join(refused) if found is None else found.plan.blocked
+            raise PlaybookError(f"the rule refuses everything: {cause}")
+        return found
+
+    def _find_connection(self) -> GateConnection | None:
         service = self.gate.service
-        for view in service.connections():
-            found = service.find_connection(view.connection)
-            if found is not None:
-                return found
-        refused = [one.reason for one in self.gate.recorder.of(DecisionRecord)]
-        raise PlaybookError(f"the rule refuses everything: {', '.join(refused)}")
+        found = [service.find_connection(view.connection) for view in service.connections()]
+        return next((one for one in found if one is not None), None)
 
     def __enter__(self) -> Self:
         return self
@@ -121,8 +129,7 @@ class WebPlay:
         __tracebackhide__ = True
         try:
             self.gate.stop()
-            for sock in (self._clients_end, *self._servers_end):
-                sock.close()
+            self._clients_end.close()
             self.gate.settle()
             left = self.gate.leftovers()
             if left and error is None:
