@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from sluicegate.address import SocketAddress
+from sluicegate.audit import LimitRecord
 from sluicegate.gate.settings import ServiceSettings
-from sluicegate.policy import PolicySnapshot, SendProxyProtocol
+from sluicegate.policy import FloodBounds, PolicySnapshot, SendProxyProtocol
 from sluicegate.policy.rules import RuleLimits
 from sluicegate.testing.peers import PeerStream
 from tests.flows.gate_kit import SERVER, Gate, play, publication, settings
@@ -101,6 +105,34 @@ def test_bytes_of_one_request_are_bounded_by_its_rule() -> None:
     found = visit(get(), origin=origin, limits=RuleLimits(bytes_max=4000))
     assert found.reasons == ["limit rule web bytes_max"]
     assert found.answers == [] or not found.answers[0].whole
+
+
+@pytest.mark.parametrize("is_dial_answered", [True, False], ids=["answered", "never answered"])
+def test_n3_clients_are_half_open_until_the_published_server_is_there(
+    is_dial_answered: bool,
+) -> None:
+    def swallow_dials(gate: Gate) -> None:
+        connect = gate.network.connect
+
+        def swallowing(sock: Any, address: SocketAddress, done: Callable[[int], None]) -> None:
+            if address != SERVER or is_dial_answered:
+                connect(sock, address, done)
+
+        gate.network.connect = swallowing  # type: ignore[method-assign]
+
+    async def scenario(gate: Gate) -> None:
+        gate.serve(Origin().serve)
+        calls = []
+        for _ in range(5):
+            calls.append(gate.call(asks(get(), get("/more"), b"")))
+            await asyncio.sleep(0.2)
+        assert gate.service.connection_count == (5 if is_dial_answered else 2)
+        await gate.ended(*calls)
+
+    bounds = FloodBounds(half_open_max=2)
+    gate = play(scenario, published(), prepare=swallow_dials, flood=bounds)
+    reached = [one.limit for one in gate.recorder.of(LimitRecord)]
+    assert set(reached) == (set() if is_dial_answered else {"half_open_max"})
 
 
 def test_what_is_published_no_more_ends_with_the_reload() -> None:

@@ -250,10 +250,10 @@ class EntryDesk:
         """Take a handshake off the table: it has ended, or its connection goes on."""
         if handshake in self._handshakes:
             del self._handshakes[handshake]
-            if handshake.is_handed_over:
-                self.service.flood.end_half_open(handshake.flood)
-            else:
+            if not handshake.is_handed_over:
                 self.service.flood.end_connection(handshake.flood, is_half_open=True)
+            elif not handshake.stays_half_open:
+                self.service.flood.end_half_open(handshake.flood)
 
     def on_limit(self, error: LimitExceeded, client: SocketAddress) -> None:
         """Record that a client reached a limit."""

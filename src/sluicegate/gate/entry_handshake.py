@@ -125,6 +125,7 @@ class EntryHandshake:
         "is_handed_over",
         "listener_name",
         "raw",
+        "stays_half_open",
         "user",
         "wheel_slot",
     )
@@ -148,7 +149,8 @@ class EntryHandshake:
         self.client = client
         self.flood = flood
         #: On whose account it is, as a connection that is half-open, until it is handed over.
-        self.is_handed_over = False
+        self.is_handed_over = self.stays_half_open = False
+        #: Whether somebody else has it, and counts it as half-open from there on.
         self.announced: Announced | None = None
         #: What a peer said of the client, by the PROXY protocol.
         self.user: User | None = None
@@ -495,11 +497,11 @@ class EntryHandshake:
             self._port.backend.forget(send_op)
         self._desk.forget(self)
 
-    def hand_over(self) -> GivenAway:
-        """End the handshake: the tunnel begins with what is returned."""
+    def hand_over(self, *, stays_half_open: bool = False) -> GivenAway:
+        """End the handshake: the tunnel, or the next protocol, begins with what is returned."""
         assert self._phase is _BUSY, "a handshake is handed over once, when it was answered"
         self._phase = _OVER
-        self.is_handed_over = True
+        self.is_handed_over, self.stays_half_open = True, stays_half_open
         self._desk.service.wheel.remove(self)
         if self._send_op is not None:
             self._port.backend.forget(self._send_op)

@@ -212,12 +212,16 @@ class WebConnection(GateConnection):
     def on_exchange_began(self, exchange: GateExchange) -> None:
         """Take that a request has come."""
         self.last_active = exchange.started
+
+    def end_half_open(self) -> None:
+        """Take that the first request has its server, or was answered without one."""
         if self.is_half_open:
             self.is_half_open = False
             self._service.flood.end_half_open(self.flood)
 
     def on_exchange_over(self, exchange: GateExchange) -> None:
         """Take that a request was answered, or will not be."""
+        self.end_half_open()
         self.last_active = now = self.port.now
         self.desk.record(exchange)
         if not self.is_closing:

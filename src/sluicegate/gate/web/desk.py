@@ -124,7 +124,7 @@ class WebDesk:
             service.entries.on_limit(bound, handshake.client)
             handshake.turn_away(f"limit {bound.limit}")
             return
-        given = handshake.hand_over()
+        given = handshake.hand_over(stays_half_open=True)
         connection = WebConnection(
             self,
             session,
@@ -136,6 +136,7 @@ class WebDesk:
             entry=handshake.entry,
         )
         connection.announced = handshake.announced
+        connection.is_half_open = True
         connection.refusal = handshake.refusal
         early = b"".join(bytes(one[0].view[one[1] : one[1] + one[2]]) for one in given.ahead)
         connection.begin_with(given.receive_op, early, ended=given.ended)

@@ -159,6 +159,7 @@ class GateExchange(RoutedExchange):
         origin.begin_exchange(self)
         self.server = origin.address.text
         connection = self.connection
+        connection.end_half_open()
         connection.server_address = origin.address
         late = self._late_origin
         if late is not None:
