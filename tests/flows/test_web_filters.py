@@ -141,6 +141,39 @@ def test_a_response_that_is_refused_is_not_told() -> None:
     assert [json.loads(one.body)["reason"] for one in found.answers] == ["bad", "bad"]
 
 
+def test_what_a_filter_sets_is_its_own_exchanges_alone() -> None:
+    class Numbers(WebFilter):
+        def on_request(self, exchange):
+            exchange.state = exchange.request.path
+            if exchange.state != "/c":
+                exchange.request.headers.set("X-Path", exchange.state)
+            return GO_ON
+
+        def on_response(self, exchange):
+            if exchange.state != "/c":
+                exchange.response.headers.add("X-Path", exchange.state)
+            return GO_ON
+
+    found = visit(*[get(path) for path in ("/a", "/a", "/b", "/c")], filters=[Numbers()])
+    assert found.statuses == [200] * 4
+    assert [one.field("X-Path") for one in found.origin.seen] == ["/a", "/a", "/b", None]
+    assert [one.field("X-Path") for one in found.answers] == ["/a", "/a", "/b", None]
+    assert {one.body for one in found.answers} == {b"hello"}
+
+
+def test_a_response_waits_for_a_filter_that_thinks_about_its_head() -> None:
+    class Thinks(WebFilter):
+        async def on_response(self, exchange):
+            await asyncio.sleep(1)
+            exchange.response.headers.set("X-Thought", exchange.request.path)
+            return Refuse("bad") if exchange.request.path == "/b" else GO_ON
+
+    found = visit(get("/a"), get("/a"), get("/b"), get("/c"), filters=[Thinks()])
+    assert found.statuses == [200, 200, 403, 200]
+    assert [one.field("X-Thought") for one in found.answers] == ["/a", "/a", None, "/c"]
+    assert [found.answers[at].body for at in (0, 1, 3)] == [b"hello"] * 3
+
+
 def test_a_filter_answers_itself_and_redirects() -> None:
     found = visit(get("/a"), filters=[Heads(Answer(200, b"mine", {"X-By": "filter"}))])
     assert (found.statuses, found.answers[0].body) == ([200], b"mine")

@@ -203,3 +203,67 @@ def test_an_answer_behind_close_is_not_sent_as_a_whole() -> None:
     server.send(Response(200))
     server.send(EndOfMessage())
     assert server.must_close
+
+
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from([b"X-New", b"Accept", b"User-Agent", b"Via", b"Alt-Svc", b"X-Text"]),
+        st.sampled_from([b"", b"1", b"a, b", None]),
+    ),
+    max_size=4,
+)
+
+
+def change(message: Request | Response, changes: list[tuple[bytes, bytes | None]]) -> None:
+    for name, value in changes:
+        if value is None:
+            message.fields.remove(name)
+        else:
+            message.fields.set(name, value)
+
+
+@given(st.sampled_from([b"GET", b"HEAD", b"DELETE"]), TARGETS, FIELDS, CHANGES)
+def test_changed_fields_go_on_as_the_serializer_writes_them(
+    method: bytes, target: bytes, fields: list[bytes], changes: list[tuple[bytes, bytes | None]]
+) -> None:
+    shared = KnownHeads(DEFAULT_BOUNDS)
+    head = head_of(method, target, fields)
+    for _ in range(2):
+        request = outcome(shared, head)
+        if not isinstance(request, Request) or request.known is None:
+            return
+        change(request, changes)
+        (wanted,) = Http1Client().send(to_server(request, b"gate"))
+        assert wanted == b"%b %b HTTP/1.1\r\nHost: %b\r\n%b" % (
+            request.method,
+            request.target.path,
+            bytes(request.authority or b""),
+            request.known.forwarded_as(request.fields, b"gate"),
+        )
+
+
+@pytest.mark.parametrize(("version", "via"), [(b"1.1", b"1.1 other"), (b"1.0", b"")])
+@given(changes=CHANGES)
+def test_a_changed_response_goes_on_as_the_serializer_writes_it(
+    version: bytes, via: bytes, changes: list[tuple[bytes, bytes | None]]
+) -> None:
+    shared = KnownHeads(DEFAULT_BOUNDS)
+    request = shared.read_request(head_of(b"GET", b"/", []))
+    fields = b"Connection: keep-alive\r\nAlt-Svc: h3\r\nX-Text: a\r\nVia: %b\r\n" % via
+    head = b"HTTP/%b 200\r\nContent-Length: 2\r\n%b\r\n" % (version, fields)
+    before = None
+    for _ in range(2):
+        known = shared.read_response(head, request)
+        assert known is not None
+        before = before or known.forwarded(b"gate")
+        response = known.copy()
+        assert response == known.response
+        change(response, changes)
+        server = Http1Server()
+        server.receive_data(head_of(b"GET", b"/", []))
+        assert isinstance(server.next_event(), Request)
+        server.next_event()
+        going = to_client(response, b"gate")
+        going.fields.remove(*NOT_PASSED)
+        assert server.send(going) == (known.forwarded_as(response.fields, b"gate"),)
+        assert known.forwarded(b"gate") == before

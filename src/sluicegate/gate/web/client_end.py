@@ -349,7 +349,7 @@ class ClientEnd:
         """Whether an answer that is there as a whole may be sent at once, as one piece."""
         return self._http.stays_open and not self._out and not self._ahead
 
-    def send_whole(self, head: bytes, body: memoryview, status: int) -> None:
+    def send_whole(self, head: bytes, body: bytes | memoryview, status: int) -> None:
         """Send a whole answer to a client whose connection stays open."""
         exchange = self.exchange
         assert exchange is not None, "an answer is to a request"

@@ -134,6 +134,11 @@ class FilteredExchange:
 
     # -- the engine asks (pipeline.ExchangePart) ------------------------------------------------
 
+    @property
+    def may_stage_responses(self) -> bool:
+        """Whether any of its filters may be shown a response's body."""
+        return bool(self.pipeline.response_bodies)
+
     def on_request(self, go_on: Callable[[], None]) -> None:
         """Ask every filter about the request's head, then where it goes."""
         self._go_on = go_on
@@ -195,6 +200,8 @@ class FilteredExchange:
             if phase is _REQUEST:
                 self._reached = max(self._reached, index + 1)
             answer = self._call(index, phase.hook, self.view(index))
+            if answer is GO_ON:
+                continue
             place = at
 
             def take_late(late: object, index: int = index, place: int = place) -> None:
@@ -278,6 +285,7 @@ class FilteredExchange:
 
     def _lead_to(self, route: RouteTo) -> None:
         message, authority = self.exchange.request, route.authority()
+        message.known = None  # it goes to another host
         message.authority = authority
         if message.target.form is TargetForm.ABSOLUTE and not route.keeps_host:
             target = message.target

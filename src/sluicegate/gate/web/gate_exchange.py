@@ -46,6 +46,7 @@ from .routing import RoutedExchange
 if TYPE_CHECKING:
     from .body_stage import OwnSource, ResponseSink
     from .origin_end import OriginEnd
+    from .pipeline import ExchangePart
 
 __all__ = ["GateExchange"]
 
@@ -90,8 +91,13 @@ class GateExchange(RoutedExchange):
         self._asked = self.request.authority
 
         def go_on() -> None:
-            if not self.is_over and (self._shown() == shown or self._is_still_let()):
-                self._open_request()
+            if self.is_over:
+                return
+            if self._shown() != shown:
+                self.request.known = None  # it is another request now
+                if not self._is_still_let():
+                    return
+            self._open_request()
 
         part.on_request(go_on)
 
@@ -124,7 +130,8 @@ class GateExchange(RoutedExchange):
 
     def _open_request(self) -> None:
         """Put what stands in the request's way in its place, and let the request come."""
-        self.request.known = None  # its fields may be its own from here on
+        if self.plan.content:
+            self.request.known = None  # how its response is held decides what it may ask for
         stages: list[BodyStage[Request]] = []
         if self._part is not None:
             stages += self._part.request_stages()
@@ -140,6 +147,7 @@ class GateExchange(RoutedExchange):
         if not stages:
             self.route()
             return
+        self.request.known = None
         if self.request.expects_continue:
             # The server is asked when the body is there; until then it is the gate that waits.
             self.client.send_continue()
@@ -184,19 +192,24 @@ class GateExchange(RoutedExchange):
 
     @property
     def _goes_as_it_came(self) -> bool:
-        """Whether nothing but the target is changed on the way to the server."""
+        """Whether nothing but the target, and what filters set, is changed on the way."""
         target = self.target
-        return self._part is None and target is not None and target.parent is None
+        return target is not None and target.parent is None
 
     def _whole_head(self, known: KnownFields) -> bytes:
-        request = self.request
+        request, pseudonym = self.request, self.connection.desk.pseudonym
         authority = request.authority
         assert authority is not None, "its Host was read"
+        fields = (
+            known.forwarded(pseudonym)
+            if self._part is None
+            else known.forwarded_as(request.fields, pseudonym)
+        )
         return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b" % (
             request.method,
             request.target.path,
             bytes(authority),
-            known.forwarded(self.connection.desk.pseudonym),
+            fields,
         )
 
     def on_request_sent(self) -> None:
@@ -228,9 +241,9 @@ class GateExchange(RoutedExchange):
     @property
     def takes_whole(self) -> bool:
         """Whether a response that comes as a whole may go on as it is."""
-        target = self.target
+        target, part = self.target, self._part
         return (
-            self._part is None
+            (part is None or not (part.may_stage_responses or self._request_stages))
             and not self.plan.content
             and self.plan.bytes_max is None
             and not (target is not None and target.asks_about_content)
@@ -241,7 +254,8 @@ class GateExchange(RoutedExchange):
         """Take a whole response of the usual kind: send it on as one piece."""
         origin, response, connection = self.origin, known.response, self.connection
         assert origin is not None, "a response has come from a server"
-        self.response = response
+        part = self._part
+        self.response = response if part is None else known.copy()
         if response.status == _PROXY_AUTHENTICATION_REQUIRED:
             self.fail(502, "the server asks the gate for credentials")
             return
@@ -250,8 +264,35 @@ class GateExchange(RoutedExchange):
         self.is_response_whole = True
         self.origin = None
         origin.let_go()
+        if part is not None:
+            self._judge_whole(part, known, body)
+            return
         head = known.forwarded(connection.desk.pseudonym)
         self.client.send_whole(head, body, response.status)
+
+    def _judge_whole(self, part: ExchangePart, known: KnownResponse, body: memoryview) -> None:
+        """Let filters see the head of a whole response; none of them is shown its body."""
+        response, client, desk = self.response, self.client, self.connection.desk
+        assert response is not None, "its head was read"
+        kept: bytes | None = None
+
+        def go_on() -> None:
+            if self.is_over:
+                return
+            if kept is None:
+                head = known.forwarded_as(response.fields, desk.pseudonym)
+                client.send_whole(head, body, response.status)
+                return
+            # Meanwhile the client may have ended its direction, or another bound be in force.
+            client.is_corked = True
+            client.begin(desk.to_client(response))
+            client.feed(kept)
+            client.finish(_NO_TRAILERS)
+
+        part.on_response(go_on)
+        if not self.is_over and not self.is_answered:
+            # One of them thinks; what was received is there in this turn only.
+            kept = bytes(body)
 
     def _judge_response(self, response: Response) -> bool:
         """Let policy and filters see the head; False while one of them thinks."""

@@ -45,6 +45,11 @@ __all__ = ["ExchangePart", "Pipeline", "WebPipeline", "compile_pipeline"]
 class ExchangePart(Protocol):
     """What a pipeline does in one exchange."""
 
+    @property
+    def may_stage_responses(self) -> bool:
+        """Whether ``response_stages`` may return any."""
+        ...
+
     def on_request(self, go_on: Callable[[], None]) -> None:
         """See the request's head before anything is dialled."""
         ...

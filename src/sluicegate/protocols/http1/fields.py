@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from typing_extensions import override
@@ -72,6 +73,11 @@ class FieldsView:
     def written(self) -> bytes:
         """Return the fields as they are sent, each with its line end."""
         return b"".join([b"%b: %b\r\n" % (name, value) for _, name, value in self._items])
+
+    def written_without(self, names: AbstractSet[bytes]) -> bytes:
+        """Return as ``written`` what has none of these names, which are in lower case."""
+        items = self._items
+        return b"".join([b"%b: %b\r\n" % item[1:] for item in items if item[0] not in names])
 
     def __contains__(self, name: bytes) -> bool:
         lower = name.lower()

@@ -15,6 +15,7 @@ from typing import Final
 
 from sluicegate.protocol_limits import HTTP_HEAD_KNOWN_BYTES_MAX, HTTP_HEADS_KNOWN_MAX
 from sluicegate.protocols.http1.bounds import HttpBounds
+from sluicegate.protocols.http1.field_lines import TOKEN
 from sluicegate.protocols.http1.fields import FieldItem, Fields
 from sluicegate.protocols.http1.forwarding import NOT_PASSED, to_client
 from sluicegate.protocols.http1.framing import has_no_body
@@ -75,19 +76,25 @@ class KnownFields:
         """Return the fields behind ``Host`` as they go on, up to the end of the head."""
         found = self._forwarded.get(pseudonym)
         if found is None:
-            others = Fields.from_checked([item for item in self._items if item[0] != b"host"])
-            others.add(b"Via", b"1.1 " + pseudonym)
-            found = self._forwarded[pseudonym] = others.written() + b"\r\n"
+            found = self.forwarded_as(Fields.from_checked(list(self._items)), pseudonym)
+            self._forwarded[pseudonym] = found
         return found
+
+    @staticmethod
+    def forwarded_as(fields: Fields, pseudonym: bytes) -> bytes:
+        """Return what was made of such fields as it goes on, behind ``Host``, to the head's end."""
+        _check_pseudonym(pseudonym)
+        return b"%bVia: 1.1 %b\r\n\r\n" % (fields.written_without(_HOST), pseudonym)
 
 
 class KnownResponse:
     """A response's head, and how it goes on; shared by all that are the same: not to be changed."""
 
-    __slots__ = ("_forwarded", "body_length", "head_length", "response")
+    __slots__ = ("_forwarded", "_items", "body_length", "head_length", "response")
 
     def __init__(self, response: Response, head_length: int) -> None:
         self.response = response
+        self._items = response.fields.checked_items()
         self.head_length = head_length
         self.body_length = response.framing.length
         self._forwarded: dict[bytes, bytes] = {}
@@ -102,6 +109,30 @@ class KnownResponse:
             found = write_response(going, going.framing, reason=reason)
             self._forwarded[pseudonym] = found
         return found
+
+    def copy(self) -> Response:
+        """Return such a head of one's own, whose fields are free to change."""
+        known = self.response
+        return Response(
+            known.status,
+            known.reason,
+            Fields.from_checked(self._items.copy()),
+            known.framing,
+            known.is_http_1_1,
+            hop_fields=known.hop_fields,
+        )
+
+    def forwarded_as(self, fields: Fields, pseudonym: bytes) -> bytes:
+        """Return the head as it goes on with what was made of its fields."""
+        known = self.forwarded(pseudonym)
+        line = known[: known.index(b"\r\n") + 2]
+        return b"%b%bVia: %b %b\r\nContent-Length: %d\r\n\r\n" % (
+            line,
+            fields.written_without(_NOT_PASSED),
+            b"1.1" if self.response.is_http_1_1 else b"1.0",
+            pseudonym,
+            self.body_length,
+        )
 
 
 class KnownHeads:
@@ -174,6 +205,11 @@ class KnownHeads:
         return known
 
 
+def _check_pseudonym(pseudonym: bytes) -> None:
+    if TOKEN.fullmatch(pseudonym) is None:
+        raise ValueError("the pseudonym of Via is a token")
+
+
 def _is_usual(request: Request) -> bool:
     """Tell whether nothing but its fields and its target is to be known of a request."""
     return (
@@ -200,5 +236,7 @@ def _copy(request: Request) -> Request:
     )
 
 
+_HOST: Final = frozenset({b"host"})
+_NOT_PASSED: Final = frozenset(name.lower() for name in NOT_PASSED)
 #: Methods whose heads are read alike, but for their name: they have no body, and are not counted.
 _BODILESS: Final = frozenset({b"GET", b"HEAD", b"DELETE"})

@@ -100,7 +100,7 @@ class Request:
     hop_fields: tuple[tuple[bytes, bytes], ...] = ()
     #: What belonged to its connection, and what ``Connection`` named: for records, never sent on.
     known: KnownFields | None = field(default=None, compare=False, repr=False)
-    #: The same fields as others had them; only while nobody has changed them.
+    #: The same fields as others had them; only while nothing but its own fields was changed.
 
     @override
     def __str__(self) -> str:
