@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import gzip
 import json
 import pathlib
 import tempfile
+import weakref
 from typing import Any
 
 import pytest
@@ -172,6 +174,33 @@ def test_a_response_waits_for_a_filter_that_thinks_about_its_head() -> None:
     assert found.statuses == [200, 200, 403, 200]
     assert [one.field("X-Thought") for one in found.answers] == ["/a", "/a", None, "/c"]
     assert [found.answers[at].body for at in (0, 1, 3)] == [b"hello"] * 3
+
+
+def test_what_a_filter_keeps_of_an_exchange_goes_with_its_end() -> None:
+    class Kept:
+        pass
+
+    class Keeps(WebFilter):
+        def on_request(self, exchange):
+            # Of the request before there must be nothing left, and no collector was needed.
+            left.append(sum(one() is not None for one in kept))
+            exchange.state = Kept()
+            kept.append(weakref.ref(exchange.state))
+            return GO_ON
+
+        def on_response(self, exchange):
+            exchange.response.headers.set("X-Kept", "yes")
+            return GO_ON
+
+    kept: list[weakref.ref[Kept]] = []
+    left: list[int] = []
+    gc.disable()
+    try:
+        found = visit(get("/a"), get("/b"), get("/c"), get("/d"), filters=[Keeps()])
+    finally:
+        gc.enable()
+    assert found.statuses == [200] * 4
+    assert max(left) <= 1, "the exchange that ends while the next one begins"
 
 
 def test_a_filter_answers_itself_and_redirects() -> None:

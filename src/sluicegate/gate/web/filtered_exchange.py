@@ -184,6 +184,9 @@ class FilteredExchange:
                 answer = self._call(index, "on_end", self.view(index), exchange.outcome)
                 if answer is not None:
                     self.fail(index, answer)
+        # What points at itself would be left to the collector, thousands in a second.
+        self._go_on = _do_nothing
+        self._views = [None] * len(self._views)
 
     def on_filter_failure(self, error: BaseException) -> None:
         """Take what a filter's own operations raised (``FailureScope``)."""

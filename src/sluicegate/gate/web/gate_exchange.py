@@ -574,8 +574,9 @@ class GateExchange(RoutedExchange):
             # Its answer came before its request was whole, or nobody wants it any more.
             self.origin = None
             origin.close()
-        if self._part is not None:
-            self._part.on_end()
+        part, self._part = self._part, None
+        if part is not None:
+            part.on_end()
         for stage in self._request_stages:
             stage.close()
         for answering in self._response_stages:
