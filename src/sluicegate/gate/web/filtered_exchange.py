@@ -197,15 +197,12 @@ class FilteredExchange:
     def walk(self, phase: _Phase, at: int) -> None:
         """Ask the filters of a phase, from one of them on; the phases' own call."""
         indices = phase.indices(self.pipeline)
-        while at < len(indices):
-            index = indices[at]
-            at += 1
-            if phase is _REQUEST:
-                self._reached = max(self._reached, index + 1)
+        for place, index in enumerate(indices[at:], at + 1):
+            if phase is _REQUEST and self._reached <= index:
+                self._reached = index + 1
             answer = self._call(index, phase.hook, self.view(index))
             if answer is GO_ON:
                 continue
-            place = at
 
             def take_late(late: object, index: int = index, place: int = place) -> None:
                 if phase.take(self, index, late):
@@ -311,6 +308,9 @@ class FilteredExchange:
             accepted = narrow_accept_encoding(message.fields.all(b"accept-encoding"))
             message.fields.set(b"Accept-Encoding", accepted)
         self.request.close()
+        if not pipeline.request_bodies:
+            self._go_on()
+            return
         has_body = _has_body(message.framing)
         self._finish(Direction.UPLOAD, message, pipeline.request_bodies, has_body=has_body)
 
@@ -321,6 +321,10 @@ class FilteredExchange:
         assert message is not None, "a response has a head"
         response.close()
         indices = self.pipeline.response_bodies
+        if not indices:
+            self._codings, self._wanted = (), []  # those of the request are not its own
+            self._go_on()
+            return
         has_body = not response.is_bodiless and _has_body(message.framing)
         self._finish(Direction.DOWNLOAD, message, indices, has_body=has_body)
 
@@ -440,7 +444,10 @@ class _Phase:
 
 
 def _begin_routes(part: FilteredExchange) -> None:
-    part.walk(_ROUTE, 0)
+    if part.pipeline.routers:
+        part.walk(_ROUTE, 0)
+    else:
+        part.finish_request()
 
 
 _REQUEST: Final = _Phase(

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from sluicegate.errors import FILTER_ERRORS
-from sluicegate.port.scope import entered
+from sluicegate.port.scope import enter, entered, leave
 
 if TYPE_CHECKING:
     from .filtered_exchange import FilteredExchange
@@ -32,11 +32,13 @@ class HookFailed:
 
 def call_hook(part: FilteredExchange, hook: Callable[..., object], *args: object) -> object:
     """Return a hook's answer, an awaitable of one, or why there is none."""
-    with entered(part):
-        try:
-            return hook(*args)
-        except FILTER_ERRORS as error:
-            return HookFailed(describe(error))
+    before = enter(part)
+    try:
+        return hook(*args)
+    except FILTER_ERRORS as error:
+        return HookFailed(describe(error))
+    finally:
+        leave(before)
 
 
 def when_answered(part: FilteredExchange, asked: object, done: Callable[[object], None]) -> bool:

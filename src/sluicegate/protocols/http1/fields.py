@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from sluicegate.protocols.text import printable
 
-__all__ = ["CONNECTION_FIELDS", "FieldItem", "Fields", "FieldsView"]
+__all__ = ["CONNECTION_FIELDS", "FieldItem", "Fields", "FieldsView", "WrittenFields"]
 
 FieldItem = tuple[bytes, bytes, bytes]
 """The name in lower case, the name as it is written, and the value without white space around."""
@@ -74,10 +74,25 @@ class FieldsView:
         """Return the fields as they are sent, each with its line end."""
         return b"".join([b"%b: %b\r\n" % (name, value) for _, name, value in self._items])
 
-    def written_without(self, names: AbstractSet[bytes]) -> bytes:
-        """Return as ``written`` what has none of these names, which are in lower case."""
-        items = self._items
-        return b"".join([b"%b: %b\r\n" % item[1:] for item in items if item[0] not in names])
+    def written_without(
+        self,
+        names: AbstractSet[bytes],
+        begin: list[FieldItem] | None = None,
+        begin_written: bytes = b"",
+    ) -> bytes:
+        """Return as ``written`` what has none of these names, which are in lower case.
+
+        Args:
+            names: What to leave out.
+            begin: Items whose writing is known; it is used if these fields begin with them.
+            begin_written: That writing.
+        """
+        items, written = self._items, b""
+        if begin and items[: len(begin)] == begin:
+            items, written = items[len(begin) :], begin_written
+        return written + b"".join(
+            [b"%b: %b\r\n" % item[1:] for item in items if item[0] not in names]
+        )
 
     def __contains__(self, name: bytes) -> bool:
         lower = name.lower()
@@ -138,12 +153,12 @@ class Fields(FieldsView):
             ValueError: As for ``add``.
         """
         new = _checked(name, value)
-        place = next((at for at, item in enumerate(self._items) if item[0] == new[0]), None)
-        if place is None:
-            self._items.append(new)
-            return
-        kept = [item for item in self._items[place + 1 :] if item[0] != new[0]]
-        self._items[place:] = [new, *kept]
+        lower, items = new[0], self._items
+        for place, item in enumerate(items):
+            if item[0] == lower:
+                items[place:] = [new, *[one for one in items[place + 1 :] if one[0] != lower]]
+                return
+        items.append(new)
 
     def move_first(self, name: bytes) -> None:
         """Put the fields of a name before all others, as is good for ``Host``."""
@@ -157,6 +172,21 @@ class Fields(FieldsView):
         before = len(self._items)
         self._items[:] = [item for item in self._items if item[0] not in gone]
         return before - len(self._items)
+
+
+class WrittenFields:
+    """How fields are written but for some names, remembered for what was put behind them."""
+
+    __slots__ = ("_items", "_names", "_written")
+
+    def __init__(self, fields: FieldsView, names: AbstractSet[bytes]) -> None:
+        self._items = fields.checked_items()
+        self._names = names
+        self._written = fields.written_without(names)
+
+    def of(self, fields: FieldsView) -> bytes:
+        """Return ``fields.written_without(names)``; quickly if they only grew."""
+        return fields.written_without(self._names, self._items, self._written)
 
 
 def _checked(name: bytes, value: bytes) -> FieldItem:

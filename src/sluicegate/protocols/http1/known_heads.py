@@ -15,8 +15,7 @@ from typing import Final
 
 from sluicegate.protocol_limits import HTTP_HEAD_KNOWN_BYTES_MAX, HTTP_HEADS_KNOWN_MAX
 from sluicegate.protocols.http1.bounds import HttpBounds
-from sluicegate.protocols.http1.field_lines import TOKEN
-from sluicegate.protocols.http1.fields import FieldItem, Fields
+from sluicegate.protocols.http1.fields import FieldItem, Fields, WrittenFields
 from sluicegate.protocols.http1.forwarding import NOT_PASSED, to_client
 from sluicegate.protocols.http1.framing import has_no_body
 from sluicegate.protocols.http1.messages import (
@@ -42,13 +41,14 @@ __all__ = ["KnownFields", "KnownHeads", "KnownResponse"]
 class KnownFields:
     """The fields of requests that came with exactly these bytes."""
 
-    __slots__ = ("_forwarded", "_host", "_items", "_request")
+    __slots__ = ("_forwarded", "_host", "_items", "_request", "_written")
 
     def __init__(self, request: Request, host: Authority) -> None:
         self._request = request
         #: The first one that had them; never handed out.
         self._host = host
         self._items: tuple[FieldItem, ...] = tuple(request.fields.checked_items())
+        self._written = WrittenFields(request.fields, _HOST)
         self._forwarded: dict[bytes, bytes] = {}
 
     def request(self, method: bytes, target: Target) -> Request | None:
@@ -76,25 +76,28 @@ class KnownFields:
         """Return the fields behind ``Host`` as they go on, up to the end of the head."""
         found = self._forwarded.get(pseudonym)
         if found is None:
-            found = self.forwarded_as(Fields.from_checked(list(self._items)), pseudonym)
-            self._forwarded[pseudonym] = found
+            others = Fields.from_checked([item for item in self._items if item[0] != b"host"])
+            others.add(b"Via", b"1.1 " + pseudonym)
+            found = self._forwarded[pseudonym] = others.written() + b"\r\n"
         return found
 
-    @staticmethod
-    def forwarded_as(fields: Fields, pseudonym: bytes) -> bytes:
-        """Return what was made of such fields as it goes on, behind ``Host``, to the head's end."""
-        _check_pseudonym(pseudonym)
-        return b"%bVia: 1.1 %b\r\n\r\n" % (fields.written_without(_HOST), pseudonym)
+    def forwarded_as(self, fields: Fields, pseudonym: bytes) -> bytes:
+        """Return what was made of these fields as it goes on behind ``Host``, to the head's end.
+
+        The pseudonym is one that heads go on with unchanged, too: a token.
+        """
+        return b"%bVia: 1.1 %b\r\n\r\n" % (self._written.of(fields), pseudonym)
 
 
 class KnownResponse:
     """A response's head, and how it goes on; shared by all that are the same: not to be changed."""
 
-    __slots__ = ("_forwarded", "_items", "body_length", "head_length", "response")
+    __slots__ = ("_forwarded", "_items", "_written", "body_length", "head_length", "response")
 
     def __init__(self, response: Response, head_length: int) -> None:
         self.response = response
         self._items = response.fields.checked_items()
+        self._written = WrittenFields(response.fields, _NOT_PASSED)
         self.head_length = head_length
         self.body_length = response.framing.length
         self._forwarded: dict[bytes, bytes] = {}
@@ -128,7 +131,7 @@ class KnownResponse:
         line = known[: known.index(b"\r\n") + 2]
         return b"%b%bVia: %b %b\r\nContent-Length: %d\r\n\r\n" % (
             line,
-            fields.written_without(_NOT_PASSED),
+            self._written.of(fields),
             b"1.1" if self.response.is_http_1_1 else b"1.0",
             pseudonym,
             self.body_length,
@@ -203,11 +206,6 @@ class KnownHeads:
             self._responses.clear()
         known = self._responses[head] = KnownResponse(response, len(head))
         return known
-
-
-def _check_pseudonym(pseudonym: bytes) -> None:
-    if TOKEN.fullmatch(pseudonym) is None:
-        raise ValueError("the pseudonym of Via is a token")
 
 
 def _is_usual(request: Request) -> bool:
