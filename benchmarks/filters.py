@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from sluicegate.filterapi import (
     FORWARD,
+    GO_ON,
     Connection,
     ConnectRequested,
     ContentFilter,
@@ -22,6 +23,7 @@ from sluicegate.filterapi import (
     EventVerdict,
     Filter,
     Firewall,
+    HeadVerdict,
     Pass,
     Release,
     Session,
@@ -31,10 +33,20 @@ from sluicegate.filterapi import (
     StreamVerdict,
     Transfer,
     TransferOffer,
+    WebExchange,
+    WebFilter,
     Window,
 )
 
-__all__ = ["Hold", "HoldAll", "Look", "RelayInPython", "ReplyAsObject", "StreamAsObject"]
+__all__ = [
+    "Hold",
+    "HoldAll",
+    "Look",
+    "Mark",
+    "RelayInPython",
+    "ReplyAsObject",
+    "StreamAsObject",
+]
 
 
 HELD_AT_A_TIME = 200
@@ -172,3 +184,22 @@ class Hold(ContentFilter):
         """Releases what arrived whole."""
         assert transfer.sha256, "a held object has its hash"
         return Release()
+
+
+class Mark(WebFilter):
+    """Sees both heads of every exchange, reads one field and sets another in each."""
+
+    name = "mark"
+
+    @override
+    def on_request(self, exchange: WebExchange) -> HeadVerdict:
+        headers = exchange.request.headers
+        headers.set("X-Mark", headers.first("Host") or "")
+        return GO_ON
+
+    @override
+    def on_response(self, exchange: WebExchange) -> HeadVerdict:
+        assert exchange.response is not None
+        headers = exchange.response.headers
+        headers.set("X-Mark", headers.first("Content-Type") or "")
+        return GO_ON

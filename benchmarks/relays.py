@@ -30,6 +30,7 @@ FILTER_CLASSES = {
     "reply": "ReplyAsObject",
     "hold": "Hold",
     "hold-all": "HoldAll",
+    "mark": "Mark",
 }
 
 APART = "-apart"

@@ -30,6 +30,10 @@ MITMPROXY_SHARE = 0.1
 
 SQUID = Target("web-squid", "CPU per request through the web proxy / squid", 1.0)
 MITMPROXY = Target("web-mitmproxy", "the same / mitmproxy", 0.1)
+FILTER_SQUID = Target("web-filter-squid", "the same with one filter on heads / squid alone", 1.25)
+FILTER_MITMPROXY = Target("web-filter-mitmproxy", "the same / mitmproxy with such an addon", 0.1)
+ADDON = Path(__file__).with_name("mark_addon.py")
+PARTS = ("squid", "mitmproxy", "filter-squid", "filter-mitmproxy", "held", "held-200")
 
 
 def pattern_of(web: int, *extra: str) -> Pattern:
@@ -74,7 +78,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.web", description=__doc__)
     parser.add_argument("--pairs", type=int, default=PAIRS, help=f"default: {PAIRS}")
     parser.add_argument("--backend", default="io_uring", choices=("io_uring", "epoll"))
-    parser.add_argument("--only", choices=("squid", "mitmproxy", "held", "held-200"))
+    parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     parser.add_argument("--spool-dir", type=Path, default=Path("/var/tmp"))
     arguments = parser.parse_args()
@@ -94,25 +98,44 @@ def run(arguments: argparse.Namespace) -> list[Result]:
     results: list[Result] = []
     with Bench(arguments.spool_dir) as bench, backend.nginx(bench) as web:
         load, pattern = Load(bench), pattern_of(web)
-        published = [relays.Published("proxy", web, is_proxy=True)]
-        ours = functools.partial(relays.sluicegate, bench, published, backend=arguments.backend)
-        if arguments.only in {None, "squid"}:
-            squid = functools.partial(peers.squid, bench)
-            results.append(compare(load, pattern, SQUID, ours, squid, arguments.pairs))
-            print_result(results[-1])
-        if arguments.only in {None, "mitmproxy"}:
-            program = peers.install_mitmproxy(bench)
-            slow = functools.partial(peers.mitmproxy, bench, program)
-            pairs = max(arguments.pairs // 3, 2)
-            results.append(
-                compare(load, pattern, MITMPROXY, ours, slow, pairs, peer_scale=MITMPROXY_SHARE)
-            )
-            print_result(results[-1])
+        results += compare_requests(arguments, bench, load, pattern, web)
         if arguments.only in {None, "held"}:
             results += held.measure(bench, load, HELD_PAIRS, arguments.backend)
         if arguments.only in {None, "held-200"}:
             results += held.measure_parallel(bench, arguments.backend)
     print_table(results)
+    return results
+
+
+def compare_requests(
+    arguments: argparse.Namespace, bench: Bench, load: Load, pattern: Pattern, web: int
+) -> list[Result]:
+    """Measures requests without filters and with one, beside squid and mitmproxy."""
+    published = [relays.Published("proxy", web, is_proxy=True)]
+    filtered = [relays.Published("proxy", web, ("mark",), is_proxy=True)]
+    ours, marking = (
+        functools.partial(relays.sluicegate, bench, one, backend=arguments.backend)
+        for one in (published, filtered)
+    )
+    squid = functools.partial(peers.squid, bench)
+    results: list[Result] = []
+    for part, target, way in (("squid", SQUID, ours), ("filter-squid", FILTER_SQUID, marking)):
+        if arguments.only in {None, part}:
+            results.append(compare(load, pattern, target, way, squid, arguments.pairs))
+            print_result(results[-1])
+    slow_parts = (
+        ("mitmproxy", MITMPROXY, ours, ()),
+        ("filter-mitmproxy", FILTER_MITMPROXY, marking, ("-s", str(ADDON))),
+    )
+    program: Path | None = None
+    for part, target, way, options in slow_parts:
+        if arguments.only in {None, part}:
+            program = program or peers.install_mitmproxy(bench)
+            slow = functools.partial(peers.mitmproxy, bench, program, *options)
+            pairs = max(arguments.pairs // 3, 2)
+            found = compare(load, pattern, target, way, slow, pairs, peer_scale=MITMPROXY_SHARE)
+            results.append(found)
+            print_result(found)
     return results
 
 
