@@ -460,6 +460,7 @@ def test_client_that_goes_away_during_a_hold_leaves_nothing(open_gate, folder, v
     if verb.startswith("STOR"):
         data.sendall(b"x")
         data.shutdown(socket.SHUT_WR)
+    gate.wait_until_held()
     client.close()
     name = verb.partition(" ")[2]
     assert gate.transfer(name)["verdict"] == "failed"

@@ -179,7 +179,7 @@ def test_curl_asks_for_a_page_without_a_tunnel_and_that_is_not_connect():
         curl("--proxy", f"127.0.0.1:{server.port}", "http://a.example/")
 
     [conversation] = server.conversations
-    assert conversation.protocols == [EntryProtocol.UNKNOWN]
+    assert conversation.protocols == [EntryProtocol.HTTP]
 
 
 def test_python_speaks_connect():

@@ -206,6 +206,9 @@ class _Worker:
             await sender.close(WORKER_GRACE_S)
             channel.close()
             self._doors.close()
+            # It ends by itself now; what a signal would wake is being closed.
+            loop.remove_signal_handler(signal.SIGTERM)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     async def _start(self, gate: Gate) -> bool:
         try:
