@@ -70,3 +70,12 @@ def test_change_log_fragments_are_of_a_known_kind() -> None:
     kinds = {kind["directory"] for kind in project["tool"]["towncrier"]["type"]}
     fragments = [p for p in (ROOT / "changelog.d").glob("*.md") if p.name != "README.md"]
     assert {p.name.split(".")[1] for p in fragments} <= kinds
+
+
+def test_every_decision_has_a_number_of_its_own_and_stands_in_the_index_in_their_order() -> None:
+    folder = ROOT / "docs" / "decisions"
+    names = sorted(path.stem for path in folder.glob("0*.md"))
+    numbers = [name.partition("-")[0] for name in names]
+    assert len(set(numbers)) == len(numbers), names
+    index = (folder / "index.md").read_text(encoding="utf-8")
+    assert re.findall(r"^(0\d{3}-\S+)$", index, re.MULTILINE) == names
