@@ -25,6 +25,7 @@ from sluicegate import (
     access_limits,
     limits,
     policy_limits,
+    process_limits,
     protocol_limits,
     scan_limits,
     web_limits,
@@ -148,6 +149,7 @@ def describe_limits() -> str:
     tree = ast.parse(inspect.getsource(limits))
     parsers = ast.parse(inspect.getsource(protocol_limits))
     scanners = ast.parse(inspect.getsource(scan_limits))
+    processes = ast.parse(inspect.getsource(process_limits))
     policies = ast.parse(inspect.getsource(policy_limits))
     access = ast.parse(inspect.getsource(access_limits))
     web = ast.parse(inspect.getsource(web_limits))
@@ -168,6 +170,8 @@ def describe_limits() -> str:
         table_of_limits(documented_names(access.body)),
         "\n## The web proxy\n",
         table_of_limits(documented_names(web.body)),
+        "\n## Processes, cells and commands\n",
+        table_of_limits(documented_names(processes.body)),
         "\n## What parsers take\n",
         table_of_limits(documented_names(parsers.body)),
         "\n## What a policy takes\n",
@@ -188,6 +192,7 @@ def table_of_limits(rows: Iterator[tuple[str, str, str]]) -> str:
             limits,
             access_limits,
             policy_limits,
+            process_limits,
             protocol_limits,
             scan_limits,
             web_limits,

@@ -14,21 +14,8 @@ from sluicegate.web_limits import WebLimits
 __all__ = [
     "ACCEPT_AHEAD_MAX",
     "BULK_SLOTS_CIRCULATING_MIN",
-    "CELL_CALLS_MAX",
-    "CELL_DESCRIPTORS_MAX",
-    "CELL_GIVEN_MAX",
-    "CELL_QUEUE_BYTES_MAX",
-    "CELL_RESTART_DELAY_MAX_S",
-    "CELL_RESTART_DELAY_S",
-    "CELL_STEADY_S",
-    "CELL_STOP_S",
     "CLOSE_ROUNDS_MAX",
     "CLOSE_ROUND_S",
-    "CONTROL_CLIENTS_MAX",
-    "CONTROL_REPLY_BYTES_MAX",
-    "CONTROL_REQUEST_BYTES_MAX",
-    "CONTROL_ROWS_MAX",
-    "CONTROL_TIMEOUT_S",
     "DIAL_ATTEMPTS_MAX",
     "DNS_ALIASES_MAX",
     "DNS_RECORDS_MAX",
@@ -50,9 +37,6 @@ __all__ = [
     "LAST_WORDS_S",
     "PACKED_ADDRESSES_MAX",
     "PASSWORD_THROTTLE_CLIENTS_MAX",
-    "PREFLIGHT_TIMEOUT_S",
-    "PROCESS_MESSAGE_BYTES_MAX",
-    "PROCESS_ROWS_MAX",
     "PROGRESS_PAGE_S",
     "RECEIVE_AHEAD_MAX",
     "RECORDS_ENCODED_LATER_MAX",
@@ -61,9 +45,6 @@ __all__ = [
     "RECORD_RETRY_DELAY_S",
     "RECORD_WRITE_BYTES_MAX",
     "RECORD_WRITE_BYTES_MIN",
-    "RESTART_CALM_S",
-    "RESTART_DELAY_MAX_S",
-    "RESTART_DELAY_MIN_S",
     "RING_COMPLETIONS",
     "RING_ENTRIES",
     "SMALL_SLOTS_CIRCULATING_MIN",
@@ -74,12 +55,7 @@ __all__ = [
     "STREAM_WAIT_S_MAX",
     "TRANSFER_READ_BYTES_MAX",
     "TRICKLE_TAIL_BYTES",
-    "UPGRADE_TIMEOUT_S",
     "WATCHDOG_BEAT_S",
-    "WORKERS_MAX",
-    "WORKER_ANSWER_TIMEOUT_S",
-    "WORKER_GRACE_S",
-    "WORKER_START_TIMEOUT_S",
     "Limits",
 ]
 
@@ -196,36 +172,6 @@ TRANSFER_READ_BYTES_MAX: Final = 64 << 20
 """What a content filter may take into memory with one ``read``; more is read piece by piece."""
 
 
-# Filters in processes of their own.
-
-CELL_CALLS_MAX: Final = 4096
-"""Calls of one cell that wait for an answer (an object's verdict, a name's addresses): as many as
-``open_transfers_per_connection_max`` allows a thousand connections."""
-
-CELL_GIVEN_MAX: Final = 16_384
-"""Expected connections, factories and held objects that one cell has at a time: a few for each of
-some thousand connections. Beyond it the filter is told ``LimitExceeded``."""
-
-CELL_DESCRIPTORS_MAX: Final = 4
-"""Descriptors beside one message to or from a cell; an object takes one."""
-
-CELL_QUEUE_BYTES_MAX: Final = 16 << 20
-"""Messages that wait for a cell to read them; one that lets more come together has failed. Streams
-do not get there: a direction has one chunk on its way at a time."""
-
-CELL_RESTART_DELAY_S: Final = 0.1
-"""A cell that ended is replaced after this long, and each time again after twice as long."""
-
-CELL_RESTART_DELAY_MAX_S: Final = 30.0
-"""The most between two attempts: a filter that cannot live costs no more than that."""
-
-CELL_STEADY_S: Final = 30.0
-"""A cell that worked for so long is taken for sound: the next delay is the first one again."""
-
-CELL_STOP_S: Final = 2.0
-"""What a cell may take to stop its filter and to end; then it is killed."""
-
-
 # Records.
 
 RECORD_FLUSH_DELAY_S: Final = 0.05
@@ -254,65 +200,6 @@ a longer one is no batch."""
 
 FLOOD_RECORD_S: Final = 10.0
 """What one client did beyond one of its flood limits within so long is one record."""
-
-
-# Processes.
-
-WORKERS_MAX: Final = 64
-"""Workers of one gate: beyond it several gates serve a machine better."""
-
-PROCESS_ROWS_MAX: Final = 256
-"""Processes of one gate that count and record at the same time: the supervisor, the workers, and
-those of earlier versions that still drain."""
-
-PROCESS_MESSAGE_BYTES_MAX: Final = 32 << 20
-"""One message between the supervisor and another process: the operator's files, or an answer of
-``CONTROL_REPLY_BYTES_MAX``, with room to spare."""
-
-WORKER_START_TIMEOUT_S: Final = 30.0
-"""A worker that is not ready after this long is started again: it takes half a second of one core,
-and the filters' own imports. A reload waits half as long for it, and then has it replaced."""
-
-WORKER_ANSWER_TIMEOUT_S: Final = 5.0
-"""A worker that has not answered the supervisor for this long is left out of the answer, which says
-so; a reload that one does not answer is put in force nowhere."""
-
-PREFLIGHT_TIMEOUT_S: Final = 30.0
-"""A program that is to take over has this long to read the files and say so."""
-
-UPGRADE_TIMEOUT_S: Final = 60.0
-"""A new version that does not serve after this long has failed: it starts all workers anew."""
-
-WORKER_GRACE_S: Final = 5.0
-"""A worker that should have ended is killed this much later."""
-
-RESTART_DELAY_MIN_S: Final = 0.25
-"""A process that ended soon after its start is started again after this long, and twice as long
-each time; one that has worked for ``RESTART_CALM_S`` at once."""
-
-RESTART_DELAY_MAX_S: Final = 30.0
-"""The longest of these delays."""
-
-RESTART_CALM_S: Final = 10.0
-"""A process that has worked for so long did not fail at its start."""
-
-
-# Control socket.
-
-CONTROL_CLIENTS_MAX: Final = 16
-"""Operators' commands that are served at once; more wait for their turn in the backlog."""
-
-CONTROL_REQUEST_BYTES_MAX: Final = 4096
-"""One request: they are names and numbers."""
-
-CONTROL_REPLY_BYTES_MAX: Final = 16 << 20
-"""One reply: ``CONTROL_ROWS_MAX`` rows with room to spare."""
-
-CONTROL_ROWS_MAX: Final = 10_000
-"""Rows of one reply; making more would hold up traffic for tens of milliseconds."""
-
-CONTROL_TIMEOUT_S: Final = 10.0
-"""A command that says nothing for this long is disconnected."""
 
 
 # Names.

@@ -34,7 +34,7 @@ from sluicegate.gate.control_messages import (
     read_message,
 )
 from sluicegate.gate.views import ConnectionView, FilterView, Phase, SessionView, StatusView
-from sluicegate.limits import CONTROL_REPLY_BYTES_MAX, CONTROL_REQUEST_BYTES_MAX
+from sluicegate.process_limits import CONTROL_REPLY_BYTES_MAX, CONTROL_REQUEST_BYTES_MAX
 
 STATUS = StatusView(
     phase=Phase.READY,

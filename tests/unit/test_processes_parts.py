@@ -37,12 +37,8 @@ from sluicegate.audit.frames import (
 )
 from sluicegate.audit.journal import JOURNAL_BYTES, Journal
 from sluicegate.gate.views import FilterView, ListenerView, Phase, StatusView
-from sluicegate.limits import (
-    RECORD_BATCH_BYTES_MAX,
-    RESTART_CALM_S,
-    RESTART_DELAY_MAX_S,
-    RESTART_DELAY_MIN_S,
-)
+from sluicegate.limits import RECORD_BATCH_BYTES_MAX
+from sluicegate.process_limits import RESTART_CALM_S, RESTART_DELAY_MAX_S, RESTART_DELAY_MIN_S
 
 # -- journal -----------------------------------------------------------------------------------
 

@@ -18,8 +18,9 @@ from sluicegate.documents import Document, Findings, Model, Wrong, json_schema, 
 from sluicegate.filterapi import Isolation
 from sluicegate.gate.entry_dialogue import Authenticate
 from sluicegate.gate.settings import ListenerSettings, OnFailure
-from sluicegate.limits import WORKERS_MAX, Limits
+from sluicegate.limits import Limits
 from sluicegate.policy.parse_values import Name, parse_address, parse_network
+from sluicegate.process_limits import WORKERS_MAX
 
 from .entry_config import EntryChoice, EntryProtocolName, ResolverTable, to_entry
 from .ldap_config import LdapTable

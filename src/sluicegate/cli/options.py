@@ -18,7 +18,7 @@ from sluicegate.documents import Findings
 from sluicegate.errors import ConfigError
 from sluicegate.gate.control_client import ask_gate
 from sluicegate.gate.control_messages import AnyReply, Request
-from sluicegate.limits import CONTROL_TIMEOUT_S
+from sluicegate.process_limits import CONTROL_TIMEOUT_S
 
 __all__ = ["ask", "config_option", "find_config", "json_option"]
 

@@ -14,7 +14,11 @@ from sluicegate.gate.control_messages import (
     Request,
     StopRequest,
 )
-from sluicegate.limits import CONTROL_TIMEOUT_S, WORKER_ANSWER_TIMEOUT_S, WORKER_START_TIMEOUT_S
+from sluicegate.process_limits import (
+    CONTROL_TIMEOUT_S,
+    WORKER_ANSWER_TIMEOUT_S,
+    WORKER_START_TIMEOUT_S,
+)
 
 from .display import printable
 from .options import ask, config_option

@@ -8,7 +8,7 @@ import click
 
 from sluicegate.app.run import run_gate
 from sluicegate.app.supervise import check_takeover, supervise
-from sluicegate.limits import WORKERS_MAX
+from sluicegate.process_limits import WORKERS_MAX
 
 from .display import printable
 from .options import config_option, find_config

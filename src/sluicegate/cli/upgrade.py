@@ -20,7 +20,7 @@ from sluicegate.gate.control_messages import (
     UpgradeRequest,
 )
 from sluicegate.gate.views import StatusView
-from sluicegate.limits import CONTROL_TIMEOUT_S, PREFLIGHT_TIMEOUT_S, UPGRADE_TIMEOUT_S
+from sluicegate.process_limits import CONTROL_TIMEOUT_S, PREFLIGHT_TIMEOUT_S, UPGRADE_TIMEOUT_S
 
 from .display import printable
 from .options import ask, config_option

@@ -19,7 +19,7 @@ import os
 import secrets
 from typing import Final
 
-from sluicegate.limits import PROCESS_ROWS_MAX
+from sluicegate.process_limits import PROCESS_ROWS_MAX
 
 from .flood_count import LEASES, MINUTE_S, FloodClient, Rate, SharedCounts
 

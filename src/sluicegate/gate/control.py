@@ -21,7 +21,7 @@ import msgspec
 
 from sluicegate.documents import ConfigRefused
 from sluicegate.errors import ConfigError
-from sluicegate.limits import (
+from sluicegate.process_limits import (
     CONTROL_CLIENTS_MAX,
     CONTROL_REQUEST_BYTES_MAX,
     CONTROL_ROWS_MAX,

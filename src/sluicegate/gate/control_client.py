@@ -13,7 +13,7 @@ import pathlib
 import msgspec
 
 from sluicegate.errors import SluicegateError
-from sluicegate.limits import CONTROL_REPLY_BYTES_MAX, CONTROL_TIMEOUT_S
+from sluicegate.process_limits import CONTROL_REPLY_BYTES_MAX, CONTROL_TIMEOUT_S
 
 from .control_messages import (
     AnyReply,

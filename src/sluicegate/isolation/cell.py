@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Final
 
 from sluicegate.errors import SluicegateError
 from sluicegate.filterapi import Position
-from sluicegate.limits import (
+from sluicegate.limits import Limits
+from sluicegate.process_limits import (
     CELL_RESTART_DELAY_MAX_S,
     CELL_RESTART_DELAY_S,
     CELL_STEADY_S,
     CELL_STOP_S,
-    Limits,
 )
 from sluicegate.sandbox.launch import Launched, Launcher
 from sluicegate.sandbox.wire import WireBroken

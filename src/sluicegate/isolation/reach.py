@@ -28,7 +28,7 @@ from sluicegate.filterapi import (
 from sluicegate.gate.factories import EventFactory
 from sluicegate.gate.secondary import ExpectedConnection
 from sluicegate.gate.transfer import GateTransfer
-from sluicegate.limits import CELL_CALLS_MAX, CELL_GIVEN_MAX
+from sluicegate.process_limits import CELL_CALLS_MAX, CELL_GIVEN_MAX
 
 from . import calls
 from .calls import Call, Returned

@@ -18,7 +18,7 @@ from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from sluicegate.limits import CELL_DESCRIPTORS_MAX, CELL_QUEUE_BYTES_MAX
+from sluicegate.process_limits import CELL_DESCRIPTORS_MAX, CELL_QUEUE_BYTES_MAX
 
 from .message import MESSAGE_BYTES_MAX, Message, encode
 

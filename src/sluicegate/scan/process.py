@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from sluicegate.errors import SluicegateError
-from sluicegate.limits import CELL_RESTART_DELAY_MAX_S, CELL_RESTART_DELAY_S
+from sluicegate.process_limits import CELL_RESTART_DELAY_MAX_S, CELL_RESTART_DELAY_S
 from sluicegate.scan_limits import SCAN_START_TIMEOUT_S
 
 from .messages import (

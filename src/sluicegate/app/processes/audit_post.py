@@ -15,7 +15,7 @@ from collections.abc import Callable
 from sluicegate.audit.journal import JOURNAL_BYTES, Journal
 from sluicegate.clock import Clock
 from sluicegate.errors import ConfigError
-from sluicegate.limits import WORKER_START_TIMEOUT_S
+from sluicegate.process_limits import WORKER_START_TIMEOUT_S
 
 from .backoff import Backoff
 from .child import Child

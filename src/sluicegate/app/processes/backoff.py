@@ -6,7 +6,7 @@ that keeps ending soon after its start is tried ever more seldom, and never give
 
 from __future__ import annotations
 
-from sluicegate.limits import RESTART_CALM_S, RESTART_DELAY_MAX_S, RESTART_DELAY_MIN_S
+from sluicegate.process_limits import RESTART_CALM_S, RESTART_DELAY_MAX_S, RESTART_DELAY_MIN_S
 
 __all__ = ["Backoff"]
 

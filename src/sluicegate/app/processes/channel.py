@@ -22,7 +22,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from sluicegate.limits import PROCESS_MESSAGE_BYTES_MAX
+from sluicegate.process_limits import PROCESS_MESSAGE_BYTES_MAX
 
 from .orders import AnyMessage, Message
 

@@ -18,7 +18,7 @@ from sluicegate.clock import Clock
 from sluicegate.documents import ConfigRefused
 from sluicegate.errors import ConfigError
 from sluicegate.gate.control_messages import AnyReply, AnyRequest
-from sluicegate.limits import (
+from sluicegate.process_limits import (
     PROCESS_ROWS_MAX,
     WORKER_ANSWER_TIMEOUT_S,
     WORKER_GRACE_S,

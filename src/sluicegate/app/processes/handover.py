@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from sluicegate.app.version import VERSION
-from sluicegate.limits import PREFLIGHT_TIMEOUT_S
+from sluicegate.process_limits import PREFLIGHT_TIMEOUT_S
 
 from .orders import PROTOCOL
 

@@ -13,7 +13,7 @@ import sys
 from types import FrameType
 from typing import Final
 
-from sluicegate.limits import WORKER_GRACE_S
+from sluicegate.process_limits import WORKER_GRACE_S
 
 __all__ = ["follow_supervisor", "name_process"]
 

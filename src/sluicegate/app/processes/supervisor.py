@@ -48,7 +48,7 @@ from sluicegate.gate.views import (
     SessionView,
     StatusView,
 )
-from sluicegate.limits import WORKER_GRACE_S, WORKER_START_TIMEOUT_S
+from sluicegate.process_limits import WORKER_GRACE_S, WORKER_START_TIMEOUT_S
 
 from .audit_post import AuditPost
 from .change import commit_all, prepare_all

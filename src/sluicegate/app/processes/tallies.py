@@ -10,7 +10,7 @@ import mmap
 import os
 from typing import Final
 
-from sluicegate.limits import PROCESS_ROWS_MAX
+from sluicegate.process_limits import PROCESS_ROWS_MAX
 
 __all__ = ["CONNECTIONS", "RECORDS", "Tallies"]
 

@@ -33,11 +33,11 @@ from sluicegate.gate.census import Census
 from sluicegate.gate.control import answer
 from sluicegate.gate.control_messages import RefusedReply
 from sluicegate.gate.settings import Place
-from sluicegate.limits import WORKER_GRACE_S
 from sluicegate.port import CompletionPort, Listener
 from sluicegate.port.backend import RawSocket
 from sluicegate.port.diagnosis import diagnose
 from sluicegate.port.loop import current_port, run
+from sluicegate.process_limits import WORKER_GRACE_S
 
 from .channel import Channel, ChannelBroken, FrameReader, receive_first, send_last
 from .confine import confine
