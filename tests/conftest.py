@@ -1,9 +1,10 @@
 """What every test shares: the backend under test, Hypothesis profiles, and the proof of both.
 
 ``tools/test`` runs what may open a port with ``SLUICEGATE_BACKEND`` set to ``io_uring`` and again
-with ``epoll``; such a test asks for the fixture ``backend_name``. What was opened is
-counted at the driver's own constructor, printed, and written into the JUnit report, where
-``tools/test_report.py`` reads it: a silent fall-back cannot pass for a test of io_uring.
+with ``epoll``; such a test asks for the fixture ``backend_name``. One that needs a port and tries
+nothing that depends on the driver is marked ``either_driver``, and runs on the first alone. What
+was opened is counted at the driver's own constructor, printed, and written into the JUnit report,
+where ``tools/test_report.py`` reads it: a silent fall-back cannot pass for a test of io_uring.
 """
 
 from __future__ import annotations
@@ -52,6 +53,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="leave out what may depend on the driver",
     )
+    parser.addoption(
+        "--again",
+        action="store_true",
+        help="after a run on the other driver: leave out what is marked either_driver",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -83,6 +89,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             left_out = [item for item in items if may_open_port(item) is not is_wanted]
             items[:] = [item for item in items if may_open_port(item) is is_wanted]
             config.hook.pytest_deselected(items=left_out)
+    if config.getoption("--again"):
+        left_out = [item for item in items if item.get_closest_marker("either_driver")]
+        items[:] = [item for item in items if not item.get_closest_marker("either_driver")]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from sluicegate.limits import Limits
 from sluicegate.port import CompletionPort
@@ -47,7 +48,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "make_backend" in metafunc.fixturenames:
         is_epoll_run = metafunc.config.getoption("--backend") == "epoll"
         names = [name for name in FACTORIES if not (is_epoll_run and name.startswith("io_uring"))]
-        metafunc.parametrize("make_backend", [FACTORIES[name] for name in names], ids=names)
+        metafunc.parametrize("make_backend", [_on(name) for name in names])
+
+
+def _on(name: str) -> ParameterSet:
+    marks = (pytest.mark.either_driver,) if name.startswith("simulated") else ()
+    return pytest.param(FACTORIES[name], id=name, marks=marks)
 
 
 @pytest.fixture

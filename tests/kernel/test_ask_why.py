@@ -13,6 +13,8 @@ import pytest
 
 from tests.kernel.test_gate_process import EchoServer, GateProcess, echoed
 
+pytestmark = pytest.mark.either_driver
+
 MAIN = """\
 [[listener]]
 name = "proxy"

@@ -16,6 +16,8 @@ from sluicegate.protocols.proxy_protocol import encode_proxy_v1
 from tests.kernel.test_gate_process import EchoServer, echoed
 from tests.kernel.test_processes import Gate
 
+pytestmark = pytest.mark.either_driver
+
 BOUND, SLACK = 40, 5
 CLIENT = SocketAddress("10.1.1.1", 4000)
 FLOOD = f"\n[flood]\nconnections_max = {BOUND}\nhalf_open_max = {BOUND}\n"

@@ -187,6 +187,7 @@ def test_client_that_no_rule_names_gets_nothing(gate: GateProcess) -> None:
     assert gate.records("connection") == []
 
 
+@pytest.mark.either_driver
 def test_broken_policy_leaves_the_old_in_force_and_a_good_one_is_put_in_force(
     gate: GateProcess,
 ) -> None:
@@ -222,6 +223,7 @@ def test_reload_opens_and_closes_listeners(gate: GateProcess) -> None:
     first.close()
 
 
+@pytest.mark.either_driver
 def test_address_that_is_taken_refuses_the_reload(gate: GateProcess) -> None:
     gate.start()
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -250,6 +252,7 @@ def test_drain_waits_for_the_last_connection(gate: GateProcess) -> None:
     assert not (gate.folder / "state" / "control.sock").exists()
 
 
+@pytest.mark.either_driver
 def test_second_signal_ends_a_drain(gate: GateProcess) -> None:
     gate.start()
     with gate.connect() as client:
@@ -261,12 +264,14 @@ def test_second_signal_ends_a_drain(gate: GateProcess) -> None:
     assert connection["outcome"] == "refused"
 
 
+@pytest.mark.either_driver
 def test_stop_command_drains_as_sigterm_does(gate: GateProcess) -> None:
     gate.start()
     assert gate.ask("stop").returncode == 0
     gate.wait_for("stopped")
 
 
+@pytest.mark.either_driver
 def test_one_gate_per_state_dir(gate: GateProcess) -> None:
     gate.start()
     second = gate.ask("run")
@@ -275,6 +280,7 @@ def test_one_gate_per_state_dir(gate: GateProcess) -> None:
     assert gate.ask("status", "-q").returncode == 0
 
 
+@pytest.mark.either_driver
 def test_gate_that_was_killed_can_be_started_again(gate: GateProcess) -> None:
     gate.start()
     gate.close()
@@ -285,6 +291,7 @@ def test_gate_that_was_killed_can_be_started_again(gate: GateProcess) -> None:
     assert gate.ask("status", "-q").returncode == 0
 
 
+@pytest.mark.either_driver
 def test_rotated_log_goes_on_in_a_new_file(gate: GateProcess) -> None:
     gate.start()
     state = gate.folder / "state"
@@ -297,6 +304,7 @@ def test_rotated_log_goes_on_in_a_new_file(gate: GateProcess) -> None:
     assert after
 
 
+@pytest.mark.either_driver
 def test_service_manager_is_told_of_readiness(gate: GateProcess, tmp_path: pathlib.Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
@@ -306,6 +314,7 @@ def test_service_manager_is_told_of_readiness(gate: GateProcess, tmp_path: pathl
         assert manager.recv(100) == b"STOPPING=1"
 
 
+@pytest.mark.either_driver
 def test_address_that_is_taken_ends_the_start_with_its_cure(gate: GateProcess) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f'address = "127.0.0.1:{taken.getsockname()[1]}"\n'

@@ -160,6 +160,7 @@ def test_filter_that_takes_all_memory_fails_alone(hostile):
     assert "MemoryError" in failure["cause"]
 
 
+@pytest.mark.either_driver
 def test_service_manager_hears_of_a_loop_that_turns(tmp_path):
     server = EchoServer()
     gate = GateProcess(tmp_path, server.port)
@@ -174,6 +175,7 @@ def test_service_manager_hears_of_a_loop_that_turns(tmp_path):
     server.close()
 
 
+@pytest.mark.either_driver
 def test_service_manager_that_does_not_ask_hears_nothing(tmp_path):
     server = EchoServer()
     gate = GateProcess(tmp_path, server.port)

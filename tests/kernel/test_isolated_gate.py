@@ -129,6 +129,7 @@ def test_objects_are_judged_in_the_cell_and_a_killed_cell_is_replaced(
     assert not pathlib.Path(f"/proc/{after['pid']}").exists()
 
 
+@pytest.mark.either_driver
 def test_secrets_are_looked_for_and_masked_in_a_cell(
     gate: GateProcess, server: ObjectServer
 ) -> None:
@@ -165,6 +166,7 @@ def test_cell_killed_in_the_middle_of_an_object_refuses_or_passes_as_the_operato
     assert [one["action"] for one in failures] == ["refused", "bypassed"]
 
 
+@pytest.mark.either_driver
 def test_reload_replaces_the_process_when_the_filter_changed_and_only_then(
     gate: GateProcess, server: ObjectServer
 ) -> None:
@@ -208,6 +210,7 @@ def test_reload_replaces_the_process_when_the_filter_changed_and_only_then(
         ('use = "FILE:Judge"\nisolation = "thread"', "isolation"),
     ],
 )
+@pytest.mark.either_driver
 def test_isolated_filters_that_are_wrong_are_refused_with_their_place(
     gate: GateProcess, table: str, error: str
 ) -> None:
@@ -219,6 +222,7 @@ def test_isolated_filters_that_are_wrong_are_refused_with_their_place(
     assert "sluicegate.toml:" in checked.stderr + checked.stdout
 
 
+@pytest.mark.either_driver
 def test_class_that_demands_a_process_gets_one(gate: GateProcess, server: ObjectServer) -> None:
     demanding = f'[[filter]]\nname = "d"\nuse = "{FILTERS}:Demanding"\n'
     install(gate, OBJECTS + demanding, ["objects", "d"])

@@ -13,6 +13,8 @@ import pytest
 from tests.kernel.test_gate_process import GateProcess
 from tests.kernel.test_processes import Gate
 
+pytestmark = pytest.mark.either_driver
+
 PORT = 9  # nobody is dialled
 
 

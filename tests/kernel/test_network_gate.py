@@ -22,10 +22,13 @@ import pytest
 from tests.kernel.test_gate_process import GateProcess
 from tests.kernel.test_privileges import reachable
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("ip") is None,
-    reason="makes network namespaces: run as root, with iproute2 (apt-get install iproute2)",
-)
+pytestmark = [
+    pytest.mark.either_driver,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or shutil.which("ip") is None,
+        reason="makes network namespaces: run as root, with iproute2 (apt-get install iproute2)",
+    ),
+]
 
 _PEERS = pathlib.Path(__file__).with_name("network_gate_peers.py")
 _PREFIX = f"sn{os.getpid()}"

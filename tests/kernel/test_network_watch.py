@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.either_driver
+
 PROGRAM = """
 import asyncio, ipaddress, json, subprocess, sys
 from sluicegate.address import SocketAddress

@@ -25,7 +25,10 @@ from sluicegate.sandbox import system_calls
 
 from .test_gate_process import EchoServer, GateProcess
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="changing the user needs root")
+pytestmark = [
+    pytest.mark.either_driver,
+    pytest.mark.skipif(os.geteuid() != 0, reason="changing the user needs root"),
+]
 
 PROBE = pathlib.Path(__file__).with_name("probe_filter.py")
 

@@ -164,6 +164,7 @@ def test_killed_worker_is_replaced_and_the_other_notices_nothing(gate: Gate) -> 
     assert "records_lost" not in record
 
 
+@pytest.mark.either_driver
 def test_clients_that_come_while_there_is_no_worker_wait_for_the_next(gate: Gate) -> None:
     gate.mode = ("--workers", "1")
     gate.start()
@@ -176,6 +177,7 @@ def test_clients_that_come_while_there_is_no_worker_wait_for_the_next(gate: Gate
     gate.end()
 
 
+@pytest.mark.either_driver
 def test_killed_audit_writer_is_replaced_and_every_record_is_there_once(gate: Gate) -> None:
     gate.start()
     pid = gate.audit_writer()["pid"]
@@ -220,6 +222,7 @@ def test_reload_is_in_force_on_all_workers_or_on_none(gate: Gate) -> None:
     assert gate.events()[:5] == ["started", "ready", "reload-refused", "reloaded", "reloaded"]
 
 
+@pytest.mark.either_driver
 def test_worker_that_cannot_take_part_in_a_reload_keeps_it_from_being_anywhere(gate: Gate) -> None:
     gate.start()
     before = gate.status()["policy"]
@@ -278,6 +281,7 @@ def wait_ready(gate: Gate) -> None:
     raise AssertionError(f"not ready: {gate.workers()}")
 
 
+@pytest.mark.either_driver
 def test_reload_waits_for_a_worker_that_is_starting(gate: Gate) -> None:
     starting = start_and_hold_one(gate)
     gate.write_policy("10.0.0.0/8")
@@ -297,6 +301,7 @@ def test_reload_waits_for_a_worker_that_is_starting(gate: Gate) -> None:
     assert (len(replies), gate.events()[:3]) == (1, ["started", "ready", "reloaded"])
 
 
+@pytest.mark.either_driver
 def test_worker_that_starts_too_slowly_for_a_reload_is_replaced_and_not_missed(gate: Gate) -> None:
     starting = start_and_hold_one(gate)
     gate.write_policy("10.0.0.0/8")
@@ -310,6 +315,7 @@ def test_worker_that_starts_too_slowly_for_a_reload_is_replaced_and_not_missed(g
     assert [record["restarts"] for record in gate.records("process")] == [1]
 
 
+@pytest.mark.either_driver
 def test_processes_have_only_the_descriptors_that_they_need(gate: Gate) -> None:
     with open(gate.config) as leaked:
         os.set_inheritable(leaked.fileno(), True)
@@ -364,6 +370,7 @@ def test_worker_that_is_asked_to_end_drains_while_another_serves(gate: Gate) -> 
     assert {record["outcome"] for record in gate.records("connection")} == {"released"}
 
 
+@pytest.mark.either_driver
 def test_worker_that_is_asked_again_and_again_to_end_ends_without_a_complaint(gate: Gate) -> None:
     gate.mode = ("--workers", "1")
     gate.start()
@@ -384,6 +391,7 @@ def test_worker_that_is_asked_again_and_again_to_end_ends_without_a_complaint(ga
     assert gate.records("process") == []
 
 
+@pytest.mark.either_driver
 def test_worker_that_cannot_begin_ends_the_start_with_its_cause(gate: Gate) -> None:
     gate.write_main('[service]\nbackend = "epoll"\n[spool]\ndir = "/dev/null/x"\n')
     result = gate.ask("run", "--workers", "2")
@@ -465,6 +473,7 @@ def test_upgrade_under_load_refuses_and_resets_nobody(gate: Gate) -> None:
     assert events == ["started", "ready", "upgrading", "taken-over", "ready", "stopped"]
 
 
+@pytest.mark.either_driver
 def test_program_that_cannot_take_over_changes_nothing(gate: Gate) -> None:
     gate.start()
     before = gate.pids()
@@ -500,6 +509,7 @@ def test_killed_connection_is_reset_and_its_record_says_by_whom(gate: Gate) -> N
     assert {one["reason"] for one in killed} == {f"killed by {name}"}
 
 
+@pytest.mark.either_driver
 def test_drain_shows_how_far_it_is_and_cuts_what_is_left(gate: Gate) -> None:
     gate.start()
     with gate.connect() as client:

@@ -21,6 +21,8 @@ from sluicegate.identity.passwords import make_dummy_hash
 from sluicegate.identity.users import User
 from tests.unit.identity_kit import CHEAP, user
 
+pytestmark = pytest.mark.either_driver
+
 HASH = make_dummy_hash(CHEAP)
 
 

@@ -13,7 +13,7 @@ from sluicegate.scan.examination.walk import Report
 from tests.unit.container_kit import eicar
 from tests.unit.test_walk import looked_at
 
-pytestmark = pytest.mark.real
+pytestmark = pytest.mark.either_driver
 
 
 def packed(folder: pathlib.Path, content: bytes, kind: str, *options: str) -> bytes:

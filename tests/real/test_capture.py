@@ -16,6 +16,8 @@ import pytest
 from sluicegate.testing.reassembly import captured_connections
 from tests.unit.kit_filters import OnlySsh
 
+pytestmark = pytest.mark.either_driver
+
 PATIENCE_S = 20
 
 

@@ -16,7 +16,7 @@ from tests.unit.secrets.secret_kit import CARD, github_token, long_key
 from .dns_parts import dnsmasq_server
 from .web_parts import TEXT, HoldingGate, nginx
 
-pytestmark = pytest.mark.real
+pytestmark = pytest.mark.either_driver
 
 ROW = b'{"name": "Jane", "card": ' + CARD + b"}\n"
 MASKED = ROW.replace(CARD, b"9" * 16)

@@ -10,6 +10,8 @@ from sluicegate.app.demo import run_demo
 
 from .clamd_parts import running_clamd
 
+pytestmark = pytest.mark.either_driver
+
 
 def test_the_demonstration_asks_the_clamd_of_the_machine(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch

@@ -22,6 +22,8 @@ from .entry_parts import PATIENCE_S, curl
 from .sample_parts import free_port, is_listening, wait_until
 from .test_entry_gate import BY_NAME, CURL, ProxyGate
 
+pytestmark = pytest.mark.either_driver
+
 INSTALL = "apt-get install --yes nginx-light openssl nodejs"
 NAME, OTHER = "web.names.test", "ldap.names.test"
 """Both lead to the same server."""

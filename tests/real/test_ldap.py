@@ -27,6 +27,8 @@ from tests.pki import authority
 
 from .ldap_parts import BASE, GROUPS, PEOPLE, SEARCH_PASSWORD, SEARCHER, Slapd, slapd_server
 
+pytestmark = pytest.mark.either_driver
+
 CLOCK = SystemClock()
 LOOPBACK = SocketAddress.parse("127.0.0.1:1")
 

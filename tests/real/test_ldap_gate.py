@@ -17,6 +17,8 @@ from .ldap_parts import GROUPS, PEOPLE, SEARCH_PASSWORD, SEARCHER, Slapd, slapd_
 from .sample_parts import WebServer, wait_until
 from .test_entry_gate import PAGE, ProxyGate
 
+pytestmark = pytest.mark.either_driver
+
 HOW = {
     "socks5": ("--proxy", "socks5h://127.0.0.1:{}"),
     "connect": ("--proxytunnel", "--proxy", "http://127.0.0.1:{}"),

@@ -15,6 +15,8 @@ from tests.kernel.test_gate_process import GateProcess
 
 from .entry_parts import BODY, PATIENCE_S, entry_server, haproxy
 
+pytestmark = pytest.mark.either_driver
+
 REQUEST = r"GET\ /\ HTTP/1.1\r\n\r\n"
 CLIENTS = ("203.0.113.9", "2001:db8::9")
 

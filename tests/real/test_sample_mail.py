@@ -20,6 +20,8 @@ from tests.real.sample_parts import (
     tool,
 )
 
+pytestmark = pytest.mark.either_driver
+
 SETTINGS = 'keywords = ["lottery", "wire transfer"]\nmessage_bytes_max = 100_000'
 
 

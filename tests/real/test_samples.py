@@ -18,6 +18,8 @@ from tests.real.sample_parts import (
     sample_gates,
 )
 
+pytestmark = pytest.mark.either_driver
+
 KEY_ID = b"AKIA" + b"Q3EGRIVKOHX7A2ZD"
 
 

@@ -16,6 +16,8 @@ from tests.repo.source_tree import ROOT
 
 from .entry_parts import PATIENCE_S, tool
 
+pytestmark = pytest.mark.either_driver
+
 UNITS = ROOT / "packaging" / "systemd"
 
 EXPOSURE_MAX = 2.0

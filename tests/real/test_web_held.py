@@ -102,6 +102,7 @@ def test_uploads_are_held_and_their_files_judged(gate: HoldingGate, tmp_path: pa
     assert {one["verdict"] for one in transfers(gate, "bad.exe", 2)} == {"refused"}
 
 
+@pytest.mark.either_driver
 def test_python_waits_for_a_verdict_longer_than_its_time_out(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
@@ -132,6 +133,7 @@ PAGED = '{ delivery = [{ method = "progress-page", content_types = [".zip", "app
 PAGED += "after_s = 0.3 }] }"
 
 
+@pytest.mark.either_driver
 def test_a_person_sees_how_far_a_download_is_and_fetches_it(tmp_path: pathlib.Path) -> None:
     async def run(one: HoldingGate) -> None:
         async with chromium(tmp_path, one.port) as browser:

@@ -10,6 +10,8 @@ from tests.flows.ftp_kit import GateThread, clean, pyftpdlib_server
 from tests.real.clamd_parts import running_clamd
 from tests.unit.container_kit import CONTAINERS, compound, eicar, package, pdf, zipped
 
+pytestmark = pytest.mark.either_driver
+
 TABLE = '[[scanner]]\nname = "yara"\nkind = "yara"\nprocesses = 1\n'
 
 

@@ -14,7 +14,7 @@ from tests.unit.container_kit import CONTAINERS, eicar, package, zipped
 from .dns_parts import dnsmasq_server
 from .web_parts import RANDOM, TEXT, HoldingGate, nginx
 
-pytestmark = pytest.mark.real
+pytestmark = pytest.mark.either_driver
 
 MAIN = """
 [[scanner]]
