@@ -22,6 +22,14 @@ __all__ = [
     "LDAP_SERVERS_MAX",
     "LDAP_SERVER_AVOIDED_S",
     "LDAP_TIMEOUT_S_MAX",
+    "LEAF_BACKDATE_S",
+    "LEAF_LIFETIME_S_MAX",
+    "LEAF_LIFETIME_S_MIN",
+    "LEAF_SERIAL_BITS",
+    "LEAF_UNTRUSTED_LIFETIME_S",
+    "LEAVES_KEPT_MAX",
+    "LEAVES_PER_CHAIN_DIVISOR",
+    "LEAVES_WAITING_MAX",
     "PASSWORD_BYTES_MAX",
     "PASSWORD_CHARACTERS_MIN",
     "PASSWORD_CHECKS_MAX",
@@ -32,6 +40,7 @@ __all__ = [
     "PASSWORD_HASH_PASSES_MAX",
     "PASSWORD_KEPT_S",
     "SECRET_FILE_BYTES_MAX",
+    "SIGNER_TIMEOUT_S",
     "TLS_CLOSE_S",
     "TLS_EXPIRY_WARNING_DAYS",
     "TLS_LINGER_BYTES_MAX",
@@ -103,6 +112,44 @@ time to read the alert."""
 TLS_EXPIRY_WARNING_DAYS: Final = 14
 """A listener's certificate that has no longer to live is warned of; whoever renews by a program
 does so weeks before."""
+
+
+# Leaves: the certificates that clients see where TLS is opened.
+
+LEAF_LIFETIME_S_MAX: Final = 197 * 86400
+"""From the first to the last second of a leaf, backdating included. Browsers refuse certificates
+that live for more than 200 days (CA/Browser Forum, ballot SC-081v3, from March 2026)."""
+
+LEAF_BACKDATE_S: Final = 86400
+"""A leaf begins to be valid so long before it is made: clients' clocks are wrong by hours, and
+zones."""
+
+LEAF_LIFETIME_S_MIN: Final = 600
+"""A leaf that ends sooner than this is not used for another client: a new one is made."""
+
+LEAF_UNTRUSTED_LIFETIME_S: Final = 86400
+"""A leaf of the untrusted authority lives for so long beyond now: what was wrong with the server
+yesterday need not be wrong tomorrow."""
+
+LEAF_SERIAL_BITS: Final = 159
+"""Random bits of a serial number: as many as twenty bytes hold with a sign (RFC 5280 section
+4.1.2.2); 64 would do (CA/Browser Forum)."""
+
+LEAVES_KEPT_MAX: Final = 4096
+"""Leaves that one worker remembers, with their keys and OpenSSL's context. Beyond it the one that
+was used longest ago goes, and those that were used once go before those that were used twice."""
+
+LEAVES_PER_CHAIN_DIVISOR: Final = 8
+"""Servers with one and the same chain have at most this part of the leaves: whoever asks for names
+at random under one wildcard's certificate drives out its own leaves, and nobody else's."""
+
+LEAVES_WAITING_MAX: Final = 256
+"""Leaves that one worker waits for: a tenth of a second of the signer's work. Handshakes that would
+need another one are refused."""
+
+SIGNER_TIMEOUT_S: Final = 5.0
+"""A leaf that the signer has not made after this long is not waited for any more; a module that
+signs on a network takes a tenth of that."""
 
 
 # Users.

@@ -1,0 +1,76 @@
+"""LeafTls: OpenSSL's side of a leaf, ready for handshakes with clients.
+
+``signed_leaves`` makes one for each leaf and each protocol that servers chose with it. The
+invariant: as on our own listeners, TLS 1.2 or newer, no renegotiation, no compression, no early
+data (whoever replays a request would have it sent twice); clients are offered the protocol that
+the server chose, and no other. Sessions are resumed by tickets whose key is this context's: none
+leads from one server to another.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+
+from cryptography import x509
+from OpenSSL import SSL
+
+from .engine import TlsEngine, prepare
+from .leaf_keys import LeafPrivateKey
+from .leaf_source import Leaf
+
+__all__ = ["KeptLeaf", "LeafTls"]
+
+
+class LeafTls:
+    """One leaf with one protocol; satisfies ``LeafContext``."""
+
+    __slots__ = ("_context", "alpn", "leaf")
+
+    def __init__(self, leaf: Leaf, key: LeafPrivateKey, alpn: str, minimum: ssl.TLSVersion) -> None:
+        self.leaf = leaf
+        self.alpn = alpn
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        prepare(context)
+        context.set_min_proto_version(minimum)
+        # What clients resume by is in their tickets: nothing of them is kept here.
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.use_certificate(x509.load_der_x509_certificate(leaf.certificate))
+        for one in leaf.above:
+            context.add_extra_chain_cert(x509.load_der_x509_certificate(one))
+        context.use_privatekey(key)
+        if alpn:
+            wanted = alpn.encode("ascii")
+            context.set_alpn_select_callback(
+                lambda _, offered: wanted if wanted in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+            )
+        self._context = context
+
+    def engine(self) -> TlsEngine:
+        """As ``EngineSource.engine``."""
+        connection = SSL.Connection(self._context, None)
+        connection.set_accept_state()
+        return TlsEngine(connection)
+
+
+@dataclass(slots=True)
+class KeptLeaf:
+    """A leaf with its key, and the contexts that were made of it."""
+
+    leaf: Leaf
+    key: LeafPrivateKey
+    minimum: ssl.TLSVersion
+    contexts: dict[str, LeafTls]
+    """By protocol: as many as servers may choose of what we offer them."""
+
+    @property
+    def not_after(self) -> int:
+        """As ``Kept.not_after``."""
+        return self.leaf.not_after
+
+    def context(self, alpn: str) -> LeafTls:
+        """Return the context for what a server chose."""
+        found = self.contexts.get(alpn)
+        if found is None:
+            found = self.contexts[alpn] = LeafTls(self.leaf, self.key, alpn, self.minimum)
+        return found
