@@ -72,12 +72,16 @@ class TlsEntryHandshake(EntryHandshake):
         return f"{HandshakeEnd.TLS_FAILED}: {self._stream.failure or errno_name(error)}"
 
     def _on_established(self) -> None:
-        encoded = self._stream.peer_certificate()
-        if encoded is None:
-            return  # none was asked for, or none is needed
-        self._ask_for_no_password()
         try:
-            name, groups = self._read_certificate(encoded)
+            certificate = self._stream.peer_certificate()
+            if certificate is None:
+                return  # none was asked for, or none is needed
+            self._ask_for_no_password()
+            name, groups = self._read_certificate(certificate)
+        except ValueError:
+            self._ask_for_no_password()
+            self._refusal = f"{HandshakeEnd.CERTIFICATE_REFUSED}: it cannot be read"
+            return
         except CertificateRefused as refused:
             self._refusal = f"{HandshakeEnd.CERTIFICATE_REFUSED}: {refused.cause}"
             return
@@ -93,17 +97,13 @@ class TlsEntryHandshake(EntryHandshake):
         name = f"{self.listener_name} by certificate"  # no listener is called so
         self._opening = self._desk.openings.beginning(name, self.entry)
 
-    def _read_certificate(self, encoded: bytes) -> tuple[str, tuple[str, ...]]:
+    def _read_certificate(self, certificate: x509.Certificate) -> tuple[str, tuple[str, ...]]:
         """Return the user's name and groups of a certificate that was verified.
 
         Raises:
             CertificateRefused: It names nobody who could be a user.
         """
         names: ClientNames = self._settings.client_names
-        try:
-            certificate = x509.load_der_x509_certificate(encoded)
-        except ValueError as error:
-            raise CertificateRefused("it cannot be read") from error
         if certificate.not_valid_after_utc.timestamp() <= self._port.wall:
             # A session that is resumed brings a certificate along that OpenSSL looked at long ago.
             raise CertificateRefused("it has expired")

@@ -8,17 +8,15 @@ has verified it against the listener's own authorities.
 
 from __future__ import annotations
 
-import contextlib
 import enum
-import os
 import ssl
-from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Final
 
-from sluicegate.errors import ConfigError
+from OpenSSL import SSL, crypto
 
 from .client_names import ClientNames
+from .engine import TlsEngine, note_fault, prepare
+from .pem import load_own, read_certificates, read_revocations, trust
 
 __all__ = ["ClientCertificates", "TlsContext", "TlsSettings"]
 
@@ -54,9 +52,9 @@ class TlsSettings:
 
 
 class TlsContext:
-    """One listener's settings, in OpenSSL's form."""
+    """One listener's settings, in OpenSSL's form; an ``EngineSource``."""
 
-    __slots__ = ("settings", "ssl_context")
+    __slots__ = ("_context", "settings")
 
     def __init__(self, settings: TlsSettings) -> None:
         """Make it.
@@ -65,75 +63,37 @@ class TlsContext:
             ConfigError: Something in the settings cannot be used; ``where`` names the field.
         """
         self.settings = settings
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = settings.minimum
-        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-        # Python sets it: a stream that somebody cut off would look like one that its peer ended.
-        context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
-        context.num_tickets = 1
-        context.set_alpn_protocols(list(settings.protocols))
-        _load_own(context, settings)
+        self._context = context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        prepare(context)
+        context.set_min_proto_version(settings.minimum)
+        context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
+        # Sessions are in tickets that clients keep, and good for this listener only.
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_session_id(b"sluicegate")
+        offered = tuple(one.encode("ascii") for one in settings.protocols)
+        context.set_alpn_select_callback(
+            lambda _, wanted: next(
+                (one for one in offered if one in wanted), SSL.NO_OVERLAPPING_PROTOCOLS
+            )
+        )
+        load_own(context, settings.certificate, settings.key)
         if settings.client_certificates is not ClientCertificates.OFF:
             _load_client_authorities(context, settings)
-        self.ssl_context = context
 
-    def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+    def engine(self) -> TlsEngine:
         """Return one connection's TLS."""
-        return self.ssl_context.wrap_bio(incoming, outgoing, server_side=True)
+        connection = SSL.Connection(self._context)
+        connection.set_accept_state()
+        return TlsEngine(connection)
 
 
-def _load_own(context: ssl.SSLContext, settings: TlsSettings) -> None:
-    with _as_file(settings.certificate) as certificate, _as_file(settings.key) as key:
-        try:
-            context.load_cert_chain(certificate, key, _refuse_password)
-        except _KeyIsEncryptedError:
-            raise ConfigError("key", "is encrypted", "openssl pkey -in KEY -out PLAIN") from None
-        except ssl.SSLError as error:
-            if error.reason == "KEY_VALUES_MISMATCH":
-                raise ConfigError("key", "is another certificate's") from error
-            where, what = "certificate", "certificate"
-            if "-----BEGIN CERTIFICATE-----" in settings.certificate:
-                where, what = "key", "private key"
-            raise ConfigError(where, f"has no {what} that can be read", _PEM_CURE) from error
-
-
-def _load_client_authorities(context: ssl.SSLContext, settings: TlsSettings) -> None:
+def _load_client_authorities(context: SSL.Context, settings: TlsSettings) -> None:
     is_required = settings.client_certificates is ClientCertificates.REQUIRED
-    context.verify_mode = ssl.CERT_REQUIRED if is_required else ssl.CERT_OPTIONAL
-    try:
-        context.load_verify_locations(cadata=settings.client_authorities)
-    except (ssl.SSLError, ValueError) as error:
-        raise ConfigError("client_ca", "has no certificate that can be read", _PEM_CURE) from error
-    if not settings.revocations:
-        return
-    with _as_file(settings.revocations) as lists:
-        try:
-            context.load_verify_locations(cafile=lists)
-        except ssl.SSLError as error:
-            raise ConfigError("client_crl", "has no list that can be read", _CRL_CURE) from error
-    if not context.cert_store_stats()["crl"]:
-        raise ConfigError("client_crl", "has no list that can be read", _CRL_CURE)
-    context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-
-
-@contextlib.contextmanager
-def _as_file(text: str) -> Generator[str]:
-    """Give OpenSSL a text as a file that is on no disk, and that nobody else can open."""
-    descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode("utf-8"))
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
-
-
-class _KeyIsEncryptedError(Exception):
-    """OpenSSL asks for a password, which is asked of nobody."""
-
-
-def _refuse_password() -> str:
-    raise _KeyIsEncryptedError
-
-
-_PEM_CURE: Final = "PEM: -----BEGIN …-----"
-_CRL_CURE: Final = "PEM: -----BEGIN X509 CRL-----; one list of each authority"
+    needed = SSL.VERIFY_FAIL_IF_NO_PEER_CERT if is_required else 0
+    context.set_verify(SSL.VERIFY_PEER | needed, note_fault)
+    authorities = read_certificates(settings.client_authorities, "client_ca")
+    if settings.revocations:
+        revocations = read_revocations(settings.revocations, "client_crl")
+        trust(context, authorities, revocations, crypto.X509StoreFlags.CRL_CHECK)
+    else:
+        trust(context, authorities, [], 0)

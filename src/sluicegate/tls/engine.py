@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from sluicegate.errors import SluicegateError
 
 if TYPE_CHECKING:
     from cryptography import x509
 
-__all__ = ["EngineSource", "TlsBroken", "TlsEnded", "TlsEngine", "prepare"]
+__all__ = ["EngineSource", "TlsBroken", "TlsEnded", "TlsEngine", "note_fault", "prepare"]
 
 
 class TlsEnded(SluicegateError):
@@ -153,7 +153,7 @@ class TlsEngine:
     def _break(self, error: SSL.Error) -> NoReturn:
         self.has_input = False
         self._fetch()
-        raise broken_by(error) from error
+        raise _broken_by(error, self._connection.get_app_data()) from error
 
     # -- asking, once the handshake is done ----------------------------------------------------
 
@@ -190,21 +190,42 @@ class TlsEngine:
 def prepare(context: SSL.Context) -> None:
     """Set what holds for both roles, whatever else they do."""
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
+    context.set_cipher_list(_CIPHERS)
     # A write is one call, and an idle connection holds no buffers (34 KiB).
     context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
 
 
-def broken_by(error: SSL.Error) -> TlsBroken:
+def note_fault(
+    connection: SSL.Connection, _certificate: crypto.X509, error: int, _depth: int, is_good: int
+) -> bool:
+    """Note what is wrong with the peer's certificate; OpenSSL calls it for each of its chain."""
+    if not is_good:
+        connection.set_app_data(f"certificate: {_CODE_WORDS.get(error, error)}")
+    return bool(is_good)
+
+
+def _broken_by(error: SSL.Error, noted: object) -> TlsBroken:
     """Say what OpenSSL says, shortly."""
     if isinstance(error, SSL.SysCallError):
         return TlsBroken("cut off", is_cut_off=True)
-    reasons = [one[2] for one in error.args[0]] if error.args else []
-    words = reasons[0] if reasons else "broken"
+    words = error.args[0][0][2] if error.args and error.args[0] else "broken"
+    if words == "certificate verify failed" and isinstance(noted, str):
+        return TlsBroken(noted)
     _, is_alert, alert = words.partition(" alert ")
     return TlsBroken(words, alert=alert if is_alert else "")
 
 
+_CODE_WORDS: Final[dict[int, str]] = {
+    number: name.removeprefix("ERR_").lower().replace("_", " ").replace("cert ", "certificate ")
+    for name, number in vars(SSL.X509VerificationCodes).items()
+    if name.startswith("ERR_")
+}
+"""OpenSSL's names of what may be wrong; pyOpenSSL has no call for its sentences."""
+_CIPHERS: Final = (
+    b"@SECLEVEL=2:ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
+)
+"""Of TLS 1.2: forward secrecy, no SHA-1; what Python's own contexts have."""
 _FETCH_BYTES: Final = 68 << 10
 """More than what one write makes of ``TLS_WRITE_BYTES_MAX``."""
 _MODE_ENABLE_PARTIAL_WRITE: Final = 1

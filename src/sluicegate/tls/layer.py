@@ -14,7 +14,7 @@ from sluicegate.access_limits import TLS_RECORD_BYTES_MAX
 from sluicegate.port.backend import RawSocket
 from sluicegate.port.pool import Slot, SlotPool
 
-from .context import TlsContext
+from .engine import EngineSource
 from .stream import TlsStream
 
 if TYPE_CHECKING:
@@ -72,9 +72,9 @@ class TlsLayer:
         self._emptied: asyncio.Event | None = None
         #: Somebody waits for the last connection.
 
-    def accept(self, inner: RawSocket, context: TlsContext) -> TlsStream:
+    def accept(self, inner: RawSocket, source: EngineSource) -> TlsStream:
         """Put TLS on a client's socket, which belongs to the layer from now on."""
-        stream = TlsStream(self, inner, context)
+        stream = TlsStream(self, inner, source.engine())
         self._streams[stream] = None
         return stream
 

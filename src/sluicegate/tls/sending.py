@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 import errno
-import ssl
 from typing import TYPE_CHECKING, Final
 
 from sluicegate.access_limits import TLS_WRITE_BYTES_MAX
@@ -17,11 +16,13 @@ from sluicegate.buffer import Buffer, ConstBuffer
 from sluicegate.errors import errno_name
 from sluicegate.port.backend import POLL_OUT, SEND_FLAGS, Operation, RawSocket
 
+from .engine import TlsBroken
+
 if TYPE_CHECKING:
-    from .context import TlsContext
+    from .engine import TlsEngine
     from .layer import TlsLayer
 
-__all__ = ["TlsSending", "words_of"]
+__all__ = ["TlsSending"]
 
 _SHUT_WR: Final = 1
 _GONE: Final = frozenset({errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE})
@@ -32,16 +33,14 @@ class TlsSending(abc.ABC):
 
     __slots__ = (
         "_backend",
+        "_engine",
         "_has_said_goodbye",
-        "_incoming",
         "_is_established",
         "_is_shut_below",
         "_length",
-        "_outgoing",
         "_port",
         "_send_op",
         "_shut",
-        "_tls",
         "_unsent",
         "_writer",
         "_writing",
@@ -51,7 +50,7 @@ class TlsSending(abc.ABC):
         "is_released",
     )
 
-    def __init__(self, layer: TlsLayer, inner: RawSocket, context: TlsContext) -> None:
+    def __init__(self, layer: TlsLayer, inner: RawSocket, engine: TlsEngine) -> None:
         self.inner = inner
         self.is_released = False
         #: Whether its user has closed it.
@@ -60,9 +59,7 @@ class TlsSending(abc.ABC):
         #: An errno, and why, in words; once it has failed.
         self._port = layer.port
         self._backend = layer.port.backend
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap(self._incoming, self._outgoing)
+        self._engine = engine
         self._is_established = False
         self._send_op = layer.port.operations.take(self._on_sent)
         self._unsent: ConstBuffer | None = None
@@ -84,10 +81,6 @@ class TlsSending(abc.ABC):
         """Go on in the next turn."""
 
     @abc.abstractmethod
-    def _keep_plain(self) -> None:
-        """Decrypt what has come: OpenSSL drops it when it waits for the peer's goodbye."""
-
-    @abc.abstractmethod
     def _on_sent(self, result: int, flags: int) -> None:
         """Take that the kernel has taken what it did not take at once."""
 
@@ -105,9 +98,9 @@ class TlsSending(abc.ABC):
         sent = 0
         while sent < len(view) and self._unsent is None:
             try:
-                sent += self._tls.write(view[sent : sent + TLS_WRITE_BYTES_MAX])
-            except (ssl.SSLError, ValueError) as error:
-                self._note_error(errno.EPROTO, words_of(error))
+                sent += self._engine.write(view[sent : sent + TLS_WRITE_BYTES_MAX])
+            except TlsBroken as error:
+                self._note_error(errno.EPROTO, error.words)
             else:
                 self._flush()
             if self.error:
@@ -171,9 +164,9 @@ class TlsSending(abc.ABC):
 
     def _flush(self) -> None:
         """Hand ciphertext to the kernel; what it does not take is sent by an operation."""
-        if self._unsent is not None or not self._outgoing.pending:
+        if self._unsent is not None or not self._engine.outgoing:
             return
-        data = self._outgoing.read()
+        data = self._engine.take()
         try:
             sent = self.inner.send(data, SEND_FLAGS)
         except BlockingIOError:
@@ -203,13 +196,10 @@ class TlsSending(abc.ABC):
         """Send ``close_notify``, once, and end TCP's stream behind it."""
         if not (self._has_said_goodbye or self.error) and self._is_established:
             self._has_said_goodbye = True
-            self._keep_plain()
             try:
-                self._tls.unwrap()
-            except ssl.SSLWantReadError:
-                pass  # it is said; the peer's own comes to the reader
-            except (ssl.SSLError, OSError, ValueError) as error:
-                self._note_error(errno.EPROTO, words_of(error))
+                self._engine.say_goodbye()
+            except TlsBroken as error:
+                self._note_error(errno.EPROTO, error.words)
             self._flush()
         if self._unsent is None and not self._is_shut_below:
             self._is_shut_below = True
@@ -224,15 +214,3 @@ class TlsSending(abc.ABC):
             self.error, self.failure = error, failure
             if error == errno.EPROTO:
                 self._flush()  # the alert
-
-
-def words_of(error: Exception) -> str:
-    """Say what OpenSSL says, shortly."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate: {error.verify_message}"
-    is_end = isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
-    if is_end or getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING":
-        return "cut off"
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.lower().replace("_", " ")
-    return str(error) or type(error).__name__

@@ -17,16 +17,14 @@ from __future__ import annotations
 
 import enum
 import errno
-import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
 from sluicegate.access_limits import (
     TLS_CLOSE_S,
     TLS_LINGER_BYTES_MAX,
-    TLS_RECORD_BYTES_MAX,
     TLS_WRITE_BYTES_MAX,
 )
 from sluicegate.buffer import Buffer
@@ -40,13 +38,16 @@ from sluicegate.port.backend import (
 )
 from sluicegate.port.pool import SMALL_SLOT_SIZE, SlotPool
 
-from .sending import TlsSending, words_of
+from .engine import TlsBroken, TlsEnded
+from .sending import TlsSending
 from .socket import TlsSocket
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from sluicegate.port import Timer
 
-    from .context import TlsContext
+    from .engine import TlsEngine
     from .layer import TlsLayer
 
 __all__ = ["TlsStream"]
@@ -78,8 +79,6 @@ class TlsStream(TlsSending):
         "_is_over",
         "_is_posted",
         "_layer",
-        "_plain",
-        "_read_into",
         "_reader",
         "_reading",
         "_receive_op",
@@ -90,14 +89,13 @@ class TlsStream(TlsSending):
         "socket",
     )
 
-    def __init__(self, layer: TlsLayer, inner: RawSocket, context: TlsContext) -> None:
-        super().__init__(layer, inner, context)
+    def __init__(self, layer: TlsLayer, inner: RawSocket, engine: TlsEngine) -> None:
+        super().__init__(layer, inner, engine)
         self.socket = TlsSocket(self)
         #: For the user.
         self.on_established: Callable[[], None] | None = None
         #: Told when the handshake is done, before the first byte is delivered.
         self._layer = layer
-        self._read_into = cast("Callable[[int, memoryview], int]", self._tls.read)
         self._receive_op = layer.port.operations.take(self._on_received)
         self._received = 0
         #: Bytes of ciphertext.
@@ -106,8 +104,6 @@ class TlsStream(TlsSending):
         self._reader: Operation | None = None
         self._reading = _Reading.ON
         self._target: tuple[Buffer, int, int] | None = None
-        self._plain = bytearray()
-        #: Decrypted before our stream ended, and not delivered.
         self._has_inner_ended = False
         self._has_ended = False
         #: ``close_notify`` has come.
@@ -125,13 +121,17 @@ class TlsStream(TlsSending):
         """Where the slots are that receives complete with."""
         return self._layer.pool
 
-    def peer_certificate(self) -> bytes | None:
-        """Return the peer's certificate as DER; None when it showed none."""
-        return self._tls.getpeercert(binary_form=True)
+    def peer_certificate(self) -> x509.Certificate | None:
+        """Return the peer's certificate; None when it showed none.
+
+        Raises:
+            ValueError: It cannot be read.
+        """
+        return self._engine.peer_certificate()
 
     def version(self) -> str:
         """Return the protocol's version, ``TLSv1.3``; empty before the handshake is done."""
-        return self._tls.version() or "" if self._is_established else ""
+        return self._engine.version if self._is_established else ""
 
     # -- the driver: receiving -----------------------------------------------------------------
 
@@ -166,9 +166,9 @@ class TlsStream(TlsSending):
     @property
     def _has_news(self) -> bool:
         """Whether there is something for a reader without another byte from below."""
-        if self.error or self._has_ended or self._has_inner_ended or self._plain:
-            return True
-        return bool(self._incoming.pending or (self._is_established and self._tls.pending()))
+        return bool(
+            self.error or self._has_ended or self._has_inner_ended or self._engine.has_input
+        )
 
     def wake(self) -> None:
         """Go on in the next turn: a slot has come back."""
@@ -194,7 +194,7 @@ class TlsStream(TlsSending):
             return
         if not self._is_lingering and (self._reader is None or self.error or self._has_ended):
             return
-        if self._outgoing.pending >= TLS_WRITE_BYTES_MAX:
+        if self._engine.outgoing >= TLS_WRITE_BYTES_MAX:
             return  # it makes us answer, and does not take the answers
         if self._is_bulky:
             self._backend.receive_bulk(self._receive_op, self.inner)
@@ -208,7 +208,7 @@ class TlsStream(TlsSending):
             self._backend.pool.give_back(slot)
         elif result == 0:
             self._has_inner_ended = True
-            self._incoming.write_eof()
+            self._engine.feed_end()
         elif result != -errno.ECANCELED or self._port.is_closing:
             self._note_error(-result, errno_name(-result))
         if self._is_over or self._is_lingering:
@@ -225,7 +225,7 @@ class TlsStream(TlsSending):
         self._received += length
         self._is_bulky = self._is_established and length >= SMALL_SLOT_SIZE
         if not self.error:
-            self._incoming.write(data)
+            self._engine.feed(data)
 
     # -- the handshake -------------------------------------------------------------------------
 
@@ -245,13 +245,12 @@ class TlsStream(TlsSending):
             self._end_reading(0)  # somebody looked whether the port is open
             return False
         try:
-            self._tls.do_handshake()
-        except ssl.SSLWantReadError:
-            self._flush()
-            return False
-        except (ssl.SSLError, OSError, ValueError) as error:
+            if not self._engine.shake_hands():
+                self._flush()
+                return False
+        except TlsBroken as error:
             # What we have to say about it, an alert, leaves before the error is told.
-            self._note_error(errno.EPROTO, words_of(error))
+            self._note_error(errno.EPROTO, error.words)
             return False
         self._is_established = True
         self._flush()
@@ -320,39 +319,28 @@ class TlsStream(TlsSending):
 
     def _decrypt(self, view: memoryview) -> int:
         """Fill memory with plaintext; return how much there was."""
-        filled = min(len(self._plain), len(view))
-        if filled:
-            view[:filled] = self._plain[:filled]
-            del self._plain[:filled]
+        filled = 0
         while filled < len(view) and not (self._has_ended or self.error):
             try:
-                count = self._read_into(len(view) - filled, view[filled:])
-            except ssl.SSLWantReadError:
+                count = self._engine.read_into(view[filled:])
+            except TlsEnded:
+                self._has_ended = True
                 break
-            except ssl.SSLZeroReturnError:
-                count = 0
-            except (ssl.SSLError, OSError, ValueError) as error:
+            except TlsBroken as error:
                 self._note_read_error(error)
                 break
-            self._has_ended = not count
+            if not count:
+                break
             filled += count
-        if self._outgoing.pending:
+        if self._engine.outgoing:
             self._flush()  # it answers to some of what it reads
         return filled
 
-    def _note_read_error(self, error: Exception) -> None:
-        if self._has_inner_ended and not self._incoming.pending:
+    def _note_read_error(self, error: TlsBroken) -> None:
+        if error.is_cut_off:
             self._note_error(errno.ECONNRESET, "cut off: no close_notify before the end")
         else:
-            self._note_error(errno.EPROTO, words_of(error))
-
-    @override
-    def _keep_plain(self) -> None:
-        scratch = memoryview(bytearray(TLS_RECORD_BYTES_MAX))
-        waiting, self._plain = self._plain, bytearray()
-        while count := self._decrypt(scratch):
-            waiting += scratch[:count]
-        self._plain = waiting
+            self._note_error(errno.EPROTO, error.words)
 
     @override
     def _on_sent(self, result: int, flags: int) -> None:
