@@ -21,7 +21,8 @@ TESTS = HERE.parent
 
 _ROW = re.compile(r"^\| (?P<case>[^|]+) \|.*\| (?P<tests>[^|]+) \|$")
 _TEST = re.compile(r"`(?P<file>(?:[a-z0-9_]+/)+test_\w+\.py)?(?:::(?P<name>test_\w+))?`")
-_GROUP = re.compile(r"\b([A-S])(\d+)?(?: to (?:[A-S])?(\d+))?")
+_NAMED = re.compile(r"(?P<letter>[A-S])(?P<first>\d*)(?: to (?P<until>[A-S])?(?P<last>\d*))?(?=\W|$)")
+_NEXT = re.compile(r",? and(?: the text of)? |, ")
 _WAYS = {
     "SOCKS 4": re.compile(r"socks4(?!a)|socks4a"),
     "SOCKS 5": re.compile(r"socks5"),
@@ -36,16 +37,36 @@ _WAYS = {
 
 
 def groups_in(case: str) -> set[str]:
-    """Return the groups that the first column of a row names; A to C are three."""
+    """Return the groups that a heading or the first column of a row begins with.
+
+    They stand in front of it, and of what follows a semicolon: ``A to C, D2, E4 to E6: …; F1: …``.
+    """
     found: set[str] = set()
-    head = case.split(":", maxsplit=1)[0]
-    for letter, first, last in _GROUP.findall(head):
-        if not first:
-            found.add(letter)
-            continue
-        for number in range(int(first), int(last or first) + 1):
-            found.add(f"{letter}{number}")
+    for part in case.split("; "):
+        place = 0
+        while named := _NAMED.match(part, place):
+            if not (named["first"] or named["until"] or _is_named(part[named.end() :])):
+                break
+            found |= _between(named)
+            place = named.end()
+            comma = _NEXT.match(part, place)
+            if comma is None:
+                break
+            place = comma.end()
     return found
+
+
+def _is_named(rest: str) -> bool:
+    """Tell whether what follows a letter alone shows that a group is meant, and no word."""
+    return not rest or rest.startswith((":", ", ", " over "))
+
+
+def _between(named: re.Match[str]) -> set[str]:
+    letter, first, last = named["letter"], named["first"], named["last"]
+    if first:
+        return {f"{letter}{one}" for one in range(int(first), int(last or first) + 1)}
+    until = named["until"] or letter
+    return {chr(one) for one in range(ord(letter), ord(until) + 1)}
 
 
 def tests_in(cell: str) -> list[str]:
