@@ -21,7 +21,9 @@ TESTS = HERE.parent
 
 _ROW = re.compile(r"^\| (?P<case>[^|]+) \|.*\| (?P<tests>[^|]+) \|$")
 _TEST = re.compile(r"`(?P<file>(?:[a-z0-9_]+/)+test_\w+\.py)?(?:::(?P<name>test_\w+))?`")
-_NAMED = re.compile(r"(?P<letter>[A-S])(?P<first>\d*)(?: to (?P<until>[A-S])?(?P<last>\d*))?(?=\W|$)")
+_NAMED = re.compile(
+    r"(?P<letter>[A-S])(?P<first>\d*)(?: to (?P<until>[A-S])?(?P<last>\d*))?(?=\W|$)"
+)
 _NEXT = re.compile(r",? and(?: the text of)? |, ")
 _WAYS = {
     "SOCKS 4": re.compile(r"socks4(?!a)|socks4a"),

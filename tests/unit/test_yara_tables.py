@@ -108,6 +108,49 @@ def test_a_scanner_about_which_nothing_changed_is_the_same_after_a_reload(read: 
     assert third.settings.scanners["yara"] is not before.settings.scanners["yara"]
 
 
+RULE = "rule one { condition: filesize == 7 }"
+
+
+@pytest.mark.parametrize(
+    ("damage", "cause"),
+    [
+        (lambda folder: (folder / "a.yar").write_text("rule {"), "rules: a.yar:1: syntax error"),
+        (lambda folder: (folder / "a.yar").unlink() or folder.rmdir(), "cannot be read: No such"),
+    ],
+    ids=["wrong", "gone"],
+)
+def test_rules_that_are_wrong_by_now_do_not_hold_up_another_policy(
+    read: Reading, tmp_path: pathlib.Path, damage: Callable[[pathlib.Path], None], cause: str
+) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "a.yar").write_text(RULE)
+    table = YARA + 'rules = "rules"\n'
+    before, _ = read(table)
+    assert before is not None
+    damage(tmp_path / "rules")
+    after, findings = read(table + "[limits]\nconnections_max = 77\n", before)
+    assert after is not None, findings.errors
+    assert after.settings.limits.connections_max == 77
+    assert after.settings.scanners["yara"] is before.settings.scanners["yara"]
+    (warning,) = after.warnings
+    assert "the rules in use stay in use, these are wrong: " in warning
+    assert cause in warning
+
+
+def test_rules_that_are_wrong_refuse_a_scanner_that_changes(
+    read: Reading, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "a.yar").write_text(RULE)
+    table = YARA + 'rules = "rules"\n'
+    before, _ = read(table)
+    assert before is not None
+    (tmp_path / "rules" / "a.yar").write_text("rule {")
+    after, findings = read(table + "cpu_s = 7\n", before)
+    assert after is None
+    assert [one.cause[:12] for one in findings.errors] == ["rules: a.yar"]
+
+
 def test_a_scanner_is_one_row_over_all_workers() -> None:
     good = ScannerView(name="yara", kind="yara", processes=2, pids=[1, 2], asked=5, found=1)
     bad = ScannerView(

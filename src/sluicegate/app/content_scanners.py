@@ -51,7 +51,9 @@ def make_content_scanner(
 ) -> ProcessContentScanner | None:
     """Make a scanner, or return the one in force if nothing has changed; None if it cannot be.
 
-    It blocks for as long as rules that are new take to compile.
+    It blocks for as long as rules that are new take to compile. Rules that are wrong refuse a
+    scanner that is new or changes. One in force goes on by those that it has, with a warning: it
+    follows its files itself, and another policy does not wait for them.
 
     Args:
         table: The operator's.
@@ -63,22 +65,28 @@ def make_content_scanner(
     """
     place, findings = told
     settings = _settings(table, folder, members_to)
+    in_force = (
+        known if isinstance(known, ProcessContentScanner) and known.settings == settings else None
+    )
+    surroundings = Surroundings(_ENTRY, (), tuple(map(str, secret)), settings.memory_bytes_max)
     try:
         seen = fingerprint(settings.rules_folder)
         rules = read_rules(settings.rules_folder, with_shipped=settings.has_shipped_rules)
     except RuleFilesError as error:
-        findings.refuse(place, f"rules: {error}", error.cure)
-        return None
-    surroundings = Surroundings(_ENTRY, (), tuple(map(str, secret)), settings.memory_bytes_max)
-    if isinstance(known, ProcessContentScanner) and known.settings == settings:
-        # It follows its files itself, and keeps the rules in use if these are wrong.
-        is_same = known.rules.version == rules.version
-        is_right = is_same or _check_rules(surroundings, settings, rules, told)
-        return known if is_right else None
-    if not _check_rules(surroundings, settings, rules, told):
-        return None
-    launch = launcher(surroundings, decode_from_process)
-    return ProcessContentScanner(table.name, settings, launch, rules, seen)
+        wrong = [(f"rules: {error}", error.cure)]
+    else:
+        if in_force is not None and in_force.is_using(rules):
+            return in_force
+        wrong = _objections(surroundings, settings, rules, told)
+        if not wrong and in_force is None:
+            launch = launcher(surroundings, decode_from_process)
+            return ProcessContentScanner(table.name, settings, launch, rules, seen)
+    for cause, cure in wrong:
+        if in_force is None:
+            findings.refuse(place, cause, cure)
+        else:
+            findings.warn(place, f"the rules in use stay in use, these are wrong: {cause}", cure)
+    return in_force
 
 
 def _settings(
@@ -106,21 +114,20 @@ def _settings(
     )
 
 
-def _check_rules(
+def _objections(
     surroundings: Surroundings,
     settings: ContentScannerSettings,
     rules: RuleSet,
     told: tuple[str, Findings],
-) -> bool:
-    """Have a process compile rules and end; returns whether they can be used."""
+) -> list[tuple[str, str]]:
+    """Have a process compile rules and end; return why they cannot be used, each with its cure."""
     place, findings = told
     ours, theirs = wire_sockets()
     with ours, theirs:
         try:
             process = spawn(surroundings, theirs)
         except OSError as error:
-            findings.refuse(place, f"no scanner process can be started: {error}", "")
-            return False
+            return [(f"no scanner process can be started: {error}", "")]
         theirs.close()
         try:
             answer = _compile(ours, settings, rules)
@@ -131,16 +138,15 @@ def _check_rules(
         case Loaded():
             for warning in answer.warnings:
                 findings.warn(place, f"rules: {warning}", "the rules are used as they are")
-            return True
+            return []
         case LoadFailed():
-            for cause in answer.causes:
-                findings.refuse(place, f"rules: {cause}", "no rule is left out: mend or remove it")
+            cure = "no rule is left out: mend or remove it"
+            return [(f"rules: {cause}", cure) for cause in answer.causes]
         case Unable(cause):
-            findings.refuse(place, f"scanner processes cannot be confined here: {cause}", "")
+            return [(f"scanner processes cannot be confined here: {cause}", "")]
         case _:
             how = answer if isinstance(answer, str) else describe_end(status)
-            findings.refuse(place, f"its process could not compile the rules: {how}", _CURE)
-    return False
+            return [(f"its process could not compile the rules: {how}", _CURE)]
 
 
 def _compile(

@@ -146,7 +146,7 @@ class ProcessContentScanner:
             name=self.name,
             kind=self.kind,
             state="working" if is_working else "failed",
-            problem=self._files_problem or self._pool.problem or (causes[0] if causes else ""),
+            problem=self.rules_problem or (causes[0] if causes else ""),
             signatures=_signatures(self._pool.version_shown),
             rules=max((one.rules for one in processes), default=0),
             processes=sum(one.pid != 0 for one in processes),
@@ -158,6 +158,15 @@ class ProcessContentScanner:
             unfinished=self._unfinished,
             remembered=self._remembered,
         )
+
+    @property
+    def rules_problem(self) -> str:
+        """Why the rules in use are not those on the disk; empty if they are, as far as is known."""
+        return self._files_problem or self._pool.problem
+
+    def is_using(self, rules: RuleSet) -> bool:
+        """Tell whether these are the rules that were read last, and nothing was wrong with them."""
+        return self.rules.version == rules.version and not self.rules_problem
 
     # -- asking --------------------------------------------------------------------------------
 
