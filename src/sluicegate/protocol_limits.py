@@ -66,7 +66,12 @@ __all__ = [
     "SECRET_WORK_RATIO_MAX",
     "SOCKS_HOST_BYTES_MAX",
     "SOCKS_USER_ID_BYTES_MAX",
+    "SSE_EVENT_BYTES_MAX",
     "TLS_HELLO_BYTES_MAX",
+    "WEBSOCKET_FRAGMENTS_MAX",
+    "WEBSOCKET_MESSAGE_BYTES_MAX",
+    "WEBSOCKET_RATIO_FLOOR_BYTES",
+    "WEBSOCKET_RATIO_MAX",
 ]
 
 FTP_COMMAND_LINE_BYTES_MAX: Final = 4096
@@ -220,6 +225,25 @@ zeros reaches 1,000 with gzip and 30,000 with zstd."""
 
 CODING_RATIO_FLOOR_BYTES: Final = 8 << 20
 """The ratio is not judged before so much was decoded: small bodies of one repeated line exist."""
+
+SSE_EVENT_BYTES_MAX: Final = 1 << 20
+"""One server-sent event: it is in memory until it is whole and judged. Feeds and language models
+send less than 16 KiB."""
+
+WEBSOCKET_MESSAGE_BYTES_MAX: Final = 4 << 20
+"""One message of a WebSocket, decompressed: it is in memory until it is whole and judged. Servers
+take 1 MiB by default (Python's websockets) or less; chats and feeds send a few KiB."""
+
+WEBSOCKET_FRAGMENTS_MAX: Final = 65_536
+"""Fragments of one message: each may be empty, and costs about 20 µs. A message of 4 MiB in
+fragments of 64 bytes has as many."""
+
+WEBSOCKET_RATIO_MAX: Final = 500
+"""Decompressed to received bytes of one message: one like the message before it packs to a few
+bytes, so honest ones reach more than whole bodies do; a bomb of zeros reaches 1,000."""
+
+WEBSOCKET_RATIO_FLOOR_BYTES: Final = 1 << 20
+"""The ratio is not judged before so much was decompressed."""
 
 CODING_FRAMES_MAX: Final = 10_000
 """Frames of one zstd body: packers that work in parallel make one for each MiB or more, and each

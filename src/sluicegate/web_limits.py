@@ -79,6 +79,16 @@ class WebLimits:
     web_fields_max: int = 100
     """Fields of one head; see ``HTTP_FIELDS_MAX``."""
 
+    web_event_bytes_max: int = 1 << 20
+    """One server-sent event that a filter is shown; see ``SSE_EVENT_BYTES_MAX``."""
+
+    web_message_bytes_max: int = 4 << 20
+    """One message of a WebSocket that a filter is shown; see ``WEBSOCKET_MESSAGE_BYTES_MAX``."""
+
+    web_messages_bytes_max: int = 256 << 20
+    """All messages of WebSockets that one worker keeps: those that are not whole, that wait for a
+    verdict, or that a filter holds."""
+
     web_servers_idle_s: float = 20.0
     """A connection to a server that no request uses: shorter than servers keep theirs (nginx 75 s,
     Node 5 s), or the next request would often find it closed."""

@@ -19,6 +19,7 @@ from sluicegate.port import (
     Timer,
     heavy_blocking,
 )
+from sluicegate.protocols.server_sent_events import ServerSentEvent
 from sluicegate.verdict import (
     Allow,
     ContentVerdict,
@@ -98,6 +99,14 @@ from .views import Action, Bind, Connection, DataFilterFactory, Firewall, Sessio
 from .web_filter import WebExchange, WebFilter, WebOutcome
 from .web_headers import Headers
 from .web_messages import WebRequest, WebResponse
+from .web_streams import (
+    CloseWith,
+    MessageKind,
+    MessageVerdict,
+    ReplaceEvent,
+    SentEventVerdict,
+    WebMessage,
+)
 from .web_verdicts import (
     GO_ON,
     SKIP_BODY,
@@ -133,6 +142,7 @@ __all__ = [
     "Buffer",
     "CallbackDataFilter",
     "ChunkVerdict",
+    "CloseWith",
     "ConnectRequested",
     "Connection",
     "ConnectionAccepted",
@@ -171,6 +181,8 @@ __all__ = [
     "Isolation",
     "LimitExceeded",
     "ListenRequested",
+    "MessageKind",
+    "MessageVerdict",
     "NameLookup",
     "Need",
     "Needs",
@@ -192,6 +204,7 @@ __all__ = [
     "RefuseWith",
     "Release",
     "Replace",
+    "ReplaceEvent",
     "ResourceRecovery",
     "Rewrite",
     "RouteTo",
@@ -199,6 +212,8 @@ __all__ = [
     "ScanOutcome",
     "ScanResult",
     "Scanner",
+    "SentEventVerdict",
+    "ServerSentEvent",
     "Session",
     "SessionFilter",
     "Shortage",
@@ -227,6 +242,7 @@ __all__ = [
     "Way",
     "WebExchange",
     "WebFilter",
+    "WebMessage",
     "WebOutcome",
     "WebRequest",
     "WebResponse",

@@ -15,12 +15,14 @@ from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from sluicegate.buffer import Window
+from sluicegate.protocols.server_sent_events import ServerSentEvent
 from sluicegate.verdict import Refuse
 
 from .content_filter import Direction, Transfer
 from .isolation import Isolation
 from .stream_filter import FORWARD
 from .web_messages import WebRequest, WebResponse
+from .web_streams import MessageVerdict, SentEventVerdict, WebMessage
 from .web_verdicts import (
     GO_ON,
     BodyVerdict,
@@ -174,6 +176,26 @@ class WebFilter:
         self, exchange: WebExchange, body: Transfer
     ) -> BodyVerdict | Awaitable[BodyVerdict]:
         """Judge the whole body of a response, as ``on_request_body``."""
+        raise NotImplementedError
+
+    def on_message(
+        self, exchange: WebExchange, message: WebMessage
+    ) -> MessageVerdict | Awaitable[MessageVerdict]:
+        """Judge one message of a WebSocket, or the close that ends one way (``needs.messages``).
+
+        Messages from the client pass the filters in the rule's order, those from the server the
+        other way round. While a coroutine thinks, nothing that follows in that direction is read.
+        The other direction goes on. A close lets what is held go on, or refuses it.
+        """
+        raise NotImplementedError
+
+    def on_event(
+        self, exchange: WebExchange, event: ServerSentEvent
+    ) -> SentEventVerdict | Awaitable[SentEventVerdict]:
+        """Judge one server-sent event of a response (``needs.events``).
+
+        Of an event that is refused nothing goes on, and the client is reset: it may come again.
+        """
         raise NotImplementedError
 
     def on_unmet(self, exchange: WebExchange, direction: Direction, cause: str) -> GoOn | Refuse:

@@ -59,6 +59,11 @@ class Needs:
     is_decoded: bool = True
     """Whether content codings are taken off a body before it is shown; the receiver then gets it
     without them. A filter that looks at no content (and counts, say) needs nothing taken off."""
+    messages: bool = False
+    """Whether it judges the messages of WebSockets (``on_message``)."""
+    events: bool = False
+    """Whether it judges server-sent events one by one (``on_event``), in whatever coding they
+    come."""
     object_bytes_max: int = 16 << 20
     """The largest body it takes as a whole; a larger one is told to ``on_unmet``."""
     object_wait_s: float = 60.0

@@ -20,6 +20,14 @@ def objection_to_needs(web_filter: WebFilter) -> str:
         hook = _HOOKS[direction].get(need, "")
         if hook and not has_hook(web_filter, hook):
             return f"it needs {need.name} of {_MESSAGES[direction]}s, and has no {hook}"
+    for is_needed, hook, what in (
+        (needs.messages, "on_message", "messages"),
+        (needs.events, "on_event", "events"),
+    ):
+        if is_needed is not has_hook(web_filter, hook):
+            if is_needed:
+                return f"it needs {what}, and has no {hook}"
+            return f"it has {hook}, and does not say that it needs {what}"
     if needs.object_bytes_max <= 0:
         return "its object_bytes_max is not above 0"
     if not needs.object_wait_s > 0:

@@ -49,6 +49,7 @@ from .chunk_stage import ChunkStage
 from .declared_needs import has_hook
 from .decoding_stage import DecodingStage
 from .endless import is_endless
+from .event_stage import EventStage, is_event_stream
 from .exchange_view import ExchangeView
 from .hook import HookFailed, call_hook, describe, when_answered
 from .object_stage import ObjectStage
@@ -69,6 +70,8 @@ class Wanted:
     index: int
     need: Need
     alters: bool
+    is_by_events: bool = False
+    """Whether it is a stream of events, and shown one by one."""
 
 
 class FilteredExchange:
@@ -229,6 +232,8 @@ class FilteredExchange:
             need = declared if answer.need is None else answer.need
             alters = needs.alters if answer.alters is None else answer.alters
             if need <= declared and alters <= needs.alters:
+                if answer == GO_ON:
+                    return True  # as it declared
                 self._chosen[index] = Wanted(index, need, alters)
                 return True
             answer = HookFailed(f"asked for more than it declared: {answer!r}")
@@ -337,8 +342,11 @@ class FilteredExchange:
         has_body: bool,
     ) -> None:
         self._codings, self._wanted = (), []
+        has_events = isinstance(message, Response) and is_event_stream(message)
         for index in indices:
-            wanted = self._chosen.get(index) or self._declared(index, direction)
+            wanted = self._chosen.get(index) or self._declared(
+                index, direction, has_events=has_events
+            )
             if wanted.need > Need.HEADERS:
                 self._wanted.append(wanted)
         if self._wanted and not has_body:
@@ -348,8 +356,11 @@ class FilteredExchange:
             return
         self._go_on()
 
-    def _declared(self, index: int, direction: Direction) -> Wanted:
+    def _declared(self, index: int, direction: Direction, *, has_events: bool) -> Wanted:
         needs = self.pipeline.steps[index].filter.needs
+        if has_events and needs.events:
+            # They are written anew, whatever becomes of them.
+            return Wanted(index, Need.STREAM, alters=True, is_by_events=True)
         need = needs.request if direction is Direction.UPLOAD else needs.response
         return Wanted(index, need, needs.alters)
 
@@ -386,7 +397,7 @@ class FilteredExchange:
         return True
 
     def _is_decoded(self, wanted: Wanted) -> bool:
-        return self.pipeline.steps[wanted.index].filter.needs.is_decoded
+        return wanted.is_by_events or self.pipeline.steps[wanted.index].filter.needs.is_decoded
 
     def _object_cause(self, wanted: Wanted, message: Request | Response, *, is_coded: bool) -> str:
         """Return why this body cannot be shown as a whole; empty if it can, as far as is known."""
@@ -407,7 +418,7 @@ class FilteredExchange:
             hook = "on_request_chunk" if direction is Direction.UPLOAD else "on_response_chunk"
             web_filter = self.pipeline.steps[index].filter
             if answer.need is Need.HEADERS or has_hook(web_filter, hook):
-                wanted.need = answer.need
+                wanted.need, wanted.is_by_events = answer.need, False
                 return True
             answer = HookFailed(f"took a body piece by piece, and has no {hook}")
         if isinstance(answer, Refuse):
@@ -426,7 +437,10 @@ class FilteredExchange:
             if codings and self._is_decoded(wanted):
                 stages.append(DecodingStage(self, codings, status))
                 codings = ()
-            if wanted.need is Need.OBJECT:
+            if wanted.is_by_events:
+                # Only a response is one.
+                stages.append(cast("BodyStage[HeadT]", EventStage(self, wanted)))
+            elif wanted.need is Need.OBJECT:
                 stages.append(ObjectStage(self, wanted, direction, message))
             else:
                 stages.append(ChunkStage(self, wanted, direction))

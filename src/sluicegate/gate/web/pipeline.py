@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from sluicegate.filterapi import Need
+from sluicegate.filterapi import Need, Needs
 from sluicegate.protocols.http1 import Request, Response
 
 from .body_stage import BodyStage
@@ -116,10 +116,11 @@ class WebPipeline:
         )
         #: Indices of those that may be shown bodies.
         self.response_bodies = tuple(
-            index for index in inward if steps[index].filter.needs.response > Need.HEADERS
+            index for index in inward if _reads_responses(steps[index].filter.needs)
         )
         self.reads_responses = any(
-            steps[index].filter.needs.is_decoded for index in self.response_bodies
+            steps[index].filter.needs.is_decoded or steps[index].filter.needs.events
+            for index in self.response_bodies
         )
         #: Whether servers are to send whole objects, in codings that can be read.
 
@@ -129,3 +130,7 @@ class WebPipeline:
 
     def _with(self, indices: range, hook: str) -> tuple[int, ...]:
         return tuple(index for index in indices if has_hook(self.steps[index].filter, hook))
+
+
+def _reads_responses(needs: Needs) -> bool:
+    return needs.response > Need.HEADERS or needs.events

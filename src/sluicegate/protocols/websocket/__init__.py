@@ -1,0 +1,31 @@
+"""WebSocket (RFC 6455) with permessage-deflate (RFC 7692), sans-io: handshake, frames, messages.
+
+``gate/web`` relays messages with it; wsproto reads and writes the frames. The invariant: nothing
+here does I/O, and whatever a peer can make it hold has a bound.
+"""
+
+from .bounds import DEFAULT_WEBSOCKET_BOUNDS, WebSocketBounds
+from .codec import CLOSE_REASON_BYTES_MAX, WebSocketCodec
+from .deflate import Deflate
+from .events import Close, Message, Ping, Pong, WebSocketEvent
+from .fault import WebSocketError, WebSocketFault
+from .handshake import WEBSOCKET, Handshake, accept_of, is_websocket
+
+__all__ = [
+    "CLOSE_REASON_BYTES_MAX",
+    "DEFAULT_WEBSOCKET_BOUNDS",
+    "WEBSOCKET",
+    "Close",
+    "Deflate",
+    "Handshake",
+    "Message",
+    "Ping",
+    "Pong",
+    "WebSocketBounds",
+    "WebSocketCodec",
+    "WebSocketError",
+    "WebSocketEvent",
+    "WebSocketFault",
+    "accept_of",
+    "is_websocket",
+]
