@@ -24,6 +24,7 @@ import sluicegate
 from sluicegate import (
     access_limits,
     limits,
+    log_limits,
     policy_limits,
     process_limits,
     protocol_limits,
@@ -153,6 +154,7 @@ def describe_limits() -> str:
     policies = ast.parse(inspect.getsource(policy_limits))
     access = ast.parse(inspect.getsource(access_limits))
     web = ast.parse(inspect.getsource(web_limits))
+    logs = ast.parse(inspect.getsource(log_limits))
     bodies = [
         body
         for module, name in ((tree, "Limits"), (web, "WebLimits"))
@@ -176,6 +178,8 @@ def describe_limits() -> str:
         table_of_limits(documented_names(parsers.body)),
         "\n## What a policy takes\n",
         table_of_limits(documented_names(policies.body)),
+        "\n## The log\n",
+        table_of_limits(documented_names(logs.body)),
         "\n## What scanners take\n",
         table_of_limits(documented_names(scanners.body)),
     ]
@@ -191,6 +195,7 @@ def table_of_limits(rows: Iterator[tuple[str, str, str]]) -> str:
         sources = (
             limits,
             access_limits,
+            log_limits,
             policy_limits,
             process_limits,
             protocol_limits,

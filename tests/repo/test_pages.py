@@ -16,6 +16,7 @@ from docs.generate import describe_limits, describe_records
 from sluicegate import (
     access_limits,
     limits,
+    log_limits,
     policy_limits,
     process_limits,
     protocol_limits,
@@ -91,6 +92,7 @@ def test_every_limit_is_explained_in_the_reference() -> None:
     names = [
         *limits.Limits.__dataclass_fields__,
         *limits.__all__,
+        *log_limits.__all__,
         *policy_limits.__all__,
         *process_limits.__all__,
         *access_limits.__all__,

@@ -314,6 +314,9 @@ def test_answer_to_another_question_is_an_error(
         (("--client", "10.0.0.2"), ["transfer", "connection"]),
         (("--connection", "c-1"), ["decision"]),
         (("--since", "1h"), []),
+        (("kind:transfer,decision",), ["decision", "transfer"]),
+        (("client:10.0.0.2/31", "not", "kind:transfer"), ["connection"]),
+        (("since:1h",), []),
     ],
 )
 def test_log_shows_what_was_chosen(
@@ -354,6 +357,13 @@ def test_time_that_is_none_is_refused(config: pathlib.Path) -> None:
     result = invoke("log", "-c", config, "--since", "yesterday")
     assert result.exit_code == 2
     assert "is no time such as 30s, 15m, 2h or 1d" in result.stderr
+
+
+def test_query_that_means_nothing_is_refused_with_its_place(config: pathlib.Path) -> None:
+    result = invoke("log", "-c", config, "kind:transfer", "rul:web")
+    assert result.exit_code == 2
+    assert "kind:transfer rul:web\n              ^ no record has a field 'rul'" in result.stderr
+    assert "did you mean 'rule'?" in result.stderr
 
 
 # -- showing -------------------------------------------------------------------------------------

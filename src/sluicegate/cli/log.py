@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import pathlib
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,10 @@ import click
 
 from sluicegate.app.config import find_state
 from sluicegate.audit.query import LogFile, LogLine, Selection
+from sluicegate.audit.search import QueryRefused, parse_query
+from sluicegate.audit.search.fields import KINDS
+from sluicegate.audit.search.matching import Predicate, predicate_of
+from sluicegate.clock import SystemClock
 from sluicegate.documents import Findings
 from sluicegate.errors import ConfigError
 
@@ -25,9 +30,6 @@ _INTERRUPTED: Final = 130
 _FOLLOW_S: Final = 0.2
 """How often a followed log is looked at; records are written every 50 ms."""
 
-_KINDS: Final = (
-    "decision", "connection", "request", "transfer", "filter-failure", "note", "limit", "service",
-)  # fmt: skip
 _VERDICTS: Final = ("allowed", "denied", "released", "refused", "failed")
 
 #: Shown first and in this order; what is left follows as name=value.
@@ -36,6 +38,7 @@ _HIDDEN: Final = frozenset({"time", "kind", *_LEADING})
 
 
 @click.command()
+@click.argument("query", nargs=-1)
 @config_option
 @click.option(
     "--file",
@@ -56,7 +59,7 @@ _HIDDEN: Final = frozenset({"time", "kind", *_LEADING})
     "-k",
     "kinds",
     multiple=True,
-    type=click.Choice(_KINDS),
+    type=click.Choice(sorted(KINDS)),
     help="Only this kind; may be given several times.",
 )
 @click.option(
@@ -77,6 +80,7 @@ _HIDDEN: Final = frozenset({"time", "kind", *_LEADING})
 @click.option("--since", default="", metavar="15m|2h|1d", help="Only the last so much time.")
 @json_option
 def log(
+    query: tuple[str, ...],
     config: pathlib.Path | None,
     file: pathlib.Path | None,
     *,
@@ -91,12 +95,18 @@ def log(
 ) -> None:
     """Show what the gate recorded: one line for each decision, connection, object and event.
 
+    QUERY chooses among them: FIELD:VALUE,VALUE with * in texts, networks for addresses; >, >=, <,
+    <= for numbers, sizes, durations and times; a word is looked for in names and URLs. Terms stand
+    side by side (all must hold) or with "or" between them; "not" turns one round.
+
     The file itself is JSON lines; --json prints them as they are.
 
     \b
     Examples:
         sluicegate log -f
-        sluicegate log --verdict refused --since 1h
+        sluicegate log verdict:refused since:1h
+        sluicegate log 'host:*.example.com bytes_to_client>10MiB not rule:web'
+        sluicegate log 'client:10.1.0.0/16 (status:403,407 or kind:limit)'
         sluicegate log --client 10.1.2.3 --kind transfer --json | jq .name
     """  # fmt: skip
     selection = Selection(
@@ -106,15 +116,20 @@ def log(
         connection=connection,
         since=parse_since(since),
     )
+    passes = _test_of(" ".join(query))
+
+    def is_wanted(line: LogLine) -> bool:
+        return selection.has(line) and passes(line.fields)
+
     opened = _open(file or _log_path(config))
     try:
-        found = [line for line in opened.new_lines() if selection.has(line)]
+        found = [line for line in opened.new_lines() if is_wanted(line)]
         last = 10 if lines is None and follow else lines
         for line in found if last is None else found[len(found) - min(last, len(found)) :]:
             show_line(line, as_json=as_json)
         if follow:
             for line in _following(opened):
-                if selection.has(line):
+                if is_wanted(line):
                     show_line(line, as_json=as_json)
     except KeyboardInterrupt:
         # The way to end following: no message, and the exit code of a program so ended.
@@ -123,6 +138,14 @@ def log(
         opened.close()
     if opened.skipped:
         click.echo(f"{opened.skipped} lines are no records and were left out", err=True)
+
+
+def _test_of(query: str) -> Predicate:
+    zone = dt.datetime.now().astimezone().tzinfo or dt.UTC
+    try:
+        return predicate_of(parse_query(query, SystemClock().wall(), zone))
+    except QueryRefused as refused:
+        raise click.BadParameter(f"\n{refused}", param_hint="QUERY") from refused
 
 
 def _following(opened: LogFile) -> Iterator[LogLine]:
