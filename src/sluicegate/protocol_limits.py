@@ -41,6 +41,7 @@ __all__ = [
     "HTTP_CHUNK_LINE_BYTES_MAX",
     "HTTP_FIELDS_MAX",
     "HTTP_FIELD_BYTES_MAX",
+    "HTTP_FIELD_NAMES_KNOWN_MAX",
     "HTTP_HEADS_KNOWN_MAX",
     "HTTP_HEAD_BYTES_MAX",
     "HTTP_HEAD_KNOWN_BYTES_MAX",
@@ -128,6 +129,9 @@ CONNECT_FIELDS_MAX: Final = 64
 
 HTTP_HEAD_BYTES_MAX: Final = 64 << 10
 """The head of an HTTP message: Squid's default; nginx, Apache and Node take 32, 800 and 16 KiB."""
+
+HTTP_FIELD_NAMES_KNOWN_MAX: Final = 256
+"""Names of fields that filters ask for or set, remembered as they are sent: code has dozens."""
 
 HTTP_HEADS_KNOWN_MAX: Final = 512
 """Heads that are remembered, each way: with their size, 1 MiB of a worker. When there is no room it

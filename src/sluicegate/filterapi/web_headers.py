@@ -7,12 +7,14 @@ belongs to one connection is the gate's, and names and values that could not be 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Final
 
 from typing_extensions import override
 
 from sluicegate.errors import BadContext
+from sluicegate.protocol_limits import HTTP_FIELD_NAMES_KNOWN_MAX
 from sluicegate.protocols.http1 import Fields
 from sluicegate.protocols.http1.fields import CONNECTION_FIELDS
 
@@ -40,27 +42,28 @@ class Headers:
     They can be changed while the message's head is the filter's to judge.
     """
 
-    __slots__ = ("_fields", "_is_open")
+    __slots__ = ("_fields", "is_open")
 
     def __init__(self, fields: Fields | None = None, *, is_open: bool = True) -> None:
         self._fields = Fields() if fields is None else fields
-        self._is_open = is_open
+        self.is_open = is_open
+        #: Whether a filter may change them; the gate alone sets it.
 
     def first(self, name: str) -> str | None:
         """Return the first value of a name; None if there is none."""
-        value = self._fields.first(_encoded(name))
+        value = self._fields.first(_known_name(name))
         return None if value is None else value.decode("latin-1")
 
     def all(self, name: str) -> list[str]:
         """Return every value of a name, in their order."""
-        return [value.decode("latin-1") for value in self._fields.all(_encoded(name))]
+        return [value.decode("latin-1") for value in self._fields.all(_known_name(name))]
 
     def tokens(self, name: str) -> list[str]:
         """Return the elements of all values of a name, separated by commas, in lower case.
 
         For lists of tokens (``Content-Encoding``, ``Vary``), which have no quoted strings.
         """
-        joined = b",".join(self._fields.all(_encoded(name))).decode("latin-1").lower()
+        joined = b",".join(self._fields.all(_known_name(name))).decode("latin-1").lower()
         return [token for part in joined.split(",") if (token := part.strip(" \t"))]
 
     def items(self) -> list[tuple[str, str]]:
@@ -108,22 +111,19 @@ class Headers:
 
     def open(self) -> None:
         """Let a filter change them; the gate's own call."""
-        self._is_open = True
+        self.is_open = True
 
     def close(self) -> None:
         """Take the right to change them away: the head goes on; the gate's own call."""
-        self._is_open = False
+        self.is_open = False
 
     def _own(self, name: str) -> bytes:
-        if not self._is_open:
+        if not self.is_open:
             raise BadContext("the head has gone: headers are changed in the hook about the head")
-        encoded = _encoded(name)
-        if encoded.lower() in KEPT_BY_GATE:
-            raise ValueError(f"{name} is the gate's: it frames or routes the message")
-        return encoded
+        return _own_name(name)
 
     def __contains__(self, name: str) -> bool:
-        return _encoded(name) in self._fields
+        return _known_name(name) in self._fields
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self.items())
@@ -142,3 +142,15 @@ def _encoded(text: str) -> bytes:
         return text.encode("latin-1")
     except UnicodeEncodeError:
         raise ValueError("header fields have no characters above U+00FF: encode them") from None
+
+
+#: The same for names, of which filters have few.
+_known_name: Final = functools.lru_cache(HTTP_FIELD_NAMES_KNOWN_MAX)(_encoded)
+
+
+@functools.lru_cache(HTTP_FIELD_NAMES_KNOWN_MAX)
+def _own_name(name: str) -> bytes:
+    encoded = _encoded(name)
+    if encoded.lower() in KEPT_BY_GATE:
+        raise ValueError(f"{name} is the gate's: it frames or routes the message")
+    return encoded

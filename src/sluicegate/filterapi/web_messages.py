@@ -18,7 +18,7 @@ __all__ = ["WebRequest", "WebResponse"]
 class WebRequest:
     """What a client asks for."""
 
-    __slots__ = ("_is_open", "_message", "headers", "host", "port", "scheme", "version")
+    __slots__ = ("_message", "headers", "host", "port", "scheme", "version")
 
     def __init__(
         self,
@@ -30,8 +30,8 @@ class WebRequest:
         version: str = "1.1",
     ) -> None:
         self._message = message
-        self._is_open = True
         self.headers = Headers(message.fields)
+        #: They know whether the message may be changed.
         self.scheme = scheme
         #: ``http`` or ``https``.
         self.host = host
@@ -109,27 +109,24 @@ class WebRequest:
 
     def open(self) -> None:
         """Let a filter change it; the gate's own call."""
-        self._is_open = True
         self.headers.open()
 
     def close(self) -> None:
         """Take the right to change it away; the gate's own call."""
-        self._is_open = False
         self.headers.close()
 
     def _check_open(self) -> None:
-        if not self._is_open:
+        if not self.headers.is_open:
             raise BadContext("the head has gone: it is changed in the hook about the head")
 
 
 class WebResponse:
     """What a server answers."""
 
-    __slots__ = ("_is_open", "_message", "headers", "is_bodiless")
+    __slots__ = ("_message", "headers", "is_bodiless")
 
     def __init__(self, message: Response, *, is_bodiless: bool = False) -> None:
         self._message = message
-        self._is_open = True
         self.headers = Headers(message.fields)
         self.is_bodiless = is_bodiless
         #: Whether no body follows whatever it declares (HEAD, 204, 304).
@@ -164,12 +161,10 @@ class WebResponse:
 
     def open(self) -> None:
         """Let a filter change it; the gate's own call."""
-        self._is_open = True
         self.headers.open()
 
     def close(self) -> None:
         """Take the right to change it away; the gate's own call."""
-        self._is_open = False
         self.headers.close()
 
 

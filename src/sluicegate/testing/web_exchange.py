@@ -220,10 +220,8 @@ class MemoryExchange:
             self.host, self.port = authority.host.decode().lower(), authority.port or 80
         self.path = bytes(head.target.as_origin()).decode().partition("?")[0]
         self._part = pipeline.open(self) if pipeline is not None else None
-        if self._part is None:
+        if self._part is None or self._part.on_request(self._forward):
             self._forward()
-        else:
-            self._part.on_request(self._forward)
 
     # -- what stages and filters ask for (Exchange) -----------------------------------------------
 
@@ -276,10 +274,8 @@ class MemoryExchange:
             return
         self.response = finals[0]
         events = events[events.index(finals[0]) + 1 :]
-        if self._part is None:
+        if self._part is None or self._part.on_response(lambda: self._return(events)):
             self._return(events)
-        else:
-            self._part.on_response(lambda: self._return(events))
 
     def _return(self, events: list[object]) -> None:
         assert self.response is not None, "a response has a head"

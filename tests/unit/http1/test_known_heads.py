@@ -47,7 +47,23 @@ FIELDS = st.lists(
     max_size=6,
 )
 TARGETS = st.sampled_from(
-    [b"/", b"/a?b", b"http://a.example/", b"http://A.example:80/x", b"http://b.example/", b"*"]
+    [
+        b"/",
+        b"/a?b",
+        b"http://a.example/",
+        b"http://a.example/y?z=/",
+        b"http://a.example",
+        b"http://a.example?q/",
+        b"http://a.example:80/",
+        b"http://a.example//b",
+        b"http://a.example/%zz",
+        b"http://a.example@b/",
+        b"http://A.example:80/x",
+        b"HTTP://a.example/x",
+        b"https://a.example/x",
+        b"http://b.example/",
+        b"*",
+    ]
 )
 
 
@@ -84,6 +100,36 @@ def test_a_request_reads_the_same_whatever_was_read_before(
         assert outcome(shared, head) == outcome(KnownHeads(DEFAULT_BOUNDS), head)
 
 
+LINES = [
+    b"GET http://a.example/x HTTP/1.1",
+    b"GET http://a.example/x HTTP/1.0",
+    b"GET http://a.example/x HTTP/1.2",
+    b"GET http://a.example/x HTTP/1.1 ",
+    b"GET  http://a.example/x HTTP/1.1",
+    b"GET http://a.example/x",
+    b"GET http://a.example/x y HTTP/1.1",
+    b"GET http://a.example/x\ty HTTP/1.1",
+    b"GET http://a.example/x\ny HTTP/1.1",
+    b"GET http://a.example/x\ry HTTP/1.1",
+    b"GET http://a.example/x\x00 HTTP/1.1",
+    b"GET http://a.example/x\xe9 HTTP/1.1",
+    b"GET http://a.examplex HTTP/1.1",
+    b"get http://a.example/x HTTP/1.1",
+    b"GET\thttp://a.example/x HTTP/1.1",
+    b" GET http://a.example/x HTTP/1.1",
+    b"",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_line_before_known_fields_is_read_as_strictly_as_any(line: bytes) -> None:
+    shared = KnownHeads(DEFAULT_BOUNDS)
+    for target in (b"http://a.example/", b"http://a.example/"):
+        assert isinstance(outcome(shared, head_of(b"GET", target, [])), Request)
+    head = b"%b\r\nHost: a.example\r\n\r\n" % line
+    assert outcome(shared, head) == outcome(KnownHeads(DEFAULT_BOUNDS), head)
+
+
 @given(st.sampled_from([b"GET", b"HEAD", b"DELETE"]), TARGETS, FIELDS)
 def test_known_fields_go_on_as_the_serializer_writes_them(
     method: bytes, target: bytes, fields: list[bytes]
@@ -95,13 +141,7 @@ def test_known_fields_go_on_as_the_serializer_writes_them(
         if not isinstance(request, Request) or request.known is None:
             return
         (wanted,) = Http1Client().send(to_server(request, b"gate"))
-        written = b"%b %b HTTP/1.1\r\nHost: %b\r\n%b" % (
-            request.method,
-            request.target.path,
-            bytes(request.authority or b""),
-            request.known.forwarded(b"gate"),
-        )
-        assert written == wanted
+        assert request.known.written(request, b"gate", is_changed=False) == wanted
 
 
 def test_what_was_handed_out_is_its_owners_to_change() -> None:
@@ -234,12 +274,7 @@ def test_changed_fields_go_on_as_the_serializer_writes_them(
             return
         change(request, changes)
         (wanted,) = Http1Client().send(to_server(request, b"gate"))
-        assert wanted == b"%b %b HTTP/1.1\r\nHost: %b\r\n%b" % (
-            request.method,
-            request.target.path,
-            bytes(request.authority or b""),
-            request.known.forwarded_as(request.fields, b"gate"),
-        )
+        assert wanted == request.known.written(request, b"gate", is_changed=True)
 
 
 @pytest.mark.parametrize(("version", "via"), [(b"1.1", b"1.1 other"), (b"1.0", b"")])

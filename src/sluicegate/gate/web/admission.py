@@ -80,13 +80,13 @@ class AdmittedExchange(ExchangeFacts):
             self.refuse(429, "limit requests_per_minute")
             return
         fields, form = request.fields, request.target.form
-        if connection.entry is not None and form is not TargetForm.ABSOLUTE:
-            is_connect = form is TargetForm.AUTHORITY
+        if connection.entry is not None and form is not _ABSOLUTE:
+            is_connect = form is _AUTHORITY
             reason = WebReason.CONNECT_LATER if is_connect else WebReason.NOT_FOR_A_PROXY
             self.refuse(400, reason)
-        elif form is TargetForm.ABSOLUTE and request.target.scheme != b"http":
+        elif form is _ABSOLUTE and request.target.scheme != b"http":
             self.refuse(501, WebReason.SCHEME)
-        elif form is TargetForm.AUTHORITY:
+        elif form is _AUTHORITY:
             self.refuse(405, WebReason.NOT_FOR_A_PROXY)
         elif request.authority is None:
             self.refuse(400, WebReason.NO_HOST)
@@ -117,7 +117,7 @@ class AdmittedExchange(ExchangeFacts):
         connection = self.connection
         entry = connection.entry
         assert entry is not None, "published servers have users of their own"
-        if entry.authenticate is Authenticate.OFF:
+        if entry.authenticate is _OFF:
             if connection.refusal:
                 # Of a certificate that names nobody who may come.
                 self.refuse(403, connection.refusal)
@@ -216,11 +216,17 @@ class AdmittedExchange(ExchangeFacts):
 
     def _find_target(self, authority: Authority) -> Target | None:
         connection = self.connection
+        targets, last = connection.desk.targets, connection.last_target
+        found = targets.find_again(last, connection.session.rules_user, authority)
+        if found is not None:
+            return found
         try:
-            return connection.desk.targets.find(connection.asker, self.request, authority)
+            found = targets.find(connection.asker, self.request, authority)
         except HostRefused as refused:
             self.refuse(400, refused.reason)
             return None
+        connection.last_target = found
+        return found
 
     def admit(self, plan: RulePlan) -> None:
         """Let it in by a rule, if the rule's own limits and filters can do with it."""
@@ -252,5 +258,9 @@ class AdmittedExchange(ExchangeFacts):
         return True
 
 
+# Globals are found faster than attributes of a class.
+_ABSOLUTE: Final = TargetForm.ABSOLUTE
+_AUTHORITY: Final = TargetForm.AUTHORITY
+_OFF: Final = Authenticate.OFF
 _COUNTED: Final = frozenset({b"TRACE", b"OPTIONS"})
 _ALLOWED: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"

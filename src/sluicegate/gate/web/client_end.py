@@ -119,8 +119,7 @@ class ClientEnd:
                 self._is_reading = True
                 self._begin_exchange(request, is_whole=True)
                 self._is_reading = False
-                self._after_reading()
-                return
+                return  # nothing came behind it
         self._http.receive_data(data)
         self._read()
 

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .exchange_facts import ExchangeFacts
     from .gate_exchange import GateExchange
     from .origin_pool import PoolKey
+    from .targets import Target
 
 __all__ = ["NO_PLAN", "WebConnection"]
 
@@ -72,6 +73,7 @@ class WebConnection(GateConnection):
         "desk",
         "entry",
         "half_closed",
+        "last_target",
         "published",
         "published_key",
         "refusal",
@@ -118,6 +120,8 @@ class WebConnection(GateConnection):
             self.entry_mode = EntryMode.HTTP
             session.listeners[listener_name] = None
         self.bytes_to_servers = 0
+        self.last_target: Target | None = None
+        #: What was decided on its last request.
         self.half_closed = 0.0
         #: When the client ended its own direction; 0 before.
         self._tunnelled: GateExchange | None = None

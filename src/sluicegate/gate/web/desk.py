@@ -11,6 +11,7 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 from sluicegate.audit import RequestRecord
+from sluicegate.filterapi import Outcome
 from sluicegate.policy import Publication
 from sluicegate.protocols.http1 import (
     NOT_PASSED,
@@ -222,8 +223,11 @@ class WebDesk:
         """
         if exchange.connection.plan.rule.send_proxy_protocol is not None:
             return True
-        values = exchange.request.fields.all(b"authorization")
-        if response.status == _UNAUTHORIZED:
+        fields, is_challenge = exchange.request.fields, response.status == _UNAUTHORIZED
+        if not is_challenge and fields.first(b"authorization") is None:
+            return False
+        values = fields.all(b"authorization")
+        if is_challenge:
             values += response.fields.all(b"www-authenticate")
         return any(
             one.strip().split(b" ")[0].lower() in _OF_CONNECTIONS
@@ -236,7 +240,7 @@ class WebDesk:
     def record(self, exchange: GateExchange) -> None:
         """Record an exchange that is over."""
         connection, service, request = exchange.connection, self.service, exchange.request
-        is_denied = exchange.verdict == "denied"
+        is_denied, is_released = exchange.verdict == "denied", exchange.ending is _RELEASED
         if is_denied and not service.flood.note_denied(connection.client_address):
             return
         self.requests += 1
@@ -250,7 +254,7 @@ class WebDesk:
             listener=connection.listener_name,
             verdict="denied" if is_denied else "allowed",
             reason=exchange.reason,
-            outcome=exchange.ending.value,
+            outcome="released" if is_released else exchange.ending.value,
             policy=service.policy.hash if is_denied else plan.policy_hash,
             rule=exchange.refuser if is_denied else plan.rule.name,
             method=request.method.decode("ascii"),
@@ -302,6 +306,7 @@ def _pseudonym_of(boot_mark: str) -> bytes:
     return b"sluicegate-" + hashlib.sha256(gate.encode()).hexdigest()[:8].encode()
 
 
+_RELEASED: Final = Outcome.RELEASED
 _SHOWN: Final = WEB_URL_RECORDED_CHARACTERS_MAX
 _NO_UPGRADES: Final[frozenset[bytes]] = frozenset()
 _UNAUTHORIZED: Final = 401

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sluicegate.errors import LimitExceeded
 from sluicegate.filterapi import Outcome
 from sluicegate.protocols.http1 import Authority, Request, Response
+from sluicegate.protocols.http1 import Target as HttpTarget
 
 from .body_stage import BodyStage
 
@@ -52,6 +53,7 @@ class ExchangeFacts(abc.ABC):
     __slots__ = (
         "_asked",
         "_event_asked",
+        "_kept",
         "_late_origin",
         "_own_source",
         "_part",
@@ -137,8 +139,10 @@ class ExchangeFacts(abc.ABC):
         self._late_origin: LateOrigin | None = None
         self._own_source: OwnSource | None = None
         #: Where an answer of the gate's own comes from, piece by piece.
-        self._asked: Authority | None = None
-        #: Where the client wanted to go, before filters saw the request.
+        self._asked: tuple[bytes, HttpTarget, Authority | None] | None = None
+        #: The client's method, target and host, before filters saw the request.
+        self._kept = b""
+        #: The body of a whole response, while a filter thinks about its head.
 
     # -- what it is about ----------------------------------------------------------------------
 

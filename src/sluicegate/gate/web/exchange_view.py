@@ -21,11 +21,14 @@ __all__ = ["ExchangeView"]
 class ExchangeView:
     """Satisfies ``filterapi.WebExchange``."""
 
-    __slots__ = ("_part", "_step", "state")
+    __slots__ = ("_part", "_step", "request", "response", "state")
 
     def __init__(self, part: FilteredExchange, step: WebStep) -> None:
         self._part = part
         self._step = step
+        self.request: WebRequest = part.request
+        #: As ``WebExchange.request``, and the next one as ``WebExchange.response``.
+        self.response: WebResponse | None = part.response
         self.state: Any = None
 
     @property
@@ -47,16 +50,6 @@ class ExchangeView:
     def rule(self) -> str:
         """As ``WebExchange.rule``."""
         return self._part.exchange.rule.name
-
-    @property
-    def request(self) -> WebRequest:
-        """As ``WebExchange.request``."""
-        return self._part.request
-
-    @property
-    def response(self) -> WebResponse | None:
-        """As ``WebExchange.response``."""
-        return self._part.response
 
     def note(self, message: str, facts: Mapping[str, str | int] | None = None) -> None:
         """As ``WebExchange.note``."""

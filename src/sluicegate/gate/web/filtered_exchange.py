@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from sluicegate.gate.service import FirewallService
 
     from .exchange import Exchange
+    from .phase import Phase
     from .pipeline import WebPipeline
 
 __all__ = ["FilteredExchange", "Wanted"]
@@ -142,24 +143,27 @@ class FilteredExchange:
         """Whether any of its filters may be shown a response's body."""
         return bool(self.pipeline.response_bodies)
 
-    def on_request(self, go_on: Callable[[], None]) -> None:
+    def on_request(self, go_on: Callable[[], None]) -> bool:
         """Ask every filter about the request's head, then where it goes."""
         self._go_on = go_on
-        self.walk(_REQUEST, 0)
+        return self.walk(self.pipeline.requests, 0)
 
     def request_stages(self) -> Sequence[BodyStage[Request]]:
         """Return the stages of the request's body."""
         return self._stages(Direction.UPLOAD, self.exchange.request)
 
-    def on_response(self, go_on: Callable[[], None]) -> None:
+    def on_response(self, go_on: Callable[[], None]) -> bool:
         """Ask every filter about the response's head."""
         message = self.exchange.response
         assert message is not None, "a response has a head"
         self._go_on = go_on
         self._chosen.clear()
         is_bodiless = has_no_body(message.status, self.exchange.request.method)
-        self.response = WebResponse(message, is_bodiless=is_bodiless)
-        self.walk(_RESPONSE, 0)
+        self.response = response = WebResponse(message, is_bodiless=is_bodiless)
+        for view in self._views:
+            if view is not None:
+                view.response = response
+        return self.walk(self.pipeline.responses, 0)
 
     def response_stages(self) -> Sequence[BodyStage[Response]]:
         """Return the stages of the response's body."""
@@ -176,7 +180,7 @@ class FilteredExchange:
         exchange = self.exchange
         for index in self.pipeline.loggers:
             if index < self._reached:
-                facts = self._call(index, "on_log", self.view(index))
+                facts = self._call(index, "on_log")
                 checked = _facts(facts)
                 if checked is None:
                     self.fail(index, facts)
@@ -184,7 +188,7 @@ class FilteredExchange:
                     exchange.facts.update(checked)
         for index in self.pipeline.enders:
             if index < self._reached:
-                answer = self._call(index, "on_end", self.view(index), exchange.outcome)
+                answer = self._call(index, "on_end", exchange.outcome)
                 if answer is not None:
                     self.fail(index, answer)
         # What points at itself would be left to the collector, thousands in a second.
@@ -197,30 +201,33 @@ class FilteredExchange:
 
     # -- heads ---------------------------------------------------------------------------------
 
-    def walk(self, phase: _Phase, at: int) -> None:
-        """Ask the filters of a phase, from one of them on; the phases' own call."""
-        indices = phase.indices(self.pipeline)
-        for place, index in enumerate(indices[at:], at + 1):
-            if phase is _REQUEST and self._reached <= index:
+    def walk(self, phase: Phase, at: int) -> bool:
+        """Ask the filters of a phase, from one of them on; True: the message goes on now."""
+        for place, (index, installed, hook) in enumerate(phase.asked[at:], at):
+            if phase.is_first:
                 self._reached = index + 1
-            answer = self._call(index, phase.hook, self.view(index))
+            installed.calls += 1
+            answer = call_hook(self, hook, self._views[index] or self.view(index))
             if answer is GO_ON:
                 continue
+            if self._is_awaited(phase, place, answer) or not phase.take(self, index, answer):
+                return False
+        return phase.finish(self)
 
-            def take_late(late: object, index: int = index, place: int = place) -> None:
-                if phase.take(self, index, late):
-                    self.walk(phase, place)
+    def _is_awaited(self, phase: Phase, place: int, answer: object) -> bool:
+        """Have the walk go on behind a filter that answers later; False: it has answered."""
 
-            if when_answered(self, answer, take_late):
-                return
-            if not phase.take(self, index, answer):
-                return
-        phase.finish(self)
+        def take_late(late: object) -> None:
+            index = phase.asked[place].at
+            if phase.take(self, index, late) and self.walk(phase, place + 1):
+                self._go_on()
+
+        return when_answered(self, answer, take_late)
 
     def _call(self, index: int, hook: str, *args: object) -> object:
         step = self.pipeline.steps[index]
         step.installed.calls += 1
-        return call_hook(self, getattr(step.filter, hook), *args)
+        return call_hook(self, getattr(step.filter, hook), self.view(index), *args)
 
     def take_head(self, index: int, answer: object) -> bool:
         """Act on what was answered about a head; False: the exchange has ended."""
@@ -303,24 +310,29 @@ class FilteredExchange:
 
     # -- bodies --------------------------------------------------------------------------------
 
-    def finish_request(self) -> None:
-        """Let the request's head go on, if its body can be shown as it has to be."""
-        self._reached = len(self.pipeline.steps)
-        message, pipeline = self.exchange.request, self.pipeline
+    def begin_routes(self) -> bool:
+        """Ask where the request goes, when every filter has let its head go on."""
+        return self.walk(self.pipeline.routes, 0)
+
+    def finish_request(self) -> bool:
+        """Tell whether the request's head goes on: its body can be shown as it has to be."""
+        pipeline = self.pipeline
+        self._reached = len(pipeline.steps)
+        message = self.exchange.request
         if pipeline.reads_responses:
             # Filters are to see whole objects, in codings that can be read.
             message.fields.remove(b"Range", b"If-Range")
             accepted = narrow_accept_encoding(message.fields.all(b"accept-encoding"))
             message.fields.set(b"Accept-Encoding", accepted)
         self.request.close()
-        if not pipeline.request_bodies:
-            self._go_on()
-            return
+        indices = pipeline.request_bodies
+        if not indices:
+            return True
         has_body = _has_body(message.framing)
-        self._finish(Direction.UPLOAD, message, pipeline.request_bodies, has_body=has_body)
+        return self._may_go_on(Direction.UPLOAD, message, indices, has_body=has_body)
 
-    def finish_response(self) -> None:
-        """Let the response's head go on, if its body can be shown as it has to be."""
+    def finish_response(self) -> bool:
+        """Tell whether the response's head goes on, as ``finish_request``."""
         response, message = self.response, self.exchange.response
         assert response is not None, "a response has a head"
         assert message is not None, "a response has a head"
@@ -328,19 +340,18 @@ class FilteredExchange:
         indices = self.pipeline.response_bodies
         if not indices:
             self._codings, self._wanted = (), []  # those of the request are not its own
-            self._go_on()
-            return
+            return True
         has_body = not response.is_bodiless and _has_body(message.framing)
-        self._finish(Direction.DOWNLOAD, message, indices, has_body=has_body)
+        return self._may_go_on(Direction.DOWNLOAD, message, indices, has_body=has_body)
 
-    def _finish(
+    def _may_go_on(
         self,
         direction: Direction,
         message: Request | Response,
         indices: tuple[int, ...],
         *,
         has_body: bool,
-    ) -> None:
+    ) -> bool:
         self._codings, self._wanted = (), []
         has_events = isinstance(message, Response) and is_event_stream(message)
         for index in indices:
@@ -352,9 +363,7 @@ class FilteredExchange:
         if self._wanted and not has_body:
             self._mend_without_body(message)
             self._wanted = []
-        if self._wanted and not self._check_needs(direction, message):
-            return
-        self._go_on()
+        return not self._wanted or self._check_needs(direction, message)
 
     def _declared(self, index: int, direction: Direction, *, has_events: bool) -> Wanted:
         needs = self.pipeline.steps[index].filter.needs
@@ -413,7 +422,7 @@ class FilteredExchange:
     def tell_unmet(self, wanted: Wanted, direction: Direction, cause: str) -> bool:
         """Ask a filter what becomes of a body that it cannot be shown; False: it is refused."""
         index = wanted.index
-        answer = self._call(index, "on_unmet", self.view(index), direction, cause)
+        answer = self._call(index, "on_unmet", direction, cause)
         if isinstance(answer, GoOn) and answer.need is not None and answer.need < Need.OBJECT:
             hook = "on_request_chunk" if direction is Direction.UPLOAD else "on_response_chunk"
             web_filter = self.pipeline.steps[index].filter
@@ -445,40 +454,6 @@ class FilteredExchange:
             else:
                 stages.append(ChunkStage(self, wanted, direction))
         return stages
-
-
-@dataclass(frozen=True, slots=True)
-class _Phase:
-    """One round of hooks: which filters, which hook, and what their answers do."""
-
-    hook: str
-    indices: Callable[[WebPipeline], tuple[int, ...]]
-    take: Callable[[FilteredExchange, int, object], bool]
-    finish: Callable[[FilteredExchange], None]
-
-
-def _begin_routes(part: FilteredExchange) -> None:
-    if part.pipeline.routers:
-        part.walk(_ROUTE, 0)
-    else:
-        part.finish_request()
-
-
-_REQUEST: Final = _Phase(
-    "on_request", lambda pipeline: pipeline.requests, FilteredExchange.take_head, _begin_routes
-)
-_ROUTE: Final = _Phase(
-    "on_route",
-    lambda pipeline: pipeline.routers,
-    FilteredExchange.take_route,
-    FilteredExchange.finish_request,
-)
-_RESPONSE: Final = _Phase(
-    "on_response",
-    lambda pipeline: pipeline.responses,
-    FilteredExchange.take_head,
-    FilteredExchange.finish_response,
-)
 
 
 def _has_body(framing: Framing) -> bool:

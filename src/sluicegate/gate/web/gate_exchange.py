@@ -31,13 +31,11 @@ from sluicegate.protocols.http1 import (
     NO_BODY,
     Fields,
     Framing,
-    KnownFields,
     KnownResponse,
-    Request,
     Response,
 )
 
-from .body_stage import BodyStage, ResponseSink, join_stages
+from .body_stage import ResponseSink, join_stages
 from .held_body import hold_request, hold_response
 from .late_origin import LateOrigin
 from .refusal_page import Refusal
@@ -87,28 +85,27 @@ class GateExchange(RoutedExchange):
         if part is None:
             self._open_request()
             return
-        shown = self._shown()
-        self._asked = self.request.authority
+        request = self.request
+        self._asked = request.method, request.target, request.authority
+        if part.on_request(self._on_request_let):
+            self._on_request_let()
 
-        def go_on() -> None:
-            if self.is_over:
+    def _on_request_let(self) -> None:
+        """Take that every filter has let the request's head go on."""
+        if self.is_over:
+            return
+        request = self.request
+        if (request.method, request.target, request.authority) != self._asked:
+            request.known = None  # it is another request now
+            if not self._is_still_let():
                 return
-            if self._shown() != shown:
-                self.request.known = None  # it is another request now
-                if not self._is_still_let():
-                    return
-            self._open_request()
-
-        part.on_request(go_on)
-
-    def _shown(self) -> tuple[bytes, object, object]:
-        return self.request.method, self.request.target, self.request.authority
+        self._open_request()
 
     def _is_still_let(self) -> bool:
         """Judge what a filter has made of the request; False: it was refused."""
         authority, plan = self.request.authority, self.plan
         if self.target is None:
-            if authority != self._asked:
+            if self._asked is None or authority != self._asked[2]:
                 self.refuse(502, "a filter led the request away from what is published")
             return not self.is_over
         if authority is None:
@@ -132,13 +129,12 @@ class GateExchange(RoutedExchange):
         """Put what stands in the request's way in its place, and let the request come."""
         if self.plan.content:
             self.request.known = None  # how its response is held decides what it may ask for
-        stages: list[BodyStage[Request]] = []
-        if self._part is not None:
-            stages += self._part.request_stages()
+        part = self._part
+        stages = part.request_stages() if part is not None else ()
         if self.plan.content:
             held = hold_request(self)
             if held is not None:
-                stages.append(held)
+                stages = [*stages, held]
         if self.is_over:
             for stage in stages:
                 stage.close()
@@ -176,7 +172,9 @@ class GateExchange(RoutedExchange):
         client, known = self.client, self.request.known
         if known is not None and self._goes_as_it_came:
             # Its fields go on as those of others before it did; only the target is its own.
-            origin.send_whole(self.request, self._whole_head(known))
+            request, is_changed = self.request, self._part is not None
+            head = known.written(request, connection.desk.pseudonym, is_changed=is_changed)
+            origin.send_whole(request, head)
             self.on_request_sent()
             return
         origin.source = client
@@ -195,22 +193,6 @@ class GateExchange(RoutedExchange):
         """Whether nothing but the target, and what filters set, is changed on the way."""
         target = self.target
         return target is not None and target.parent is None
-
-    def _whole_head(self, known: KnownFields) -> bytes:
-        request, pseudonym = self.request, self.connection.desk.pseudonym
-        authority = request.authority
-        assert authority is not None, "its Host was read"
-        fields = (
-            known.forwarded(pseudonym)
-            if self._part is None
-            else known.forwarded_as(request.fields, pseudonym)
-        )
-        return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b" % (
-            request.method,
-            request.target.path,
-            bytes(authority),
-            fields,
-        )
 
     def on_request_sent(self) -> None:
         """Take that the server has been sent all of it, and is to answer."""
@@ -236,7 +218,7 @@ class GateExchange(RoutedExchange):
         if is_plain and (target is None or not target.asks_about_content):
             self._begin_response()
             return True
-        return self._judge_response(response)
+        return self._judge_response()
 
     @property
     def takes_whole(self) -> bool:
@@ -274,27 +256,29 @@ class GateExchange(RoutedExchange):
         """Let filters see the head of a whole response; none of them is shown its body."""
         response, client, desk = self.response, self.client, self.connection.desk
         assert response is not None, "its head was read"
-        kept: bytes | None = None
-
-        def go_on() -> None:
-            if self.is_over:
-                return
-            if kept is None:
+        if part.on_response(self._on_whole_let):
+            if not self.is_over:
                 head = known.forwarded_as(response.fields, desk.pseudonym)
                 client.send_whole(head, body, response.status)
-                return
-            # Meanwhile the client may have ended its direction, or another bound be in force.
-            client.is_corked = True
-            client.begin(desk.to_client(response))
-            client.feed(kept)
-            client.finish(_NO_TRAILERS)
-
-        part.on_response(go_on)
-        if not self.is_over and not self.is_answered:
+        elif not self.is_over and not self.is_answered:
             # One of them thinks; what was received is there in this turn only.
-            kept = bytes(body)
+            self._kept = bytes(body)
 
-    def _judge_response(self, response: Response) -> bool:
+    def _on_whole_let(self) -> None:
+        """Take that every filter has let a whole response's head go on, later.
+
+        Meanwhile the client may have ended its direction, or another bound be in force.
+        """
+        if self.is_over:
+            return
+        response, client = self.response, self.client
+        assert response is not None, "its head was read"
+        client.is_corked = True
+        client.begin(self.connection.desk.to_client(response))
+        client.feed(self._kept)
+        client.finish(_NO_TRAILERS)
+
+    def _judge_response(self) -> bool:
         """Let policy and filters see the head; False while one of them thinks."""
         objection = self.connection.objection_to_response(self)
         if objection:
@@ -304,32 +288,28 @@ class GateExchange(RoutedExchange):
         if part is None:
             self._open_response()
             return True
-        is_here = is_done = False
+        if part.on_response(self._on_response_let):
+            if not self.is_over:
+                self._open_response()
+            return True
+        return self.is_over
 
-        def go_on() -> None:
-            nonlocal is_done
-            is_done = True
-            if self.is_over:
-                return
-            self._open_response()
-            if not is_here and self.origin is not None:
-                self.origin.resume()
-
-        is_here = True
-        part.on_response(go_on)
-        is_here = False
-        del response
-        return is_done or self.is_over
+    def _on_response_let(self) -> None:
+        """Take that every filter has let the response's head go on, later."""
+        if self.is_over:
+            return
+        self._open_response()
+        if self.origin is not None:
+            self.origin.resume()
 
     def _open_response(self) -> None:
         """Put what stands in the response's way in its place, and let it come."""
-        stages: list[BodyStage[Response]] = []
-        if self._part is not None:
-            stages += self._part.response_stages()
+        part = self._part
+        stages = part.response_stages() if part is not None else ()
         if self.plan.content:
             held = hold_response(self)
             if held is not None:
-                stages.append(held)
+                stages = [*stages, held]
         if self.is_over:
             for stage in stages:
                 stage.close()

@@ -16,6 +16,8 @@ from sluicegate.errors import FILTER_ERRORS
 from sluicegate.port.scope import enter, entered, leave
 
 if TYPE_CHECKING:
+    from sluicegate.filterapi import WebExchange
+
     from .filtered_exchange import FilteredExchange
 
 __all__ = ["HookFailed", "call_hook", "describe", "when_answered"]
@@ -30,11 +32,13 @@ class HookFailed:
         self.cause = cause
 
 
-def call_hook(part: FilteredExchange, hook: Callable[..., object], *args: object) -> object:
+def call_hook(
+    part: FilteredExchange, hook: Callable[..., object], view: WebExchange, *more: object
+) -> object:
     """Return a hook's answer, an awaitable of one, or why there is none."""
     before = enter(part)
     try:
-        return hook(*args)
+        return hook(view, *more) if more else hook(view)
     except FILTER_ERRORS as error:
         return HookFailed(describe(error))
     finally:

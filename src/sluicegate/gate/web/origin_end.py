@@ -8,6 +8,7 @@ error or an end close it.
 from __future__ import annotations
 
 import errno
+from collections.abc import Collection
 from typing import TYPE_CHECKING, cast
 
 from sluicegate.errors import BadContext, LimitExceeded, errno_name
@@ -50,6 +51,7 @@ class OriginEnd:
         "_pool",
         "_sent_before",
         "address",
+        "allowed_by",
         "bound_to",
         "idle_since",
         "is_corked",
@@ -75,6 +77,8 @@ class OriginEnd:
         #: What it may be used for.
         self.address = address
         #: The judged address that was dialled.
+        self.allowed_by: Collection[SocketAddress] = ()
+        #: The judged addresses that it was found among when it was last given out.
         self.bound_to: object = None
         #: The only client's connection that may use it: what it logged in holds for the connection.
         self.idle_since = 0.0

@@ -54,7 +54,7 @@ class OriginPool:
 
         Args:
             key: Where it must lead, and by which way.
-            addresses: Those that the exchange's decision allows.
+            addresses: Those that the exchange's decision allows; not to be changed later.
             client: Who asks: what is bound to another one is not for it.
         """
         waiting = self._idle.get(key)
@@ -62,9 +62,10 @@ class OriginPool:
             return None
         for place in range(len(waiting) - 1, -1, -1):
             origin = waiting[place]
-            if origin.address in addresses and (
-                origin.bound_to is None or origin.bound_to is client
-            ):
+            if origin.bound_to is not None and origin.bound_to is not client:
+                continue
+            if origin.allowed_by is addresses or origin.address in addresses:
+                origin.allowed_by = addresses
                 del waiting[place]
                 self.idle_count -= 1
                 return origin
@@ -72,23 +73,23 @@ class OriginPool:
 
     def give(self, origin: OriginEnd) -> None:
         """Keep a connection that was left whole, if there is room."""
-        limits = self._service.limits
-        waiting = self._idle.get(origin.key)
+        service = self._service
+        limits, waiting = service.limits, self._idle.get(origin.key)
         if waiting is None:
             waiting = self._idle[origin.key] = []
         is_full = (
             len(waiting) >= limits.web_servers_idle_per_server_max
             or self.idle_count >= limits.web_servers_idle_max
         )
-        if is_full or not self._service.web.keeps_servers:
+        if is_full or not service.web.keeps_servers:
             origin.close()
             return
         waiting.append(origin)
         self.idle_count += 1
         origin.is_idle = True
-        origin.idle_since = self._service.port.now
+        origin.idle_since = service.port.now
         if self.wheel_slot < 0:
-            self._service.wheel.add(self, self.due())
+            service.wheel.add(self, self.due())
 
     def forget(self, origin: OriginEnd) -> None:
         """Give a connection out no more: it is closing."""

@@ -9,8 +9,9 @@ Where a pipeline is asked, in this order:
 1. ``Pipeline.open(exchange)``, when the request was read and policy has let it in: nothing is
    dialled yet. It returns what stands in this one exchange, or None if it stands aside.
 2. ``ExchangePart.on_request(go_on)``: may change ``exchange.request`` (fields, target, method,
-   framing), may ``answer`` or ``refuse``. It calls ``go_on()`` once, at once or later; not after it
-   has ended the exchange. Policy judges again what it has changed of method, path or host.
+   framing), may ``answer`` or ``refuse``. It returns True if the request goes on at once; else it
+   calls ``go_on()`` when it does, once, later; never after it has ended the exchange. Policy judges
+   again what it has changed of method, path or host.
 3. ``request_stages()``: the stages between client and server, in this order.
 4. ``on_response(go_on)``: the same for ``exchange.response``. Informational responses pass only
    where nothing is open.
@@ -32,6 +33,7 @@ from sluicegate.protocols.http1 import Request, Response
 from .body_stage import BodyStage
 from .declared_needs import has_hook
 from .filtered_exchange import FilteredExchange
+from .phase import Asked, Phase
 
 if TYPE_CHECKING:
     from sluicegate.gate.registry import RulePlan, WebStep
@@ -50,16 +52,16 @@ class ExchangePart(Protocol):
         """Whether ``response_stages`` may return any."""
         ...
 
-    def on_request(self, go_on: Callable[[], None]) -> None:
-        """See the request's head before anything is dialled."""
+    def on_request(self, go_on: Callable[[], None]) -> bool:
+        """See the request's head before anything is dialled; False: it does not go on yet."""
         ...
 
     def request_stages(self) -> Sequence[BodyStage[Request]]:
         """Return what stands between client and server."""
         ...
 
-    def on_response(self, go_on: Callable[[], None]) -> None:
-        """See the response's head before anything of it is sent."""
+    def on_response(self, go_on: Callable[[], None]) -> bool:
+        """See the response's head before anything of it is sent; False: it does not go on yet."""
         ...
 
     def response_stages(self) -> Sequence[BodyStage[Response]]:
@@ -95,7 +97,7 @@ class WebPipeline:
         "requests",
         "response_bodies",
         "responses",
-        "routers",
+        "routes",
         "service",
         "steps",
     )
@@ -105,11 +107,22 @@ class WebPipeline:
         self.steps = steps
         outward = range(len(steps))
         inward = range(len(steps) - 1, -1, -1)
-        self.requests: tuple[int, ...] = self._with(outward, "on_request")
-        #: Indices of the filters that have this hook, in the order in which they are asked.
-        self.routers: tuple[int, ...] = self._with(outward, "on_route")
-        self.responses: tuple[int, ...] = self._with(inward, "on_response")
+        routers = self._asked(outward, "on_route")
+        self.routes = Phase(routers, FilteredExchange.take_route, FilteredExchange.finish_request)
+        begin_routes = FilteredExchange.begin_routes
+        self.requests = Phase(
+            self._asked(outward, "on_request"),
+            FilteredExchange.take_head,
+            begin_routes if routers else FilteredExchange.finish_request,
+            is_first=True,
+        )
+        self.responses = Phase(
+            self._asked(inward, "on_response"),
+            FilteredExchange.take_head,
+            FilteredExchange.finish_response,
+        )
         self.loggers = self._with(outward, "on_log")
+        #: Indices of the filters that have this hook, in the order in which they are asked.
         self.enders = self._with(outward, "on_end")
         self.request_bodies = tuple(
             index for index in outward if steps[index].filter.needs.request > Need.HEADERS
@@ -127,6 +140,13 @@ class WebPipeline:
     def open(self, exchange: Exchange) -> ExchangePart | None:
         """As ``Pipeline.open``."""
         return FilteredExchange(self, exchange)
+
+    def _asked(self, indices: range, hook: str) -> tuple[Asked, ...]:
+        steps = self.steps
+        return tuple(
+            Asked(index, steps[index].installed, getattr(steps[index].filter, hook))
+            for index in self._with(indices, hook)
+        )
 
     def _with(self, indices: range, hook: str) -> tuple[int, ...]:
         return tuple(index for index in indices if has_hook(self.steps[index].filter, hook))

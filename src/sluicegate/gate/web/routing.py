@@ -76,7 +76,7 @@ class RoutedExchange(AdmittedExchange):
 
     @property
     def _must_ask_filters(self) -> bool:
-        return not (self.plan.is_plain and self.session.is_plain)
+        return not (self.connection.plan.is_plain and self.session.is_plain)
 
     # -- published servers ---------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ class Target:
 
     __slots__ = (
         "addresses",
+        "asked",
         "asks_about_content",
         "decision",
         "destination",
@@ -77,6 +78,8 @@ class Target:
         #: Under which it was decided on; nothing is judged anew while it is the present one.
         self.request = request
         #: What policy was asked.
+        self.asked: Authority | None = None
+        #: The host and port as they came, where nothing else of a request is looked at.
         self.host: CanonicalHost = request.host
         self.port = request.port
         self.decision = decision
@@ -122,6 +125,27 @@ class Targets:
         #: By listener, whether one of its rules looks at methods, paths or URLs.
         self._epoch = -1
 
+    def find_again(
+        self, last: Target | None, user: User | None, authority: Authority
+    ) -> Target | None:
+        """Return what was found for a client's last request, if it is what would be found now.
+
+        Args:
+            last: Of this very client and listener.
+            user: Who the client is for rules.
+            authority: Where it wants to go.
+        """
+        if (
+            last is None
+            or last.asked != authority
+            or last.epoch != self._service.entries.known.epoch
+            or last.request.user is not user
+        ):
+            return None
+        destination = last.destination
+        is_stale = destination is not None and destination.is_expired(self._service.port.now)
+        return None if is_stale else last
+
     def find(self, asker: Asker, request: Request, authority: Authority) -> Target:
         """Decide on a request, or remember what was decided.
 
@@ -146,6 +170,7 @@ class Targets:
             if len(self._known) >= WEB_KNOWN_MAX:
                 self._known.clear()
             self._known[key] = target
+            target.asked = None if looks_at else authority
         elif target.destination is not None and target.destination.is_expired(service.port.now):
             target.destination, target.addresses = None, ()
         return target

@@ -76,9 +76,12 @@ class Http1Client(ConnectionEnd):
     @property
     def is_reusable(self) -> bool:
         """Whether another request may be sent: what was sent and what came was whole."""
-        is_idle = self._reading is Reading.IDLE and self._writing is Writing.IDLE
-        is_open = self.error is None and not self._closes and not self._has_ended
-        return is_idle and is_open and not self._incoming.waiting
+        return (
+            self._reading is _READS_NOTHING
+            and self._writing is _IDLE
+            and not (self._closes or self._has_ended or self._incoming.waiting)
+            and self.error is None
+        )
 
     def send_whole(self, request: Request) -> None:
         """Take that a request without a body is sent, as a whole.
@@ -102,12 +105,11 @@ class Http1Client(ConnectionEnd):
         Raises:
             HttpProtocolError: As ``next_event``.
         """
-        if self._reading is not _HEAD or self._writing is not _DONE or self._closes:
-            return None
         request = self._request
-        if self._incoming.waiting or self._has_ended or request is None or self._informational:
+        is_awaited = self._reading is _HEAD and self._writing is _DONE and request is not None
+        if not is_awaited or request is None or request.upgrade or self._informational:
             return None
-        if request.upgrade:
+        if self._closes or self._has_ended or self._incoming.waiting:
             return None
         piece = bytes(data[: self._block.bytes_max])
         end = piece.find(_HEAD_END)
@@ -121,7 +123,7 @@ class Http1Client(ConnectionEnd):
         if known is None or known.head_length + known.body_length != len(data):
             return None
         self.has_received = True
-        self._reading, self._writing = Reading.IDLE, Writing.IDLE
+        self._reading, self._writing = _READS_NOTHING, _IDLE
         self._request = None
         return known
 
@@ -257,4 +259,6 @@ class Http1Client(ConnectionEnd):
 _HEAD_END = b"\r\n\r\n"
 # Globals are found faster than attributes of a class.
 _HEAD = Reading.HEAD
+_READS_NOTHING = Reading.IDLE
 _DONE = Writing.DONE
+_IDLE = Writing.IDLE

@@ -7,6 +7,7 @@ line end, and neither framing nor anything that belongs to one connection can be
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
@@ -14,6 +15,7 @@ from typing import Final
 
 from typing_extensions import override
 
+from sluicegate.protocol_limits import HTTP_FIELD_NAMES_KNOWN_MAX
 from sluicegate.protocols.text import printable
 
 __all__ = ["CONNECTION_FIELDS", "FieldItem", "Fields", "FieldsView", "WrittenFields"]
@@ -66,37 +68,25 @@ class FieldsView:
         """Return the items as ``Fields.from_checked`` takes them."""
         return self._items.copy()
 
+    def items_behind(self, begin: list[FieldItem]) -> list[FieldItem] | None:
+        """Return what stands behind these; None if the fields do not begin with them."""
+        items, count = self._items, len(begin)
+        return items[count:] if items[:count] == begin else None
+
     def copy(self) -> Fields:
         """Return fields of one's own, free to change."""
         return Fields.from_checked(self._items.copy())
 
     def written(self) -> bytes:
         """Return the fields as they are sent, each with its line end."""
-        return b"".join([b"%b: %b\r\n" % (name, value) for _, name, value in self._items])
+        return _written(self._items)
 
-    def written_without(
-        self,
-        names: AbstractSet[bytes],
-        begin: list[FieldItem] | None = None,
-        begin_written: bytes = b"",
-    ) -> bytes:
-        """Return as ``written`` what has none of these names, which are in lower case.
-
-        Args:
-            names: What to leave out.
-            begin: Items whose writing is known; it is used if these fields begin with them.
-            begin_written: That writing.
-        """
-        items, written = self._items, b""
-        if begin and items[: len(begin)] == begin:
-            items, written = items[len(begin) :], begin_written
-        return written + b"".join(
-            [b"%b: %b\r\n" % item[1:] for item in items if item[0] not in names]
-        )
+    def written_without(self, names: AbstractSet[bytes]) -> bytes:
+        """Return as ``written`` what has none of these names, which are in lower case."""
+        return _written([item for item in self._items if item[0] not in names])
 
     def __contains__(self, name: bytes) -> bool:
-        lower = name.lower()
-        return any(item[0] == lower for item in self._items)
+        return self.first(name) is not None
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return iter(self.items())
@@ -154,8 +144,9 @@ class Fields(FieldsView):
         """
         new = _checked(name, value)
         lower, items = new[0], self._items
-        for place, item in enumerate(items):
+        for item in items:
             if item[0] == lower:
+                place = items.index(item)
                 items[place:] = [new, *[one for one in items[place + 1 :] if one[0] != lower]]
                 return
         items.append(new)
@@ -186,18 +177,38 @@ class WrittenFields:
 
     def of(self, fields: FieldsView) -> bytes:
         """Return ``fields.written_without(names)``; quickly if they only grew."""
-        return fields.written_without(self._names, self._items, self._written)
+        behind = fields.items_behind(self._items)
+        if behind is None:
+            return fields.written_without(self._names)
+        if not behind:
+            return self._written
+        return self._written + _written([item for item in behind if item[0] not in self._names])
+
+
+def _written(items: list[FieldItem]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % item[1:] for item in items])
 
 
 def _checked(name: bytes, value: bytes) -> FieldItem:
+    lower = _lower_name(name)
+    if _VALUE.fullmatch(value) is None:
+        raise ValueError(f"the value of {printable(name)} cannot be sent: {printable(value)}")
+    return lower, name, value
+
+
+@functools.lru_cache(HTTP_FIELD_NAMES_KNOWN_MAX)
+def _lower_name(name: bytes) -> bytes:
+    """Return a name in lower case.
+
+    Raises:
+        ValueError: It is no token, or belongs to the connection.
+    """
     lower = name.lower()
     if _NAME.fullmatch(name) is None:
         raise ValueError(f"the field's name is not a token: {printable(name)}")
     if lower in CONNECTION_FIELDS:
         raise ValueError(f"{printable(name)} belongs to the connection: set the message's framing")
-    if _VALUE.fullmatch(value) is None:
-        raise ValueError(f"the value of {printable(name)} cannot be sent: {printable(value)}")
-    return lower, name, value
+    return lower
 
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")

@@ -24,9 +24,11 @@ _EMPTY_LINE: Final = b"\r\n"
 class Incoming:
     """One direction's bytes, from the network to its reader."""
 
-    __slots__ = ("_at", "_checked", "_memory", "_scanned", "_stash")
+    __slots__ = ("_at", "_checked", "_memory", "_scanned", "_stash", "waiting")
 
     def __init__(self) -> None:
+        self.waiting = 0
+        #: How many bytes nobody has taken.
         self._memory: bytes | memoryview = b""
         self._at = 0
         self._stash = bytearray()
@@ -36,6 +38,7 @@ class Incoming:
 
     def receive(self, data: bytes | bytearray | memoryview) -> None:
         """Add what came; its memory must not change until ``keep``."""
+        self.waiting += len(data)
         if self._at < len(self._memory):
             self._memory = bytes(self._memory[self._at :]) + data
         else:
@@ -51,20 +54,17 @@ class Incoming:
             self._memory = bytes(self._memory[self._at :])
             self._at = 0
 
-    @property
-    def waiting(self) -> int:
-        """How many bytes nobody has taken."""
-        return len(self._stash) + len(self._memory) - self._at
-
     def take(self, count_max: int) -> bytes | memoryview:
         """Take up to so many bytes of those that are here, as a view; empty if there are none."""
         memory, at = self._memory, self._at
         assert not self._stash, "bodies begin behind a whole line"
         if not at and len(memory) <= count_max:
             self._at = len(memory)
+            self.waiting = 0
             return memory
         taken = memoryview(memory)[at : at + count_max]
         self._at = at + len(taken)
+        self.waiting -= len(taken)
         return taken
 
     def take_head(self, bytes_max: int) -> bytes | None:
@@ -80,6 +80,7 @@ class Incoming:
             end = window.find(_HEAD_END, start, start + bytes_max)
             if end >= 0:
                 self._at = at + end + 4 - start
+                self.waiting -= end + 4 - start
                 return window[start : end + 4]
         end = self._gather(_HEAD_END, bytes_max)
         return self._from_stash(end + 4) if end >= 0 else None
@@ -126,6 +127,7 @@ class Incoming:
         """Return the stash's first bytes; the others, which came last, are given back."""
         self._at -= len(self._stash) - length
         taken = bytes(self._stash[:length])
+        self.waiting -= length
         self._stash.clear()
         self._scanned = 0
         self._checked = 0

@@ -11,7 +11,7 @@ ways. Of a response the whole head is remembered.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from sluicegate.protocol_limits import HTTP_HEAD_KNOWN_BYTES_MAX, HTTP_HEADS_KNOWN_MAX
 from sluicegate.protocols.http1.bounds import HttpBounds
@@ -27,21 +27,31 @@ from sluicegate.protocols.http1.messages import (
 from sluicegate.protocols.http1.reasons import reason_of
 from sluicegate.protocols.http1.request_head import (
     DEFAULT_PORTS,
-    LINE,
     read_request_head,
     request_block_bounds,
 )
 from sluicegate.protocols.http1.response_head import read_response_head, response_block_bounds
-from sluicegate.protocols.http1.target import Authority, Target, TargetForm
+from sluicegate.protocols.http1.target import PATH, Authority, Target, TargetForm
 from sluicegate.protocols.http1.writing import write_response
 
 __all__ = ["KnownFields", "KnownHeads", "KnownResponse"]
 
 
+class _Site(NamedTuple):
+    """What targets begin with that lead to one host."""
+
+    text: bytes
+    #: Scheme, marks and authority, as they came.
+    scheme: bytes
+    authority: Authority
+    host: bytes
+    #: The authority as it is sent.
+
+
 class KnownFields:
     """The fields of requests that came with exactly these bytes."""
 
-    __slots__ = ("_forwarded", "_host", "_items", "_request", "_written")
+    __slots__ = ("_forwarded", "_host", "_items", "_request", "_site", "_written")
 
     def __init__(self, request: Request, host: Authority) -> None:
         self._request = request
@@ -50,16 +60,23 @@ class KnownFields:
         self._items: tuple[FieldItem, ...] = tuple(request.fields.checked_items())
         self._written = WrittenFields(request.fields, _HOST)
         self._forwarded: dict[bytes, bytes] = {}
+        self._site: _Site | None = None
+        #: Of the last absolute target that was read in full.
 
-    def request(self, method: bytes, target: Target) -> Request | None:
+    def request(self, method: bytes, text: bytes) -> Request | None:
         """Return another request with these fields; None if they do not fit its target."""
-        authority, first = target.authority, self._request
-        if authority is None:
-            authority = self._host
-        elif authority != self._host and not self._host.agrees_with(
-            authority, DEFAULT_PORTS.get(target.scheme)
-        ):
-            return None
+        site = self._site
+        if site is not None and text.startswith(site.text) and PATH.fullmatch(text, len(site.text)):
+            # The authority ends where the path begins, and both read as they did.
+            authority = site.authority
+            target = Target(_ABSOLUTE, text[len(site.text) :], site.scheme, authority)
+        else:
+            found = Target.parse(text, method=method)
+            named = self._agreed(found) if found is not None else None
+            if found is None or named is None:
+                return None
+            target, authority = found, named
+            self._remember_site(text, target)
         return Request(
             method,
             target,
@@ -67,12 +84,50 @@ class KnownFields:
             NO_BODY,
             authority,
             True,
-            first.wants_close,
-            hop_fields=first.hop_fields,
+            self._request.wants_close,
+            hop_fields=self._request.hop_fields,
             known=self,
         )
 
-    def forwarded(self, pseudonym: bytes) -> bytes:
+    def _agreed(self, target: Target) -> Authority | None:
+        """Return where a request goes; None where its target and ``Host`` disagree."""
+        authority, host = target.authority, self._host
+        if authority is None:
+            return host
+        is_same = authority == host or host.agrees_with(authority, DEFAULT_PORTS.get(target.scheme))
+        return authority if is_same else None
+
+    def _remember_site(self, text: bytes, target: Target) -> None:
+        begin = len(text) - len(target.path)
+        authority = target.authority
+        is_short = begin <= HTTP_HEAD_KNOWN_BYTES_MAX
+        if authority is not None and is_short and text[begin:] == target.path:
+            self._site = _Site(text[:begin], target.scheme, authority, bytes(authority))
+
+    def written(self, request: Request, pseudonym: bytes, *, is_changed: bool) -> bytes:
+        """Return the whole head of a request as it goes on to its own host.
+
+        Args:
+            request: One that was made from these fields.
+            pseudonym: Of ``Via``; a token, as that of heads that go on unchanged.
+            is_changed: Whether something may have been done to its fields since.
+        """
+        authority, site = request.authority, self._site
+        assert authority is not None, "its Host was read"
+        is_of_site = site is not None and site.authority is authority
+        host = site.host if site is not None and is_of_site else bytes(authority)
+        if is_changed:
+            fields = b"%bVia: 1.1 %b\r\n\r\n" % (self._written.of(request.fields), pseudonym)
+        else:
+            fields = self._forwarded_by(pseudonym)
+        return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b" % (
+            request.method,
+            request.target.path,
+            host,
+            fields,
+        )
+
+    def _forwarded_by(self, pseudonym: bytes) -> bytes:
         """Return the fields behind ``Host`` as they go on, up to the end of the head."""
         found = self._forwarded.get(pseudonym)
         if found is None:
@@ -81,18 +136,20 @@ class KnownFields:
             found = self._forwarded[pseudonym] = others.written() + b"\r\n"
         return found
 
-    def forwarded_as(self, fields: Fields, pseudonym: bytes) -> bytes:
-        """Return what was made of these fields as it goes on behind ``Host``, to the head's end.
 
-        The pseudonym is one that heads go on with unchanged, too: a token.
-        """
-        return b"%bVia: 1.1 %b\r\n\r\n" % (self._written.of(fields), pseudonym)
+class _Going(NamedTuple):
+    """How a response's head goes on."""
+
+    whole: bytes
+    line: bytes
+    tail: bytes
+    #: What stands behind the fields of its own.
 
 
 class KnownResponse:
     """A response's head, and how it goes on; shared by all that are the same: not to be changed."""
 
-    __slots__ = ("_forwarded", "_items", "_written", "body_length", "head_length", "response")
+    __slots__ = ("_going", "_items", "_written", "body_length", "head_length", "response")
 
     def __init__(self, response: Response, head_length: int) -> None:
         self.response = response
@@ -100,18 +157,21 @@ class KnownResponse:
         self._written = WrittenFields(response.fields, _NOT_PASSED)
         self.head_length = head_length
         self.body_length = response.framing.length
-        self._forwarded: dict[bytes, bytes] = {}
+        self._going: dict[bytes, _Going] = {}
 
     def forwarded(self, pseudonym: bytes) -> bytes:
         """Return the head as it goes on to a client of HTTP/1.1 whose connection stays open."""
-        found = self._forwarded.get(pseudonym)
-        if found is None:
-            going = to_client(self.response, pseudonym)
-            going.fields.remove(*NOT_PASSED)
-            reason = reason_of(going.status)
-            found = write_response(going, going.framing, reason=reason)
-            self._forwarded[pseudonym] = found
-        return found
+        return (self._going.get(pseudonym) or self._go(pseudonym)).whole
+
+    def _go(self, pseudonym: bytes) -> _Going:
+        response = to_client(self.response, pseudonym)
+        response.fields.remove(*NOT_PASSED)
+        whole = write_response(response, response.framing, reason=reason_of(response.status))
+        line = whole[: whole.index(b"\r\n") + 2]
+        via = Fields([(b"Via", response.fields.all(b"via")[-1])]).written()
+        tail = b"%bContent-Length: %d\r\n\r\n" % (via, self.body_length)
+        going = self._going[pseudonym] = _Going(whole, line, tail)
+        return going
 
     def copy(self) -> Response:
         """Return such a head of one's own, whose fields are free to change."""
@@ -127,15 +187,8 @@ class KnownResponse:
 
     def forwarded_as(self, fields: Fields, pseudonym: bytes) -> bytes:
         """Return the head as it goes on with what was made of its fields."""
-        known = self.forwarded(pseudonym)
-        line = known[: known.index(b"\r\n") + 2]
-        return b"%b%bVia: %b %b\r\nContent-Length: %d\r\n\r\n" % (
-            line,
-            self._written.of(fields),
-            b"1.1" if self.response.is_http_1_1 else b"1.0",
-            pseudonym,
-            self.body_length,
-        )
+        _, line, tail = self._going.get(pseudonym) or self._go(pseudonym)
+        return line + self._written.of(fields) + tail
 
 
 class KnownHeads:
@@ -156,23 +209,19 @@ class KnownHeads:
         Raises:
             HttpProtocolError: As ``read_request_head``.
         """
-        line, bounds, block = LINE.match(head), self.bounds, self._request_block
-        if line is None:
-            return read_request_head(head, bounds, block)
-        end = line.end()
-        method, text, minor = line.groups()
-        fields = head[end:]
+        bounds, block = self.bounds, self._request_block
+        line, _, fields = head.partition(b"\r\n")
         known = self._requests.get(fields)
-        if known is not None and minor == b"1" and method in _BODILESS:
-            is_bounded = (
-                end <= block.line_bytes_max
-                and len(text) <= bounds.target_bytes_max
-                and len(head) <= block.bytes_max
-            )
-            target = Target.parse(text, method=method) if is_bounded else None
-            request = known.request(method, target) if target is not None else None
-            if request is not None:
-                return request
+        if known is not None and len(head) <= block.bytes_max:
+            # Whatever else the line may be, it is read in full, and refused where it has to be.
+            parts = line.split(b" ")
+            if len(parts) == _LINE_PARTS:
+                method, text, version = parts
+                is_usual = method in _BODILESS and version == b"HTTP/1.1"
+                if is_usual and len(text) <= bounds.target_bytes_max:
+                    request = known.request(method, text)
+                    if request is not None:
+                        return request
         request = read_request_head(head, bounds, block)
         host = request.fields.first(b"host")
         if host is not None and _is_usual(request) and len(fields) <= HTTP_HEAD_KNOWN_BYTES_MAX:
@@ -234,6 +283,9 @@ def _copy(request: Request) -> Request:
     )
 
 
+_LINE_PARTS: Final = 3
+#: Method, target, version.
+_ABSOLUTE: Final = TargetForm.ABSOLUTE
 _HOST: Final = frozenset({b"host"})
 _NOT_PASSED: Final = frozenset(name.lower() for name in NOT_PASSED)
 #: Methods whose heads are read alike, but for their name: they have no body, and are not counted.

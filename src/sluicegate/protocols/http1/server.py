@@ -108,7 +108,7 @@ class Http1Server(ConnectionEnd):
         if request.framing is not NO_BODY:
             return None
         self._begin(request)
-        self._reading = Reading.PAUSED
+        self._reading = _PAUSED
         return request
 
     def give_up(self) -> None:
@@ -124,7 +124,7 @@ class Http1Server(ConnectionEnd):
         Raises:
             BadContext: It is not an answer's turn, or the connection is not to stay open.
         """
-        if self._writing is not _AWAITED or self._closes or self._reading is not Reading.PAUSED:
+        if self._writing is not _AWAITED or self._closes or self._reading is not _PAUSED:
             raise BadContext("it is not the turn of a whole answer")
         self._reading, self._writing = _HEAD, _IDLE
         self._request = self._reader = None
@@ -132,7 +132,7 @@ class Http1Server(ConnectionEnd):
     @property
     def stays_open(self) -> bool:
         """Whether an answer that is framed by its length may leave the connection open."""
-        return self._writing is _AWAITED and not self._closes and self._reading is Reading.PAUSED
+        return self._writing is _AWAITED and not self._closes and self._reading is _PAUSED
 
     def next_event(self) -> ServerEvent | None:
         """Return what comes next; None until more bytes come, or while the answer is not sent.
@@ -282,5 +282,6 @@ _CONTINUE = 100
 _HEAD_END = b"\r\n\r\n"
 # Globals are found faster than attributes of a class.
 _HEAD = Reading.HEAD
+_PAUSED = Reading.PAUSED
 _IDLE = Writing.IDLE
 _AWAITED = Writing.HEAD

@@ -16,7 +16,7 @@ from typing_extensions import override
 from sluicegate.protocols.entry import HostKind
 from sluicegate.protocols.text import printable
 
-__all__ = ["Authority", "Target", "TargetForm"]
+__all__ = ["PATH", "Authority", "Target", "TargetForm"]
 
 
 class Authority(NamedTuple):
@@ -97,7 +97,7 @@ class Target(NamedTuple):
             if authority is None or authority.port is None:
                 return None
             return cls(TargetForm.AUTHORITY, authority=authority)
-        if _PATH.fullmatch(text) is not None:
+        if PATH.fullmatch(text) is not None:
             return cls(TargetForm.ORIGIN, text)
         if text == b"*":
             return cls(TargetForm.ASTERISK) if method == b"OPTIONS" else None
@@ -119,7 +119,7 @@ class Target(NamedTuple):
         Raises:
             ValueError: It does not begin with a slash, or has a byte that no URL has.
         """
-        if _PATH.fullmatch(path) is None:
+        if PATH.fullmatch(path) is None:
             raise ValueError(f"not a path: {printable(path)}")
         return cls(TargetForm.ORIGIN, path)
 
@@ -182,7 +182,7 @@ _AUTHORITY: Final = re.compile(
 _PATH_BYTE: Final = rb"[!$&-;=@-Z\[\]_a-z|~]*"
 _PATH_BYTES: Final = _PATH_BYTE + rb"(?:%[0-9A-Fa-f]{2}" + _PATH_BYTE + rb")*"
 _QUERY: Final = rb"(?:\?[!$-;=?-~]*)?"
-_PATH: Final = re.compile(rb"/" + _PATH_BYTES + _QUERY)
+PATH: Final = re.compile(rb"/" + _PATH_BYTES + _QUERY)
 _ABSOLUTE: Final = re.compile(
     rb"([A-Za-z][A-Za-z0-9+.\-]{0,15})://([^/?]*)((?:/" + _PATH_BYTES + rb")?" + _QUERY + rb")"
 )
