@@ -45,6 +45,12 @@ __all__ = [
     "TLS_EXPIRY_WARNING_DAYS",
     "TLS_LINGER_BYTES_MAX",
     "TLS_RECORD_BYTES_MAX",
+    "TLS_SERVER_SESSIONS_MAX",
+    "TLS_SERVER_SESSIONS_PER_SERVER_MAX",
+    "TLS_SERVER_SESSION_S_MAX",
+    "TLS_STAPLE_AGE_S_MAX",
+    "TLS_STAPLE_CLOCK_S_MAX",
+    "TLS_STAPLE_RESPONSES_MAX",
     "TLS_WRITE_BYTES_MAX",
     "USERS_FILE_BYTES_MAX",
     "USER_GROUPS_MAX",
@@ -108,6 +114,27 @@ TLS_CLOSE_S: Final = 5.0
 TLS_LINGER_BYTES_MAX: Final = 1 << 20
 """What a peer may go on sending after a handshake that failed, until it is reset; it is given the
 time to read the alert."""
+
+TLS_SERVER_SESSIONS_MAX: Final = 1024
+"""Sessions with servers that one worker keeps for later handshakes, about 8 KiB each with the
+server's chain; the server that was used longest ago makes room."""
+
+TLS_SERVER_SESSIONS_PER_SERVER_MAX: Final = 4
+"""Those of one server: a ticket is used once (RFC 8446 appendix C.4), and clients come together."""
+
+TLS_SERVER_SESSION_S_MAX: Final = 3600.0
+"""How long a server is believed for what its chain proved once; then it has to show it again."""
+
+TLS_STAPLE_AGE_S_MAX: Final = 10 * 86400.0
+"""How old an authority's stapled answer may be, whatever it says itself: authorities of the web
+have them valid for ten days at most (CA/Browser Forum baseline requirements, 4.9.10)."""
+
+TLS_STAPLE_CLOCK_S_MAX: Final = 300.0
+"""By how much the clock of whoever signed a stapled answer may differ from ours."""
+
+TLS_STAPLE_RESPONSES_MAX: Final = 16
+"""Certificates that one stapled answer may be about, and certificates in it that are tried for its
+signature: real ones have one of each."""
 
 TLS_EXPIRY_WARNING_DAYS: Final = 14
 """A listener's certificate that has no longer to live is warned of; whoever renews by a program

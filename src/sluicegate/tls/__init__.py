@@ -6,7 +6,13 @@ is a socket like any other, and nothing passes it in clear before the handshake 
 
 from .client_names import CertificateRefused, ClientNames, NameSource, groups_of
 from .context import ClientCertificates, TlsContext, TlsSettings
+from .key_log import KeyLog
 from .layer import TlsLayer
+from .server_context import ServerContext
+from .server_fault import ServerFault
+from .server_identity import ServerFailure, ServerIdentity, ServerName
+from .server_settings import MinimumKey, Revocation, ServerTlsSettings, Stapling
+from .server_stream import ServerStream
 from .socket import TlsSocket
 from .stream import TlsStream
 
@@ -14,7 +20,18 @@ __all__ = [
     "CertificateRefused",
     "ClientCertificates",
     "ClientNames",
+    "KeyLog",
+    "MinimumKey",
     "NameSource",
+    "Revocation",
+    "ServerContext",
+    "ServerFailure",
+    "ServerFault",
+    "ServerIdentity",
+    "ServerName",
+    "ServerStream",
+    "ServerTlsSettings",
+    "Stapling",
     "TlsContext",
     "TlsLayer",
     "TlsSettings",

@@ -16,7 +16,15 @@ from sluicegate.errors import SluicegateError
 if TYPE_CHECKING:
     from cryptography import x509
 
-__all__ = ["EngineSource", "TlsBroken", "TlsEnded", "TlsEngine", "note_fault", "prepare"]
+__all__ = [
+    "CODE_WORDS",
+    "EngineSource",
+    "TlsBroken",
+    "TlsEnded",
+    "TlsEngine",
+    "note_fault",
+    "prepare",
+]
 
 
 class TlsEnded(SluicegateError):
@@ -62,8 +70,9 @@ class TlsEngine:
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take bytes from the peer."""
-        self._connection.bio_write(data)
-        self.has_input = True
+        if data:  # OpenSSL takes nothing for an error
+            self._connection.bio_write(data)
+            self.has_input = True
 
     def feed_end(self) -> None:
         """Take that the peer's bytes have ended."""
@@ -187,10 +196,15 @@ class TlsEngine:
         return name.decode("ascii", "replace")
 
 
-def prepare(context: SSL.Context) -> None:
-    """Set what holds for both roles, whatever else they do."""
+def prepare(context: SSL.Context, security_level: int = 2) -> None:
+    """Set what holds for both roles, whatever else they do.
+
+    Args:
+        context: It is new.
+        security_level: OpenSSL's; 2 demands 112 bits of keys, and hashes better than SHA-1.
+    """
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
-    context.set_cipher_list(_CIPHERS)
+    context.set_cipher_list(b"@SECLEVEL=%d:%b" % (security_level, _CIPHERS))
     # A write is one call, and an idle connection holds no buffers (34 KiB).
     context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
@@ -201,7 +215,7 @@ def note_fault(
 ) -> bool:
     """Note what is wrong with the peer's certificate; OpenSSL calls it for each of its chain."""
     if not is_good:
-        connection.set_app_data(f"certificate: {_CODE_WORDS.get(error, error)}")
+        connection.set_app_data(f"certificate: {CODE_WORDS.get(error, error)}")
     return bool(is_good)
 
 
@@ -216,15 +230,13 @@ def _broken_by(error: SSL.Error, noted: object) -> TlsBroken:
     return TlsBroken(words, alert=alert if is_alert else "")
 
 
-_CODE_WORDS: Final[dict[int, str]] = {
+CODE_WORDS: Final[dict[int, str]] = {
     number: name.removeprefix("ERR_").lower().replace("_", " ").replace("cert ", "certificate ")
     for name, number in vars(SSL.X509VerificationCodes).items()
     if name.startswith("ERR_")
 }
 """OpenSSL's names of what may be wrong; pyOpenSSL has no call for its sentences."""
-_CIPHERS: Final = (
-    b"@SECLEVEL=2:ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
-)
+_CIPHERS: Final = b"ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
 """Of TLS 1.2: forward secrecy, no SHA-1; what Python's own contexts have."""
 _FETCH_BYTES: Final = 68 << 10
 """More than what one write makes of ``TLS_WRITE_BYTES_MAX``."""

@@ -15,10 +15,14 @@ from sluicegate.port.backend import RawSocket
 from sluicegate.port.pool import Slot, SlotPool
 
 from .engine import EngineSource
+from .server_stream import ServerStream
 from .stream import TlsStream
 
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
+
+    from .server_context import ServerContext
+    from .server_identity import ServerName
 
 __all__ = ["TlsLayer", "TlsPool"]
 
@@ -76,6 +80,34 @@ class TlsLayer:
         """Put TLS on a client's socket, which belongs to the layer from now on."""
         stream = TlsStream(self, inner, source.engine())
         self._streams[stream] = None
+        return stream
+
+    def connect(
+        self,
+        inner: RawSocket,
+        context: ServerContext,
+        server: ServerName,
+        *,
+        protocols: tuple[str, ...] = (),
+        accepts_unverified: bool = False,
+    ) -> ServerStream:
+        """Begin TLS with a server, on a connected socket that belongs to the layer from now on.
+
+        Whoever calls sets ``on_outcome``, and uses the stream only once it was told who the server
+        is.
+
+        Args:
+            inner: Connected to the server; nothing was said yet.
+            context: How the server is verified.
+            server: Who it has to be.
+            protocols: Offered by ALPN, the preferred one first; none: ALPN is not spoken.
+            accepts_unverified: Whether to go on with a server that could not be verified: its
+                identity says what is wrong, and whoever calls must not trust it.
+        """
+        engine = context.engine(server, protocols, accepts_unverified=accepts_unverified)
+        stream = ServerStream(self, inner, engine)
+        self._streams[stream] = None
+        stream.begin()
         return stream
 
     def forget(self, stream: TlsStream) -> None:

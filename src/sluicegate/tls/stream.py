@@ -192,7 +192,7 @@ class TlsStream(TlsSending):
         """Receive below, if somebody wants what comes."""
         if self._receive_op.in_flight or self._has_inner_ended or self._is_over:
             return
-        if not self._is_lingering and (self._reader is None or self.error or self._has_ended):
+        if not (self._is_lingering or self._wants_input):
             return
         if self._engine.outgoing >= TLS_WRITE_BYTES_MAX:
             return  # it makes us answer, and does not take the answers
@@ -200,6 +200,11 @@ class TlsStream(TlsSending):
             self._backend.receive_bulk(self._receive_op, self.inner)
         else:
             self._backend.receive(self._receive_op, self.inner)
+
+    @property
+    def _wants_input(self) -> bool:
+        """Whether what may come is for somebody."""
+        return self._reader is not None and not self.error and not self._has_ended
 
     def _on_received(self, result: int, flags: int) -> None:
         if flags & BUFFER:
@@ -237,12 +242,17 @@ class TlsStream(TlsSending):
         elif self.error:
             self._end_reading(-self.error)
 
+    @property
+    def _is_mere_look(self) -> bool:
+        """Whether somebody only looked whether the port is open."""
+        return self._has_inner_ended and not self._received
+
     def _shake_hands(self) -> bool:
         """Go on with the handshake; True when it is done."""
         if self.error:
             return False
-        if self._has_inner_ended and not self._received:
-            self._end_reading(0)  # somebody looked whether the port is open
+        if self._is_mere_look:
+            self._end_reading(0)
             return False
         try:
             if not self._engine.shake_hands():
@@ -250,14 +260,22 @@ class TlsStream(TlsSending):
                 return False
         except TlsBroken as error:
             # What we have to say about it, an alert, leaves before the error is told.
-            self._note_error(errno.EPROTO, error.words)
+            self._on_broken(error)
             return False
         self._is_established = True
         self._flush()
+        self._on_established()
+        return self._is_established and not self.is_released
+
+    def _on_broken(self, error: TlsBroken) -> None:
+        """Take that the handshake has failed."""
+        self._note_error(errno.EPROTO, error.words)
+
+    def _on_established(self) -> None:
+        """Take that the handshake is done."""
         told, self.on_established = self.on_established, None
         if told is not None:
             told()
-        return not self.is_released
 
     # -- delivering ----------------------------------------------------------------------------
 
