@@ -48,3 +48,15 @@ def open_gate(
             return running.enter_context(GateThread(base / "gate", port, backend_name, **options))
 
         yield open_gate
+
+
+@pytest.fixture
+def file_of(tmp_path: pathlib.Path) -> Callable[[bytes], pathlib.Path]:
+    """Return what writes bytes to a file, over those of before."""
+
+    def make(content: bytes) -> pathlib.Path:
+        path = tmp_path / "object.dat"
+        path.write_bytes(content)
+        return path
+
+    return make

@@ -18,9 +18,11 @@ import pytest
 from sluicegate.address import SocketAddress
 from sluicegate.clock import SystemClock
 from sluicegate.protocols.icap import IcapTarget
-from sluicegate.scan import IcapScanner, IcapSettings
+from sluicegate.scan import IcapScanner, IcapSettings, ScannerTls
+from tests.pki import authority
 from tests.real.clamd_parts import PATIENCE_S, Clamd
 
+AUTHORITY = authority("of ICAP servers")
 MODULES = pathlib.Path("/usr/lib/x86_64-linux-gnu/c_icap")
 
 
@@ -31,8 +33,8 @@ class CIcap:
         if shutil.which("c-icap") is None or not (_modules() / "virus_scan.so").exists():
             pytest.skip("cure: apt-get install -y c-icap libc-icap-mod-virus-scan")
         folder.mkdir(parents=True)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.address = SocketAddress("127.0.0.1", free.getsockname()[1])
+        self.address, self.tls_address = _free_address(), _free_address()
+        certificate, key = AUTHORITY.server("127.0.0.1").write(folder, "server")
         settings = {
             "PidFile": folder / "c-icap.pid",
             "CommandsSocket": folder / "c-icap.ctl",
@@ -43,7 +45,8 @@ class CIcap:
             "ThreadsPerChild": 10,
             "KeepAliveTimeout": 60,
             "Timeout": 30,
-            "Port": f"{self.address.host}:{self.address.port}",
+            "Port": self.address,
+            "TlsPort": f"{self.tls_address} cert={certificate} key={key}",
             "TmpDir": folder,
             "ModulesDir": _modules(),
             "ServicesDir": _modules(),
@@ -108,6 +111,20 @@ class CIcap:
             "trusts_limits": False,
         }
         return IcapScanner("icap", IcapSettings(**(chosen | changed)), SystemClock())
+
+    def encrypted_scanner(self, service: str, **changed: Any) -> IcapScanner:
+        """Make one that speaks TLS with it."""
+        chosen: dict[str, Any] = {
+            "place": self.tls_address,
+            "target": IcapTarget(self.tls_address.host, self.tls_address.port, service, True),
+            "encryption": ScannerTls(self.tls_address.host, AUTHORITY.pem),
+        }
+        return self.scanner(service, **(chosen | changed))
+
+
+def _free_address() -> SocketAddress:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return SocketAddress("127.0.0.1", free.getsockname()[1])
 
 
 def _modules() -> pathlib.Path:

@@ -4,56 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import pathlib
 import tempfile
-import zipfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import BinaryIO, cast
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from sluicegate.filterapi import ScanOutcome, ScanResult, Transfer
-from sluicegate.scan import ClamdScanner
+from sluicegate.filterapi import ScanOutcome, ScanResult
 from tests.flows.ftp_kit import GateThread, clean, pyftpdlib_server
-from tests.real.clamd_parts import TEST_FILES, Clamd, eicar, running_clamd
+from tests.real.clamd_parts import Clamd, eicar, running_clamd
+from tests.real.scanner_parts import JUDGED, ask, ask_about_test_files, zipped
 
 Opened = Callable[..., Clamd]
 
 WAYS = {"descriptor": False, "stream": True}
-
-
-class File:
-    def __init__(self, path: pathlib.Path) -> None:
-        self._path = path
-        self._file = path.open("rb")
-
-    async def read(self, count: int = -1) -> bytes:
-        return self._file.read(count)
-
-    def blocking_file(self) -> BinaryIO:
-        return self._path.open("rb")
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class Object:
-    def __init__(self, path: pathlib.Path) -> None:
-        self.path = path
-        self.size = path.stat().st_size
-
-    @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[File]:
-        file = File(self.path)
-        try:
-            yield file
-        finally:
-            file.close()
-
-
-async def scan(scanner: ClamdScanner, path: pathlib.Path) -> ScanResult:
-    return await scanner.scan(cast("Transfer", Object(path)))
 
 
 @pytest.fixture(scope="module")
@@ -73,50 +37,15 @@ def opened() -> Iterator[Opened]:
         yield open_clamd
 
 
-@pytest.fixture
-def file_of(tmp_path: pathlib.Path) -> Callable[[bytes], pathlib.Path]:
-    def make(content: bytes) -> pathlib.Path:
-        path = tmp_path / "object"
-        path.write_bytes(content)
-        return path
-
-    return make
-
-
-def zipped(content: bytes, name: str = "inner") -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo(name), content)
-    return packed.getvalue()
-
-
 @pytest.mark.parametrize("way", WAYS)
 def test_every_test_file_of_clamav_is_found(opened: Opened, way: str) -> None:
     """L5."""
     scanner = opened().scanner(is_streamed=WAYS[way])
-
-    async def scan_all() -> dict[str, ScanOutcome]:
-        return {
-            path.name: (await scan(scanner, path)).outcome for path in sorted(TEST_FILES.iterdir())
-        }
-
-    outcomes = asyncio.run(scan_all())
-    assert len(outcomes) > 30
-    assert {name for name, one in outcomes.items() if one is not ScanOutcome.FOUND} == set()
+    assert asyncio.run(ask_about_test_files(scanner)) == set()
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(
-    ("content", "outcome"),
-    [
-        (b"", ScanOutcome.CLEAN),
-        (b"harmless", ScanOutcome.CLEAN),
-        (zipped(b"harmless"), ScanOutcome.CLEAN),
-        (eicar(), ScanOutcome.FOUND),
-        (zipped(eicar()), ScanOutcome.FOUND),
-        (zipped(zipped(eicar())), ScanOutcome.FOUND),
-    ],
-)
+@pytest.mark.parametrize(("content", "outcome"), JUDGED.values(), ids=JUDGED)
 def test_an_object_is_judged_by_what_is_in_it(
     opened: Opened,
     file_of: Callable[[bytes], pathlib.Path],
@@ -126,7 +55,7 @@ def test_an_object_is_judged_by_what_is_in_it(
 ) -> None:
     """L6."""
     scanner = opened().scanner(is_streamed=WAYS[way])
-    assert asyncio.run(scan(scanner, file_of(content))).outcome is outcome
+    assert asyncio.run(ask(scanner, file_of(content))).outcome is outcome
 
 
 def test_a_find_is_found_however_the_stream_is_cut(
@@ -139,7 +68,7 @@ def test_a_find_is_found_however_the_stream_is_cut(
         outcomes: set[ScanOutcome] = set()
         for size in range(1, len(eicar()) + 1):
             monkeypatch.setattr("sluicegate.scan.clamd.CLAMD_CHUNK_BYTES", size)
-            outcomes.add((await scan(scanner, path)).outcome)
+            outcomes.add((await ask(scanner, path)).outcome)
         return outcomes
 
     assert asyncio.run(scan_all()) == {ScanOutcome.FOUND}
@@ -164,7 +93,7 @@ def test_what_clamd_does_not_look_at_for_a_limit_is_not_scanned(
 ) -> None:
     """L7."""
     scanner = opened(**{option: bound}).scanner(is_streamed=WAYS[way])
-    result = asyncio.run(scan(scanner, file_of(content)))
+    result = asyncio.run(ask(scanner, file_of(content)))
     assert result.outcome is ScanOutcome.NOT_SCANNED
     assert "reached a limit" in result.reason
 
@@ -174,7 +103,7 @@ def test_a_stream_above_the_limit_of_clamd_is_not_scanned(
 ) -> None:
     """L7."""
     scanner = opened(StreamMaxLength="1M").scanner(is_streamed=True)
-    result = asyncio.run(scan(scanner, file_of(bytes(8 << 20))))
+    result = asyncio.run(ask(scanner, file_of(bytes(8 << 20))))
     assert result.outcome is ScanOutcome.NOT_SCANNED
     assert "StreamMaxLength" in result.reason
 
@@ -185,11 +114,11 @@ def test_a_clamd_that_keeps_its_limits_to_itself_is_not_believed(
     """L7: as Debian configures it, ``OK`` may mean that nobody looked."""
     clamd = opened(AlertExceedsMax="no", MaxFileSize="1M")
     path = file_of(bytes(2 << 20) + eicar())
-    result = asyncio.run(scan(clamd.scanner(), path))
+    result = asyncio.run(ask(clamd.scanner(), path))
     assert result.outcome is ScanOutcome.NOT_SCANNED
     assert "AlertExceedsMax yes" in result.reason
     trusting = clamd.scanner(trusts_limits=True)
-    assert asyncio.run(scan(trusting, path)).outcome is ScanOutcome.CLEAN
+    assert asyncio.run(ask(trusting, path)).outcome is ScanOutcome.CLEAN
 
 
 def test_what_is_encrypted_is_said_to_be(
@@ -199,7 +128,7 @@ def test_what_is_encrypted_is_said_to_be(
     # The flag of the local header, and of the central one (APPNOTE 4.4.4, bit 0).
     locked[6] |= 1
     locked[locked.index(b"PK\x01\x02") + 8] |= 1
-    result = asyncio.run(scan(opened().scanner(), file_of(bytes(locked))))
+    result = asyncio.run(ask(opened().scanner(), file_of(bytes(locked))))
     assert result.outcome is ScanOutcome.ENCRYPTED
 
 
@@ -211,9 +140,9 @@ def test_a_clamd_that_is_killed_and_comes_back_is_waited_for(
 
     async def main(clamd: Clamd) -> list[ScanResult]:
         scanner = clamd.scanner(wait_s=60.0)
-        first = await scan(scanner, path)
+        first = await ask(scanner, path)
         clamd.kill()
-        waiting = asyncio.ensure_future(scan(scanner, path))
+        waiting = asyncio.ensure_future(ask(scanner, path))
         await asyncio.to_thread(clamd.start)
         return [first, await waiting]
 
@@ -229,7 +158,7 @@ def test_a_clamd_that_is_gone_has_scanned_nothing(
     with running_clamd(tmp_path / "clamd") as clamd:
         scanner = clamd.scanner()
         clamd.kill()
-        result = asyncio.run(scan(scanner, file_of(b"harmless")))
+        result = asyncio.run(ask(scanner, file_of(b"harmless")))
     assert result.outcome is ScanOutcome.NOT_SCANNED
 
 
@@ -244,7 +173,7 @@ def test_signatures_that_are_read_again_meanwhile_change_no_verdict(
         outcomes: set[ScanOutcome] = set()
         for _ in range(5):
             assert clamd.ask(b"RELOAD") == b"RELOADING"
-            results = await asyncio.gather(*(scan(scanner, path) for _ in range(8)))
+            results = await asyncio.gather(*(ask(scanner, path) for _ in range(8)))
             outcomes.update(one.outcome for one in results)
         return outcomes
 

@@ -4,64 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
-import io
 import pathlib
-import random
 import tempfile
-import zipfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from types import SimpleNamespace
-from typing import BinaryIO, cast
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import pytest
 
-from sluicegate.address import SocketAddress
-from sluicegate.filterapi import Direction, ScanOutcome, ScanResult, Transfer, TransferOffer
-from sluicegate.scan import IcapScanner
+from sluicegate.filterapi import ScanOutcome, ScanResult, Transfer
+from sluicegate.scan import IcapScanner, ScannerTls
 from tests.flows.ftp_kit import GateThread, clean, pyftpdlib_server
-from tests.real.clamd_parts import TEST_FILES, eicar, running_clamd
+from tests.pki import authority
+from tests.real.clamd_parts import eicar, running_clamd
 from tests.real.icap_parts import CIcap, running_c_icap
-from tests.real.test_clamd import zipped
+from tests.real.scanner_parts import (
+    CLEAN,
+    FOUND,
+    JUDGED,
+    MODIFIED,
+    NOT_SCANNED,
+    Object,
+    ask,
+    ask_about_test_files,
+    zipped,
+    zipped_behind,
+)
 
-CLEAN, FOUND = ScanOutcome.CLEAN, ScanOutcome.FOUND
-NOT_SCANNED, MODIFIED = ScanOutcome.NOT_SCANNED, ScanOutcome.MODIFIED
 PAGE = b"<html>\n<body>hello</body>\n</html>\n"
 
 
-class Object:
-    def __init__(self, path: pathlib.Path, *, is_upload: bool = False, kind: str = "") -> None:
-        self.path = path
-        self.size = path.stat().st_size
-        direction = Direction.UPLOAD if is_upload else Direction.DOWNLOAD
-        self.offer = TransferOffer(path.name, direction, "ftp", content_type=kind)
-        self.connection = SimpleNamespace(server_address=SocketAddress("192.0.2.9", 21))
-
-    @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[Object]:
-        with self.path.open("rb") as self.file:
-            yield self
-
-    async def read_at(self, offset: int, count: int) -> bytes:
-        self.file.seek(offset)
-        return self.file.read(count)
-
-    def blocking_file(self) -> BinaryIO:
-        return self.path.open("rb")
-
-
-def zipped_behind(size: int) -> bytes:
-    """Return an archive with the test file behind a large one that cannot be packed."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(zipfile.ZipInfo("first"), random.Random(1).randbytes(size))
-        archive.writestr(zipfile.ZipInfo("second"), eicar())
-    return packed.getvalue()
-
-
-async def scan(scanner: IcapScanner, path: pathlib.Path, **offer: object) -> ScanResult:
+async def scan(scanner: IcapScanner, path: pathlib.Path, **offer: Any) -> ScanResult:
     try:
-        return await scanner.scan(cast("Transfer", Object(path, **offer)))
+        return await ask(scanner, path, **offer)
     finally:
         scanner.stop()
 
@@ -74,32 +48,8 @@ def server() -> Iterator[CIcap]:
         yield running.enter_context(running_c_icap(base / "c-icap", clamd))
 
 
-@pytest.fixture
-def file_of(tmp_path: pathlib.Path) -> Callable[[bytes], pathlib.Path]:
-    def make(content: bytes) -> pathlib.Path:
-        path = tmp_path / "object.dat"
-        path.write_bytes(content)
-        return path
-
-    return make
-
-
 @pytest.mark.parametrize("is_upload", [False, True], ids=["RESPMOD", "REQMOD"])
-@pytest.mark.parametrize(
-    ("content", "outcome"),
-    [
-        (b"", CLEAN),
-        (b"harmless", CLEAN),
-        (b"harmless\n" * 200_000, CLEAN),
-        (zipped(b"harmless"), CLEAN),
-        (eicar(), FOUND),
-        (zipped(eicar()), FOUND),
-        (gzip.compress(eicar() + b"\n"), FOUND),
-        (zipped(zipped(eicar())), FOUND),
-        (zipped_behind(1 << 20), FOUND),
-    ],
-    ids=range(9),
-)
+@pytest.mark.parametrize(("content", "outcome"), JUDGED.values(), ids=JUDGED)
 def test_an_object_is_judged_by_what_is_in_it(
     server: CIcap,
     file_of: Callable[[bytes], pathlib.Path],
@@ -118,17 +68,10 @@ def test_an_object_is_judged_by_what_is_in_it(
 def test_every_test_file_of_clamav_is_found(server: CIcap) -> None:
     """L5."""
     scanner = server.scanner("virus_scan")
-
-    async def scan_all() -> dict[str, ScanOutcome]:
-        outcomes = {}
-        for path in sorted(TEST_FILES.iterdir()):
-            outcomes[path.name] = (await scanner.scan(cast("Transfer", Object(path)))).outcome
+    try:
+        assert asyncio.run(ask_about_test_files(scanner)) == set()
+    finally:
         scanner.stop()
-        return outcomes
-
-    outcomes = asyncio.run(scan_all())
-    assert len(outcomes) > 30
-    assert {name for name, one in outcomes.items() if one is not FOUND} == set()
 
 
 @pytest.mark.parametrize("size", [(5 << 20) + 1, 20 << 20])
@@ -176,6 +119,34 @@ def test_what_comes_back_as_it_was_is_clean(
     scanner = server.scanner("echo", trusts_limits=True)
     path = file_of((bytes(range(256)) * 300)[:size])
     assert asyncio.run(scan(scanner, path, is_upload=is_upload)).outcome is CLEAN
+
+
+@pytest.mark.parametrize("is_upload", [False, True], ids=["RESPMOD", "REQMOD"])
+def test_inside_tls_an_object_is_judged_by_what_is_in_it(
+    server: CIcap, file_of: Callable[[bytes], pathlib.Path], is_upload: bool
+) -> None:
+    """S3, ``icaps``: previews, the rest, kept connections."""
+    scanner = server.encrypted_scanner("virus_scan")
+
+    async def main() -> list[ScanOutcome]:
+        found = []
+        for content, _ in JUDGED.values():
+            found.append((await ask(scanner, file_of(content), is_upload=is_upload)).outcome)
+        assert len(scanner._idle) == 1
+        scanner.stop()
+        return found
+
+    assert asyncio.run(main()) == [outcome for _, outcome in JUDGED.values()]
+
+
+def test_one_whose_certificate_is_for_another_is_shown_nothing(
+    server: CIcap, file_of: Callable[[bytes], pathlib.Path]
+) -> None:
+    stranger = ScannerTls("127.0.0.1", authority("another").pem)
+    scanner = server.encrypted_scanner("virus_scan", encryption=stranger)
+    result = asyncio.run(scan(scanner, file_of(eicar())))
+    assert result.outcome is NOT_SCANNED
+    assert result.reason.startswith("its certificate is not good")
 
 
 def test_another_body_is_delivered_from_a_206(

@@ -17,7 +17,9 @@ import pytest
 from sluicegate.address import SocketAddress
 from sluicegate.clock import SystemClock
 from sluicegate.filterapi import ScanOutcome, ScanResult, Transfer
-from sluicegate.scan import ClamdScanner, ClamdSettings
+from sluicegate.gate.scanners import ManagedScanner
+from sluicegate.port import CompletionPort
+from sluicegate.scan import ClamdScanner, ClamdSettings, ScannerView
 
 LIMIT = b"stream: Heuristics.Limits.Exceeded.MaxRecursion FOUND\0"
 OBJECT = bytes(range(256)) * 300
@@ -363,3 +365,54 @@ def test_what_the_system_policy_keeps_the_gate_from_is_not_scanned_and_not_waite
     result = asyncio.run(asyncio.wait_for(scan(scanner), timeout=10))
     assert result.outcome is ScanOutcome.NOT_SCANNED
     assert "[system] does not let the gate" in result.reason
+
+
+def test_one_that_is_stopped_has_not_scanned_what_it_was_asked(place: str) -> None:
+    clamd = Clamd({b"FILDES": b"fd[7]: OK\0"})
+    scanner = scanner_at(place)
+    asked = asyncio.Event()
+
+    async def hang() -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    clamd.before_reply = hang
+
+    async def main() -> ScanResult:
+        waiting = asyncio.ensure_future(scan(scanner))
+        await asked.wait()
+        scanner.stop()
+        await scanner.wait_ended()
+        return await waiting
+
+    result = run(clamd, place, main)
+    assert (result.outcome, result.reason) == (
+        ScanOutcome.NOT_SCANNED,
+        "the scanner was stopped",
+    )
+
+
+def test_it_shows_what_it_did_and_tells_once_that_it_is_away(place: str) -> None:
+    clamd = Clamd({b"FILDES": b"fd[7]: Eicar FOUND\0"})
+    scanner = scanner_at(place)
+    told: list[str] = []
+
+    async def main() -> None:
+        assert isinstance(scanner, ManagedScanner)
+        scanner.start(cast("CompletionPort", None), told.append)
+        async with listening(clamd, place):
+            await scan(scanner)
+        assert scanner.view() == ScannerView(
+            name="clamd", kind="clamd", signatures="ClamAV 1.4.6", asked=1, found=1, unfinished=0
+        )
+        pathlib.Path(place).unlink(missing_ok=True)
+        for _ in range(2):
+            await scan(scanner)
+        view = scanner.view()
+        assert (view.state, view.problem, view.unfinished) == ("failed", told[0], 2)
+        async with listening(clamd, place):
+            await scan(scanner)
+            assert scanner.view().problem == ""
+
+    asyncio.run(main())
+    assert told == ["it cannot be asked: ENOENT"]

@@ -7,6 +7,7 @@ import contextlib
 import os
 import pathlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,7 +20,8 @@ from sluicegate.filterapi import Direction, ScanOutcome, ScanResult, Transfer, T
 from sluicegate.gate.scanners import ManagedScanner
 from sluicegate.port import CompletionPort
 from sluicegate.protocols.icap import IcapTarget
-from sluicegate.scan import IcapScanner, IcapSettings, ScannerView
+from sluicegate.scan import IcapScanner, IcapSettings, ScannerTls, ScannerView
+from tests.pki import authority
 
 OBJECT = bytes(range(256)) * 300
 OPTIONS = {
@@ -30,6 +32,7 @@ OPTIONS = {
     "Allow": "204, 206",
     "Options-TTL": "3600",
 }
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 CLEAN, FOUND = ScanOutcome.CLEAN, ScanOutcome.FOUND
 NOT_SCANNED, MODIFIED = ScanOutcome.NOT_SCANNED, ScanOutcome.MODIFIED
 
@@ -138,7 +141,8 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def listening(server: Server, place: str) -> AsyncIterator[None]:
+async def serving(server: Server) -> AsyncIterator[Serve]:
+    """Return what serves a connection; whatever is left of them ends at the end."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -151,16 +155,26 @@ async def listening(server: Server, place: str) -> AsyncIterator[None]:
                 await server.serve(reader, writer)
         finally:
             writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
-    listener = await asyncio.start_unix_server(serve, place)
     try:
-        yield
+        yield serve
     finally:
-        listener.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        pathlib.Path(place).unlink(missing_ok=True)
+
+
+@contextlib.asynccontextmanager
+async def listening(server: Server, place: str) -> AsyncIterator[None]:
+    async with serving(server) as serve:
+        listener = await asyncio.start_unix_server(serve, place)
+        try:
+            yield
+        finally:
+            listener.close()
+    pathlib.Path(place).unlink(missing_ok=True)
 
 
 def scanner_at(place: str | SocketAddress, **changed: Any) -> IcapScanner:
@@ -619,6 +633,121 @@ def test_what_the_system_policy_keeps_the_gate_from_is_not_scanned_and_not_waite
         result = asyncio.run(asyncio.wait_for(scan(scanner), timeout=10))
     assert result.outcome is NOT_SCANNED
     assert "[system] does not let the gate" in result.reason
+
+
+# -- TLS -----------------------------------------------------------------------------------------
+
+AUTHORITY = authority("of ICAP servers")
+
+
+@contextlib.asynccontextmanager
+async def listening_inside_tls(
+    server: Server, folder: pathlib.Path, name: str = "icap.test"
+) -> AsyncIterator[SocketAddress]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*AUTHORITY.server(name).write(folder, "server"))
+    async with serving(server) as serve:
+        listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+        try:
+            yield SocketAddress(*listener.sockets[0].getsockname())
+        finally:
+            listener.close()
+
+
+def encrypted(address: SocketAddress, **changed: Any) -> IcapScanner:
+    chosen = {"encryption": ScannerTls("icap.test", AUTHORITY.pem)} | changed
+    return scanner_at(address, **chosen)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1024, 1025, 3_000_000])
+def test_inside_tls_an_object_is_shown_whole_and_is_clean(
+    tmp_path: pathlib.Path, size: int
+) -> None:
+    server, content = Server(), (OBJECT * 50)[:size]
+
+    async def main() -> list[ScanResult]:
+        async with listening_inside_tls(server, tmp_path) as address:
+            scanner = encrypted(address, object_bytes_max=4 << 20)
+            results = [await scanner.scan(cast("Transfer", Object(content))) for _ in range(2)]
+            assert len(scanner._idle) == 1
+            scanner.stop()
+            return results
+
+    assert asyncio.run(main()) == [ScanResult(CLEAN, "", "Scripted/v1")] * 2
+    assert server.previews == [content[:1024]] * 2
+    if size > 1024:
+        assert server.bodies == [content] * 2
+
+
+@pytest.mark.parametrize(
+    ("encryption", "reason"),
+    [
+        (ScannerTls("other.test", AUTHORITY.pem), "its certificate is not good: Hostname mismatch"),
+        (
+            ScannerTls("127.0.0.1", AUTHORITY.pem),
+            "its certificate is not good: IP address mismatch",
+        ),
+        (
+            ScannerTls("icap.test", authority("another").pem),
+            "its certificate is not good: unable to get local issuer certificate",
+        ),
+        (
+            ScannerTls("icap.test"),
+            "its certificate is not good: unable to get local issuer certificate",
+        ),
+    ],
+    ids=["another name", "an address", "another authority", "those of the machine"],
+)
+def test_a_server_that_does_not_prove_its_name_is_shown_nothing(
+    tmp_path: pathlib.Path, encryption: ScannerTls, reason: str
+) -> None:
+    server = Server()
+
+    async def main() -> ScanResult:
+        async with listening_inside_tls(server, tmp_path) as address:
+            return await scan(encrypted(address, encryption=encryption))
+
+    result = asyncio.run(main())
+    assert result.outcome is NOT_SCANNED
+    assert result.reason.startswith(reason)
+    assert server.asked == []
+
+
+def test_a_server_in_clear_is_shown_nothing() -> None:
+    server = Server()
+
+    async def main() -> ScanResult:
+        async with serving(server) as serve:
+            listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+            address = SocketAddress(*listener.sockets[0].getsockname())
+            result = await scan(encrypted(address, timeout_s=0.3))
+            listener.close()
+            return result
+
+    result = asyncio.run(main())
+    assert (result.outcome, result.reason) == (NOT_SCANNED, "no answer within 0.3 s")
+    assert server.asked == []
+
+
+def test_an_end_that_tls_does_not_confirm_is_no_end_of_an_answer(tmp_path: pathlib.Path) -> None:
+    """A body that ends with its connection could be cut by whoever is on the way."""
+    server = Server()
+
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"ICAP/1.0 200 OK\r\nMethods: RESPMOD\r\n")
+        await writer.drain()
+        # Nothing inside TLS says that this was all: the connection is aborted.
+
+    server.serve = cut  # type: ignore[method-assign]
+
+    async def main() -> ScanResult:
+        async with listening_inside_tls(server, tmp_path) as address:
+            return await scan(encrypted(address))
+
+    result = asyncio.run(main())
+    assert result.outcome is NOT_SCANNED
+    assert result.reason in {"it broke off inside TLS", "it cannot be asked: ECONNRESET"}
 
 
 # -- its life ------------------------------------------------------------------------------------

@@ -132,7 +132,8 @@ REFUSED = [
     ({"bind_password": '{ file = "nowhere" }'}, "bind_password", "cannot be read"),
     ({"bind_password": '{ file = "open" }'}, "bind_password", "everybody can read the password"),
     ({"bind_password": '{ file = "writable" }'}, "bind_password", "others can write it"),
-    ({"bind_password": '{ file = "empty" }'}, "bind_password", "search as nobody"),
+    ({"bind_password": '{ file = "empty" }'}, "bind_password", "is empty"),
+    ({"bind_password": '{ environment = "EMPTY" }'}, "bind_password", "search as nobody"),
     ({"bind_password": "{}"}, "bind_password", "one place"),
     ({"bind_password": '{ file = "a", environment = "B" }'}, "bind_password", "one place"),
     ({"bind_password": '{ environment = "NOT_THERE" }'}, "bind_password", "not in the environment"),
@@ -147,6 +148,7 @@ REFUSED = [
     ({"groups": '{ a = "b" }'}, "groups", "attribute=value"),
     ({"ca_file": '"ldap.password"'}, "ca_file", "no certificate"),
     ({"ca_file": '"nowhere"'}, "ca_file", "cannot be read"),
+    ({"ca_file": '"empty"'}, "ca_file", "is empty"),
     ({"tls_name": '"a b"'}, "tls_name", ""),
     ({"nested_groups_depth": "17"}, "nested_groups_depth", "at most 16"),
     ({"timeout_s": "0"}, "timeout_s", "above 0"),
@@ -166,6 +168,7 @@ def test_what_is_wrong_is_refused_where_it_stands(
     cause: str,
 ) -> None:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    monkeypatch.setenv("EMPTY", "")
     for name, mode in (("open", 0o644), ("writable", 0o620), ("empty", 0o600)):
         (folder / name).write_text("" if name == "empty" else "a search word")
         (folder / name).chmod(mode)

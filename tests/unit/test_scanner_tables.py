@@ -10,7 +10,8 @@ from sluicegate.address import SocketAddress
 from sluicegate.app.load import Loaded, load
 from sluicegate.documents import Findings
 from sluicegate.protocols.icap import IcapTarget
-from sluicegate.scan import IcapScanner, IcapSettings
+from sluicegate.scan import IcapScanner, IcapSettings, ScannerTls
+from tests.pki import authority
 
 LISTENER = '[[listener]]\nname = "proxy"\naddress = "127.0.0.1:1080"\nentry = "proxy"\n'
 GOOD = 'name = "av"\nkind = "icap"\naddress = "127.0.0.1:1344"\nservice = "avscan?mode=simple"\n'
@@ -61,6 +62,22 @@ def test_the_url_names_the_service_where_it_is(
     assert scanner.settings.target.url == url
 
 
+def test_tls_is_spoken_with_whoever_proves_the_name(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "ca.pem").write_text(authority().pem)
+    _, scanner = made(tmp_path, GOOD + 'tls = true\nca_file = "ca.pem"\ntls_name = "AV.test"\n')
+    assert isinstance(scanner, IcapScanner)
+    assert scanner.settings.encryption == ScannerTls("av.test", authority().pem)
+    assert scanner.settings.target.url == b"icaps://127.0.0.1:1344/avscan?mode=simple"
+
+
+def test_without_a_name_its_address_is_proved_and_without_authorities_the_machines_own_count(
+    tmp_path: pathlib.Path,
+) -> None:
+    _, scanner = made(tmp_path, GOOD + "tls = true\n")
+    assert isinstance(scanner, IcapScanner)
+    assert scanner.settings.encryption == ScannerTls("127.0.0.1", "")
+
+
 def test_a_reload_keeps_a_scanner_of_which_nothing_changed(tmp_path: pathlib.Path) -> None:
     before, first = made(tmp_path, GOOD)
     after, second = made(tmp_path, GOOD, before)
@@ -75,6 +92,20 @@ def test_a_reload_keeps_a_scanner_of_which_nothing_changed(tmp_path: pathlib.Pat
         ('name = "av"\nkind = "icap"\naddress = "127.0.0.1:1344"\n', "has no service"),
         ('name = "av"\nkind = "icap"\nservice = "x"\n', "has no place"),
         (GOOD + 'socket = "x.sock"\n', "has two places"),
+        (GOOD + 'ca_file = "ca.pem"\n', "ca_file: means nothing without TLS"),
+        (GOOD + 'tls_name = "a.test"\n', "tls_name: means nothing without TLS"),
+        (GOOD + 'tls = true\nca_file = "nowhere.pem"\n', "nowhere.pem: cannot be read"),
+        (GOOD + 'tls = true\nca_file = "policy.toml"\n', "is empty"),
+        (GOOD + 'tls = true\nca_file = "sluicegate.toml"\n', "has no certificate that can be"),
+        (GOOD + 'tls = true\ntls_name = "a b"\n', "tls_name"),
+        (
+            'name = "av"\nkind = "icap"\nservice = "x"\nsocket = "x.sock"\ntls = true\n',
+            "tls: is for an address",
+        ),
+        (
+            'name = "av"\nkind = "clamd"\nsocket = "x.sock"\ntls = true\n',
+            "means nothing for a scanner of kind 'clamd'",
+        ),
         (GOOD.replace(":1344", ":0"), "which has no port"),
         (GOOD.replace("avscan", "av scan"), "service"),
         (GOOD.replace("avscan", "a\\r\\nX: y"), "service"),

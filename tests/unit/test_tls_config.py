@@ -58,6 +58,7 @@ def folder(tmp_path: pathlib.Path) -> pathlib.Path:
         (tmp_path / name).touch(0o600)
         (tmp_path / name).write_text(text)
     (tmp_path / "open.key").chmod(0o644)
+    (tmp_path / "empty.pem").write_text("\n")
     (tmp_path / "ca.pem").write_text(authority().pem)
     (tmp_path / "crl.pem").write_text(authority().revocations())
     return tmp_path
@@ -124,6 +125,8 @@ REFUSED = [
     ({"user_from": '"upn"'}, "user_from", "no effect"),
     (ASKED | {"client_ca": '"gate.key"'}, "client_ca", "no certificate"),
     (ASKED | {"client_crl": '"ca.pem"'}, "client_crl", "no list"),
+    (ASKED | {"client_crl": '"empty.pem"'}, "client_crl", "is empty"),
+    (ASKED | {"client_ca": '"empty.pem"'}, "client_ca", "is empty"),
     (ASKED | {"user_from": '"dns"'}, "user_from", "must be"),
     ({"ciphers": '"ALL"'}, "ciphers", "unknown key"),
     ({"entry": "publish"}, "", "of proxy listeners"),

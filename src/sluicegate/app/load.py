@@ -105,7 +105,7 @@ def load(
     review_policy(policy, snapshot, dict.fromkeys(proxies), filters.shows, _CLOCK.wall())
     if users is not None:
         check_entry_rules(configuration, policy, users, findings)
-    scanners = _load_scanners(configuration, policy, before, findings)
+    scanners = _load_scanners(configuration, policy, secrets, before, findings)
     check_asked(filters.installations, configuration.scanners, configuration.document, findings)
     in_force = before.settings.policy if before else None
     check_network_rules(policy, snapshot, in_force, findings)
@@ -199,11 +199,16 @@ def _load_directory(
 
 
 def _load_scanners(
-    configuration: Configuration, parsed: ParsedPolicy, before: Loaded | None, findings: Findings
+    configuration: Configuration,
+    parsed: ParsedPolicy,
+    secrets: SecretFiles,
+    before: Loaded | None,
+    findings: Findings,
 ) -> Mapping[str, Scanner]:
+    folder = configuration.path.absolute().parent
     return make_scanners(
         configuration.scanners,
-        ScannerPaths(configuration.path.absolute().parent, secret_paths(configuration)),
+        ScannerPaths(folder, secret_paths(configuration), secrets),
         before.settings.scanners if before is not None else None,
         parsed.policy.system,
         configuration.document,

@@ -7,6 +7,7 @@ nothing changed is the same object after a reload, so what it knows and who wait
 from __future__ import annotations
 
 import pathlib
+import ssl
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Final, Literal, NamedTuple
@@ -16,13 +17,15 @@ import pydantic
 from sluicegate.address import SocketAddress
 from sluicegate.clock import SystemClock
 from sluicegate.documents import Document, Findings, Model, parse_size, suggest
+from sluicegate.documents.places import KeyPath
 from sluicegate.filterapi import ContentFilter, Scanner
 from sluicegate.gate.settings import Installation
+from sluicegate.names import HostRefused, canonical_host
 from sluicegate.policy import SystemPolicy, SystemPurpose
 from sluicegate.policy.parse_values import Name, parse_address
 from sluicegate.protocols.file_kinds import CLOSED_KINDS
 from sluicegate.protocols.icap import IcapTarget
-from sluicegate.scan import ClamdScanner, ClamdSettings, IcapScanner, IcapSettings
+from sluicegate.scan import ClamdScanner, ClamdSettings, IcapScanner, IcapSettings, ScannerTls
 from sluicegate.scan_limits import (
     CLAMD_OBJECT_BYTES_MAX,
     SCAN_MEMBER_BYTES_MAX,
@@ -31,6 +34,7 @@ from sluicegate.scan_limits import (
 )
 
 from .content_scanners import make_content_scanner
+from .secret_files import SecretFiles
 
 __all__ = [
     "ArchivesTable",
@@ -88,6 +92,14 @@ class ScannerTable(Model, arbitrary_types_allowed=True):
     modified_bytes_max: _Size = pydantic.Field(default=16 << 20, ge=1, le=256 << 20)
     """Of ``icap``: the largest body that the service may put in an object's place: it is kept in
     memory."""
+    tls: bool = False
+    """Of ``icap`` at an address: speak TLS with it (``icaps``), and believe it only if its
+    certificate is good."""
+    ca_file: str = ""
+    """Of ``icap`` with ``tls``: the authorities that may vouch for it, as PEM; left out: those that
+    the machine trusts."""
+    tls_name: str = ""
+    """Of ``icap`` with ``tls``: the name in its certificate; empty: its address."""
     rules: str = ""
     """Of ``yara``: the folder with rules, files that end in ``.yar`` or ``.yara``."""
     shipped_rules: bool = True
@@ -112,12 +124,15 @@ class ScannerPaths(NamedTuple):
     """What paths are relative to."""
     secret: tuple[pathlib.Path, ...]
     """What scanner processes must not be able to read."""
+    files: SecretFiles
+    """What tables lead to, as it was read."""
 
 
+_TLS_KEYS: Final = ("ca_file", "tls_name")
 _REACHED: Final = frozenset({"socket", "address", "connections_max", "wait_s", "trust_limits"})
 _OF_KIND: Final[dict[str, frozenset[str]]] = {
     "clamd": _REACHED,
-    "icap": _REACHED | {"service", "modified_bytes_max"},
+    "icap": _REACHED | {"service", "modified_bytes_max", "tls", *_TLS_KEYS},
     "yara": frozenset(
         {"rules", "shipped_rules", "processes", "memory_bytes_max", "cpu_s", "archives"}
     ),
@@ -144,7 +159,7 @@ def make_scanners(
         findings: Where rules go that cannot be used.
     """
     made: dict[str, Scanner] = {}
-    folder, secret = paths
+    folder, secret, files = paths
     # Those that show members to others come after the others.
     order = sorted(enumerate(tables), key=lambda one: bool(one[1].archives.members_to))
     for index, table in order:
@@ -153,7 +168,10 @@ def make_scanners(
             made[table.name] = _make_clamd(table, folder, known, system)
             continue
         if table.kind == "icap":
-            made[table.name] = _make_icap(table, folder, known, system)
+            at = document, ("scanner", index), files, findings
+            icap = _make_icap(table, folder, known, system, at)
+            if icap is not None:
+                made[table.name] = icap
             continue
         members_to = tuple(made[one] for one in table.archives.members_to if one in made)
         told = document.where(("scanner", index)), findings
@@ -181,13 +199,25 @@ def _make_clamd(
 
 
 def _make_icap(
-    table: ScannerTable, folder: pathlib.Path, known: Scanner | None, system: SystemPolicy
-) -> Scanner:
+    table: ScannerTable,
+    folder: pathlib.Path,
+    known: Scanner | None,
+    system: SystemPolicy,
+    at: tuple[Document, KeyPath, SecretFiles, Findings],
+) -> Scanner | None:
+    """Make one; None, with a finding, if its certificates cannot be had."""
     address = table.address
+    encryption = None
+    if table.tls and address is not None:
+        encryption = _encryption(table, address, *at)
+        if encryption is None:
+            return None
     host, port = ("localhost", _ICAP_PORT) if address is None else (address.host, address.port)
     settings = IcapSettings(
         place=str(folder / table.socket) if address is None else address,
-        target=IcapTarget(f"[{host}]" if ":" in host else host, port, table.service.lstrip("/")),
+        target=IcapTarget(
+            f"[{host}]" if ":" in host else host, port, table.service.lstrip("/"), table.tls
+        ),
         connections_max=table.connections_max,
         timeout_s=table.timeout_s,
         wait_s=table.wait_s,
@@ -195,10 +225,44 @@ def _make_icap(
         modified_bytes_max=table.modified_bytes_max,
         trusts_limits=table.trust_limits,
         refusal=_refusal(address, system),
+        encryption=encryption,
     )
     if isinstance(known, IcapScanner) and known.settings == settings:
         return known
     return IcapScanner(table.name, settings, SystemClock())
+
+
+def _encryption(
+    table: ScannerTable,
+    address: SocketAddress,
+    document: Document,
+    at: KeyPath,
+    files: SecretFiles,
+    findings: Findings,
+) -> ScannerTls | None:
+    """Return whom it has to prove to be; None, with a finding, if that cannot be had."""
+    ca_pem: str | None = ""
+    if table.ca_file:
+        ca_pem = files.read_file(table.ca_file, document, (*at, "ca_file"), findings)
+    name = address.host
+    try:
+        name = canonical_host(table.tls_name).text if table.tls_name else name
+    except HostRefused as error:
+        findings.refuse(document.where((*at, "tls_name")), error.hint, '"icap.example.org"')
+        return None
+    if ca_pem is None:
+        return None
+    encryption = ScannerTls(name, ca_pem)
+    try:
+        encryption.context()
+    except (ssl.SSLError, ValueError):
+        findings.refuse(
+            document.where((*at, "ca_file")),
+            "has no certificate that can be read",
+            "it holds the authority's certificate as PEM (-----BEGIN CERTIFICATE-----)",
+        )
+        return None
+    return encryption
 
 
 _ICAP_PORT: Final = 1344
@@ -228,6 +292,7 @@ def check_scanners(tables: Sequence[ScannerTable], document: Document, findings:
         _check_keys(table, index, document, findings)
         if table.kind in {"clamd", "icap"}:
             _check_place(table, index, document, findings)
+        _check_encryption(table, index, document, findings)
         _check_archives(table, index, kinds, document, findings)
 
 
@@ -289,6 +354,26 @@ def _check_place(table: ScannerTable, index: int, document: Document, findings: 
             f"is {table.address}, which has no port",
             f"for example {example}",
         )
+
+
+def _check_encryption(
+    table: ScannerTable, index: int, document: Document, findings: Findings
+) -> None:
+    """Refuse what leaves a way unencrypted that was meant to be."""
+    at = ("scanner", index)
+    if table.kind != "icap":
+        return
+    if table.tls and table.address is None:
+        findings.refuse(
+            document.where((*at, "tls")), "is for an address", "a Unix socket leads to no network"
+        )
+    for key in _TLS_KEYS:
+        if getattr(table, key) and not table.tls:
+            findings.refuse(
+                document.where((*at, key)),
+                "means nothing without TLS",
+                "tls = true, or leave it out",
+            )
 
 
 _EXAMPLES: Final = {

@@ -122,7 +122,7 @@ class SecretFiles:
 
 
 def _file(path: pathlib.Path, holds: str) -> str:
-    return read_private_file(
+    text = read_private_file(
         path,
         bytes_max=SECRET_FILE_BYTES_MAX,
         holds=holds,
@@ -130,6 +130,11 @@ def _file(path: pathlib.Path, holds: str) -> str:
         cure="relative paths begin at the folder of sluicegate.toml",
         is_public=not holds,
     ).text
+    if not text.strip():
+        # Whoever named a file meant something by it: an empty list of authorities is not
+        # everybody whom the machine trusts, and an empty one of revocations is not none.
+        raise ConfigError(str(path), "is empty", "write it again, or leave the key out")
+    return text
 
 
 def _names_in(path: pathlib.Path) -> str:

@@ -48,11 +48,13 @@ class IcapTarget:
     port: int
     service: str
     """Its path, without the first slash."""
+    is_encrypted: bool = False
 
     @property
     def url(self) -> bytes:
         """Its URL."""
-        return f"icap://{self.host}:{self.port}/{self.service}".encode("ascii")
+        scheme = "icaps" if self.is_encrypted else "icap"
+        return f"{scheme}://{self.host}:{self.port}/{self.service}".encode("ascii")
 
     @property
     def authority(self) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from .clamd import ClamdScanner, ClamdSettings
 from .content_scanner import ContentScannerSettings, ProcessContentScanner
 from .icap import IcapScanner, IcapSettings
+from .scanner_link import ScannerTls
 from .view import ScannerView
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "IcapScanner",
     "IcapSettings",
     "ProcessContentScanner",
+    "ScannerTls",
     "ScannerView",
 ]

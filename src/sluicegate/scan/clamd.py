@@ -19,10 +19,11 @@ import contextlib
 import errno
 import os
 import socket
-from dataclasses import dataclass
+
+from typing_extensions import override
 
 from sluicegate.clock import Clock
-from sluicegate.errors import ProtocolError, TransportError, errno_name
+from sluicegate.errors import ProtocolError
 from sluicegate.filterapi import ScanOutcome, ScanResult, Transfer, TransferFile, lend_descriptor
 from sluicegate.protocols.clamd import (
     END_OF_STREAM,
@@ -44,84 +45,39 @@ from sluicegate.scan_limits import (
 )
 
 from .nested_archive import nested_archive
-from .reach import Place, Reach, ScannerSocket
+from .reach import ScannerSocket
+from .reached_scanner import ReachedScanner, ReachedSettings
 
 __all__ = ["ClamdScanner", "ClamdSettings"]
 
 
-@dataclass(frozen=True, slots=True)
-class ClamdSettings:
+class ClamdSettings(ReachedSettings):
     """How one clamd is asked."""
 
-    place: Place
-    """The path of its Unix socket, or its address."""
-    connections_max: int
-    """Scans at once, of one worker; more wait their turn, which counts as time."""
-    timeout_s: float
-    """From the question to the answer, waiting included."""
-    wait_s: float
-    """How long a clamd that cannot be reached is waited for: it may be restarting."""
-    object_bytes_max: int
-    """What is larger is not scanned."""
-    trusts_limits: bool
-    """Whether an answer is believed although clamd does not say when it reaches a limit."""
-    refusal: str = ""
-    """Why it must not be reached; empty: it may."""
 
+class ClamdScanner(ReachedScanner[ClamdSettings]):
+    """One clamd, for one worker."""
 
-class ClamdScanner:
-    """One clamd, for one worker; satisfies ``filterapi.Scanner``."""
+    kind = "clamd"
 
     def __init__(self, name: str, settings: ClamdSettings, clock: Clock) -> None:
-        self.name = name
-        self.settings = settings
-        self._clock = clock
-        self._turns = asyncio.Semaphore(settings.connections_max)
+        super().__init__(name, settings, clock)
         self._version = ""
         self._believed_until = float("-inf")
         #: Until then its word is taken; on the monotonic clock.
-        self._reach = Reach(
-            settings.place, settings.wait_s, settings.refusal, clock, self._disbelieve
-        )
 
-    async def version(self) -> str:
-        """As ``filterapi.Scanner.version``, by the number of the official signatures."""
-        try:
-            async with asyncio.timeout(self.settings.timeout_s):
-                version = await self._ask_version()
-        except (ProtocolError, OSError, TransportError):
-            # TimeoutError is an OSError. The scan that follows says what is wrong.
-            return ""
+    @property
+    @override
+    def _signatures(self) -> str:
+        return self._version
+
+    @override
+    async def _ask_version(self) -> str:
+        """Return the number of the official signatures."""
+        version = await self._read_version()
         return f"{version.engine}/{version.signatures}" if version.signatures else ""
 
-    async def scan(self, transfer: Transfer) -> ScanResult:
-        """As ``filterapi.Scanner.scan``."""
-        bound = self.settings.object_bytes_max
-        if transfer.size > bound:
-            return self._not_scanned(f"{transfer.size} bytes, above object_bytes_max ({bound})")
-        try:
-            async with asyncio.timeout(self.settings.timeout_s), self._turns:
-                return await self._scan_patiently(transfer)
-        except TimeoutError:
-            return self._not_scanned(f"no answer within {self.settings.timeout_s:g} s")
-
-    async def _scan_patiently(self, transfer: Transfer) -> ScanResult:
-        """Ask; once more if it went away in the middle."""
-        for is_last in (False, True):
-            try:
-                return await self._scan_once(transfer)
-            except ProtocolError as error:
-                cause = error.hint
-            except OSError as error:
-                cause = f"it cannot be asked: {errno_name(error.errno or 0)}"
-            except TransportError as error:
-                # The spool, or this process: another attempt fares no better.
-                return self._not_scanned(str(error))
-            self._disbelieve()
-            if is_last or self._reach.away_since is not None:
-                return self._not_scanned(cause)
-        raise AssertionError("the last attempt returns")
-
+    @override
     async def _scan_once(self, transfer: Transfer) -> ScanResult:
         doubt = await self._doubt()
         if doubt:
@@ -147,9 +103,6 @@ class ClamdScanner:
             case ClamdVerdict.ERROR:
                 return self._not_scanned(f"clamd says: {reply.text}")
 
-    def _not_scanned(self, reason: str) -> ScanResult:
-        return ScanResult(ScanOutcome.NOT_SCANNED, reason, self._version)
-
     # -- whether it can be believed --------------------------------------------------------------
 
     async def _doubt(self) -> str:
@@ -161,7 +114,7 @@ class ClamdScanner:
         """
         if self._clock.monotonic() < self._believed_until:
             return ""
-        version = await self._ask_version()
+        version = await self._read_version()
         self._version = "/".join(filter(None, (version.engine, version.signatures)))
         if not self.settings.trusts_limits:
             with contextlib.closing(await self._reach.connect()) as connected:
@@ -175,10 +128,11 @@ class ClamdScanner:
         self._believed_until = self._clock.monotonic() + CLAMD_PROBE_S
         return ""
 
-    def _disbelieve(self) -> None:
+    @override
+    def _forget(self) -> None:
         self._believed_until = float("-inf")
 
-    async def _ask_version(self) -> ClamdVersion:
+    async def _read_version(self) -> ClamdVersion:
         with contextlib.closing(await self._reach.connect()) as connected:
             await _loop().sock_sendall(connected, VERSION)
             return parse_version(await _reply(connected))

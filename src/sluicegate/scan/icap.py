@@ -13,21 +13,16 @@ does, it is shown an archive nested deeper than any scanner looks, and must not 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from typing_extensions import override
+
 from sluicegate.clock import Clock
-from sluicegate.errors import (
-    ProtocolError,
-    SluicegateError,
-    TransportError,
-    errno_name,
-)
+from sluicegate.errors import ProtocolError
 from sluicegate.filterapi import Direction, ScanOutcome, ScanResult, Transfer
-from sluicegate.port import CompletionPort
 from sluicegate.protocols.icap import (
     IcapMethod,
     IcapOptions,
@@ -42,168 +37,62 @@ from sluicegate.scan_limits import ICAP_IDLE_S, ICAP_OPTIONS_S
 from .icap_answer import IcapAnswer, IcapVerdict, Source, Verdict
 from .icap_connection import IcapConnection
 from .nested_archive import nested_archive
-from .reach import Place, Reach
-from .view import ScannerView
+from .reached_scanner import ReachedScanner, ReachedSettings
+from .scanner_link import PlainLink, ScannerLink, ScannerTls, TlsLink
 
 __all__ = ["IcapScanner", "IcapSettings"]
 
 
-@dataclass(frozen=True, slots=True)
-class IcapSettings:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IcapSettings(ReachedSettings):
     """How one service is asked."""
 
-    place: Place
-    """The path of a Unix socket, or an address."""
     target: IcapTarget
     """The service, as its URL names it."""
-    connections_max: int
-    """Scans at once, of one worker; more wait their turn, which counts as time."""
-    timeout_s: float
-    """From the question to the answer, waiting included."""
-    wait_s: float
-    """How long a server that cannot be reached is waited for: it may be restarting."""
-    object_bytes_max: int
-    """What is larger is not shown."""
     modified_bytes_max: int
     """The largest body that a service may put in an object's place."""
-    trusts_limits: bool
-    """Whether it is believed although it does not say when it reaches a limit."""
-    refusal: str = ""
-    """Why it must not be reached; empty: it may."""
+    encryption: ScannerTls | None = None
+    """None: the way to it is not encrypted."""
 
 
-class IcapScanner:
-    """One service, for one worker; satisfies ``filterapi.Scanner``."""
+class IcapScanner(ReachedScanner[IcapSettings]):
+    """One service, for one worker."""
+
+    kind = "icap"
 
     def __init__(self, name: str, settings: IcapSettings, clock: Clock) -> None:
-        self.name = name
-        self.settings = settings
-        self._clock = clock
+        super().__init__(name, settings, clock)
         self._known = _Known()
-        self._reach = Reach(
-            settings.place, settings.wait_s, settings.refusal, clock, self._known.forget
-        )
-        self._turns = _Turns(settings.connections_max)
         self._idle: list[tuple[IcapConnection, float]] = []
         #: Connections that may be used again, and since when nobody does; on the monotonic clock.
-        self._running: set[asyncio.Task[ScanResult]] = set()
-        self._is_stopped = False
-        self._tell: Callable[[str], None] | None = None
-        self._problem = ""
-        self._asked = self._found = self._unfinished = 0
-
-    async def version(self) -> str:
-        """As ``filterapi.Scanner.version``, by the ISTag."""
-        try:
-            async with asyncio.timeout(self.settings.timeout_s):
-                options = await self._options()
-        except (ProtocolError, OSError, TransportError):
-            # TimeoutError is an OSError. The scan that follows says what is wrong.
-            return ""
-        return _version(options) if options.istag else ""
-
-    async def scan(self, transfer: Transfer) -> ScanResult:
-        """As ``filterapi.Scanner.scan``."""
-        task = asyncio.get_running_loop().create_task(self._scan(transfer))
-        self._running.add(task)
-        try:
-            await asyncio.wait({task})
-        finally:
-            # Also when who asked was cancelled: its connection is closed before anybody goes on.
-            task.cancel()
-            await asyncio.wait({task})
-            self._running.discard(task)
-        result = self._not_scanned("the scanner was stopped") if task.cancelled() else task.result()
-        self._count(result)
-        return result
-
-    async def _scan(self, transfer: Transfer) -> ScanResult:
-        bound = self.settings.object_bytes_max
-        if transfer.size > bound:
-            return self._not_scanned(f"{transfer.size} bytes, above object_bytes_max ({bound})")
-        try:
-            async with asyncio.timeout(self.settings.timeout_s), self._turns.turn():
-                return await self._scan_patiently(transfer)
-        except TimeoutError:
-            return self._not_scanned(f"no answer within {self.settings.timeout_s:g} s")
-
-    # -- its life (gate.scanners.ManagedScanner) -------------------------------------------------
+        self._tls = settings.encryption.context() if settings.encryption is not None else None
 
     @property
-    def kind(self) -> str:
-        """As ``[[scanner]]`` calls it."""
-        return "icap"
+    @override
+    def _signatures(self) -> str:
+        return _version(self._known.options) if self._known.options else ""
 
-    def start(self, port: CompletionPort, tell: Callable[[str], None]) -> None:
-        """Begin: connections are kept from now on."""
-        del port
-        self._tell = tell
-        self._is_stopped = False
+    @override
+    async def _ask_version(self) -> str:
+        """Return the ISTag."""
+        options = await self._options()
+        return _version(options) if options.istag else ""
 
+    @override
     def retire(self) -> None:
-        """Finish what it was asked; no connection is kept any more."""
-        self._is_stopped = True
+        super().retire()
         self._close_idle()
 
-    def stop(self) -> None:
-        """End now: what it was asked is not scanned."""
-        self.retire()
-        for task in self._running:
-            task.cancel()
-
-    async def wait_ended(self) -> None:
-        """Wait until nothing is on its way."""
-        if self._running:
-            await asyncio.wait(self._running)
-
-    def view(self) -> ScannerView:
-        """Return a copy of this moment, for people."""
-        options = self._known.options
-        return ScannerView(
-            name=self.name,
-            kind=self.kind,
-            state="failed" if self._problem else "working",
-            problem=self._problem,
-            signatures=_version(options) if options is not None else "",
-            asked=self._asked,
-            found=self._found,
-            unfinished=self._unfinished,
-        )
-
-    def _count(self, result: ScanResult) -> None:
-        """Keep what people want to know: how many, and what is wrong now."""
-        self._asked += 1
-        self._found += result.outcome is ScanOutcome.FOUND
-        is_unfinished = result.outcome is ScanOutcome.NOT_SCANNED
-        self._unfinished += is_unfinished
-        problem = result.reason if is_unfinished and self._reach.away_since is not None else ""
-        if problem and problem != self._problem and self._tell is not None:
-            self._tell(problem)
-        self._problem = problem
+    @override
+    def _forget(self) -> None:
+        self._known.forget()
+        self._close_idle()
 
     def _close_idle(self) -> None:
         while self._idle:
             self._idle.pop()[0].close()
 
-    async def _scan_patiently(self, transfer: Transfer) -> ScanResult:
-        """Ask; once more if it went away in the middle."""
-        for is_last in (False, True):
-            try:
-                return await self._scan_once(transfer)
-            except ProtocolError as error:
-                cause = error.hint
-            except OSError as error:
-                cause = f"it cannot be asked: {errno_name(error.errno or 0)}"
-            except SluicegateError as error:
-                # A bound, the spool, or this process: another attempt fares no better.
-                return self._not_scanned(str(error))
-            # It may be another one by now.
-            self._known.forget()
-            self._close_idle()
-            if is_last or self._reach.away_since is not None:
-                return self._not_scanned(cause)
-        raise AssertionError("the last attempt returns")
-
+    @override
     async def _scan_once(self, transfer: Transfer) -> ScanResult:
         options = await self._options()
         doubt = await self._doubt(options)
@@ -215,7 +104,7 @@ class IcapScanner:
         return self._result(verdict, is_whole=is_whole)
 
     def _result(self, verdict: Verdict, *, is_whole: bool) -> ScanResult:
-        version = _version(self._known.options) if self._known.options else ""
+        version = self._signatures
         match verdict.verdict:
             case IcapVerdict.FOUND:
                 for prefix, outcome in _HEURISTICS:
@@ -241,10 +130,6 @@ class IcapScanner:
                 reason = f"the ICAP service has {len(verdict.body)} other bytes for it"
                 return ScanResult(ScanOutcome.MODIFIED, reason, version, verdict.body)
         raise AssertionError("every verdict has a result")
-
-    def _not_scanned(self, reason: str) -> ScanResult:
-        version = _version(self._known.options) if self._known.options else ""
-        return ScanResult(ScanOutcome.NOT_SCANNED, reason, version)
 
     # -- what is known of the service ------------------------------------------------------------
 
@@ -333,7 +218,7 @@ class IcapScanner:
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncGenerator[IcapConnection]:
         """Lend a connection, one that was used before if there is one."""
-        connection = self._take_idle() or IcapConnection(await self._reach.connect())
+        connection = self._take_idle() or IcapConnection(await self._link())
         try:
             yield connection
         except BaseException:
@@ -343,6 +228,19 @@ class IcapScanner:
             self._idle.append((connection, self._clock.monotonic()))
         else:
             connection.close()
+
+    async def _link(self) -> ScannerLink:
+        connected = await self._reach.connect()
+        encryption = self.settings.encryption
+        if self._tls is None or encryption is None:
+            return PlainLink(connected)
+        link = TlsLink(connected, self._tls, encryption.name)
+        try:
+            await link.shake_hands()
+        except BaseException:
+            link.close()
+            raise
+        return link
 
     def _take_idle(self) -> IcapConnection | None:
         while self._idle:
@@ -374,32 +272,6 @@ class _Known:
     def forget(self) -> None:
         """Take that it may be another one."""
         self.options_until = self.believed_until = float("-inf")
-
-
-class _Turns:
-    """As many at once as may be: what the operator says, and no more than the service does."""
-
-    def __init__(self, most: int) -> None:
-        self._most = self._limit = most
-        self._taken = 0
-        self._freed = asyncio.Condition()
-
-    def limit(self, most: int | None) -> None:
-        """Take how many the service lets in; None: it does not say."""
-        self._limit = self._most if most is None else max(1, min(self._most, most))
-
-    @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncGenerator[None]:
-        """Wait for a turn, and have it."""
-        async with self._freed:
-            await self._freed.wait_for(lambda: self._taken < self._limit)
-            self._taken += 1
-        try:
-            yield
-        finally:
-            self._taken -= 1
-            async with self._freed:
-                self._freed.notify_all()
 
 
 class _Bytes:

@@ -26,7 +26,7 @@ from sluicegate.protocols.icap_reader import IcapBody, IcapEnd, IcapEvent, IcapH
 from sluicegate.scan_limits import ICAP_CHUNK_BYTES, ICAP_RECEIVE_BYTES
 
 from .icap_answer import IcapAnswer, Source
-from .reach import ScannerSocket
+from .scanner_link import ScannerLink
 
 __all__ = ["IcapConnection"]
 
@@ -34,12 +34,12 @@ __all__ = ["IcapConnection"]
 class IcapConnection:
     """One connection; closed by whoever has it, unless it ``is_reusable``."""
 
-    def __init__(self, connected: ScannerSocket) -> None:
+    def __init__(self, link: ScannerLink) -> None:
         self.is_fresh = True
         #: Whether nothing was asked on it before.
         self.has_answered = False
         #: Whether the present question has had an answer, if only its beginning.
-        self._socket = connected
+        self._link = link
         self._reader = IcapReader()
         self._is_kept = True
 
@@ -51,7 +51,7 @@ class IcapConnection:
     def close(self) -> None:
         """End it."""
         self._is_kept = False
-        self._socket.close()
+        self._link.close()
 
     async def ask_options(self, target: IcapTarget) -> IcapHead:
         """Ask what the service is like; return the head of the answer.
@@ -99,7 +99,7 @@ class IcapConnection:
         """
         self._begin()
         head = request_head(target, message, preview_bytes=preview_bytes, allows=allows)
-        sending = _Sending(self._socket, source, message.size)
+        sending = _Sending(self._link, source, message.size)
         is_promised = preview_bytes is not None and preview_bytes < message.size
         if preview_bytes is None:
             first = head
@@ -140,10 +140,10 @@ class IcapConnection:
             self._is_kept = False
 
     async def _send(self, data: bytes) -> None:
-        await asyncio.get_running_loop().sock_sendall(self._socket, data)
+        await self._link.send(data)
 
     async def _receive(self) -> list[IcapEvent]:
-        data = await asyncio.get_running_loop().sock_recv(self._socket, ICAP_RECEIVE_BYTES)
+        data = await self._link.receive(ICAP_RECEIVE_BYTES)
         self.has_answered = self.has_answered or bool(data)
         self.is_fresh = self.is_fresh and not self.has_answered
         if not data and not self.has_answered:
@@ -154,10 +154,10 @@ class IcapConnection:
 class _Sending:
     """The body of one request, sent while the answer is read: a server may send it back at once."""
 
-    def __init__(self, connected: ScannerSocket, source: Source, size: int) -> None:
+    def __init__(self, link: ScannerLink, source: Source, size: int) -> None:
         self.is_whole = False
         #: Whether all of it was sent.
-        self._socket = connected
+        self._link = link
         self._source = source
         self._size = size
         self._task: asyncio.Task[None] | None = None
@@ -196,16 +196,15 @@ class _Sending:
         return self.is_whole
 
     async def _send(self, first: bytes, offset: int) -> None:
-        loop = asyncio.get_running_loop()
         try:
-            await loop.sock_sendall(self._socket, first)
+            await self._link.send(first)
             while offset < self._size:
                 piece = await self._source.read_at(offset, ICAP_CHUNK_BYTES)
                 if not piece:
                     raise ProtocolError("the object is shorter than it was")
                 offset += len(piece)
-                await loop.sock_sendall(self._socket, chunk(piece))
-            await loop.sock_sendall(self._socket, END_OF_BODY)
+                await self._link.send(chunk(piece))
+            await self._link.send(END_OF_BODY)
             self.is_whole = True
         except (BrokenPipeError, ConnectionResetError):
             # It reads no more; what it says of that is there to be read.
