@@ -33,7 +33,7 @@ from .origin_pool import OriginPool
 from .parent_proxy import ParentProxy
 from .pipeline import Pipeline, compile_pipeline
 from .refusal_page import DEFAULT_PAGES
-from .targets import Targets, path_of
+from .targets import Targets
 
 if TYPE_CHECKING:
     from sluicegate.address import SocketAddress
@@ -289,7 +289,7 @@ class WebDesk:
         request, target = exchange.request, exchange.target
         if not request.method:
             return ""
-        path = path_of(request).decode("ascii", "replace")
+        path = request.target.path.partition(b"?")[0].decode("ascii", "replace")
         if target is not None:
             site = target.site
         elif request.authority is not None:

@@ -150,7 +150,7 @@ class FilteredExchange:
 
     def request_stages(self) -> Sequence[BodyStage[Request]]:
         """Return the stages of the request's body."""
-        return self._stages(Direction.UPLOAD, self.exchange.request)
+        return self._stages(Direction.UPLOAD, self.exchange.request) if self._wanted else ()
 
     def on_response(self, go_on: Callable[[], None]) -> bool:
         """Ask every filter about the response's head."""
@@ -167,6 +167,8 @@ class FilteredExchange:
 
     def response_stages(self) -> Sequence[BodyStage[Response]]:
         """Return the stages of the response's body."""
+        if not self._wanted:
+            return ()
         assert self.exchange.response is not None, "a response has a head"
         return self._stages(Direction.DOWNLOAD, self.exchange.response)
 

@@ -79,11 +79,11 @@ class FieldsView:
 
     def written(self) -> bytes:
         """Return the fields as they are sent, each with its line end."""
-        return _written(self._items)
+        return b"".join([b"%b: %b\r\n" % (name, value) for _, name, value in self._items])
 
     def written_without(self, names: AbstractSet[bytes]) -> bytes:
         """Return as ``written`` what has none of these names, which are in lower case."""
-        return _written([item for item in self._items if item[0] not in names])
+        return b"".join([b"%b: %b\r\n" % item[1:] for item in self._items if item[0] not in names])
 
     def __contains__(self, name: bytes) -> bool:
         return self.first(name) is not None
@@ -175,18 +175,16 @@ class WrittenFields:
         self._names = names
         self._written = fields.written_without(names)
 
-    def of(self, fields: FieldsView) -> bytes:
-        """Return ``fields.written_without(names)``; quickly if they only grew."""
+    def of(self, fields: FieldsView) -> list[bytes]:
+        """Return ``fields.written_without(names)`` in pieces; quickly if they only grew."""
         behind = fields.items_behind(self._items)
         if behind is None:
-            return fields.written_without(self._names)
-        if not behind:
-            return self._written
-        return self._written + _written([item for item in behind if item[0] not in self._names])
-
-
-def _written(items: list[FieldItem]) -> bytes:
-    return b"".join([b"%b: %b\r\n" % item[1:] for item in items])
+            return [fields.written_without(self._names)]
+        pieces = [self._written]
+        for lower, name, value in behind:
+            if lower not in self._names:
+                pieces.append(b"%b: %b\r\n" % (name, value))
+        return pieces
 
 
 def _checked(name: bytes, value: bytes) -> FieldItem:

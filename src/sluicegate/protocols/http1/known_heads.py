@@ -85,8 +85,11 @@ class KnownFields:
             authority,
             True,
             self._request.wants_close,
-            hop_fields=self._request.hop_fields,
-            known=self,
+            False,
+            (),
+            False,
+            self._request.hop_fields,
+            self,
         )
 
     def _agreed(self, target: Target) -> Authority | None:
@@ -116,16 +119,11 @@ class KnownFields:
         assert authority is not None, "its Host was read"
         is_of_site = site is not None and site.authority is authority
         host = site.host if site is not None and is_of_site else bytes(authority)
-        if is_changed:
-            fields = b"%bVia: 1.1 %b\r\n\r\n" % (self._written.of(request.fields), pseudonym)
-        else:
-            fields = self._forwarded_by(pseudonym)
-        return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b" % (
-            request.method,
-            request.target.path,
-            host,
-            fields,
-        )
+        line = b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (request.method, request.target.path, host)
+        if not is_changed:
+            return line + self._forwarded_by(pseudonym)
+        fields = self._written.of(request.fields)
+        return b"".join([line, *fields, b"Via: 1.1 %b\r\n\r\n" % pseudonym])
 
     def _forwarded_by(self, pseudonym: bytes) -> bytes:
         """Return the fields behind ``Host`` as they go on, up to the end of the head."""
@@ -182,13 +180,15 @@ class KnownResponse:
             Fields.from_checked(self._items.copy()),
             known.framing,
             known.is_http_1_1,
-            hop_fields=known.hop_fields,
+            False,
+            (),
+            known.hop_fields,
         )
 
     def forwarded_as(self, fields: Fields, pseudonym: bytes) -> bytes:
         """Return the head as it goes on with what was made of its fields."""
         _, line, tail = self._going.get(pseudonym) or self._go(pseudonym)
-        return line + self._written.of(fields) + tail
+        return b"".join([line, *self._written.of(fields), tail])
 
 
 class KnownHeads:
