@@ -23,7 +23,6 @@ class WebRequest:
     def __init__(
         self,
         message: Request,
-        *,
         scheme: str = "http",
         host: str = "",
         port: int = 80,

@@ -100,10 +100,10 @@ class FilteredExchange:
         message = exchange.request
         self.request = WebRequest(
             message,
-            scheme=exchange.scheme,
-            host=exchange.host,
-            port=exchange.port,
-            version="1.1" if message.is_http_1_1 else "1.0",
+            exchange.scheme,
+            exchange.host,
+            exchange.port,
+            "1.1" if message.is_http_1_1 else "1.0",
         )
         self.response: WebResponse | None = None
         self.tasks: set[asyncio.Task[object]] = set()
@@ -205,23 +205,25 @@ class FilteredExchange:
 
     def walk(self, phase: Phase, at: int) -> bool:
         """Ask the filters of a phase, from one of them on; True: the message goes on now."""
-        for place, (index, installed, hook) in enumerate(phase.asked[at:], at):
+        asked = phase.asked
+        while at < len(asked):
+            index, installed, hook = asked[at]
+            at += 1
             if phase.is_first:
                 self._reached = index + 1
             installed.calls += 1
             answer = call_hook(self, hook, self._views[index] or self.view(index))
             if answer is GO_ON:
                 continue
-            if self._is_awaited(phase, place, answer) or not phase.take(self, index, answer):
+            if self._is_awaited(phase, at, index, answer) or not phase.take(self, index, answer):
                 return False
         return phase.finish(self)
 
-    def _is_awaited(self, phase: Phase, place: int, answer: object) -> bool:
-        """Have the walk go on behind a filter that answers later; False: it has answered."""
+    def _is_awaited(self, phase: Phase, at: int, index: int, answer: object) -> bool:
+        """Have the walk go on where it is, if a filter answers later; False: it has answered."""
 
         def take_late(late: object) -> None:
-            index = phase.asked[place].at
-            if phase.take(self, index, late) and self.walk(phase, place + 1):
+            if phase.take(self, index, late) and self.walk(phase, at):
                 self._go_on()
 
         return when_answered(self, answer, take_late)
