@@ -37,6 +37,19 @@ __all__ = [
     "FTP_REPLY_BYTES_MAX",
     "FTP_REPLY_LINES_MAX",
     "FTP_REPLY_LINE_BYTES_MAX",
+    "HTTP2_CONNECTION_WINDOW_BYTES",
+    "HTTP2_CONTINUATIONS_MAX",
+    "HTTP2_CONTROL_FRAMES_MAX",
+    "HTTP2_CONTROL_FRAMES_PER_S",
+    "HTTP2_HEADS_KNOWN_MAX",
+    "HTTP2_RESETS_MAX",
+    "HTTP2_RESETS_PER_S",
+    "HTTP2_RESET_KNOWN_MAX",
+    "HTTP2_SETTINGS_MAX",
+    "HTTP2_STREAMS_MAX",
+    "HTTP2_STREAM_WINDOW_BYTES",
+    "HTTP2_TINY_FRAMES_MAX",
+    "HTTP2_TINY_FRAME_BYTES",
     "HTTP_CHUNK_EXTENSIONS_BYTES_MAX",
     "HTTP_CHUNK_LINE_BYTES_MAX",
     "HTTP_FIELDS_MAX",
@@ -172,6 +185,50 @@ HTTP_PIPELINE_BYTES_MAX: Final = 256 << 10
 """What one end keeps of bytes that it may not read yet: requests behind the one that is being
 answered, bytes of another protocol before the 101. Whoever feeds it stops receiving meanwhile, so
 this is a few receive buffers."""
+
+HTTP2_STREAMS_MAX: Final = 100
+"""Streams of one HTTP/2 connection at once; RFC 9113 section 6.5.2 advises no fewer than 100."""
+
+HTTP2_STREAM_WINDOW_BYTES: Final = 256 << 10
+"""What one HTTP/2 stream may send ahead of its reader, which is kept in memory when the reader
+stops: 20 Mbit/s over 100 ms. RFC 9113 begins with 64 KiB, which is the least."""
+
+HTTP2_CONNECTION_WINDOW_BYTES: Final = 1 << 20
+"""The same of all streams of a connection: what one client can make us keep by it."""
+
+HTTP2_CONTINUATIONS_MAX: Final = 8
+"""CONTINUATION frames of one head: of the usual 16 KiB each, it is over its own bound before."""
+
+HTTP2_SETTINGS_MAX: Final = 32
+"""Settings in one SETTINGS frame; eight are known, browsers add two without a meaning."""
+
+HTTP2_CONTROL_FRAMES_MAX: Final = 500
+"""Frames of control (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, unknown ones) that come at once
+without a byte of a message; nginx counts 10,000 of all, Envoy queues 1,000 answers."""
+
+HTTP2_CONTROL_FRAMES_PER_S: Final = 20.0
+"""And in each second from then on; gRPC pings once in some seconds, or for each few frames."""
+
+HTTP2_RESETS_MAX: Final = 200
+"""Streams that a peer resets, or that we reset for what it does, at once (Rapid Reset,
+MadeYouReset): two pages full of pictures, left in the middle."""
+
+HTTP2_RESETS_PER_S: Final = 20.0
+"""And in each second from then on."""
+
+HTTP2_TINY_FRAMES_MAX: Final = 100
+"""DATA frames with nothing in them, and frames that we cut below ``HTTP2_TINY_FRAME_BYTES`` because
+the peer's window is that small, at once; ``HTTP2_RESETS_PER_S`` from then on."""
+
+HTTP2_TINY_FRAME_BYTES: Final = 256
+"""Below this a frame of a longer body is more work than message."""
+
+HTTP2_RESET_KNOWN_MAX: Final = 1000
+"""Streams that we have reset of which a connection remembers it: what its peer has sent before it
+knew is dropped, beyond them it ends the connection."""
+
+HTTP2_HEADS_KNOWN_MAX: Final = 512
+"""Lists of fields whose reading is kept, each of at most ``HTTP_HEAD_KNOWN_BYTES_MAX``."""
 
 HTTP_INFORMATIONAL_RESPONSES_MAX: Final = 16
 """1xx responses to one request; 100 and a few 103 are usual."""
