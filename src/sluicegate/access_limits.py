@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "AUTHORITY_EXPIRY_WARNING_DAYS",
+    "AUTHORITY_LIFETIME_DAYS_MAX",
     "LDAP_ANSWER_BYTES_MAX",
     "LDAP_CHECKS_WAITING_MAX",
     "LDAP_CONNECTIONS_MAX",
@@ -141,7 +143,14 @@ TLS_EXPIRY_WARNING_DAYS: Final = 14
 does so weeks before."""
 
 
-# Leaves: the certificates that clients see where TLS is opened.
+# Leaves: the certificates that clients see where TLS is opened, and who signs them.
+
+AUTHORITY_EXPIRY_WARNING_DAYS: Final = 90
+"""An authority that has no longer to live is warned of: its successor has to get to all clients
+first."""
+
+AUTHORITY_LIFETIME_DAYS_MAX: Final = 3650
+"""What ``sluicegate ca init --days`` may be; a key that all clients trust is not for ever."""
 
 LEAF_LIFETIME_S_MAX: Final = 197 * 86400
 """From the first to the last second of a leaf, backdating included. Browsers refuse certificates

@@ -28,6 +28,7 @@ __all__ = [
     "RESTART_CALM_S",
     "RESTART_DELAY_MAX_S",
     "RESTART_DELAY_MIN_S",
+    "SIGNER_MEMORY_BYTES_MAX",
     "UPGRADE_TIMEOUT_S",
     "WORKERS_MAX",
     "WORKER_ANSWER_TIMEOUT_S",
@@ -66,6 +67,9 @@ CELL_STOP_S: Final = 2.0
 
 
 # Processes.
+
+SIGNER_MEMORY_BYTES_MAX: Final = 1 << 30
+"""Address space of the process that signs; it uses a tenth, for code."""
 
 WORKERS_MAX: Final = 64
 """Workers of one gate: beyond it several gates serve a machine better."""

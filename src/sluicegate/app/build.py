@@ -29,6 +29,7 @@ from sluicegate.port.backend import RawSocket
 from sluicegate.spool import SpoolStore
 
 from .confinement import Confinement
+from .gate_leaves import GateLeaves
 from .learning import LearnLog, learn_views
 from .load import Loaded, load
 from .machine import Usage
@@ -115,6 +116,8 @@ class Gate:
             configuration.limits,
             elsewhere=share.census if share else None,
         )
+        self.leaves = GateLeaves(port)
+        self.leaves.configure(configuration.authority)
         self.service = FirewallService(
             port,
             limits=configuration.limits,
@@ -125,6 +128,7 @@ class Gate:
             listen=share.listen if share else functools.partial(listen, port),
             census=share.census if share else None,
             bind_datagrams=share.bind_datagrams if share else None,
+            leaves=self.leaves,
         )
         self._history = ReloadHistory(clock, recorder.write, self._boot_mark)
         self._learning = LearnLog(clock, recorder.write, self._count_learned)
@@ -166,6 +170,7 @@ class Gate:
         if self._control is not None:
             await self._control.stop()
         await self.service.stop()
+        self.leaves.close()
         self.service.network.close()
         self.spool.close()
         if self.watchdog is not None:
@@ -187,6 +192,7 @@ class Gate:
             TransportError: An address cannot be listened on; what was in force stays in force.
         """
         await self.service.apply(loaded.settings)
+        self.leaves.configure(loaded.configuration.authority)
         self.loaded = loaded
 
     # -- what commands ask (ControlTarget) -------------------------------------------------------
@@ -310,6 +316,7 @@ class Gate:
             protections_lacking=self.confinement.lacking,
             flood=service.flood.view(),
             scanners=service.scanners.views(),
+            leaves=self.leaves.view(),
             warnings=[
                 *self._internal_errors(),
                 *(self.watchdog.warnings() if self.watchdog is not None else ()),

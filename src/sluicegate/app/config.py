@@ -22,6 +22,7 @@ from sluicegate.limits import Limits
 from sluicegate.policy.parse_values import Name, parse_address, parse_network
 from sluicegate.process_limits import WORKERS_MAX
 
+from .authority_config import AuthoritySettings, AuthorityTable, to_authority
 from .entry_config import EntryChoice, EntryProtocolName, ResolverTable, to_entry
 from .ldap_config import LdapTable
 from .limit_table import LimitTable, contradictions, to_limits
@@ -127,6 +128,7 @@ class _Tables(Model):
     filter: tuple[FilterTable, ...] = ()
     scanner: tuple[ScannerTable, ...] = ()
     web: WebTable = WebTable()
+    ca: AuthorityTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,11 @@ class StatePaths:
     control_path: pathlib.Path
     log_path: pathlib.Path
     users_path: pathlib.Path
+    authority: AuthoritySettings
+    """Who signs leaves, also where ``[ca]`` is not there yet."""
+    has_authority: bool
+    has_user: bool
+    """Whether the gate changes its user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +166,8 @@ class Configuration:
     resolver: ResolverTable
     ldap: LdapTable | None
     web: WebTable
+    authority: AuthoritySettings | None = None
+    """Who signs what clients see where TLS is opened; None: it is opened nowhere."""
     user: str = ""
     """Whom the gate works as; empty: whoever starts it."""
     group: str = ""
@@ -172,6 +181,11 @@ class Configuration:
     def control_path(self) -> pathlib.Path:
         """Where the control socket is."""
         return self.state_dir / _CONTROL_NAME
+
+    @property
+    def authority_folder(self) -> pathlib.Path | None:
+        """Where the keys are of those who sign leaves; None: there are none."""
+        return self.authority.folder if self.authority is not None else None
 
     @property
     def lock_path(self) -> pathlib.Path:
@@ -191,14 +205,21 @@ def find_state(path: pathlib.Path, findings: Findings) -> StatePaths | None:
         return None
     service = typed(document, _ServiceTable, findings, ("service",))
     log = typed(document, _LogTable, findings, ("log",))
-    if service is None or log is None:
+    ca = typed(document, AuthorityTable, findings, ("ca",))
+    if service is None or log is None or ca is None:
         return None
     folder = path.absolute().parent
     state_dir = folder / service.state_dir
+    authority = to_authority(ca, folder, state_dir, document, findings)
+    if authority is None:
+        return None
     return StatePaths(
         control_path=state_dir / _CONTROL_NAME,
         log_path=_log_path(folder, state_dir, log),
         users_path=folder / service.users,
+        authority=authority,
+        has_authority="ca" in document.tree,
+        has_user=bool(service.user),
     )
 
 
@@ -255,6 +276,7 @@ def read_configuration(
         resolver=tables.resolver,
         ldap=tables.ldap,
         web=tables.web,
+        authority=to_authority(tables.ca, folder, state_dir, document, findings),
         user=tables.service.user,
         group=tables.service.group,
         has_sandbox=tables.service.sandbox,

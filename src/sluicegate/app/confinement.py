@@ -8,6 +8,7 @@ and what this kernel lacks.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import tempfile
@@ -33,7 +34,11 @@ class Confinement:
 
 
 def confine_process(
-    writable: Iterable[pathlib.Path], *, capabilities: int = 0, has_sandbox: bool = True
+    writable: Iterable[pathlib.Path],
+    *,
+    capabilities: int = 0,
+    has_sandbox: bool = True,
+    unreadable: pathlib.Path | None = None,
 ) -> Confinement:
     """Give up capabilities, writing elsewhere, and calls that nobody needs.
 
@@ -41,6 +46,7 @@ def confine_process(
         writable: Folders and files that the process writes in, beside the temporary folder.
         capabilities: A mask of those to keep.
         has_sandbox: False leaves Landlock and seccomp out, because the operator said so.
+        unreadable: A folder with what the process must not read.
 
     Raises:
         OSError: Capabilities cannot be given up.
@@ -56,30 +62,53 @@ def confine_process(
     if not has_sandbox:
         done.lacking.append('Landlock and seccomp: "sandbox" in [service] is false')
         return done
-    _restrict_writing(writable, done)
+    _restrict_files(writable, unreadable, done)
     _refuse_calls(done)
     return done
 
 
-def _restrict_writing(writable: Iterable[pathlib.Path], done: Confinement) -> None:
+def _restrict_files(
+    writable: Iterable[pathlib.Path], unreadable: pathlib.Path | None, done: Confinement
+) -> None:
     version = landlock.abi_version()
     if not version:
         done.lacking.append("Landlock: this kernel has none (Linux 5.13, and lsm=landlock)")
         return
     paths = [*writable, pathlib.Path(tempfile.gettempdir()), pathlib.Path(os.devnull)]
     allowed: list[str] = []
+    # Reading and executing are left to permissions: an interpreter imports from many places.
+    rights = landlock.WRITING | (landlock.READ_FILE if unreadable is not None else 0)
     try:
-        # Reading and executing are left to permissions: an interpreter imports from many places.
-        with landlock.Ruleset(landlock.WRITING, scopes=landlock.SCOPE_SIGNAL) as ruleset:
+        with landlock.Ruleset(rights, scopes=landlock.SCOPE_SIGNAL) as ruleset:
             for path in dict.fromkeys(paths):
                 if path.exists():
                     ruleset.allow(path, landlock.WRITING & ~landlock.MAKE_DEVICE)
                     allowed.append(str(path))
+            if unreadable is not None:
+                _allow_reading_beside(unreadable, ruleset)
             ruleset.enforce()
     except OSError as error:
         done.lacking.append(f"Landlock: {errno_name(error.errno or 0)}")
         return
     done.in_force.append(f"Landlock (version {version}): writes only in {', '.join(allowed)}")
+    if unreadable is not None:
+        done.in_force.append(f"Landlock: reads nothing in {unreadable}")
+
+
+def _allow_reading_beside(unreadable: pathlib.Path, ruleset: landlock.Ruleset) -> None:
+    """Allow to read all files but those in one folder.
+
+    The kernel knows no exceptions from what is allowed beneath a folder, so it is what lies beside
+    the way there that is allowed. What is put directly into one of the folders on the way
+    afterwards cannot be read: the folder should not lie beneath one where much changes.
+    """
+    way = pathlib.Path(os.path.realpath(unreadable))
+    for folder in way.parents:
+        for one in folder.iterdir():
+            # What a link leads to is allowed, or not, where it lies.
+            if one != way and one not in way.parents and not one.is_symlink():
+                with contextlib.suppress(FileNotFoundError, PermissionError):
+                    ruleset.allow(one, landlock.READ_FILE)
 
 
 def _refuse_calls(done: Confinement) -> None:

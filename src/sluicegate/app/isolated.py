@@ -199,4 +199,5 @@ def secret_paths(configuration: Configuration) -> tuple[pathlib.Path, ...]:
         configuration.state_dir,
         configuration.spool_dir,
         configuration.log_path,
+        *([configuration.authority.folder] if configuration.authority else ()),
     )

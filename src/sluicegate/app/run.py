@@ -10,12 +10,16 @@ from __future__ import annotations
 import asyncio
 import pathlib
 from collections.abc import Callable
+from typing import Final
 
+from sluicegate.clock import SystemClock
 from sluicegate.documents import ConfigRefused, Findings
 from sluicegate.port.diagnosis import diagnose
 from sluicegate.port.loop import current_port, run
+from sluicegate.sandbox.wire import WireSocket
 
 from .account import kept_capabilities, take_account
+from .authority_files import OpenAuthority, open_authority_of
 from .build import Gate
 from .confinement import Confinement, confine_process, refuse_new_rings
 from .draining import Draining
@@ -29,6 +33,7 @@ from .machine import (
     raise_descriptor_limit,
 )
 from .passed_sockets import accept_passed
+from .processes.signer_post import SignerPost
 from .wishes import Wishes
 
 __all__ = ["run_gate"]
@@ -46,6 +51,8 @@ def run_gate(path: pathlib.Path, say: Callable[[str], None]) -> None:
         ConfigError: The machine cannot give what they ask for.
         BackendUnavailable: The backend that was asked for by name is refused.
     """
+    # First: it may take the rights of the one who starts the gate.
+    authority = open_authority_of(path)
     take_account(path)
     findings = Findings()
     loaded = load(path, findings)
@@ -67,7 +74,7 @@ def run_gate(path: pathlib.Path, say: Callable[[str], None]) -> None:
             ),
             has_sandbox=configuration.has_sandbox,
         )
-        life = _Life(loaded, diagnosis, confinement, say)
+        life = _Life(loaded, diagnosis, confinement, say, authority)
         run(life.live(), backend=configuration.backend, limits=configuration.limits)
     finally:
         lock.release()
@@ -82,7 +89,9 @@ class _Life:
         diagnosis: str,
         confinement: Confinement,
         say: Callable[[str], None],
+        authority: OpenAuthority | None,
     ) -> None:
+        self._authority = authority
         self._loaded = loaded
         self._confinement = confinement
         self._limits = loaded.configuration.limits
@@ -99,8 +108,16 @@ class _Life:
             say=self._say,
             on_stop_requested=self._wishes.stop,
         )
+        signer = SignerPost(
+            SystemClock(),
+            self._say,
+            lambda _, __: gate.leaves.attach(WireSocket(fileno=signer.connect())),
+        )
         try:
             with self._wishes.taken_from_signals():
+                await signer.change(self._authority)
+                if self._authority is not None:
+                    gate.warnings.append(_KEY_IS_NEAR)
                 await self._start(gate)
                 async with asyncio.TaskGroup() as tasks:
                     reloading = tasks.create_task(self._reload_when_asked(gate))
@@ -110,6 +127,7 @@ class _Life:
                 await self._drain_gate(gate)
         finally:
             await gate.stop()
+            await signer.close()
         self._say("stopped")
 
     async def _start(self, gate: Gate) -> None:
@@ -155,3 +173,8 @@ class _Life:
                 self._say("reload refused: what was in force stays in force")
             else:
                 self._say(f"reloaded, policy {gate.service.policy.hash[:12]}")
+
+
+_KEY_IS_NEAR: Final = (
+    "everything runs in one process: filters are within reach of the CA's key (leave --inline out)"
+)

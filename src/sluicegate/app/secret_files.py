@@ -15,12 +15,12 @@ from typing import Final
 import pydantic
 
 from sluicegate.access_limits import SECRET_FILE_BYTES_MAX
-from sluicegate.documents import Document, Findings, Model
+from sluicegate.documents import Document, Findings, Model, read_document
 from sluicegate.documents.places import KeyPath
 from sluicegate.errors import ConfigError
 from sluicegate.identity import read_private_file
 
-__all__ = ["SecretFiles", "SecretTable"]
+__all__ = ["SecretFiles", "SecretTable", "read_secret_of"]
 
 
 class SecretTable(Model):
@@ -119,6 +119,26 @@ class SecretFiles:
                 findings.refuse(document.where(at), f"{error.where}: {error.cause}", error.cure)
                 return None
         return self.texts[key]
+
+
+def read_secret_of(path: pathlib.Path, table: SecretTable, at: KeyPath) -> str:
+    """Return a password that a configuration leads to, for a command.
+
+    Args:
+        path: Of ``sluicegate.toml``.
+        table: What it says there.
+        at: Under which key.
+
+    Raises:
+        ConfigRefused: It cannot be had.
+    """
+    findings = Findings()
+    document = read_document(path.read_text(encoding="utf-8"), path.name, findings)
+    assert document is not None, "the table was read out of it"
+    text = SecretFiles(path.absolute().parent).read_secret(table, document, at, findings)
+    findings.raise_errors()
+    assert text is not None, "what cannot be had is a finding"
+    return text
 
 
 def _file(path: pathlib.Path, holds: str) -> str:

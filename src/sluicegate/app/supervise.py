@@ -16,6 +16,7 @@ from sluicegate.documents import ConfigRefused, Findings
 from sluicegate.port.diagnosis import diagnose
 
 from .account import take_account
+from .authority_files import open_authority_of
 from .config import Configuration
 from .guard import beat_for_manager
 from .load import Loaded, load
@@ -48,6 +49,8 @@ def supervise(path: pathlib.Path, say: Callable[[str], None], workers: int | Non
         BackendUnavailable: The backend that was asked for by name is refused.
     """
     left = take_handover()
+    # First: it may take the rights of the one who starts the gate.
+    authority = left.authority.open() if left and left.authority else open_authority_of(path)
     take_account(path)
     loaded = _load(path)
     configuration = loaded.configuration
@@ -57,7 +60,8 @@ def supervise(path: pathlib.Path, say: Callable[[str], None], workers: int | Non
     diagnosis = str(diagnose(configuration.backend))
     lock = StateLock(configuration.lock_path) if left is None else StateLock.take(left.lock)
     options = () if workers is None else ("--workers", str(workers))
-    seat = Seat(lock.descriptor, ("run", "--config", str(path.absolute()), *options))
+    arguments = ("run", "--config", str(path.absolute()), *options)
+    seat = Seat(lock.descriptor, arguments, authority)
     try:
         life = _Life(loaded, _slots(configuration, workers, left), say)
         asyncio.run(life.live(diagnosis, seat, left))

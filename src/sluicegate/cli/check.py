@@ -6,7 +6,9 @@ import pathlib
 
 import click
 
+from sluicegate.app.authority_files import open_authority, warn_of_expiry
 from sluicegate.app.load import Loaded, load
+from sluicegate.clock import SystemClock
 from sluicegate.documents import Findings
 from sluicegate.errors import ConfigError
 
@@ -37,6 +39,8 @@ def check(config: pathlib.Path | None, *, strict: bool, as_json: bool) -> None:
     """
     findings = Findings()
     loaded = load(find_config(config), findings)
+    if loaded is not None and not _can_sign(loaded, findings):
+        loaded = None
     is_right = loaded is not None and not (strict and findings.warnings)
     if as_json:
         show_json(
@@ -66,6 +70,16 @@ def check(config: pathlib.Path | None, *, strict: bool, as_json: bool) -> None:
             click.echo(f"refused for {len(findings.warnings)} warnings (--strict)", err=True)
     if not is_right:
         click.get_current_context().exit(_WRONG)
+
+
+def _can_sign(loaded: Loaded, findings: Findings) -> bool:
+    """Tell whether the keys of ``[ca]`` are there, each its owner's alone."""
+    opened = open_authority(loaded.configuration, findings)
+    if opened is not None:
+        for line in warn_of_expiry(opened, SystemClock()):
+            findings.warn(loaded.configuration.document.where(("ca",)), line)
+        opened.close()
+    return not findings.errors
 
 
 def _counts(loaded: Loaded) -> dict[str, int]:

@@ -40,6 +40,7 @@ _COMMANDS: Final = {
     "simulate": "sluicegate.cli.simulate:simulate",
     "learn": "sluicegate.cli.learn:learn",
     "user": "sluicegate.cli.user:user",
+    "ca": "sluicegate.cli.ca:ca",
     "new-filter": "sluicegate.cli.new_filter:new_filter",
     "test-filter": "sluicegate.cli.replay_filter:test_filter",
 }

@@ -28,6 +28,7 @@ from sluicegate.port import CompletionPort, Listener
 from sluicegate.port.backend import RawSocket
 from sluicegate.port.timers import DeadlineWheel
 from sluicegate.spool import SpoolStore
+from sluicegate.tls.leaf_source import LeafSource, NoLeaves
 
 from .admission import Admission
 from .blockage import Blockage
@@ -88,10 +89,12 @@ class FirewallService:
         exchange: Exchange | None = None,
         census: Census | None = None,
         bind_datagrams: Callable[[SocketAddress], RawSocket] | None = None,
+        leaves: LeafSource | None = None,
     ) -> None:
         self.port, self.limits = port, limits
         self.clock, self.recorder, self.boot_mark = clock, recorder, boot_mark
         self._listen = listen or port.listen
+        self.leaves = leaves or NoLeaves()
         self.connection_ids = IdentifierSource("c", boot_mark)
         self.flood = FloodGuard(port, clock, recorder, limits.flood_clients_max, census)
         self.revocation = Revocation(

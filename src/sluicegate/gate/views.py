@@ -17,6 +17,7 @@ __all__ = [
     "FilterView",
     "FloodView",
     "LearnView",
+    "LeavesView",
     "ListenerView",
     "Phase",
     "ReloadView",
@@ -129,6 +130,19 @@ class ReloadView(msgspec.Struct, kw_only=True):
         return self.refused_at > self.done_at
 
 
+class LeavesView(msgspec.Struct, kw_only=True):
+    """The certificates that clients see where TLS is opened."""
+
+    kept: int = 0
+    """Remembered now."""
+    found: int = 0
+    """Handshakes for which one was remembered, since the start."""
+    minted: int = 0
+    """Made since the start."""
+    failed: int = 0
+    """Handshakes for which there was none, since the start."""
+
+
 class StatusView(msgspec.Struct, kw_only=True):
     """The service as a whole."""
 
@@ -204,6 +218,7 @@ class StatusView(msgspec.Struct, kw_only=True):
     flood: FloodView = msgspec.field(default_factory=FloodView)
     scanners: list[ScannerView] = []
     """Those that have processes."""
+    leaves: LeavesView = msgspec.field(default_factory=LeavesView)
     warnings: list[str] = []
     """What an operator should look at."""
 

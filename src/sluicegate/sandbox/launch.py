@@ -23,6 +23,7 @@ __all__ = [
     "LaunchedProcess",
     "Launcher",
     "Surroundings",
+    "code_folders",
     "describe_end",
     "launcher",
     "spawn",
@@ -99,7 +100,7 @@ def spawn(surroundings: Surroundings, theirs: WireSocket) -> subprocess.Popen[by
     Raises:
         OSError: No process can be had.
     """
-    roots = _code()
+    roots = code_folders()
     # As ``arrival`` reads them.
     arguments = [
         str(theirs.fileno()),
@@ -131,7 +132,7 @@ _ENVIRONMENT: Final = {
 }
 
 
-def _code() -> list[str]:
+def code_folders() -> list[str]:
     """Return where code and the data of libraries may be."""
     own = {one for one in (*sys.path, sys.prefix, sys.base_prefix, sys.exec_prefix) if one}
     return [*sorted(own), *_SYSTEM]

@@ -26,7 +26,15 @@ from .leaf_fault import LeafFault, LeafRefused
 from .leaf_source import Leaf
 from .name_constraints import is_permitted
 
-__all__ = ["Authority", "AuthorityUnusable", "SigningKey", "hash_for", "key_identifier", "usage"]
+__all__ = [
+    "Authority",
+    "AuthorityUnusable",
+    "SigningKey",
+    "check_authority",
+    "hash_for",
+    "key_identifier",
+    "usage",
+]
 
 SigningKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 

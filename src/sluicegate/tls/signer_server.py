@@ -17,13 +17,10 @@ from sluicegate.sandbox.wire import SocketWire, Wire, WireBroken, WireSocket
 from .authority import Authority
 from .leaf import LeafFacts
 from .leaf_fault import LeafFault, LeafRefused
+from .pkcs11_key import KeyUnusable
 from .signer_messages import FromSigner, Mint, Minted, NotMinted, decode_to_signer
 
-__all__ = ["KeyUnusable", "SignerServer"]
-
-
-class KeyUnusable(Exception):
-    """A token did not sign."""
+__all__ = ["SignerServer"]
 
 
 _Wire: TypeAlias = SocketWire[Mint]

@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from sluicegate.app.authority_files import reopen_authority
 from sluicegate.app.load import Loaded
+from sluicegate.documents import Findings
 from sluicegate.errors import ConfigError
 
 from .crew import Crew, Worker
 from .doors import Door, Doors
 from .orders import Abandon, Commit, Committed, Drain, Message, Prepare, Prepared
+from .signer_post import SignerPost
 
-__all__ = ["commit_all", "prepare_all"]
+__all__ = ["change_authority", "commit_all", "prepare_all"]
 
 
 async def prepare_all(
@@ -57,6 +60,28 @@ async def _prepare(
         elif reply.policy != loaded.settings.policy.hash:
             errors.append(ConfigError(worker.name, f"has policy {reply.policy} prepared"))
     return errors
+
+
+async def change_authority(
+    signer: SignerPost, crew: Crew, begun_with: Loaded, loaded: Loaded, findings: Findings
+) -> None:
+    """Sign with the keys that are there now, once all workers are prepared.
+
+    Where they are is fixed at the start: workers have given up reading there. If it fails, with a
+    finding, workers forget what they are prepared for.
+    """
+    before, settings = begun_with.configuration.authority, loaded.configuration.authority
+    if before is None or settings is None or before.folder != settings.folder:
+        return
+    opened = reopen_authority(loaded.configuration, signer.opened, findings)
+    if opened is not None and opened is not signer.opened:
+        try:
+            await signer.change(opened)
+        except ConfigError as error:
+            findings.errors.append(error)
+    if findings.errors:
+        for worker in crew.working:
+            worker.child.send(Abandon())
 
 
 async def commit_all(crew: Crew, loaded: Loaded, say: Callable[[str], None]) -> None:

@@ -36,4 +36,5 @@ def confine(configuration: Configuration | None, *, capabilities: int = 0) -> Co
         [configuration.spool_dir, *configuration.writable],
         capabilities=capabilities,
         has_sandbox=configuration.has_sandbox,
+        unreadable=configuration.authority_folder,
     )

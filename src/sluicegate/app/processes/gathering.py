@@ -7,28 +7,92 @@ nothing is a row that says so, never silently left out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from sluicegate.app.version import VERSION
 from sluicegate.gate.views import (
     FilterView,
     FloodView,
+    LeavesView,
     ListenerView,
     Phase,
     ScannerView,
     StatusView,
 )
 
+from .crew import Worker
+
 __all__ = [
     "gather_filters",
     "gather_flood",
     "gather_learned",
+    "gather_leaves",
     "gather_lines",
     "gather_listeners",
     "gather_phase",
     "gather_scanners",
+    "gather_status",
     "gather_warnings",
 ]
+
+
+def gather_status(answers: Mapping[Worker, StatusView]) -> StatusView:
+    """Return what workers' answers say of the gate as a whole.
+
+    What only the supervisor knows is left empty, and is its to fill in.
+    """
+    seen = list(answers.values())
+    serving = [view for worker, view in answers.items() if not worker.is_draining]
+    learned = gather_learned(seen)
+    return StatusView(
+        phase=gather_phase(serving),
+        version=VERSION,
+        pid=0,
+        boot="",
+        backend=next((view.backend for view in seen), ""),
+        diagnosis="",
+        started=0.0,
+        policy="",
+        listeners=gather_listeners(serving),
+        connections=sum(view.connections for view in seen),
+        sessions=sum(view.sessions for view in seen),
+        connections_allowed=sum(view.connections_allowed for view in seen),
+        connections_denied=sum(view.connections_denied for view in seen),
+        bytes_to_server=sum(view.bytes_to_server for view in seen),
+        bytes_to_client=sum(view.bytes_to_client for view in seen),
+        spool_bytes=sum(view.spool_bytes for view in seen),
+        spool_transfers=sum(view.spool_transfers for view in seen),
+        verdicts_kept=sum(view.verdicts_kept for view in seen),
+        verdict_hits=sum(view.verdict_hits for view in seen),
+        verdict_misses=sum(view.verdict_misses for view in seen),
+        records_queued_bytes=sum(view.records_queued_bytes for view in seen),
+        records_lost=sum(view.records_lost for view in seen),
+        records_failure=next((it.records_failure for it in seen if it.records_failure), ""),
+        descriptors_max=min((view.descriptors_max for view in seen), default=0),
+        memory_bytes=sum(view.memory_bytes for view in seen),
+        cpu_s=sum(view.cpu_s for view in seen),
+        protections=gather_lines(view.protections for view in seen),
+        protections_lacking=gather_lines(view.protections_lacking for view in seen),
+        learned=sum(view.learned for view in seen),
+        learned_by=dict(learned),
+        revoked=sum(view.revoked for view in seen),
+        revoking=sum(view.revoking for view in seen),
+        flood=gather_flood(view.flood for view in seen),
+        scanners=gather_scanners(view.scanners for view in seen),
+        leaves=gather_leaves(view.leaves for view in seen),
+    )
+
+
+def gather_leaves(answers: Iterable[LeavesView]) -> LeavesView:
+    """Return the leaves of all workers together."""
+    total = LeavesView()
+    for one in answers:
+        total.kept += one.kept
+        total.found += one.found
+        total.minted += one.minted
+        total.failed += one.failed
+    return total
 
 
 def gather_phase(views: Sequence[StatusView]) -> Phase:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pathlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,12 +18,15 @@ from typing import Final
 
 import msgspec
 
+from sluicegate.app.authority_config import AuthoritySettings, TokenSettings
+from sluicegate.app.authority_files import OpenAuthority
 from sluicegate.app.version import VERSION
 from sluicegate.process_limits import PREFLIGHT_TIMEOUT_S
 
 from .orders import PROTOCOL
 
 __all__ = [
+    "AuthorityLeft",
     "ChildLeft",
     "DoorLeft",
     "Handover",
@@ -70,6 +74,42 @@ class WorkerLeft(msgspec.Struct, frozen=True):
     is_draining: bool
 
 
+class AuthorityLeft(msgspec.Struct, frozen=True):
+    """``OpenAuthority``, whose files the next version may not be able to open."""
+
+    chain: str
+    untrusted: str
+    key: int
+    untrusted_key: int
+    folder: str
+    token: str
+    module: str
+    pin: str
+
+    @classmethod
+    def of(cls, opened: OpenAuthority) -> AuthorityLeft:
+        """Describe what is open."""
+        token = opened.settings.token
+        return cls(
+            opened.chain,
+            opened.untrusted,
+            opened.key,
+            opened.untrusted_key,
+            os.fspath(opened.settings.folder),
+            token.uri if token else "",
+            token.module if token else "",
+            opened.pin,
+        )
+
+    def open(self) -> OpenAuthority:
+        """Return it as the version before had it."""
+        token = TokenSettings(self.token, self.module, None) if self.token else None
+        settings = AuthoritySettings(pathlib.Path(self.folder), token)
+        return OpenAuthority(
+            self.chain, self.untrusted, self.key, self.untrusted_key, settings, self.pin
+        )
+
+
 class Handover(msgspec.Struct, frozen=True, kw_only=True):
     """All of it."""
 
@@ -88,6 +128,9 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
     next_number: int
     drain_timeout_s: float
     """How long the old workers may drain."""
+    signer: ChildLeft | None = None
+    authority: AuthorityLeft | None = None
+    """Who signs leaves; both, or none."""
 
     def descriptors(self) -> list[int]:
         """Return every descriptor that must stay open."""
@@ -101,7 +144,15 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
             self.audit.channel,
             *(worker.child.channel for worker in self.workers),
             *(one for door in self.doors for one in door.descriptors),
+            *([self.signer.channel] if self.signer else ()),
+            *self._keys(),
         ]
+
+    def _keys(self) -> list[int]:
+        authority = self.authority
+        if authority is None:
+            return []
+        return [one for one in (authority.key, authority.untrusted_key) if one >= 0]
 
 
 class PreflightFailed(Exception):

@@ -20,7 +20,9 @@ __all__ = [
     "AnyMessage",
     "Ask",
     "AttachAudit",
+    "AttachSigner",
     "BeginAudit",
+    "BeginSigner",
     "BeginWorker",
     "ChangeLog",
     "Commit",
@@ -35,9 +37,10 @@ __all__ = [
     "Said",
     "StreamEnded",
     "TakeStream",
+    "TakeWorker",
 ]
 
-PROTOCOL: Final = 3
+PROTOCOL: Final = 4
 """Raised with every change of a message here, of a batch of records, of the journal, or of the
 memory that workers share."""
 
@@ -50,7 +53,10 @@ class Message(msgspec.Struct, tag_field="say", kw_only=True, forbid_unknown_fiel
 
 
 class BeginWorker(Message, tag="begin-worker"):
-    """Be a worker. Descriptors: tallies, census, audit writer, one for each of ``addresses``."""
+    """Be a worker.
+
+    Descriptors: tallies, census, audit writer, signer if it has one, one for each of ``addresses``.
+    """
 
     slot: int
     row: int
@@ -60,6 +66,7 @@ class BeginWorker(Message, tag="begin-worker"):
     """Of ``sluicegate.toml``."""
     texts: Texts
     addresses: list[str]
+    has_signer: bool = False
 
 
 class Prepare(Message, tag="prepare"):
@@ -89,6 +96,10 @@ class Ask(Message, tag="ask"):
 
 class AttachAudit(Message, tag="attach-audit"):
     """Send records there from now on. Descriptor: a new audit writer."""
+
+
+class AttachSigner(Message, tag="attach-signer"):
+    """Ask this signer from now on. Descriptor: a socket to it; none: there is none any more."""
 
 
 class Drain(Message, tag="drain"):
@@ -179,6 +190,29 @@ class StreamEnded(Message, tag="stream-ended"):
     records: int
 
 
+# To the signer.
+
+
+class BeginSigner(Message, tag="begin-signer"):
+    """Be the signer. Descriptors: the trusted authority's key unless a token has it, the other's.
+
+    Certificates are PEM, what is sent with leaves behind each.
+    """
+
+    chain: str
+    untrusted: str
+    token: str = ""
+    """A PKCS#11 URI; empty: there is no token."""
+    module: str = ""
+    pin: str = ""
+    folder: str = ""
+    """Of the keys, which it has open and needs no more."""
+
+
+class TakeWorker(Message, tag="take-worker"):
+    """Answer one more worker. Descriptor: its socket."""
+
+
 AnyMessage: TypeAlias = (
     BeginWorker
     | Prepare
@@ -186,6 +220,7 @@ AnyMessage: TypeAlias = (
     | Abandon
     | Ask
     | AttachAudit
+    | AttachSigner
     | Drain
     | Ready
     | Leaving
@@ -198,4 +233,6 @@ AnyMessage: TypeAlias = (
     | TakeStream
     | ChangeLog
     | StreamEnded
+    | BeginSigner
+    | TakeWorker
 )

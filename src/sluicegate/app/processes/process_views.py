@@ -13,18 +13,20 @@ from sluicegate.gate.views import StatusView, WorkerView
 
 from .audit_post import AuditPost
 from .crew import Crew, Place, Worker
+from .signer_post import SignerPost
 
 __all__ = ["process_warnings", "worker_views"]
 
 
 def worker_views(
-    crew: Crew, audit: AuditPost, views: Mapping[Worker, StatusView]
+    crew: Crew, audit: AuditPost, signer: SignerPost, views: Mapping[Worker, StatusView]
 ) -> list[WorkerView]:
     """Return a row for every process beside the supervisor.
 
     Args:
         crew: The workers.
         audit: Where the audit writer is.
+        signer: Where the signer is, if there is one.
         views: What those workers say of themselves that answered.
     """
     rows = [_place_view(place, views) for place in crew.places]
@@ -42,6 +44,17 @@ def worker_views(
             version=audit.version,
         )
     )
+    if signer.opened is not None:
+        rows.append(
+            WorkerView(
+                name="signer",
+                pid=signer.pid,
+                state="ready" if signer.pid else "waiting",
+                restarts=signer.restarts,
+                started=signer.started,
+                version=signer.version,
+            )
+        )
     return rows
 
 
@@ -60,7 +73,9 @@ def _place_view(place: Place, views: Mapping[Worker, StatusView]) -> WorkerView:
     return view
 
 
-def process_warnings(crew: Crew, audit: AuditPost, views: Mapping[Worker, StatusView]) -> list[str]:
+def process_warnings(
+    crew: Crew, audit: AuditPost, signer: SignerPost, views: Mapping[Worker, StatusView]
+) -> list[str]:
     """Return what an operator should know of processes; the arguments as above."""
     warnings: list[str] = []
     for place in crew.places:
@@ -80,7 +95,7 @@ def process_warnings(crew: Crew, audit: AuditPost, views: Mapping[Worker, Status
             )
     if not audit.pid or audit.is_holding_back:
         warnings.append(f"the audit writer had to be started again {audit.restarts} times")
-    return warnings
+    return [*warnings, *signer.warnings()]
 
 
 def _worker_view(

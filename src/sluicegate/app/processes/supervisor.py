@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from sluicegate.app.authority_files import OpenAuthority
 from sluicegate.app.build import cannot_listen
 from sluicegate.app.learning import LearnLog, learn_views
 from sluicegate.app.load import Loaded, load
@@ -51,22 +52,14 @@ from sluicegate.gate.views import (
 from sluicegate.process_limits import WORKER_GRACE_S, WORKER_START_TIMEOUT_S
 
 from .audit_post import AuditPost
-from .change import commit_all, prepare_all
+from .change import change_authority, commit_all, prepare_all
 from .crew import Crew, Worker
 from .doors import Door, Doors
-from .gathering import (
-    gather_filters,
-    gather_flood,
-    gather_learned,
-    gather_lines,
-    gather_listeners,
-    gather_phase,
-    gather_scanners,
-    gather_warnings,
-)
-from .handover import Handover, PreflightFailed, preflight, start_program
-from .orders import AttachAudit, BeginWorker
+from .gathering import gather_filters, gather_learned, gather_status, gather_warnings
+from .handover import AuthorityLeft, Handover, PreflightFailed, preflight, start_program
+from .orders import AttachAudit, AttachSigner, BeginWorker
 from .process_views import process_warnings, worker_views
+from .signer_post import SignerPost
 from .tallies import CONNECTIONS, RECORDS, Tallies
 
 __all__ = ["Seat", "Supervisor"]
@@ -88,6 +81,8 @@ class Seat:
     """Descriptor of the lock of ``state_dir``."""
     arguments: tuple[str, ...]
     """Of the command that started it, behind the program."""
+    authority: OpenAuthority | None
+    """Who signs leaves; the supervisor's to close."""
 
 
 def _refused(*causes: str) -> ConfigRefused:
@@ -148,6 +143,7 @@ class Supervisor:
             on_stream_ended=self._on_stream_ended,
             left=left,
         )
+        self._signer = SignerPost(self._clock, say, self._on_signer_replaced)
         self._sender = RecordSender(
             loaded.configuration.limits.record_queue_bytes_max,
             self._clock,
@@ -179,6 +175,8 @@ class Supervisor:
         if self._left is not None:
             self._doors.take(self._left.doors, self._left.unsteered)
             self._audit.take(self._left.audit)
+            if self._seat.authority is not None and self._left.signer is not None:
+                self._signer.take(self._seat.authority, self._left.signer)
             self._crew.take(self._left.workers, self._left.next_number)
             self._tallies.clear(_OWN_ROW)
             self._audit.journal.clear(_OWN_ROW)
@@ -191,6 +189,8 @@ class Supervisor:
             await self._audit.start()
         self._sender.attach(_Socket(fileno=self._audit.connect(_OWN_ROW)))
         self._record("taken-over" if self._left else "started", diagnosis=self._diagnosis)
+        if self._left is None or self._left.signer is None:
+            await self._signer.change(self._seat.authority)
         if self._left is None:
             await self._crew.start()
         await self._control.start()
@@ -204,6 +204,7 @@ class Supervisor:
         """Put processes of this version in the places of those that were taken over."""
         async with self._reloading:
             self._audit.renew()
+            await self._signer.renew()
             if await self._crew.renew(drain_timeout_s):
                 self.say("all workers are of this version; the old ones drain")
             else:
@@ -231,6 +232,7 @@ class Supervisor:
         await self._learning.close()
         self._doors.close()
         await self._crew.end(0.0)
+        await self._signer.close()
         self._record("stopped")
         if not await self._sender.close(WORKER_GRACE_S):
             self.say(f"{self._sender.queued_bytes} bytes of records are lost")
@@ -274,6 +276,8 @@ class Supervisor:
                     findings.errors.append(cannot_listen(loaded, error))
             if loaded is not None and not findings.errors:
                 findings.errors += await prepare_all(self._crew, self._doors, loaded, opened)
+            if loaded is not None and not findings.errors:
+                await change_authority(self._signer, self._crew, self._begun_with, loaded, findings)
             if loaded is None or findings.errors:
                 for door in opened:
                     door.close()
@@ -302,12 +306,10 @@ class Supervisor:
             path=str(self.loaded.configuration.path.absolute()),
             texts=self.loaded.texts,
             addresses=[str(door.place) for door in self._doors.doors],
+            has_signer=self._signer.opened is not None,
         )
-        return (
-            begin,
-            [self._tallies_fd, self._census_fd, stream, *self._doors.of_slot(slot)],
-            [stream],
-        )
+        made = [stream, self._signer.connect()] if begin.has_signer else [stream]
+        return begin, [self._tallies_fd, self._census_fd, *made, *self._doors.of_slot(slot)], made
 
     def on_worker_ready(self, worker: Worker) -> None:
         """Say that a replacement works."""
@@ -384,6 +386,22 @@ class Supervisor:
         )
         self.say(f"the audit writer works again, pid {self._audit.pid}")
 
+    # -- the signer ----------------------------------------------------------------------------
+
+    def _on_signer_replaced(self, pid: int, cause: str) -> None:
+        """Connect everybody to the new signer; a cause says what became of the last one."""
+        for worker in self._crew.all:
+            ours = [self._signer.connect()] if self._signer.opened is not None else []
+            worker.child.send(AttachSigner(), ours)
+            for one in ours:
+                os.close(one)
+        if cause:
+            time, restarts = self._clock.wall(), self._signer.restarts
+            self._sender.write(
+                ProcessRecord(time=time, process="signer", pid=pid, cause=cause, restarts=restarts)
+            )
+            self.say(f"the signer works again, pid {self._signer.pid}")
+
     # -- what commands ask (ControlTarget) -----------------------------------------------------
 
     def request_stop(self, timeout_s: float | None) -> None:
@@ -444,7 +462,8 @@ class Supervisor:
         """Describe everything, at a moment when no process is on its way; None without one."""
         for _ in range(_DESCRIBE_ATTEMPTS):
             audit, workers = self._audit.leave(), self._crew.leave()
-            if audit is not None and workers is not None and not self._ended:
+            is_whole, opened = not self._ended and self._signer.can_leave, self._signer.opened
+            if audit is not None and workers is not None and is_whole:
                 return Handover(
                     lock=self._seat.lock,
                     control=control,
@@ -457,6 +476,8 @@ class Supervisor:
                     unsteered=self._doors.unsteered,
                     doors=self._doors.leave(),
                     audit=audit[2],
+                    signer=self._signer.leave(),
+                    authority=AuthorityLeft.of(opened) if opened is not None else None,
                     workers=workers,
                     next_number=self._crew.next_number,
                     drain_timeout_s=drain_timeout_s,
@@ -490,58 +511,27 @@ class Supervisor:
             for worker, reply in zip(workers, replies, strict=True)
             if isinstance(reply, StatusReply)
         }
-        serving = [view for worker, view in views.items() if not worker.is_draining]
-        seen = list(views.values())
-        phase = gather_phase(serving) if self._phase is Phase.READY else self._phase
-        return StatusView(
-            phase=phase,
-            version=VERSION,
-            pid=os.getpid(),
-            boot=self._boot_mark,
-            backend=next((view.backend for view in seen), ""),
-            diagnosis=self._diagnosis,
-            started=self._started,
-            policy=self.policy,
-            listeners=gather_listeners(serving),
-            connections=sum(view.connections for view in seen),
-            sessions=sum(view.sessions for view in seen),
-            connections_allowed=sum(view.connections_allowed for view in seen),
-            connections_denied=sum(view.connections_denied for view in seen),
-            bytes_to_server=sum(view.bytes_to_server for view in seen),
-            bytes_to_client=sum(view.bytes_to_client for view in seen),
-            spool_bytes=sum(view.spool_bytes for view in seen),
-            spool_transfers=sum(view.spool_transfers for view in seen),
-            verdicts_kept=sum(view.verdicts_kept for view in seen),
-            verdict_hits=sum(view.verdict_hits for view in seen),
-            verdict_misses=sum(view.verdict_misses for view in seen),
-            records_queued_bytes=sum(view.records_queued_bytes for view in seen)
-            + self._sender.queued_bytes,
-            records_lost=sum(view.records_lost for view in seen) + self._sender.lost,
-            records_failure=next((it.records_failure for it in seen if it.records_failure), ""),
-            descriptors_max=min((view.descriptors_max for view in seen), default=0),
-            memory_bytes=self._usage.resident_bytes() + sum(view.memory_bytes for view in seen),
-            cpu_s=self._usage.cpu_s() + sum(view.cpu_s for view in seen),
-            protections=gather_lines(view.protections for view in seen),
-            protections_lacking=gather_lines(view.protections_lacking for view in seen),
-            reloads=self._history.view,
-            learning=learn_views(
-                self.loaded.settings.policy, self._clock.wall(), gather_learned(seen)
-            ),
-            learned=sum(view.learned for view in seen),
-            learned_by=dict(gather_learned(seen)),
-            revoked=sum(view.revoked for view in seen),
-            revoking=sum(view.revoking for view in seen),
-            drain_ends=self._drain_ends,
-            workers=worker_views(self._crew, self._audit, views),
-            steering=self._describe_steering(),
-            flood=gather_flood(view.flood for view in seen),
-            scanners=gather_scanners(view.scanners for view in seen),
-            warnings=[
-                *process_warnings(self._crew, self._audit, views),
-                *gather_warnings([(worker.name, view) for worker, view in views.items()]),
-                *settings_for_restart(self._begun_with, self.loaded),
-            ],
+        view = gather_status(views)
+        view.phase = view.phase if self._phase is Phase.READY else self._phase
+        view.pid, view.boot, view.diagnosis = os.getpid(), self._boot_mark, self._diagnosis
+        view.started, view.policy = self._started, self.policy
+        view.records_queued_bytes += self._sender.queued_bytes
+        view.records_lost += self._sender.lost
+        view.memory_bytes += self._usage.resident_bytes()
+        view.cpu_s += self._usage.cpu_s()
+        view.reloads = self._history.view
+        view.learning = learn_views(
+            self.loaded.settings.policy, self._clock.wall(), view.learned_by
         )
+        view.drain_ends = self._drain_ends
+        view.workers = worker_views(self._crew, self._audit, self._signer, views)
+        view.steering = self._describe_steering()
+        view.warnings = [
+            *process_warnings(self._crew, self._audit, self._signer, views),
+            *gather_warnings([(worker.name, one) for worker, one in views.items()]),
+            *settings_for_restart(self._begun_with, self.loaded),
+        ]
+        return view
 
     # -- private -------------------------------------------------------------------------------
 

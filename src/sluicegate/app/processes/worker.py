@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from sluicegate.address import SocketAddress
 from sluicegate.app.account import capabilities_to_dial
+from sluicegate.app.authority_files import lacks_distance
 from sluicegate.app.build import Gate, Share, cannot_listen
 from sluicegate.app.confinement import Confinement, refuse_new_rings
 from sluicegate.app.draining import Draining
@@ -48,6 +49,7 @@ from .orders import (
     AnyMessage,
     Ask,
     AttachAudit,
+    AttachSigner,
     BeginWorker,
     Commit,
     Committed,
@@ -93,6 +95,9 @@ def main(channel: int) -> None:
     bound_memory(limits)
     routes = loaded.settings.policy.network_relations.has_routes
     confinement = confine(loaded.configuration, capabilities=capabilities_to_dial(routes))
+    if causes := lacks_distance(loaded.configuration.authority):
+        send_last(connected, Failed(causes=causes))
+        return
     warnings = [warning] if warning else []
     worker = _Worker(begin, descriptors, loaded, diagnosis, warnings, descriptors_max)
     worker.confinement = confinement
@@ -151,6 +156,7 @@ class _Worker:
         self.confinement = Confinement()
         self._descriptors_max = descriptors_max
         tallies, census, self._audit, *doors = descriptors
+        self._signer = doors.pop(0) if begin.has_signer else -1
         self._tallies = Tallies(tallies)
         self._census = Census(census, begin.row)
         os.close(tallies)
@@ -190,6 +196,8 @@ class _Worker:
                 lambda address: self._doors.take_datagrams(port, address),
             ),
         )
+        if self._signer >= 0:
+            gate.leaves.attach(_Socket(fileno=self._signer))
         gate.descriptors_max = self._descriptors_max
         gate.warnings += self._warnings
         gate.confinement = self.confinement
@@ -258,6 +266,8 @@ class _Worker:
                 self._run(self._answer(message))
             case AttachAudit():
                 self._sender.attach(_Socket(fileno=descriptors[0]))
+            case AttachSigner():
+                self._gate.leaves.attach(*(_Socket(fileno=one) for one in descriptors))
             case Prepare():
                 self._prepare(message, descriptors)
             case Commit():
