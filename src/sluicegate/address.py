@@ -17,7 +17,7 @@ from typing import Final
 
 from typing_extensions import override
 
-__all__ = ["AddressFilter", "IpAddress", "IpNetwork", "SocketAddress"]
+__all__ = ["NOWHERE", "AddressFilter", "IpAddress", "IpNetwork", "SocketAddress"]
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -152,6 +152,11 @@ class SocketAddress:
     @override
     def __hash__(self) -> int:
         return hash((self.host, self.port))
+
+
+NOWHERE: Final = SocketAddress("0.0.0.0", 0)  # noqa: S104 - it is never bound or dialled
+"""Of a server while none is known; compared by identity. Records and people read nothing."""
+NOWHERE.text = ""
 
 
 class AddressFilter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import dataclasses
 
@@ -14,6 +15,7 @@ from tests.flows.entry_kit import ANN, BOB, Names, rules
 from tests.flows.gate_kit import Gate, play
 from tests.flows.tls_kit import inside_tls, with_tls
 from tests.flows.web_kit import (
+    OTHER,
     RULES,
     SITE,
     Message,
@@ -304,3 +306,103 @@ def test_a_client_that_leaves_ends_its_request() -> None:
     gate = play(scenario, web_settings(), exchange=Names(**NAMES), half_closed_timeout_s=5.0)
     (record,) = gate.requests
     assert record.outcome == "failed"
+
+
+# -- descriptors -----------------------------------------------------------------------------------
+
+
+def test_a_request_waits_for_a_descriptor_until_another_one_has_ended() -> None:
+    """The second client is there, and no descriptor for its server."""
+
+    async def scenario(gate: Gate) -> None:
+        held: list[PeerStream] = []
+
+        async def serve(stream: PeerStream) -> None:
+            while await read_message(stream) is not None:
+                held.append(stream)
+
+        gate.serve(serve, address=SITE)
+        first = gate.call(asks(get("/1")))
+        await gate.until(lambda: held)
+        gate.network.descriptors_max = len(gate.network.open_sockets) + 2
+        second = gate.call(asks(get("/2")))
+        await asyncio.sleep(2)
+        assert not second.is_done
+        await held.pop().send_all(reply(b"1"))
+        await gate.until(lambda: held)
+        await held.pop().send_all(reply(b"2"))
+        gate.network.descriptors_max = 1 << 20
+        found = await gate.ended(first, second)
+        assert [[one.body for one in answers] for answers in found] == [[b"1"], [b"2"]]
+
+    gate = play(scenario, web_settings(), exchange=Names(site_example=["93.184.216.34"]))
+    assert [record.outcome for record in gate.requests] == ["released"] * 2
+
+
+def test_a_server_connection_that_waits_is_closed_for_a_dial_without_a_descriptor() -> None:
+    async def scenario(gate: Gate) -> None:
+        site, other = Origin(), Origin()
+        answered: list[Message | None] = []
+        gate.serve(site.serve, address=SITE)
+        gate.serve(other.serve, address=OTHER)
+
+        async def client(stream: PeerStream) -> list[int]:
+            await stream.send_all(get())
+            first = await read_message(stream, is_response=True)
+            answered.append(first)
+            gate.network.descriptors_max = len(gate.network.open_sockets)
+            await stream.send_all(get("/", "other.example"))
+            second = await read_message(stream, is_response=True)
+            stream.close()
+            assert first is not None
+            assert second is not None
+            return [first.status, second.status]
+
+        asking = gate.call(client)
+        await gate.until(lambda: answered and not gate.service.web.pool.idle_count)
+        gate.network.descriptors_max = 1 << 20  # for the server's own end
+        assert await gate.ended(asking) == [[200, 200]]
+
+    names = Names(site_example=["93.184.216.34"], other_example=["93.184.216.35"])
+    play(scenario, web_settings(), exchange=names)
+
+
+def test_a_request_that_finds_no_descriptor_in_time_is_told() -> None:
+    async def scenario(gate: Gate) -> None:
+        async def stays(stream: PeerStream) -> None:
+            await read_message(stream)
+            await stream.receive()
+
+        gate.serve(stays, address=SITE)
+
+        async def client(stream: PeerStream) -> int:
+            await stream.send_all(get())
+            answer = await read_message(stream, is_response=True)
+            stream.close()
+            assert answer is not None
+            return answer.status
+
+        holding = gate.call(client)
+        await gate.until(lambda: gate.service.web.pool)
+        gate.network.descriptors_max = len(gate.network.open_sockets) + 2
+        assert await gate.ended(gate.call(client)) == [504]
+        gate.network.descriptors_max = 1 << 20
+        assert not holding.is_done
+
+    gate = play(scenario, web_settings(), exchange=Names(site_example=["93.184.216.34"]))
+    assert gate.requests[0].ended == "server wait for a descriptor ETIMEDOUT"
+
+
+def test_a_connection_whose_requests_were_all_refused_has_no_server_on_record() -> None:
+    found = browse(get("/", "evil.example"), get("/", "evil.example"))
+    (end,) = found.gate.ends
+    assert (found.statuses, end.server) == ([403, 403], "")
+
+
+def test_a_request_refused_for_what_its_name_leads_to_was_denied() -> None:
+    found = browse(get(), names=Names(site_example=["10.9.9.9"]))
+    (record,) = found.gate.requests
+    assert (record.verdict, record.outcome, record.rule) == ("denied", "refused", "web")
+    assert record.reason.startswith("address-denied")
+    assert (record.ended, record.addresses) == ("", ("10.9.9.9",))
+    assert (found.gate.service.allowed, found.gate.service.denied) == (0, 1)

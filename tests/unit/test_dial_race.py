@@ -194,3 +194,15 @@ def test_race_that_is_given_up_tells_nobody_and_leaves_nothing() -> None:
     port.complete("1.1.1.2", -errno.ECANCELED)
     assert (ends, port.taken) == ([], 0)
     assert [port.socket(host).closed for host in port.dials] == ["aborted", "closed"]
+
+
+def test_what_is_left_is_dialled_when_a_failed_attempt_gives_its_descriptor_back() -> None:
+    port = Port()
+    _, ends = race(port, "1.1.1.1", "1.1.1.2")
+    port.no_descriptors = True
+    port.wait()
+    assert (list(port.dials), ends) == (["1.1.1.1"], [])
+    port.no_descriptors = False
+    port.complete("1.1.1.1", -errno.ECONNREFUSED)
+    port.complete("1.1.1.2", 0)
+    assert [host for _, host, _ in ends] == ["1.1.1.2"]

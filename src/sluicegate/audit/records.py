@@ -118,7 +118,8 @@ class ConnectionRecord(Record, tag="connection", kw_only=True):
     rule: str
     """Name of the rule that admitted it."""
     server: str
-    """The server's address and port; of a SOCKS association, where the client sends datagrams."""
+    """The server's address and port; of a SOCKS association, where the client sends datagrams.
+    Empty where none was found, or no request of a connection went to one."""
     started: float
     """When it was accepted, in seconds since the Unix epoch."""
     duration_s: float

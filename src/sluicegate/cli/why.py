@@ -282,7 +282,12 @@ def _end(record: Mapping[str, Any]) -> tuple[str, str]:
     reason = record.get("reason")
     name = "end" if not record.get("primary") else "announced"
     sent, back = record.get("bytes_to_server", 0), record.get("bytes_to_client", 0)
-    counts = f"{sent} bytes to {record.get('server')}, {back} back"
+    server = record.get("server")
+    counts = (
+        f"{sent} bytes to {server}, {back} back"
+        if server
+        else f"nothing to a server, {back} bytes back"
+    )
     meaning = meaning_of(str(reason)) if reason else ""
     why = f": {reason}{f': {meaning}' if meaning else ''}" if reason else ""
     return name, f"{record.get('outcome')}{by}{why} ({counts})"

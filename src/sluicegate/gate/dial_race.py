@@ -19,6 +19,8 @@ from sluicegate.names import JudgedAddress
 from sluicegate.port.backend import Operation, RawSocket
 from sluicegate.verdict import Deny
 
+from .dial_queue import NO_DESCRIPTOR
+
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort, Timer
 
@@ -28,7 +30,8 @@ __all__ = ["DialRace", "RaceEnd"]
 
 RaceEnd = Callable[[RawSocket | None, SocketAddress, int], None]
 """Told once: the socket that connected and its address; or None, the last address, and its errno
-(``EACCES`` when every address was refused by its judge)."""
+(``EACCES`` when every address was refused by its judge; one of ``NO_DESCRIPTOR`` when there was
+none, and the race may be run again)."""
 PrepareDial = Callable[[RawSocket, SocketAddress], "NoSource | None"]
 
 
@@ -109,6 +112,11 @@ class DialRace:
                 raw = self._port.backend.create_socket(address.family)
             except OSError as error:
                 self._error = error.errno or errno.EMFILE
+                if self._error in NO_DESCRIPTOR:
+                    # The others would find none either, before what is under way gives one back.
+                    self._waiting.appendleft(judged)
+                    self._left += 1
+                    return False
                 continue
             refusal = self._prepare(raw, address) if self._prepare is not None else None
             if refusal is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
-from sluicegate.address import SocketAddress
+from sluicegate.address import NOWHERE, SocketAddress
 from sluicegate.errors import LimitExceeded, Side
 from sluicegate.filterapi import ConnectRequested, Event, Outcome, TransferOffer
 from sluicegate.names import CanonicalHost, Destination, JudgedAddress, LookupReason, Unresolved
@@ -29,6 +29,7 @@ from sluicegate.verdict import Deny
 
 from .asker import Asker
 from .connection import GateConnection
+from .dial_queue import NO_DESCRIPTOR
 from .dial_race import DialRace
 from .dispatch import dispatch
 from .entry_answers import EntryAnswer, answer_to_failure, answer_to_lookup
@@ -87,7 +88,7 @@ class EntryConnection(GateConnection):
             plan,
             handshake.listener_name,
             handshake.client,
-            _NOWHERE,
+            NOWHERE,
             flood=handshake.flood,
             identifier=handshake.id,
         )
@@ -402,12 +403,25 @@ class EntryConnection(GateConnection):
         name = self.listener_name
         return objection_of(self._service, name, request, offer, rule, self._judge_found)
 
+    @override
+    def dial_again(self) -> None:
+        """Dial now that there may be a descriptor: the one address, or all of them."""
+        destination = self._destination
+        if destination is not None and len(destination.dialable) > 1:
+            self._dial_destination(destination)
+        else:
+            super().dial_again()
+
     def _on_race_over(self, raw: RawSocket | None, address: SocketAddress, error: int) -> None:
         race, self._race = self._race, None
         self.server_address = address
         if raw is not None:
             self._server_raw = raw
             self._on_connected(0, 0)
+        elif error in NO_DESCRIPTOR and self._service.dials.add(
+            self, self._service.connection_count
+        ):
+            pass  # ``dial_again``
         elif error == errno.EACCES and race is not None and race.refusal is not None:
             end_unsourced(self, race.refusal)
         elif error == errno.EACCES:
@@ -565,7 +579,6 @@ class EntryConnection(GateConnection):
 
 
 _SERVER: Final = Side.SERVER
-_NOWHERE = SocketAddress("0.0.0.0", 0)  # noqa: S104 - nothing was looked up yet
 REFUSALS = frozenset(
     {
         LookupReason.NAME_DENIED,

@@ -105,7 +105,7 @@ class FirewallService:
         self.blockage = Blockage(limits)
         self.slow = SlowFilters(clock.monotonic, limits.drain_timeout_s)
         self.directions = DirectionPool(port)
-        self.dials = DialQueue(self._stream_listeners, port.post)
+        self.dials = DialQueue(self._stream_listeners, port.post, self._spare_descriptor)
         self.wheel = DeadlineWheel(port.timers, clock)
         self.proxy_headers = ProxyHeaders(self)
         self.private = PrivateSessions(self)
@@ -440,6 +440,9 @@ class FirewallService:
         if self._registry.retired:
             self._stop_retired()
         self.dials.on_ended()
+
+    def _spare_descriptor(self) -> bool:
+        return self.web.pool.spare()
 
     def _stream_listeners(self) -> list[EntryListener]:
         return [entry for entry in self._listeners if isinstance(entry, EntryListener)]

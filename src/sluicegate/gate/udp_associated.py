@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
-from sluicegate.address import SocketAddress
+from sluicegate.address import NOWHERE, SocketAddress
 from sluicegate.errors import BadContext, Side, TransportError
 from sluicegate.filterapi import Outcome
 from sluicegate.port.backend import MORE, Operation, RawSocket, Source
@@ -76,7 +76,7 @@ class AssociatedConnection(UdpConnection):
     @override
     def _server_of(plan: RulePlan) -> SocketAddress:
         del plan
-        return _NOWHERE
+        return NOWHERE
 
     @override
     def _open_server(self) -> None:
@@ -87,7 +87,7 @@ class AssociatedConnection(UdpConnection):
     @override
     def on_client_datagram(self, data: bytes, to: SocketAddress | None = None) -> None:
         """Take a datagram for a judged destination."""
-        if to is not None and self.server_address is _NOWHERE:
+        if to is not None and self.server_address is NOWHERE:
             self.server_address = to
         super().on_client_datagram(data, to)
 
@@ -277,6 +277,3 @@ class _PeerSocket:
             self.raw.close()
             self._service.port.backend.forget(self._operation)
         self._connection.on_socket_closed()
-
-
-_NOWHERE: Final = SocketAddress("0.0.0.0", 0)  # noqa: S104 - nothing was found yet

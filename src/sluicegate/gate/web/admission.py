@@ -1,4 +1,4 @@
-"""AdmittedExchange: the first part of an exchange: who asks, for what, and which rule lets it.
+"""AdmittedExchange: the first step of an exchange: who asks, for what, and which rule lets it.
 
 ``exchange.Exchange`` stands on it. The invariant: nothing is looked up, dialled or sent for a
 request before it was counted, its client has said who it is where that is asked for, and a rule has
@@ -28,7 +28,7 @@ from sluicegate.protocols.http1 import (
     has_passed,
 )
 
-from .exchange_facts import ExchangeFacts
+from .answering import AnsweredExchange
 
 if TYPE_CHECKING:
     from sluicegate.gate.registry import RulePlan
@@ -58,7 +58,7 @@ class WebReason:
     """
 
 
-class AdmittedExchange(ExchangeFacts):
+class AdmittedExchange(AnsweredExchange):
     """Who asks, for what, and by which rule."""
 
     __slots__ = ()
@@ -235,8 +235,6 @@ class AdmittedExchange(ExchangeFacts):
         if not (plan.is_plain and self.session.is_plain) and not self._fits(plan):
             return
         self.verdict = "allowed"
-        service = connection.service
-        service.allowed += 1
         if self.reason == LEARNING:
             connection.record_learned(self)
         self.on_admitted()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
-from sluicegate.address import SocketAddress
+from sluicegate.address import NOWHERE, SocketAddress
 from sluicegate.errors import LimitExceeded, Side
 from sluicegate.filterapi import EntryMode, Outcome, TransferOffer
 from sluicegate.gate.asker import Asker
@@ -55,8 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_PLAN", "WebConnection"]
 
-_NOWHERE: Final = SocketAddress("0.0.0.0", 0)  # noqa: S104 - no request has come yet
-NO_PLAN: Final = RulePlan(Publication("", "", _NOWHERE, ()))
+NO_PLAN: Final = RulePlan(Publication("", "", NOWHERE, ()))
 """In the place of a rule before the first request that one lets in."""
 
 
@@ -99,7 +98,7 @@ class WebConnection(GateConnection):
             plan,
             listener_name,
             client_address,
-            _NOWHERE,
+            NOWHERE,
             flood=flood,
             identifier=identifier,
         )
@@ -108,7 +107,7 @@ class WebConnection(GateConnection):
         #: Of a proxy listener; None: what it is asked for is published.
         self.refusal = ""
         #: Why nobody may come by the certificate that the client showed.
-        self.published = _NOWHERE
+        self.published = NOWHERE
         #: The server that is published.
         self.published_key: PoolKey = ("", 0, "")
         self._client_raw = raw
@@ -227,6 +226,8 @@ class WebConnection(GateConnection):
         """Take that a request was answered, or will not be."""
         self.end_half_open()
         self.last_active = now = self.port.now
+        if exchange.verdict != "denied" and exchange.reason != LEARNING:
+            self._service.allowed += 1  # (what is learned from was counted when it came)
         self.desk.record(exchange)
         if not self.is_closing:
             self._service.wheel.hasten(self, now + self._service.limits.web_idle_timeout_s)
@@ -281,7 +282,7 @@ class WebConnection(GateConnection):
         if denial is not None:
             return Readmission(None, denial.reason)
         relations = service.policy.network_relations
-        if self.server_address is not _NOWHERE and is_unrelated(
+        if self.server_address is not NOWHERE and is_unrelated(
             relations, self.client_address, self.server_address
         ):
             return Readmission(None, NO_NETWORK_RULE)
@@ -300,7 +301,7 @@ class WebConnection(GateConnection):
         """Judge what was found for the host by another decision on it."""
         exchange = self._judged_exchange
         target = exchange.target if exchange is not None else None
-        if target is None or target.destination is None or self.server_address is _NOWHERE:
+        if target is None or target.destination is None or self.server_address is NOWHERE:
             return None
         address = self.server_address.ip
         if target.parent is not None:

@@ -95,7 +95,8 @@ class WebDeadlines:
         if limit is not None:
             exchange.on_limit(limit)
         elif exchange.is_dialling:
-            exchange.fail(504, "server connect ETIMEDOUT")
+            doing = "wait for a descriptor" if exchange.waits_for_descriptor else "connect"
+            exchange.fail(504, f"server {doing} ETIMEDOUT")
         elif self._is_client_awaited:
             self._judge_client(exchange)
         elif connection.half_closed and (

@@ -88,6 +88,7 @@ class ExchangeFacts(abc.ABC):
         "status",
         "target",
         "verdict",
+        "waits_for_descriptor",
     )
 
     def __init__(
@@ -133,6 +134,8 @@ class ExchangeFacts(abc.ABC):
         #: Whether it was sent a second time.
         self._event_asked = False
         self._race: DialRace | None = None
+        self.waits_for_descriptor = False
+        #: Whether its dial is to be made anew when there is one.
         self._part: ExchangePart | None = None
         self._request_stages: Sequence[BodyStage[Request]] = ()
         self._response_stages: Sequence[BodyStage[Response]] = ()
@@ -202,7 +205,7 @@ class ExchangeFacts(abc.ABC):
     @property
     def is_dialling(self) -> bool:
         """Whether a server is being connected to."""
-        return self._race is not None
+        return self._race is not None or self.waits_for_descriptor
 
     @property
     def is_server_awaited(self) -> bool:

@@ -6,6 +6,7 @@ most once, and ends in exactly one record.
 
 Its way, each step in a class of its own::
 
+    answering   how the gate answers, refuses and fails it; the others stand on it
     admission   counted, who asks, which rule lets it
     (pipeline)  filters see the request's head
     routing     a connection to the server, from the pool or new
@@ -22,27 +23,23 @@ from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
-from sluicegate.errors import BadContext, LimitExceeded, ProtocolError
+from sluicegate.errors import ProtocolError
 from sluicegate.filterapi import Outcome
 from sluicegate.gate.stages import INSPECT_NEEDS_FILTER
 from sluicegate.policy import canonical_path
 from sluicegate.policy.transfers import OTHER_FILTERS
 from sluicegate.protocols.http1 import (
-    NO_BODY,
     Fields,
-    Framing,
     KnownResponse,
     Response,
 )
 
-from .body_stage import ResponseSink, join_stages
+from .body_stage import join_stages
 from .held_body import hold_request, hold_response
 from .late_origin import LateOrigin
-from .refusal_page import Refusal
 from .routing import RoutedExchange
 
 if TYPE_CHECKING:
-    from .body_stage import OwnSource, ResponseSink
     from .origin_end import OriginEnd
     from .pipeline import ExchangePart
 
@@ -360,138 +357,6 @@ class GateExchange(RoutedExchange):
         self.status = response.status
         self.connection.open_tunnel(self, response)
 
-    @property
-    def has_bytes_left(self) -> bool:
-        """Whether the rule lets so many bytes pass; an exchange that has none left has ended."""
-        bound = self.plan.bytes_max
-        if bound is None or self.bytes_to_server + self.bytes_to_client <= bound:
-            return True
-        self.on_limit(LimitExceeded(f"rule {self.rule.name} bytes_max", bound))
-        return False
-
-    # -- the gate's own answers ------------------------------------------------------------------
-
-    @override
-    def answer(self, response: Response, body: bytes = b"") -> None:
-        """Answer in the server's place; the record says released, by the gate's own answer.
-
-        The server's connection, if there is one, is given up; what the client still sends of its
-        request is not read.
-
-        Args:
-            response: Its framing is set here, to the body's length.
-            body: All of it.
-
-        Raises:
-            BadContext: Something of an answer was sent already.
-        """
-        if self.is_over:
-            return
-        if self.is_answered:
-            raise BadContext("an answer has begun")
-        self.answered_by_gate = True
-        if self.verdict != "allowed" and self.ending is _RELEASED:
-            self.verdict = "allowed"
-        self._drop_origin()
-        response.framing = Framing.of_length(len(body)) if body else NO_BODY
-        client = self.client
-        client.is_corked = True
-        client.begin(response)
-        if body and self.request.method != b"HEAD":
-            client.feed(body)
-        client.finish(_NO_TRAILERS)
-
-    @override
-    def answer_from(self, source: OwnSource) -> ResponseSink:
-        """Answer in the server's place with what ``source`` gives to the sink that is returned.
-
-        Raises:
-            BadContext: Something of an answer was sent already.
-        """
-        if self.is_answered:
-            raise BadContext("an answer has begun")
-        self.answered_by_gate = True
-        self.verdict = "allowed"
-        self._drop_origin()
-        self._own_source = source
-        client = self.client
-        client.source = source
-        return client
-
-    @property
-    def committed(self) -> Framing | None:
-        """How a head that was promised to the client tells the end of its body; None: none was."""
-        return self.client.committed
-
-    def comfort(self, head: Response | None) -> bool:
-        """Send the client the next byte of the head that it will get; False: nothing is left.
-
-        Args:
-            head: The head that is promised with the first byte behind the version, which is the
-                same in all; None: nothing is promised.
-        """
-        return not self.is_over and self.client.comfort(head)
-
-    @override
-    def refuse(self, status: int, reason: str, *, detail: str = "") -> None:
-        """End it by a verdict: with a refusal page, or a reset where an answer has begun.
-
-        Args:
-            status: What the client is told, 400 or more.
-            reason: For the record, and the code that a machine reads.
-            detail: For the record alone.
-        """
-        why = f"{reason}: {detail}" if detail else reason
-        self._end_with(Outcome.REFUSED, status, reason, why)
-
-    @override
-    def fail(self, status: int, reason: str) -> None:
-        """End it as failed: the client is told a status, or reset where an answer has begun."""
-        self._end_with(Outcome.FAILED, status, reason, reason)
-
-    def abort(self, reason: str) -> None:
-        """End it as failed: 502 to the client, or a reset where an answer has begun."""
-        self.fail(502, reason)
-
-    @override
-    def reset(self, reason: str) -> None:
-        """End it by a verdict, and the connection without a word."""
-        if not self.is_over:
-            self.ending = Outcome.REFUSED
-            self._note_why(reason)
-            self.connection.close(abortive=True)
-
-    @override
-    def on_limit(self, error: LimitExceeded) -> None:
-        """End it at a limit."""
-        self.connection.service.on_limit(error, self.connection)
-        self.refuse(503, f"limit {error.limit}")
-
-    def _end_with(self, outcome: Outcome, status: int, reason: str, why: str) -> None:
-        if self.is_over:
-            return
-        self.ending = outcome
-        self._note_why(why)
-        if self.is_answered:
-            # Never a clean end: what came until now must not look whole.
-            self.connection.end_exchange(outcome, why)
-            return
-        rule = self.plan.rule.name if self.verdict == "allowed" else ""
-        refusal = Refusal(status, reason, rule, self.id)
-        pages = self.connection.desk.refusal_pages
-        response, body = pages.render(refusal, self.request.fields.all(b"accept"))
-        if status == _PROXY_AUTHENTICATION_REQUIRED:
-            response.fields.add(b"Proxy-Authenticate", CHALLENGE)
-        if outcome is Outcome.REFUSED:
-            self.connection.service.denied += 1
-        self.answer(response, body)
-
-    def _note_why(self, why: str) -> None:
-        if self.verdict == "allowed":
-            self.ended = why
-        else:
-            self.reason = why
-
     # -- failures ------------------------------------------------------------------------------
 
     def on_origin_failed(self, reason: str, origin: OriginEnd, error: int = 0) -> None:
@@ -522,23 +387,11 @@ class GateExchange(RoutedExchange):
         status = 504 if error == errno.ETIMEDOUT else 502
         self.fail(status, reason)
 
-    def _drop_origin(self) -> None:
-        self.stop_dialling()
-        origin, self.origin = self.origin, None
-        if origin is not None:
-            origin.close()
-
     # -- the end -------------------------------------------------------------------------------
 
     def on_answered(self) -> None:
         """Take that the client has the last byte of an answer."""
         self._end()
-
-    def note_end(self, outcome: Outcome, why: str) -> None:
-        """Take why its connection ends, before that does."""
-        if not self.is_over and self.ending is _RELEASED:
-            self.ending = outcome
-            self._note_why(why)
 
     def end(self) -> None:
         """End it with its connection."""
@@ -571,9 +424,6 @@ _NO_TRAILERS: Final = Fields()
 _PROXY_AUTHENTICATION_REQUIRED: Final = 407
 _SWITCHING_PROTOCOLS: Final = 101
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
-
-CHALLENGE: Final = b'Basic realm="Sluicegate", charset="UTF-8"'
-"""RFC 7617, section 2.1: the charset tells clients to encode in UTF-8."""
 
 CLIENT_GONE: Final = "client-left"
 """The client has closed its connection before it had its answer."""

@@ -86,6 +86,7 @@ class OriginPool:
             return
         waiting.append(origin)
         self.idle_count += 1
+        self._service.dials.on_ended()  # whoever waits for a descriptor may use this one
         origin.is_idle = True
         origin.idle_since = service.port.now
         if self.wheel_slot < 0:
@@ -112,6 +113,14 @@ class OriginPool:
         if not self._everything and self._on_empty is not None:
             self._on_empty.set()
         self._service.dials.on_ended()
+
+    def spare(self) -> bool:
+        """Close the one that has waited longest: descriptors are out. False: none waits."""
+        firsts = [waiting[0] for waiting in self._idle.values() if waiting]
+        if not firsts:
+            return False
+        min(firsts, key=lambda one: one.idle_since).close()
+        return True
 
     def release(self, client: object) -> None:
         """Close what is bound to a client that has gone."""

@@ -12,8 +12,11 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from typing_extensions import override
+
 from sluicegate.errors import LimitExceeded, Side, errno_name
 from sluicegate.filterapi import ConnectRequested, Emulate, EventVerdict
+from sluicegate.gate.dial_queue import NO_DESCRIPTOR
 from sluicegate.gate.dial_race import DialRace
 from sluicegate.gate.dispatch import dispatch
 from sluicegate.gate.entry_answers import answer_to_failure, answer_to_lookup
@@ -118,7 +121,7 @@ class RoutedExchange(AdmittedExchange):
         return Lookup(self.connection, self.target.host.text, self._on_lookup_denied)
 
     def _on_lookup_denied(self, reason: str) -> None:
-        self.refuse(403, reason)
+        self._deny(403, reason)
 
     def _find(self, given: Addresses | None) -> None:
         """Look the host up, unless a filter gave its addresses."""
@@ -193,7 +196,9 @@ class RoutedExchange(AdmittedExchange):
         status = answer_to_lookup(found.reason).connect.status
         reason = str(found.reason)
         if found.reason in REFUSALS:
-            self.refuse(status, reason, detail=found.detail)
+            assert self.target is not None, "published servers are not looked up"
+            self.target.found = found.found
+            self._deny(status, reason, detail=found.detail)
         else:
             self.fail(status, f"{reason}: {found.detail}" if found.detail else reason)
 
@@ -218,10 +223,10 @@ class RoutedExchange(AdmittedExchange):
         if self.is_over or not connection.is_still_admitted() or self.is_over:
             return
         if isinstance(verdict, Deny):
-            self.refuse(403, verdict.reason)
+            self._deny(403, verdict.reason)
         elif isinstance(verdict, Emulate) or connection.has_attached:
             # What a data filter would see or play is a connection, and this is one request of many.
-            self.refuse(403, WebReason.UNSEEN_BYTES)
+            self._deny(403, WebReason.UNSEEN_BYTES)
         else:
             self.route()
 
@@ -297,21 +302,41 @@ class RoutedExchange(AdmittedExchange):
         self.on_origin(connection.desk.new_origin(self, raw, address))
 
     def _on_no_server(self, race: DialRace | None, error: int) -> None:
-        refusal = race.refusal if race is not None else None
+        service, refusal = self.connection.service, race.refusal if race is not None else None
+        if error in NO_DESCRIPTOR and service.dials.add(self, service.connection_count):
+            self.waits_for_descriptor = True
+            return
         if error == errno.EACCES and refusal is not None:
             if refusal.error:
                 self.fail(503, refusal.reason)
             else:
-                self.refuse(403, refusal.reason)
+                self._deny(403, refusal.reason)
         elif error == errno.EACCES:
-            self.refuse(403, f"{LookupReason.ADDRESS_DENIED}: refused at the dial")
+            self._deny(403, f"{LookupReason.ADDRESS_DENIED}: refused at the dial")
         else:
             status = answer_to_failure(error, _SERVER).connect.status
             self.fail(status, f"server connect {errno_name(error)}")
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether nobody wants the dial any more (``WaitingDial``)."""
+        return self.is_over
+
+    def dial_again(self) -> None:
+        """Dial now that there may be a descriptor, or take a connection that came free."""
+        self.waits_for_descriptor = False
+        self.route()
+
+    def _deny(self, status: int, reason: str, *, detail: str = "") -> None:
+        """Refuse it for where it leads: the rule lets it, and what was found is not let."""
+        self.verdict, self.refuser = "denied", self.rule.name
+        self.refuse(status, reason, detail=detail)
+
+    @override
     def stop_dialling(self) -> None:
         """Give up: the exchange is over."""
         race, self._race = self._race, None
+        self.waits_for_descriptor = False
         if race is not None:
             race.stop()
 
