@@ -4,7 +4,7 @@ export PYTHON ?=
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-policy bench-web bench-secrets bench-scan soak docs clean
+.PHONY: help setup demo test check bench bench-policy bench-web bench-secrets bench-scan bench-log soak docs clean
 .NOTPARALLEL:
 
 help:   ## list these targets
@@ -30,6 +30,9 @@ bench-secrets: ## measure how fast secrets are looked for, beside Python's re an
 
 bench-scan: ## measure how fast scanner processes look through objects and archives (a minute)
 	@tools/setup dev && .venv/bin/python -m benchmarks.scan
+
+bench-log: ## measure how fast records are stored, and what questions cost with ten million of them (ten minutes, ten gigabytes)
+	@tools/setup dev && .venv/bin/python -m benchmarks.log
 
 bench-web: ## measure requests and held bodies through the web proxy, beside squid, mitmproxy and squid with c-icap (a quarter of an hour)
 	@tools/setup bench && .venv/bin/python -m benchmarks.web

@@ -9,11 +9,20 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "CHECKPOINT_RECORDS_MAX",
+    "CHECKPOINT_S",
+    "PARTITION_BYTES_MAX",
     "QUERY_BYTES_MAX",
     "QUERY_DEPTH_MAX",
     "QUERY_STARS_MAX",
     "QUERY_TERMS_MAX",
     "QUERY_VALUES_MAX",
+    "RECORD_LINE_BYTES_MAX",
+    "SEARCH_SLICE_RECORDS",
+    "STORE_CACHE_BYTES",
+    "STORE_KEYS_KNOWN_MAX",
+    "STORE_WAIT_MS",
+    "TOTALS_VALUES_MAX",
 ]
 
 QUERY_BYTES_MAX: Final = 4096
@@ -30,3 +39,33 @@ QUERY_DEPTH_MAX: Final = 16
 
 QUERY_STARS_MAX: Final = 4
 """Stars in one value: a database tries every way to place them."""
+
+PARTITION_BYTES_MAX: Final = 4 << 30
+"""One file of the store, some five million records: what is let go at a time, and small enough to
+be copied away."""
+
+STORE_CACHE_BYTES: Final = 64 << 20
+"""Pages that the writer of the store keeps in memory: the upper levels of its indexes."""
+
+STORE_KEYS_KNOWN_MAX: Final = 65_536
+"""Addresses whose keys the writer remembers; beyond it, it begins anew."""
+
+STORE_WAIT_MS: Final = 10_000
+"""How long one waits for another one that writes: a batch takes a tenth of a second."""
+
+RECORD_LINE_BYTES_MAX: Final = 1 << 20
+"""One line of the log: a record with the longest names that parsers let pass, many times over."""
+
+CHECKPOINT_RECORDS_MAX: Final = 100_000
+"""Records that no signature covers yet, at most about."""
+
+CHECKPOINT_S: Final = 60.0
+"""How long records go without a signature while there are new ones."""
+
+TOTALS_VALUES_MAX: Final = 5_000
+"""Clients, hosts and the like that one hour counts by their names; the others are counted together.
+Random names of one client must not fill the disk."""
+
+SEARCH_SLICE_RECORDS: Final = 200_000
+"""Records that a search looks through before it looks at the clock: some tenths of a second where
+nothing but the records themselves can tell."""

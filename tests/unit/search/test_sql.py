@@ -107,7 +107,7 @@ def database() -> Iterator[sqlite3.Connection]:
     database = sqlite3.connect(":memory:")
     columns = ", ".join(f"{name} TEXT COLLATE NOCASE" for name in COLUMNS)
     database.execute(
-        f"CREATE TABLE records (time REAL, {columns},"
+        f"CREATE TABLE records (seq INTEGER PRIMARY KEY, time REAL, {columns},"
         " client_key BLOB, server_key BLOB, peer_key BLOB, body TEXT)"
     )
     tokenizer = "unicode61 remove_diacritics 0"
@@ -127,9 +127,7 @@ def fill(database: sqlite3.Connection, found: list[dict[str, Any]]) -> None:
         keys = [address_key(str(record.get(name, ""))) for name in ("client", "server", "peer")]
         row = [number, record["time"], *texts, *keys, json.dumps(record)]
         marks = ", ".join("?" * len(row))
-        names = ", ".join(
-            ("rowid", "time", *COLUMNS, "client_key", "server_key", "peer_key", "body")
-        )
+        names = ", ".join(("seq", "time", *COLUMNS, "client_key", "server_key", "peer_key", "body"))
         database.execute(f"INSERT INTO records ({names}) VALUES ({marks})", row)
         database.execute(
             "INSERT INTO words (rowid, text) VALUES (?, ?)", (number, searched_text(record))
@@ -139,7 +137,7 @@ def fill(database: sqlite3.Connection, found: list[dict[str, Any]]) -> None:
 def chosen_by(database: sqlite3.Connection, query: Query) -> list[int]:
     condition = SqliteDialect().condition(query)
     rows = database.execute(
-        f"SELECT rowid FROM records WHERE {condition.text} ORDER BY rowid", condition.values
+        f"SELECT seq FROM records WHERE {condition.text} ORDER BY seq", condition.values
     )
     return [number for (number,) in rows]
 

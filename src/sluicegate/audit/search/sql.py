@@ -1,7 +1,8 @@
 """Queries as conditions of a database: SQLite and PostgreSQL, with everything in parameters.
 
-A store has a table with these columns: ``time``, the texts of ``COLUMNS``, ``client_key``,
-``server_key`` and ``peer_key`` (``matching.address_key``), and ``body``, the record's line as JSON.
+A store has a table with these columns: ``seq``, the record's number, ``time``, the texts of
+``COLUMNS``, ``client_key``, ``server_key`` and ``peer_key`` (``matching.address_key``), and
+``body``, the record's line as JSON.
 The invariant: no character of a query gets into the text of a statement.
 """
 
@@ -129,13 +130,15 @@ class Dialect(abc.ABC):
         self, wanted: Field, networks: tuple[Network, ...], values: list[Parameter]
     ) -> str:
         said: list[str] = []
+        column = f"{wanted.name}_key"
         for network in networks:
-            values += (network.first, network.last)
-            column = f"{wanted.name}_key"
-            said.append(
-                f"({column} IS NOT NULL AND {column} BETWEEN {self.parameter} AND {self.parameter})"
-            )
-        return " OR ".join(said)
+            if network.first == network.last:
+                values.append(network.first)
+                said.append(f"{column} = {self.parameter}")
+            else:
+                values += (network.first, network.last)
+                said.append(f"{column} BETWEEN {self.parameter} AND {self.parameter}")
+        return f"{column} IS NOT NULL AND ({' OR '.join(said)})"
 
     def _patterns(
         self, wanted: Field, patterns: tuple[Pattern, ...], values: list[Parameter]
@@ -144,7 +147,11 @@ class Dialect(abc.ABC):
             return self._list(wanted, patterns, values)
         if wanted.name == "verdict":
             return self._either(patterns, values)
-        return " OR ".join(self._text(wanted, pattern, values) for pattern in patterns)
+        said = " OR ".join(self._text(wanted, pattern, values) for pattern in patterns)
+        if wanted.name in COLUMNS and not any(pattern.matches("") for pattern in patterns):
+            # Said as the indexes say it, which have no empty texts.
+            return f"{wanted.name} <> '' AND ({said})"
+        return said
 
     def _either(self, patterns: tuple[Pattern, ...], values: list[Parameter]) -> str:
         """Say that the verdict or the outcome is as wanted; both are empty, or one is looked at."""
@@ -190,9 +197,13 @@ class SqliteDialect(Dialect):
 
     @override
     def words(self, words: tuple[str, ...], values: list[Parameter]) -> str:
-        # Quoted, so that nothing in it is FTS5's own language; the last word may go on.
-        values.append('"' + " ".join(words) + '"*')
-        return "rowid IN (SELECT rowid FROM words WHERE words MATCH ?)"
+        values.append(self.phrase(words))
+        return "seq IN (SELECT rowid FROM words WHERE words MATCH ?)"
+
+    @staticmethod
+    def phrase(words: tuple[str, ...]) -> str:
+        """Return words in the language of FTS5: quoted, so that nothing in them is part of it."""
+        return '"' + " ".join(words) + '"*'  # the last word may go on
 
     @override
     def body_text(self, name: str, values: list[Parameter]) -> str:

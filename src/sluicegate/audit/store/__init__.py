@@ -1,0 +1,23 @@
+"""The store of records: SQLite files by day, a hash chain, totals. This file only re-exports.
+
+The log's lines are what is written first; the store is made from them, in their order, and is what
+questions are put to. The invariant: every line is in it exactly once, whatever is killed when.
+"""
+
+from .chain import ChainKey, Checkpoint
+from .log_store import LogStore
+from .partition import Position
+from .reader import Found, StoredRecord, StoreReader
+from .verification import Verification, verify_store
+
+__all__ = [
+    "ChainKey",
+    "Checkpoint",
+    "Found",
+    "LogStore",
+    "Position",
+    "StoreReader",
+    "StoredRecord",
+    "Verification",
+    "verify_store",
+]

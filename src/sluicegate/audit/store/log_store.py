@@ -1,0 +1,240 @@
+"""LogStore: the partitions of a folder, for their one writer.
+
+The store's process has one. The invariant: records have numbers without a gap from the first that
+was ever stored; what is let go is whole partitions from the oldest on, and a signed checkpoint says
+so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import os
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from sluicegate.clock import Clock
+from sluicegate.errors import ConfigError
+from sluicegate.log_limits import (
+    CHECKPOINT_RECORDS_MAX,
+    CHECKPOINT_S,
+    PARTITION_BYTES_MAX,
+    RECORD_LINE_BYTES_MAX,
+)
+
+from .chain import FIRST_LINK, ChainKey
+from .partition import Partition, Position, open_to_read, partition_files, partition_path
+
+__all__ = ["LogStore", "Retention"]
+
+_decoder: msgspec.json.Decoder[dict[str, object]] = msgspec.json.Decoder(dict[str, object])
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much is kept; the newest partition is kept in any case."""
+
+    days: int
+    """Days after the last record of a partition."""
+    bytes_max: int
+    """Bytes of all partitions together."""
+
+
+class LogStore:
+    """The store in a folder."""
+
+    def __init__(self, folder: pathlib.Path, clock: Clock, retention: Retention) -> None:
+        """Open it, or begin one.
+
+        Raises:
+            ConfigError: The folder or the key cannot be used, or somebody else writes there.
+            sqlite3.Error: The newest partition cannot be opened.
+        """
+        self.folder = folder
+        self.skipped = 0
+        #: Lines that were no records.
+        self._clock = clock
+        self._retention = retention
+        try:
+            folder.mkdir(mode=0o750, exist_ok=True)
+            self._lock = os.open(
+                folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+        except OSError as error:
+            raise ConfigError(str(folder), f"cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            raise ConfigError(str(folder), "another process stores records there") from error
+        self._key = ChainKey.open(folder / "chain.key")
+        (folder / "chain.pub").write_text(self._key.public.hex() + "\n", encoding="ascii")
+        files = partition_files(folder)
+        if files:
+            self._day, self._number, path = files[-1]
+            self._newest = Partition(path)
+        else:
+            self._day, self._number = self._today(), 1
+            self._newest = Partition.make(self._path(), 1, FIRST_LINK, Position())
+        self._signed_last, self._signed_at = self._newest.last, clock.monotonic()
+
+    @property
+    def position(self) -> Position:
+        """Where in the log what is stored ends."""
+        return self._newest.position
+
+    @property
+    def last(self) -> int:
+        """The number of the last record; 0: there is none."""
+        return self._newest.last
+
+    def append(self, lines: Sequence[bytes], position: Position) -> None:
+        """Store the next lines of the log.
+
+        Args:
+            lines: Without line ends.
+            position: Where the last one ends.
+
+        Raises:
+            sqlite3.Error: They cannot be stored; none of them is.
+            OSError: A new partition cannot be made.
+        """
+        taken: list[bytes] = []
+        records: list[dict[str, object]] = []
+        for line in lines:
+            fields = _decoded(line)
+            if fields is None:
+                self.skipped += 1
+                continue
+            taken.append(line)
+            records.append(fields)
+        if not taken:
+            return
+        self._begin_partition()
+        self._newest.append(taken, records, position)
+        now = self._clock.monotonic()
+        if (
+            self._newest.last - self._signed_last >= CHECKPOINT_RECORDS_MAX
+            or now - self._signed_at >= CHECKPOINT_S
+        ):
+            self.sign()
+
+    def sign(self) -> None:
+        """Sign how far the log is, if it went on since the last time.
+
+        Raises:
+            sqlite3.Error: The checkpoint cannot be stored.
+        """
+        newest = self._newest
+        self._signed_at = self._clock.monotonic()
+        if newest.last == self._signed_last:
+            return
+        self._add_checkpoint(self._first())
+        self._signed_last = newest.last
+
+    def retain(self) -> list[str]:
+        """Let go what is too old or too much; returns the names of what went.
+
+        The checkpoint that says where the log begins now is written before anything goes.
+
+        Raises:
+            sqlite3.Error: The checkpoint cannot be stored.
+            OSError: A file cannot be removed.
+        """
+        files = partition_files(self.folder)[:-1]
+        oldest_day = self._day_of(self._clock.wall() - self._retention.days * _DAY_S)
+        used = sum(_bytes_of(path) for _, _, path in files) + self._newest.bytes_used
+        gone: list[pathlib.Path] = []
+        for day, _, path in files:
+            if day >= oldest_day and used <= self._retention.bytes_max:
+                break
+            used -= _bytes_of(path)
+            gone.append(path)
+        if gone:
+            rest = files[len(gone) :]
+            first = _first_of(rest[0][2]) if rest else self._newest.first
+            self._add_checkpoint(first)
+        for path in gone:
+            for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+                path.with_name(name).unlink(missing_ok=True)
+        return [path.name for path in gone]
+
+    def close(self) -> None:
+        """Sign, and close.
+
+        Raises:
+            sqlite3.Error: The checkpoint cannot be stored.
+        """
+        try:
+            self.sign()
+        finally:
+            self._newest.close()
+            os.close(self._lock)
+
+    # -- partitions ----------------------------------------------------------------------------
+
+    def _begin_partition(self) -> None:
+        """Go on in a new one on another day, or when this one is large; time never goes back."""
+        newest, today = self._newest, self._today()
+        if newest.last < newest.first:
+            return
+        if today > self._day:
+            self._day, self._number = today, 1
+        elif newest.bytes_used >= PARTITION_BYTES_MAX:
+            self._number += 1
+        else:
+            return
+        self.sign()
+        self._newest = Partition.make(self._path(), newest.last + 1, newest.link, newest.position)
+        newest.close()
+
+    def _add_checkpoint(self, first: int) -> None:
+        newest = self._newest
+        self._newest.add_checkpoint(
+            self._key.sign(newest.last, newest.link, self._clock.wall(), first)
+        )
+
+    def _first(self) -> int:
+        """Return the number of the oldest record that is kept."""
+        return _first_of(partition_files(self.folder)[0][2])
+
+    def _path(self) -> pathlib.Path:
+        return partition_path(self.folder, self._day, self._number)
+
+    def _today(self) -> str:
+        return self._day_of(self._clock.wall())
+
+    @staticmethod
+    def _day_of(time: float) -> str:
+        return dt.datetime.fromtimestamp(time, dt.UTC).date().isoformat()
+
+
+_DAY_S: Final = 86_400
+
+
+def _decoded(line: bytes) -> dict[str, object] | None:
+    """Return the fields of a line, None if it is no record of any version."""
+    if len(line) > RECORD_LINE_BYTES_MAX:
+        return None
+    try:
+        fields = _decoder.decode(line)
+        line.decode("utf-8")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return fields if isinstance(fields.get("time"), int | float) else None
+
+
+def _bytes_of(path: pathlib.Path) -> int:
+    return path.stat().st_size
+
+
+def _first_of(path: pathlib.Path) -> int:
+    database = open_to_read(path)
+    with contextlib.closing(database):
+        (first,) = database.execute("SELECT value FROM facts WHERE name = 'first'").fetchone()
+    return int(first)

@@ -1,0 +1,210 @@
+"""Questions to the store: the newest first, in slices, and totals without counting."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+from sluicegate.audit.search import parse_query
+from sluicegate.audit.search.matching import predicate_of
+from sluicegate.audit.store import LogStore, Position, StoreReader
+from sluicegate.audit.store.totals import HOUR_S, OTHERS, latency_bucket
+from sluicegate.errors import ConfigError
+from sluicegate.testing.clock import ManualClock
+
+from .store_kit import DAY_S, fill, line_of, open_store
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(1000.0, 1_750_000_000.0)
+
+
+@pytest.fixture
+def store(tmp_path: pathlib.Path, clock: ManualClock) -> Iterator[LogStore]:
+    store = open_store(tmp_path, clock)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def reader(store: LogStore, tmp_path: pathlib.Path, clock: ManualClock) -> Iterator[StoreReader]:
+    reader = StoreReader(tmp_path, clock)
+    yield reader
+    reader.close()
+
+
+QUERIES = [
+    "",
+    "host:h1.example.com",
+    "host:*.example.com client:10.0.0.2",
+    "file-17",
+    "host:*.example.com file-17",
+    "host:h1.exa*",
+    "host:*1.example.com",
+    "host:*xample.com",
+    "url:*/file-3*",
+    "host!=*.example.com",
+    "host:*.example.com,*.example.org",
+    "example file-1",
+    "not file-1",
+    "file-1 or client:10.0.0.3",
+    "(example file-2) not client:10.0.0.3",
+    "connection:c-4",
+    "since:20s",
+    "time<30s time>=70s",
+    "status:404",
+]
+
+
+@pytest.mark.parametrize("text", QUERIES)
+def test_store_finds_what_the_query_chooses_the_newest_first(
+    store: LogStore, reader: StoreReader, clock: ManualClock, text: str
+) -> None:
+    lines = fill(store, clock, 40)
+    clock.advance(DAY_S)
+    lines += fill(store, clock, 40)
+    query = parse_query(text, clock.wall())
+    passes = predicate_of(query)
+    expected = [number for number, line in enumerate(lines, 1) if passes(json.loads(line))]
+    found = reader.search(query, 1000, seconds_max=60)
+    assert [record.seq for record in found.records] == expected[::-1]
+    assert found.is_complete
+    assert [record.seq for record in reader.read(query)] == expected
+
+
+@pytest.mark.parametrize("text", QUERIES)
+def test_search_goes_on_where_it_ended(
+    store: LogStore, reader: StoreReader, clock: ManualClock, text: str
+) -> None:
+    fill(store, clock, 15)
+    clock.advance(DAY_S)
+    fill(store, clock, 15)
+    query = parse_query(text, clock.wall())
+    whole = reader.search(query, 1000, seconds_max=60).records
+    pieces = []
+    before = None
+    while True:
+        found = reader.search(query, 4, before=before, seconds_max=60)
+        pieces += found.records
+        before = found.before
+        if found.is_complete:
+            break
+        assert len(found.records) == 4
+    assert pieces == whole
+
+
+def test_search_whose_time_is_over_says_how_far_it_looked(
+    store: LogStore, reader: StoreReader, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluicegate.audit.store.reader.SEARCH_SLICE_RECORDS", 10)
+    began = clock.wall()
+    fill(store, clock, 100)
+    query = parse_query("facts.none:x", clock.wall())
+    found = reader.search(query, 10, seconds_max=0)
+    assert (found.records, found.is_complete, found.before) == ([], False, 91)
+    assert found.searched_to == began + 90
+    rounds = 1
+    while not found.is_complete:
+        found = reader.search(query, 10, before=found.before, seconds_max=0)
+        rounds += 1
+    assert rounds == 11
+
+
+def test_new_records_and_partitions_are_seen_by_an_open_reader(
+    store: LogStore, reader: StoreReader, clock: ManualClock
+) -> None:
+    assert reader.last == 0
+    fill(store, clock, 3)
+    assert reader.last == 3
+    clock.advance(DAY_S)
+    fill(store, clock, 3)
+    assert reader.last == 6
+    assert [one.seq for one in reader.read(parse_query("", 0), after=4)] == [5, 6]
+
+
+def test_folder_without_a_store_is_an_error_with_a_cure(
+    tmp_path: pathlib.Path, clock: ManualClock
+) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(ConfigError, match="there is no store"):
+            StoreReader(folder, clock)
+
+
+def test_minutes_are_what_the_records_say(
+    store: LogStore, reader: StoreReader, clock: ManualClock
+) -> None:
+    begin = clock.wall()
+    fill(store, clock, 200)
+    store.append([line_of(0, begin, kind="decision", verdict="denied", outcome="")], Position(7, 0))
+    totals = reader.minutes(begin, clock.wall() + 60)
+    assert sum(total.records for total in totals) == 201
+    assert {(total.kind, total.result, total.rule) for total in totals} == {
+        ("request", "released", "web"),
+        ("decision", "denied", "web"),
+    }
+    requests = [total for total in totals if total.kind == "request"]
+    assert sum(total.bytes_to_client for total in requests) == 200 * 100
+    assert all(total.time % 60 == 0 for total in totals)
+    assert len(reader.minutes(begin, clock.wall() + 60, 3600)) == 2
+
+
+def test_top_values_are_those_of_most_records(
+    store: LogStore, reader: StoreReader, clock: ManualClock
+) -> None:
+    begin = clock.wall()
+    fill(store, clock, 10)
+    store.append(
+        [
+            line_of(
+                0,
+                begin,
+                client="[2001:db8::1]:4",
+                user="ann",
+                outcome="refused",
+                filter="antivirus",
+                ended="eicar",
+            )
+        ]
+        * 7,
+        Position(7, 0),
+    )
+    until = clock.wall()
+    top = reader.top("client", begin, until, 2)
+    assert [(one.value, one.records) for one in top] == [("2001:db8::1", 7), ("10.0.0.1", 3)]
+    refused = reader.top("reason", begin, until, 5, results=("refused",))
+    assert [(one.value, one.records, one.bytes) for one in refused] == [("eicar", 7, 700)]
+    assert reader.top("user", begin, until, 5, kinds=("connection",)) == []
+    assert [one.value for one in reader.top("filter", begin, until, 5)] == ["antivirus"]
+
+
+def test_hour_counts_only_so_many_values_by_their_names(
+    store: LogStore, reader: StoreReader, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluicegate.audit.store.totals.TOTALS_VALUES_MAX", 3)
+    begin = clock.wall() // HOUR_S * HOUR_S
+    for number in range(9):
+        line = line_of(number, begin, url=f"http://random-{number}.example/")
+        store.append([line], Position(7, number))
+    values = {one.value: one.records for one in reader.top("host", begin, begin, 10)}
+    assert len(values) == 4
+    assert values[OTHERS] == 6
+
+
+def test_latencies_are_in_steps_of_two(
+    store: LogStore, reader: StoreReader, clock: ManualClock
+) -> None:
+    begin = clock.wall()
+    lines = [line_of(0, begin, duration_ms=ms) for ms in (0, 0.5, 0.4, 3.0, 900)]
+    store.append(lines, Position(7, 0))
+    found = reader.latencies(begin, begin)
+    assert [(one.below_ms, one.records) for one in found] == [
+        (0.001, 1),
+        (0.512, 2),
+        (4.096, 1),
+        (1048.576, 1),
+    ]
+    assert latency_bucket(-1) == 0
