@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 __all__ = [
+    "WEBSOCKET_CLOSE_S",
+    "WEBSOCKET_EVENTS_PER_TURN_MAX",
+    "WEBSOCKET_HELD_MAX",
+    "WEBSOCKET_PINGS_MAX",
     "WEB_AHEAD_BYTES_MAX",
     "WEB_JOIN_BYTES_MAX",
     "WEB_KNOWN_MAX",
@@ -40,6 +44,21 @@ WEB_LINGER_BYTES_MAX: Final = 256 << 10
 
 WEB_URL_RECORDED_CHARACTERS_MAX: Final = 8192
 """The part of a URL that a record has: as long as a target may be."""
+
+
+WEBSOCKET_HELD_MAX: Final = 64
+"""Messages of one direction that the filters of a WebSocket hold: enough for what was cut into
+pieces, and no queue."""
+
+WEBSOCKET_PINGS_MAX: Final = 16
+"""Pings that wait for their pong; of more, the oldest are forgotten. An end may answer the last one
+alone (RFC 6455 section 5.5.3)."""
+
+WEBSOCKET_CLOSE_S: Final = 10.0
+"""How long the second close may take behind the first one; browsers wait about as long."""
+
+WEBSOCKET_EVENTS_PER_TURN_MAX: Final = 64
+"""Messages and pings of one direction in one turn of the loop: about 2 ms."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,9 @@ class TransferOffer:
     """Whether the protocol may convert line ends on the way (FTP ASCII)."""
     facts: dict[str, str] = field(default_factory=dict[str, str])
     """More for the record (the FTP command, say)."""
+    preceding: bytes = b""
+    """The end of what was delivered before it in the same direction, where objects are pieces of
+    one conversation (messages of a WebSocket): for filters that look for what was cut in two."""
 
 
 @dataclass(frozen=True, slots=True)

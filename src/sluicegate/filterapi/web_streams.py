@@ -50,6 +50,8 @@ class WebMessage:
     """Its place in its direction, from 1."""
     close_code: int | None = None
     """Of a close, if one was said."""
+    is_compressed: bool = False
+    """Whether it came compressed; it goes on likewise."""
 
     @property
     def data(self) -> bytes:

@@ -108,6 +108,7 @@ class OfferFacts(msgspec.Struct, array_like=True):
     content_type: str
     is_text: bool
     facts: dict[str, str]
+    preceding: bytes = b""
 
     @classmethod
     def of(cls, offer: TransferOffer) -> OfferFacts:
@@ -120,6 +121,7 @@ class OfferFacts(msgspec.Struct, array_like=True):
             offer.content_type,
             offer.is_text,
             offer.facts,
+            offer.preceding,
         )
 
     def offer(self) -> TransferOffer:
@@ -136,6 +138,7 @@ class OfferFacts(msgspec.Struct, array_like=True):
             content_type=self.content_type,
             is_text=self.is_text,
             facts=self.facts,
+            preceding=self.preceding,
         )
 
 

@@ -148,6 +148,11 @@ class AnsweredExchange(ExchangeFacts):
             return
         self.ending = outcome
         self._note_why(why)
+        if self.relay is not None:
+            if outcome is Outcome.REFUSED and not self.relay.is_ending:
+                self.connection.service.denied += 1
+            self.relay.end_by_status(status, reason)
+            return
         if self.is_answered:
             # Never a clean end: what came until now must not look whole.
             self.connection.end_exchange(outcome, why)

@@ -5,7 +5,7 @@ HTTP; it shows, is killed, drained and judged again like every connection. The i
 is the present request's; between two requests nothing of it is open towards any server but what
 waits in the pool, for whoever may use it.
 
-Behind an upgrade (101) it goes on as a tunnel, which is pumped.
+Behind an upgrade (101) it goes on as a tunnel, which is pumped, or as a WebSocket, which is read.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from sluicegate.verdict import Deny
 from .client_end import ClientEnd
 from .deadlines import WebDeadlines
 from .offer import offers_of
+from .websocket_relay import WebSocketRelay
 
 if TYPE_CHECKING:
     from sluicegate.filterapi import User
@@ -46,9 +47,11 @@ if TYPE_CHECKING:
     from sluicegate.policy import DestinationDecision
     from sluicegate.port.backend import Operation, RawSocket
     from sluicegate.protocols.http1 import Response
+    from sluicegate.protocols.websocket import Deflate
 
     from .desk import WebDesk
     from .exchange_facts import ExchangeFacts
+    from .filtered_exchange import FilteredExchange
     from .gate_exchange import GateExchange
     from .origin_pool import PoolKey
     from .targets import Target
@@ -57,6 +60,10 @@ __all__ = ["NO_PLAN", "WebConnection"]
 
 NO_PLAN: Final = RulePlan(Publication("", "", NOWHERE, ()))
 """In the place of a rule before the first request that one lets in."""
+
+_POLICY: Final = 1008
+_GOING_AWAY: Final = 1001
+"""Close codes of a WebSocket (RFC 6455 section 7.4.1)."""
 
 
 class WebConnection(GateConnection):
@@ -287,13 +294,15 @@ class WebConnection(GateConnection):
         ):
             return Readmission(None, NO_NETWORK_RULE)
         found.destination, found.addresses = target.destination, target.addresses
-        if self._tunnelled is not None and not self._may_go_on_as_tunnel(found.plan):
+        is_switched = self._tunnelled is not None or self._relay is not None
+        if is_switched and not self._may_go_on_as_tunnel(found.plan):
             return Readmission(None, "its requests may not switch protocols now")
         exchange.target = found
         return Readmission(found.plan)
 
     def _may_go_on_as_tunnel(self, plan: RulePlan) -> bool:
-        response = self._tunnelled.response if self._tunnelled is not None else None
+        exchange = self._judged_exchange
+        response = exchange.response if exchange is not None else None
         allowed = self.desk.upgrades_of(plan)
         return response is not None and all(one.lower() in allowed for one in response.upgrade)
 
@@ -371,6 +380,42 @@ class WebConnection(GateConnection):
         if not self.is_closing:
             service.wheel.add(self, self.due())
 
+    def open_websocket(
+        self,
+        exchange: GateExchange,
+        part: FilteredExchange,
+        response: Response,
+        deflate: Deflate | None,
+    ) -> None:
+        """Go on as a WebSocket behind 101: read each message, from where HTTP has stopped."""
+        client, origin = self.client, exchange.origin
+        assert origin is not None, "a server has switched"
+        client.begin(self.desk.to_client(response))
+        client.uncork()
+        early = client.take_tunnel(), origin.take_tunnel()
+        ended = client.wire.is_ended, origin.wire.is_ended
+        origin.is_stopped = True
+        relay = exchange.relay = WebSocketRelay(exchange, part, client, origin, deflate)
+        relay.start(*early, ended=ended)
+
+    @property
+    def _relay(self) -> WebSocketRelay | None:
+        exchange = self.client.exchange
+        return exchange.relay if exchange is not None else None
+
+    def end_websocket(self, *, abortive: bool) -> None:
+        """Take that a WebSocket is over: record it, and close."""
+        self.client.end_exchange()
+        self.close(abortive=abortive)
+
+    def drain(self) -> None:
+        """Take no further request; a WebSocket, which has no end of its own, is told to go."""
+        relay = self._relay
+        if relay is None:
+            self.client.close_when_answered()
+        else:
+            relay.end(_GOING_AWAY, "draining")
+
     # -- what ends it --------------------------------------------------------------------------
 
     def on_client_failed(self, error: int) -> None:
@@ -398,6 +443,11 @@ class WebConnection(GateConnection):
                 exchange.refuse(403, reason)
                 return
             exchange.note_end(outcome, reason)
+            relay = exchange.relay
+            if relay is not None and not relay.is_ending and not self._is_reset:
+                code = _POLICY if outcome is Outcome.REFUSED else _GOING_AWAY
+                relay.end(code, reason)
+                return
         super()._end(outcome, reason, error, side)
 
     @property
@@ -446,7 +496,10 @@ class WebConnection(GateConnection):
     @override
     def due(self) -> float:
         """Return the next deadline as things stand."""
-        return super().due() if self.from_client is not None else self._deadlines.due()
+        if self.from_client is not None:
+            return super().due()
+        relay = self._relay
+        return self._deadlines.due() if relay is None else relay.due()
 
     @override
     def on_expired(self) -> None:
@@ -454,6 +507,10 @@ class WebConnection(GateConnection):
         if self.from_client is not None:
             super().on_expired()
             return
-        self._deadlines.on_expired()
+        relay = self._relay
+        if relay is None:
+            self._deadlines.on_expired()
+        else:
+            relay.on_expired()
         if not self.is_closing and self.wheel_slot < 0:
             self._service.wheel.add(self, self.due())

@@ -6,11 +6,14 @@ needs blocks its rule at load, and is never found out by a client's request.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from sluicegate.filterapi import Direction, Need, WebFilter
+from sluicegate.filterapi import Direction, Need, Needs, WebFilter
 
-__all__ = ["has_hook", "objection_to_needs"]
+if TYPE_CHECKING:
+    from sluicegate.gate.registry import RulePlan
+
+__all__ = ["has_hook", "lets_websockets", "objection_to_needs", "reads_messages"]
 
 
 def objection_to_needs(web_filter: WebFilter) -> str:
@@ -38,6 +41,29 @@ def objection_to_needs(web_filter: WebFilter) -> str:
 def has_hook(web_filter: WebFilter, hook: str) -> bool:
     """Tell whether a filter has a hook of its own."""
     return getattr(type(web_filter), hook) is not getattr(WebFilter, hook)
+
+
+def reads_messages(plan: RulePlan) -> bool:
+    """Tell whether anybody under a rule is to see the messages of a WebSocket."""
+    return bool(plan.content) or any(step.filter.needs.messages for step in plan.web)
+
+
+def lets_websockets(plan: RulePlan) -> bool:
+    """Tell whether a WebSocket shows every filter of a rule what it needs.
+
+    A filter that looks into bodies, and not into messages, would not see what takes their place.
+    """
+    if plan.must_inspect and not reads_messages(plan):
+        return False
+    return all(one.messages or _sees_heads_alone(one) for one in _needs_of(plan))
+
+
+def _needs_of(plan: RulePlan) -> list[Needs]:
+    return [step.filter.needs for step in plan.web]
+
+
+def _sees_heads_alone(needs: Needs) -> bool:
+    return max(needs.request, needs.response) is Need.HEADERS and not needs.events
 
 
 _UPLOAD: Final = Direction.UPLOAD

@@ -24,9 +24,11 @@ from sluicegate.protocols.http1 import (
     to_server,
 )
 from sluicegate.protocols.text import printable
+from sluicegate.protocols.websocket import WEBSOCKET
 from sluicegate.web_limits import WEB_URL_RECORDED_CHARACTERS_MAX
 
 from .connection import WebConnection
+from .declared_needs import lets_websockets
 from .kept_downloads import KeptDownloads
 from .origin_end import OriginEnd
 from .origin_pool import OriginPool
@@ -62,6 +64,8 @@ class WebDesk:
         self.kept_downloads = KeptDownloads(service.port)
         self.requests = 0
         #: Those that were recorded, since the start.
+        self.message_bytes = 0
+        #: Of messages of WebSockets that wait in memory.
         self.keeps_servers = True
         #: Whether connections to servers are kept for the next request.
         self.known = KnownHeads(
@@ -100,7 +104,7 @@ class WebDesk:
         """Take no further requests: connections end with the answer that they wait for."""
         self.keeps_servers = False
         for connection in self.connections():
-            connection.client.close_when_answered()
+            connection.drain()
         self.pool.close()
 
     def connections(self) -> list[WebConnection]:
@@ -209,11 +213,13 @@ class WebDesk:
     def upgrades_of(plan: RulePlan) -> frozenset[bytes]:
         """Return the protocols that requests of a rule may switch to.
 
-        None where filters are to see what passes: behind 101 nobody would.
+        Where filters are to see what passes there is one at most: the messages of a WebSocket can
+        be read. Behind another 101 nobody would see anything.
         """
-        if plan.content or plan.web or plan.must_inspect:
-            return _NO_UPGRADES
-        return frozenset(one.encode("ascii") for one in plan.rule.upgrades)
+        upgrades = frozenset(one.encode("ascii") for one in plan.rule.upgrades)
+        if upgrades and (plan.content or plan.web or plan.must_inspect):
+            return upgrades & _READABLE if lets_websockets(plan) else _NO_UPGRADES
+        return upgrades
 
     def binds(self, exchange: GateExchange, response: Response) -> bool:
         """Tell whether a server's connection is one client's from here on.
@@ -308,6 +314,7 @@ def _pseudonym_of(boot_mark: str) -> bytes:
 
 _RELEASED: Final = Outcome.RELEASED
 _SHOWN: Final = WEB_URL_RECORDED_CHARACTERS_MAX
+_READABLE: Final = frozenset({WEBSOCKET})
 _NO_UPGRADES: Final[frozenset[bytes]] = frozenset()
 _UNAUTHORIZED: Final = 401
 _OF_CONNECTIONS: Final = frozenset({b"ntlm", b"negotiate"})

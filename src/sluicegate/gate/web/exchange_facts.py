@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sluicegate.gate.session import GateSession
     from sluicegate.gate.transfer import TransferService
     from sluicegate.policy import AnyRule, DestinationDecision
+    from sluicegate.protocols.websocket import Handshake
 
     from .body_stage import OwnSource, ResponseSink
     from .client_end import ClientEnd
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .origin_end import OriginEnd
     from .pipeline import ExchangePart
     from .targets import Target
+    from .websocket_relay import WebSocketRelay
 
 __all__ = ["ExchangeFacts", "ExchangeOutcome"]
 
@@ -53,6 +55,7 @@ class ExchangeFacts(abc.ABC):
     __slots__ = (
         "_asked",
         "_event_asked",
+        "_handshake",
         "_kept",
         "_late_origin",
         "_own_source",
@@ -80,6 +83,7 @@ class ExchangeFacts(abc.ABC):
         "origin",
         "reason",
         "refuser",
+        "relay",
         "request",
         "response",
         "server",
@@ -133,6 +137,10 @@ class ExchangeFacts(abc.ABC):
         self.is_repeated = False
         #: Whether it was sent a second time.
         self._event_asked = False
+        self._handshake: Handshake | None = None
+        #: Of a WebSocket whose messages are to be read.
+        self.relay: WebSocketRelay | None = None
+        #: What reads them, once the server has switched.
         self._race: DialRace | None = None
         self.waits_for_descriptor = False
         #: Whether its dial is to be made anew when there is one.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 from sluicegate.filterapi import (
     GO_ON,
     Answer,
+    CloseWith,
     Direction,
     GoOn,
     Need,
@@ -272,6 +273,8 @@ class FilteredExchange:
         """End the exchange as a filter answered; False: that is no such answer."""
         if isinstance(answer, Refuse):
             status = answer.status if isinstance(answer, RefuseWith) else _FORBIDDEN
+            if isinstance(answer, CloseWith):
+                status = answer.code if self.has_switched else _FORBIDDEN
             detail = answer.detail if isinstance(answer, RefuseWith) else ""
             self.exchange.refuse(status, answer.reason, detail=detail)
         elif isinstance(answer, Answer):
@@ -311,6 +314,28 @@ class FilteredExchange:
         if not route.keeps_host:
             message.fields.set(b"Host", bytes(authority))
         self.request.host, self.request.port = route.host, route.port
+
+    # -- messages ------------------------------------------------------------------------------
+
+    @property
+    def has_switched(self) -> bool:
+        """Whether what passes are the messages of a WebSocket."""
+        response = self.exchange.response
+        return response is not None and response.status == _SWITCHING_PROTOCOLS
+
+    def message_judges(self, direction: Direction) -> Sequence[int]:
+        """Return who judges the messages of a direction, in order; called behind the 101."""
+        pipeline = self.pipeline
+        indices = [
+            index
+            for index, step in enumerate(pipeline.steps)
+            if step.filter.needs.messages and not self._skips(index)
+        ]
+        return indices if direction is Direction.UPLOAD else indices[::-1]
+
+    def _skips(self, index: int) -> bool:
+        chosen = self._chosen.get(index)
+        return chosen is not None and chosen.need is Need.HEADERS
 
     # -- bodies --------------------------------------------------------------------------------
 
@@ -486,3 +511,4 @@ _FORBIDDEN: Final = 403
 _INTERNAL_ERROR: Final = 500
 _BAD_GATEWAY: Final = 502
 _PARTIAL_CONTENT: Final = 206
+_SWITCHING_PROTOCOLS: Final = 101

@@ -37,7 +37,7 @@ from sluicegate.protocols.http1 import (
 from .body_stage import join_stages
 from .held_body import hold_request, hold_response
 from .late_origin import LateOrigin
-from .routing import RoutedExchange
+from .switching import SwitchingExchange
 
 if TYPE_CHECKING:
     from .origin_end import OriginEnd
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["GateExchange"]
 
 
-class GateExchange(RoutedExchange):
+class GateExchange(SwitchingExchange):
     """One request and its response."""
 
     __slots__ = ()
@@ -123,6 +123,11 @@ class GateExchange(RoutedExchange):
         return True
 
     def _open_request(self) -> None:
+        """Let the request come, if what it would switch to can be read as it has to be."""
+        if not self.request.upgrade or self.begin_handshake():
+            self._open_stages()
+
+    def _open_stages(self) -> None:
         """Put what stands in the request's way in its place, and let the request come."""
         if self.plan.content:
             self.request.known = None  # how its response is held decides what it may ask for
@@ -203,8 +208,7 @@ class GateExchange(RoutedExchange):
         """Take a head of the server's; False: nothing behind it is wanted before ``resume``."""
         self.last_active = self.connection.port.now
         if response.status == _SWITCHING_PROTOCOLS:
-            self._on_switched(response)
-            return True
+            return self.on_switched(response)
         if response.is_informational:
             if self._part is None and not self.plan.content:
                 self.client.inform(response)
@@ -351,12 +355,6 @@ class GateExchange(RoutedExchange):
         if sink is not None:
             sink.finish(trailers)
 
-    def _on_switched(self, response: Response) -> None:
-        """Take 101: what follows both heads is another protocol's."""
-        self.response = response
-        self.status = response.status
-        self.connection.open_tunnel(self, response)
-
     # -- failures ------------------------------------------------------------------------------
 
     def on_origin_failed(self, reason: str, origin: OriginEnd, error: int = 0) -> None:
@@ -403,6 +401,8 @@ class GateExchange(RoutedExchange):
         self.is_over = True
         origin = self.origin
         self.stop_dialling()
+        if self.relay is not None:
+            self.relay.close()
         if origin is not None:
             # Its answer came before its request was whole, or nobody wants it any more.
             self.origin = None

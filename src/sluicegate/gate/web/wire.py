@@ -123,6 +123,10 @@ class Wire:
         self._port.backend.redirect(operation, self._on_received)
         self._arm()
 
+    def hand_to(self, owner: WireOwner) -> None:
+        """Tell somebody else from now on; nothing may be on its way to be told."""
+        self._owner = owner
+
     def pause(self) -> None:
         """Show nothing more before ``resume``, but what has been received by now."""
         if not self._is_paused:

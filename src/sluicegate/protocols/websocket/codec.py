@@ -98,7 +98,7 @@ class WebSocketCodec:
             self._is_over = True
             assert isinstance(payload, tuple), "a close has a code, or 1005 for none"
             code, reason = payload
-            return Close(None if code == CloseReason.NO_STATUS_RCVD else code, reason)
+            return Close(None if code == CloseReason.NO_STATUS_RCVD else int(code), reason)
         assert isinstance(payload, bytes), "a ping has bytes"
         return Ping(payload) if opcode is Opcode.PING else Pong(payload)
 
