@@ -73,11 +73,13 @@ class WebLimits:
     """
 
     web_window_s: float = 30.0
-    """While a body is on its way, or a client does not take its answer, ``web_window_bytes_min``
-    have to move within each window of this length."""
+    """While a body is on its way, or somebody does not take one, ``web_window_bytes_min`` have to
+    move within each window of this length. Servers are held to it in bodies of a known length: what
+    has none may be a stream, which is silent as long as nothing happens."""
 
     web_window_bytes_min: int = 8192
-    """See ``web_window_s``: 273 bytes a second, a tenth of an analogue modem."""
+    """See ``web_window_s``: 273 bytes a second, a tenth of an analogue modem. A rule may have its
+    own (``limits.window_bytes_min``)."""
 
     web_response_timeout_s: float = 300.0
     """A server that has been sent a whole request and says nothing; long polls take minutes."""

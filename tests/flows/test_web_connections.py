@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
+import errno
 
 import pytest
 
 from sluicegate.gate.entry_dialogue import Authenticate
 from sluicegate.policy import FloodBounds
+from sluicegate.port.backend import RawSocket
 from sluicegate.testing.peers import PeerStream
 from tests.flows.entry_kit import ANN, BOB, Names, rules
 from tests.flows.gate_kit import Gate, play
@@ -340,31 +342,29 @@ def test_a_request_waits_for_a_descriptor_until_another_one_has_ended() -> None:
 
 
 def test_a_server_connection_that_waits_is_closed_for_a_dial_without_a_descriptor() -> None:
+    idle: list[int] = []
+
+    def prepare(gate: Gate) -> None:
+        create = gate.backend.create_socket
+
+        def create_socket(family: int) -> RawSocket:
+            idle.append(gate.service.web.pool.idle_count)
+            if idle.count(1) == 1 and idle[-1]:
+                raise OSError(errno.EMFILE, "none left")
+            return create(family)
+
+        gate.backend.create_socket = create_socket  # type: ignore[method-assign]
+
     async def scenario(gate: Gate) -> None:
-        site, other = Origin(), Origin()
-        answered: list[Message | None] = []
-        gate.serve(site.serve, address=SITE)
-        gate.serve(other.serve, address=OTHER)
-
-        async def client(stream: PeerStream) -> list[int]:
-            await stream.send_all(get())
-            first = await read_message(stream, is_response=True)
-            answered.append(first)
-            gate.network.descriptors_max = len(gate.network.open_sockets)
-            await stream.send_all(get("/", "other.example"))
-            second = await read_message(stream, is_response=True)
-            stream.close()
-            assert first is not None
-            assert second is not None
-            return [first.status, second.status]
-
-        asking = gate.call(client)
-        await gate.until(lambda: answered and not gate.service.web.pool.idle_count)
-        gate.network.descriptors_max = 1 << 20  # for the server's own end
-        assert await gate.ended(asking) == [[200, 200]]
+        gate.serve(Origin().serve, address=SITE)
+        gate.serve(Origin().serve, address=OTHER)
+        client = gate.call(asks(get(), get("/", "other.example")))
+        (answers,) = await gate.ended(client)
+        assert [one.status for one in answers] == [200, 200]
 
     names = Names(site_example=["93.184.216.34"], other_example=["93.184.216.35"])
-    play(scenario, web_settings(), exchange=names)
+    play(scenario, web_settings(), exchange=names, prepare=prepare)
+    assert idle[-2:] == [1, 0]
 
 
 def test_a_request_that_finds_no_descriptor_in_time_is_told() -> None:

@@ -299,7 +299,11 @@ def _limits(table: LimitsTable) -> RuleLimits:
     if table == _NO_LIMITS:
         return NO_RULE_LIMITS
     return RuleLimits(
-        table.connections_max, table.bytes_max, table.duration_s, table.idle_timeout_s
+        table.connections_max,
+        table.bytes_max,
+        table.duration_s,
+        table.idle_timeout_s,
+        table.window_bytes_min,
     )
 
 

@@ -73,9 +73,18 @@ class RuleLimits:
     idle_timeout_s: float | None = None
     """Without a byte in either direction; a lower one of the gate still counts."""
 
+    window_bytes_min: int | None = None
+    """What a body of HTTP has to move within each ``web_window_s``; in place of the gate's own."""
+
     def canonical(self) -> list[object]:
         """Return it for the hash of a policy."""
-        return [self.connections_max, self.bytes_max, self.duration_s, self.idle_timeout_s]
+        found: list[object] = [
+            self.connections_max,
+            self.bytes_max,
+            self.duration_s,
+            self.idle_timeout_s,
+        ]
+        return found if self.window_bytes_min is None else [*found, self.window_bytes_min]
 
 
 NO_RULE_LIMITS: Final = RuleLimits()

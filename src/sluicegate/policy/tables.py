@@ -102,6 +102,9 @@ class LimitsTable(_Table):
     """Of one connection."""
     idle_timeout_s: float | None = Field(default=None, gt=0, le=366 * 86400)
     """Without a byte in either direction."""
+    window_bytes_min: int | None = Field(default=None, ge=0, le=1 << 40)
+    """What bodies of HTTP, and clients that take them, have to move within each ``web_window_s``;
+    0: as slowly as they like."""
 
 
 class DeliveryTable(_Table):

@@ -293,6 +293,7 @@ def _limits_of(limits: RuleLimits) -> dict[str, float]:
         "bytes_max": limits.bytes_max,
         "duration_s": limits.duration_s,
         "idle_timeout_s": limits.idle_timeout_s,
+        "window_bytes_min": limits.window_bytes_min,
     }
     return {name: value for name, value in written.items() if value is not None}
 

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .exchange_facts import ExchangeFacts
     from .filtered_exchange import FilteredExchange
     from .gate_exchange import GateExchange
+    from .origin_end import OriginEnd
     from .origin_pool import PoolKey
     from .targets import Target
 
@@ -492,6 +493,10 @@ class WebConnection(GateConnection):
     def begin_window(self) -> None:
         """Watch from now on how fast the client sends, or takes what it is sent."""
         self._deadlines.begin_window()
+
+    def begin_server_window(self, origin: OriginEnd) -> None:
+        """Watch from now on how fast the server sends, or takes what it is sent."""
+        self._deadlines.begin_server_window(origin)
 
     @override
     def due(self) -> float:

@@ -1,14 +1,14 @@
 """WebDeadlines: how long each part of an exchange may take, and what is said when it took longer.
 
 Each web connection has one, asked when the wheel comes to it. The invariant: whoever is waited for
-has a deadline: a client for its head, its body and its reading, a server for its answer, both for
-the whole.
+has a deadline: a client for its head, its body and its reading, a server for its answer, for a body
+whose length it has said and for taking the request, both for the whole.
 """
 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sluicegate.errors import LimitExceeded, Side
 from sluicegate.filterapi import Outcome
@@ -16,6 +16,7 @@ from sluicegate.filterapi import Outcome
 if TYPE_CHECKING:
     from .connection import WebConnection
     from .gate_exchange import GateExchange
+    from .origin_end import OriginEnd
 
 __all__ = ["WebDeadlines"]
 
@@ -23,13 +24,23 @@ __all__ = ["WebDeadlines"]
 class WebDeadlines:
     """The deadlines of one client's connection."""
 
-    __slots__ = ("_connection", "_window_began", "_window_bytes")
+    __slots__ = (
+        "_connection",
+        "_server_began",
+        "_server_bytes",
+        "_server_stops",
+        "_window_began",
+        "_window_bytes",
+    )
 
     def __init__(self, connection: WebConnection) -> None:
         self._connection = connection
         self._window_began = 0.0
         self._window_bytes = 0
         #: What the client had sent and taken when the window began.
+        self._server_began = 0.0
+        self._server_bytes = self._server_stops = 0
+        #: What the server had, and how often it had been told to wait.
 
     def begin_window(self) -> None:
         """Measure from now on how fast the client sends, or takes what it is sent."""
@@ -37,6 +48,19 @@ class WebDeadlines:
         self._window_began = now = connection.port.now
         self._window_bytes = self._moved
         connection.hasten(now + connection.service.limits.web_window_s)
+
+    def begin_server_window(self, origin: OriginEnd) -> None:
+        """Measure from now on how fast the server sends, or takes what it is sent."""
+        connection = self._connection
+        self._server_began = now = connection.port.now
+        self._server_bytes, self._server_stops = _moved_by(origin), origin.stops
+        connection.hasten(now + connection.service.limits.web_window_s)
+
+    @property
+    def _bytes_min(self) -> int:
+        connection = self._connection
+        of_rule = connection.plan.rule.limits.window_bytes_min
+        return connection.service.limits.web_window_bytes_min if of_rule is None else of_rule
 
     @property
     def _moved(self) -> int:
@@ -60,11 +84,16 @@ class WebDeadlines:
             if client.head_began:
                 return min(total, client.head_began + limits.web_head_timeout_s)
             return min(total, connection.last_active + limits.web_idle_timeout_s)
+        now = connection.port.now
         due = exchange.started + limits.web_exchange_s
         if exchange.is_dialling:
             due = min(due, exchange.last_active + limits.connect_timeout_s)
         elif self._is_client_awaited:
             due = min(due, self._window_began + limits.web_window_s)
+        elif exchange.is_server_measured:
+            # (One that began before this exchange is another server's, and due at once.)
+            began = self._server_began if self._server_began >= exchange.started else now
+            due = min(due, began + limits.web_window_s)
         elif exchange.is_server_awaited:
             due = min(due, exchange.last_active + limits.web_response_timeout_s)
         if connection.half_closed:
@@ -103,6 +132,8 @@ class WebDeadlines:
             connection.half_closed + limits.half_closed_timeout_s <= now
         ):
             connection.fail("half-closed time-out", errno.ETIMEDOUT, Side.CLIENT)
+        elif exchange.is_server_measured and exchange.origin is not None:
+            self._judge_server(exchange, exchange.origin)
         elif exchange.origin is not None:
             exchange.on_origin_failed("server silent", exchange.origin, errno.ETIMEDOUT)
         else:
@@ -111,11 +142,25 @@ class WebDeadlines:
     def _judge_client(self, exchange: GateExchange) -> None:
         """End an exchange whose client is too slow; one that is not has another window."""
         connection = self._connection
-        bound = connection.service.limits.web_window_bytes_min
-        if self._moved - self._window_bytes >= bound:
+        if self._moved - self._window_bytes >= self._bytes_min:
             self.begin_window()
         elif connection.client.wire.is_blocked:
             # Its answer has begun, so it can only be reset.
             connection.end_exchange(Outcome.FAILED, "client takes its answer too slowly")
         else:
             exchange.refuse(408, "limit web_window_bytes_min")
+
+    def _judge_server(self, exchange: GateExchange, origin: OriginEnd) -> None:
+        """End an exchange whose server is too slow; one that had to wait for its client is not."""
+        is_new = self._server_began < exchange.started or origin.stops != self._server_stops
+        if is_new or _moved_by(origin) - self._server_bytes >= self._bytes_min:
+            self.begin_server_window(origin)
+        else:
+            exchange.on_origin_failed("server too slow: web_window_bytes_min", origin, _TIMED_OUT)
+
+
+def _moved_by(origin: OriginEnd) -> int:
+    return origin.wire.bytes_received + origin.wire.bytes_sent
+
+
+_TIMED_OUT: Final = errno.ETIMEDOUT

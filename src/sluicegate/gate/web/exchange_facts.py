@@ -221,6 +221,14 @@ class ExchangeFacts(abc.ABC):
         origin = self.origin
         return origin is not None and self.is_request_sent and not origin.is_stopped
 
+    @property
+    def is_server_measured(self) -> bool:
+        """Whether the server is to take the request, or to send a body whose length is known."""
+        origin = self.origin
+        if origin is None:
+            return False
+        return origin.wire.is_blocked or (origin.has_length and not origin.is_stopped)
+
     def touch(self) -> None:
         """Note that something moved."""
         self.last_active = self.connection.port.now

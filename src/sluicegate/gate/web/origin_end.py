@@ -18,6 +18,7 @@ from sluicegate.protocols.http1 import (
     EndOfMessage,
     EndOfStream,
     Fields,
+    FramingKind,
     Http1Client,
     HttpProtocolError,
     KnownHeads,
@@ -53,6 +54,7 @@ class OriginEnd:
         "address",
         "allowed_by",
         "bound_to",
+        "has_length",
         "idle_since",
         "is_corked",
         "is_idle",
@@ -60,6 +62,7 @@ class OriginEnd:
         "key",
         "sink",
         "source",
+        "stops",
         "uses",
         "wire",
     )
@@ -83,8 +86,12 @@ class OriginEnd:
         #: The only client's connection that may use it: what it logged in holds for the connection.
         self.idle_since = 0.0
         self.is_idle = False
+        self.has_length = False
+        #: Whether it has said how long the body is that it sends now.
         self.uses = 0
         #: Exchanges that it has had.
+        self.stops = 0
+        #: How often it was not read because somebody else was not ready.
         self.is_corked = False
         #: Whether what is sent waits for more of the same turn.
         self.sink: ResponseSink | None = None
@@ -107,7 +114,7 @@ class OriginEnd:
     def begin_exchange(self, exchange: GateExchange) -> None:
         """Serve an exchange from now on."""
         self._exchange = exchange
-        self.is_idle = False
+        self.is_idle = self.has_length = False
         self.uses += 1
         self._sent_before = self.wire.bytes_sent
         self.wire.session = exchange.session
@@ -164,7 +171,11 @@ class OriginEnd:
         if exchange.plan.bytes_max is not None and not exchange.has_bytes_left:
             return False
         self._out += self._http.send(Body(data))
-        return self.flush()
+        was_blocked = self.wire.is_blocked
+        has_room = self.flush()
+        if not (has_room or was_blocked):
+            exchange.connection.begin_server_window(self)
+        return has_room
 
     def finish(self, trailers: Fields) -> None:
         """Send the end of the request."""
@@ -209,6 +220,7 @@ class OriginEnd:
     def stop(self) -> None:
         """Read no further before ``resume``."""
         self.is_stopped = True
+        self.stops += 1
         self.wire.pause()
 
     def on_received(self, data: memoryview) -> None:
@@ -263,7 +275,11 @@ class OriginEnd:
             if not self.sink.feed(cast("Body", event).data):
                 self.stop()
         elif kind is Response:
-            if not exchange.on_response(cast("Response", event)):
+            response = cast("Response", event)
+            if response.framing.kind is FramingKind.LENGTH:
+                self.has_length = True
+                exchange.connection.begin_server_window(self)
+            if not exchange.on_response(response):
                 self.stop()
         elif kind is EndOfMessage:
             exchange.on_response_whole(cast("EndOfMessage", event).trailers)
