@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from .entry_parts import tool
+from .package_parts import MANAGERS, write_repositories
 from .sample_parts import wait_until
 from .web_parts import EXE, RANDOM, TEXT, HoldingGate, chromium, gate, holding
 
@@ -125,6 +126,32 @@ def test_python_waits_for_a_verdict_longer_than_its_time_out(
     assert trickled.stdout == "100000\n", trickled.stderr
     assert held.returncode != 0
     assert "timed out" in held.stderr
+
+
+@pytest.mark.either_driver
+def test_package_managers_wait_for_a_verdict_longer_than_their_time_outs(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """pip, apt and npm through a gate whose scanner is slow; where it only holds, two give up."""
+
+    def fetch_all(method: str) -> dict[str, bool]:
+        folder = tmp_path_factory.mktemp(method)
+        with holding(folder, f'{{ delivery = [{{ method = "{method}", after_s = 3 }}] }}') as one:
+            write_repositories(folder / "www", one.url(""))
+            proxy = f"http://127.0.0.1:{one.port}"
+
+            def fetch(name: str) -> bool:
+                clients_folder = folder / f"of-{name}"
+                clients_folder.mkdir()
+                return MANAGERS[name](one.url(""), proxy, clients_folder)
+
+            with ThreadPoolExecutor() as threads:
+                return dict(zip(MANAGERS, threads.map(fetch, MANAGERS), strict=True))
+
+    with ThreadPoolExecutor() as threads:
+        trickled, held = threads.map(fetch_all, ("trickle", "hold"))
+    assert trickled == {"pip": True, "apt": True, "npm": True}
+    assert held == {"pip": False, "apt": False, "npm": True}
 
 
 # -- Chromium --------------------------------------------------------------------------------------

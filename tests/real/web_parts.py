@@ -29,6 +29,7 @@ EXE = b"MZ" + RANDOM[:500_000]
 
 JUDGE = '''
 import asyncio
+import re
 
 from sluicegate.filterapi import ContentFilter, Refuse, Release
 
@@ -39,9 +40,9 @@ class Judge(ContentFilter):
     name = "judge"
 
     async def inspect(self, transfer):
-        seconds = transfer.offer.name.partition("slow-")[2].partition(".")[0]
-        if seconds:
-            await asyncio.sleep(float(seconds))
+        slow = re.search(r"slow-(\\d+)", transfer.offer.name)
+        if slow:
+            await asyncio.sleep(float(slow[1]))
         return Refuse("executable") if transfer.head.startswith(b"MZ") else Release()
 '''
 
@@ -65,7 +66,8 @@ http {{
     gzip_min_length 100;
     gzip_proxied any;
     types {{
-        text/plain txt; application/zip zip; application/octet-stream bin exe; video/mp4 mp4;
+        text/html html; text/plain txt; video/mp4 mp4;
+        application/zip zip; application/octet-stream bin exe;
     }}
     server {{
         listen 127.0.0.1:{port};
