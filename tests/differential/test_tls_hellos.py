@@ -149,7 +149,7 @@ def compare_with_tlslite(data: bytes, ours: ClientHello) -> None:
     assert tuple(one.group for one in shares.client_shares) == ours.key_shares if shares else True
 
 
-def agree(data: bytes, openssl: Openssl) -> bool:
+def check_agreement(data: bytes, openssl: Openssl) -> bool:
     """Compare the readings of a hello; False when OpenSSL does not answer it."""
     ours = accepted(data)
     assert ours is not None
@@ -177,11 +177,11 @@ def agree(data: bytes, openssl: Openssl) -> bool:
     ids=["openssl", "no name", "one protocol", "browser", "plain", "padded"],
 )
 def test_hellos_of_clients_are_read_alike(data: bytes, openssl: Openssl) -> None:
-    agree(data, openssl)
+    check_agreement(data, openssl)
 
 
 def test_openssl_answers_what_openssl_sends(openssl: Openssl) -> None:
-    assert agree(openssl_hello("www.example.com"), openssl)
+    assert check_agreement(openssl_hello("www.example.com"), openssl)
 
 
 USUAL = (
@@ -236,5 +236,5 @@ def test_what_we_accept_has_one_name_for_all(
         content = content[:at] + put_in + content[at + len(put_in) :]
     data = records(message(content), *sizes)
     if accepted(data) is not None:
-        is_answered = agree(data, openssl)
+        is_answered = check_agreement(data, openssl)
         event(f"accepted, {'answered' if is_answered else 'not answered'} by OpenSSL")

@@ -102,7 +102,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
             process.wait(PATIENCE_S)
 
 
-def agree(nginx: Nginx, data: bytes) -> None:
+def check_agreement(nginx: Nginx, data: bytes) -> None:
     """Compare the readings of what we accept."""
     try:
         ours = HelloReader().read(data)
@@ -129,7 +129,7 @@ def agree(nginx: Nginx, data: bytes) -> None:
 )
 def test_hellos_of_clients_are_read_alike(nginx: Nginx, data: bytes) -> None:
     assert HelloReader().read(data) is not None
-    agree(nginx, data)
+    check_agreement(nginx, data)
 
 
 EXTENSIONS = st.sampled_from(
@@ -168,4 +168,4 @@ def test_what_we_accept_has_one_name_for_nginx(
     content = body(extensions)
     if 0 <= at < len(content):
         content = content[:at] + put_in + content[at + len(put_in) :]
-    agree(nginx, records(message(content), *sizes))
+    check_agreement(nginx, records(message(content), *sizes))

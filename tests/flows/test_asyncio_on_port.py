@@ -357,6 +357,7 @@ def test_busy_asyncio_does_not_hold_up_native_traffic(on_port):
         while traffic.turns < 100:
             await asyncio.sleep(0)
         await traffic.stop()
+        assert traffic.turns >= 100
 
     on_port(main())
 
@@ -378,10 +379,10 @@ def test_a_native_completion_ends_the_wait_of_a_task(on_port):
 def test_a_native_completion_may_set_an_asyncio_timer(on_port):
     async def main():
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        current_port().call_after(0.01, lambda: loop.call_later(0.01, done.set_result, None))
+        done: asyncio.Future[str] = loop.create_future()
+        current_port().call_after(0.01, lambda: loop.call_later(0.01, done.set_result, "called"))
         async with asyncio.timeout(5):
-            await done
+            assert await done == "called"
 
     on_port(main())
 

@@ -785,7 +785,8 @@ def test_reader_that_gave_up_at_the_wrong_moment_loses_nothing(is_behind_another
     if is_behind_another:
         makes.insert(0, Callbacks)
     plan, _ = collect(*makes)
-    play(echo_scenario(DATA[:60_000]), plan)
+    gate = play(echo_scenario(DATA[:60_000]), plan)
+    assert [(one.bytes_to_server, one.bytes_to_client) for one in gate.ends] == [(60_000, 60_000)]
 
 
 def test_window_is_valid_until_the_next_receive_and_expires_with_it() -> None:

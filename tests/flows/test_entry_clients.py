@@ -207,7 +207,7 @@ def test_faults_of_the_network_leave_nothing_behind(mode: EntryMode, seed: int) 
     async def scenario(gate: Gate) -> None:
         gate.serve(echoes, address=WEB)
         clients = [gate.call(asks(ask, says_hello)) for ask in asked * 4]
-        await gate.ended(*clients)
+        assert len(await gate.ended(*clients)) == 4 * len(asked)
         await gate.idle()
 
     play(scenario, plan, exchange=names, faults=faults, seed=seed)

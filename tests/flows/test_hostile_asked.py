@@ -155,7 +155,8 @@ def test_a_binds_for_peers_at_special_addresses_are_refused_under_a_rule_for_eve
 @pytest.mark.parametrize("mode", binds.MODES)
 def test_a_binds_for_the_gate_itself_are_refused(mode: EntryMode) -> None:
     own = '[[rule]]\nname = "own"\nto = ["10.0.0.0/8"]\nprotocols = ["bind"]\n'
-    bind_all(mode, "10.0.0.1", policy=own)
+    gate = bind_all(mode, "10.0.0.1", policy=own)
+    assert denied(gate) == ["address-denied: 10.0.0.1 is own: 10.0.0.1 is the gate's own"]
 
 
 # -- B: host text ----------------------------------------------------------------------------------

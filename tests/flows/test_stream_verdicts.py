@@ -239,9 +239,11 @@ def test_connection_that_ends_while_a_filter_waits_leaves_nothing_behind(others:
     for how in ("resets", "stops"):
         with Playbook(*beside(Pacer, others=others)) as play_it:
             play_it.client.sends(b"0123456")
+            play_it.server.receives(b"012")
             if how == "resets":
                 play_it.server.resets()
                 play_it.wait(5.0)
+                play_it.client.receives_reset()
 
 
 @both_places

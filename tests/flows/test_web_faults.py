@@ -135,4 +135,5 @@ def test_whatever_breaks_what_looks_whole_is_right(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_few_buffers_only_make_it_slower(seed: int) -> None:
-    run(seed, BENIGN, interactive_buffers_max=8, bulk_buffers_max=1, client_buffers_max=2)
+    right = run(seed, BENIGN, interactive_buffers_max=8, bulk_buffers_max=1, client_buffers_max=2)
+    assert right == 48

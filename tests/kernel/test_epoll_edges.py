@@ -57,6 +57,7 @@ def test_a_polled_number_that_was_closed_serves_as_a_socket(bench: BackendBench)
         receiver = bench.receiver(server)
         bench.send(client, b"there")
         bench.until_data(receiver, b"there", "bytes arrive")
+        assert receiver.data == b"there"
 
 
 def test_a_socket_number_that_was_closed_can_be_polled(bench: BackendBench) -> None:
@@ -100,6 +101,7 @@ def test_bytes_behind_an_urgent_one_are_not_left_behind(bench: BackendBench) -> 
     client.send(b"behind")
 
     bench.until_data(receiver, b"before!behind", "urgent bytes stay in the stream")
+    assert receiver.data == b"before!behind"
 
 
 @pytest.mark.parametrize("size", [1, SMALL_SLOT_SIZE - 1, SMALL_SLOT_SIZE, SMALL_SLOT_SIZE + 1])
@@ -128,6 +130,7 @@ def test_a_receive_started_long_after_the_bytes_came_finds_them(bench: BackendBe
     receiver.start()
 
     bench.until_data(receiver, b"firstsecond", "the edge was remembered")
+    assert receiver.data == b"firstsecond"
 
 
 def test_nothing_registered_costs_nothing_while_idle(bench: BackendBench) -> None:

@@ -104,8 +104,8 @@ def fetch(
     return curl(*options, *more, f"http://web.names.test:{gate.server_port}/{page}")
 
 
-def decision_after(gate: TlsGate, action: Callable[[], object], **wanted: str) -> dict[str, str]:
-    """Return the record that says what is wanted; those of earlier clients may come late."""
+def expect_decision(gate: TlsGate, action: Callable[[], object], **wanted: str) -> dict[str, str]:
+    """Wait for the record that says this, and return it; those of earlier clients may come late."""
     before = len(gate.records("decision"))
     action()
     found: list[dict[str, str]] = []
@@ -151,7 +151,7 @@ def test_curl_that_trusts_another_authority_says_so(gate: TlsGate) -> None:
         done = curl("--noproxy", "", *proxy, *trust, f"http://web.names.test:{gate.server_port}/")
         assert done.returncode == 60
 
-    decision_after(gate, ask, reason="tls-failed: tlsv1 alert unknown ca")
+    expect_decision(gate, ask, reason="tls-failed: tlsv1 alert unknown ca")
 
 
 def test_a_user_proves_who_it_is_by_a_password_inside_tls(
@@ -170,7 +170,7 @@ def test_a_user_proves_who_it_is_by_a_password_inside_tls(
 
 
 def test_a_certificate_makes_the_session_its_users(certified: TlsGate) -> None:
-    record = decision_after(
+    record = expect_decision(
         certified, lambda: fetch(certified, client=CLIENTS.client("ann")), verdict="allowed"
     )
     assert (record["user"], record["rule"]) == ("ann", "web")
@@ -187,7 +187,7 @@ def test_who_shows_none_is_refused_in_tls_and_recorded(
         ):
             one.recv(1)
 
-    decision_after(certified, ask, reason="tls-failed: peer did not return a certificate")
+    expect_decision(certified, ask, reason="tls-failed: peer did not return a certificate")
     done = fetch(certified)
     assert done.returncode in {35, 56}
     assert b"alert" in done.stderr
@@ -217,7 +217,7 @@ def test_a_certificate_that_names_nobody_who_may_come_lets_nobody_in(
     certified: TlsGate, make: Callable[[], Issued], reason: str
 ) -> None:
     client = make()
-    decision_after(
+    expect_decision(
         certified, lambda: fetch(certified, client=client), verdict="denied", reason=reason
     )
 
@@ -253,13 +253,13 @@ def test_the_name_may_stand_elsewhere_in_the_certificate(
     tmp_path: pathlib.Path, web: WebServer, naming: Naming
 ) -> None:
     with running(tmp_path, web, CERTIFIED + naming.keys) as gate:
-        decision_after(
+        expect_decision(
             gate,
             lambda: fetch(gate, client=naming.client),
             verdict="allowed",
             user=naming.user,
         )
-        decision_after(gate, lambda: fetch(gate, client=CLIENTS.client("bob")), verdict="denied")
+        expect_decision(gate, lambda: fetch(gate, client=CLIENTS.client("bob")), verdict="denied")
 
 
 def test_a_revoked_certificate_is_refused_and_a_reload_takes_the_list_over(
@@ -272,7 +272,7 @@ def test_a_revoked_certificate_is_refused_and_a_reload_takes_the_list_over(
         assert fetch(gate, client=ann).stdout == PAGE
         lists.write_text(CLIENTS.revocations(ann))
         assert gate.ask("reload").returncode == 0
-        decision_after(
+        expect_decision(
             gate,
             lambda: fetch(gate, client=ann),
             reason="tls-failed: certificate: certificate revoked",
@@ -286,7 +286,7 @@ def test_optional_certificates_make_users_of_those_who_show_one(
     keys = ', client_ca = "clients.pem", client_certificates = "optional"'
     with running(tmp_path, web, keys) as gate:
         assert fetch(gate, client=CLIENTS.client("ann")).stdout == PAGE
-        decision_after(gate, lambda: fetch(gate), verdict="denied", reason="user-needed")
+        expect_decision(gate, lambda: fetch(gate), verdict="denied", reason="user-needed")
 
 
 def test_a_reload_takes_a_new_certificate_over_and_drops_no_connection(gate: TlsGate) -> None:
@@ -373,7 +373,7 @@ HOSTILE = [
 def test_old_versions_and_weak_ciphers_are_refused(
     gate: TlsGate, options: tuple[str, ...], reason: str
 ) -> None:
-    decision_after(gate, lambda: s_client(gate, *options), reason=f"tls-failed: {reason}")
+    expect_decision(gate, lambda: s_client(gate, *options), reason=f"tls-failed: {reason}")
 
 
 def test_renegotiation_is_refused(gate: TlsGate) -> None:
@@ -411,10 +411,10 @@ def test_what_is_no_tls_is_refused_without_a_byte_of_ours_in_clear(
     gate: TlsGate, data: bytes, reason: str
 ) -> None:
     answers: list[bytes] = []
-    decision_after(gate, lambda: answers.append(raw(gate, data)), reason=f"tls-failed: {reason}")
+    expect_decision(gate, lambda: answers.append(raw(gate, data)), reason=f"tls-failed: {reason}")
     # An alert, or nothing.
     assert answers[0] in {b"", b"reset"} or answers[0][0] == 0x15
 
 
 def test_a_client_that_only_looks_whether_the_port_is_open_is_no_failure(gate: TlsGate) -> None:
-    decision_after(gate, lambda: raw(gate), reason="client-left")
+    expect_decision(gate, lambda: raw(gate), reason="client-left")

@@ -59,7 +59,8 @@ def test_python_on_the_page_compiles(page: pathlib.Path) -> None:
     for block in FENCE.finditer(page.read_text(encoding="utf-8")):
         if block["language"] == "python":
             source = textwrap.dedent(block["body"])
-            compile(source, str(page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+            assert compile(source, str(page), "exec", flags) is not None
 
 
 def test_configuration_on_the_pages_is_accepted(tmp_path: pathlib.Path) -> None:

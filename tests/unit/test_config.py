@@ -428,7 +428,8 @@ def test_rule_whose_content_filters_would_never_be_asked_is_refused(
 def test_rule_with_a_filter_that_may_find_objects_is_taken(files: Files) -> None:
     install(files, 'name = "judge"\nuse = "my.py:Judge"', 'name = "ftp_access"')
     files.policy(POLICY + "filters = ['ftp_access', 'judge']\n")
-    files.load()
+    names = [one.name for one in files.load().settings.filters]
+    assert names == ["judge", "ftp_access"]
 
 
 def test_what_has_no_effect_is_a_warning(files: Files) -> None:

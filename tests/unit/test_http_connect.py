@@ -88,8 +88,8 @@ def test_target_that_is_not_host_and_port_is_refused(text: bytes) -> None:
 )
 def test_byte_that_no_host_has_is_refused_wherever_it_stands(byte: bytes) -> None:
     for host in (byte + b"a.example", b"a" + byte + b"example", b"a.example" + byte):
-        hint_of(HttpConnectParser, target(host + b":80"))
-    hint_of(HttpConnectParser, target(b"[::1" + byte + b"]:80"))
+        assert hint_of(HttpConnectParser, target(host + b":80"))
+    assert hint_of(HttpConnectParser, target(b"[::1" + byte + b"]:80"))
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,9 @@ def test_identifier_of_the_issuer_is_what_a_custom_authority_says_of_itself() ->
 
 def test_leaf_is_signed_by_the_authority_and_verifies() -> None:
     for by in (TRUSTED, UNTRUSTED):
-        signed(by).verify_directly_issued_by(by.certificate)
+        leaf = signed(by)
+        leaf.verify_directly_issued_by(by.certificate)
+        assert leaf.issuer == by.certificate.subject
 
 
 # -- for how long ----------------------------------------------------------------------------------

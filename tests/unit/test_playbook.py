@@ -281,6 +281,8 @@ def test_hostile_network_leaves_nothing_behind(seed: int) -> None:
             play.server.sends(b"y" * 100_000)
         play.client.reads()
         play.server.reads()
+    # What it finds left behind, it raises: nothing more is to be asked of it.
+    assert not play.filter_errors
 
 
 # -- time ------------------------------------------------------------------------------------------

@@ -174,7 +174,9 @@ def test_a_template_that_could_load_run_or_reflect_is_refused(
 
 
 def test_a_template_may_have_links_and_inline_images() -> None:
-    RefusalTemplate(
+    text = (
         "<!doctype html><a href='https://help.example/'>help</a><a href='mailto:it@a.example'>it"
         "</a><img src='data:image/png;base64,AAAA' alt=logo>$record"
     )
+    page = RefusalTemplate(text).fill({"record": "r-1"})
+    assert page.decode() == text.replace("$record", "r-1")
