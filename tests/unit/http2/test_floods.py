@@ -186,7 +186,9 @@ def test_what_takes_its_time_is_no_flood() -> None:
     for second in range(1, 200):
         feed(end, raw(PING, 0, 0, bytes(8)) * 15, now=float(second))
         number = 2 * second - 1
-        feed(end, head(number, GET) + raw(RST_STREAM, 0, number, word(8)), now=float(second))
+        asked = head(number, GET) + raw(RST_STREAM, 0, number, word(8))
+        assert feed(end, asked, now=float(second)) != []
+    assert gone_away(end) is None
 
 
 def test_frames_with_bytes_pay_for_frames_of_control() -> None:
@@ -195,6 +197,7 @@ def test_frames_with_bytes_pay_for_frames_of_control() -> None:
     for _ in range(2000):
         feed(end, data(1, b"x") + raw(PING, 0, 0, bytes(8)) + raw(WINDOW_UPDATE, 0, 0, word(1)))
         end.consume(1, 1)
+    assert gone_away(end) is None
 
 
 def test_streams_beyond_the_bound_are_refused_and_those_within_it_go_on() -> None:

@@ -89,7 +89,7 @@ def test_every_single_cut_gives_the_same_events() -> None:
         assert shown(events) == whole
 
 
-def exhaust(end: Http2Server | Http2Client, pieces: list[bytes]) -> None:
+def check_exhausted(end: Http2Server | Http2Client, pieces: list[bytes]) -> None:
     try:
         for piece in pieces:
             feed(end, piece)
@@ -114,20 +114,20 @@ FRAMES = st.builds(
 @settings(max_examples=300)
 @given(st.lists(FRAMES, max_size=30))
 def test_any_frames_are_events_or_the_end_of_the_connection(frames: list[bytes]) -> None:
-    exhaust(server(), [hello(), *frames])
-    exhaust(server(PROXY), [hello() + b"".join(frames)])
+    check_exhausted(server(), [hello(), *frames])
+    check_exhausted(server(PROXY), [hello() + b"".join(frames)])
     end = client()
     end.send_head(
         Request(b"GET", Target.origin(b"/"), Fields([(b"Host", b"a.example")])), is_last=False
     )
-    exhaust(end, [raw(4, 0, 0), *frames])
+    check_exhausted(end, [raw(4, 0, 0), *frames])
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_and_nothing_else_is_raised(came: bytes) -> None:
-    exhaust(server(), [came])
-    exhaust(server(), [hello(), came])
-    exhaust(client(), [raw(4, 0, 0), came])
+    check_exhausted(server(), [came])
+    check_exhausted(server(), [hello(), came])
+    check_exhausted(client(), [raw(4, 0, 0), came])
 
 
 NAME = st.sampled_from([b"x-a", b"accept", b"cookie", b"host", b"te", b"X", b"a b", b":path", b"a"])
