@@ -197,7 +197,7 @@ def test_trace_and_options_go_as_far_as_they_say(
     ("target", "status", "reason"),
     [
         ("/", 400, "target-not-absolute"),
-        ("https://site.example/", 501, "scheme-not-served"),
+        ("https://site.example/", 403, "no-rule"),
         ("ftp://site.example/", 501, "scheme-not-served"),
         ("http://site.example./", 200, "allowed-by-rule"),
         ("http://SITE.example:80/", 200, "allowed-by-rule"),

@@ -7,12 +7,13 @@ import dataclasses
 import functools
 import ssl
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from sluicegate.gate.settings import ServiceSettings
 from sluicegate.testing.peers import PeerStream
-from sluicegate.tls import TlsSettings
+from sluicegate.tls import ServerTlsSettings, TlsSettings
+from tests.chains import Certified, root
 from tests.pki import Issued, authority
 
 NAME = "gate.example"
@@ -69,6 +70,8 @@ class TlsPeer(PeerStream):
         stream: PeerStream,
         context: ssl.SSLContext | None = None,
         session: ssl.SSLSession | None = None,
+        *,
+        is_server: bool = False,
     ) -> None:
         self.stream = stream
         self.socket = stream.socket
@@ -76,7 +79,11 @@ class TlsPeer(PeerStream):
         self._pending = b""
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = (context or plain_context()).wrap_bio(
-            self.incoming, self.outgoing, server_hostname=NAME, session=session
+            self.incoming,
+            self.outgoing,
+            server_side=is_server,
+            server_hostname=None if is_server else NAME,
+            session=session,
         )
         self.most_sent = 1 << 20
         #: Ciphertext in one call.
@@ -156,3 +163,50 @@ def inside_tls(
         return await peer(tls)
 
     return wrapped
+
+
+# -- servers ---------------------------------------------------------------------------------------
+
+
+def server_context(shown: Certified, *, protocols: Sequence[str] = ()) -> ssl.SSLContext:
+    """Return what a server with this certificate, and the issuers that it has, speaks TLS by."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+        file.write(shown.sent + shown.key_pem)
+        file.flush()
+        context.load_cert_chain(file.name)
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return context
+
+
+def serving_tls(
+    peer: Callable[[PeerStream], Coroutine[Any, Any, Any]],
+    context: ssl.SSLContext,
+    ends: list[object] | None = None,
+) -> Callable[[PeerStream], Coroutine[Any, Any, Any]]:
+    """Let a server do inside TLS what it would do in clear.
+
+    ``ends`` gets the TLS of each handshake that was done, or why it failed.
+    """
+
+    async def wrapped(stream: PeerStream) -> Any:
+        tls = TlsPeer(stream, context, is_server=True)
+        try:
+            await tls.shake_hands()
+        except (ssl.SSLError, OSError) as error:
+            if ends is not None:
+                ends.append(error)
+            stream.close()
+            return None
+        if ends is not None:
+            ends.append(tls.tls)
+        return await peer(tls)
+
+    return wrapped
+
+
+def verifying(plan: ServiceSettings, *authorities: Certified, **changes: Any) -> ServiceSettings:
+    """Let a gate believe servers that these vouch for."""
+    known = "".join(one.pem for one in authorities or (root(),))
+    return dataclasses.replace(plan, server_tls=ServerTlsSettings(known, **changes))

@@ -29,6 +29,7 @@ from .limit_table import LimitTable, contradictions, to_limits
 from .refusal_pages import WebTable
 from .scanners import ScannerTable, check_scanners
 from .secret_files import SecretFiles
+from .server_tls_config import ServerTlsTable
 from .tls_config import TlsTable
 
 __all__ = [
@@ -129,6 +130,7 @@ class _Tables(Model):
     scanner: tuple[ScannerTable, ...] = ()
     web: WebTable = WebTable()
     ca: AuthorityTable | None = None
+    tls: ServerTlsTable = ServerTlsTable()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ class Configuration:
     resolver: ResolverTable
     ldap: LdapTable | None
     web: WebTable
+    tls: ServerTlsTable
     authority: AuthoritySettings | None = None
     """Who signs what clients see where TLS is opened; None: it is opened nowhere."""
     user: str = ""
@@ -277,6 +280,7 @@ def read_configuration(
         ldap=tables.ldap,
         web=tables.web,
         authority=to_authority(tables.ca, folder, state_dir, document, findings),
+        tls=tables.tls,
         user=tables.service.user,
         group=tables.service.group,
         has_sandbox=tables.service.sandbox,

@@ -45,6 +45,7 @@ from .public_suffixes import is_public_suffix
 from .refusal_pages import load_refusal_pages
 from .scanners import ScannerPaths, check_asked, make_scanners
 from .secret_files import SecretFiles
+from .server_tls_config import to_server_tls
 from .system_findings import check_system
 from .texts import Texts
 from .time_zones import find_time_zone
@@ -107,12 +108,12 @@ def load(
         check_entry_rules(configuration, policy, users, findings)
     scanners = _load_scanners(configuration, policy, secrets, before, findings)
     check_asked(filters.installations, configuration.scanners, configuration.document, findings)
-    in_force = before.settings.policy if before else None
-    check_network_rules(policy, snapshot, in_force, findings)
+    check_network_rules(policy, snapshot, before.settings.policy if before else None, findings)
     resolver, own_addresses = _load_network(configuration, findings)
     directory = _load_directory(configuration, secrets, findings)
     check_system(configuration, policy, resolver, directory, findings)
     pages = load_refusal_pages(configuration.web, secrets, configuration.document, findings)
+    servers = to_server_tls(configuration, secrets, findings)
     if findings.errors or users is None:
         return None
     return Loaded(
@@ -132,6 +133,9 @@ def load(
             scanners=scanners,
             refusal_pages=pages,
             parent_proxies=to_parents(configuration.web.parent_proxy),
+            server_tls=servers.settings,
+            own_certificates=servers.own,
+            key_log=servers.key_log,
         ),
         warnings=tuple(str(warning) for warning in findings.warnings),
     )

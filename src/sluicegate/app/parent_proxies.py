@@ -13,10 +13,10 @@ import pydantic
 from sluicegate.address import SocketAddress
 from sluicegate.documents import Model, Wrong
 from sluicegate.gate.web.parent_proxy import ParentProxy
-from sluicegate.names import HostPattern
+from sluicegate.names import CanonicalHost, HostPattern, HostRefused, canonical_host
 from sluicegate.policy.parse_values import parse_address, parse_host
 
-__all__ = ["ParentProxyTable", "to_parents"]
+__all__ = ["ParentProxyTable", "parse_pattern", "to_parents"]
 
 
 def _parse_parent(text: object) -> SocketAddress:
@@ -26,10 +26,20 @@ def _parse_parent(text: object) -> SocketAddress:
     return address
 
 
-def _parse_pattern(text: object) -> HostPattern:
+def parse_pattern(text: object) -> HostPattern:
+    """Read a host, or ``*.name``."""
     if not isinstance(text, str):
         raise Wrong(f"is {text!r}, which is no host", 'for example "*.example.org"')
     return parse_host(text)
+
+
+def _parse_name(text: object) -> CanonicalHost:
+    if not isinstance(text, str):
+        raise Wrong(f"is {text!r}, which is no host", 'for example "proxy.example.org"')
+    try:
+        return canonical_host(text)
+    except HostRefused as refused:
+        raise Wrong(refused.hint, 'for example "proxy.example.org"') from refused
 
 
 class ParentProxyTable(Model, arbitrary_types_allowed=True):
@@ -38,12 +48,16 @@ class ParentProxyTable(Model, arbitrary_types_allowed=True):
     address: Annotated[SocketAddress, pydantic.PlainValidator(_parse_parent)] = pydantic.Field(
         examples=["192.0.2.8:3128"]
     )
-    to: tuple[Annotated[HostPattern, pydantic.PlainValidator(_parse_pattern)], ...] = (
-        pydantic.Field(default=(), examples=[["*.example.org"]], description="default: all hosts")
+    to: tuple[Annotated[HostPattern, pydantic.PlainValidator(parse_pattern)], ...] = pydantic.Field(
+        default=(), examples=[["*.example.org"]], description="default: all hosts"
     )
     """The hosts whose requests it gets."""
+    tls: Annotated[CanonicalHost | None, pydantic.PlainValidator(_parse_name)] = pydantic.Field(
+        default=None, examples=["proxy.example.org"]
+    )
+    """It is spoken to inside TLS, and has a certificate for this name or address."""
 
 
 def to_parents(tables: tuple[ParentProxyTable, ...]) -> tuple[ParentProxy, ...]:
     """Return them as the gate takes them, in their order."""
-    return tuple(ParentProxy(one.address, one.to) for one in tables)
+    return tuple(ParentProxy(one.address, one.to, one.tls) for one in tables)

@@ -7,9 +7,10 @@ supervisor checked, and a secret is in no message about what is wrong with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import pydantic
@@ -61,6 +62,18 @@ class SecretFiles:
         """
         path = self._folder / name
         return self._read(f"file:{path}", document, at, findings, lambda: _file(path, holds))
+
+    def read_first(self, paths: Sequence[str]) -> str | None:
+        """Return the text of the first file of the system's that is there; None: none of them."""
+        for path in paths:
+            key = f"file:{path}"
+            if key not in self.texts and not self._is_given and pathlib.Path(path).is_file():
+                # It may be a link, and is the system's: whoever owns it owns everything here.
+                with contextlib.suppress(OSError):
+                    self.texts[key] = pathlib.Path(path).read_text("utf-8", "replace")
+            if key in self.texts:
+                return self.texts[key]
+        return None
 
     def list_folder(
         self, name: str, document: Document, at: KeyPath, findings: Findings

@@ -40,7 +40,7 @@ from sluicegate.policy.destinations import DENIED_BY_RULE, NO_RULE, USER_NEEDED,
 from sluicegate.port.backend import RawSocket
 from sluicegate.protocols.entry import Destination, HostKind
 from sluicegate.protocols.socks import SocksCommand
-from sluicegate.tls import TlsContext, TlsLayer
+from sluicegate.tls import KeyLog, TlsContext, TlsLayer
 
 from .asker import Asker
 from .directory_service import DirectoryService
@@ -88,6 +88,8 @@ class EntryDesk:
         self.tls = TlsLayer(service.port, service.limits.interactive_buffers_max)
         self._contexts: dict[str, TlsContext] = {}
         #: Of listeners whose clients speak TLS.
+        self._key_log: KeyLog | None = None
+        #: By which those were made.
         self._authenticator: Authenticator | None = None
         self._handshakes: dict[EntryHandshake, None] = {}
         self._own_listeners = OwnListeners()
@@ -166,14 +168,17 @@ class EntryDesk:
     def _apply_tls(self, settings: ServiceSettings) -> None:
         """Use what is in the files now for handshakes that begin from now on."""
         before, self._contexts = self._contexts, {}
+        log = self.service.server_tls.key_log
+        is_logged_as_before = log is self._key_log
+        self._key_log = log
         for listener in settings.listeners:
             tls = listener.entry.tls if listener.entry is not None else None
             if tls is None or listener.name in self._contexts:
                 continue
             known = before.get(listener.name)
             # One that did not change keeps its key for the tickets of sessions.
-            is_same = known is not None and known.settings == tls
-            self._contexts[listener.name] = known if known and is_same else TlsContext(tls)
+            is_same = is_logged_as_before and known is not None and known.settings == tls
+            self._contexts[listener.name] = known if known and is_same else TlsContext(tls, log)
 
     def on_network_changed(self, _change: NetworkChange) -> None:
         """Take that addresses have come or gone; dials are judged again, so it counts at once."""

@@ -51,6 +51,7 @@ from .recovery import Recovery, shares_of
 from .registry import ContentStep, EventStep, Installed, Registry, RulePlan
 from .revocation import Judged, Revocation
 from .scanners import Scanners
+from .server_tls import ServerTls
 from .session import GateSession, session_key
 from .settings import ListenerSettings, ServiceSettings
 from .showing import view_of_connection
@@ -113,7 +114,7 @@ class FirewallService:
         self.network = NetworkWatcher(self.on_notice_failure)
         self.entries = EntryDesk(self, PermittedExchange(exchange, self))
         self.network.subscribe(self.entries.on_network_changed)
-        self.web = WebDesk(self)
+        self.server_tls, self.web = ServerTls(self), WebDesk(self)
         self.transfers = TransferService(
             port,
             spool,
@@ -177,6 +178,7 @@ class FirewallService:
             for rule in settings.policy.policy.planned_rules
         }
         self.web.apply(self._plans, settings)
+        self.server_tls.apply(settings)
         self.entries.apply(settings)
         self.flood.apply(settings.policy, (one.name for one in settings.listeners))
         for gone in self._listeners:
@@ -239,8 +241,9 @@ class FirewallService:
         self.udp.end_all("service stopping")
         await self._wait_empty(None)
         await self._wait_drained()
-        await self.entries.close_layers()
         await self.web.close()
+        await self.entries.close_layers()
+        self.server_tls.close()
         await self._end_tasks()
         self.private.close()
         for session in list(self._sessions.values()):

@@ -30,9 +30,10 @@ from sluicegate.limits import Limits
 from sluicegate.names.resolver import ResolverSettings
 from sluicegate.policy import PolicySnapshot
 from sluicegate.protocols.detect import EntryProtocol
-from sluicegate.tls import ClientCertificates, TlsSettings
+from sluicegate.tls import ClientCertificates, ServerTlsSettings, TlsSettings
 
 from .entry_dialogue import Authenticate
+from .own_certificate import OwnCertificate
 from .web.parent_proxy import ParentProxy
 from .web.refusal_page import DEFAULT_PAGES, RefusalPages
 
@@ -228,5 +229,11 @@ class ServiceSettings:
     """Whom content filters may ask, by name."""
     parent_proxies: tuple[ParentProxy, ...] = ()
     """Where web requests for some hosts are sent on; the first that serves a host gets them."""
+    server_tls: ServerTlsSettings | None = None
+    """How servers are verified that are spoken to inside TLS; None: there is no such server."""
+    own_certificates: tuple[OwnCertificate, ...] = ()
+    """Of the gate, for servers that want one; the first that is for a server is shown to it."""
+    key_log: str = ""
+    """A file for the keys of all TLS connections; empty: none."""
     refusal_pages: RefusalPages = DEFAULT_PAGES
     """What clients of the web are told who are refused."""

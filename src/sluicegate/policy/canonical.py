@@ -68,6 +68,7 @@ def _publication(one: Publication) -> Mapping[str, object]:
         "send_proxy_protocol": one.send_proxy_protocol,
         "http": one.is_http,
         "upgrades": sorted(one.upgrades),
+        "server_tls": None if one.server_tls is None else one.server_tls.text,
     }
 
 

@@ -32,7 +32,7 @@ from .place import Place
 from .protocols import Direction, ProtocolDefinition, ProtocolPattern, SecondaryPattern
 from .rules import NO_RULE_LIMITS, NOWHERE, Publication, Rule, RuleAction, RuleLimits, Targets
 from .tables import AnyRuleTable, HeldTable, LimitsTable, PathTable, PublishTable, RuleTable
-from .tls_tables import TlsTable, publication_check, rule_check
+from .tls_tables import TlsTable, publication_check, published_name, rule_check
 
 __all__ = ["RuleReader"]
 
@@ -78,6 +78,12 @@ class RuleReader:
             comment=table.comment,
             send_proxy_protocol=table.send_proxy_protocol,
             is_http=table.http,
+            server_tls=published_name(
+                table.server_tls,
+                place,
+                is_http=table.http,
+                allow_underscore=objects.allow_underscore,
+            ),
             upgrades=tuple(one.lower() for one in table.upgrades),
             protocol="" if definition is None else definition.name,
             secondary=None if definition is None else definition.secondary,

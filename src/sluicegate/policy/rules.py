@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import ClassVar, Final, TypeAlias
 
 from sluicegate.address import IpNetwork, SocketAddress
-from sluicegate.names import HostPattern
+from sluicegate.names import CanonicalHost, HostPattern
 
 from .content_types import ContentTypes
 from .delivery import NO_HELD_SETTINGS, HeldSettings
@@ -115,6 +115,8 @@ class Publication:
     """Sent before the client's first byte, on the published connection itself only."""
     is_http: bool = False
     """Whether the server speaks HTTP, so that each request is one of its own."""
+    server_tls: CanonicalHost | None = None
+    """Who the server has to be, inside TLS; None: it is spoken to in the open."""
     upgrades: tuple[str, ...] = ()
     """Protocols, in lower case, that requests may switch to: what follows 101 is read by nobody."""
     clients_except: tuple[IpNetwork, ...] = ()

@@ -13,7 +13,7 @@ from pydantic_core import CoreSchema
 from typing_extensions import override
 
 from sluicegate.documents import Model, Wrong, either
-from sluicegate.names import HostPattern, HostRefused
+from sluicegate.names import CanonicalHost, HostPattern, HostRefused, canonical_host
 
 from .place import Place
 from .protocols import ProtocolPattern
@@ -26,7 +26,14 @@ from .tls_check import (
     TlsCheck,
 )
 
-__all__ = ["PublishTlsTable", "RuleTlsTable", "TlsTable", "publication_check", "rule_check"]
+__all__ = [
+    "PublishTlsTable",
+    "RuleTlsTable",
+    "TlsTable",
+    "publication_check",
+    "published_name",
+    "rule_check",
+]
 
 _Port = Annotated[int, Field(ge=1, le=65535)]
 _OFF: Final = "off"
@@ -159,6 +166,32 @@ def publication_check(
             'for example: names = ["www.example.org"]; or sni = "any"',
         )
     return check
+
+
+def published_name(
+    text: str | None, place: Place, *, is_http: bool, allow_underscore: bool
+) -> CanonicalHost | None:
+    """Return who a published server has to be, inside TLS; None: it is spoken to in the open.
+
+    Args:
+        text: ``server_tls``, if it is written.
+        place: Of the publication.
+        is_http: Whether the gate reads its requests.
+        allow_underscore: Whether names may have underscores.
+    """
+    if text is None:
+        return None
+    if not is_http:
+        place.refuse(
+            ("server_tls",),
+            "is for requests, and what passes here is passed on as it is",
+            "http = true; or let clients and the server speak TLS to each other",
+        )
+    try:
+        return canonical_host(text, allow_underscore=allow_underscore)
+    except HostRefused as refused:
+        place.refuse(("server_tls",), refused.hint, 'for example "wiki.example.org"')
+        return None
 
 
 def _is_wanted(table: RuleTlsTable | None, general: TlsTable) -> bool:

@@ -16,7 +16,8 @@ from OpenSSL import SSL, crypto
 
 from .client_names import ClientNames
 from .engine import TlsEngine, note_fault, prepare
-from .pem import load_own, read_certificates, read_revocations, trust
+from .key_log import KeyLog
+from .pem import judge_chains, load_own, read_revocations, trust
 
 __all__ = ["ClientCertificates", "TlsContext", "TlsSettings"]
 
@@ -56,8 +57,8 @@ class TlsContext:
 
     __slots__ = ("_context", "settings")
 
-    def __init__(self, settings: TlsSettings) -> None:
-        """Make it.
+    def __init__(self, settings: TlsSettings, key_log: KeyLog | None = None) -> None:
+        """Make it; ``key_log`` is told the keys of all connections.
 
         Raises:
             ConfigError: Something in the settings cannot be used; ``where`` names the field.
@@ -79,6 +80,8 @@ class TlsContext:
         load_own(context, settings.certificate, settings.key)
         if settings.client_certificates is not ClientCertificates.OFF:
             _load_client_authorities(context, settings)
+        if key_log is not None:
+            key_log.watch(context)
 
     def engine(self) -> TlsEngine:
         """Return one connection's TLS."""
@@ -91,9 +94,7 @@ def _load_client_authorities(context: SSL.Context, settings: TlsSettings) -> Non
     is_required = settings.client_certificates is ClientCertificates.REQUIRED
     needed = SSL.VERIFY_FAIL_IF_NO_PEER_CERT if is_required else 0
     context.set_verify(SSL.VERIFY_PEER | needed, note_fault)
-    authorities = read_certificates(settings.client_authorities, "client_ca")
+    trust(context, settings.client_authorities, "client_ca")
     if settings.revocations:
         revocations = read_revocations(settings.revocations, "client_crl")
-        trust(context, authorities, revocations, crypto.X509StoreFlags.CRL_CHECK)
-    else:
-        trust(context, authorities, [], 0)
+        judge_chains(context, revocations, crypto.X509StoreFlags.CRL_CHECK)

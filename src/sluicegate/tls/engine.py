@@ -226,8 +226,9 @@ def _broken_by(error: SSL.Error, noted: object) -> TlsBroken:
     words = error.args[0][0][2] if error.args and error.args[0] else "broken"
     if words == "certificate verify failed" and isinstance(noted, str):
         return TlsBroken(noted)
-    _, is_alert, alert = words.partition(" alert ")
-    return TlsBroken(words, alert=alert if is_alert else "")
+    kind, _, rest = words.partition(" ")
+    is_alert = kind in _ALERTS or rest.startswith("alert ")
+    return TlsBroken(words, alert=rest.removeprefix("alert ") if is_alert else "")
 
 
 CODE_WORDS: Final[dict[int, str]] = {
@@ -238,6 +239,8 @@ CODE_WORDS: Final[dict[int, str]] = {
 """OpenSSL's names of what may be wrong; pyOpenSSL has no call for its sentences."""
 _CIPHERS: Final = b"ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
 """Of TLS 1.2: forward secrecy, no SHA-1; what Python's own contexts have."""
+_ALERTS: Final = frozenset({"tlsv1", "tlsv13"})
+"""OpenSSL's words for some alerts begin so, and have no "alert" in them."""
 _FETCH_BYTES: Final = 68 << 10
 """More than what one write makes of ``TLS_WRITE_BYTES_MAX``."""
 _MODE_ENABLE_PARTIAL_WRITE: Final = 1

@@ -6,17 +6,18 @@ of the settings that it came from; nothing of a text is skipped.
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 
 from sluicegate.errors import ConfigError
 
-__all__ = ["load_own", "read_certificates", "read_revocations", "trust"]
+__all__ = ["judge_chains", "load_own", "read_revocations", "trust"]
 
 
 def load_own(context: SSL.Context, certificate: str, key: str) -> None:
@@ -25,7 +26,7 @@ def load_own(context: SSL.Context, certificate: str, key: str) -> None:
     Raises:
         ConfigError: They cannot be used; ``where`` is ``certificate`` or ``key``.
     """
-    own, *issuers = read_certificates(certificate, "certificate")
+    own, *issuers = _read_certificates(certificate, "certificate")
     try:
         private = load_pem_private_key(key.encode("utf-8"), None)
     except TypeError:
@@ -47,7 +48,7 @@ def load_own(context: SSL.Context, certificate: str, key: str) -> None:
         raise ConfigError("key", "is another certificate's") from error
 
 
-def read_certificates(text: str, where: str) -> list[x509.Certificate]:
+def _read_certificates(text: str, where: str) -> list[x509.Certificate]:
     """Return all certificates of a text, at least one.
 
     Raises:
@@ -78,17 +79,30 @@ def read_revocations(text: str, where: str) -> list[x509.CertificateRevocationLi
     return found
 
 
-def trust(
-    context: SSL.Context,
-    authorities: list[x509.Certificate],
-    revocations: list[x509.CertificateRevocationList],
-    flags: int,
+def trust(context: SSL.Context, authorities: str, where: str) -> None:
+    """Let a context believe the authorities of a text, and no others.
+
+    OpenSSL reads them: a system's bundle has roots that ``cryptography`` will refuse one day.
+
+    Raises:
+        ConfigError: There is none, or one that cannot be read.
+    """
+    descriptor = os.memfd_create("authorities", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, authorities.encode("utf-8"))
+        context.load_verify_locations(f"/proc/self/fd/{descriptor}")
+    except SSL.Error as error:
+        raise ConfigError(where, "has no certificate that can be read", _PEM_CURE) from error
+    finally:
+        os.close(descriptor)
+
+
+def judge_chains(
+    context: SSL.Context, revocations: list[x509.CertificateRevocationList], flags: int
 ) -> None:
-    """Let a context believe these authorities and no others."""
+    """Let a context judge chains with lists, and with OpenSSL's ``flags``."""
     store = context.get_cert_store()
     assert store is not None, "a context has a store"
-    for one in authorities:
-        store.add_cert(crypto.X509.from_cryptography(one))
     for revoked in revocations:
         store.add_crl(revoked)
     store.set_flags(flags)

@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from cryptography import x509
 from OpenSSL import SSL, crypto
 
 from sluicegate.clock import SystemClock
 
 from .engine import prepare
 from .key_log import KeyLog
-from .pem import load_own, read_certificates, read_revocations, trust
+from .pem import judge_chains, load_own, read_revocations, trust
 from .server_engine import ServerEngine
 from .server_identity import ServerName
 from .server_sessions import ServerSessions
@@ -124,15 +123,19 @@ def _on_step(connection: SSL.Connection, where: int, _result: int) -> None:
 
 
 def _load_authorities(context: SSL.Context, settings: ServerTlsSettings) -> None:
-    flags = crypto.X509StoreFlags.PARTIAL_CHAIN
-    revocations: list[x509.CertificateRevocationList] = []
-    if settings.revocation is not Revocation.OFF:
-        revocations = read_revocations(settings.revocations, "crl")
-        flags |= crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL
     # Whoever is named as an authority is one, also if somebody else vouches for it: that is what
     # makes a single issuer, or a server's own certificate, something to rely on.
-    trust(context, read_certificates(settings.authorities, "authorities"), revocations, flags)
+    trust(context, settings.authorities, "authorities")
+    if settings.revocation is Revocation.OFF:
+        judge_chains(context, [], crypto.X509StoreFlags.PARTIAL_CHAIN)
+    else:
+        judge_chains(context, read_revocations(settings.revocations, "crl"), _WITH_LISTS)
 
 
+_WITH_LISTS: Final = (
+    crypto.X509StoreFlags.PARTIAL_CHAIN
+    | crypto.X509StoreFlags.CRL_CHECK
+    | crypto.X509StoreFlags.CRL_CHECK_ALL
+)
 _LEVELS: Final = {MinimumKey.RSA_2048: 2, MinimumKey.RSA_3072: 3}
 _READS_WISH: Final = b"SSLv3/TLS read server certificate request"

@@ -63,9 +63,9 @@ class ServerFault(enum.Enum):
         self.hint = hint
 
     @property
-    def is_of_certificate(self) -> bool:
-        """Whether the handshake itself is sound, and only who the server is was not proved."""
-        return self not in _OF_HANDSHAKE
+    def is_verdict(self) -> bool:
+        """Whether it is we who do not take the server, and not the handshake that failed."""
+        return self not in _FAILED
 
 
 def fault_of(code: int) -> ServerFault:
@@ -74,14 +74,12 @@ def fault_of(code: int) -> ServerFault:
     return _FAULTS.get(code, ServerFault.UNVERIFIED)
 
 
-_OF_HANDSHAKE: Final = frozenset(
+_FAILED: Final = frozenset(
     {
         ServerFault.WANTS_CERTIFICATE,
-        ServerFault.TLS_VERSION,
         ServerFault.TLS_ALERT,
         ServerFault.TLS_FAILED,
         ServerFault.TLS_CUT_OFF,
-        ServerFault.NONE_SHOWN,
     }
 )
 

@@ -61,6 +61,3 @@ class ServerTlsSettings:
     certificate: str = ""
     """Ours, for servers that want one, and what leads from it to an authority; empty: none."""
     key: str = field(default="", repr=False)
-    key_log: str = ""
-    """A file that the keys of all connections are appended to, for a protocol analyzer: whoever
-    reads it can read everything that was said. Empty: none."""

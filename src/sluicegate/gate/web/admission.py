@@ -45,7 +45,9 @@ class WebReason:
     NOT_FOR_A_PROXY: Final = "target-not-absolute"
     """The client takes the proxy for a server: its target is no URL."""
     SCHEME: Final = "scheme-not-served"
-    """The URL is not ``http:``; ``https:`` is asked for by CONNECT."""
+    """The URL is neither ``http:`` nor ``https:``."""
+    SECURE_BY_PARENT: Final = "https-by-parent"
+    """An ``https:`` URL whose requests would go to a parent proxy; such hosts are for CONNECT."""
     LOOP: Final = "loop"
     """The request has passed this gate before (``Via``)."""
     LAST_FORWARD: Final = "max-forwards"
@@ -84,7 +86,7 @@ class AdmittedExchange(AnsweredExchange):
             is_connect = form is _AUTHORITY
             reason = WebReason.CONNECT_LATER if is_connect else WebReason.NOT_FOR_A_PROXY
             self.refuse(400, reason)
-        elif form is _ABSOLUTE and request.target.scheme != b"http":
+        elif form is _ABSOLUTE and not self._takes_scheme(request.target.scheme):
             self.refuse(501, WebReason.SCHEME)
         elif form is _AUTHORITY:
             self.refuse(405, WebReason.NOT_FOR_A_PROXY)
@@ -98,6 +100,11 @@ class AdmittedExchange(AnsweredExchange):
             self.decide()
         else:
             self._identify()
+
+    def _takes_scheme(self, scheme: bytes) -> bool:
+        """Take the scheme of a URL: a client may leave TLS with the server to the gate."""
+        self.is_secure = scheme == b"https"
+        return scheme == b"http" or (self.is_secure and self.connection.entry is not None)
 
     def _answer_last(self) -> None:
         """Answer TRACE or OPTIONS that goes no further.
@@ -217,11 +224,12 @@ class AdmittedExchange(AnsweredExchange):
     def _find_target(self, authority: Authority) -> Target | None:
         connection = self.connection
         targets, last = connection.desk.targets, connection.last_target
-        found = targets.find_again(last, connection.session.rules_user, authority)
+        user, is_secure = connection.session.rules_user, self.is_secure
+        found = targets.find_again(last, user, authority, is_secure=is_secure)
         if found is not None:
             return found
         try:
-            found = targets.find(connection.asker, self.request, authority)
+            found = targets.find(connection.asker, self.request, authority, is_secure=is_secure)
         except HostRefused as refused:
             self.refuse(400, refused.reason)
             return None

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from sluicegate.gate.service import FirewallService
     from sluicegate.gate.session import GateSession
     from sluicegate.gate.settings import EntrySettings
+    from sluicegate.names import CanonicalHost
     from sluicegate.policy import DestinationDecision
     from sluicegate.port.backend import Operation, RawSocket
     from sluicegate.protocols.http1 import Response
@@ -83,6 +84,7 @@ class WebConnection(GateConnection):
         "last_target",
         "published",
         "published_key",
+        "published_name",
         "refusal",
     )
 
@@ -118,6 +120,8 @@ class WebConnection(GateConnection):
         self.published = NOWHERE
         #: The server that is published.
         self.published_key: PoolKey = ("", 0, "")
+        self.published_name: CanonicalHost | None = None
+        #: Who the published server has to be, inside TLS; None: it is spoken to in the open.
         self._client_raw = raw
         self._user_header: bytes | None = None
         self._user_epoch = -1
@@ -283,7 +287,9 @@ class WebConnection(GateConnection):
         if exchange is None or target is None:
             return Readmission(self.plan)
         request = exchange.request
-        found = self.desk.targets.decide(self.asker, request, target.host, target.port)
+        found = self.desk.targets.decide(
+            self.asker, request, target.host, target.port, is_secure=target.is_secure
+        )
         if found.plan is None:
             return Readmission(None, found.decision.reason, found.decision.rule)
         denial = self._judge_found(found.decision)

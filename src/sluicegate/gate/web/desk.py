@@ -166,8 +166,10 @@ class WebDesk:
         connection.announced = announced
         connection.is_half_open = True
         server = connection.server_address = connection.published = publication.server
+        name = connection.published_name = publication.server_tls
         way = client.host if self.service.policy.network_relations.rules else ""
-        connection.published_key = (server.host, server.port, f"published {way}")
+        inside = "" if name is None else f" inside TLS as {name}"
+        connection.published_key = (server.host, server.port, f"published {way}{inside}")
         connection.begin_published()
 
     # -- servers -------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sluicegate.filterapi import User
     from sluicegate.gate.dial_race import DialRace
     from sluicegate.gate.registry import RulePlan
+    from sluicegate.gate.server_tls import ServerHandshake
     from sluicegate.gate.session import GateSession
     from sluicegate.gate.transfer import TransferService
     from sluicegate.policy import AnyRule, DestinationDecision
@@ -63,6 +64,7 @@ class ExchangeFacts(abc.ABC):
         "_race",
         "_request_stages",
         "_response_stages",
+        "_server_handshake",
         "answered_by_gate",
         "bytes_to_client",
         "bytes_to_server",
@@ -79,6 +81,7 @@ class ExchangeFacts(abc.ABC):
         "is_repeated",
         "is_request_sent",
         "is_response_whole",
+        "is_secure",
         "last_active",
         "origin",
         "reason",
@@ -134,6 +137,8 @@ class ExchangeFacts(abc.ABC):
         #: What filters add to its record.
         self.held: AskedObject | None = None
         #: What ``held_body`` knows of it between its request and its response.
+        self.is_secure = False
+        #: Whether what it asks for is ``https``: its server is spoken to inside TLS, and verified.
         self.is_repeated = False
         #: Whether it was sent a second time.
         self._event_asked = False
@@ -144,6 +149,7 @@ class ExchangeFacts(abc.ABC):
         self._race: DialRace | None = None
         self.waits_for_descriptor = False
         #: Whether its dial is to be made anew when there is one.
+        self._server_handshake: ServerHandshake | None = None
         self._part: ExchangePart | None = None
         self._request_stages: Sequence[BodyStage[Request]] = ()
         self._response_stages: Sequence[BodyStage[Response]] = ()
@@ -180,7 +186,7 @@ class ExchangeFacts(abc.ABC):
     @property
     def scheme(self) -> str:
         """``http`` or ``https``."""
-        return "http"
+        return "https" if self.is_secure else "http"
 
     @property
     def host(self) -> str:
@@ -213,7 +219,11 @@ class ExchangeFacts(abc.ABC):
     @property
     def is_dialling(self) -> bool:
         """Whether a server is being connected to."""
-        return self._race is not None or self.waits_for_descriptor
+        return (
+            self._race is not None
+            or self._server_handshake is not None
+            or self.waits_for_descriptor
+        )
 
     @property
     def is_server_awaited(self) -> bool:

@@ -23,15 +23,17 @@ class ParentProxy:
     address: SocketAddress
     to: tuple[HostPattern, ...] = ()
     """The hosts whose requests it gets; none: all of them."""
+    name: CanonicalHost | None = None
+    """Who it has to be, inside TLS; None: it is spoken to in the open."""
 
     def serves(self, host: CanonicalHost) -> bool:
         """Tell whether it gets the requests for a host."""
         return not self.to or any(one.matches(host) for one in self.to)
 
 
-def find_parent(parents: Sequence[ParentProxy], host: CanonicalHost) -> SocketAddress | None:
-    """Return where requests for a host are sent on: the first that serves it; None: to the host."""
+def find_parent(parents: Sequence[ParentProxy], host: CanonicalHost) -> ParentProxy | None:
+    """Return who gets requests for a host: the first that serves it; None: the host itself."""
     for one in parents:
         if one.serves(host):
-            return one.address
+            return one
     return None

@@ -24,8 +24,10 @@ from sluicegate.gate.entry_connection import REFUSALS
 from sluicegate.gate.lookups import Addresses, Lookup, tell_of_lookup
 from sluicegate.gate.network_source import NoSource, take_source
 from sluicegate.gate.proxy_header import send_proxy_header
-from sluicegate.names import Destination, JudgedAddress, LookupReason, Unresolved
+from sluicegate.gate.server_tls import NO_AUTHORITIES
+from sluicegate.names import CanonicalHost, Destination, JudgedAddress, LookupReason, Unresolved
 from sluicegate.names.eyeballs import interleave
+from sluicegate.tls import ServerFailure
 from sluicegate.verdict import Deny
 
 from .admission import AdmittedExchange, WebReason
@@ -34,6 +36,9 @@ from .origin_end import OriginEnd
 if TYPE_CHECKING:
     from sluicegate.address import SocketAddress
     from sluicegate.port.backend import RawSocket
+    from sluicegate.tls import ServerIdentity, ServerStream
+
+    from .parent_proxy import ParentProxy
 
 __all__ = ["RoutedExchange"]
 
@@ -249,14 +254,18 @@ class RoutedExchange(AdmittedExchange):
 
         if target.parent is None:
             self._race_for(interleave(destination.dialable), destination.port, judge)
+        elif target.is_secure:
+            # A parent that is sent the URL would see, and verify, what the gate is asked to.
+            self.refuse(501, WebReason.SECURE_BY_PARENT)
         else:
             self._dial_parent(target.parent)
 
-    def _dial_parent(self, parent: SocketAddress) -> None:
+    def _dial_parent(self, parent: ParentProxy) -> None:
         """Dial the proxy that the operator wrote; what it is asked for was judged before."""
         classifier = self.connection.service.entries.resolver.classifier
-        judged = JudgedAddress(classifier.classify(parent.ip))
-        self._race_for([judged], parent.port, lambda _address: None)
+        address = parent.address
+        judged = JudgedAddress(classifier.classify(address.ip))
+        self._race_for([judged], address.port, lambda _address: None)
 
     def _race_for(
         self,
@@ -299,7 +308,58 @@ class RoutedExchange(AdmittedExchange):
         if self.rule.send_proxy_protocol is not None and not send_proxy_header(connection, raw):
             connection.port.backend.abort(raw)
             return
-        self.on_origin(connection.desk.new_origin(self, raw, address))
+        name = self._tls_name
+        if name is None:
+            self.on_origin(connection.desk.new_origin(self, raw, address))
+        else:
+            self._shake_hands(raw, address, *name)
+
+    # -- TLS -----------------------------------------------------------------------------------
+
+    @property
+    def _tls_name(self) -> tuple[CanonicalHost, int] | None:
+        """Who the server has to be, inside TLS; None: it is spoken to in the open."""
+        target, connection = self.target, self.connection
+        if target is None:
+            name = connection.published_name
+            return None if name is None else (name, connection.published.port)
+        if target.parent is not None:
+            name = target.parent.name
+            return None if name is None else (name, target.parent.address.port)
+        return (target.host, target.port) if target.is_secure else None
+
+    def _shake_hands(
+        self, raw: RawSocket, address: SocketAddress, name: CanonicalHost, port: int
+    ) -> None:
+        """Let the server prove who it is, before it is sent anything."""
+        self.touch()
+
+        def go_on(stream: ServerStream | None, outcome: ServerIdentity | ServerFailure) -> None:
+            self._server_handshake = None
+            self._on_handshake_over(stream, outcome, address)
+
+        self._server_handshake = self.connection.service.server_tls.begin(raw, name, port, go_on)
+        if self._server_handshake is None:
+            self.fail(503, NO_AUTHORITIES)
+
+    def _on_handshake_over(
+        self,
+        stream: ServerStream | None,
+        outcome: ServerIdentity | ServerFailure,
+        address: SocketAddress,
+    ) -> None:
+        connection = self.connection
+        if isinstance(outcome, ServerFailure):
+            if outcome.fault.is_verdict:
+                self.refuse(502, outcome.fault.code, detail=outcome.detail)
+            else:
+                self.fail(502, outcome.reason)
+            return
+        assert stream is not None, "whoever was verified can be talked to"
+        if not connection.is_still_admitted() or self.is_over:
+            stream.abort(stream.socket)
+            return
+        self.on_origin(connection.desk.new_origin(self, stream.socket, address))
 
     def _on_no_server(self, race: DialRace | None, error: int) -> None:
         service, refusal = self.connection.service, race.refusal if race is not None else None
@@ -339,6 +399,9 @@ class RoutedExchange(AdmittedExchange):
         self.waits_for_descriptor = False
         if race is not None:
             race.stop()
+        handshake, self._server_handshake = self._server_handshake, None
+        if handshake is not None:
+            handshake.stop()
 
 
 _SERVER: Final = Side.SERVER

@@ -23,7 +23,7 @@ from sluicegate.policy.request import Level
 from sluicegate.protocols.entry import Destination as NamedDestination
 from sluicegate.web_limits import WEB_KNOWN_MAX
 
-from .parent_proxy import find_parent
+from .parent_proxy import ParentProxy, find_parent
 
 if TYPE_CHECKING:
     from sluicegate.address import SocketAddress
@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Target", "Targets", "path_of"]
 
-TargetKey: TypeAlias = tuple[str, str, User | None, "Authority", tuple[bytes, bytes]]
-"""Listener, client, user, host and port as they came; method and path where rules look at them."""
+TargetKey: TypeAlias = tuple[str, str, User | None, "Authority", bool, tuple[bytes, bytes]]
+"""Listener, client, user, host and port as they came, whether by ``https``; method and path where
+rules look at them."""
 
 
 class Target:
@@ -54,6 +55,7 @@ class Target:
         "found",
         "host",
         "is_plain",
+        "is_secure",
         "parent",
         "plan",
         "pool_key",
@@ -70,8 +72,11 @@ class Target:
         pool_key: PoolKey,
         epoch: int,
         *,
-        parent: SocketAddress | None = None,
+        is_secure: bool = False,
+        parent: ParentProxy | None = None,
     ) -> None:
+        self.is_secure = is_secure
+        #: Whether its scheme is ``https``: the server is spoken to inside TLS, and verified.
         self.parent = parent
         #: The proxy that its requests are sent on to, instead of to the host.
         self.epoch = epoch
@@ -94,13 +99,23 @@ class Target:
         #: Those of it that may be dialled.
         self.found: tuple[str, ...] = ()
         shown = f"[{self.host}]" if ":" in self.host.text else self.host.text
-        self.site = f"http://{shown}" + ("" if self.port == _HTTP_PORT else f":{self.port}")
+        self.site = f"{'https' if is_secure else 'http'}://{shown}"
+        if self.port != _PORTS[is_secure]:
+            self.site += f":{self.port}"
         #: As records write it.
 
     def copy(self) -> Target:
         """Return the same decision, for which nothing was found yet."""
         plan, key = self.plan, self.pool_key
-        return Target(self.request, self.decision, plan, key, self.epoch, parent=self.parent)
+        return Target(
+            self.request,
+            self.decision,
+            plan,
+            key,
+            self.epoch,
+            is_secure=self.is_secure,
+            parent=self.parent,
+        )
 
     def take_found(self, destination: Destination) -> None:
         """Note what was found for the host."""
@@ -109,7 +124,7 @@ class Target:
         self.addresses = (
             frozenset(one.socket_address(destination.port) for one in destination.dialable)
             if self.parent is None
-            else (self.parent,)
+            else (self.parent.address,)
         )
 
 
@@ -126,7 +141,7 @@ class Targets:
         self._epoch = -1
 
     def find_again(
-        self, last: Target | None, user: User | None, authority: Authority
+        self, last: Target | None, user: User | None, authority: Authority, *, is_secure: bool
     ) -> Target | None:
         """Return what was found for a client's last request, if it is what would be found now.
 
@@ -134,10 +149,12 @@ class Targets:
             last: Of this very client and listener.
             user: Who the client is for rules.
             authority: Where it wants to go.
+            is_secure: Whether by ``https``.
         """
         if (
             last is None
             or last.asked != authority
+            or last.is_secure is not is_secure
             or last.epoch != self._service.entries.known.epoch
             or last.request.user is not user
         ):
@@ -146,7 +163,9 @@ class Targets:
         is_stale = destination is not None and destination.is_expired(self._service.port.now)
         return None if is_stale else last
 
-    def find(self, asker: Asker, request: Request, authority: Authority) -> Target:
+    def find(
+        self, asker: Asker, request: Request, authority: Authority, *, is_secure: bool
+    ) -> Target:
         """Decide on a request, or remember what was decided.
 
         Raises:
@@ -163,10 +182,12 @@ class Targets:
         if looks_at is None:
             looks_at = self._looked_at[listener] = _looks_at_requests(service, listener)
         shown = (request.method, path_of(request)) if looks_at else _NOTHING
-        key = (listener, asker.client.host, asker.user, authority, shown)
+        key = (listener, asker.client.host, asker.user, authority, is_secure, shown)
         target = self._known.get(key)
         if target is None:
-            target = self.decide(asker, request, self._host_of(authority), authority.port or 80)
+            port = authority.port or _PORTS[is_secure]
+            host = self._host_of(authority, port)
+            target = self.decide(asker, request, host, port, is_secure=is_secure)
             if len(self._known) >= WEB_KNOWN_MAX:
                 self._known.clear()
             self._known[key] = target
@@ -175,7 +196,15 @@ class Targets:
             target.destination, target.addresses = None, ()
         return target
 
-    def decide(self, asker: Asker, request: Request, host: CanonicalHost, port: int) -> Target:
+    def decide(
+        self,
+        asker: Asker,
+        request: Request,
+        host: CanonicalHost,
+        port: int,
+        *,
+        is_secure: bool,
+    ) -> Target:
         """Decide on a request, whatever was decided before."""
         service = self._service
         index = service.policy.rules_of(asker.listener_name)
@@ -184,7 +213,11 @@ class Targets:
             host,
             port,
             asker.user,
-            http=_shown_by(request, looks_at=_looks_at_requests(service, asker.listener_name)),
+            http=_shown_by(
+                request,
+                is_secure=is_secure,
+                looks_at=_looks_at_requests(service, asker.listener_name),
+            ),
             asks_again=Level.TRANSFER,
         )
         decision = decide_destination(
@@ -196,12 +229,21 @@ class Targets:
         way = asker.client.host if service.policy.network_relations.rules else ""
         parent = find_parent(service.web.parents, host)
         if parent is not None:
-            way = f"{way} by {parent}"
-        epoch = service.entries.known.epoch
-        return Target(question, decision, plan, (host.text, port, way), epoch, parent=parent)
+            way = f"{way} by {parent.address}"
+        if is_secure:
+            way = f"{way} inside TLS"
+        return Target(
+            question,
+            decision,
+            plan,
+            (host.text, port, way),
+            service.entries.known.epoch,
+            is_secure=is_secure,
+            parent=parent,
+        )
 
-    def _host_of(self, authority: Authority) -> CanonicalHost:
-        named = NamedDestination(authority.kind, authority.host, authority.port or _HTTP_PORT)
+    def _host_of(self, authority: Authority, port: int) -> CanonicalHost:
+        named = NamedDestination(authority.kind, authority.host, port)
         return self._service.entries.host_of(named)
 
 
@@ -216,20 +258,22 @@ def _looks_at_requests(service: FirewallService, listener: str) -> bool:
     return index is not None and any(one.rule.looks_at_requests for one in index.rules)
 
 
-def _shown_by(request: Request, *, looks_at: bool) -> HttpPart | None:
+def _shown_by(request: Request, *, is_secure: bool, looks_at: bool) -> HttpPart | None:
     """Return what rules see of a request; None where servers may read its path in several ways.
 
     Rules that look at requests then neither let it in, nor let it past them. Where none looks,
     every path is the same.
     """
-    method = request.method.decode("ascii")
+    method, scheme = request.method.decode("ascii"), "https" if is_secure else "http"
     if not looks_at:
-        return HttpPart(method, "/")
+        return HttpPart(method, "/", scheme)
     try:
-        return HttpPart(method, canonical_path(request.target.path.decode("ascii") or "/"))
+        path = canonical_path(request.target.path.decode("ascii") or "/")
+        return HttpPart(method, path, scheme)
     except ProtocolError:
         return None
 
 
-_HTTP_PORT: Final = 80
+_PORTS: Final = (80, 443)
+"""Without and with TLS, where nothing else is written."""
 _NOTHING: Final = (b"", b"")
