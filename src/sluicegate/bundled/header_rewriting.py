@@ -16,11 +16,14 @@ from typing_extensions import override
 
 from sluicegate.filterapi import (
     GO_ON,
+    GoOn,
     Headers,
     HeadVerdict,
+    Refuse,
     RefuseWith,
     WebExchange,
     WebFilter,
+    WebResponse,
 )
 
 from .settings import FilterSettings
@@ -132,10 +135,17 @@ class HeaderRewriting(WebFilter):
         rules = [_Rule(rule) for rule in self.settings.rules]
         self._requests = [one for one in rules if one.rule.on == "request"]
         self._responses = [one for one in rules if one.rule.on == "response"]
+        self._interims = [one for one in self._responses if one.rule.action in {"remove", "edit"}]
+        #: What is written into responses is meant for answers.
 
     @override
     def on_request(self, exchange: WebExchange) -> HeadVerdict:
         return _apply(self._requests, exchange.request.headers, exchange, 0)
+
+    @override
+    def on_interim(self, exchange: WebExchange, interim: WebResponse) -> GoOn | Refuse:
+        answer = _apply(self._interims, interim.headers, exchange, interim.status)
+        return answer if isinstance(answer, Refuse) else GO_ON
 
     @override
     def on_response(self, exchange: WebExchange) -> HeadVerdict:

@@ -25,10 +25,12 @@ from sluicegate.filterapi import (
     HeadVerdict,
     Need,
     Needs,
+    Refuse,
     RefuseWith,
     WebExchange,
     WebFilter,
     WebRequest,
+    WebResponse,
     Window,
 )
 
@@ -135,20 +137,31 @@ class HttpFilter(WebFilter):
         return _judge(body, chunk, is_last=is_last, may_leave=bound is None)
 
     @override
-    def on_response(self, exchange: WebExchange) -> HeadVerdict:
-        response = exchange.response
-        assert response is not None, "a response has a head"
+    def on_interim(self, exchange: WebExchange, interim: WebResponse) -> GoOn | Refuse:
+        del exchange
+        return self._judge_head(interim) or GO_ON
+
+    def _judge_head(self, response: WebResponse) -> Refuse | None:
+        """Judge the headers of a response, and put ``Server`` right."""
         settings = self.settings
         objection = _header_objection(
             settings, response.headers, settings.response_headers_denied, "response-header"
         )
+        if objection is None and settings.server_header is not None:
+            if not settings.server_header:
+                response.headers.remove("Server")
+            elif response.status >= _FINAL or response.headers.first("Server") is not None:
+                response.headers.set("Server", settings.server_header)
+        return objection
+
+    @override
+    def on_response(self, exchange: WebExchange) -> HeadVerdict:
+        response = exchange.response
+        assert response is not None, "a response has a head"
+        settings = self.settings
+        objection = self._judge_head(response)
         if objection is not None:
             return objection
-        if settings.server_header is not None:
-            if settings.server_header:
-                response.headers.set("Server", settings.server_header)
-            else:
-                response.headers.remove("Server")
         if self.needs.response is Need.HEADERS:
             return GO_ON
         is_stream = response.content_type in _STREAMS
@@ -274,6 +287,7 @@ _OBJECTIONS: Final[tuple[Callable[[HttpFilterSettings, WebRequest], RefuseWith |
     _request_header_objection,
 )
 _TOO_LARGE: Final = RefuseWith("the body is larger than the HTTP filter allows", 413)
+_FINAL: Final = 200
 _URI_TOO_LONG: Final = 414
 _FIELDS_TOO_LARGE: Final = 431
 _STREAMS: Final = frozenset(

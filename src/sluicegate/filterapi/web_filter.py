@@ -11,7 +11,7 @@ nearest to the client. A head passes all of them, then the body does.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from sluicegate.buffer import Window
@@ -19,6 +19,7 @@ from sluicegate.protocols.server_sent_events import ServerSentEvent
 from sluicegate.verdict import Refuse
 
 from .content_filter import Direction, Transfer
+from .datagram_filter import Drop
 from .isolation import Isolation
 from .stream_filter import FORWARD
 from .web_messages import WebRequest, WebResponse
@@ -74,6 +75,17 @@ class WebExchange(Protocol):
     @property
     def response(self) -> WebResponse | None:
         """What the server answers; None before it does."""
+        ...
+
+    def inform(self, status: int, headers: Mapping[str, str | Sequence[str]]) -> bool:
+        """Send the client an informational response, before its answer: early hints (103), say.
+
+        Returns:
+            Whether it was sent; not to clients of HTTP/1.0, nor once an answer has begun.
+
+        Raises:
+            ValueError: The status is not from 102 to 199, or the headers cannot be sent.
+        """
         ...
 
     def note(self, message: str, facts: Mapping[str, str | int] | None = None) -> None:
@@ -158,6 +170,15 @@ class WebFilter:
     def on_route(self, exchange: WebExchange) -> RouteVerdict | Awaitable[RouteVerdict]:
         """Say which server is asked, when every filter has let the head of a request go on."""
         del exchange
+        return GO_ON
+
+    def on_interim(self, exchange: WebExchange, interim: WebResponse) -> GoOn | Drop | Refuse:
+        """Judge an informational response of the server on its way to the client: 102, 103.
+
+        Its headers can be changed (early hints are ``Link``). ``DROP``: the client is not sent it.
+        What no filter has this hook for passes; 100 and 101 are not shown. Not a coroutine.
+        """
+        del exchange, interim
         return GO_ON
 
     def on_response(self, exchange: WebExchange) -> HeadVerdict | Awaitable[HeadVerdict]:

@@ -183,6 +183,8 @@ class MemoryExchange:
         self.is_over = False
         self.to_server: SentMessage[Request] = SentMessage()
         self.to_client: SentMessage[Response] = SentMessage()
+        self.interims: list[Response] = []
+        #: What filters sent the client before its answer.
         self.piece_bytes = 0
         #: The size of the pieces in which bodies come; 0: as they are given.
         self.is_slow = False
@@ -224,6 +226,13 @@ class MemoryExchange:
             self._forward()
 
     # -- what stages and filters ask for (Exchange) -----------------------------------------------
+
+    def inform(self, response: Response) -> bool:
+        """As ``Exchange.inform``."""
+        if self.is_over or self.is_answered:
+            return False
+        self.interims.append(response)
+        return True
 
     def answer(self, response: Response, body: bytes = b"") -> None:
         """As ``Exchange.answer``."""

@@ -47,6 +47,10 @@ class AnsweredExchange(ExchangeFacts):
 
     # -- the gate's own answers ------------------------------------------------------------------
 
+    def inform(self, response: Response) -> bool:
+        """Send an informational response; False: an answer has begun, or the client takes none."""
+        return not self.is_over and self.client.inform(response)
+
     @override
     def answer(self, response: Response, body: bytes = b"") -> None:
         """Answer in the server's place; the record says released, by the gate's own answer.

@@ -260,11 +260,16 @@ class ClientEnd:
 
     # -- the answer (ResponseSink) ---------------------------------------------------------------
 
-    def inform(self, response: Response) -> None:
-        """Pass an informational response on."""
-        self._out += self._http.send(response)
+    def inform(self, response: Response) -> bool:
+        """Send an informational response; False: an answer has begun, or this client takes none."""
+        exchange = self.exchange
+        if exchange is None or exchange.is_answered or self._ahead:
+            return False
+        pieces = self._http.send(response)
+        self._out += pieces
         if not self.is_corked:
             self.flush()
+        return bool(pieces)
 
     def send_continue(self) -> None:
         """Tell a client that waits for it to send its body."""

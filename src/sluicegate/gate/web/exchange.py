@@ -109,6 +109,10 @@ class Exchange(Protocol):
         """
         ...
 
+    def inform(self, response: Response) -> bool:
+        """Send an informational response; False: an answer has begun, or the client takes none."""
+        ...
+
     def refuse(self, status: int, reason: str, *, detail: str = "") -> None:
         """End it by a verdict: with a refusal page, or a reset where an answer has begun.
 

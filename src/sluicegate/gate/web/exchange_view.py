@@ -6,8 +6,10 @@ messages, and nothing else: what one of them keeps in ``state`` no other one see
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from .interim import informational
 
 if TYPE_CHECKING:
     from sluicegate.filterapi import Connection, User, WebRequest, WebResponse
@@ -50,6 +52,10 @@ class ExchangeView:
     def rule(self) -> str:
         """As ``WebExchange.rule``."""
         return self._part.exchange.rule.name
+
+    def inform(self, status: int, headers: Mapping[str, str | Sequence[str]]) -> bool:
+        """As ``WebExchange.inform``."""
+        return self._part.exchange.inform(informational(status, headers))
 
     def note(self, message: str, facts: Mapping[str, str | int] | None = None) -> None:
         """As ``WebExchange.note``."""

@@ -8,6 +8,7 @@ refused unless that filter said otherwise.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
@@ -17,6 +18,7 @@ from sluicegate.filterapi import (
     Answer,
     CloseWith,
     Direction,
+    Drop,
     GoOn,
     Need,
     Redirect,
@@ -152,6 +154,31 @@ class FilteredExchange:
     def request_stages(self) -> Sequence[BodyStage[Request]]:
         """Return the stages of the request's body."""
         return self._stages(Direction.UPLOAD, self.exchange.request) if self._wanted else ()
+
+    def on_interim(self, message: Response) -> bool:
+        """Ask every filter that has the hook; False: it does not go on."""
+        indices = self.pipeline.interims
+        if not indices:
+            return True
+        interim = WebResponse(message, is_bodiless=True)
+        try:
+            for index in indices:
+                answer = self._call(index, "on_interim", interim)
+                if answer is not GO_ON and not self._take_interim(index, answer):
+                    return False
+        finally:
+            interim.close()
+        return True
+
+    def _take_interim(self, index: int, answer: object) -> bool:
+        if inspect.iscoroutine(answer):
+            answer.close()
+            answer = HookFailed("on_interim is a coroutine")
+        if isinstance(answer, Drop):
+            return False
+        if isinstance(answer, Refuse) and self.end_by(answer):
+            return False
+        return self.fail(index, answer)
 
     def on_response(self, go_on: Callable[[], None]) -> bool:
         """Ask every filter about the response's head."""

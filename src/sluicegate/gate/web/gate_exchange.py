@@ -36,6 +36,7 @@ from sluicegate.protocols.http1 import (
 
 from .body_stage import join_stages
 from .held_body import hold_request, hold_response
+from .interim import pass_interim
 from .late_origin import LateOrigin
 from .switching import SwitchingExchange
 
@@ -210,8 +211,7 @@ class GateExchange(SwitchingExchange):
         if response.status == _SWITCHING_PROTOCOLS:
             return self.on_switched(response)
         if response.is_informational:
-            if self._part is None and not self.plan.content:
-                self.client.inform(response)
+            pass_interim(self, response)
             return True
         self.response = response
         target = self.target
@@ -220,6 +220,11 @@ class GateExchange(SwitchingExchange):
             self._begin_response()
             return True
         return self._judge_response()
+
+    def lets_interim(self, response: Response) -> bool:
+        """Let filters see an informational response; False: the client does not get it."""
+        part = self._part
+        return part is None or (part.on_interim(response) and not self.is_over)
 
     @property
     def takes_whole(self) -> bool:

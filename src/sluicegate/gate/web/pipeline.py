@@ -13,8 +13,8 @@ Where a pipeline is asked, in this order:
    calls ``go_on()`` when it does, once, later; never after it has ended the exchange. Policy judges
    again what it has changed of method, path or host.
 3. ``request_stages()``: the stages between client and server, in this order.
-4. ``on_response(go_on)``: the same for ``exchange.response``. Informational responses pass only
-   where nothing is open.
+4. ``on_response(go_on)``: the same for ``exchange.response``. ``on_interim`` comes before
+   it, once for each informational response.
 5. ``response_stages()``: the stages between server and client, in this order.
 6. ``on_end()``: exactly once, after the last byte or the failure; the stages are closed after it.
 
@@ -60,6 +60,10 @@ class ExchangePart(Protocol):
         """Return what stands between client and server."""
         ...
 
+    def on_interim(self, message: Response) -> bool:
+        """See an informational response; False: it does not go on."""
+        ...
+
     def on_response(self, go_on: Callable[[], None]) -> bool:
         """See the response's head before anything of it is sent; False: it does not go on yet."""
         ...
@@ -91,6 +95,7 @@ class WebPipeline:
 
     __slots__ = (
         "enders",
+        "interims",
         "loggers",
         "reads_responses",
         "request_bodies",
@@ -121,6 +126,7 @@ class WebPipeline:
             FilteredExchange.take_head,
             FilteredExchange.finish_response,
         )
+        self.interims = self._with(inward, "on_interim")
         self.loggers = self._with(outward, "on_log")
         #: Indices of the filters that have this hook, in the order in which they are asked.
         self.enders = self._with(outward, "on_end")
