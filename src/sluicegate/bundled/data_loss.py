@@ -23,6 +23,7 @@ from sluicegate.filterapi import (
     Release,
     Replace,
     Transfer,
+    TransferOffer,
 )
 from sluicegate.protocol_limits import SECRET_VALUES_MAX
 from sluicegate.protocols.archives import ArchiveOutcome, look_inside
@@ -170,8 +171,9 @@ class DataLoss(ContentFilter):
 
     @override
     async def verdict_version(self, transfer: Transfer) -> str | None:
-        # Who is exempt is so by address, not by what the bytes are.
-        return None if self._is_passed(transfer) else ""
+        # Who is exempt is so by address, not by what the bytes are; and what is harmless alone may
+        # be the rest of a secret.
+        return None if self._is_passed(transfer) or transfer.offer.preceding else ""
 
     @override
     async def inspect(self, transfer: Transfer) -> ContentVerdict:
@@ -180,7 +182,7 @@ class DataLoss(ContentFilter):
         async with transfer.open() as file:
             with file.blocking_file() as opened:
                 return await transfer.run_blocking(
-                    self._judge, opened, transfer.size, transfer.offer.is_text
+                    self._judge_with_seam, opened, transfer.size, transfer.offer
                 )
 
     def _is_passed(self, transfer: Transfer) -> bool:
@@ -190,6 +192,28 @@ class DataLoss(ContentFilter):
         )
 
     # -- on a thread of the pool -----------------------------------------------------------------
+
+    def _judge_with_seam(self, file: BinaryIO, size: int, offer: TransferOffer) -> ContentVerdict:
+        """Judge an object by itself, and then together with what went the same way before it."""
+        verdict = self._judge(file, size, offer.is_text)
+        if not offer.preceding or isinstance(verdict, Refuse):
+            return verdict
+        joined = Search(self._patterns)
+        try:
+            joined.feed(offer.preceding)
+            if isinstance(verdict, Replace):
+                joined.feed(verdict.body)
+                joined.finish()
+            else:
+                file.seek(0)
+                self._look_through(file, joined)
+        except LimitExceeded as error:
+            if self._settings.unread == "refuse":
+                return Refuse(f"it cannot be looked through for secrets: {error}")
+        if joined.reached:
+            # Its beginning has gone, so nothing of it can be masked.
+            return Refuse(f"{_described(joined.reached)}, cut into several messages")
+        return verdict
 
     def _judge(self, file: BinaryIO, size: int, is_text: bool) -> ContentVerdict:
         search, members = Search(self._patterns), Search(self._patterns)
