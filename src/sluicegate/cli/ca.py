@@ -33,7 +33,7 @@ from sluicegate.documents import Findings
 from sluicegate.errors import ConfigError
 from sluicegate.tls.authority import SigningKey, name_for_people
 from sluicegate.tls.name_constraints import constraints_on
-from sluicegate.tls.pkcs11_key import KeyUnusable, make_token_key, open_token_key
+from sluicegate.tls.pkcs11_key import KeyUnusable, open_token_key
 from sluicegate.tls.pkcs11_uri import parse_pkcs11_uri
 
 from .ca_hints import PLATFORMS, hints_for
@@ -368,12 +368,7 @@ def _token_key(state: StatePaths, config: pathlib.Path | None) -> SigningKey:
         pin = read_secret_of(find_config(config), token.pin, ("ca", "token", "pin"))
     uri = parse_pkcs11_uri(token.uri)
     try:
-        try:
-            return open_token_key(uri, token.module, pin)
-        except KeyUnusable as error:
-            if not error.is_missing:
-                raise
-            return make_token_key(uri, token.module, pin)
+        return open_token_key(uri, token.module, pin, makes=True)
     except KeyUnusable as error:
         raise ConfigError("the token", error.cause) from error
 

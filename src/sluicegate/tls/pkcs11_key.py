@@ -22,61 +22,53 @@ if TYPE_CHECKING:
     from .authority import SigningKey
     from .pkcs11_uri import Pkcs11Uri
 
-__all__ = ["KeyUnusable", "make_token_key", "open_token_key"]
+__all__ = ["KeyUnusable", "open_token_key"]
 
 
 class KeyUnusable(SluicegateError):
     """A token does not sign, or has no such key: ``cause`` says why."""
 
-    def __init__(self, cause: str, *, is_missing: bool = False) -> None:
+    def __init__(self, cause: str) -> None:
         super().__init__(cause)
         self.cause = cause
-        self.is_missing = is_missing
-        #: There is no key of that name.
 
 
-def open_token_key(uri: Pkcs11Uri, module: str, pin: str) -> SigningKey:
-    """Log in and find the one private key that a URI names.
+def open_token_key(uri: Pkcs11Uri, module: str, pin: str, *, makes: bool = False) -> SigningKey:
+    """Log in and find the one private key that a URI names; once in a process.
 
     Args:
         uri: Which key.
         module: The library of the token's maker.
         pin: Of the token's user; empty: none is needed.
+        makes: Have the token make a P-256 key, which it never gives away, if it has none.
 
     Raises:
         KeyUnusable: There is no such key, or several, or the token refuses.
     """
-    session = _open_session(uri, module, pin, is_writing=False)
+    session = _open_session(uri, module, pin, is_writing=makes)
     import pkcs11  # noqa: PLC0415 - an extra; ``_open_session`` has found it
 
     with _translated(f"the token {uri.token!r}"):
-        private = _only(list(session.get_objects(_wanted(uri, pkcs11.ObjectClass.PRIVATE_KEY))))
-        public = _only(list(session.get_objects(_wanted(uri, pkcs11.ObjectClass.PUBLIC_KEY))))
-        return _key_of(private, public)
+        found = list(session.get_objects(_wanted(uri, pkcs11.ObjectClass.PRIVATE_KEY)))
+        if makes and not found:
+            return _make_key(session, uri)
+        public = list(session.get_objects(_wanted(uri, pkcs11.ObjectClass.PUBLIC_KEY)))
+        return _key_of(_only(found), _only(public))
 
 
-def make_token_key(uri: Pkcs11Uri, module: str, pin: str) -> SigningKey:
-    """Have a token make a P-256 key that it never gives away.
-
-    Raises:
-        KeyUnusable: It has a key of that name already, or refuses.
-    """
-    session = _open_session(uri, module, pin, is_writing=True)
-    import pkcs11  # noqa: PLC0415 - as above
+def _make_key(session: Any, uri: Pkcs11Uri) -> SigningKey:
+    import pkcs11  # noqa: PLC0415 - an extra
     from pkcs11.util.ec import encode_named_curve_parameters  # noqa: PLC0415 - as above
 
-    with _translated(f"the token {uri.token!r}"):
-        if list(session.get_objects(_wanted(uri, pkcs11.ObjectClass.PRIVATE_KEY))):
-            raise KeyUnusable("the token has a key of that name already")
-        parameters = session.create_domain_parameters(
-            pkcs11.KeyType.EC,
-            {pkcs11.Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")},
-            local=True,
-        )
-        public, private = parameters.generate_keypair(
-            id=uri.id or None, label=uri.object or None, store=True
-        )
-        return _key_of(private, public)
+    parameters = session.create_domain_parameters(
+        pkcs11.KeyType.EC,
+        {pkcs11.Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")},
+        local=True,
+    )
+    public, private = parameters.generate_keypair(
+        id=uri.id or None, label=uri.object or None, store=True
+    )
+    return _key_of(private, public)
 
 
 def _open_session(uri: Pkcs11Uri, module: str, pin: str, *, is_writing: bool) -> Any:
@@ -111,8 +103,7 @@ def _wanted(uri: Pkcs11Uri, kind: Any) -> dict[Any, Any]:
 def _only(found: list[Any]) -> Any:
     if len(found) != 1:
         count = f"{len(found)} keys" if found else "no key"
-        cause = f"the token has {count} that the URI names, and needs one of each half"
-        raise KeyUnusable(cause, is_missing=not found)
+        raise KeyUnusable(f"the token has {count} that the URI names, and needs one of each half")
     return found[0]
 
 
