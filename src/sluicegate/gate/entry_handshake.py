@@ -202,6 +202,11 @@ class EntryHandshake:
         return ""
 
     @property
+    def speaks_http2(self) -> bool:
+        """Whether TLS has agreed on HTTP/2."""
+        return False
+
+    @property
     def granted(self) -> bytes:
         """What tells the client that its tunnel is there."""
         return self._opening.granted or self.dialogue.encode_answer(EntryAnswer.GRANTED)
@@ -309,6 +314,10 @@ class EntryHandshake:
     def _open_dialogue(self) -> EntryDialogue | None:
         if self._opening.mode is not None:
             return self.dialogue
+        if self.speaks_http2:
+            self._phase = _BUSY
+            self._desk.service.web.admit_explicit(self)
+            return None
         protocol = detect_protocol(self._ahead)
         if protocol is None:
             return None

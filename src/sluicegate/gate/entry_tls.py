@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CERTIFICATE_GROUPS_SCHEME", "CERTIFICATE_SCHEME", "TlsEntryHandshake"]
 
+HTTP2: Final = "h2"
+"""As ALPN calls it."""
+
 CERTIFICATE_SCHEME: Final = "certificate"
 """What vouches for a user who showed one, and has the groups of the users file or the directory."""
 
@@ -66,6 +69,11 @@ class TlsEntryHandshake(EntryHandshake):
     @override
     def refusal(self) -> str:
         return self._refusal
+
+    @property
+    @override
+    def speaks_http2(self) -> bool:
+        return self._stream.alpn == HTTP2
 
     @override
     def words_for(self, error: int) -> str:

@@ -405,8 +405,8 @@ class FirewallService:
                 return True
         return False
 
-    def end_connection(self, connection: GateConnection) -> None:
-        """Take a connection out of the table and record its end."""
+    def drop_connection(self, connection: GateConnection) -> None:
+        """Take a connection out of the table, or one stream of a connection that goes on."""
         del self._connections[connection.id]
         if not self._connections and self._on_empty is not None:
             self._on_empty.set()
@@ -415,12 +415,16 @@ class FirewallService:
         session, now = connection.session, self.port.now
         session.connections -= 1
         session.last_active = now
+        if self._registry.retired:
+            self._stop_retired()
+
+    def end_connection(self, connection: GateConnection) -> None:
+        """Take a connection out of the table and record its end."""
+        self.drop_connection(connection)
         if connection.is_counted:
             self.flood.end_connection(connection.flood, is_half_open=connection.is_half_open)
         if connection.expected is not None:
             connection.expected.on_ended(connection)
-        if self._registry.retired:
-            self._stop_retired()
         to_server, to_client, _ = counts = connection.byte_counts()
         self.bytes_from_clients += to_server
         self.bytes_from_servers += to_client

@@ -129,6 +129,11 @@ class TlsStream(TlsSending):
         """
         return self._engine.peer_certificate()
 
+    @property
+    def alpn(self) -> str:
+        """The protocol that both ends agreed on by ALPN; empty before the handshake is done."""
+        return self._engine.alpn if self._is_established else ""
+
     def version(self) -> str:
         """Return the protocol's version, ``TLSv1.3``; empty before the handshake is done."""
         return self._engine.version if self._is_established else ""

@@ -20,6 +20,7 @@ from sluicegate.protocols.http1 import (
     Http1Server,
     HttpProtocolError,
     KnownHeads,
+    KnownResponse,
     RawData,
     Request,
     Response,
@@ -353,8 +354,15 @@ class ClientEnd:
         """Whether an answer that is there as a whole may be sent at once, as one piece."""
         return self._http.stays_open and not self._out and not self._ahead
 
-    def send_whole(self, head: bytes, body: bytes | memoryview, status: int) -> None:
+    def send_whole(
+        self, known: KnownResponse, changed: Fields | None, body: bytes | memoryview, status: int
+    ) -> None:
         """Send a whole answer to a client whose connection stays open."""
+        pseudonym = self._connection.desk.pseudonym
+        if changed is None:
+            head = known.forwarded(pseudonym)
+        else:
+            head = known.forwarded_as(changed, pseudonym)
         exchange = self.exchange
         assert exchange is not None, "an answer is to a request"
         exchange.is_answered = True

@@ -34,6 +34,7 @@ from sluicegate.port.layer import driver_of
 from sluicegate.verdict import Deny
 
 from .client_end import ClientEnd
+from .client_side import ClientSide
 from .deadlines import WebDeadlines
 from .offer import offers_of
 from .websocket_relay import WebSocketRelay
@@ -137,14 +138,29 @@ class WebConnection(GateConnection):
         #: When the client ended its own direction; 0 before.
         self._tunnelled: GateExchange | None = None
         #: What was switched to another protocol.
-        self.client = ClientEnd(self, raw, desk.known)
+        self.client: ClientSide = self._new_client(raw)
         self._deadlines = WebDeadlines(self)
+
+    def _new_client(self, raw: RawSocket) -> ClientSide:
+        return ClientEnd(self, raw, self.desk.known)
+
+    @property
+    def http1(self) -> ClientEnd:
+        """Its end, of a connection that speaks HTTP/1."""
+        client = self.client
+        assert isinstance(client, ClientEnd), "streams have no such end"
+        return client
+
+    @property
+    def carrier_id(self) -> str:
+        """The identifier of the connection that a client has made, in records of requests."""
+        return self.id
 
     def begin_published(self) -> None:
         """Begin to receive: its rule has let the client in."""
         self._take_in()
         self._service.record_decision(self, "allowed", PUBLISHED)
-        self.client.wire.start()
+        self.http1.wire.start()
 
     def record_learned(self, exchange: ExchangeFacts) -> None:
         """Record that the present request passes to be learned from."""
@@ -156,11 +172,11 @@ class WebConnection(GateConnection):
     def begin_with(self, operation: Operation, early: bytes, *, ended: bool) -> None:
         """Go on where a handshake stopped to read."""
         self._take_in()
-        self.client.wire.adopt(operation)
+        self.http1.wire.adopt(operation)
         if early:
-            self.client.on_received(early)
+            self.http1.on_received(early)
         if ended and not self.is_closing:
-            self.client.on_wire_ended()
+            self.http1.on_wire_ended()
 
     def _take_in(self) -> None:
         service = self._service
@@ -354,7 +370,7 @@ class WebConnection(GateConnection):
 
     def open_tunnel(self, exchange: GateExchange, response: Response) -> None:
         """Go on as a tunnel behind 101: pump both ways, each from where HTTP has stopped."""
-        client, origin, service = self.client, exchange.origin, self._service
+        client, origin, service = self.http1, exchange.origin, self._service
         assert origin is not None, "a server has switched"
         client.begin(response)
         if not client.flush():
@@ -395,7 +411,7 @@ class WebConnection(GateConnection):
         deflate: Deflate | None,
     ) -> None:
         """Go on as a WebSocket behind 101: read each message, from where HTTP has stopped."""
-        client, origin = self.client, exchange.origin
+        client, origin = self.http1, exchange.origin
         assert origin is not None, "a server has switched"
         client.begin(self.desk.to_client(response))
         client.uncork()

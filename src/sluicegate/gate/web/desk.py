@@ -23,6 +23,7 @@ from sluicegate.protocols.http1 import (
     to_client,
     to_server,
 )
+from sluicegate.protocols.http2 import Http2Bounds, KnownLists
 from sluicegate.protocols.text import printable
 from sluicegate.protocols.websocket import WEBSOCKET
 from sluicegate.web_limits import WEB_URL_RECORDED_CHARACTERS_MAX
@@ -30,6 +31,7 @@ from sluicegate.web_limits import WEB_URL_RECORDED_CHARACTERS_MAX
 from .connection import WebConnection
 from .declared_needs import lets_websockets
 from .kept_downloads import KeptDownloads
+from .multiplexed import MultiplexedConnection
 from .origin_end import OriginEnd
 from .origin_pool import OriginPool
 from .parent_proxy import ParentProxy
@@ -75,6 +77,8 @@ class WebDesk:
                 fields_max=service.limits.web_fields_max,
             )
         )
+        self.http2_bounds = Http2Bounds(heads=self.known.bounds)
+        self.known_lists = KnownLists(self.known.bounds)
         self.pseudonym = _pseudonym_of(service.boot_mark)
         #: The name of this gate in ``Via``.
         self.refusal_pages = DEFAULT_PAGES
@@ -105,6 +109,9 @@ class WebDesk:
         self.keeps_servers = False
         for connection in self.connections():
             connection.drain()
+        for one in self.service.open_connections():
+            if isinstance(one, MultiplexedConnection):
+                one.drain()
         self.pool.close()
 
     def connections(self) -> list[WebConnection]:
@@ -130,7 +137,8 @@ class WebDesk:
             handshake.turn_away(f"limit {bound.limit}")
             return
         given = handshake.hand_over(stays_half_open=True)
-        connection = WebConnection(
+        kind = MultiplexedConnection if handshake.speaks_http2 else WebConnection
+        connection = kind(
             self,
             session,
             given.raw,
@@ -255,7 +263,7 @@ class WebDesk:
         plan = connection.plan
         record = RequestRecord(
             time=service.port.wall,
-            connection=connection.id,
+            connection=connection.carrier_id,
             request=exchange.id,
             session=exchange.session.id,
             client=connection.client_address.text,

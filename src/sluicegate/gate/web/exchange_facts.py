@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sluicegate.protocols.websocket import Handshake
 
     from .body_stage import OwnSource, ResponseSink
-    from .client_end import ClientEnd
+    from .client_side import ClientSide
     from .connection import WebConnection
     from .held_body import AskedObject
     from .late_origin import LateOrigin
@@ -99,9 +99,9 @@ class ExchangeFacts(abc.ABC):
     )
 
     def __init__(
-        self, connection: WebConnection, client: ClientEnd, request: Request, number: int
+        self, connection: WebConnection, client: ClientSide, request: Request, number: int
     ) -> None:
-        self.id = f"{connection.id}-{number:x}"
+        self.id = f"{connection.carrier_id}-{number:x}"
         #: The identifier in records; refusals quote it.
         self.connection = connection
         #: The client's; its ``rule`` is this exchange's while this lasts.

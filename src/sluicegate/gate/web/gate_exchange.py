@@ -255,17 +255,15 @@ class GateExchange(SwitchingExchange):
         if part is not None:
             self._judge_whole(part, known, body)
             return
-        head = known.forwarded(connection.desk.pseudonym)
-        self.client.send_whole(head, body, response.status)
+        self.client.send_whole(known, None, body, response.status)
 
     def _judge_whole(self, part: ExchangePart, known: KnownResponse, body: memoryview) -> None:
         """Let filters see the head of a whole response; none of them is shown its body."""
-        response, client, desk = self.response, self.client, self.connection.desk
+        response, client = self.response, self.client
         assert response is not None, "its head was read"
         if part.on_response(self._on_whole_let):
             if not self.is_over:
-                head = known.forwarded_as(response.fields, desk.pseudonym)
-                client.send_whole(head, body, response.status)
+                client.send_whole(known, response.fields, body, response.status)
         elif not self.is_over and not self.is_answered:
             # One of them thinks; what was received is there in this turn only.
             self._kept = bytes(body)

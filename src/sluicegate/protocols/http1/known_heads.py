@@ -147,7 +147,15 @@ class _Going(NamedTuple):
 class KnownResponse:
     """A response's head, and how it goes on; shared by all that are the same: not to be changed."""
 
-    __slots__ = ("_going", "_items", "_written", "body_length", "head_length", "response")
+    __slots__ = (
+        "_going",
+        "_items",
+        "_written",
+        "body_length",
+        "head_length",
+        "listed",
+        "response",
+    )
 
     def __init__(self, response: Response, head_length: int) -> None:
         self.response = response
@@ -156,6 +164,8 @@ class KnownResponse:
         self.head_length = head_length
         self.body_length = response.framing.length
         self._going: dict[bytes, _Going] = {}
+        self.listed: dict[bytes, list[tuple[bytes, bytes]]] = {}
+        #: How HTTP/2 says it, by the pseudonym of ``Via``: kept by ``http2.response_head``.
 
     def forwarded(self, pseudonym: bytes) -> bytes:
         """Return the head as it goes on to a client of HTTP/1.1 whose connection stays open."""

@@ -24,6 +24,7 @@ from .fault import ErrorCode, Http2Fault, Http2ProtocolError
 from .field_lists import KnownLists
 from .frames import PREFACE
 from .request_head import ServedAs
+from .response_head import whole_fields
 from .server import Http2Server
 
 __all__ = [
@@ -47,4 +48,5 @@ __all__ = [
     "StreamEnded",
     "StreamReset",
     "WindowOpened",
+    "whole_fields",
 ]

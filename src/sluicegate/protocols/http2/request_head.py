@@ -132,7 +132,8 @@ def _read_target(
     scheme, path = pseudo.get(b":scheme"), pseudo.get(b":path")
     if scheme is None or path is None:
         raise StreamFault(Http2Fault.PSEUDO_MISSING, ":scheme" if scheme is None else ":path")
-    if scheme not in _SCHEMES or not (served.is_proxy or scheme == served.scheme):
+    is_served = _SCHEME.fullmatch(scheme) if served.is_proxy else scheme == served.scheme
+    if not is_served:
         raise StreamFault(Http2Fault.SCHEME, printable(scheme[:_SHOWN]))
     if len(path) > known.bounds.target_bytes_max:
         raise StreamFault(Http2Fault.PATH_TOO_LONG)
@@ -167,7 +168,7 @@ def _read_authority(pseudo: dict[bytes, bytes], facts: FieldFacts, scheme: bytes
     authority = Authority.parse(text)
     if authority is None:
         raise StreamFault(Http2Fault.AUTHORITY, printable(text[:_SHOWN]))
-    _check_host(facts, authority, DEFAULT_PORTS[scheme])
+    _check_host(facts, authority, DEFAULT_PORTS.get(scheme))
     return authority
 
 
@@ -256,7 +257,8 @@ def request_fields(request: Request, scheme: bytes) -> list[RawField]:
 
 _SHOWN: Final = 40
 _PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol"})
-_SCHEMES: Final = frozenset({b"http", b"https"})
+#: A proxy is asked for others, too, and says that it does not serve them.
+_SCHEME: Final = re.compile(rb"[a-z][a-z0-9+.\-]{0,15}")
 _METHOD: Final = re.compile(rb"[!#$%%&'*+\-.^_`|~0-9A-Z]{1,%d}" % HTTP_METHOD_BYTES_MAX)
 _MAX_FORWARDS: Final = re.compile(rb"[0-9]{1,3}")
 _COUNTED: Final = frozenset({b"TRACE", b"OPTIONS"})

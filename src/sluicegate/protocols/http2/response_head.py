@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from sluicegate.protocols.http1.fields import Fields
+from sluicegate.protocols.http1.forwarding import NOT_PASSED, to_client
 from sluicegate.protocols.http1.framing import has_no_body
+from sluicegate.protocols.http1.known_heads import KnownResponse
 from sluicegate.protocols.http1.messages import (
     CHUNKED,
     NO_BODY,
@@ -26,7 +28,7 @@ from sluicegate.protocols.text import printable
 from .fault import Http2Fault, StreamFault
 from .field_lists import KnownLists, RawField, read_length
 
-__all__ = ["read_response", "response_fields"]
+__all__ = ["read_response", "response_fields", "whole_fields"]
 
 
 def read_response(
@@ -86,6 +88,30 @@ def _framing(status: int, method: bytes, length: int, *, is_whole: bool) -> Fram
             raise StreamFault(Http2Fault.LENGTH_WRONG, "nothing follows")
         return Framing.of_length(0)
     return CHUNKED if length < 0 else Framing.of_length(length)
+
+
+def whole_fields(known: KnownResponse, changed: Fields | None, pseudonym: bytes) -> list[RawField]:
+    """Return a known head as it is sent to a client.
+
+    Args:
+        known: It has a body, of a known length.
+        changed: What was made of its fields; None: nothing was.
+        pseudonym: The name of this gate in ``Via``.
+    """
+    if changed is not None:
+        response = known.response
+        going = Response(response.status, b"", changed, response.framing, response.is_http_1_1)
+        return _going_fields(going, pseudonym)
+    found = known.listed.get(pseudonym)
+    if found is None:
+        found = known.listed[pseudonym] = _going_fields(known.response, pseudonym)
+    return found
+
+
+def _going_fields(response: Response, pseudonym: bytes) -> list[RawField]:
+    going = to_client(response, pseudonym)
+    going.fields.remove(*NOT_PASSED)
+    return response_fields(going, b"GET")
 
 
 def response_fields(response: Response, method: bytes) -> list[RawField]:

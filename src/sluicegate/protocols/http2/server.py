@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing_extensions import override
 
 from sluicegate.errors import BadContext, Side
-from sluicegate.protocols.http1.framing import has_no_body
 from sluicegate.protocols.http1.messages import FramingKind, Response
 
 from .bounds import DEFAULT_HTTP2_BOUNDS, Http2Bounds
@@ -41,6 +40,9 @@ class Http2Server(Http2Connection):
     ) -> None:
         super().__init__(bounds, known or KnownLists(bounds.heads))
         self._served = served
+        self.is_full = False
+        #: Whether further streams are refused, such that clients ask again elsewhere. GOAWAY says
+        #: so, too, but there are clients (those of ``h2``) that lose their answers by it.
         self._preface = PREFACE
         #: What of it has not come.
         values = {Setting.MAX_CONCURRENT_STREAMS: bounds.streams_max}
@@ -84,7 +86,7 @@ class Http2Server(Http2Connection):
             self.floods.note_reset()
             return None
         self.last_stream = number
-        if len(self.streams) >= self.bounds.streams_max:
+        if self.is_full or len(self.streams) >= self.bounds.streams_max:
             self._out.append(reset_stream(number, ErrorCode.REFUSED_STREAM))
             self._forget(number)
             self.floods.note_reset()
@@ -128,20 +130,22 @@ class Http2Server(Http2Connection):
             BadContext: The message was ended.
         """
         stream = self.streams.get(number)
+        if stream is not None:
+            self.send_fields(number, response_fields(response, stream.method), is_last=is_last)
+
+    def send_fields(
+        self, number: int, fields: Sequence[RawField], *, is_last: bool = False
+    ) -> None:
+        """Send a response's head as ``response_fields`` or ``whole_fields`` made it.
+
+        Raises:
+            BadContext: The message was ended.
+        """
+        stream = self.streams.get(number)
         if stream is None:
             return
         if stream.is_local_over:
             raise BadContext("the message was ended")
-        self._send_block(number, response_fields(response, stream.method), is_last=is_last)
+        self._send_block(number, fields, is_last=is_last)
         if is_last:
             self._end_local(stream)
-
-    def has_body(self, number: int, response: Response) -> bool:
-        """Tell whether a response on a stream has a body, by its head."""
-        stream = self.streams.get(number)
-        method = stream.method if stream is not None else b""
-        framing = response.framing
-        return not has_no_body(response.status, method) and not (
-            framing.kind is FramingKind.NO_BODY
-            or (framing.kind is FramingKind.LENGTH and not framing.length)
-        )
