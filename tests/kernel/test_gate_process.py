@@ -113,7 +113,8 @@ class GateProcess:
         return socket.create_connection((host, int(port)))
 
     def records(self, kind: str, name: str = "records.jsonl") -> list[dict[str, Any]]:
-        lines = (self.folder / "state" / name).read_text().splitlines()
+        # Behind the last line end there may be half a line: it is being written.
+        lines = (self.folder / "state" / name).read_text().split("\n")[:-1]
         return [record for line in lines if (record := json.loads(line))["kind"] == kind]
 
     def events(self, name: str = "records.jsonl") -> list[str]:
