@@ -135,7 +135,7 @@ silence, and too seldom to be seen in the CPU time of an idle gate."""
 # Spool.
 
 SPOOL_BUFFERS_KEPT_MAX: Final = 6
-"""Idle buffers of each size (256 KiB, 1 MiB) that a spool keeps for the next object: one transfer
+"""Idle buffers of each size (64 KiB to 1 MiB) that a spool keeps for the next object: one transfer
 has about so many in use, and memory that comes and goes costs a page fault for every 4 KiB."""
 
 SPOOL_RECEIVE_BUFFERS_MAX: Final = 16
@@ -146,7 +146,7 @@ SPOOL_HASH_BACKLOG_BYTES_MAX: Final = 3 << 19
 """Received bytes of one held object that wait for their hash (1.5 MiB: a batch of 1 MiB, and what
 arrives meanwhile); beyond it the source is not read, so that no object pins many shared buffers."""
 
-SPOOL_READ_BUFFERS_MAX: Final = 128
+SPOOL_READ_BUFFERS_MAX: Final = 512
 """Buffers (32 MiB) with bytes of held objects on their way to receivers, beyond which files are
 read in pieces of 16 KiB, without reading ahead: who does not read must not take all memory."""
 

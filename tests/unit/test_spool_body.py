@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from sluicegate.buffer import Buffer, ConstBuffer
 from sluicegate.errors import BadContext, LimitExceeded, TransportError
-from sluicegate.limits import Limits
+from sluicegate.limits import SPOOL_READ_BUFFERS_MAX, Limits
 from sluicegate.port import CompletionPort
 from sluicegate.spool import Delivery, SpooledFile, SpoolStore
+from sluicegate.spool.buffers import READ_BUFFER_SIZE
 from sluicegate.testing import FaultPlan
 from tests.unit.spool_kit import (
     Collector,
@@ -288,7 +289,7 @@ def test_failed_send_ends_the_delivery_once(port: CompletionPort, directory: Pat
     delivery.start()
     run(port, lambda: bool(ends))
     assert isinstance(ends[0], TransportError)
-    assert delivery.bytes_delivered == 262144
+    assert delivery.bytes_delivered == READ_BUFFER_SIZE
     body.close()
     check_empty(port, store)
     assert len(ends) == 1
@@ -332,7 +333,7 @@ def test_pieces_are_small_while_receivers_hold_too_many_buffers(
     store, owner = make_store(port, directory), Owner()
     body = store.create_body(owner, "client")
     fill(port, body, owner, [CONTENT], directory)
-    held = [store.shelf.take_for_reading() for _ in range(128)]
+    held = [store.shelf.take_for_reading() for _ in range(SPOOL_READ_BUFFERS_MAX)]
     collector = Collector(port)
     ends: list[object] = []
     Delivery(store, body, collector, ends.append).start()  # type: ignore[arg-type]

@@ -20,10 +20,21 @@ from sluicegate.limits import (
     SPOOL_RECEIVE_BUFFERS_MAX,
 )
 
-__all__ = ["LARGE_BUFFER_SIZE", "SPOOL_BUFFER_SIZE", "BufferShelf", "BufferUse", "ShelfBuffer"]
+__all__ = [
+    "LARGE_BUFFER_SIZE",
+    "READ_BUFFER_SIZE",
+    "SPOOL_BUFFER_SIZE",
+    "BufferShelf",
+    "BufferUse",
+    "ShelfBuffer",
+]
 
 SPOOL_BUFFER_SIZE: Final = 256 << 10
-"""For collecting and for reading: what is sent at a time holds the loop up for 60 µs."""
+"""For collecting, and what is sent at a time of an object in memory."""
+
+READ_BUFFER_SIZE: Final = 64 << 10
+"""For reading what is sent: a piece stays in the processor's caches between the two, and holds the
+loop up for no more than 20 µs; four times as much costs the same, and other connections wait."""
 
 LARGE_BUFFER_SIZE: Final = 1 << 20
 """For bulky streams on their way in: a quarter of the writes and hand-offs."""
@@ -77,7 +88,8 @@ class BufferShelf:
 
     def __init__(self) -> None:
         self._lent = dict.fromkeys(BufferUse, 0)
-        self._warm: dict[int, list[ShelfBuffer]] = {SPOOL_BUFFER_SIZE: [], LARGE_BUFFER_SIZE: []}
+        sizes = READ_BUFFER_SIZE, SPOOL_BUFFER_SIZE, LARGE_BUFFER_SIZE
+        self._warm: dict[int, list[ShelfBuffer]] = {size: [] for size in sizes}
 
     def take(self, size: int, use: BufferUse = BufferUse.COLLECTING) -> ShelfBuffer:
         """Return an empty buffer; only the usual sizes are kept warm."""
@@ -88,7 +100,7 @@ class BufferShelf:
     def take_for_reading(self) -> ShelfBuffer:
         """Return a buffer to read a file into: a small one while too many are lent."""
         return self.take(
-            _STRAINED_SIZE if self.is_strained else SPOOL_BUFFER_SIZE, BufferUse.READING
+            _STRAINED_SIZE if self.is_strained else READ_BUFFER_SIZE, BufferUse.READING
         )
 
     def take_for_receiving(self) -> ShelfBuffer | None:
