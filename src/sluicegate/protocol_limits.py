@@ -68,6 +68,8 @@ __all__ = [
     "MULTIPART_FIELDS_BYTES_MAX",
     "MULTIPART_FIELDS_MAX",
     "MULTIPART_PARTS_MAX",
+    "PDF_CODES_MAX",
+    "PDF_FONTS_MAX",
     "PDF_STREAMS_MAX",
     "PROXY_HEADER_BYTES_MAX",
     "PROXY_TLVS_MAX",
@@ -338,6 +340,13 @@ COMPOUND_ENTRIES_MAX: Final = 20_000
 
 PDF_STREAMS_MAX: Final = 100_000
 """Streams of one PDF file; a book of a thousand scanned pages has some ten thousand."""
+
+PDF_FONTS_MAX: Final = 200
+"""Fonts of one PDF file whose codes are read: each is tried on each page; books have some dozen."""
+
+PDF_CODES_MAX: Final = 70_000
+"""Codes of one font: those of two bytes are 65,536."""
+
 MULTIPART_PARTS_MAX: Final = 1000
 """Parts of one multipart body: PHP takes 1,000 fields, Django as many; each is judged."""
 

@@ -17,11 +17,11 @@ import pytest
 from sluicegate.app.content_scanners import make_content_scanner
 from sluicegate.app.scanners import ArchivesTable, ScannerTable
 from sluicegate.documents import Findings
-from sluicegate.filterapi import Contents, ScanOutcome, ScanResult, Transfer
+from sluicegate.filterapi import Contents, ScanOutcome, ScanResult, Transfer, Unpacked
 from sluicegate.port.loop import current_port
 from sluicegate.scan import ProcessContentScanner
 from tests.kernel.cell_kit import HeldFile, in_loop
-from tests.unit.container_kit import eicar, zipped
+from tests.unit.container_kit import eicar, pdf, zipped
 
 SLOW = (
     b"rule slow { condition: "
@@ -54,6 +54,13 @@ class Scanner:
         held.offer = replace(held.offer, name=name, **changed)
         try:
             return await self.inner.examine(held)  # type: ignore[arg-type]
+        finally:
+            held.close()
+
+    async def unpack(self, data: bytes) -> Unpacked:
+        held = HeldFile(data)
+        try:
+            return await self.inner.unpack(held)  # type: ignore[arg-type]
         finally:
             held.close()
 
@@ -281,6 +288,54 @@ def test_an_answer_is_remembered_under_its_rules_and_its_name(
             typed = await scanner.look(body, "a.exe", content_type="image/gif")
             assert typed.parts[0].traits == ("type-mismatch",)
             assert scanner.inner.view().remembered == 1
+
+    in_loop(work, backend_name)
+
+
+def test_what_is_inside_is_had_for_filters_that_read_it(
+    tmp_path: pathlib.Path, backend_name: str
+) -> None:
+    async def work() -> None:
+        async with running(tmp_path) as scanner:
+            page = b"BT [(4111 1111) -9 ( 1111 1111)] TJ ET"
+            held = zipped(pdf(page))
+            found = await scanner.unpack(held)
+            assert found.result.outcome is ScanOutcome.CLEAN
+            assert dict(found.members)["inner.bin/stream 0"] == page
+            texts = [text for path, text in found.members if path == "inner.bin/text"]
+            assert b"4111 1111 1111 1111" in texts
+            assert pdf(page) in [data for _, data in found.members]
+            # Who asks only what is in it is sent nothing, as before.
+            assert (await scanner.look(held)).result.outcome is ScanOutcome.CLEAN
+            assert scanner.told == []
+
+    in_loop(work, backend_name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "outcome", "reason"),
+    [
+        (
+            {"archives": ArchivesTable(forwarded_bytes_max=100)},
+            "over-limit",
+            "forwarded_bytes_max reached",
+        ),
+        ({"object_bytes_max": 10}, "over-limit", "above object_bytes_max"),
+        ({"archives": ArchivesTable(depth_max=0)}, "over-limit", "depth_max"),
+    ],
+)
+def test_what_is_too_much_to_be_unpacked_is_said_to_be(
+    tmp_path: pathlib.Path,
+    backend_name: str,
+    settings: dict[str, Any],
+    outcome: str,
+    reason: str,
+) -> None:
+    async def work() -> None:
+        async with running(tmp_path, **settings) as scanner:
+            found = await scanner.unpack(zipped(b"words " * 100))
+            assert found.result.outcome == outcome
+            assert reason in found.result.reason
 
     in_loop(work, backend_name)
 

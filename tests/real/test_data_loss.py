@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import pathlib
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +16,7 @@ from tests.flows.ftp_kit import GateThread, pyftpdlib_server
 from tests.unit.secrets.secret_kit import CARD, github_token, long_key
 
 from .dns_parts import dnsmasq_server
+from .entry_parts import tool
 from .web_parts import TEXT, HoldingGate, nginx
 
 pytestmark = pytest.mark.either_driver
@@ -21,6 +24,53 @@ pytestmark = pytest.mark.either_driver
 ROW = b'{"name": "Jane", "card": ' + CARD + b"}\n"
 MASKED = ROW.replace(CARD, b"9" * 16)
 REASON = "secrets: 1 x payment card"
+
+
+# -- PDF -----------------------------------------------------------------------------------------
+
+SPELLINGS = {
+    "plain": "Card 4111 1111 1111 1111",
+    "spaced letters": '<span style="letter-spacing: 9px">4111111111111111</span>',
+    "justified": '<p style="text-align: justify; width: 30em">to be paid by card 4111 1111 1111 '
+    "1111 until the end of the month, in words that fill some lines of text",
+}
+
+
+def printed(folder: pathlib.Path, html: str) -> bytes:
+    """Have Chromium make a PDF file, with its subsets of fonts and packed streams."""
+    page, file = folder / "page.html", folder / "page.pdf"
+    page.write_text(f"<!doctype html><title>t</title>{html}")
+    command = [tool("chromium"), "--headless=new", "--no-sandbox", "--disable-gpu"]
+    command += ["--disable-dev-shm-usage", f"--user-data-dir={folder / 'profile'}"]
+    command += [f"--print-to-pdf={file}", "--no-pdf-header-footer", page.as_uri()]
+    environment = os.environ | {"HOME": str(folder)}
+    subprocess.run(command, check=True, capture_output=True, timeout=120, env=environment)
+    return file.read_bytes()
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_card_in_a_pdf_file_that_a_browser_printed_is_not_stored(
+    tmp_path: pathlib.Path, backend_name: str, spelling: str
+) -> None:
+    served = tmp_path / "root"
+    served.mkdir()
+    fine, bad = printed(tmp_path, "Card to follow"), printed(tmp_path, SPELLINGS[spelling])
+    assert CARD not in bad
+    with (
+        pyftpdlib_server(served) as port,
+        GateThread(
+            tmp_path / "gate",
+            port,
+            backend_name,
+            more_filters={"data_loss": "data_loss"},
+            more_settings={"data_loss": {"scanner": "yara"}},
+            more_tables='[[scanner]]\nname = "yara"\nkind = "yara"\n',
+        ) as gate,
+        gate.client() as client,
+    ):
+        client.login()
+        assert client.store("fine.pdf", fine).startswith("226")
+        assert client.store("bad.pdf", bad) == f"550 Refused: {REASON}"
 
 
 # -- FTP -----------------------------------------------------------------------------------------

@@ -16,7 +16,17 @@ import pytest
 from pydantic import ValidationError
 
 from sluicegate.bundled.data_loss import DataLoss, DataLossSettings
-from sluicegate.filterapi import Direction, Release, Replace, TransferOffer
+from sluicegate.filterapi import (
+    Contents,
+    Direction,
+    Release,
+    Replace,
+    ScanOutcome,
+    ScanResult,
+    Transfer,
+    TransferOffer,
+    Unpacked,
+)
 from sluicegate.testing import check_content_filter, inspect_object
 from sluicegate.testing.inspecting import InspectedObject
 from tests.unit.secrets.secret_kit import CARD, CARD_GROUPED, IBAN, github_token, long_key
@@ -223,7 +233,7 @@ def test_an_archive_in_ascii_mode_is_refused() -> None:
 def test_what_is_inside_an_archive_cannot_be_masked_and_is_not_delivered(body: bytes) -> None:
     seen = inspected(body, action="redact")
     if body.startswith(b"PK"):
-        assert seen.reason.endswith("inside an archive, where it cannot be masked")
+        assert seen.reason.endswith("inside an archive or a document, where it cannot be masked")
     assert seen.outcome == "refused" or CARD not in seen.received
 
 
@@ -266,3 +276,97 @@ def test_it_keeps_the_promises_of_content_filters(action: str) -> None:
 
     samples = (b"", b"words", CARD, long_key(), base64.b64encode(b"my " + CARD))
     assert check_content_filter(make, samples, offer=UPLOAD)
+
+
+# -- what a scanner unpacks ------------------------------------------------------------------------
+
+
+class Unpacking:
+    """A content scanner that gives what it was told to give."""
+
+    name = "yara"
+
+    def __init__(self, *members: bytes, outcome: ScanOutcome = ScanOutcome.CLEAN) -> None:
+        self.asked = 0
+        self._unpacked = Unpacked(
+            ScanResult(outcome, "why"), tuple((f"m{n}", one) for n, one in enumerate(members))
+        )
+
+    async def version(self) -> str:
+        return "1"
+
+    async def scan(self, transfer: Transfer) -> ScanResult:
+        raise AssertionError("nobody asks whether it is malware")
+
+    async def examine(self, transfer: Transfer) -> Contents:
+        raise AssertionError("nobody asks what kinds there are")
+
+    async def unpack(self, transfer: Transfer) -> Unpacked:
+        self.asked += 1
+        return self._unpacked
+
+
+UNREAD = "cannot be looked through for secrets: "
+
+
+def read_by(scanner: Unpacking, body: bytes = b"some", **settings: Any) -> InspectedObject:
+    chosen = DataLossSettings(scanner="yara", **settings)
+    return inspect_object(DataLoss(chosen), body, UPLOAD, scanners={"yara": scanner})
+
+
+@pytest.mark.parametrize(
+    ("scanner", "settings", "reason"),
+    [
+        (Unpacking(b"words"), {}, ""),
+        (Unpacking(b"words", CARD), {}, "secrets: 1 x payment card"),
+        (Unpacking(CARD[:8], CARD[8:]), {}, ""),
+        (
+            Unpacking(CARD, b"5555555555554444"),
+            {"counts_min": {"payment-card": 2}},
+            "secrets: 2 x payment card",
+        ),
+        (Unpacking(base64.b64encode(b"x " + CARD)), {}, "secrets: 1 x payment card (base64)"),
+        (
+            Unpacking(outcome=ScanOutcome.ENCRYPTED),
+            {},
+            f"it {UNREAD}encrypted: why",
+        ),
+        (
+            Unpacking(CARD, outcome=ScanOutcome.OVER_LIMIT),
+            {"action": "redact"},
+            f"secrets: 1 x payment card; the rest {UNREAD}over-limit: why",
+        ),
+        (Unpacking(outcome=ScanOutcome.NOT_SCANNED), {"unread": "release"}, ""),
+        (
+            Unpacking(CARD),
+            {"action": "redact"},
+            "secrets: 1 x payment card, inside an archive or a document, where it cannot be masked",
+        ),
+    ],
+)
+def test_what_a_scanner_unpacks_is_looked_through(
+    scanner: Unpacking, settings: dict[str, Any], reason: str
+) -> None:
+    seen = read_by(scanner, **settings)
+    expected = ("refused", reason) if reason else ("released", "released by every content filter")
+    assert (seen.outcome, seen.reason) == expected
+    assert scanner.asked == 1
+
+
+def test_the_object_itself_is_looked_through_all_the_same() -> None:
+    assert read_by(Unpacking(), CARD).reason == "secrets: 1 x payment card"
+
+
+def test_a_scanner_opens_archives_and_the_filter_does_not() -> None:
+    assert read_by(Unpacking(b"words"), b"7z\xbc\xaf\x27\x1c" + bytes(40)).outcome == "released"
+    with pytest.raises(ValidationError, match="its own table says which"):
+        DataLossSettings(scanner="yara", archives=("zip",))
+
+
+def test_with_a_scanner_what_holds_for_every_content_filter_holds() -> None:
+    check_content_filter(
+        lambda: DataLoss(DataLossSettings(scanner="yara")),
+        [b"words"],
+        offer=UPLOAD,
+        scanners={"yara": Unpacking(b"inside")},
+    )

@@ -15,6 +15,7 @@ from sluicegate.filterapi import (
     ScanResult,
     Transfer,
     TransferOffer,
+    Unpacked,
 )
 from sluicegate.testing import check_content_filter, inspect_object
 
@@ -39,6 +40,9 @@ class Telling:
     async def examine(self, transfer: Transfer) -> Contents:
         self.asked += 1
         return self.contents
+
+    async def unpack(self, transfer: Transfer) -> Unpacked:
+        raise AssertionError("nobody reads what is inside")
 
 
 def part(kind: str, path: str = "", named: str = "", within: str = "", *traits: str) -> FoundPart:

@@ -118,10 +118,11 @@ class Play:
         while len(self.hands) == count:
             await asyncio.sleep(0)
 
-    def ask(self, timeout_s: float = 60.0) -> asyncio.Future[Examined]:
+    def ask(self, timeout_s: float = 60.0, *, is_shown: bool = True) -> asyncio.Future[Examined]:
         async def examine() -> Examined:
             with open("/dev/null") as opened:
                 question = Question(1, "name", "")
+                question.is_shown = is_shown
                 return await self.pool.examine(question, opened.fileno(), timeout_s)
 
         return asyncio.ensure_future(examine())
@@ -425,9 +426,20 @@ async def test_what_is_asked_when_it_is_stopped_is_not_looked_at(play: Play) -> 
 
 
 @played()
+async def test_a_process_that_sends_what_nobody_asked_for_is_given_up(play: Play) -> None:
+    play.start()
+    asked = play.ask(is_shown=False)
+    await settle()
+    play.hands[0].says(Member(1, "a", b"x"))
+    with pytest.raises(ScanProcessFailed, match="its process sends what it was not asked for"):
+        await asked
+
+
+@played()
 async def test_members_come_in_pieces_and_are_put_together(play: Play) -> None:
     play.start()
     question = Question(1, "name", "")
+    question.is_shown = True
     with open("/dev/null") as opened:
         asked = asyncio.ensure_future(play.pool.examine(question, opened.fileno(), 60))
         await settle()

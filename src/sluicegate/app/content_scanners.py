@@ -107,7 +107,7 @@ def _settings(
             archives.bytes_max,
             archives.member_bytes_max,
             archives.ratio_max,
-            archives.forwarded_bytes_max if members_to else 0,
+            archives.forwarded_bytes_max,
         ),
         passes_closed=archives.passes_closed,
         members_to=members_to,

@@ -66,7 +66,7 @@ class ArchivesTable(Model):
     members_to: tuple[str, ...] = pydantic.Field(default=(), examples=[["clamd"]])
     """Scanners that are also shown each file inside an object."""
     forwarded_bytes_max: _Size = pydantic.Field(default=32 << 20, ge=1, le=1 << 30)
-    """What of one object is shown to them."""
+    """What of one object is shown to them, and to filters that read what is inside."""
 
 
 class ScannerTable(Model, arbitrary_types_allowed=True):

@@ -17,13 +17,16 @@ from typing_extensions import override
 from sluicegate.errors import LimitExceeded
 from sluicegate.filterapi import (
     ContentFilter,
+    ContentScanner,
     ContentVerdict,
     Direction,
     Refuse,
     Release,
     Replace,
+    ScanOutcome,
     Transfer,
     TransferOffer,
+    Unpacked,
 )
 from sluicegate.protocol_limits import SECRET_VALUES_MAX
 from sluicegate.protocols.archives import ArchiveOutcome, look_inside
@@ -113,6 +116,9 @@ class DataLossSettings(FilterSettings):
     other_archives: Literal["pass", "refuse"] = "refuse"
     """What becomes of archives into which is not looked, also inside others: those left out above,
     and the kinds that ``exe_block`` names."""
+    scanner: str = Field(default="", max_length=100, examples=["yara"])
+    """A scanner of kind ``yara`` that opens objects in its processes: everything that it knows to
+    open, and the texts of PDF files. Without one, the archives above are opened by the filter."""
     exempt_clients: tuple[Network, ...] = Field(default=(), examples=[["10.1.2.0/24"]])
     """Clients whose objects are not looked at."""
 
@@ -124,6 +130,8 @@ class DataLossSettings(FilterSettings):
             raise ValueError(f"is named twice: {', '.join(sorted(twice))}")
         if not names:
             raise ValueError("it looks for nothing: name kinds or patterns")
+        if self.scanner and self.model_fields_set & {"archives", "other_archives"}:
+            raise ValueError("archives are opened by the scanner: its own table says which")
         if idle := set(self.counts_min) - set(self.kinds):
             raise ValueError(f"counts_min is about kinds that are not looked for: {sorted(idle)}")
         return self
@@ -169,20 +177,43 @@ class DataLoss(ContentFilter):
         kinds += [one.kind() for one in self._settings.patterns]
         self._patterns = SecretPatterns(kinds, self._settings.counts_min)
 
+    @property
+    @override
+    def scanners(self) -> tuple[str, ...]:
+        return (self._settings.scanner,) if self._settings.scanner else ()
+
+    @property
+    @override
+    def content_scanners(self) -> tuple[str, ...]:
+        return self.scanners
+
     @override
     async def verdict_version(self, transfer: Transfer) -> str | None:
         # Who is exempt is so by address, not by what the bytes are; and what is harmless alone may
         # be the rest of a secret.
-        return None if self._is_passed(transfer) or transfer.offer.preceding else ""
+        if self._is_passed(transfer) or transfer.offer.preceding:
+            return None
+        if not self._settings.scanner:
+            return ""
+        return await self._scanner(transfer).version() or None
+
+    def _scanner(self, transfer: Transfer) -> ContentScanner:
+        scanner = transfer.connection.firewall.scanner(self._settings.scanner)
+        if not isinstance(scanner, ContentScanner):
+            raise TypeError(f"the scanner {scanner.name!r} cannot tell what is in an object")
+        return scanner
 
     @override
     async def inspect(self, transfer: Transfer) -> ContentVerdict:
         if self._is_passed(transfer):
             return Release()
+        unpacked: Unpacked | None = None
+        if self._settings.scanner:
+            unpacked = await self._scanner(transfer).unpack(transfer)
         async with transfer.open() as file:
             with file.blocking_file() as opened:
                 return await transfer.run_blocking(
-                    self._judge_with_seam, opened, transfer.size, transfer.offer
+                    self._judge_with_seam, opened, transfer.size, transfer.offer, unpacked
                 )
 
     def _is_passed(self, transfer: Transfer) -> bool:
@@ -193,9 +224,11 @@ class DataLoss(ContentFilter):
 
     # -- on a thread of the pool -----------------------------------------------------------------
 
-    def _judge_with_seam(self, file: BinaryIO, size: int, offer: TransferOffer) -> ContentVerdict:
+    def _judge_with_seam(
+        self, file: BinaryIO, size: int, offer: TransferOffer, unpacked: Unpacked | None
+    ) -> ContentVerdict:
         """Judge an object by itself, and then together with what went the same way before it."""
-        verdict = self._judge(file, size, offer.is_text)
+        verdict = self._judge(file, size, offer, unpacked)
         if not offer.preceding or isinstance(verdict, Refuse):
             return verdict
         joined = Search(self._patterns)
@@ -215,11 +248,18 @@ class DataLoss(ContentFilter):
             return Refuse(f"{_described(joined.reached)}, cut into several messages")
         return verdict
 
-    def _judge(self, file: BinaryIO, size: int, is_text: bool) -> ContentVerdict:
+    def _judge(
+        self, file: BinaryIO, size: int, offer: TransferOffer, unpacked: Unpacked | None
+    ) -> ContentVerdict:
         search, members = Search(self._patterns), Search(self._patterns)
         try:
             self._look_through(file, search)
-            obstacle = "" if self._is_refused(search) else self._look_inside(file, members, is_text)
+            if self._is_refused(search):
+                obstacle = ""
+            elif unpacked is None:
+                obstacle = self._look_inside(file, members, offer.is_text)
+            else:
+                obstacle = self._look_at(unpacked, members)
         except LimitExceeded as error:
             obstacle = str(error)
         search.absorb(members)
@@ -232,7 +272,9 @@ class DataLoss(ContentFilter):
         if self._settings.action == "refuse":
             return Refuse(_described(found))
         if any(one.kind.name in members.sightings for one in found):
-            return Refuse(f"{_described(found)}, inside an archive, where it cannot be masked")
+            return Refuse(
+                f"{_described(found)}, inside an archive or a document, where it cannot be masked"
+            )
         return self._redacted(file, size, found)
 
     def _look_through(self, file: BinaryIO, search: Search) -> None:
@@ -245,6 +287,18 @@ class DataLoss(ContentFilter):
 
     def _is_refused(self, search: Search) -> bool:
         return self._settings.action == "refuse" and bool(search.reached)
+
+    def _look_at(self, unpacked: Unpacked, members: Search) -> str:
+        """Look through what a scanner has unpacked; return why that is not all, or empty."""
+        for _, data in unpacked.members:
+            look = _MemberLook(Search(self._patterns), members, self._is_refused)
+            for at in range(0, len(data), _PIECE_BYTES):
+                if look.feed(data[at : at + _PIECE_BYTES]):
+                    return ""
+            if look.finish():
+                return ""
+        result = unpacked.result
+        return "" if result.outcome is ScanOutcome.CLEAN else f"{result.outcome}: {result.reason}"
 
     def _look_inside(self, file: BinaryIO, members: Search, is_text: bool) -> str:
         """Look through the members of an archive; return why that cannot be done, or empty."""

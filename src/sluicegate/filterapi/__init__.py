@@ -69,7 +69,7 @@ from .position import Position
 from .private_session import PrivateSession
 from .registration import Events
 from .relaying import Way, copy, relay
-from .scanner import Contents, ContentScanner, FoundPart, Scanner, ScanOutcome, ScanResult
+from .scanner import Contents, ContentScanner, FoundPart, Scanner, ScanOutcome, ScanResult, Unpacked
 from .session_filter import SessionFilter
 from .shown import Shown
 from .stream_filter import (
@@ -236,6 +236,7 @@ __all__ = [
     "UdpBindRequested",
     "UdpDestination",
     "UdpPeer",
+    "Unpacked",
     "User",
     "Wait",
     "Wants",

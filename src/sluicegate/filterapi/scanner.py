@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from .content_filter import Transfer
 
-__all__ = ["ContentScanner", "Contents", "FoundPart", "ScanOutcome", "ScanResult", "Scanner"]
+__all__ = [
+    "ContentScanner",
+    "Contents",
+    "FoundPart",
+    "ScanOutcome",
+    "ScanResult",
+    "Scanner",
+    "Unpacked",
+]
 
 
 class ScanOutcome(enum.StrEnum):
@@ -98,10 +106,27 @@ class Contents:
     """The object first; complete unless ``result`` says that something could not be looked at."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What is inside an object, for a filter that reads it itself."""
+
+    result: ScanResult
+    """``CLEAN``: ``members`` is all that there is."""
+    members: tuple[tuple[str, bytes], ...] = ()
+    """Where, and the bytes: files in archives, streams and texts of documents; not the object."""
+
+
 @runtime_checkable
 class ContentScanner(Scanner, Protocol):
     """A scanner that opens archives and tells what is in them."""
 
     async def examine(self, transfer: Transfer) -> Contents:
         """Look at a held object; never raises for what the scanner does or fails to do."""
+        ...
+
+    async def unpack(self, transfer: Transfer) -> Unpacked:
+        """Return what is inside a held object, within the scanner's bounds; never raises either.
+
+        It is in memory: at most ``archives.forwarded_bytes_max`` of the scanner.
+        """
         ...

@@ -26,6 +26,7 @@ from sluicegate.filterapi import (
     ScanOutcome,
     ScanResult,
     Transfer,
+    Unpacked,
     lend_descriptor,
 )
 from sluicegate.scan_limits import RULES_LOOK_S, SCAN_ANSWERS_KEPT_MAX, SCAN_PARTS_MAX
@@ -198,11 +199,29 @@ class ProcessContentScanner:
             self._unfinished += 1
         return contents
 
+    async def unpack(self, transfer: Transfer) -> Unpacked:
+        """As ``filterapi.ContentScanner.unpack``; nothing of it is kept."""
+        self._asked += 1
+        question = self._question(transfer)
+        question.is_shown = question.has_texts = True
+        try:
+            if transfer.size > self.settings.object_bytes_max:
+                result = self._over_limit(transfer).result
+            else:
+                async with asyncio.timeout(self.settings.timeout_s):
+                    result = (await self._put(question, transfer)).result
+        except TimeoutError:
+            reason = f"no answer within {self.settings.timeout_s:g} s"
+            result = self._without(ScanOutcome.NOT_SCANNED, reason).result
+        except (SluicegateError, OSError) as error:
+            result = self._without(ScanOutcome.NOT_SCANNED, str(error)).result
+        self._found += result.outcome is ScanOutcome.FOUND
+        self._unfinished += result.outcome not in {ScanOutcome.CLEAN, ScanOutcome.FOUND}
+        return Unpacked(result, tuple((path, bytes(data)) for path, data in question.members))
+
     async def _examine(self, transfer: Transfer) -> Contents:
-        bound = self.settings.object_bytes_max
-        if transfer.size > bound:
-            reason = f"{transfer.size} bytes, above object_bytes_max ({bound})"
-            return self._without(ScanOutcome.OVER_LIMIT, reason)
+        if transfer.size > self.settings.object_bytes_max:
+            return self._over_limit(transfer)
         offer = transfer.offer
         content_type = f"{offer.content_type}, text" if offer.is_text else offer.content_type
         key = (transfer.sha256, self.signatures, offer.name, content_type)
@@ -240,12 +259,28 @@ class ProcessContentScanner:
             answer.set_result(contents)
 
     async def _ask(self, transfer: Transfer) -> Contents:
-        question = Question(
+        question = self._question(transfer)
+        question.is_shown = bool(self.settings.members_to)
+        contents = await self._put(question, transfer)
+        if contents.result.outcome is ScanOutcome.CLEAN and self.settings.members_to:
+            return await self._ask_others(transfer, question, contents)
+        return contents
+
+    def _question(self, transfer: Transfer) -> Question:
+        return Question(
             transfer.size,
             transfer.offer.name[:_NAME_CHARACTERS_MAX],
             transfer.offer.content_type[:_NAME_CHARACTERS_MAX],
             is_text=transfer.offer.is_text,
         )
+
+    async def _put(self, question: Question, transfer: Transfer) -> Contents:
+        """Have a process answer a question about an object.
+
+        Raises:
+            OSError: The object cannot be lent.
+            SluicegateError: No process has answered.
+        """
         async with transfer.open() as file:
             with file.blocking_file() as opened:
                 descriptor = lend_descriptor(opened)
@@ -253,10 +288,7 @@ class ProcessContentScanner:
             answer = await self._pool.examine(question, descriptor, self.settings.timeout_s)
         finally:
             os.close(descriptor)
-        contents = _contents(answer, _signatures(question.version))
-        if contents.result.outcome is ScanOutcome.CLEAN and self.settings.members_to:
-            return await self._ask_others(transfer, question, contents)
-        return contents
+        return _contents(answer, _signatures(question.version))
 
     async def _ask_others(
         self, transfer: Transfer, question: Question, contents: Contents
@@ -273,6 +305,11 @@ class ProcessContentScanner:
                         contents.parts,
                     )
         return contents
+
+    def _over_limit(self, transfer: Transfer) -> Contents:
+        bound = self.settings.object_bytes_max
+        reason = f"{transfer.size} bytes, above object_bytes_max ({bound})"
+        return self._without(ScanOutcome.OVER_LIMIT, reason)
 
     def _without(self, outcome: ScanOutcome, reason: str) -> Contents:
         return Contents(ScanResult(outcome, reason, self.signatures))

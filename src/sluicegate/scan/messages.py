@@ -44,7 +44,7 @@ class ArchiveBounds(msgspec.Struct, array_like=True, frozen=True):
     """Of one member: it is looked at in memory."""
     ratio_max: int
     forwarded_bytes_max: int
-    """What is sent back of members, for other scanners to look at; 0: nothing."""
+    """What is sent back of members at most, for others to look at."""
 
 
 # -- to a process ----------------------------------------------------------------------------------
@@ -77,6 +77,10 @@ class Examine(Message):
     content_type: str
     is_text: bool
     """Whether its receiver converts line ends."""
+    is_shown: bool
+    """Whether what is inside is sent back, to be looked at by others, too: ``Member``."""
+    has_texts: bool
+    """Whether the texts of documents are among it, as their readers see them."""
 
 
 # -- from a process --------------------------------------------------------------------------------

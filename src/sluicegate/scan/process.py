@@ -67,6 +67,8 @@ class Question:
 
     def __init__(self, size: int, name: str, content_type: str, *, is_text: bool = False) -> None:
         self.is_text = is_text
+        self.is_shown = self.has_texts = False
+        #: As ``messages.Examine`` has them.
         self.size = size
         self.name = name
         self.content_type = content_type
@@ -198,6 +200,8 @@ class ScanProcess:
                 question.name,
                 question.content_type,
                 question.is_text,
+                question.is_shown,
+                question.has_texts,
             ),
             (descriptor,),
         )
@@ -294,6 +298,9 @@ class ScanProcess:
         question = self._question
         if question is None or message.number != self._number:
             self._fail("its process speaks of another object")
+            return
+        if not question.is_shown:
+            self._fail("its process sends what it was not asked for")
             return
         if isinstance(message, MemberEnd):
             question.is_open = False

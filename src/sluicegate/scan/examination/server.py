@@ -89,13 +89,13 @@ def _examine(
             wire.send(Member(message.number, path, piece))
         wire.send(MemberEnd(message.number))
 
-    forwards = begin.bounds.forwarded_bytes_max > 0
     try:
         walk = Walk(
             begin.bounds,
             rules,
             passes_closed=begin.passes_closed,
-            forward=forward if forwards else None,
+            forward=forward if message.is_shown else None,
+            has_texts=message.has_texts,
         )
         data = _read(descriptor, 0, message.size)
         report = walk.examine(data, message.name, message.content_type, is_text=message.is_text)

@@ -46,6 +46,7 @@ from sluicegate.protocols.office_macros import (
     workbook_has_macro_sheet,
 )
 from sluicegate.protocols.pdf_scripts import pdf_traits
+from sluicegate.protocols.pdf_text import pdf_texts
 from sluicegate.scan.messages import ArchiveBounds, PartFacts
 from sluicegate.scan_limits import SCAN_PARTS_MAX
 
@@ -96,6 +97,7 @@ class Walk:
         *,
         passes_closed: Collection[str] = (),
         forward: Forward | None = None,
+        has_texts: bool = False,
     ) -> None:
         """Make one.
 
@@ -104,11 +106,13 @@ class Walk:
             rules: What is looked for.
             passes_closed: Kinds of containers that may stay closed.
             forward: Told of each member that is no container itself.
+            has_texts: Whether it is also told of documents inside, and of what they show.
         """
         self._budget = Budget(bounds)
         self._rules = rules
         self._passes_closed = passes_closed
         self._forward = forward
+        self._has_texts = has_texts
         self._forwarded = 0
         self._faults: dict[ScanOutcome, str] = {}
         self._parts: dict[tuple[str, str, str, tuple[str, ...]], PartFacts] = {}
@@ -198,6 +202,9 @@ class Walk:
             item.kind = zip_kind(zip_names(item.data))
         if kind != "pdf" or "encrypted" not in item.traits:
             yield from opener(item.data, self._budget)
+            if kind == "pdf" and self._has_texts:
+                for text in pdf_texts(item.data, bytes_max=self._budget.room):
+                    self._show(f"{item.where}/text".lstrip("/"), text)
 
     def _in_urls(self, item: _Item) -> Members:
         """Give the files that a text has in URLs."""
@@ -265,12 +272,19 @@ class Walk:
             if embedded:
                 item.traits.add(f"embedded-{embedded}")
         self._add_part(item)
-        if self._forward is not None and item.depth and not item.is_opened:
-            self._forwarded += len(item.data)
-            if self._forwarded > self._budget.bounds.forwarded_bytes_max:
-                bound = self._budget.bounds.forwarded_bytes_max
-                raise LimitExceeded("forwarded_bytes_max", bound)
-            self._forward(item.where, item.data)
+        is_shown = not item.is_opened or (self._has_texts and item.kind in _DOCUMENTS)
+        if item.depth and is_shown:
+            self._show(item.where, item.data)
+
+    def _show(self, where: str, data: bytes) -> None:
+        """Have others look at something, too."""
+        if self._forward is None:
+            return
+        self._forwarded += len(data)
+        bound = self._budget.bounds.forwarded_bytes_max
+        if self._forwarded > bound:
+            raise LimitExceeded("forwarded_bytes_max", bound)
+        self._forward(where, data)
 
     def _add_part(self, item: _Item) -> None:
         named = named_kind(item.name)
@@ -323,6 +337,8 @@ _WORKBOOKS: Final = frozenset({"workbook", "book"})
 _WHOLE: Final = frozenset({"zip", "tar", "gzip", "bzip2", "xz"})
 """Containers whose readers are our own, and refuse what stands around them."""
 _TEXTUAL: Final = frozenset({"web", "text", "script", "mail", "data"})
+_DOCUMENTS: Final = frozenset({"pdf", "mail", "rtf", "onenote"})
+"""Containers with a text of their own beside what is in them."""
 _PROGRAMS: Final = frozenset({"executable", "script"})
 _MAY_EMBED: Final = frozenset({"executable", "archive", "disk-image", "installer", "empty", "mail"})
 _WORST_FIRST: Final = (
