@@ -19,8 +19,15 @@ __all__ = [
     "QUERY_VALUES_MAX",
     "RECORD_LINE_BYTES_MAX",
     "SEARCH_SLICE_RECORDS",
+    "STORE_BATCH_RECORDS_MAX",
     "STORE_CACHE_BYTES",
     "STORE_KEYS_KNOWN_MAX",
+    "STORE_LOOK_S",
+    "STORE_READ_BYTES_MAX",
+    "STORE_REPORT_S",
+    "STORE_RETAIN_S",
+    "STORE_RETRY_MAX_S",
+    "STORE_RETRY_S",
     "STORE_WAIT_MS",
     "TOTALS_VALUES_MAX",
 ]
@@ -43,6 +50,27 @@ QUERY_STARS_MAX: Final = 4
 PARTITION_BYTES_MAX: Final = 4 << 30
 """One file of the store, some five million records: what is let go at a time, and small enough to
 be copied away."""
+
+STORE_READ_BYTES_MAX: Final = 2 << 20
+"""What is read of the log at a time: some three thousand records, and more than the longest."""
+
+STORE_BATCH_RECORDS_MAX: Final = 2_000
+"""Records of one transaction: what is lost with a store's process, and read again."""
+
+STORE_LOOK_S: Final = 0.25
+"""How often the store looks for new records: as old are pages that follow it, at most."""
+
+STORE_RETAIN_S: Final = 600.0
+"""How often the store looks whether something is too old or too much."""
+
+STORE_REPORT_S: Final = 2.0
+"""How often the store says how far it is."""
+
+STORE_RETRY_S: Final = 1.0
+"""How long after a failure the store tries again, and each time after twice as long."""
+
+STORE_RETRY_MAX_S: Final = 30.0
+"""The most between two attempts: a disk that has room again is noticed."""
 
 STORE_CACHE_BYTES: Final = 64 << 20
 """Pages that the writer of the store keeps in memory: the upper levels of its indexes."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sluicegate.audit import NoteRecord, TransferRecord, records
 from sluicegate.audit.lines import decode_record, encode_record
-from sluicegate.audit.query import LogFile, LogLine, Selection
+from sluicegate.audit.query import LogFile
 
 
 def transfer(name: str, reason: str = "clean") -> TransferRecord:
@@ -91,37 +91,6 @@ def test_field_of_another_version_is_ignored() -> None:
 
 
 # -- reading -----------------------------------------------------------------------------------
-
-
-def line_of(**fields: object) -> LogLine:
-    fields = {"kind": "decision", "time": 10.0, **fields}
-    return LogLine(json.dumps(fields).encode(), fields)
-
-
-@pytest.mark.parametrize(
-    ("selection", "is_wanted"),
-    [
-        (Selection(), True),
-        (Selection(kinds=frozenset({"decision"})), True),
-        (Selection(kinds=frozenset({"transfer"})), False),
-        (Selection(verdicts=frozenset({"denied"})), True),
-        (Selection(verdicts=frozenset({"allowed"})), False),
-        (Selection(client="192.0.2.7"), True),
-        (Selection(client="192.0.2.70"), False),
-        (Selection(connection="c-1"), True),
-        (Selection(connection="c-0"), True),
-        (Selection(connection="c-2"), False),
-        (Selection(since=10.0), True),
-        (Selection(since=10.1), False),
-    ],
-)
-def test_selection_takes_what_it_names(selection: Selection, is_wanted: bool) -> None:
-    line = line_of(verdict="denied", client="192.0.2.7:4000", connection="c-1", primary="c-0")
-    assert selection.has(line) is is_wanted
-
-
-def test_selection_by_an_ipv6_client_ignores_brackets_and_port() -> None:
-    assert Selection(client="2001:db8::1").has(line_of(client="[2001:db8::1]:4000"))
 
 
 @pytest.fixture

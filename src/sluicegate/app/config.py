@@ -26,6 +26,7 @@ from .authority_config import AuthoritySettings, AuthorityTable, to_authority
 from .entry_config import EntryChoice, EntryProtocolName, ResolverTable, to_entry
 from .ldap_config import LdapTable
 from .limit_table import LimitTable, contradictions, to_limits
+from .log_config import LogTable, StoreSettings, log_path, to_store
 from .refusal_pages import WebTable
 from .scanners import ScannerTable, check_scanners
 from .secret_files import SecretFiles
@@ -96,12 +97,6 @@ class _SpoolTable(Model):
     dir: str = pydantic.Field(default="", description="default: spool in state_dir")
 
 
-class _LogTable(Model):
-    """``[log]``."""
-
-    path: str = pydantic.Field(default="", description="default: records.jsonl in state_dir")
-
-
 class FilterTable(Model):
     """One ``[[filter]]``."""
 
@@ -123,7 +118,7 @@ class _Tables(Model):
     )
     limits: LimitTable = LimitTable()
     spool: _SpoolTable = _SpoolTable()
-    log: _LogTable = _LogTable()
+    log: LogTable = LogTable()
     resolver: ResolverTable = ResolverTable()
     ldap: LdapTable | None = None
     filter: tuple[FilterTable, ...] = ()
@@ -139,6 +134,8 @@ class StatePaths:
 
     control_path: pathlib.Path
     log_path: pathlib.Path
+    store: StoreSettings | None
+    """The store of records; None: there is none."""
     users_path: pathlib.Path
     authority: AuthoritySettings
     """Who signs leaves, also where ``[ca]`` is not there yet."""
@@ -171,6 +168,8 @@ class Configuration:
     tls: ServerTlsTable
     authority: AuthoritySettings | None = None
     """Who signs what clients see where TLS is opened; None: it is opened nowhere."""
+    store: StoreSettings | None = None
+    """The store of records; None: there is none."""
     user: str = ""
     """Whom the gate works as; empty: whoever starts it."""
     group: str = ""
@@ -197,7 +196,6 @@ class Configuration:
 
 
 _CONTROL_NAME: Final = "control.sock"
-_LOG_NAME: Final = "records.jsonl"
 
 
 def find_state(path: pathlib.Path, findings: Findings) -> StatePaths | None:
@@ -207,7 +205,7 @@ def find_state(path: pathlib.Path, findings: Findings) -> StatePaths | None:
     if document is None:
         return None
     service = typed(document, _ServiceTable, findings, ("service",))
-    log = typed(document, _LogTable, findings, ("log",))
+    log = typed(document, LogTable, findings, ("log",))
     ca = typed(document, AuthorityTable, findings, ("ca",))
     if service is None or log is None or ca is None:
         return None
@@ -218,16 +216,13 @@ def find_state(path: pathlib.Path, findings: Findings) -> StatePaths | None:
         return None
     return StatePaths(
         control_path=state_dir / _CONTROL_NAME,
-        log_path=_log_path(folder, state_dir, log),
+        log_path=log_path(log, folder, state_dir),
+        store=to_store(log, folder, state_dir),
         users_path=folder / service.users,
         authority=authority,
         has_authority="ca" in document.tree,
         has_user=bool(service.user),
     )
-
-
-def _log_path(folder: pathlib.Path, state_dir: pathlib.Path, log: _LogTable) -> pathlib.Path:
-    return folder / log.path if log.path else state_dir / _LOG_NAME
 
 
 def read_configuration(
@@ -261,7 +256,8 @@ def read_configuration(
         policy_path=folder / tables.service.policy,
         users_path=folder / tables.service.users,
         spool_dir=folder / tables.spool.dir if tables.spool.dir else state_dir / "spool",
-        log_path=_log_path(folder, state_dir, tables.log),
+        log_path=log_path(tables.log, folder, state_dir),
+        store=to_store(tables.log, folder, state_dir),
         listeners=tuple(
             ListenerSettings(
                 table.name,

@@ -33,6 +33,7 @@ _FIXED: Final = {
     "writable": "writable",
     "spool_dir": "dir",
     "log_path": "path",
+    "store": "store",
     "authority_folder": "dir",
 }
 """Attributes of ``Configuration`` that a running gate keeps, with their keys."""

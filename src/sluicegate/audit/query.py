@@ -1,4 +1,4 @@
-"""Reading the log: lines as they are, chosen by kind, verdict, client and time.
+"""Reading the log's files: lines as they are.
 
 The commands ``log``, ``why``, ``simulate`` and ``learn`` use it, on a file that the gate may be
 writing and that a rotation may move. The invariant: only whole lines are read, and a line that is
@@ -13,12 +13,12 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, Any, Final, cast
 
 import msgspec
 
-__all__ = ["LogFile", "LogLine", "Selection", "host_of", "rotated_files"]
+__all__ = ["LogFile", "LogLine", "host_of", "rotated_files"]
 
 _READ_BYTES: Final = 1 << 20
 _COMPRESSED: Final = ".gz"
@@ -39,38 +39,6 @@ class LogLine:
         """Return a field as text, empty when it is absent."""
         value = self.fields.get(name)
         return "" if value is None else str(value)
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which records are wanted; what is empty chooses nothing away."""
-
-    kinds: frozenset[str] = frozenset()
-    verdicts: frozenset[str] = frozenset()
-    """Of ``verdict`` (decisions, transfers) and ``outcome`` (connections)."""
-    client: str = ""
-    """An address, without its port."""
-    connection: str = ""
-    """An identifier: its records, and those of the connections that it announced."""
-    since: float = field(default=float("-inf"))
-    """Seconds since the Unix epoch."""
-
-    def has(self, line: LogLine) -> bool:
-        """Tell whether a record is wanted."""
-        fields = line.fields
-        if self.kinds and fields.get("kind") not in self.kinds:
-            return False
-        if self.verdicts and not {line.text("verdict"), line.text("outcome")} & self.verdicts:
-            return False
-        if self.connection and self.connection not in {
-            line.text("connection"),
-            line.text("primary"),
-        }:
-            return False
-        if self.client and host_of(line.text("client")) != self.client:
-            return False
-        time = fields.get("time")
-        return isinstance(time, int | float) and time >= self.since
 
 
 class LogFile:

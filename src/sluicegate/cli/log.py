@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import pathlib
 import threading
 from collections.abc import Iterator
 from typing import Final, cast
 
 import click
+from typing_extensions import override
 
-from sluicegate.app.config import find_state
-from sluicegate.audit.query import LogFile, LogLine, Selection
-from sluicegate.audit.search import QueryRefused, parse_query
+from sluicegate.audit.query import LogLine
+from sluicegate.audit.search import Query
 from sluicegate.audit.search.fields import KINDS
-from sluicegate.audit.search.matching import Predicate, predicate_of
-from sluicegate.clock import SystemClock
-from sluicegate.documents import Findings
-from sluicegate.errors import ConfigError
 
 from .display import format_time, printable
-from .log_files import parse_since
-from .options import config_option, find_config, json_option
+from .log_export import export
+from .log_query import find_paths, query_of
+from .log_records import FileRecords, Records, open_records
+from .log_verify import verify
+from .options import config_option, json_option
 
 __all__ = ["log", "show_line"]
 
@@ -37,7 +35,35 @@ _LEADING: Final = ("verdict", "outcome", "event", "reason", "cause", "message", 
 _HIDDEN: Final = frozenset({"time", "kind", *_LEADING})
 
 
-@click.command()
+class _LogCommands(click.Group):
+    """A group whose first word may be left out: records are shown then."""
+
+    @override
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        names = {*self.commands, *ctx.help_option_names}
+        return super().parse_args(ctx, args if args[:1] and args[0] in names else ["show", *args])
+
+
+@click.group(cls=_LogCommands)
+def log() -> None:
+    """Show, export and verify what the gate recorded.
+
+    What is no command of these is shown: sluicegate log -f is sluicegate log show -f.
+
+    \b
+    Examples:
+        sluicegate log -f
+        sluicegate log verdict:refused since:1h
+        sluicegate log export since:7d -o week.jsonl
+        sluicegate log verify
+    """
+
+
+log.add_command(export)
+log.add_command(verify)
+
+
+@log.command()
 @click.argument("query", nargs=-1)
 @config_option
 @click.option(
@@ -79,7 +105,7 @@ _HIDDEN: Final = frozenset({"time", "kind", *_LEADING})
 )
 @click.option("--since", default="", metavar="15m|2h|1d", help="Only the last so much time.")
 @json_option
-def log(
+def show(
     query: tuple[str, ...],
     config: pathlib.Path | None,
     file: pathlib.Path | None,
@@ -109,69 +135,58 @@ def log(
         sluicegate log 'client:10.1.0.0/16 (status:403,407 or kind:limit)'
         sluicegate log --client 10.1.2.3 --kind transfer --json | jq .name
     """  # fmt: skip
-    selection = Selection(
-        kinds=frozenset(kinds),
-        verdicts=frozenset(verdicts),
-        client=client,
-        connection=connection,
-        since=parse_since(since),
-    )
-    passes = _test_of(" ".join(query))
-
-    def is_wanted(line: LogLine) -> bool:
-        return selection.has(line) and passes(line.fields)
-
-    opened = _open(file or _log_path(config))
+    asked = query_of((*_terms(kinds, verdicts, client, connection, since), *query))
+    last = 10 if lines is None and follow else lines
+    records = _open(config, file, follow=follow)
     try:
-        found = [line for line in opened.new_lines() if is_wanted(line)]
-        last = 10 if lines is None and follow else lines
-        for line in found if last is None else found[len(found) - min(last, len(found)) :]:
+        found = records.read(asked) if last is None else records.newest(asked, last)
+        for line in found:
             show_line(line, as_json=as_json)
         if follow:
-            for line in _following(opened):
-                if is_wanted(line):
-                    show_line(line, as_json=as_json)
+            for line in _following(records, asked):
+                show_line(line, as_json=as_json)
     except KeyboardInterrupt:
         # The way to end following: no message, and the exit code of a program so ended.
         click.get_current_context().exit(_INTERRUPTED)
     finally:
-        opened.close()
-    if opened.skipped:
-        click.echo(f"{opened.skipped} lines are no records and were left out", err=True)
+        records.close()
+    if records.skipped:
+        click.echo(f"{records.skipped} lines are no records and were left out", err=True)
 
 
-def _test_of(query: str) -> Predicate:
-    zone = dt.datetime.now().astimezone().tzinfo or dt.UTC
-    try:
-        return predicate_of(parse_query(query, SystemClock().wall(), zone))
-    except QueryRefused as refused:
-        raise click.BadParameter(f"\n{refused}", param_hint="QUERY") from refused
+def _terms(
+    kinds: tuple[str, ...], verdicts: tuple[str, ...], client: str, connection: str, since: str
+) -> Iterator[str]:
+    """Yield what the options say in the language of queries."""
+    if kinds:
+        yield f"kind:{','.join(kinds)}"
+    if verdicts:
+        yield f"verdict:{','.join(verdicts)}"
+    if client:
+        yield f"client:{_quoted(client)}"
+    if connection:
+        yield f"(connection:{_quoted(connection)} or primary:{_quoted(connection)})"
+    if since:
+        yield f"since:{_quoted(since)}"
 
 
-def _following(opened: LogFile) -> Iterator[LogLine]:
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _open(config: pathlib.Path | None, file: pathlib.Path | None, *, follow: bool) -> Records:
+    if file is not None:
+        return FileRecords(file)
+    paths = find_paths(config)
+    return FileRecords(paths.log_path) if follow else open_records(paths)
+
+
+def _following(records: Records, asked: Query) -> Iterator[LogLine]:
     waiting = threading.Event()
     while True:
         waiting.wait(_FOLLOW_S)
-        yield from opened.new_lines()
-
-
-def _log_path(config: pathlib.Path | None) -> pathlib.Path:
-    findings = Findings()
-    state = find_state(find_config(config), findings)
-    findings.raise_errors()
-    assert state is not None, "a state that cannot be found is a finding"
-    return state.log_path
-
-
-def _open(path: pathlib.Path) -> LogFile:
-    try:
-        return LogFile(path)
-    except OSError as error:
-        raise ConfigError(
-            str(path),
-            f"the log cannot be read: {error.strerror}",
-            "did the gate ever run? choose its --config, or the log's --file",
-        ) from error
+        yield from records.read(asked)
 
 
 def show_line(line: LogLine, *, as_json: bool) -> None:

@@ -117,12 +117,12 @@ def test_search_whose_time_is_over_says_how_far_it_looked(
 def test_new_records_and_partitions_are_seen_by_an_open_reader(
     store: LogStore, reader: StoreReader, clock: ManualClock
 ) -> None:
-    assert reader.last == 0
+    assert reader.end == (0, Position())
     fill(store, clock, 3)
-    assert reader.last == 3
+    assert reader.end == (3, store.position)
     clock.advance(DAY_S)
     fill(store, clock, 3)
-    assert reader.last == 6
+    assert reader.end == (6, store.position)
     assert [one.seq for one in reader.read(parse_query("", 0), after=4)] == [5, 6]
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "AttachSigner",
     "BeginAudit",
     "BeginSigner",
+    "BeginStore",
     "BeginWorker",
     "ChangeLog",
     "Commit",
@@ -35,12 +36,13 @@ __all__ = [
     "Prepared",
     "Ready",
     "Said",
+    "Stored",
     "StreamEnded",
     "TakeStream",
     "TakeWorker",
 ]
 
-PROTOCOL: Final = 4
+PROTOCOL: Final = 5
 """Raised with every change of a message here, of a batch of records, of the journal, or of the
 memory that workers share."""
 
@@ -190,6 +192,31 @@ class StreamEnded(Message, tag="stream-ended"):
     records: int
 
 
+# To and from the store's keeper.
+
+
+class BeginStore(Message, tag="begin-store"):
+    """Be the keeper of the store of records."""
+
+    log: str
+    """Path of the log that it follows."""
+    folder: str
+    """Path of the store."""
+    keep_days: int
+    keep_bytes: int
+
+
+class Stored(Message, tag="stored"):
+    """How far the store is."""
+
+    last: int
+    """The number of its last record."""
+    bytes_behind: int
+    """Bytes of the log that are not in it."""
+    failure: str = ""
+    """Why nothing is stored."""
+
+
 # To the signer.
 
 
@@ -233,6 +260,8 @@ AnyMessage: TypeAlias = (
     | TakeStream
     | ChangeLog
     | StreamEnded
+    | BeginStore
+    | Stored
     | BeginSigner
     | TakeWorker
 )

@@ -14,12 +14,17 @@ from sluicegate.gate.views import StatusView, WorkerView
 from .audit_post import AuditPost
 from .crew import Crew, Place, Worker
 from .signer_post import SignerPost
+from .store_post import StorePost
 
 __all__ = ["process_warnings", "worker_views"]
 
 
 def worker_views(
-    crew: Crew, audit: AuditPost, signer: SignerPost, views: Mapping[Worker, StatusView]
+    crew: Crew,
+    audit: AuditPost,
+    signer: SignerPost,
+    store: StorePost,
+    views: Mapping[Worker, StatusView],
 ) -> list[WorkerView]:
     """Return a row for every process beside the supervisor.
 
@@ -27,6 +32,7 @@ def worker_views(
         crew: The workers.
         audit: Where the audit writer is.
         signer: Where the signer is, if there is one.
+        store: Where the keeper of the store of records is, if there is one.
         views: What those workers say of themselves that answered.
     """
     rows = [_place_view(place, views) for place in crew.places]
@@ -53,6 +59,17 @@ def worker_views(
                 restarts=signer.restarts,
                 started=signer.started,
                 version=signer.version,
+            )
+        )
+    if store.settings is not None:
+        rows.append(
+            WorkerView(
+                name="store keeper",
+                pid=store.pid,
+                state="ready" if store.pid else "waiting",
+                restarts=store.restarts,
+                started=store.started,
+                version=store.version,
             )
         )
     return rows

@@ -60,6 +60,7 @@ from .handover import AuthorityLeft, Handover, PreflightFailed, preflight, start
 from .orders import AttachAudit, AttachSigner, BeginWorker
 from .process_views import process_warnings, worker_views
 from .signer_post import SignerPost
+from .store_post import StorePost
 from .tallies import CONNECTIONS, RECORDS, Tallies
 
 __all__ = ["Seat", "Supervisor"]
@@ -128,8 +129,7 @@ class Supervisor:
         self._started = self._clock.wall()
         self._boot_mark = f"{int(self._started):x}"
         self._usage = Usage()
-        self._phase = Phase.STARTING
-        self._drain_ends = 0.0
+        self._phase, self._drain_ends = Phase.STARTING, 0.0
         self._tallies_fd = Tallies.make() if left is None else left.tallies
         self._tallies = Tallies(self._tallies_fd)
         self._census_fd = Census.make() if left is None else left.census
@@ -144,6 +144,7 @@ class Supervisor:
             left=left,
         )
         self._signer = SignerPost(self._clock, say, self._on_signer_replaced)
+        self._store = StorePost(loaded.configuration, self._clock, say)
         self._sender = RecordSender(
             loaded.configuration.limits.record_queue_bytes_max,
             self._clock,
@@ -194,6 +195,7 @@ class Supervisor:
         if self._left is None:
             await self._crew.start()
         await self._control.start()
+        self._store.start()
         self._phase = Phase.READY
         if self._left is not None:
             await self._renew(self._left.drain_timeout_s)
@@ -237,6 +239,7 @@ class Supervisor:
         if not await self._sender.close(WORKER_GRACE_S):
             self.say(f"{self._sender.queued_bytes} bytes of records are lost")
         await self._audit.close()
+        await self._store.close()
         os.close(self._tallies_fd)
         os.close(self._census_fd)
         self._usage.close()
@@ -446,6 +449,7 @@ class Supervisor:
         async with self._reloading:
             self._record("upgrading", causes=(f"asked by {by}",))
             control = await self._control.pause()
+            await self._store.close()
             if await self._sender.close(WORKER_GRACE_S):
                 left = await self._describe(control, drain_timeout_s)
                 if left is not None:
@@ -455,6 +459,7 @@ class Supervisor:
                         cause = error.strerror or str(error)
             self._sender.attach(_Socket(fileno=self._audit.connect(_OWN_ROW)))
             self._control.resume()
+            self._store.start()
             self._upgrading = None
             self.say(f"the upgrade failed, nothing has changed: {cause}")
 
@@ -524,10 +529,11 @@ class Supervisor:
             self.loaded.settings.policy, self._clock.wall(), view.learned_by
         )
         view.drain_ends = self._drain_ends
-        view.workers = worker_views(self._crew, self._audit, self._signer, views)
+        view.workers = worker_views(self._crew, self._audit, self._signer, self._store, views)
         view.steering = self._describe_steering()
         view.warnings = [
             *process_warnings(self._crew, self._audit, self._signer, views),
+            *self._store.warnings(),
             *gather_warnings([(worker.name, one) for worker, one in views.items()]),
             *settings_for_restart(self._begun_with, self.loaded),
         ]

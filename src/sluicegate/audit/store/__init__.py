@@ -5,7 +5,9 @@ questions are put to. The invariant: every line is in it exactly once, whatever 
 """
 
 from .chain import ChainKey, Checkpoint
-from .log_store import LogStore
+from .filler import Filler
+from .follower import Chunk, Follower
+from .log_store import LogStore, Retention
 from .partition import Position
 from .reader import Found, StoredRecord, StoreReader
 from .verification import Verification, verify_store
@@ -13,9 +15,13 @@ from .verification import Verification, verify_store
 __all__ = [
     "ChainKey",
     "Checkpoint",
+    "Chunk",
+    "Filler",
+    "Follower",
     "Found",
     "LogStore",
     "Position",
+    "Retention",
     "StoreReader",
     "StoredRecord",
     "Verification",

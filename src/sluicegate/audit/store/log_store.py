@@ -72,6 +72,15 @@ class LogStore:
         except OSError as error:
             os.close(self._lock)
             raise ConfigError(str(folder), "another process stores records there") from error
+        try:
+            self._open()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _open(self) -> None:
+        """Open the key and the newest partition; the lock is ours."""
+        folder = self.folder
         self._key = ChainKey.open(folder / "chain.key")
         (folder / "chain.pub").write_text(self._key.public.hex() + "\n", encoding="ascii")
         files = partition_files(folder)
@@ -81,7 +90,7 @@ class LogStore:
         else:
             self._day, self._number = self._today(), 1
             self._newest = Partition.make(self._path(), 1, FIRST_LINK, Position())
-        self._signed_last, self._signed_at = self._newest.last, clock.monotonic()
+        self._signed_last, self._signed_at = self._newest.last, self._clock.monotonic()
 
     @property
     def position(self) -> Position:
@@ -114,14 +123,20 @@ class LogStore:
             taken.append(line)
             records.append(fields)
         if not taken:
+            self._newest.move(position)
             return
         self._begin_partition()
         self._newest.append(taken, records, position)
-        now = self._clock.monotonic()
-        if (
-            self._newest.last - self._signed_last >= CHECKPOINT_RECORDS_MAX
-            or now - self._signed_at >= CHECKPOINT_S
-        ):
+        self.sign_when_due()
+
+    def sign_when_due(self) -> None:
+        """Sign if many records, or those of a while, are not signed.
+
+        Raises:
+            sqlite3.Error: The checkpoint cannot be stored.
+        """
+        is_long_ago = self._clock.monotonic() - self._signed_at >= CHECKPOINT_S
+        if is_long_ago or self._newest.last - self._signed_last >= CHECKPOINT_RECORDS_MAX:
             self.sign()
 
     def sign(self) -> None:

@@ -73,6 +73,8 @@ class Position:
     """Of the file; 0: nothing was read."""
     offset: int = 0
     """Bytes of it that are stored."""
+    mark: str = ""
+    """What its first line is known by."""
 
 
 def partition_path(folder: pathlib.Path, day: str, number: int) -> pathlib.Path:
@@ -210,6 +212,14 @@ class Partition:
             raise
         self.last, self.link = last, link
 
+    def move(self, position: Position) -> None:
+        """Note where in the log it is, when nothing there was a record.
+
+        Raises:
+            sqlite3.Error: It cannot be stored.
+        """
+        self._database.execute(_SET, ("position", _written(position)))
+
     def add_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint.
 
@@ -280,4 +290,4 @@ def _time_of(fields: dict[str, object]) -> float:
 
 
 def _written(position: Position) -> str:
-    return json.dumps([position.inode, position.offset])
+    return json.dumps([position.inode, position.offset, position.mark])

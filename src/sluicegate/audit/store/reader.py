@@ -7,6 +7,7 @@ that is not complete says how far it looked, and goes on from there.
 from __future__ import annotations
 
 import contextlib
+import json
 import pathlib
 import sqlite3
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from sluicegate.clock import Clock
 from sluicegate.errors import ConfigError
 from sluicegate.log_limits import SEARCH_SLICE_RECORDS
 
-from .partition import open_to_read, partition_files
+from .partition import Position, open_to_read, partition_files
 from .totals import HOUR_S, MINUTE_S, SUBJECTS
 
 __all__ = ["Found", "Latency", "MinuteTotal", "StoreReader", "StoredRecord", "SubjectTotal"]
@@ -151,14 +152,16 @@ class StoreReader:
                 first = end + 1
 
     @property
-    def last(self) -> int:
-        """The number of the newest record."""
+    def end(self) -> tuple[int, Position]:
+        """The number of the newest record, and where in the log that record ends."""
         database = next(iter(self._newest_first()))
-        (last,) = database.execute("SELECT max(seq) FROM records").fetchone()
-        if last is not None:
-            return int(last)
-        (first,) = database.execute("SELECT value FROM facts WHERE name = 'first'").fetchone()
-        return int(first) - 1
+        # One statement: both are of one moment.
+        last, text = database.execute(
+            "SELECT coalesce((SELECT max(seq) FROM records), first.value - 1), position.value"
+            " FROM facts AS first, facts AS position"
+            " WHERE first.name = 'first' AND position.name = 'position'"
+        ).fetchone()
+        return int(last), Position(*json.loads(text))
 
     def _select(
         self,

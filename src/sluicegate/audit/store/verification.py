@@ -43,6 +43,7 @@ def verify_store(
     folder: pathlib.Path,
     public: bytes,
     *,
+    expected: bytes | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Verification:
     """Read all of a store, and check every link and every signature.
@@ -50,6 +51,7 @@ def verify_store(
     Args:
         folder: The store.
         public: The key that its checkpoints are checked with; kept elsewhere, if it can be.
+        expected: A link that an earlier verification found at the end.
         on_progress: Told how many records were read, now and then.
 
     Raises:
@@ -74,6 +76,8 @@ def verify_store(
                 found.faults.append(f"{path.name}: cannot be read: {error}")
                 previous = None
     _verify_checkpoints(starts, public, links, found)
+    if expected is not None and expected not in links.values():
+        found.faults.append("the expected link is not in the chain: it was cut off or made anew")
     return found
 
 

@@ -1,0 +1,125 @@
+"""The store's keeper: what is recorded is stored once, and nobody waits for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sluicegate.audit.search import EVERYTHING
+from sluicegate.audit.store import StoreReader, verify_store
+from sluicegate.clock import SystemClock
+from sluicegate.errors import ConfigError
+from tests.kernel.test_gate_process import EchoServer, echoed
+from tests.kernel.test_processes import Gate, wait_until_gone
+
+pytestmark = pytest.mark.either_driver
+
+
+@pytest.fixture
+def gate(tmp_path: pathlib.Path) -> Iterator[Gate]:
+    server = EchoServer()
+    made = Gate(tmp_path, server.port)
+    made.write_main('[log]\nstore = "sqlite"\n')
+    yield made
+    made.close()
+    server.close()
+
+
+def stored(gate: Gate) -> list[bytes]:
+    reader = StoreReader(gate.folder / "state" / "records", SystemClock())
+    with contextlib.closing(reader):
+        return [record.line.encode() for record in reader.read(EVERYTHING)]
+
+
+def recorded(gate: Gate) -> list[bytes]:
+    return (gate.folder / "state" / "records.jsonl").read_bytes().splitlines()
+
+
+def keeper(gate: Gate) -> dict[str, Any]:
+    (row,) = [row for row in gate.status()["workers"] if row["name"] == "store keeper"]
+    return row
+
+
+def visit(gate: Gate, count: int) -> None:
+    for _ in range(count):
+        with gate.connect() as client:
+            assert echoed(client, b"hello") == b"hello"
+
+
+def wait_until_stored(gate: Gate) -> None:
+    waiting = threading.Event()
+    for _ in range(1000):
+        with contextlib.suppress(ConfigError):
+            if stored(gate) == recorded(gate):
+                return
+        waiting.wait(0.02)
+    raise AssertionError("records are not stored")
+
+
+def test_all_that_is_recorded_is_stored_to_the_last_record(gate: Gate) -> None:
+    gate.start()
+    visit(gate, 3)
+    wait_until_stored(gate)
+    assert keeper(gate)["state"] == "ready"
+    pids = gate.pids()
+    assert gate.end() == 0
+    wait_until_gone(pids)
+    assert stored(gate) == recorded(gate)
+    assert b'"event":"stopped"' in stored(gate)[-1]
+    folder = gate.folder / "state" / "records"
+    found = verify_store(folder, bytes.fromhex((folder / "chain.pub").read_text()))
+    assert (found.faults, found.signed_last) == ([], len(recorded(gate)))
+    assert "Traceback" not in "".join(gate.lines)
+
+
+def test_killed_keeper_is_replaced_and_every_record_is_stored_once(gate: Gate) -> None:
+    gate.start()
+    for _ in range(3):
+        pid = keeper(gate)["pid"]
+        visit(gate, 2)
+        os.kill(pid, signal.SIGKILL)
+        visit(gate, 2)
+        gate.wait_for("the store's keeper")
+        waiting = threading.Event()
+        while keeper(gate)["pid"] in {0, pid}:
+            waiting.wait(0.02)
+    assert keeper(gate)["restarts"] == 3
+    wait_until_stored(gate)
+    assert gate.end() == 0
+    assert stored(gate) == recorded(gate)
+
+
+def test_store_that_cannot_be_written_holds_up_nobody_and_is_said(gate: Gate) -> None:
+    folder = gate.folder / "state" / "records"
+    folder.mkdir(parents=True)
+    (folder / "chain.key").write_text("no key")
+    (folder / "chain.key").chmod(0o600)
+    gate.start()
+    gate.wait_for(f"{folder}: {folder}/chain.key: holds no private key")
+    visit(gate, 1)
+    waiting = threading.Event()
+    while not any("records are not stored" in line for line in gate.status()["warnings"]):
+        waiting.wait(0.02)
+    (folder / "chain.key").unlink()
+    wait_until_stored(gate)
+    assert gate.end() == 0
+
+
+def test_log_that_is_rotated_is_followed(gate: Gate) -> None:
+    gate.start()
+    visit(gate, 2)
+    log = gate.folder / "state" / "records.jsonl"
+    moved = log.with_name("records.jsonl-20261128")
+    log.rename(moved)
+    gate.send(signal.SIGHUP)
+    gate.wait_for("reloaded")
+    visit(gate, 2)
+    assert gate.end() == 0
+    assert stored(gate) == [*moved.read_bytes().splitlines(), *recorded(gate)]
