@@ -465,6 +465,10 @@ class Limits(WebLimits):
     """A client whose rule wants its ClientHello judged has this long for it: clients of TLS send it
     at once, and a few round trips bring the longest."""
 
+    opening_timeout_s: float = 20.0
+    """From a ClientHello to both handshakes of a connection whose TLS is opened: a dozen round
+    trips to a server at the other end of the world, and a slow signature, are less."""
+
     handshakes_max: int = 4096
     """Clients of one worker that have not said where they want to go; each costs a descriptor."""
 

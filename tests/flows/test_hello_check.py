@@ -823,7 +823,10 @@ def test_secondary_connections_and_binds_are_held_to_no_hello(
     is_expected: bool, protocol: str, port: int, is_held: bool
 ) -> None:
     connection: Any = SimpleNamespace(
-        expected=object() if is_expected else None, entry_protocol=protocol, named_port=port
+        expected=object() if is_expected else None,
+        entry_protocol=protocol,
+        named_port=port,
+        is_opened=False,
     )
     plan: Any = SimpleNamespace(tls=TlsCheck(ports=(443,)))
 

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from sluicegate.address import SocketAddress
     from sluicegate.filterapi import TransferOffer
     from sluicegate.names import CanonicalHost
+    from sluicegate.port.given_away import GivenAway
     from sluicegate.verdict import Deny
 
     from .attached import Attached
+    from .opened_tls import OpenedTls
     from .registry import RulePlan
     from .secondary import ExpectedConnection
     from .service import FirewallService
@@ -28,6 +30,8 @@ class AskedConnection:
     __slots__ = ()
 
     has_datagrams = False
+    opened: OpenedTls | None = None
+    """What is known of its TLS, where its rule wants that opened or verified."""
     entry_protocol: ClassVar[str] = "tcp"
     """What its client asked for, as rules name it."""
     found: tuple[str, ...] = ()
@@ -45,6 +49,25 @@ class AskedConnection:
     def rule(self) -> str:
         """Name of the rule that admitted it."""
         return self.plan.rule.name
+
+    def take_server_given(self) -> GivenAway | None:
+        """Return the server's socket as it was left when both sides were opened, if they were."""
+        return None
+
+    @property
+    def is_opened(self) -> bool:
+        """Whether what passes is what was inside TLS."""
+        return False
+
+    @property
+    def _bytes_objection(self) -> str:
+        """Why it may not even be dialled: what its filters are for is not in its bytes."""
+        return self.plan.bytes_blocked
+
+    @property
+    def _must_be_seen(self) -> bool:
+        """Whether nothing may pass that no filter sees."""
+        return self.plan.must_inspect
 
     @property
     def named_host(self) -> CanonicalHost | None:

@@ -151,6 +151,9 @@ class FilterChain:
         if given is not None:
             self._client.take_over(given)
         self._server = None if server is None else self._own(server, Side.SERVER)
+        given = connection.take_server_given()
+        if self._server is not None and given is not None:
+            self._server.take_over(given)
         self._server_link: LinkEnd | None = None
         #: Where a server that is dialled later joins.
         self._is_collapsing = False

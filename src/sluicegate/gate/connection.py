@@ -232,7 +232,7 @@ class GateConnection(FilteredConnection):
             return
         if isinstance(verdict, Emulate):
             begin_emulation(self, verdict)
-        if self.plan.must_inspect and self._attached is None:
+        if self._must_be_seen and self._attached is None:
             self.refuse(INSPECT_NEEDS_FILTER)
             return
         if self.plan.bytes_max is not None:
@@ -302,6 +302,9 @@ class GateConnection(FilteredConnection):
             return
         now = self.last_active = self.port.now
         self.connect_s = now - self._dial_began
+        self._open_both()
+
+    def _open_both(self) -> None:
         self._on_open()
         client, server = self._client_raw, self._server_raw
         assert client is not None

@@ -52,6 +52,7 @@ from .entry_tls import CERTIFICATE_GROUPS_SCHEME, TlsEntryHandshake
 from .foreseen import Foreseen, ForeseenConnection
 from .known_destinations import KnownDestinations
 from .known_openings import KnownOpenings
+from .opening_connection import OpeningConnection, may_open
 from .own_listeners import OwnListeners
 from .password_throttle import PasswordThrottle
 from .session import session_key
@@ -323,9 +324,8 @@ class EntryDesk:
             reason, name = f"limit {bound.limit}", plan.rule.name
             self._refuse(handshake, EntryAnswer.GATE_BUSY, reason, request, rule=name)
             return
-        connection = EntryConnection(
-            service, session, plan, handshake, host, wanted.port, asked=asked
-        )
+        made = OpeningConnection if may_open(plan, host, wanted.port) else EntryConnection
+        connection = made(service, session, plan, handshake, host, wanted.port, asked=asked)
         handshake.connection = connection
         if known is not None and plan.is_plain_for_bytes and session.is_plain:
             connection.open_known(known)
@@ -472,7 +472,7 @@ class EntryDesk:
         """Decide whether a client may reach a host; the decision judges what is found for it."""
         return decide_destination(
             self.service.policy.rules_of(asker.listener_name),
-            DestinationRequest(asker.client.ip, host, port, asker.user, protocol),
+            DestinationRequest(asker.client.ip, host, port, asker.user, protocol, is_tunnel=True),
             self.service.port.wall,
             self.is_own_listener,
         )

@@ -146,8 +146,8 @@ class EntryConnection(GateConnection):
         self._decision, self._key = decision, key
         self._epoch = self._service.entries.known.epoch
         self._service.add_connection(self)
-        if self.plan.bytes_blocked:
-            self.refuse(self.plan.bytes_blocked)
+        if objection := self._bytes_objection:
+            self.refuse(objection)
             return
         if self._has_place():
             self._resolve()

@@ -85,6 +85,10 @@ class FilteredConnection(AskedConnection):
             self._attached = []
         self._attached.append(Attached.at(self, data_filter, position, context, name))
 
+    def give_attached(self, before: FilteredConnection) -> None:
+        """Take over what was attached to a connection in whose place this one goes on."""
+        self._attached, before._attached = before._attached, None
+
     def leave(self, data_filter: AnyDataFilter) -> None:
         """As ``filterapi.Connection.leave``."""
         if self._chain is not None:

@@ -28,6 +28,7 @@ from sluicegate.policy.tls_check import (
     TlsCheck,
     judge_hello,
 )
+from sluicegate.policy.tls_opening import OpeningReason, TlsMode
 from sluicegate.protocols.tls_hello import (
     AnswerReader,
     HelloReader,
@@ -271,6 +272,8 @@ def check_for(connection: GateConnection, plan: RulePlan) -> TlsCheck | None:
     check = plan.tls
     if check is None or connection.expected is not None or connection.entry_protocol != "tcp":
         return None
+    if connection.is_opened:
+        return None  # its hello was judged before; this is what was inside
     return check if check.covers(connection.named_port) else None
 
 
@@ -292,7 +295,18 @@ def with_hello(connection: GateConnection, found: Readmission) -> Readmission:
         return found
     hello = connection.hello
     objection = UNSEEN if hello is None else hello.object_by(check)
+    if not objection and _has_other_mode(connection, check):
+        objection = OpeningReason.MODE_CHANGED
     return Readmission(None, objection, plan.rule) if objection else found
+
+
+def _has_other_mode(connection: GateConnection, check: TlsCheck) -> bool:
+    """Tell whether another rule wants something else done with TLS that passes as it is."""
+    hello, host = connection.hello, connection.named_host
+    if connection.opened is not None or host is None:
+        return False  # it compares by itself, or is published
+    is_tls = hello is not None and hello.facts is not None and hello.facts.is_tls
+    return is_tls and check.mode_for(host, connection.named_port) is not TlsMode.SPLICE
 
 
 UNSEEN: Final = "its ClientHello has to be judged now"

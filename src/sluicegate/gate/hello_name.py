@@ -16,8 +16,10 @@ from sluicegate.policy.tls_check import (
     SNI_ELSEWHERE,
     SNI_NOT_ALLOWED,
     HelloFacts,
+    TlsCheck,
     judge_hello,
 )
+from sluicegate.policy.tls_opening import TlsMode
 
 from .asker import Asker
 from .readmission import lacking
@@ -113,6 +115,20 @@ class HelloName:
         wanted = lacking(connection.plan, connection.firewall.plan_of(rule))
         if wanted:
             return f"{SNI_NOT_ALLOWED}: {self._host}, by rule {rule.name}: {wanted}"
-        if rule.tls is not None and rule.tls.covers(connection.named_port):
-            return judge_hello(rule.tls, self._facts, self._host).reason
+        check, port = rule.tls, connection.named_port
+        wanted_mode, mode = _mode(check, self._host, port), self._mode_here()
+        if wanted_mode is not mode:
+            named = f"{self._host}, by rule {rule.name}"
+            return f"{SNI_NOT_ALLOWED}: {named}: its TLS is for {wanted_mode}, here it is {mode}"
+        if check is not None and check.covers(port):
+            return judge_hello(check, self._facts, self._host).reason
         return ""
+
+    def _mode_here(self) -> TlsMode:
+        """Return what becomes of TLS with the host by the rule that its connection came by."""
+        connection = self._connection
+        return _mode(connection.plan.tls, self._host, connection.named_port)
+
+
+def _mode(check: TlsCheck | None, host: CanonicalHost, port: int) -> TlsMode:
+    return TlsMode.SPLICE if check is None else check.mode_for(host, port)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from sluicegate.errors import FILTER_ERRORS, FilterFailed, Side
 from sluicegate.port.backend import RawSocket
-from sluicegate.port.layer import LayeredSocket
+from sluicegate.port.layer import LayeredSocket, driver_of
 
 from .stages import StageGroup, Stages
 
@@ -80,9 +80,11 @@ def open_directions(
     connection.from_server = second = take()
     first.open(connection, _CLIENT, client, server, stages[0])
     second.open(connection, _SERVER, server, client, stages[1])
-    if isinstance(client, LayeredSocket):
-        first.run_on(client.driver, service.port.backend)
-        second.run_on(service.port.backend, client.driver)
+    if isinstance(client, LayeredSocket) or isinstance(server, LayeredSocket):
+        backend = service.port.backend
+        drivers = driver_of(client, backend), driver_of(server, backend)
+        first.run_on(*drivers)
+        second.run_on(drivers[1], drivers[0])
     given, connection.client_given = connection.client_given, None
     if given is None:
         first.start()
@@ -92,8 +94,13 @@ def open_directions(
             first.adopt(given.ahead, ended=given.ended, shut=given.shut)
         elif not given.receive_op.in_flight:
             first.start()
-    if not connection.is_closing:
+    if connection.is_closing:
+        return
+    if (server_given := connection.take_server_given()) is None:
         second.start()
+        return
+    second.take_operation(server_given.receive_op)
+    second.adopt(server_given.ahead, ended=server_given.ended, shut=server_given.shut)
 
 
 def open_stages(

@@ -147,8 +147,7 @@ class GateRecords:
             record.error = errno_name(connection.error)
         if connection.expected is not None:
             record.primary = connection.expected.primary.id
-        if connection.hello is not None:
-            record.sni = connection.hello.server_name
+        _describe_tls(connection, record)
         if connection.entry_mode is not _PUBLISHED:
             record.entry = connection.entry_mode
             record.host = connection.host_name
@@ -206,6 +205,13 @@ class GateRecords:
 
 # Globals are found faster than attributes of a class.
 _PUBLISHED: Final = EntryMode.PUBLISHED
+
+
+def _describe_tls(connection: GateConnection, record: ConnectionRecord) -> None:
+    if connection.hello is not None:
+        record.sni = connection.hello.server_name
+    if connection.opened is not None:
+        connection.opened.describe(record)
 
 
 def _describe(error: BaseException) -> str:

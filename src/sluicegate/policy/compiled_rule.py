@@ -28,6 +28,7 @@ from .conditions import (
 from .protocols import ProtocolPattern
 from .request import Level, Number, Question
 from .rules import Rule
+from .tls_opening import TlsMode
 
 __all__ = ["LACKS", "MATCHES", "NEEDS_USER", "CompiledRule", "Shows"]
 
@@ -50,9 +51,10 @@ class CompiledRule:
     __slots__ = (
         "_clients",
         "_conditions",
+        "_foreseen",
         "_later",
+        "_opening",
         "_users",
-        "foreseen",
         "is_refusal",
         "order",
         "rule",
@@ -65,10 +67,12 @@ class CompiledRule:
         self.rule = rule
         self.is_refusal = rule.action.is_refusal
         self.to = pool.targets(rule)
-        self.foreseen = 0
+        self._foreseen = 0
         #: Levels that its filters ask about again.
         for name in rule.filters:
-            self.foreseen |= shows.get(name, 0)
+            self._foreseen |= shows.get(name, 0)
+        opens = rule.tls is not None and rule.tls.opening.mode is TlsMode.INSPECT
+        self._opening = rule.tls if opens else None
         conditions: list[Condition] = [] if rule.is_enabled else [ENABLED]
         self._clients = pool.clients(rule.clients, rule.clients_except)
         conditions.append(self._clients)
@@ -122,6 +126,17 @@ class CompiledRule:
         if self._users is not None and not self._users.holds(question):
             return NEEDS_USER if question.user is None else LACKS
         return unknown
+
+    def foresees(self, question: Question) -> int:
+        """Return the levels that will be asked about again: by filters, or inside opened TLS."""
+        tls = self._opening
+        if (
+            tls is None
+            or not question.is_tunnel
+            or tls.mode_for(question.named, question.port) is not TlsMode.INSPECT
+        ):
+            return self._foreseen
+        return self._foreseen | _INSIDE
 
     def lacking(self, question: Question) -> Iterator[tuple[Condition, bool]]:
         """Yield each condition that does not hold, and whether that is only not known yet."""
@@ -181,5 +196,8 @@ class CompiledRule:
             return unknown if question.user is None else LACKS
         return unknown
 
+
+_INSIDE: Final = int(Level.REQUEST | Level.TRANSFER)
+"""What the gate asks about itself where it reads HTTP."""
 
 _ABOUT_CLIENTS: Final = frozenset({"enabled", "clients", "expires", "schedule"})

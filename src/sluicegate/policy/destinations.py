@@ -176,7 +176,7 @@ class DestinationDecision:
         """Return the denial of a rule that stands before the one that decided."""
         compiled = self._compiled
         assert compiled is not None, "only what is allowed is judged further"
-        foreseen = compiled.foreseen | self._question.asks_again
+        foreseen = compiled.foresees(self._question) | self._question.asks_again
         for rules in found:
             for one in rules:
                 if one.order >= compiled.order:
@@ -231,7 +231,7 @@ class Choice:
             self._note_user(one)
         elif one.is_refusal:
             self._maybe_refused.append((one, weight))
-        elif not weight & ~(one.foreseen | question.asks_again):
+        elif not weight & ~(one.foresees(question) | question.asks_again):
             self.compiled, self.asks_again = one, weight
             return True
         return False
@@ -262,7 +262,7 @@ class Choice:
             # Who may be refused has to say who it is: nobody gets past a rule by not saying it.
             self.compiled, self.reason, self.asks_again = self._user_refused, USER_NEEDED, 0
             return
-        foreseen = compiled.foreseen | question.asks_again
+        foreseen = compiled.foresees(question) | question.asks_again
         before = sorted(
             ((one.order, one, weight) for one, weight in self._maybe_refused),
             key=lambda found: found[0],

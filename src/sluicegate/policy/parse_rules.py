@@ -136,7 +136,13 @@ class RuleReader:
             written=_written(table, _WRITTEN),
             tls=None
             if table.action.is_refusal
-            else rule_check(table.tls, self._tls, protocols.patterns, place),
+            else rule_check(
+                table.tls,
+                self._tls,
+                protocols.patterns,
+                place,
+                allow_underscore=objects.allow_underscore,
+            ),
         )
         if rule.to_except.is_everything:
             at = ("to_except", table.to_except.index("*"))

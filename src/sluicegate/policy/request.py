@@ -86,6 +86,9 @@ class DestinationRequest:
     """None: there is no object yet."""
     asks_again: Level = Level.NONE
     """What the asker will ask about itself, whichever filters a rule has."""
+    is_tunnel: bool = False
+    """It is a connection whose TLS a rule may want opened: what is inside is asked about then. An
+    HTTP request is none: it shows all there is, or cannot be read."""
 
 
 Number: TypeAlias = tuple[int, int]
@@ -110,8 +113,10 @@ class Question:
         "client_version",
         "host",
         "http",
+        "is_tunnel",
         "judgement",
         "meant",
+        "named",
         "now",
         "port",
         "protocol",
@@ -124,6 +129,7 @@ class Question:
         self.client = int(client)
         self.client_version = client.version
         self.host = host.text
+        self.named = host
         self.judgement: AddressJudgement | None = (
             None if host.address is None else classify(host.address)
         )
@@ -136,4 +142,5 @@ class Question:
         self.http = request.http
         self.transfer = request.transfer
         self.asks_again = int(request.asks_again)
+        self.is_tunnel = request.is_tunnel and request.protocol == "tcp"
         self.now = now

@@ -19,6 +19,7 @@ from .request import Level
 from .rules import Rule
 from .shadowing import shadowed_rules
 from .snapshot import PolicySnapshot
+from .tls_opening import TlsMode
 
 __all__ = ["review_policy"]
 
@@ -97,6 +98,8 @@ def _review_sight(rule: Rule, place: Place, shows: Shows) -> None:
     seen = Level.NONE
     for name in rule.filters:
         seen |= shows.get(name, Level.NONE)
+    if rule.tls is not None and rule.tls.opening.mode is TlsMode.INSPECT:
+        seen |= Level.REQUEST | Level.TRANSFER
     wanted: list[tuple[Level, str, str]] = []
     if rule.looks_at_requests:
         key = "methods" if rule.methods else "paths" if rule.paths else "to"
@@ -115,7 +118,7 @@ def _review_sight(rule: Rule, place: Place, shows: Shows) -> None:
                 (key,),
                 f"no filter of this rule shows {what}: what is asked for by https is in a tunnel "
                 "that is not looked into, and does not match",
-                f"add a filter that shows {what}",
+                f'tls = {{ mode = "inspect" }}, or a filter that shows {what}',
             )
 
 

@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 from sluicegate.names import CanonicalHost, HostPattern, HostRefused, canonical_host
 from sluicegate.protocols.tls_hello import ClientHello, EchKind, TlsFault
 
+from .tls_opening import NOT_OPENED, OPENING_MEANINGS, TlsMode, TlsOpening
+
 __all__ = [
     "HELLO_CUT_OFF",
     "HELLO_LATE",
@@ -74,10 +76,16 @@ class TlsCheck:
     """As the protocol writes it; the highest version that a client offers is held against it."""
     names: tuple[HostPattern, ...] = ()
     """Of a publication: what its server is called."""
+    opening: TlsOpening = NOT_OPENED
+    """What is done with what passes."""
 
     def covers(self, port: int) -> bool:
         """Tell whether connections to a port are held to it."""
         return not self.ports or port in self.ports
+
+    def mode_for(self, host: CanonicalHost, port: int) -> TlsMode:
+        """Return what becomes of TLS with a host on a port."""
+        return self.opening.mode_for(host) if self.covers(port) else TlsMode.SPLICE
 
     def canonical(self) -> list[object]:
         """Return it for the hash of a policy."""
@@ -90,6 +98,7 @@ class TlsCheck:
             self.not_tls,
             self.version_min,
             sorted(map(str, self.names)),
+            *([] if self.opening == NOT_OPENED else [self.opening.canonical()]),
         ]
 
 
@@ -213,5 +222,6 @@ TLS_MEANINGS: Final = {
     SERVER_FIRST: "the server speaks before the client, which no server of TLS does",
     HELLO_CUT_OFF: "the client ended its stream in the midst of its ClientHello",
     HELLO_LATE: "the client did not send its ClientHello in time (hello_timeout_s)",
+    **OPENING_MEANINGS,
 }
 """Every reason code of this check, in words."""

@@ -1,7 +1,7 @@
-"""The tables that say what rules want of a ClientHello: ``[tls]``, and ``tls`` of a rule.
+"""The tables that say what rules want of TLS: ``[tls]``, and ``tls`` of a rule.
 
 ``tables`` has them among its keys, ``parse_rules`` makes checks of them. The invariant: what a rule
-leaves out is as ``[tls]`` says, and what that leaves out is refused when it is odd.
+leaves out is as ``[tls]`` says; what that leaves out is refused when it is odd, and is not opened.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pydantic_core import CoreSchema
 from typing_extensions import override
 
 from sluicegate.documents import Model, Wrong, either
+from sluicegate.documents.places import KeyPath
 from sluicegate.names import CanonicalHost, HostPattern, HostRefused, canonical_host
 
 from .place import Place
@@ -25,6 +26,14 @@ from .tls_check import (
     SniCheck,
     TlsCheck,
 )
+from .tls_opening import (
+    NOT_OPENED,
+    ClientCertificateWish,
+    InsideAnswer,
+    TlsMode,
+    TlsOpening,
+    Unverified,
+)
 
 __all__ = [
     "PublishTlsTable",
@@ -35,6 +44,7 @@ __all__ = [
     "rule_check",
 ]
 
+_AS_IT_IS: Final = (None, TlsMode.SPLICE)
 _Port = Annotated[int, Field(ge=1, le=65535)]
 _OFF: Final = "off"
 
@@ -83,10 +93,32 @@ class _PortKeys(_HelloKeys):
 
     ports: list[_Port] | None = Field(default=None, min_length=1, examples=[[443]])
     """Where clients speak TLS."""
+    mode: TlsMode | None = None
+    """``splice``: TLS passes as it is; ``validate``: its server is verified before; ``inspect``: it
+    is opened."""
+    splice: list[str] | None = Field(default=None, examples=[["*.bank.example"]])
+    """Hosts, and ``*.name``, that pass as they are all the same."""
+    verify_only: list[str] | None = Field(default=None, examples=[["*.clinic.example"]])
+    """Hosts, and ``*.name``, that are verified and not opened all the same."""
+    unverified: Unverified | None = None
+    """A server that is not who it should be: ``refuse`` by an alert, refuse by a ``page``, or
+    ``show``; the last two under a certificate that no client trusts."""
+    client_certificates: ClientCertificateWish | None = None
+    """A server that asks for a client's certificate: ``refuse``, ``splice``, or ``ignore``."""
+    not_http: InsideAnswer | None = None
+    """What is not HTTP inside TLS that is opened."""
 
 
 class TlsTable(_PortKeys):
-    """``[tls]``: what rules want of ClientHellos that do not say it themselves."""
+    """``[tls]``: what rules want of TLS that do not say it themselves."""
+
+    @model_validator(mode="after")
+    def _is_looked_at(self) -> TlsTable:
+        if self.check is False and self.mode not in _AS_IT_IS:
+            raise Wrong(
+                f"mode is {self.mode!r}, and hellos are not looked at", 'remove "check = false"'
+            )
+        return self
 
 
 class RuleTlsTable(_PortKeys):
@@ -105,16 +137,22 @@ def rule_check(
     general: TlsTable,
     protocols: tuple[ProtocolPattern, ...],
     place: Place,
+    *,
+    allow_underscore: bool,
 ) -> TlsCheck | None:
-    """Return what a rule that allows wants of hellos on its connections; None: nothing.
+    """Return what a rule that allows wants of TLS on its connections; None: nothing.
 
     Args:
         table: What it says itself, if it does.
         general: ``[tls]``.
         protocols: What it allows.
         place: Of the rule.
+        allow_underscore: Whether names may have underscores.
     """
     if not _is_wanted(table, general):
+        if table is not None and table.mode not in _AS_IT_IS:
+            cause = f"is {table.mode.value!r}, and hellos are not looked at"
+            place.refuse(("tls", "mode"), cause, 'remove "check = false"')
         return None
     written = None if table is None else table.ports
     ports = tuple(dict.fromkeys(written or general.ports or TLS_PORTS))
@@ -125,7 +163,10 @@ def rule_check(
             f"is about connections to {', '.join(map(str, ports))}, and the rule allows none there",
             'write the ports: tls = { ports = [8443] }, or tls = "off"',
         )
-    return _check(table, general, ports=reached) if reached else None
+    if not reached:
+        return None
+    opening = _opening(table, general, place, allow_underscore=allow_underscore)
+    return _check(table, general, ports=reached, opening=opening)
 
 
 def publication_check(
@@ -207,6 +248,7 @@ def _check(
     *,
     ports: tuple[int, ...] = (),
     names: tuple[HostPattern, ...] = (),
+    opening: TlsOpening = NOT_OPENED,
 ) -> TlsCheck:
     found: dict[str, Any] = {}
     for key in _KEYS:
@@ -216,7 +258,54 @@ def _check(
             found[key] = value
     version = cast("str | None", found.pop("version_min", None))
     number = 0 if version is None else TLS_VERSIONS[version]
-    return TlsCheck(ports=ports, names=names, version_min=number, **found)
+    return TlsCheck(ports=ports, names=names, version_min=number, opening=opening, **found)
 
+
+def _opening(
+    table: _PortKeys | None, general: _PortKeys, place: Place, *, allow_underscore: bool
+) -> TlsOpening:
+    """Return what is done with TLS; what is wrong with it goes into the findings."""
+    found: dict[str, Any] = {}
+    for key in _OPENING_KEYS:
+        own = None if table is None else getattr(table, key)
+        value = getattr(general, key) if own is None else own
+        if value is None:
+            continue
+        if key in {"splice", "verify_only"}:
+            at = ("tls", key) if own is not None else None
+            value = _hosts(value, at, place, allow_underscore=allow_underscore)
+        found[key] = value
+    opening = TlsOpening(**found)
+    if table is not None:
+        _refuse_idle(table, opening, place)
+    return NOT_OPENED if opening.mode is TlsMode.SPLICE else opening
+
+
+def _hosts(
+    texts: list[str], at: KeyPath | None, place: Place, *, allow_underscore: bool
+) -> tuple[HostPattern, ...]:
+    """Return what hosts are meant; None as ``at``: ``[tls]`` has them, where they are told once."""
+    found: list[HostPattern] = []
+    for index, text in enumerate(texts):
+        try:
+            found.append(HostPattern.parse(text, allow_underscore=allow_underscore))
+        except HostRefused as refused:
+            place.refuse(("tls",) if at is None else (*at, index), refused.hint)
+    return tuple(found)
+
+
+def _refuse_idle(table: _PortKeys, opening: TlsOpening, place: Place) -> None:
+    """Refuse keys of a rule that have no effect in its mode."""
+    if opening.mode is TlsMode.INSPECT:
+        return
+    idle = _OF_INSPECTION if opening.mode is TlsMode.VALIDATE else _OPENING_KEYS[1:]
+    for key in idle:
+        if getattr(table, key) is not None:
+            cause = f"has no effect: the mode is {opening.mode.value!r}"
+            place.refuse(("tls", key), cause, 'mode = "inspect", or remove it')
+
+
+_OF_INSPECTION: Final = ("verify_only", "unverified", "client_certificates", "not_http")
+_OPENING_KEYS: Final = ("mode", "splice", *_OF_INSPECTION)
 
 _KEYS: Final = ("sni", "without_sni", "address_as_sni", "ech", "not_tls", "version_min")

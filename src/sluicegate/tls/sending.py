@@ -15,6 +15,7 @@ from sluicegate.access_limits import TLS_WRITE_BYTES_MAX
 from sluicegate.buffer import Buffer, ConstBuffer
 from sluicegate.errors import errno_name
 from sluicegate.port.backend import POLL_OUT, SEND_FLAGS, Operation, RawSocket
+from sluicegate.port.layer import SocketDriver, driver_of
 
 from .engine import TlsBroken
 
@@ -58,7 +59,8 @@ class TlsSending(abc.ABC):
         self.failure = ""
         #: An errno, and why, in words; once it has failed.
         self._port = layer.port
-        self._backend = layer.port.backend
+        self._backend: SocketDriver = driver_of(inner, layer.port.backend)
+        #: Who runs the operations below: the backend, or another layer.
         self._engine = engine
         self._is_established = False
         self._send_op = layer.port.operations.take(self._on_sent)

@@ -85,6 +85,7 @@ class TlsStream(TlsSending):
         "_received",
         "_target",
         "_timer",
+        "alert",
         "on_established",
         "socket",
     )
@@ -93,6 +94,8 @@ class TlsStream(TlsSending):
         super().__init__(layer, inner, engine)
         self.socket = TlsSocket(self)
         #: For the user.
+        self.alert = ""
+        #: What the peer sent when it gave up the handshake (``unknown ca``); empty: nothing.
         self.on_established: Callable[[], None] | None = None
         #: Told when the handshake is done, before the first byte is delivered.
         self._layer = layer
@@ -114,7 +117,30 @@ class TlsStream(TlsSending):
         self._discarded = 0
         self._timer: Timer | None = None
 
+    def adopt(self, operation: Operation, early: bytes, *, has_ended: bool) -> None:
+        """Go on where somebody has stopped to read; before anybody receives from this one.
+
+        Args:
+            operation: Receives below, in flight or not.
+            early: What has come by now.
+            has_ended: Whether the peer's stream has ended behind it.
+        """
+        port = self._layer.port
+        port.operations.give(self._receive_op)
+        self._receive_op = operation
+        port.backend.redirect(operation, self._on_received)
+        self._received = len(early)
+        self._engine.feed(early)
+        if has_ended:
+            self._has_inner_ended = True
+            self._engine.feed_end()
+
     # -- asking --------------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> TlsEngine:
+        """What both ends agreed on, once the handshake is done."""
+        return self._engine
 
     @property
     def pool(self) -> SlotPool:
@@ -274,6 +300,7 @@ class TlsStream(TlsSending):
 
     def _on_broken(self, error: TlsBroken) -> None:
         """Take that the handshake has failed."""
+        self.alert = error.alert
         self._note_error(errno.EPROTO, error.words)
 
     def _on_established(self) -> None:

@@ -196,4 +196,5 @@ def _request_of(asked: Asked) -> DestinationRequest:
         asked.transfer,
         # As a gate does, which asks about the object when the answer comes.
         Level.TRANSFER if asked.is_web_request else Level.NONE,
+        is_tunnel=not (asked.is_web_request or asked.http or asked.transfer),
     )

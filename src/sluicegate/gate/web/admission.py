@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sluicegate.gate.registry import RulePlan
     from sluicegate.protocols.entry import Credentials
 
+    from .inside import Inside
     from .targets import Target
 
 __all__ = ["AdmittedExchange", "WebReason"]
@@ -81,30 +82,48 @@ class AdmittedExchange(AnsweredExchange):
         if not service.flood.admit_request(connection.flood, connection.client_address):
             self.refuse(429, "limit requests_per_minute")
             return
-        fields, form = request.fields, request.target.form
+        if not self._has_fitting_target():
+            return
+        if request.authority is None:
+            self.refuse(400, WebReason.NO_HOST)
+        elif b"via" in request.fields and has_passed(request.fields, connection.desk.pseudonym):
+            self.refuse(508, WebReason.LOOP)
+        elif request.method in _COUNTED and forwards_left(request) == 0:
+            self._answer_last()
+        elif connection.entry is None or connection.inside is not None:
+            self.decide()
+        else:
+            self._identify()
+
+    def _has_fitting_target(self) -> bool:
+        """Tell whether the form of its target is for this connection; False: it was refused."""
+        connection, form = self.connection, self.request.target.form
+        if connection.inside is not None:
+            return self._fits_inside(connection.inside)
         if connection.entry is not None and form is not _ABSOLUTE:
             is_connect = form is _AUTHORITY
             reason = WebReason.CONNECT_LATER if is_connect else WebReason.NOT_FOR_A_PROXY
             self.refuse(400, reason)
-        elif form is _ABSOLUTE and not self._takes_scheme(request.target.scheme):
+        elif form is _ABSOLUTE and not self._takes_scheme(self.request.target.scheme):
             self.refuse(501, WebReason.SCHEME)
         elif form is _AUTHORITY:
             self.refuse(405, WebReason.NOT_FOR_A_PROXY)
-        elif request.authority is None:
-            self.refuse(400, WebReason.NO_HOST)
-        elif b"via" in fields and has_passed(fields, connection.desk.pseudonym):
-            self.refuse(508, WebReason.LOOP)
-        elif request.method in _COUNTED and forwards_left(request) == 0:
-            self._answer_last()
-        elif connection.entry is None:
-            self.decide()
         else:
-            self._identify()
+            return True
+        return False
 
     def _takes_scheme(self, scheme: bytes) -> bool:
         """Take the scheme of a URL: a client may leave TLS with the server to the gate."""
         self.is_secure = scheme == b"https"
         return scheme == b"http" or (self.is_secure and self.connection.entry is not None)
+
+    def _fits_inside(self, inside: Inside) -> bool:
+        """Hold a request inside opened TLS to what its connection is for; False: refused."""
+        self.is_secure = True
+        objection = inside.objection_to(self.request, self.connection.service.entries.host_of)
+        if objection is not None:
+            self.refuse(*objection)
+        return objection is None
 
     def _answer_last(self) -> None:
         """Answer TRACE or OPTIONS that goes no further.
@@ -223,6 +242,8 @@ class AdmittedExchange(AnsweredExchange):
 
     def _find_target(self, authority: Authority) -> Target | None:
         connection = self.connection
+        if connection.inside is not None and not self._fits_inside(connection.inside):
+            return None
         targets, last = connection.desk.targets, connection.last_target
         user, is_secure = connection.session.rules_user, self.is_secure
         found = targets.find_again(last, user, authority, is_secure=is_secure)

@@ -29,6 +29,7 @@ from sluicegate.policy import Publication, Rule, RuleAction
 from sluicegate.policy.decide import PUBLISHED
 from sluicegate.policy.learn import LEARNING
 from sluicegate.policy.network_rules import NO_NETWORK_RULE
+from sluicegate.policy.tls_opening import OpeningReason, TlsMode
 from sluicegate.port.account import Kept
 from sluicegate.port.layer import driver_of
 from sluicegate.verdict import Deny
@@ -42,12 +43,15 @@ from .websocket_relay import WebSocketRelay
 if TYPE_CHECKING:
     from sluicegate.filterapi import User
     from sluicegate.gate.flood_count import FloodClient
+    from sluicegate.gate.opened_tls import OpenedTls
+    from sluicegate.gate.opening_connection import OpeningConnection
     from sluicegate.gate.service import FirewallService
     from sluicegate.gate.session import GateSession
     from sluicegate.gate.settings import EntrySettings
     from sluicegate.names import CanonicalHost
     from sluicegate.policy import DestinationDecision
     from sluicegate.port.backend import Operation, RawSocket
+    from sluicegate.port.given_away import GivenAway
     from sluicegate.protocols.http1 import Response
     from sluicegate.protocols.websocket import Deflate
 
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
     from .exchange_facts import ExchangeFacts
     from .filtered_exchange import FilteredExchange
     from .gate_exchange import GateExchange
+    from .inside import Inside
     from .origin_end import OriginEnd
     from .origin_pool import PoolKey
     from .targets import Target
@@ -81,8 +86,11 @@ class WebConnection(GateConnection):
         "client",
         "desk",
         "entry",
+        "found",
         "half_closed",
+        "inside",
         "last_target",
+        "opened",
         "published",
         "published_key",
         "published_name",
@@ -116,6 +124,10 @@ class WebConnection(GateConnection):
         self.desk = desk
         self.entry = entry
         #: Of a proxy listener; None: what it is asked for is published.
+        self.found: tuple[str, ...] = ()
+        self.inside: Inside | None = None
+        #: What it is for, if its TLS was opened.
+        self.opened: OpenedTls | None = None
         self.refusal = ""
         #: Why nobody may come by the certificate that the client showed.
         self.published = NOWHERE
@@ -176,6 +188,30 @@ class WebConnection(GateConnection):
         if early:
             self.http1.on_received(early)
         if ended and not self.is_closing:
+            self.http1.on_wire_ended()
+
+    def begin_inside(
+        self, before: OpeningConnection, inside: Inside, client: GivenAway, early: bytes
+    ) -> None:
+        """Go on inside TLS, in the place of another object and in its name."""
+        self.inside, self.opened = inside, inside.opened
+        self.announced, self.entry_mode, self.asked = (
+            before.announced,
+            before.entry_mode,
+            before.asked,
+        )
+        self.host_name, self.found = before.host_name, before.found
+        self.started, self.started_wall = before.started, before.started_wall
+        self.connect_s, self.server_address = before.connect_s, before.server_address
+        self.give_attached(before)
+        service = self._service
+        before.session.connections -= 1  # it is this one from here on
+        service.add_connection(self)
+        service.wheel.add(self, self.due())
+        self.http1.wire.adopt(client.receive_op)
+        if early:
+            self.http1.on_received(early)
+        if client.ended and not self.is_closing:
             self.http1.on_wire_ended()
 
     def _take_in(self) -> None:
@@ -299,6 +335,8 @@ class WebConnection(GateConnection):
                 # Nothing is open by the rule before; what comes next comes by this one.
                 self.take_plan(readmitted.plan)
             return readmitted
+        if self.inside is not None and (refused := self._judge_opened(self.inside)) is not None:
+            return refused
         target = exchange.target if exchange is not None else None
         if exchange is None or target is None:
             return Readmission(self.plan)
@@ -322,6 +360,20 @@ class WebConnection(GateConnection):
             return Readmission(None, "its requests may not switch protocols now")
         exchange.target = found
         return Readmission(found.plan)
+
+    def _judge_opened(self, inside: Inside) -> Readmission | None:
+        """Say why its TLS would not be opened now; None if it would."""
+        service = self._service
+        decision = service.entries.decide_again(self.asker, inside.named, inside.port, "tcp")
+        rule = decision.rule
+        if not decision.is_allowed or rule is None:
+            return Readmission(None, decision.reason, rule)
+        mode = TlsMode.SPLICE
+        if rule.tls is not None:
+            mode = rule.tls.mode_for(inside.host, inside.port)
+        if mode is inside.opened.mode:
+            return None
+        return Readmission(None, OpeningReason.MODE_CHANGED, rule)
 
     def _may_go_on_as_tunnel(self, plan: RulePlan) -> bool:
         exchange = self._judged_exchange

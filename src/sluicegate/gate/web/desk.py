@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from sluicegate.audit import RequestRecord
 from sluicegate.filterapi import Outcome
 from sluicegate.policy import Publication
+from sluicegate.policy.tls_opening import Unverified
 from sluicegate.protocols.http1 import (
     NOT_PASSED,
     HttpBounds,
@@ -30,6 +31,7 @@ from sluicegate.web_limits import WEB_URL_RECORDED_CHARACTERS_MAX
 
 from .connection import WebConnection
 from .declared_needs import lets_websockets
+from .inside import Inside
 from .kept_downloads import KeptDownloads
 from .multiplexed import MultiplexedConnection
 from .origin_end import OriginEnd
@@ -43,12 +45,15 @@ if TYPE_CHECKING:
     from sluicegate.address import SocketAddress
     from sluicegate.gate.entry_handshake import EntryHandshake
     from sluicegate.gate.flood_count import FloodClient
+    from sluicegate.gate.opened_tls import OpenedTls
+    from sluicegate.gate.opening_connection import OpeningConnection
     from sluicegate.gate.proxy_header import Announced
     from sluicegate.gate.registry import RulePlan
     from sluicegate.gate.service import FirewallService
     from sluicegate.gate.session import GateSession
     from sluicegate.gate.settings import ServiceSettings
     from sluicegate.port.backend import RawSocket
+    from sluicegate.port.given_away import GivenAway
 
     from .exchange_facts import ExchangeFacts
     from .gate_exchange import GateExchange
@@ -82,6 +87,8 @@ class WebDesk:
         self.pseudonym = _pseudonym_of(service.boot_mark)
         #: The name of this gate in ``Via``.
         self.refusal_pages = DEFAULT_PAGES
+        self.protocols_inside = ("http/1.1",)
+        #: What servers are offered by ALPN of connections that are opened, if their clients do.
         self.parents: tuple[ParentProxy, ...] = ()
         #: Where requests for some hosts are sent on.
         self._pipelines: dict[int, tuple[RulePlan, Pipeline | None]] = {}
@@ -180,15 +187,65 @@ class WebDesk:
         connection.published_key = (server.host, server.port, f"published {way}{inside}")
         connection.begin_published()
 
+    def admit_opened(
+        self,
+        before: OpeningConnection,
+        opened: OpenedTls,
+        protocol: str,
+        early: bytes,
+        *,
+        is_server_usable: bool,
+    ) -> None:
+        """Take over a connection whose TLS was opened, and that carries requests.
+
+        Args:
+            before: What it was so far.
+            opened: What is known of its TLS.
+            protocol: What both ends agreed on by ALPN; empty: nothing.
+            early: What the client has sent inside.
+            is_server_usable: Whether its server has said nothing yet.
+        """
+        assert protocol in {"", *self.protocols_inside}, "nothing else was offered"
+        client, server = before.give_all()
+        connection = WebConnection(
+            self,
+            before.session,
+            client.raw,
+            before.client_address,
+            before.listener_name,
+            flood=before.flood,
+            identifier=before.id,
+            plan=before.plan,
+            entry=before.entry,
+        )
+        inside = _inside_of(before, opened)
+        connection.begin_inside(before, inside, client, early)
+        self._keep_server(connection, inside, server, is_usable=is_server_usable)
+
+    def _keep_server(
+        self, connection: WebConnection, inside: Inside, server: GivenAway, *, is_usable: bool
+    ) -> None:
+        """Let the server that was met wait for the first request; or close it."""
+        address = connection.server_address
+        origin = OriginEnd(
+            self.service, self.pool, inside.pool_key, server.raw, address, self.known, given=server
+        )
+        origin.bound_to = connection
+        self.pool.add(origin)
+        if connection.is_closing or inside.refusal or not is_usable or server.ended:
+            origin.close()
+        elif not origin.wire.is_closing:
+            self.pool.give(origin)
+
     # -- servers -------------------------------------------------------------------------------
 
     def new_origin(
         self, exchange: ExchangeFacts, raw: RawSocket, address: SocketAddress
     ) -> OriginEnd:
         """Take a new connection to a server into use."""
-        connection, target = exchange.connection, exchange.target
-        key = connection.published_key if target is None else target.pool_key
-        origin = OriginEnd(self.service, self.pool, key, raw, address, self.known)
+        origin = OriginEnd(self.service, self.pool, exchange.pool_key, raw, address, self.known)
+        if exchange.connection.inside is not None:
+            origin.bound_to = exchange.connection
         self.pool.add(origin)
         return origin
 
@@ -314,6 +371,18 @@ class WebDesk:
             site = ""
         url = site + path
         return url if len(url) <= WEB_URL_RECORDED_CHARACTERS_MAX else url[:_SHOWN]
+
+
+def _inside_of(before: OpeningConnection, opened: OpenedTls) -> Inside:
+    check, identity = before.plan.tls, opened.identity
+    refusal = ""
+    if identity is None or not identity.is_verified:
+        is_shown = check is not None and check.opening.unverified is Unverified.SHOW
+        detail = "" if identity is None else identity.fault_detail
+        words = f"{opened.verification}: {detail}" if detail else opened.verification
+        refusal = "" if is_shown else words
+    key = opened.host.text, before.named_port, f"opened {before.id}"
+    return Inside(before.host, opened.host, before.named_port, opened, key, refusal)
 
 
 def _pseudonym_of(boot_mark: str) -> bytes:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .held_body import AskedObject
     from .late_origin import LateOrigin
     from .origin_end import OriginEnd
+    from .origin_pool import PoolKey
     from .pipeline import ExchangePart
     from .targets import Target
     from .websocket_relay import WebSocketRelay
@@ -199,6 +200,14 @@ class ExchangeFacts(abc.ABC):
         """The port that was judged."""
         connection = self.connection
         return connection.published.port if self.target is None else self.target.port
+
+    @property
+    def pool_key(self) -> PoolKey:
+        """What connections to servers have to be for that may serve it."""
+        connection, target = self.connection, self.target
+        if connection.inside is not None:
+            return connection.inside.pool_key
+        return connection.published_key if target is None else target.pool_key
 
     @property
     def transfers(self) -> TransferService[Any]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sluicegate.address import SocketAddress
     from sluicegate.gate.service import FirewallService
     from sluicegate.port.backend import Operation, RawSocket
+    from sluicegate.port.given_away import GivenAway
 
     from .body_stage import BodySource, ResponseSink
     from .gate_exchange import GateExchange
@@ -75,7 +76,10 @@ class OriginEnd:
         raw: RawSocket,
         address: SocketAddress,
         known: KnownHeads,
+        *,
+        given: GivenAway | None = None,
     ) -> None:
+        """Take a socket over, to receive from it; ``given``: with what receives from it so far."""
         self.key = key
         #: What it may be used for.
         self.address = address
@@ -107,7 +111,10 @@ class OriginEnd:
         self.is_stopped = False
         #: Whether nothing is to be read before ``resume``.
         self.wire = Wire(service, raw, self)
-        self.wire.start()
+        if given is None:
+            self.wire.start()
+        else:
+            self.wire.adopt(given.receive_op)
 
     # -- exchanges -----------------------------------------------------------------------------
 

@@ -63,7 +63,7 @@ class RoutedExchange(AdmittedExchange):
                 self._ask_filters(self._first_address(target.destination))
                 return
             pool = connection.desk.pool
-            origin = pool.take(target.pool_key, target.addresses, connection)
+            origin = pool.take(self.pool_key, target.addresses, connection)
             if origin is not None:
                 self.on_origin(origin)
             else:

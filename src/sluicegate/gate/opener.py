@@ -1,0 +1,315 @@
+"""Opener: brings one tunnel's TLS up: hello judged, server verified, leaf minted, client met.
+
+``opening_connection`` has one between the answer to its client and what follows. The invariant: the
+client is shown a certificate only after its server was dialled at the judged address and has shown
+who it is; and not a byte of what is inside goes anywhere before both handshakes are done.
+
+Its way, each step told by a callback::
+
+    HelloReading    the hello is whole, judged, and says which host it is about
+    SERVER          TLS with the server -> who it is, or why not
+    LEAF            a certificate for the client -> the client's handshake, from the held bytes
+    CLIENT          ALPN, or the first bytes, say what is inside -> web, or a tunnel
+
+Wherever it ends, the client is told by an alert, if its own TLS has not begun yet.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from typing import TYPE_CHECKING, Final
+
+from sluicegate.errors import Side, errno_name
+from sluicegate.filterapi import Outcome
+from sluicegate.policy.tls_check import HELLO_LATE
+from sluicegate.policy.tls_opening import (
+    ClientCertificateWish,
+    OpeningReason,
+    TlsMode,
+    Unverified,
+)
+from sluicegate.tls import ServerFailure, ServerFault, ServerIdentity
+from sluicegate.tls.leaf_fault import LeafFailure
+
+from .hello_reading import HelloReading
+from .inside_detection import InsideDetection
+from .opened_tls import OpenedTls
+from .server_tls import NO_AUTHORITIES
+
+if TYPE_CHECKING:
+    from sluicegate.names import CanonicalHost
+    from sluicegate.policy.tls_opening import TlsOpening
+    from sluicegate.tls import ServerStream, TlsStream
+    from sluicegate.tls.leaf_source import LeafAnswer, LeafContext
+
+    from .opening_connection import OpeningConnection
+    from .server_tls import ServerHandshake
+
+__all__ = ["Opener"]
+
+
+class _State(enum.Enum):
+    HELLO = enum.auto()
+    SERVER = enum.auto()
+    LEAF = enum.auto()
+    CLIENT = enum.auto()
+    OVER = enum.auto()
+
+
+class Opener:
+    """Of one connection, until it is open."""
+
+    __slots__ = (
+        "_connection",
+        "_handshake",
+        "_hello",
+        "_leaf",
+        "_server",
+        "_state",
+        "_stream",
+        "due",
+    )
+
+    def __init__(self, connection: OpeningConnection) -> None:
+        self.due = math.inf
+        #: When it has to be further, on the port's clock.
+        self._connection = connection
+        self._state = _State.HELLO
+        self._hello = HelloReading(connection, self)
+        self._handshake: ServerHandshake | None = None
+        self._server: ServerStream | None = None
+        self._leaf: LeafContext | None = None
+        self._stream: TlsStream | None = None
+        #: With the client.
+
+    def begin(self) -> None:
+        """Read the client's hello."""
+        self._wait_for(self._connection.firewall.limits.hello_timeout_s)
+        self._hello.begin()
+
+    def _wait_for(self, seconds: float) -> None:
+        connection = self._connection
+        self.due = connection.port.now + seconds
+        connection.firewall.wheel.hasten(connection, self.due)
+
+    @property
+    def opened(self) -> OpenedTls:
+        """What is known so far, once the hello has passed."""
+        opened = self._connection.opened
+        assert opened is not None, "the hello has passed"
+        return opened
+
+    @property
+    def is_shown_unverified(self) -> bool:
+        """Whether clients are let on to servers that are not who they should be."""
+        return self._opening.unverified is Unverified.SHOW
+
+    @property
+    def _opening(self) -> TlsOpening:
+        """What the rule in force wants."""
+        check = self._connection.plan.tls
+        assert check is not None, "it is opened by a rule that wants it"
+        return check.opening
+
+    # -- the hello -------------------------------------------------------------------------------
+
+    def on_hello(self, host: CanonicalHost) -> None:
+        """Take that the hello has passed, and which host it is about."""
+        connection = self._connection
+        if not self._goes_on():
+            return
+        mode = connection.mode_for(host)
+        connection.opened = OpenedTls(host, mode, sni=self._hello.server_name)
+        if mode is TlsMode.SPLICE:
+            self.pass_on()
+            return
+        self._state = _State.SERVER
+        self._wait_for(connection.firewall.limits.opening_timeout_s)
+        raw = connection.take_server()
+        handshake = connection.firewall.server_tls.begin(
+            raw,
+            host,
+            connection.named_port,
+            self._on_server,
+            protocols=self._protocols(),
+            accepts_unverified=mode is TlsMode.INSPECT
+            and self._opening.unverified is not Unverified.REFUSE,
+        )
+        if handshake is None:
+            self._fail(NO_AUTHORITIES)
+        else:
+            self._handshake = handshake
+
+    def _protocols(self) -> tuple[str, ...]:
+        """Return what the server is offered: what the client offers, as far as it is served here.
+
+        A client that speaks something else than HTTP has its own protocols mirrored.
+        """
+        hello = self._hello.hello
+        assert hello is not None, "it was judged"
+        offered = tuple(one.decode("ascii", "replace") for one in hello.alpn)
+        served = self._connection.firewall.web.protocols_inside
+        known = tuple(one for one in served if one in offered)
+        return known or tuple(one for one in offered if one.isascii() and one != "h2")
+
+    def _goes_on(self) -> bool:
+        """Tell whether it may: neither over, nor refused by another policy; False ends it."""
+        return not self._connection.is_closing and self._connection.is_still_opened()
+
+    def pass_on(self) -> None:
+        """Let the connection go on as it is, from the first byte of the hello."""
+        self._state = _State.OVER
+        self.due = math.inf
+        self._connection.pass_on(self._hello.held)
+
+    # -- the server ------------------------------------------------------------------------------
+
+    def _on_server(
+        self, stream: ServerStream | None, outcome: ServerIdentity | ServerFailure
+    ) -> None:
+        self._handshake = None
+        connection, opened = self._connection, self.opened
+        if stream is None:
+            assert isinstance(outcome, ServerFailure), "who the server is comes with its stream"
+            self._on_server_failed(outcome)
+            return
+        assert isinstance(outcome, ServerIdentity), "a stream comes with who the server is"
+        self._server = stream
+        connection.take_server_stream(stream)
+        opened.take_identity(outcome)
+        if not self._goes_on():
+            return
+        wish = self._opening.client_certificates
+        if opened.mode is TlsMode.VALIDATE:
+            self._dial_anew()
+        elif outcome.wants_certificate and wish is not ClientCertificateWish.IGNORE:
+            self._on_certificate_wanted("")
+        elif outcome.fault is not None and self._opening.unverified is Unverified.REFUSE:
+            # Another policy has come meanwhile.
+            self._refuse(f"{outcome.fault.code}: {outcome.fault_detail}".removesuffix(": "))
+        else:
+            self._state = _State.LEAF
+            connection.firewall.leaves.leaf_for(outcome, self._on_leaf)
+
+    def _on_server_failed(self, failure: ServerFailure) -> None:
+        opened = self.opened
+        opened.verification, opened.identity = failure.fault.code, failure.identity
+        if failure.fault is ServerFault.WANTS_CERTIFICATE and opened.mode is TlsMode.INSPECT:
+            self._on_certificate_wanted(failure.detail)
+        elif failure.fault.is_verdict:
+            self._refuse(failure.reason)
+        else:
+            self._fail(failure.reason)
+
+    def _on_certificate_wanted(self, detail: str) -> None:
+        """Take that the server asks for a certificate that only the client has."""
+        if self._opening.client_certificates is ClientCertificateWish.SPLICE:
+            self._dial_anew()
+            return
+        code = ServerFault.WANTS_CERTIFICATE.code
+        self.opened.suggest_splice()
+        self._refuse(f"{code}: {detail}" if detail else code)
+
+    def _dial_anew(self) -> None:
+        """Dial the same address once more, for the client's own handshake."""
+        self._state = _State.SERVER
+        self._server = None
+        self._connection.dial_anew(self.pass_on)
+
+    # -- the client ------------------------------------------------------------------------------
+
+    def _on_leaf(self, answer: LeafAnswer) -> None:
+        connection = self._connection
+        if self._state is not _State.LEAF or not self._goes_on():
+            return
+        if isinstance(answer, LeafFailure):
+            self._fail(answer.reason)
+            return
+        self._leaf = answer
+        self.opened.leaf = answer.leaf
+        self._state = _State.CLIENT
+        self._stream = connection.meet_client(answer, self._hello.held, self._on_client_failed)
+        self._stream.on_established = self._on_client
+
+    def _on_client(self) -> None:
+        """Take that the client's handshake is done; nothing of what is inside was delivered."""
+        connection, stream = self._connection, self._stream
+        assert stream is not None, "it has met the client"
+        self.opened.take_client(stream.engine)
+        if not self._goes_on():
+            return
+        self._wait_for(connection.firewall.limits.web_idle_timeout_s)
+        InsideDetection(connection, self, stream.engine.alpn).begin()
+
+    def _on_client_failed(self, error: int) -> None:
+        """Take that the client does not go on with the handshake, or has gone before it."""
+        connection, stream = self._connection, self._stream
+        assert stream is not None, "it has met the client"
+        words = stream.alert or stream.failure or (errno_name(error) if error else "cut off")
+        if stream.alert in _ABOUT_CERTIFICATES or not stream.failure:
+            self.opened.suggest_splice()
+            reason = f"{OpeningReason.CLIENT_REFUSES}: {words}"
+        else:
+            reason = f"{OpeningReason.CLIENT_FAILED}: {words}"
+        self._state = _State.OVER
+        connection.fail(reason, error, Side.CLIENT)
+
+    def on_open(self) -> None:
+        """Take that somebody else goes on with what is inside."""
+        self._state = _State.OVER
+        self.due = math.inf
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def refuse_hello(self, reason: str) -> None:
+        """Refuse what the client said first."""
+        self._refuse(reason)
+
+    def refuse_inside(self, reason: str) -> None:
+        """Refuse what is inside."""
+        self._state = _State.OVER
+        self._connection.refuse(reason)
+
+    def _refuse(self, reason: str) -> None:
+        self._state = _State.OVER
+        self._connection.end_by_alert(Outcome.REFUSED, reason, _ACCESS_DENIED)
+
+    def _fail(self, reason: str) -> None:
+        self._state = _State.OVER
+        self._connection.end_by_alert(Outcome.FAILED, reason, _INTERNAL_ERROR)
+
+    def on_expired(self) -> None:
+        """Take that a step has taken too long."""
+        if self._state is _State.HELLO:
+            self._state = _State.OVER
+            self._connection.refuse(HELLO_LATE)
+        else:
+            self._fail(OpeningReason.LATE)
+
+    def stop(self) -> None:
+        """Give up: the connection is closing."""
+        self._state = _State.OVER
+        self._hello.stop()
+        handshake, self._handshake = self._handshake, None
+        if handshake is not None:
+            handshake.stop()
+        if self._stream is not None:
+            self._stream.on_established = None
+
+
+_ACCESS_DENIED: Final = 49
+_INTERNAL_ERROR: Final = 80
+# Descriptions of alerts (RFC 8446 section 6.2).
+_ABOUT_CERTIFICATES: Final = frozenset(
+    {
+        "bad certificate",
+        "unsupported certificate",
+        "certificate revoked",
+        "certificate expired",
+        "certificate unknown",
+        "unknown ca",
+        "access denied",
+    }
+)
+"""Alerts of a client that does not take the certificate that it is shown."""

@@ -1,0 +1,407 @@
+"""OpeningConnection: a connection of a proxy listener whose TLS its rule may want opened.
+
+``entry`` makes one in the place of an ``EntryConnection`` where the rule says so. Until its client
+was told that its tunnel is there it is one; then ``opener`` brings TLS up on both sides, and what
+is inside goes on as a web connection of the same name, or here, as a tunnel of plaintext. The
+invariant: each socket has one owner at any time, and all of them end with the connection.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from typing_extensions import override
+
+from sluicegate.errors import LimitExceeded, Side
+from sluicegate.filterapi import Outcome
+from sluicegate.names import JudgedAddress, LookupReason
+from sluicegate.policy.tls_opening import OpeningReason, TlsMode
+from sluicegate.port.backend import BUFFER, MORE, SLOT_SHIFT, Operation, RawSocket
+from sluicegate.port.given_away import GivenAway
+from sluicegate.port.layer import driver_of
+
+from .dial_race import DialRace
+from .entry_connection import EntryConnection
+from .last_words import LastWords
+from .opener import Opener
+from .readmission import Readmission
+from .stages import INSPECT_NEEDS_FILTER
+from .state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sluicegate.address import SocketAddress
+    from sluicegate.names import CanonicalHost
+    from sluicegate.port.account import Kept
+    from sluicegate.tls import ServerStream, TlsStream
+    from sluicegate.tls.engine import EngineSource
+
+    from .entry_handshake import EntryHandshake
+    from .opened_tls import OpenedTls
+    from .registry import RulePlan
+    from .service import FirewallService
+    from .session import GateSession
+    from .settings import EntrySettings
+
+__all__ = ["OpeningConnection", "may_open"]
+
+
+def may_open(plan: RulePlan, host: CanonicalHost, port: int) -> bool:
+    """Tell whether a rule wants the TLS with a host opened, or its server verified."""
+    return plan.tls is not None and plan.tls.mode_for(host, port) is not TlsMode.SPLICE
+
+
+class OpeningConnection(EntryConnection):
+    """One connection that is to be opened."""
+
+    __slots__ = (
+        "_anew",
+        "_late_server_op",
+        "_opener",
+        "_words",
+        "entry",
+        "opened",
+        "server_given",
+    )
+
+    def __init__(
+        self,
+        service: FirewallService,
+        session: GateSession,
+        plan: RulePlan,
+        handshake: EntryHandshake,
+        host: CanonicalHost,
+        target_port: int,
+        *,
+        asked: str = "",
+    ) -> None:
+        super().__init__(service, session, plan, handshake, host, target_port, asked=asked)
+        self.entry: EntrySettings = handshake.entry
+        self.opened: OpenedTls | None = None
+        self.server_given: GivenAway | None = None
+        #: The server's socket as it was left when both sides were opened.
+        self._opener: Opener | None = None
+        #: While TLS is being brought up.
+        self._anew: DialRace | None = None
+        #: A second dial of the same server.
+        self._words: LastWords | None = None
+        self._late_server_op: Operation | None = None
+
+    # -- policy ----------------------------------------------------------------------------------
+
+    def mode_for(self, host: CanonicalHost) -> TlsMode:
+        """Return what the rule by which it goes on wants of the TLS with a host."""
+        check = self.plan.tls
+        return TlsMode.SPLICE if check is None else check.mode_for(host, self.target_port)
+
+    def is_still_opened(self) -> bool:
+        """Tell whether it is to go on as it began; False: another policy has ended it."""
+        if not self._is_still_admitted():
+            return False
+        opened = self.opened
+        if opened is None:
+            if may_open(self.plan, self.host, self.target_port):
+                return True
+        elif self.mode_for(opened.host) is opened.mode:
+            return True
+        self.refuse(OpeningReason.MODE_CHANGED)
+        return False
+
+    @override
+    def judge_anew(self) -> Readmission:
+        found, opened = super().judge_anew(), self.opened
+        if found.plan is None or opened is None or self._opener is not None:
+            return found
+        check = found.plan.tls
+        mode = TlsMode.SPLICE
+        if check is not None:
+            mode = check.mode_for(opened.host, self.target_port)
+        return found if mode is opened.mode else Readmission(None, OpeningReason.MODE_CHANGED)
+
+    @override
+    def take_server_given(self) -> GivenAway | None:
+        given, self.server_given = self.server_given, None
+        return given
+
+    @property
+    @override
+    def is_opened(self) -> bool:
+        """Whether what passes is what was inside TLS."""
+        return self.opened is not None and self.opened.leaf is not None
+
+    @property
+    @override
+    def _bytes_objection(self) -> str:
+        # What filters of messages are for is inside; of a tunnel, that is asked again.
+        return self.plan.blocked
+
+    @property
+    @override
+    def _must_be_seen(self) -> bool:
+        return False
+
+    def _tunnel_objection(self) -> str:
+        """Say why no bytes may pass that are no requests; empty if they may."""
+        decision = self._decision
+        if self.plan.bytes_blocked:
+            return self.plan.bytes_blocked
+        if decision is not None and decision.asks_again:
+            return OpeningReason.UNJUDGED
+        if self.plan.must_inspect and self._attached is None:
+            return INSPECT_NEEDS_FILTER
+        return ""
+
+    # -- coming up -------------------------------------------------------------------------------
+
+    @override
+    def _join_server(self) -> None:
+        """Begin with the client's hello: the client has been told that the tunnel is there."""
+        if not self._take_client_over():
+            return
+        now = self.last_active = self.port.now
+        self.connect_s = now - self._dial_began
+        self._opener = opener = Opener(self)
+        opener.begin()
+
+    def take_ahead(self, given: GivenAway) -> bytes:
+        """Take what the client sent ahead off its account."""
+        ahead, given.ahead = given.ahead, deque()
+        early = bytearray()
+        for buffer, start, length in ahead:
+            early += buffer.view[start : start + length]
+            self.blockage.give_up(self.session, buffer)
+            buffer.release()
+        return bytes(early)
+
+    def keep_ahead(self, data: bytes) -> deque[Kept]:
+        """Put what was read on the account of whoever reads on.
+
+        Raises:
+            LimitExceeded: There is no room.
+        """
+        return deque([self.blockage.keep_bytes(self.session, data)]) if data else deque()
+
+    def take_server(self) -> RawSocket:
+        """Give the server's socket away, for TLS with it."""
+        raw, self._server_raw = self._server_raw, None
+        assert raw is not None, "it was dialled"
+        return raw
+
+    def take_server_stream(self, stream: ServerStream) -> None:
+        """Take the server back, inside TLS."""
+        self._server_raw = stream.socket
+
+    def meet_client(
+        self, source: EngineSource, held: bytes, failed: Callable[[int], None]
+    ) -> TlsStream:
+        """Begin TLS with the client, from the bytes that were held.
+
+        Args:
+            source: What the client is shown.
+            held: Everything that it has sent.
+            failed: Told, with an errno or 0, when there will be nothing inside.
+        """
+        given, self.client_given = self.client_given, None
+        assert given is not None, "the client was taken over"
+        stream = self._service.entries.tls.accept(given.raw, source)
+        stream.adopt(given.receive_op, held, has_ended=given.ended)
+        self._client_raw = stream.socket
+
+        def on_received(result: int, flags: int) -> None:
+            del flags
+            if not self.is_closing:
+                failed(max(-result, 0))
+            else:
+                self.join()
+
+        operation = self.port.operations.take(on_received)
+        self.client_given = GivenAway(
+            stream.socket, operation, deque(), ended=False, error=0, shut=False
+        )
+        stream.receive(operation, stream.socket)
+        return stream
+
+    def dial_anew(self, then: Callable[[], None]) -> None:
+        """Dial the same address once more; the connection before was for the gate alone."""
+        raw, self._server_raw = self._server_raw, None
+        if raw is not None:
+            driver_of(raw, self.port.backend).abort(raw)
+        address = self.server_address
+        classifier = self._service.entries.resolver.classifier
+        judged = self._judged_address(address) or JudgedAddress(classifier.classify(address.ip))
+
+        def on_over(raw: RawSocket | None, _address: SocketAddress, error: int) -> None:
+            self._anew = None
+            if raw is None:
+                self._on_anew_failed(error)
+            else:
+                self._server_raw = raw
+                then()
+
+        self._anew = DialRace(
+            self.port,
+            [judged],
+            address.port,
+            self._judge_again,
+            on_over,
+            self._prepare_dial if self._service.policy.network_relations.rules else None,
+        )
+        self._anew.start()
+
+    def _judged_address(self, address: SocketAddress) -> JudgedAddress | None:
+        destination = self._destination
+        found = () if destination is None else destination.dialable
+        return next((one for one in found if one.judgement.address == address.ip), None)
+
+    def _on_anew_failed(self, error: int) -> None:
+        if error == errno.EACCES:
+            self.refuse(f"{LookupReason.ADDRESS_DENIED}: refused at the dial")
+        else:
+            self.on_transport_error(Side.SERVER, error, "connect")
+
+    # -- going on --------------------------------------------------------------------------------
+
+    def pass_on(self, held: bytes) -> None:
+        """Go on as a connection that is not opened, from its first byte."""
+        self._opener = None
+        given = self.client_given
+        assert given is not None, "the client's TLS has not begun"
+        objection = self._tunnel_objection()
+        if objection:
+            self.refuse(objection)
+            return
+        try:
+            given.ahead = self.keep_ahead(held)
+        except LimitExceeded as error:
+            self.on_limit(error)
+            return
+        self._open_both()
+
+    def open_tunnel(self, client: bytes) -> None:
+        """Go on as a tunnel of what is inside, which begins with what the client has sent."""
+        self._opener = None
+        given, server = self.client_given, self.server_given
+        assert server is not None, "the server was met"
+        self._server_raw = server.raw
+        assert given is not None, "the client was met"
+        objection = self._tunnel_objection()
+        if objection:
+            self.refuse(objection)
+            return
+        try:
+            given.ahead = self.keep_ahead(client)
+        except LimitExceeded as error:
+            self.on_limit(error)
+            return
+        self._open_both()
+
+    def give_all(self) -> tuple[GivenAway, GivenAway]:
+        """Give both sockets to another connection of the same name, which this one is no longer."""
+        client, server = self.client_given, self.server_given
+        assert client is not None, "the client was met"
+        assert server is not None, "its server was met before"
+        self.client_given = self.server_given = None
+        self._client_raw = self._server_raw = None
+        self._opener = None
+        self.is_closing = True
+        self.state = State.CLOSED
+        self._service.wheel.remove(self)
+        if self._connect_op is not None:
+            self.port.operations.give(self._connect_op)
+            self._connect_op = None
+        return client, server
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def end_by_alert(self, outcome: Outcome, reason: str, description: int) -> None:
+        """End it, and tell the client in TLS's own words, if it waits for an answer to its hello.
+
+        Args:
+            outcome: Refused, or failed.
+            reason: For the record.
+            description: Of the alert (RFC 8446 section 6).
+        """
+        given = self.client_given
+        if given is not None and given.raw is self._client_raw and not self.is_closing:
+            self.client_given = self._client_raw = None
+            alert = bytes((_ALERT, 3, 3, 0, 2, _FATAL, description))
+            self._words = LastWords(
+                self.port,
+                given.raw,
+                alert,
+                self.join,
+                given.receive_op,
+                has_heard_end=given.ended,
+            )
+            self._words.start()
+        self._end(outcome, reason)
+
+    @override
+    def close(self, *, abortive: bool) -> None:
+        if self.is_closing:
+            return
+        opener, self._opener = self._opener, None
+        if opener is not None:
+            opener.stop()
+        anew, self._anew = self._anew, None
+        if anew is not None:
+            anew.stop()
+        super().close(abortive=abortive)
+
+    @override
+    def _drop_given(self) -> None:
+        super()._drop_given()
+        given, self.server_given = self.server_given, None
+        if given is None:
+            return
+        for waiting in given.ahead:
+            self.blockage.give_up(self.session, waiting[0])
+            waiting[0].release()
+        self._late_server_op = given.receive_op
+        driver = driver_of(given.raw, self.port.backend)
+        pool = driver.pool
+
+        def on_late(result: int, flags: int) -> None:
+            if result > 0 and flags & BUFFER:
+                pool.give_back(pool.slots[flags >> SLOT_SHIFT])
+            if not flags & MORE:
+                self.join()
+
+        self.port.backend.redirect(given.receive_op, on_late)
+        driver.cancel(given.receive_op)
+
+    @override
+    def join(self) -> None:
+        late, words = self._late_server_op, self._words
+        if (late is None or not late.in_flight) and (words is None or not words.is_busy):
+            super().join()
+
+    # -- deadlines -------------------------------------------------------------------------------
+
+    @override
+    def due(self) -> float:
+        opener, deadlines = self._opener, self.plan.deadlines
+        if opener is None:
+            return super().due()
+        return opener.due if deadlines is None else min(opener.due, deadlines.due_for(self))
+
+    @override
+    def on_expired(self) -> None:
+        opener, deadlines = self._opener, self.plan.deadlines
+        if opener is None:
+            super().on_expired()
+            return
+        now = self.port.clock.monotonic()
+        if deadlines is not None and (limit := deadlines.reached_by(self, now)) is not None:
+            self.on_limit(limit)
+        elif opener.due <= now:
+            opener.on_expired()
+        if not self.is_closing and self.wheel_slot < 0:
+            self._service.wheel.add(self, self.due())
+
+
+_ALERT: Final = 21
+_FATAL: Final = 2

@@ -1,0 +1,71 @@
+"""Inside: what a client's connection is for whose TLS was opened, and which requests fit it.
+
+``desk`` makes one with the web connection. The invariant: a request inside goes to the host that
+the connection was opened for, on its port, by ``https``, or nowhere: whoever was judged once is the
+only one that can be asked (RFC 9110 section 7.4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sluicegate.names import CanonicalHost, HostRefused
+from sluicegate.policy.tls_opening import OpeningReason
+from sluicegate.protocols.entry import Destination
+from sluicegate.protocols.http1 import Authority, Request, TargetForm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sluicegate.gate.opened_tls import OpenedTls
+
+    from .origin_pool import PoolKey
+
+__all__ = ["Inside"]
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What one connection is for."""
+
+    named: CanonicalHost
+    """What the client asked the gate for: a name, or an address."""
+    host: CanonicalHost
+    """Who the server is: that name, or the one in the client's hello, which leads there."""
+    port: int
+    opened: OpenedTls
+    pool_key: PoolKey
+    """Of connections to the server that are this client's alone."""
+    refusal: str = ""
+    """Why every request is refused, by a page: the server is not who it should be."""
+
+    def objection_to(
+        self, request: Request, host_of: Callable[[Destination], CanonicalHost]
+    ) -> tuple[int, str] | None:
+        """Say why a request does not fit, as a status and a reason; None if it does."""
+        if self.refusal:
+            return 502, self.refusal
+        form = request.target.form
+        if form is TargetForm.AUTHORITY:
+            return 405, OpeningReason.CONNECT
+        if form is TargetForm.ABSOLUTE and request.target.scheme != b"https":
+            return 421, OpeningReason.OTHER_SCHEME
+        authority = request.authority
+        if authority is None:
+            return None  # who judges every request refuses it
+        try:
+            is_meant = self._is_meant(authority, host_of)
+        except HostRefused as refused:
+            return 400, refused.reason
+        return None if is_meant else (421, f"{OpeningReason.OTHER_HOST}: {authority}")
+
+    def _is_meant(
+        self, authority: Authority, host_of: Callable[[Destination], CanonicalHost]
+    ) -> bool:
+        port = authority.port or _HTTPS_PORT
+        host = host_of(Destination(authority.kind, authority.host, port))
+        return port == self.port and host.text == self.host.text
+
+
+_HTTPS_PORT: Final = 443
