@@ -24,6 +24,7 @@ from benchmarks.web import held, peers
 
 PAIRS = 15
 HELD_PAIRS = 5
+BULK_UNITS = 20
 UNITS, WARM_UP = 20_000, 3_000
 MITMPROXY_SHARE = 0.1
 """What it is asked for, of the requests that others are: it is that much slower."""
@@ -32,14 +33,21 @@ SQUID = Target("web-squid", "CPU per request through the web proxy / squid", 1.0
 MITMPROXY = Target("web-mitmproxy", "the same / mitmproxy", 0.1)
 FILTER_SQUID = Target("web-filter-squid", "the same with one filter on heads / squid alone", 1.25)
 FILTER_MITMPROXY = Target("web-filter-mitmproxy", "the same / mitmproxy with such an addon", 0.1)
+BULK_SQUID = Target("web-bulk-squid", "CPU per GB of bodies that nobody looks at / squid", 0.25)
 ADDON = Path(__file__).with_name("mark_addon.py")
-PARTS = ("squid", "mitmproxy", "filter-squid", "filter-mitmproxy", "held", "held-200")
+PARTS = ("squid", "bulk", "mitmproxy", "filter-squid", "filter-mitmproxy", "held", "held-200")
 
 
 def pattern_of(web: int, *extra: str) -> Pattern:
     """The load: small requests on kept connections, each with another URL."""
     arguments = ("--path", "/small", "--site", f"127.0.0.1:{web}", "--vary", "--connections", "64")
     return Pattern("web", "request", (*arguments, *extra), UNITS, WARM_UP)
+
+
+def bulk_of(web: int) -> Pattern:
+    """The load: bodies of 100 MB, on kept connections."""
+    arguments = ("--path", "/large", "--site", f"127.0.0.1:{web}", "--connections", "2")
+    return Pattern("web-bulk", "GB", arguments, BULK_UNITS, 2, bytes_per_unit=100_000_000)
 
 
 def compare(
@@ -123,6 +131,10 @@ def compare_requests(
         if arguments.only in {None, part}:
             results.append(compare(load, pattern, target, way, squid, arguments.pairs))
             print_result(results[-1])
+    if arguments.only in {None, "bulk"}:
+        pairs = max(arguments.pairs // 3, 2)
+        results.append(compare(load, bulk_of(web), BULK_SQUID, ours, squid, pairs))
+        print_result(results[-1])
     slow_parts = (
         ("mitmproxy", MITMPROXY, ours, ()),
         ("filter-mitmproxy", FILTER_MITMPROXY, marking, ("-s", str(ADDON))),

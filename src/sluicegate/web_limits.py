@@ -20,6 +20,7 @@ __all__ = [
     "WEB_KNOWN_MAX",
     "WEB_LINGER_BYTES_MAX",
     "WEB_LINGER_S",
+    "WEB_SPLICE_BYTES_MIN",
     "WEB_URL_RECORDED_CHARACTERS_MAX",
     "WebLimits",
 ]
@@ -34,6 +35,10 @@ from the client until the answer was sent. About 200 pipelined requests of a bro
 WEB_JOIN_BYTES_MAX: Final = 16 << 10
 """A head and its body are joined for one send up to here; above it a second send is cheaper than
 the copy."""
+
+WEB_SPLICE_BYTES_MIN: Final = 256 << 10
+"""What has to be left of a body of known length for the kernel to move it: below it a pipe and two
+polls cost more than the copy."""
 
 WEB_LINGER_S: Final = 2.0
 """How long a client that was answered for good may take to read it and close, then it is reset:

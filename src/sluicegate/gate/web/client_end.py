@@ -32,6 +32,7 @@ from sluicegate.web_limits import (
     WEB_JOIN_BYTES_MAX,
     WEB_LINGER_BYTES_MAX,
     WEB_LINGER_S,
+    WEB_SPLICE_BYTES_MIN,
 )
 
 from .gate_exchange import GateExchange
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from .body_stage import BodySource, RequestSink
     from .connection import WebConnection
+    from .origin_end import OriginEnd
 
 __all__ = ["ClientEnd"]
 
@@ -209,13 +211,71 @@ class ClientEnd:
         """Read on: whoever takes the request's body has room again."""
         if self._is_stopped and not self.wire.is_closing:
             self._is_stopped = False
+            spliced = self.wire.spliced
             self.wire.resume()
-            self._read()
+            if spliced is not None:
+                spliced.run()
+            else:
+                self._read()
 
     @property
     def is_awaited(self) -> bool:
         """Whether the client is to send more of its request, and nothing keeps it from it."""
         return not (self.is_request_whole or self._is_stopped)
+
+    # -- bodies that nobody looks at (SplicingEnd) -------------------------------------------------
+
+    def splice(self) -> bool:
+        """Have the rest of a large request moved past us; False: it is to be read."""
+        exchange, http = self.exchange, self._http
+        if exchange is None or not http.has_plain_body or exchange.plan.bytes_max is not None:
+            return False
+        origin, left = exchange.origin, http.body_left
+        if origin is None or self._sink is not origin or not origin.is_clear:
+            return False
+        if left is None or left < WEB_SPLICE_BYTES_MIN:
+            return False
+        return self.wire.begin_splice(origin.wire, self, left=left, is_chunked=False)
+
+    def on_moved(self, count: int) -> None:
+        """Take that bytes of the request have gone to the server."""
+        exchange = self.exchange
+        assert exchange is not None, "what is moved is a request"
+        assert exchange.origin is not None, "it goes to a server"
+        self._http.skip_body(count)
+        exchange.origin.skip_sent(count)
+        exchange.bytes_to_server += count
+        self._connection.bytes_spliced += count
+        exchange.touch()
+
+    def on_splice_stalled(self) -> None:
+        """Take that the server takes nothing now."""
+        self._is_stopped = True
+        exchange = self.exchange
+        if exchange is not None and exchange.origin is not None:
+            self._connection.begin_server_window(exchange.origin)
+
+    def on_splice_over(self) -> None:
+        """Read on behind the body."""
+        if self.wire.is_ended:
+            self.on_wire_ended()
+        else:
+            self._read()
+
+    def take_splice(self, origin: OriginEnd, left: int | None) -> bool:
+        """Have the rest of a response moved from its server's socket; False: it is to be fed."""
+        if self._out or self._ahead or self.wire.is_blocked:
+            return False
+        is_chunked = self._http.sends_chunks
+        return origin.wire.begin_splice(self.wire, origin, left=left, is_chunked=is_chunked)
+
+    def stop_splice(self) -> None:
+        """Take that nobody wants what is left of a request that is moved past us, if it is."""
+        self.wire.stop_splice()
+
+    def skip_sent(self, count: int) -> None:
+        """Take that bytes of the answer's body were sent past us."""
+        self._http.skip_sent(count)
 
     # -- what goes wrong -----------------------------------------------------------------------
 
@@ -424,6 +484,7 @@ class ClientEnd:
         """End the exchange; close, or read the next request."""
         exchange, self.exchange = self.exchange, None
         self._sink = self.source = self.committed = None
+        self.wire.stop_splice()
         if exchange is not None:
             exchange.on_answered()
         if self.wire.is_closing:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from .body_stage import BodySource, RequestSink
     from .gate_exchange import GateExchange
+    from .origin_end import OriginEnd
 
 __all__ = ["ClientSide", "ClientWire"]
 
@@ -128,6 +129,23 @@ class ClientSide(Protocol):
             body: All of it.
             status: Of the head.
         """
+        ...
+
+    def take_splice(self, origin: OriginEnd, left: int | None) -> bool:
+        """Have the rest of a response moved from its server's socket; False: it is to be fed.
+
+        Args:
+            origin: Whose socket it is; it is told how that goes (``SplicingEnd``).
+            left: Bytes that are to come; None: all until the server ends the connection.
+        """
+        ...
+
+    def skip_sent(self, count: int) -> None:
+        """Take that bytes of the answer's body were sent past us."""
+        ...
+
+    def stop_splice(self) -> None:
+        """Take that nobody wants what is left of a request that is moved past us, if it is."""
         ...
 
     def abort(self, reason: str) -> None:

@@ -82,6 +82,7 @@ class WebConnection(GateConnection):
         "_tunnelled",
         "_user_epoch",
         "_user_header",
+        "bytes_spliced",
         "bytes_to_servers",
         "client",
         "desk",
@@ -143,7 +144,7 @@ class WebConnection(GateConnection):
         if entry is not None:
             self.entry_mode = EntryMode.HTTP
             session.listeners[listener_name] = None
-        self.bytes_to_servers = 0
+        self.bytes_to_servers = self.bytes_spliced = 0
         self.last_target: Target | None = None
         #: What was decided on its last request.
         self.half_closed = 0.0
@@ -245,7 +246,11 @@ class WebConnection(GateConnection):
     def byte_counts(self) -> tuple[int, int, int]:
         """Return what the server was sent, what the client was sent, and how much was spliced."""
         to_server, to_client, spliced = super().byte_counts()
-        return self.bytes_to_servers + to_server, self.client.wire.bytes_sent + to_client, spliced
+        return (
+            self.bytes_to_servers + to_server,
+            self.client.wire.bytes_sent + to_client,
+            self.bytes_spliced + spliced,
+        )
 
     @property
     def _judged_exchange(self) -> GateExchange | None:

@@ -422,6 +422,10 @@ class MultiplexedConnection(GateConnection):
         self._blocked.clear()
         self.wire.close(abortive=abortive)
 
+    def splice(self) -> bool:
+        """Have everything shown: it comes in frames."""
+        return False
+
     def on_wire_closed(self) -> None:
         """Take that the client's descriptor is closed."""
         self.state = State.CLOSED

@@ -26,6 +26,7 @@ from sluicegate.protocols.http1 import (
     Request,
     Response,
 )
+from sluicegate.web_limits import WEB_SPLICE_BYTES_MIN
 
 from .wire import Wire
 
@@ -153,6 +154,8 @@ class OriginEnd:
         exchange, self._exchange = self._exchange, None
         self.sink = self.source = None
         if exchange is not None:
+            # What is left of a request that was answered early goes nowhere.
+            exchange.client.stop_splice()
             exchange.connection.bytes_to_servers += self.wire.bytes_sent - self._sent_before
         return exchange
 
@@ -202,6 +205,15 @@ class OriginEnd:
         if exchange is not None:
             exchange.abort(reason)
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether nothing that was sent waits for the server to take it."""
+        return not (self._out or self.wire.is_blocked)
+
+    def skip_sent(self, count: int) -> None:
+        """Take that bytes of the request's body were sent past us."""
+        self._http.skip_sent(count)
+
     def flush(self) -> bool:
         """Send what waits; False while the server does not take it."""
         out = self._out
@@ -221,8 +233,12 @@ class OriginEnd:
         """Read on: the sink has room again, or the exchange has decided on the head."""
         if self.is_stopped and not self.wire.is_closing:
             self.is_stopped = False
+            spliced = self.wire.spliced
             self.wire.resume()
-            self._read()
+            if spliced is not None:
+                spliced.run()
+            else:
+                self._read()
 
     def stop(self) -> None:
         """Read no further before ``resume``."""
@@ -333,6 +349,41 @@ class OriginEnd:
         exchange = self._exchange
         if exchange is not None:
             exchange.on_origin_failed(reason, self, errno.EPROTO)
+
+    # -- bodies that nobody looks at (SplicingEnd) -------------------------------------------------
+
+    def splice(self) -> bool:
+        """Have the rest of a large response moved past us; False: it is to be read."""
+        exchange, http = self._exchange, self._http
+        if exchange is None or not http.has_plain_body or exchange.plan.bytes_max is not None:
+            return False
+        client, left = exchange.client, http.body_left
+        is_worth_it = left is None or left >= WEB_SPLICE_BYTES_MIN
+        return self.sink is client and is_worth_it and client.take_splice(self, left)
+
+    def on_moved(self, count: int) -> None:
+        """Take that bytes of the response have gone to the client."""
+        exchange = self._exchange
+        assert exchange is not None, "what is moved answers a request"
+        self._http.skip_body(count)
+        exchange.client.skip_sent(count)
+        exchange.bytes_to_client += count
+        exchange.connection.bytes_spliced += count
+        exchange.touch()
+
+    def on_splice_stalled(self) -> None:
+        """Take that the client takes nothing now."""
+        self.is_stopped = True
+        self.stops += 1
+        if self._exchange is not None:
+            self._exchange.connection.begin_window()
+
+    def on_splice_over(self) -> None:
+        """Read on behind the body."""
+        if self.wire.is_ended:
+            self.on_wire_ended()
+        else:
+            self._read()
 
     # -- upgrades ------------------------------------------------------------------------------
 

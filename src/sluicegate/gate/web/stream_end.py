@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from .body_stage import BodySource, RequestSink
     from .multiplexed import MultiplexedConnection
+    from .origin_end import OriginEnd
     from .stream_connection import StreamConnection
 
 __all__ = ["StreamEnd"]
@@ -352,6 +353,18 @@ class StreamEnd:
             self._send_end()
         elif self.source is not None:
             self.source.resume()
+
+    def take_splice(self, origin: OriginEnd, left: int | None) -> bool:
+        """Have everything fed: it goes out in frames, as the windows let it."""
+        del origin, left
+        return False
+
+    def skip_sent(self, count: int) -> None:
+        """Never called: nothing is sent past us."""
+        raise AssertionError(f"{count} bytes have gone past the frames")
+
+    def stop_splice(self) -> None:
+        """Nothing is moved past us."""
 
     def finish(self, trailers: Fields) -> None:
         """Send the end; the exchange is over when the windows have let all of it."""

@@ -22,10 +22,12 @@ from sluicegate.port.layer import driver_of
 from sluicegate.port.pool import SMALL_SLOT_SIZE
 from sluicegate.web_limits import WEB_JOIN_BYTES_MAX
 
+from .spliced_body import SplicedBody, SplicingEnd
+
 if TYPE_CHECKING:
     from sluicegate.gate.service import FirewallService
     from sluicegate.gate.session import GateSession
-    from sluicegate.port.backend import RawSocket
+    from sluicegate.port.backend import Backend, RawSocket
 
 __all__ = ["Wire", "WireOwner"]
 
@@ -59,6 +61,10 @@ class WireOwner(Protocol):
         """Take that the descriptor is closed."""
         ...
 
+    def splice(self) -> bool:
+        """Have what comes in bulk moved in the kernel (``Wire.begin_splice``); False: show it."""
+        ...
+
 
 class Wire:
     """One connected socket."""
@@ -84,6 +90,7 @@ class Wire:
         "is_watched",
         "raw",
         "session",
+        "spliced",
     )
 
     def __init__(self, service: FirewallService, raw: RawSocket, owner: WireOwner) -> None:
@@ -109,6 +116,8 @@ class Wire:
         self._op: Operation | None = None
         self._send_op: Operation | None = None
         self._is_paused = self._is_abortive = False
+        self.spliced: SplicedBody | None = None
+        #: What is moved past us; nothing is received meanwhile.
 
     # -- receiving -----------------------------------------------------------------------------
 
@@ -131,7 +140,7 @@ class Wire:
         """Show nothing more before ``resume``, but what has been received by now."""
         if not self._is_paused:
             self._is_paused = True
-            if self._op is not None and self._op.in_flight:
+            if self._op is not None and self._op.in_flight and self.spliced is None:
                 self._driver.cancel(self._op)
 
     def resume(self) -> None:
@@ -190,15 +199,77 @@ class Wire:
 
     def _arm(self) -> None:
         operation = self._op
-        if operation is None or operation.in_flight:
+        if operation is None or operation.in_flight or self.spliced is not None:
             return
         if self.is_closing:
             self._join()
         elif not (self._is_paused or self.is_ended or self._port.is_closing):
             if self._bulk is not None and self._bulk.flow is Flow.BULK:
+                if self._owner.splice():
+                    return
                 self._driver.receive_bulk(operation, self.raw)
             else:
                 self._driver.receive(operation, self.raw)
+
+    # -- splicing ------------------------------------------------------------------------------
+
+    def begin_splice(
+        self, sink: Wire, end: SplicingEnd, *, left: int | None, is_chunked: bool
+    ) -> bool:
+        """Move the rest of a body to ``sink`` in the kernel; False when that cannot be had.
+
+        See ``SplicedBody``. Nothing may be waiting to be sent to the sink.
+        """
+        backend, operation, bulk = self._port.backend, self._op, self._bulk
+        if self._driver is not backend or not sink.is_on(backend):
+            return False  # the kernel would move what a layer has to change
+        pipe = backend.open_pipe()
+        if pipe is None:
+            return False
+        assert operation is not None, "it receives"
+        assert bulk is not None, "what is spliced was bulky"
+        bulk.flow = Flow.INTERACTIVE
+        for one in (self, sink):
+            backend.prepare_splice(one.raw)
+        self.spliced = SplicedBody(
+            self._port, pipe, self, sink, operation, end, left=left, is_chunked=is_chunked
+        )
+        self.spliced.run()
+        return True
+
+    def is_on(self, backend: Backend) -> bool:
+        """Tell whether it is a plain socket of a driver, with no layer between."""
+        return self._driver is backend
+
+    def stop_splice(self) -> None:
+        """Receive again, whatever is left of the body: nobody wants it any more."""
+        spliced = self.spliced
+        if spliced is not None:
+            spliced.stop()
+            if self._op is not None and self._op.in_flight:
+                self._driver.cancel(self._op)  # ``end_splice`` follows
+            else:
+                self.end_splice()
+
+    def end_splice(self, error: int = 0) -> None:
+        """Receive again behind a body that was moved (``SplicedBody`` alone calls it)."""
+        self.spliced = None
+        if self._op is not None:
+            self._port.backend.redirect(self._op, self._on_received)
+        if self.is_closing:
+            self._join()
+        elif error:
+            self.is_ended = True
+            self._owner.on_wire_failed(error)
+        else:
+            self._arm()
+
+    def wait_for_room(self) -> None:
+        """Have ``on_room`` called when the peer takes something again."""
+        if self._rest is None:
+            self._rest = deque()
+            self.blocked_since = self._port.now
+        self._poll()
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -212,7 +283,7 @@ class Wire:
             except BlockingIOError:
                 sent = 0
             except OSError as error:
-                self._fail_later(error.errno or errno.EIO)
+                self.fail_later(error.errno or errno.EIO)
                 return False
             self.bytes_sent += sent
             if sent == len(data):
@@ -290,8 +361,11 @@ class Wire:
         self._service.blockage.give_up(self.session, kept[0])
         kept[0].release()
 
-    def _fail_later(self, error: int) -> None:
-        # Whoever sends is in the middle of something that an end would pull away.
+    def fail_later(self, error: int) -> None:
+        """Tell the owner of a failure, not now.
+
+        Whoever sends is in the middle of something that an end would pull away.
+        """
         self._port.post(lambda: self._on_failure(error))
 
     def _on_failure(self, error: int) -> None:
@@ -318,6 +392,8 @@ class Wire:
             return
         self.is_closing = True
         rest, self._rest = self._rest, None
+        if self.spliced is not None:
+            self.spliced.stop()
         self._is_abortive = abortive or bool(rest)
         for kept in rest or ():
             self._drop(kept)

@@ -38,6 +38,20 @@ trailer (RFC 9110 section 6.5.1): some readers would merge it into the head all 
 class BodyReader(Protocol):
     """Reads one message's body."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing frames the body's bytes, so that somebody else may take them."""
+        ...  # pragma: no cover - a protocol
+
+    @property
+    def left(self) -> int | None:
+        """Of a plain one: how many bytes are to come; None: all until the connection ends."""
+        ...  # pragma: no cover - a protocol
+
+    def skip(self, count: int) -> None:
+        """Of a plain one: take that somebody else has taken so many bytes."""
+        ...  # pragma: no cover - a protocol
+
     def next_event(self, incoming: Incoming) -> Body | EndOfMessage | None:
         """Return the next piece, the end, or None until more bytes come.
 
@@ -65,16 +79,22 @@ def body_reader(framing: Framing, bounds: HttpBounds, side: Side) -> BodyReader:
 class _LengthReader:
     """Content-Length bytes."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("left",)
+
+    is_plain = True
 
     def __init__(self, length: int) -> None:
-        self._left = length
+        self.left = length
+
+    def skip(self, count: int) -> None:
+        assert count <= self.left, "nobody takes more than the body"
+        self.left -= count
 
     def next_event(self, incoming: Incoming) -> Body | EndOfMessage | None:
-        if not self._left:
+        if not self.left:
             return EndOfMessage()
-        data = incoming.take(self._left)
-        self._left -= len(data)
+        data = incoming.take(self.left)
+        self.left -= len(data)
         return Body(data) if data else None
 
     def end(self) -> EndOfMessage | None:
@@ -85,6 +105,12 @@ class _CloseReader:
     """Everything until the connection ends."""
 
     __slots__ = ()
+
+    is_plain = True
+    left = None
+
+    def skip(self, count: int) -> None:
+        """Nothing is counted."""
 
     def next_event(self, incoming: Incoming) -> Body | EndOfMessage | None:
         waiting = incoming.waiting
@@ -98,6 +124,12 @@ class _ChunkedReader:
     """Chunks, the last one, and trailers (RFC 9112 section 7.1)."""
 
     __slots__ = ("_block", "_bounds", "_extensions", "_is_behind_data", "_left", "_side")
+
+    is_plain = False
+    left = None
+
+    def skip(self, count: int) -> None:
+        raise AssertionError(f"{count} bytes that may frame the body were not read")
 
     def __init__(self, bounds: HttpBounds, side: Side) -> None:
         self._bounds = bounds

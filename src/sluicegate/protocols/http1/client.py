@@ -144,6 +144,15 @@ class Http1Client(ConnectionEnd):
             self._incoming.keep()
         return event
 
+    @property
+    def sends_chunks(self) -> bool:
+        """Whether the body that is being sent goes out in chunks."""
+        return self._writer.is_chunked
+
+    def skip_sent(self, count: int) -> None:
+        """Take that somebody else has sent so many bytes of the body."""
+        self._writer.skip(count)
+
     def send(self, event: Request | Body | EndOfMessage | RawData) -> Pieces:
         """Return what is to be sent for an event.
 

@@ -81,6 +81,28 @@ class ConnectionEnd:
         """How many bytes were received that no event has taken."""
         return self._incoming.waiting
 
+    @property
+    def has_plain_body(self) -> bool:
+        """Whether what comes next is bytes of a body, nothing between them, and none wait here."""
+        reader = self._reader
+        return (
+            reader is not None
+            and self._reading is Reading.BODY
+            and self.error is None
+            and not (self._has_ended or self._incoming.waiting)
+            and reader.is_plain
+        )
+
+    @property
+    def body_left(self) -> int | None:
+        """How many bytes of a plain body are to come; None: all until the connection ends."""
+        return None if self._reader is None else self._reader.left
+
+    def skip_body(self, count: int) -> None:
+        """Take that somebody else has taken so many bytes of a plain body."""
+        assert self._reader is not None, "a body has a reader"
+        self._reader.skip(count)
+
     def receive_end(self) -> None:
         """Note that the peer will send nothing more."""
         self._has_ended = True

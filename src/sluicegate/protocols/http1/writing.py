@@ -116,6 +116,17 @@ class BodyWriter:
         self._is_chunked = framing is CHUNKED
         self._left: int | None = None if framing.kind in _WITHOUT_LENGTH else framing.length
 
+    @property
+    def is_chunked(self) -> bool:
+        """Whether the body goes out in chunks."""
+        return self._is_chunked
+
+    def skip(self, count: int) -> None:
+        """Take that somebody else has sent so many bytes of the body, framed as it has to be."""
+        if self._left is not None:
+            assert count <= self._left, "nobody sends more than was declared"
+            self._left -= count
+
     def write(self, data: bytes | memoryview) -> Pieces:
         """Frame some bytes.
 
