@@ -72,6 +72,7 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScanningGate]:
         (www / "packed" / "program.txt").write_bytes(gzip.compress(PROGRAM))
         (www / "packed" / "test.txt").write_bytes(gzip.compress(RANDOM + eicar()))
         office = {"[Content_Types].xml": b"<Types/>", "word/vbaProject.bin": b"x"}
+        (www / "version.dll").write_bytes(TEXT)
         (www / "letter.bin").write_bytes(package(office))
         one = ScanningGate(folder / "gate", web_port, dns_port, "off")
         try:
@@ -118,6 +119,7 @@ def test_harmless_containers_arrive(gate: ScanningGate) -> None:
         ("packed/program.txt", "pe executable"),
         ("packed/test.txt", "malware: EICAR_Test_File (yara)"),
         ("letter.bin", "docx document with macros"),
+        ("version.dll", "pe executable by its name"),
     ],
 )
 def test_kinds_are_told_by_the_bytes_that_a_browser_would_see(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import pathlib
+import struct
+import tarfile
 import zipfile
 from typing import Any
 
@@ -20,6 +22,7 @@ from sluicegate.scan.rule_files import read_rules
 
 from .container_kit import (
     CONTAINERS,
+    NAME,
     archived,
     compound,
     eicar,
@@ -257,10 +260,90 @@ def test_no_bytes_make_it_raise(data: bytes) -> None:
         assert looked_at(start + data).outcome in set(ScanOutcome)
 
 
+def with_a_million_members() -> bytes:
+    """Return a ZIP file (of zip64, as so many need it), all of whose members are empty."""
+    count, local_bytes = 1_000_000, 37
+    names = [b"%07d" % number for number in range(count)]
+    local = struct.pack("<4s5HIIIHH", b"PK\x03\x04", 20, 0, 0, 0, 33, 0, 0, 0, 7, 0)
+    central = struct.pack(
+        "<4s6HIIIHHHHHI", b"PK\x01\x02", 20, 20, 0, 0, 0, 33, 0, 0, 0, 7, *[0] * 5
+    )
+    data = local.join([b"", *names])
+    directory = b"".join(
+        b"%s%s%s" % (central, struct.pack("<I", number * local_bytes), name)
+        for number, name in enumerate(names)
+    )
+    place = len(data)
+    record = struct.pack(
+        "<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, len(directory), place
+    )
+    locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, place + len(directory), 1)
+    end = struct.pack("<4s4HIIH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return data + directory + record + locator + end
+
+
 def test_a_million_entries_end_at_the_bound() -> None:
-    """L3: the directory says how many there are, before one is read."""
-    report = looked_at(repeated(20_000), entries_max=10_000)
+    """L3."""
+    report = looked_at(with_a_million_members(), entries_max=10_000)
+    assert (report.outcome, report.reason[:12]) == (ScanOutcome.OVER_LIMIT, "entries_max ")
+
+
+def forty_two() -> bytes:
+    """Return zeros in five layers of sixteen archives each, as 42.zip has them: 64 TiB of them."""
+    held = zipped(bytes(64 << 20))
+    for _ in range(5):
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for number in range(16):
+                archive.writestr(f"lib {number}.zip", held)
+        held = packed.getvalue()
+    return held
+
+
+def test_archives_that_multiply_in_layers_end_at_a_bound() -> None:
+    """K2, L3: 42.zip."""
+    report = looked_at(forty_two(), member_bytes_max=32 << 20)
     assert report.outcome is ScanOutcome.OVER_LIMIT
+
+
+def zip64(content: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive, archive.open(NAME, "w", force_zip64=True) as one:
+        one.write(content)
+    return packed.getvalue()
+
+
+def linked(name: str, target: str) -> bytes:
+    """Return a tar file whose link has the test file beside it."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        link = tarfile.TarInfo(name)
+        link.type, link.linkname = tarfile.SYMTYPE, target
+        archive.addfile(link)
+        member = tarfile.TarInfo("bad")
+        member.size = len(eicar())
+        archive.addfile(member, io.BytesIO(eicar()))
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        zip64(eicar()),
+        zipped(eicar(), name="../../../../etc/cron.d/x"),
+        zipped(eicar(), name="/etc/passwd"),
+        zipped(eicar(), name="C:\\Windows\\System32\\version.dll"),
+        zipped(eicar(), name="a" * 60_000),
+        tarred(eicar(), name="../../up"),
+        linked("a", "/etc/passwd"),
+        linked("a", "../../../../dev/zero"),
+        linked("bad", "bad"),
+    ],
+    ids=["zip64", "up", "absolute", "backslash", "long", "tar up", "link", "zero", "itself"],
+)
+def test_no_name_and_no_link_hides_a_member_or_leads_anywhere(data: bytes) -> None:
+    """L3."""
+    assert looked_at(data).outcome in {ScanOutcome.FOUND, ScanOutcome.CORRUPT}
 
 
 # -- what it is ------------------------------------------------------------------------------------
