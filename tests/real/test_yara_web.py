@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import http.client
+import http.server
 import json
 import pathlib
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -137,6 +141,81 @@ def test_a_mime_type_that_lies_is_noticed(gate: ScanningGate) -> None:
         "text, which its MIME type says it is not",
         "text, which its name says it is not",
     }
+
+
+# -- every edge of a chunk -------------------------------------------------------------------------
+
+
+def with_edge_at(cut: int) -> tuple[bytes, bytes]:
+    """Return the test file in two pieces; no two are the same, so none has a known verdict."""
+    body = eicar() + b" " * cut
+    return body[:cut], body[cut:]
+
+
+class CuttingServer(http.server.ThreadingHTTPServer):
+    """Answers ``/cut-N`` in two chunks, and notes what is put."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), CuttingHandler)
+        self.put: list[bytes] = []
+
+
+class CuttingHandler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        # The gate may be done before it is.
+        with contextlib.suppress(OSError):
+            for piece in with_edge_at(int(self.path.partition("-")[2])):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                self.wfile.flush()
+            self.wfile.write(b"0\r\n\r\n")
+
+    def do_PUT(self) -> None:
+        assert isinstance(self.server, CuttingServer)
+        self.server.put.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(201)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_request(self, code: object = "", size: object = "") -> None:
+        del code, size
+
+
+def test_the_test_file_is_found_across_every_edge_of_a_chunk(tmp_path: pathlib.Path) -> None:
+    """L6: in responses and in requests."""
+    with CuttingServer() as server, dnsmasq_server(tmp_path) as dns_port:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        gate = ScanningGate(tmp_path / "gate", server.server_port, dns_port, "off")
+        try:
+            gate.start()
+            proxy = http.client.HTTPConnection("127.0.0.1", gate.port, timeout=60)
+            statuses: dict[str, set[int]] = {"GET": set(), "PUT": set()}
+            for cut in range(1, len(eicar())):
+                for method, body in (("GET", None), ("PUT", with_edge_at(cut))):
+                    proxy.request(
+                        method,
+                        gate.url(f"cut-{cut}"),
+                        iter(body) if body else None,
+                        {"Transfer-Encoding": "chunked"} if body else {},
+                        encode_chunked=True,
+                    )
+                    answer = proxy.getresponse()
+                    answer.read()
+                    statuses[method].add(answer.status)
+            proxy.request("PUT", gate.url("fine"), b"harmless", {})
+            assert proxy.getresponse().status == 201
+            proxy.close()
+        finally:
+            gate.close()
+            server.shutdown()
+            thread.join()
+    assert statuses == {"GET": {403}, "PUT": {403}}
+    assert server.put == [b"harmless"]
 
 
 def test_uploads_are_scanned_and_their_files_in_forms(
