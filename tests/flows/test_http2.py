@@ -610,3 +610,10 @@ def test_a_client_that_says_nothing_at_all_is_closed() -> None:
 
     found = browse(peer=peer, plan=http2_settings(), within_s=400)
     assert found.answers
+
+
+def test_many_large_answers_share_the_windows_of_one_connection() -> None:
+    wanted = [ask(f"/{place}") for place in range(60)]
+    found = visit(asks(*wanted), origin=Origin(lambda _: reply(LARGE[: 1 << 20])))
+    assert all(one.body == LARGE[: 1 << 20] for one in found.answers)
+    assert [end.outcome for end in found.gate.ends] == ["released"]

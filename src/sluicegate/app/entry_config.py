@@ -7,6 +7,7 @@ keep, is refused and named.
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import pathlib
 from collections.abc import Mapping
@@ -127,6 +128,8 @@ def to_entry(
     if keys.tls is not None:
         tls = to_tls(keys.tls, document, (*at, "tls"), secrets, findings)
     taken = frozenset(EntryProtocol(name) for name in protocols)
+    if tls is not None and EntryProtocol.HTTP in taken:
+        tls = dataclasses.replace(tls, protocols=("h2", "http/1.1"))
     return EntrySettings(taken, authenticate, tls)
 
 

@@ -229,8 +229,12 @@ class EntryDesk:
             stream = self.tls.accept(raw, context)
             handshake = TlsEntryHandshake(self, name, entry, stream, client, flood)
         handshake.announced = announced
-        self._handshakes[handshake] = None
+        self.begin(handshake)
         return True
+
+    def begin(self, handshake: EntryHandshake) -> None:
+        """Take note of a handshake until it has ended, or its connection goes on."""
+        self._handshakes[handshake] = None
 
     def _obstacle(self, listener_name: str, client: SocketAddress) -> str:
         """Return why a client is not heard; empty if it is."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sluicegate.access_limits import TLS_RECORD_BYTES_MAX
 from sluicegate.port.backend import RawSocket
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["TlsLayer", "TlsPool"]
 
 
+class SlotWaiter(Protocol):
+    """Who waits for a slot."""
+
+    def wake(self) -> None:
+        """Go on in the next turn: a slot has come back."""
+        ...
+
+
 class TlsPool(SlotPool):
     """Slots for plaintext, one record each; made when they are first needed."""
 
@@ -36,7 +44,7 @@ class TlsPool(SlotPool):
         super().__init__(0, 0)
         self._slots_max = slots_max
         self._free: list[Slot] = []
-        self._parked: deque[TlsStream] = deque()
+        self._parked: deque[SlotWaiter] = deque()
         #: Readers that wait for a slot.
         self.give_back = self._give_back
 
@@ -55,7 +63,7 @@ class TlsPool(SlotPool):
         self.slots.append(slot)
         return slot
 
-    def park(self, stream: TlsStream) -> None:
+    def park(self, stream: SlotWaiter) -> None:
         """Let a reader go on when a slot has come back."""
         self._parked.append(stream)
 

@@ -8,7 +8,7 @@ GOAWAY and recorded; and it takes no streams when it is drained.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Protocol
 
 from typing_extensions import override
 
@@ -19,8 +19,10 @@ from sluicegate.gate.connection import GateConnection
 from sluicegate.gate.readmission import Readmission, readmit_client
 from sluicegate.gate.state import State
 from sluicegate.policy.decide import PUBLISHED
+from sluicegate.protocols.http1 import Fields
 from sluicegate.protocols.http2 import (
     BodyPiece,
+    ErrorCode,
     Http2Event,
     Http2ProtocolError,
     Http2Server,
@@ -35,6 +37,7 @@ from sluicegate.web_limits import WEB_LINGER_BYTES_MAX, WEB_LINGER_S
 
 from .connection import NO_PLAN
 from .stream_connection import StreamConnection
+from .stream_tunnel import StreamHandshake, StreamTunnel, connect_text
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -47,10 +50,41 @@ if TYPE_CHECKING:
     from sluicegate.port.backend import Operation, RawSocket
 
     from .desk import WebDesk
+    from .gate_exchange import GateExchange
     from .origin_pool import PoolKey
-    from .stream_end import StreamEnd
 
-__all__ = ["MultiplexedConnection"]
+__all__ = ["MultiplexedConnection", "StreamUser"]
+
+
+class StreamUser(Protocol):
+    """Who has a stream: the end of an exchange, or a tunnel."""
+
+    stream: int
+    exchange: GateExchange | None
+
+    def on_body(self, data: memoryview) -> None:
+        """Take bytes from the client."""
+        ...
+
+    def on_body_end(self, trailers: Fields) -> None:
+        """Take the end of what it sends."""
+        ...
+
+    def on_reset(self) -> None:
+        """Take that the client gives the stream up."""
+        ...
+
+    def on_fault(self, reason: str) -> None:
+        """Take that the client did what it may not, for which the stream is over."""
+        ...
+
+    def on_room(self) -> None:
+        """Take that there may be room for more."""
+        ...
+
+    def end_with_carrier(self) -> None:
+        """End with the client's connection."""
+        ...
 
 
 class MultiplexedConnection(GateConnection):
@@ -119,12 +153,12 @@ class MultiplexedConnection(GateConnection):
         self.wire: Wire = Wire(service, raw, self)
         self.wire.session = session
         self._client_raw = raw
-        self._streams: dict[int, StreamEnd] = {}
+        self._streams: dict[int, StreamUser] = {}
         #: Those that have an exchange.
         self._free: list[StreamConnection] = []
         self._places = self._requests = 0
         #: How many of them were made, and requests that have come.
-        self._blocked: dict[StreamEnd, None] = {}
+        self._blocked: dict[StreamUser, None] = {}
         #: Those whose answer waits for windows, or for the wire; the first is served first.
         self._is_posted = self._is_reading = False
         self._lingered = 0
@@ -237,9 +271,36 @@ class MultiplexedConnection(GateConnection):
             place.end.begin_malformed(event.stream, fault.status, reason, event.hint)
 
     def _begin_request(self, event: RequestBegan) -> None:
-        place = self._place_for(event.stream)
         number = self.next_request()
+        is_connect = event.request.method == b"CONNECT" and not event.protocol
+        if is_connect and self.entry is not None:
+            self._begin_tunnel(event)
+            return
+        place = self._place_for(event.stream)
         place.end.begin_request(event.stream, event.request, number, is_whole=event.is_whole)
+
+    def _begin_tunnel(self, event: RequestBegan) -> None:
+        """Begin a handshake on a stream, which counts as another connection of the client."""
+        service = self._service
+        flood = service.flood.admit(self.client_address)
+        if flood is None:
+            self.http.reset(event.stream, ErrorCode.REFUSED_STREAM)
+            return
+        tunnel = StreamTunnel(self, event.stream, connect_text(event.request))
+        self._streams[event.stream] = tunnel
+        self.last_active = self.port.now
+        self.end_half_open()
+        service.entries.begin(StreamHandshake(self, tunnel, flood))
+        if event.is_whole:
+            tunnel.on_body_end(_NO_TRAILERS)
+
+    def on_tunnel_over(self, tunnel: StreamTunnel) -> None:
+        """Take that a tunnel's stream has ended."""
+        self._streams.pop(tunnel.stream, None)
+        self._blocked.pop(tunnel, None)
+        self.last_active = self.port.now
+        if self.http.is_full and not self._streams:
+            self.flush_soon()
 
     def next_request(self) -> int:
         """Return the number of a request that has come; the last one that may come ends it."""
@@ -336,7 +397,7 @@ class MultiplexedConnection(GateConnection):
         if http.is_leaving and not (self._streams or self.is_closing):
             self._linger()
 
-    def note_blocked(self, end: StreamEnd) -> None:
+    def note_blocked(self, end: StreamUser) -> None:
         """Serve a stream when there is room for it: behind those that wait already."""
         self._blocked[end] = None
 
@@ -466,3 +527,6 @@ class MultiplexedConnection(GateConnection):
             self.drain()
         if not self.is_closing and self.wheel_slot < 0:
             self._service.wheel.add(self, self.due())
+
+
+_NO_TRAILERS: Final = Fields()

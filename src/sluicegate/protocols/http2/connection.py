@@ -393,6 +393,7 @@ class Http2Connection(Http2Sending):
             if not increment:
                 raise self._refuse(Http2Fault.WINDOW_ZERO)
             self._send_window += increment
+            self._owed = max(0, self._owed - increment)
             if self._send_window > _WINDOW_MAX:
                 raise self._refuse(Http2Fault.WINDOW_OVERFLOW, "of the connection")
             self._events.append(WindowOpened(0))
@@ -401,6 +402,7 @@ class Http2Connection(Http2Sending):
         if stream is None:
             return
         stream.send_window += increment
+        stream.owed = max(0, stream.owed - increment)
         if not increment:
             self._end_stream(stream, StreamFault(Http2Fault.WINDOW_ZERO))
         elif stream.send_window > _WINDOW_MAX:

@@ -62,6 +62,8 @@ class Http2Sending(abc.ABC):
         #: Where the output ends with data of a stream, and of which one.
         self._encoder = Encoder()
         self._send_window = self._peer_window = WINDOW
+        self._owed = 0
+        #: Sent, and not given back to the window.
         self._receive_left = bounds.connection_window_bytes
         self._unacknowledged = 0
         self._forgotten: dict[int, None] = {}
@@ -188,12 +190,17 @@ class Http2Sending(abc.ABC):
         room = min(size, stream.send_window, self._send_window)
         if room <= 0:
             return 0
-        if room < size and room < HTTP2_TINY_FRAME_BYTES and self.floods.note_tiny():
-            error = self.error = self._refuse(Http2Fault.TINY_WINDOW)
-            self._out.append(go_away(self._last_of_peer, error.fault.error_code))
-            raise error
+        if room < size and room < HTTP2_TINY_FRAME_BYTES:
+            # What is left of a window is waited with until the peer gives more, as it will.
+            is_shared = self._send_window < stream.send_window
+            if (self._owed if is_shared else stream.owed) >= room:
+                return 0
+            if self.floods.note_tiny():
+                raise self._end_for_tiny_windows()
         stream.send_window -= room
+        stream.owed += room
         self._send_window -= room
+        self._owed += room
         self.floods.note_progress()
         out = self._out
         if room <= FRAME_BYTES:
@@ -208,6 +215,11 @@ class Http2Sending(abc.ABC):
             out.append(piece)
         self._open_frame = len(out), number
         return room
+
+    def _end_for_tiny_windows(self) -> Http2ProtocolError:
+        error = self.error = self._refuse(Http2Fault.TINY_WINDOW)
+        self._out.append(go_away(self._last_of_peer, error.fault.error_code))
+        return error
 
     def send_end(self, number: int, trailers: Fields | None = None) -> None:
         """End a message, whose body was sent."""

@@ -22,6 +22,7 @@ class Stream:
         "is_tunnel",
         "method",
         "number",
+        "owed",
         "receive_left",
         "send_window",
         "unacknowledged",
@@ -31,6 +32,8 @@ class Stream:
         self.number = number
         self.send_window = send_window
         #: What the peer takes; below 0 after it made its windows smaller.
+        self.owed = 0
+        #: Sent, and not given back to that window.
         self.receive_left = receive_window
         #: What the peer may send.
         self.unacknowledged = 0
