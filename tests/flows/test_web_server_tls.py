@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import ssl
 from collections.abc import Callable, Sequence
@@ -16,8 +17,17 @@ from sluicegate.gate.web.parent_proxy import ParentProxy
 from sluicegate.names import HostPattern, canonical_host
 from sluicegate.testing.peers import PeerStream
 from tests.chains import Certified, intermediate, make, root
-from tests.flows.gate_kit import SERVER, publication, settings
-from tests.flows.tls_kit import inside_tls, server_context, serving_tls, verifying, with_tls
+from tests.flows.entry_kit import Names
+from tests.flows.gate_kit import SERVER, Gate, play, publication, settings
+from tests.flows.test_no_garbage import Garbage, collecting
+from tests.flows.tls_kit import (
+    TlsPeer,
+    inside_tls,
+    server_context,
+    serving_tls,
+    verifying,
+    with_tls,
+)
 from tests.flows.web_kit import Message, Origin, Visit, asks, browse, reply, web_settings
 
 SITE = SocketAddress.parse("93.184.216.34:443")
@@ -264,6 +274,92 @@ content_types = ["application/zip"]
         policy='[[rule]]\nname = "no-zip"' + tail + head,
     )
     assert found.statuses == [403, 200]
+
+
+def test_a_server_that_needs_a_certificate_is_named_as_such_behind_the_handshake_too() -> None:
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = server_context(root().issue(names=["site.example"]))
+        context.maximum_version = version
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=root().pem)
+        found = visit(get(), origin=TlsOrigin(context=context))
+        assert found.statuses == [502]
+        assert "server-wants-certificate: " in found.reasons[0]
+
+
+def test_a_server_that_sends_byte_by_byte_is_understood() -> None:
+    origin = TlsOrigin(intermediate().issue(names=["site.example"]))
+
+    async def serve(stream: PeerStream) -> None:
+        tls = TlsPeer(stream, origin.context, is_server=True)
+        tls.most_sent = 1
+        await tls.shake_hands()
+        await Origin.serve(origin, tls)
+
+    origin.serve = serve  # type: ignore[method-assign]
+    found = visit(get(), origin=origin)
+    assert found.statuses == [200]
+    assert found.answers[0].body == b"hello"
+
+
+def test_a_protocol_that_a_request_switches_to_goes_on_inside_tls() -> None:
+    async def echoes(stream: PeerStream) -> None:
+        await stream.receive_until(b"\r\n\r\n")
+        switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+        await stream.send_all(switch + b"hi ")
+        while piece := await stream.receive():
+            await stream.send_all(piece)
+        stream.close()
+
+    async def talks(stream: PeerStream) -> bytes:
+        await stream.send_all(get("/", "site.example", "Connection: Upgrade", "Upgrade: x"))
+        await stream.receive_until(b"\r\n\r\n")
+        await stream.send_all(LARGE[:100_000])
+        stream.end_stream()
+        return await stream.receive_all()
+
+    origin = TlsOrigin()
+
+    async def serve(stream: PeerStream) -> None:
+        await serving_tls(echoes, origin.context, origin.ends)(stream)
+
+    origin.serve = serve  # type: ignore[method-assign]
+    plan = verifying(web_settings(RULES + 'upgrades = ["x"]\n'))
+    found = browse(origin=origin, plan=plan, address=SITE, peer=talks)
+    assert found.answers == b"hi " + LARGE[:100_000]
+    (end,) = found.gate.ends
+    assert end.outcome == "released"
+
+
+@pytest.mark.parametrize("kind", ["good", "refused", "cut off"])
+def test_ended_connections_to_servers_leave_nothing_to_the_collector(kind: str) -> None:
+    names = ["other.example" if kind == "refused" else "site.example"]
+    origin = TlsOrigin(root().issue(names=names))
+    origin.closes = True
+
+    async def cut(stream: PeerStream) -> None:
+        await stream.receive()
+        stream.close()
+
+    if kind == "cut off":
+        origin.serve = cut  # type: ignore[method-assign]
+    found: list[Garbage] = []
+
+    async def scenario(gate: Gate) -> None:
+        gate.serve(origin.serve, address=SITE)
+        await gate.ended(gate.call(asks(get(), get())))
+        await gate.idle()
+        with collecting() as garbage:
+            await gate.ended(gate.call(asks(get(), get())))
+            await gate.idle()
+            await asyncio.sleep(10.0)
+        found.append(garbage)
+
+    names_of = Names().put("site.example", "93.184.216.34")
+    play(scenario, verifying(web_settings(RULES)), exchange=names_of)
+    # (The circle of a client's connection and its end is HTTP's own, with or without TLS.)
+    kinds = {one for one in found[0].kinds if ".tls." in one or "_tls." in one or "origin" in one}
+    assert kinds == set()
 
 
 # -- published servers and parents -----------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing_extensions import override
 from sluicegate.errors import errno_name
 
 from .engine import TlsBroken
+from .server_engine import ServerEngine
 from .server_fault import ServerFault
 from .server_identity import ServerFailure, ServerIdentity
 from .stream import TlsStream
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from sluicegate.port.backend import RawSocket
 
     from .layer import TlsLayer
-    from .server_engine import ServerEngine
 
 __all__ = ["ServerOutcome", "ServerStream"]
 
@@ -34,13 +34,12 @@ ServerOutcome: TypeAlias = ServerIdentity | ServerFailure
 class ServerStream(TlsStream):
     """One connection to a server."""
 
-    __slots__ = ("_is_session_kept", "_server_engine", "on_outcome")
+    __slots__ = ("_is_session_kept", "on_outcome")
 
     def __init__(self, layer: TlsLayer, inner: RawSocket, engine: ServerEngine) -> None:
         super().__init__(layer, inner, engine)
         self.on_outcome: Callable[[ServerOutcome], None] | None = None
         #: Told who the server is, or why it is not believed.
-        self._server_engine = engine
         self._is_session_kept = False
 
     def begin(self) -> None:
@@ -51,6 +50,12 @@ class ServerStream(TlsStream):
     def is_resumed(self) -> bool:
         """Whether the handshake was shortened by a session of an earlier one."""
         return self._server_engine.is_resumed
+
+    @property
+    def _server_engine(self) -> ServerEngine:
+        engine = self._engine
+        assert isinstance(engine, ServerEngine), "it was made with one"
+        return engine
 
     # -- the handshake -------------------------------------------------------------------------
 
@@ -91,6 +96,14 @@ class ServerStream(TlsStream):
             self._is_established = False
             self._note_error(errno.EPROTO, outcome.reason)
         self._tell(outcome)
+
+    @override
+    def _note_read_error(self, error: TlsBroken) -> None:
+        if error.alert:
+            # With TLS 1.3 a server refuses a client without a certificate behind the handshake.
+            self._note_error(errno.EPROTO, self._server_engine.failure(error).reason)
+        else:
+            super()._note_read_error(error)
 
     def _tell(self, outcome: ServerOutcome) -> None:
         told, self.on_outcome = self.on_outcome, None

@@ -516,3 +516,6 @@ class TlsStream(TlsSending):
         self._port.operations.give(self._receive_op)
         self._port.operations.give(self._send_op)
         self._layer.forget(self)
+        # Whoever had the socket may be part of a circle, and the collector of garbage looks seldom:
+        # OpenSSL's memory is not to wait for it.
+        del self.socket, self._engine

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from sluicegate.gate.server_tls import NO_AUTHORITIES
 from sluicegate.names import Destination, JudgedAddress, Unresolved
 from sluicegate.policy import (
     AnyRule,
@@ -31,6 +32,7 @@ from sluicegate.policy.destinations import (
 from sluicegate.policy.learn import LEARNING
 from sluicegate.policy.network_rules import NO_NETWORK_RULE
 from sluicegate.policy.tls_check import TLS_MEANINGS
+from sluicegate.tls import ServerFault
 
 from .asked import Asked
 from .hello_explanation import HelloView, explain_hello
@@ -173,13 +175,15 @@ _MEANINGS: Final = {
     CANNOT_BE_JUDGED: "a rule that refuses may speak of it, by what a connection does not show",
     LEARNING: "no rule speaks of it; it passes to be learned from, for a time",
     NO_NETWORK_RULE: "no network rule names the client's network and the server's",
+    NO_AUTHORITIES: "nobody is known who could vouch for servers",
     **TLS_MEANINGS,
+    **{fault.code: fault.hint for fault in ServerFault},
 }
 
 
 def meaning_of(reason: str) -> str:
     """Say a reason code in words, also one with what it is about; empty if it is words already."""
-    return _MEANINGS.get(reason) or TLS_MEANINGS.get(reason.partition(":")[0], "")
+    return _MEANINGS.get(reason) or _MEANINGS.get(reason.partition(":")[0], "")
 
 
 def explain_asked(

@@ -26,6 +26,7 @@ from sluicegate.protocols.http1 import (
     Request,
     Response,
 )
+from sluicegate.tls import TlsSocket
 from sluicegate.web_limits import WEB_SPLICE_BYTES_MIN
 
 from .wire import Wire
@@ -329,7 +330,13 @@ class OriginEnd:
         if self._exchange is None:
             self.close()
         else:
-            self._exchange.on_origin_failed(f"server {errno_name(error)}", self, error)
+            self._exchange.on_origin_failed(self._words_for(error), self, error)
+
+    def _words_for(self, error: int) -> str:
+        raw = self.wire.raw
+        if error == errno.EPROTO and isinstance(raw, TlsSocket) and raw.stream.failure:
+            return f"server {raw.stream.failure}"
+        return f"server {errno_name(error)}"
 
     def on_limit(self, error: LimitExceeded) -> None:
         """Take that what the server does not take passes a limit."""

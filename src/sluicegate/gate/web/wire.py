@@ -418,7 +418,9 @@ class Wire:
             self._driver.abort(self.raw)
         else:
             self.raw.close()
-        self._owner.on_wire_closed()
+        # An owner that has its wire is a circle, which only the collector of garbage would free.
+        owner, self._owner = self._owner, _NOBODY
+        owner.on_wire_closed()
 
     def give_away(self) -> Operation:
         """Hand the socket over, with the operation that receives; nothing may be kept."""
@@ -430,4 +432,34 @@ class Wire:
         if self._send_op is not None:
             self._port.backend.forget(self._send_op)
             self._send_op = None
+        self._owner = _NOBODY
         return operation
+
+
+class _Nobody:
+    """The owner of a wire that is closed, or somebody else's; it is told nothing."""
+
+    def on_received(self, data: memoryview) -> None:
+        """As ``WireOwner``."""
+
+    def on_wire_ended(self) -> None:
+        """As ``WireOwner``."""
+
+    def on_wire_failed(self, error: int) -> None:
+        """As ``WireOwner``."""
+
+    def on_limit(self, error: LimitExceeded) -> None:
+        """As ``WireOwner``."""
+
+    def on_room(self) -> None:
+        """As ``WireOwner``."""
+
+    def on_wire_closed(self) -> None:
+        """As ``WireOwner``."""
+
+    def splice(self) -> bool:
+        """As ``WireOwner``."""
+        return False
+
+
+_NOBODY: Final = _Nobody()
