@@ -21,7 +21,14 @@ from benchmarks import backend, packages, relays, spool
 from benchmarks.cpu_time import memory, peak_rss_bytes, process_tree, reset_peak_rss
 from benchmarks.load import Load, settled_cpu_time_s
 from benchmarks.pairs import Pairs, rounds
-from benchmarks.processes import RELAY_CORE, Bench, BenchmarkError, Running, free_port
+from benchmarks.processes import (
+    RELAY_CORE,
+    START_TIMEOUT_S,
+    Bench,
+    BenchmarkError,
+    Running,
+    free_port,
+)
 from benchmarks.ratios import median_value
 from benchmarks.results import Result, Target, print_table
 from benchmarks.web.peers import SQUID_CONF
@@ -193,6 +200,20 @@ def fetch(
     return first_at
 
 
+def check_serves(proxy: int) -> None:
+    """Returns once the worker answers: the supervisor's listener accepts before that has begun.
+
+    Raises:
+        BenchmarkError: it answers something else than that policy refuses the request.
+    """
+    request = b"GET http://127.0.0.1:1/ HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", proxy), START_TIMEOUT_S) as stream:
+        stream.sendall(request)
+        answer = stream.recv(RECEIVE_BYTES)
+    if not answer.startswith(b"HTTP/1.1 403 "):
+        raise BenchmarkError(f"the gate let through what it should refuse: {answer[:300]!r}")
+
+
 def measure(bench: Bench, load: Load, pairs: int, backend_name: str) -> list[Result]:
     """Measures the rows of one object of 1 GiB, in interleaved pairs."""
     urgent = spool.real_time_prefix()
@@ -244,6 +265,7 @@ def measure_parallel(bench: Bench, backend_name: str) -> list[Result]:
         published = [relays.Published("proxy", server.port, ("hold-all",), is_proxy=True)]
         with relays.sluicegate(bench, published, backend=backend_name) as ours:
             pid = ours.running.pid
+            check_serves(ours.port)
             before = memory(pid).rss_bytes
             reset_peak_rss(pid)
             began = time.monotonic()
