@@ -197,6 +197,11 @@ def test_exit_code_of_status_is_the_readiness_check(
     assert (quiet.exit_code, quiet.output) == (code, "")
 
 
+def test_status_shows_how_often_a_verdict_was_known(capsys: pytest.CaptureFixture[str]) -> None:
+    _show(status_of(Phase.READY, verdicts_kept=7, verdict_hits=3, verdict_misses=1))
+    assert "7 kept; 3 of 4 known (75 %)" in capsys.readouterr().out
+
+
 def test_status_shows_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     _show(status_of(Phase.REFUSING, records_failure="ENOSPC", warnings=["look\x1b[2J"]))
     shown = capsys.readouterr().out

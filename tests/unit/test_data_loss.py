@@ -50,6 +50,14 @@ def inspected(body: bytes, **settings: Any) -> InspectedObject:
             "secrets: 1 x payment card (base64)",
         ),
         (long_key(), {}, "secrets: 1 x private key"),
+        (CARD_GROUPED.decode().encode("utf-16"), {}, "secrets: 1 x payment card (UTF-16)"),
+        (
+            b"pay by +"
+            + base64.b64encode(CARD.decode().encode("utf-16-be")).rstrip(b"=")
+            + b"- now",
+            {},
+            "secrets: 1 x payment card (base64 / UTF-16)",
+        ),
         (github_token() + b"\n" + IBAN, {}, "secrets: 1 x service token, 1 x IBAN"),
         (
             CARD + b" 5555555555554444",

@@ -189,6 +189,10 @@ def test_headers_of_responses(
         (signature("x-body"), b"x" * 96 + b"evil", True),
         (signature("x-body"), b"x" * 97 + b"evil", False),
         (signature("x-body", "", hex="00ff"), b"a\x00\xff", True),
+        (signature("x-body"), "\ufeffis EVIL".encode("utf-16-le"), True),
+        (signature("x-body"), "is evil".encode("utf-16-be"), True),
+        (signature("x-body", to_byte=12), "is evil".encode("utf-16-be"), False),
+        (signature("x-body", "", hex="6576696c"), "is evil".encode("utf-16-be"), False),
     ],
 )  # fmt: skip
 def test_signatures_in_bodies(

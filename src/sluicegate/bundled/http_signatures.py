@@ -43,7 +43,7 @@ class Signature(FilterSettings):
     header: str = Field(default="", pattern=r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]*$", examples=["Cookie"])
     """The header whose values are searched; empty searches all names and values."""
     text: str = Field(default="", max_length=_SIGNATURE_BYTES_MAX, examples=["cmd.exe"])
-    """What is looked for, in UTF-8; or else ``hex``."""
+    """What is looked for, in UTF-8, and in bodies in UTF-16, too; or else ``hex``."""
     hex: str = Field(default="", pattern=r"^([0-9A-Fa-f]{2})*$", examples=["4d5a9000"])
     """The same in bytes."""
     ignore_case: bool = True
@@ -68,7 +68,17 @@ class Signature(FilterSettings):
     @property
     def needle(self) -> bytes:
         """What is looked for, folded where case does not matter."""
-        needle = self.text.encode() if self.text else bytes.fromhex(self.hex)
+        return self._folded(self.text.encode() if self.text else bytes.fromhex(self.hex))
+
+    @property
+    def needles(self) -> tuple[bytes, ...]:
+        """What is looked for in bodies, whose own first bytes may say that they are in UTF-16."""
+        if not self.text:
+            return (self.needle,)
+        wide = [self.text.encode("utf-16-le"), self.text.encode("utf-16-be")]
+        return (self.needle, *map(self._folded, wide))
+
+    def _folded(self, needle: bytes) -> bytes:
         return needle.lower() if self.ignore_case else needle
 
     def is_in(self, text: bytes) -> bool:
@@ -81,9 +91,9 @@ class _Needle:
 
     __slots__ = ("end", "ignores_case", "name", "needle", "start")
 
-    def __init__(self, signature: Signature) -> None:
+    def __init__(self, signature: Signature, needle: bytes) -> None:
         self.name = signature.name
-        self.needle = signature.needle
+        self.needle = needle
         self.ignores_case = signature.ignore_case
         self.start, self.end = signature.from_byte, signature.to_byte
 
@@ -119,7 +129,7 @@ class BodyScan:
     def __init__(
         self, signatures: Sequence[Signature], executables: Executables, *, is_stream: bool
     ) -> None:
-        self._needles = [_Needle(signature) for signature in signatures]
+        self._needles = [_Needle(one, needle) for one in signatures for needle in one.needles]
         self._executables = executables
         self._end = max((needle.end for needle in self._needles), default=0)
         self._is_stream = is_stream
