@@ -14,6 +14,7 @@ __all__ = [
     "WEBSOCKET_CLOSE_S",
     "WEBSOCKET_EVENTS_PER_TURN_MAX",
     "WEBSOCKET_HELD_MAX",
+    "WEBSOCKET_LINGER_BYTES_MAX",
     "WEBSOCKET_PINGS_MAX",
     "WEB_AHEAD_BYTES_MAX",
     "WEB_JOIN_BYTES_MAX",
@@ -55,12 +56,18 @@ WEBSOCKET_HELD_MAX: Final = 64
 """Messages of one direction that the filters of a WebSocket hold: enough for what was cut into
 pieces, and no queue."""
 
+WEBSOCKET_LINGER_BYTES_MAX: Final = 64 << 20
+"""What a side of a WebSocket that was sent its close may go on to send until ``WEB_LINGER_S``, and
+is dropped: the rest of a message that was too large is on its way, and a reset would overtake the
+close that says so."""
+
 WEBSOCKET_PINGS_MAX: Final = 16
 """Pings that wait for their pong; of more, the oldest are forgotten. An end may answer the last one
 alone (RFC 6455 section 5.5.3)."""
 
 WEBSOCKET_CLOSE_S: Final = 10.0
-"""How long the second close may take behind the first one; browsers wait about as long."""
+"""How long the second close may take behind the first one, or behind the last message before it;
+browsers wait about as long."""
 
 WEBSOCKET_EVENTS_PER_TURN_MAX: Final = 64
 """Messages and pings of one direction in one turn of the loop: about 2 ms."""

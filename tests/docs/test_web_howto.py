@@ -27,7 +27,7 @@ def test_tests_on_the_page_pass(tmp_path: Path) -> None:
         timeout=100,
         check=False,
     )
-    assert "4 passed" in done.stdout, done.stdout + done.stderr
+    assert "8 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_page_names_every_hook_and_answer() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import inspect
 import os
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -28,13 +31,21 @@ from sluicegate.filterapi import (
     WebFilter,
     WebMessage,
 )
-from sluicegate.gate.settings import OnFailure
+from sluicegate.gate.settings import OnFailure, ServiceSettings
 from sluicegate.protocols.websocket import Close, Deflate, Message, Ping, Pong
-from tests.flows.gate_kit import installation
+from tests.flows.entry_kit import rules
+from tests.flows.gate_kit import Gate, installation
 from tests.flows.websocket_kit import STAYS, End, Judge, chat, echo, handshake, says, switched
 from tests.unit.test_websocket import DEFLATED, REFUSED, frame
 
 UP, DOWN = "upload", "download"
+WITHOUT = """
+[[rule]]
+name = "web"
+to = ["site.example"]
+protocols = ["tcp:80"]
+filters = ["f0"]
+"""
 
 
 def test_every_message_of_both_directions_is_shown_whole() -> None:
@@ -498,7 +509,8 @@ def test_a_close_that_is_not_answered_is_waited_for_in_bounds() -> None:
 
     found = chat(says(Close(1000)), deaf, filters=[Judge()])
     assert found.server == [Close(1000)]
-    assert found.outcome == ("released", "")
+    assert found.client == [Close(1001)]
+    assert found.outcome == ("failed", "the close is not answered")
 
 
 def test_a_silent_websocket_ends_at_its_idle_time_out() -> None:
@@ -518,21 +530,18 @@ def test_a_rule_of_so_many_bytes_holds() -> None:
 
 
 def test_n12_a_fast_server_waits_for_a_client_that_reads_nothing() -> None:
-    sent = 0
-
     async def floods(end: End) -> object:
-        nonlocal sent
         for _ in range(2000):
             await end.send(Message(b"x" * 10_000))
-            sent += 1
         return None
 
     async def reads_nothing(end: End) -> object:
         return STAYS
 
-    found = chat(reads_nothing, floods, filters=[Judge()], send_stall_s=5.0)
+    judge = Judge()
+    found = chat(reads_nothing, floods, filters=[judge], send_stall_s=5.0)
     assert found.outcome == ("failed", "client stalled")
-    assert sent < 200
+    assert len(judge.seen) < 200, "the rest was not read"
 
 
 def test_n11_ten_thousand_tiny_messages_are_taken_turn_by_turn() -> None:
@@ -543,6 +552,55 @@ def test_n11_ten_thousand_tiny_messages_are_taken_turn_by_turn() -> None:
 
     found = chat(many, filters=[Judge()])
     assert found.client == 10_001
+
+
+async def stays_until_told(end: End) -> object:
+    await end.send(Message("hi"))
+    first = await end.receive()
+    return [first, *await end.receive_all()]
+
+
+def chat_while(act: Callable[[Gate, ServiceSettings], object]) -> tuple[Any, Any]:
+    """Let both talk, and do something to the gate meanwhile; return what came of it."""
+    told: list[object] = []
+    judge = Judge(lambda one: told.append(one) or FORWARD)
+
+    async def meanwhile(gate: Gate, settings: ServiceSettings) -> None:
+        await gate.until(lambda: len(told) == 2)
+        done = act(gate, settings)
+        if inspect.isawaitable(done):
+            await done
+
+    found = chat(stays_until_told, filters=[judge], meanwhile=meanwhile)
+    return found, found.record
+
+
+def test_p4_a_websocket_ends_when_its_rule_does_not_let_it_any_more() -> None:
+    def forbid(gate: Gate, settings: ServiceSettings) -> object:
+        return gate.service.apply(dataclasses.replace(settings, policy=rules(WITHOUT)))
+
+    found, record = chat_while(forbid)
+    assert found.client == [Message("hi"), Close(1008, record.ended)]
+    assert found.server == [Message("hi"), Close(1008)]
+    assert record.outcome == "refused"
+    assert record.ended.startswith("revoked: ")
+
+
+def test_a_gate_that_drains_tells_its_websockets_to_go() -> None:
+    found, record = chat_while(lambda gate, _settings: gate.service.web.drain())
+    assert found.client == [Message("hi"), Close(1001, "draining")]
+    assert found.server == [Message("hi"), Close(1001)]
+    assert record.outcome == "released"
+
+
+def test_a_websocket_that_is_killed_is_told() -> None:
+    def kill(gate: Gate, _settings: ServiceSettings) -> None:
+        (connection,) = gate.service.web.connections()
+        connection.refuse("killed by ann")
+
+    found, record = chat_while(kill)
+    assert found.client == [Message("hi"), Close(1008, "killed by ann")]
+    assert (record.outcome, record.ended) == ("refused", "killed by ann")
 
 
 # -- content filters -------------------------------------------------------------------------------
@@ -603,3 +661,13 @@ def test_web_filters_are_asked_before_content_filters() -> None:
     content = Content({})
     chat(says(Message("one")), filters=[Judge(upload("one", Rewrite(b"uno"))), content])
     assert content.seen[0][2] == b"uno"
+
+
+def test_a_client_that_goes_on_with_what_is_too_large_still_reads_its_close() -> None:
+    async def talk(end: End) -> object:
+        await end.stream.send_all(frame(2, os.urandom(3_000_000), mask=True))
+        return await end.receive_all()
+
+    found = chat(talk, filters=[Judge()], **LIMITS)
+    assert found.client == [Close(1009, "websocket-message-too-large")]
+    assert found.server == [Close(1001)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -189,6 +189,7 @@ def browse(
     names: Names | None = None,
     address: SocketAddress = SITE,
     within_s: float = 120.0,
+    meanwhile: Callable[[Gate], Awaitable[None]] | None = None,
     **options: Any,
 ) -> Visit:
     """Let one client ask a gate with one web server behind it."""
@@ -202,6 +203,8 @@ def browse(
     async def scenario(gate: Gate) -> None:
         gate.serve(server.serve, address=address)
         client = gate.call(peer or asks(*requests))
+        if meanwhile is not None:
+            await meanwhile(gate)
         (result,) = await gate.ended(client, within_s=within_s)
         if isinstance(result, BaseException):
             raise result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
 import tempfile
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sluicegate.filterapi import FORWARD, Needs, WebExchange, WebFilter, WebMessage
-from sluicegate.gate.settings import Installation
+from sluicegate.gate.settings import Installation, ServiceSettings
 from sluicegate.protocols.websocket import (
     Close,
     Deflate,
@@ -154,6 +155,7 @@ def chat(
     deflate: Deflate | None = None,
     ask: bytes | None = None,
     answer: bytes | None = None,
+    meanwhile: Callable[[Any, ServiceSettings], Awaitable[None]] | None = None,
     **options: Any,
 ) -> Chat:
     """Let a client and a server talk through a gate with filters."""
@@ -174,6 +176,12 @@ def chat(
             stream.close()
 
     async def peer(stream: PeerStream) -> Any:
+        try:
+            return await visit_gate(stream)
+        except OSError:
+            return None  # it was reset; what came of it is in the records
+
+    async def visit_gate(stream: PeerStream) -> Any:
         await stream.send_all(ask if ask is not None else handshake(*extensions))
         end = End(stream, is_client=True, deflate=deflate)
         end.head = await stream.receive_until(b"\r\n\r\n")
@@ -196,6 +204,7 @@ def chat(
             peer=peer,
             plan=plan,
             spool=pathlib.Path(folder),
+            meanwhile=functools.partial(meanwhile, settings=plan) if meanwhile else None,
             **limits,
         )
     chat_.visit, chat_.client = visit, visit.answers

@@ -43,7 +43,7 @@ def test_bundled_filters_keep_every_promise(
     make: type[WebFilter], rule_settings: dict[str, object]
 ) -> None:
     report = check_web_filter(make, rule_settings=rule_settings)
-    assert len(report.passed) == 5
+    assert len(report.passed) == 6
 
 
 class OnWholeWords(WebFilter):

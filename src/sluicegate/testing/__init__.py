@@ -27,7 +27,7 @@ from .sizes import BulkBytes, CeilingExceeded, memory_ceiling
 from .splits import SplitMatters, check_split, fuzz_splits
 from .virtual_pool import VirtualPool, simulated_completion_port
 from .web_checks import check_web_filter
-from .web_play import PlayedExchange, WebPlay, exchange_web
+from .web_play import PlayedExchange, PlayedTalk, WebPlay, exchange_web, talk_web
 
 __all__ = [
     "AddressCase",
@@ -52,6 +52,7 @@ __all__ = [
     "Playbook",
     "PlaybookError",
     "PlayedExchange",
+    "PlayedTalk",
     "ProxiedExchange",
     "Replayed",
     "ScriptedDatagrams",
@@ -82,4 +83,5 @@ __all__ = [
     "offer_of",
     "replay",
     "simulated_completion_port",
+    "talk_web",
 ]

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sluicegate.filterapi import WebFilter
+from sluicegate.filterapi import Direction, MessageKind, WebFilter, WebMessage
 
 from .check_report import CheckReport, run_checks
 from .scripted_peer import PlaybookError
 from .watched import check_factory
-from .web_play import PlayedExchange, WebPlay
+from .web_play import PlayedExchange, PlayedTalk, WebPlay
 
 __all__ = ["check_web_filter"]
 
@@ -30,10 +30,21 @@ _BINARY: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n"
     b"\r\n100\r\n%b\r\n0\r\n\r\n" % bytes(range(256))
 )
+_STREAM: Final = b": hello\n\nevent: add\nid: 7\ndata: one\n\ndata: two\ndata\n\ndata: cut off"
+_EVENTS: Final = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
+    b"\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(_STREAM), _STREAM)
+)
 _EMPTY: Final = b"HTTP/1.1 204 No Content\r\n\r\n"
 _ERROR: Final = b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno"
 
-_EXCHANGES: Final = ((_GET, _HTML), (_POST, _BINARY), (_GET, _EMPTY), (_POST, _ERROR))
+_EXCHANGES: Final = (
+    (_GET, _HTML),
+    (_POST, _BINARY),
+    (_GET, _EMPTY),
+    (_POST, _ERROR),
+    (_GET, _EVENTS),
+)
 
 _HOSTILE: Final = (
     (b"GET /%00%ff/..;/a?%25%zz HTTP/1.1\r\nHost: www.example\r\nCookie: \xff=;;\r\n\r\n", _HTML),
@@ -42,6 +53,20 @@ _HOSTILE: Final = (
     (_GET, b"HTTP/1.1 599 \xff\r\nContent-Type: ,;=\r\nContent-Length: 0\r\n\r\n"),
     (b"HEAD / HTTP/1.0\r\nHost: a\r\n\r\n", b"HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\n"),
 )  # fmt: skip
+
+_TALK: Final = (
+    "a text",
+    "",
+    b"",
+    bytes(range(256)),
+    "\0 \u202e \U0001f600 " * 50,
+    '{"a": [1, {"b": null}]}',
+    WebMessage(Direction.DOWNLOAD, MessageKind.TEXT, "an answer"),
+    WebMessage(Direction.DOWNLOAD, MessageKind.BINARY, b"\xff" * 70_000),
+    WebMessage(Direction.DOWNLOAD, MessageKind.CLOSE, "r" * 123, 0, 4999),
+    WebMessage(Direction.UPLOAD, MessageKind.CLOSE, ""),
+)
+"""What both ends of a WebSocket may say."""
 
 _SIZES: Final = (1, 2, 7, 64)
 
@@ -61,6 +86,11 @@ class _Subject:
             return play.exchange(
                 request, response, piece_bytes=piece_bytes, is_slow=is_slow, wait_s=_WAIT_S
             )
+
+    def talk(self, *said: WebMessage | str | bytes) -> PlayedTalk:
+        """Play one WebSocket through a new instance."""
+        with WebPlay(self.make, rule_settings=self.rule_settings) as play:
+            return play.talk(*said, wait_s=_WAIT_S)
 
 
 def check_web_filter(
@@ -123,6 +153,19 @@ def _takes_whatever_may_come(subject: _Subject) -> None:
         _check_whole(exchange, subject.play(exchange))
 
 
+def _takes_whatever_is_said(subject: _Subject) -> None:
+    alone = [subject.talk(one) for one in _TALK]
+    for said, seen in zip(_TALK, alone, strict=True):
+        if seen.failures:
+            raise PlaybookError(f"{said!r}: it failed: {seen.failures[0]}")
+        if not seen.verdict:
+            raise PlaybookError(f"{said!r}: it never came to an end")
+    again = [subject.talk(one) for one in _TALK]
+    for said, one, other in zip(_TALK, alone, again, strict=True):
+        if one != other:
+            raise PlaybookError(f"{said!r}: {one}\nand then: {other}")
+
+
 def _check_whole(exchange: tuple[bytes, bytes], seen: PlayedExchange) -> None:
     if seen.failures:
         raise PlaybookError(f"{_shortly(exchange)}: it failed: {seen.failures[0]}")
@@ -160,4 +203,5 @@ _CHECKS: Final = (
     _slow_ends_change_nothing,
     _says_the_same_of_one_exchange_after_the_other,
     _takes_whatever_may_come,
+    _takes_whatever_is_said,
 )

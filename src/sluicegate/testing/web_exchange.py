@@ -215,15 +215,19 @@ class MemoryExchange:
         events = list(_events(server))
         head = events.pop(0)
         assert isinstance(head, Request), "a request comes first"
-        self.request = head
+        self.take_request(head)
         self._request_body, self._request_trailers = _body_of(events)
+        self._part = pipeline.open(self) if pipeline is not None else None
+        if self._part is None or self._part.on_request(self._forward):
+            self._forward()
+
+    def take_request(self, head: Request) -> None:
+        """Take what is asked for, and of whom."""
+        self.request = head
         authority = head.authority
         if authority is not None:
             self.host, self.port = authority.host.decode().lower(), authority.port or 80
         self.path = bytes(head.target.as_origin()).decode().partition("?")[0]
-        self._part = pipeline.open(self) if pipeline is not None else None
-        if self._part is None or self._part.on_request(self._forward):
-            self._forward()
 
     # -- what stages and filters ask for (Exchange) -----------------------------------------------
 

@@ -1,6 +1,7 @@
 """Web filters under test: a request and its response through them, without a network.
 
-``exchange_web`` is the shortest test of a web filter, ``WebPlay`` the one for several exchanges.
+``exchange_web`` is the shortest test of a web filter, ``talk_web`` that of one of messages,
+``WebPlay`` the one for several exchanges.
 The filters run in a whole gate on virtual time, through the gate's own pipeline. The invariant:
 what the stages leave behind, or do against their order, fails the test.
 """
@@ -14,7 +15,7 @@ from typing import Any, Self
 
 from sluicegate.address import SocketAddress
 from sluicegate.audit import DecisionRecord, FilterFailureRecord, NoteRecord
-from sluicegate.filterapi import WebFilter
+from sluicegate.filterapi import Direction, MessageKind, WebFilter, WebMessage
 from sluicegate.gate.connection import GateConnection
 from sluicegate.gate.web.pipeline import compile_pipeline
 from sluicegate.protocols.http1 import Fields, Request, Response
@@ -24,12 +25,17 @@ from .playbook_gate import PlaybookGate, playbook_limits
 from .scripted_peer import PlaybookError
 from .watched import FilterLike, Sightings, installation_of
 from .web_exchange import MemoryExchange
+from .web_talk import MemoryTalk
 
-__all__ = ["PlayedExchange", "WebPlay", "exchange_web"]
+__all__ = ["PlayedExchange", "PlayedTalk", "WebPlay", "exchange_web", "talk_web"]
 
 _SERVER = SocketAddress("10.9.9.9", 80)
 _CLIENT = SocketAddress("10.1.1.1", 0)
 _REQUEST = b"GET / HTTP/1.1\r\nHost: www.example\r\n\r\n"
+_SWITCHING = (
+    b"GET /chat HTTP/1.1\r\nHost: www.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 _RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
 
 
@@ -52,6 +58,28 @@ class PlayedExchange:
     body: bytes
     trailers: Fields | None
     """Of the response; None if it did not come to its end."""
+    facts: Mapping[str, str | int]
+    """What filters added to its record."""
+    failures: tuple[str, ...]
+    """Why filters failed, as the log has it."""
+    notes: tuple[str, ...]
+    """What filters noted."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PlayedTalk:
+    """What became of one WebSocket."""
+
+    verdict: str
+    """``passed``, ``refused`` or ``failed``; empty while it goes on."""
+    reason: str
+    close_code: int
+    """With which the gate has closed it; 0: it has not."""
+    to_server: tuple[str | bytes, ...]
+    """The messages that the server got, without the close."""
+    to_client: tuple[str | bytes, ...]
+    closes: Mapping[Direction, WebMessage]
+    """The closes that went on."""
     facts: Mapping[str, str | int]
     """What filters added to its record."""
     failures: tuple[str, ...]
@@ -190,6 +218,81 @@ class WebPlay:
             failures=tuple(one.cause for one in records if isinstance(one, FilterFailureRecord)),
             notes=tuple(one.message for one in records if isinstance(one, NoteRecord)),
         )
+
+    def talk(
+        self, *said: WebMessage | str | bytes, request: bytes = _SWITCHING, wait_s: float = 0.0
+    ) -> PlayedTalk:
+        """Play one WebSocket.
+
+        Args:
+            said: What both ends say, in this order; text and bytes are the client's. Whoever says
+                no close at all closes at the end, with 1000.
+            request: As a client sends it; the server switches.
+            wait_s: Virtual time to let pass before what came of it is returned.
+
+        Raises:
+            HttpProtocolError: The request is no message.
+        """
+        __tracebackhide__ = True
+        gate, service, connection = self.gate, self.gate.service, self.connection
+        self._count += 1
+        played = MemoryTalk(f"x-{self._count}", connection, connection.plan.rule, service.port)
+        messages = [one if isinstance(one, WebMessage) else _from_client(one) for one in said]
+        before = len(gate.recorder.records)
+
+        async def run() -> None:
+            played.talk(compile_pipeline(service, connection.plan), request, messages)
+
+        gate.run(run())
+        gate.settle()
+        if wait_s:
+            gate.wait(wait_s)
+        records = gate.recorder.records[before:]
+        got = {
+            direction: tuple(one.payload for one in sent if one.kind is not MessageKind.CLOSE)
+            for direction, sent in played.sent.items()
+        }
+        closes = {
+            direction: one
+            for direction, sent in played.sent.items()
+            for one in sent
+            if one.kind is MessageKind.CLOSE
+        }
+        return PlayedTalk(
+            verdict=played.outcome.verdict,
+            reason=played.outcome.reason,
+            close_code=played.close_code,
+            to_server=got[Direction.UPLOAD],
+            to_client=got[Direction.DOWNLOAD],
+            closes=closes,
+            facts=dict(played.facts),
+            failures=tuple(one.cause for one in records if isinstance(one, FilterFailureRecord)),
+            notes=tuple(one.message for one in records if isinstance(one, NoteRecord)),
+        )
+
+
+def _from_client(payload: str | bytes) -> WebMessage:
+    kind = MessageKind.TEXT if isinstance(payload, str) else MessageKind.BINARY
+    return WebMessage(Direction.UPLOAD, kind, payload)
+
+
+def talk_web(
+    web_filter: WebFilter | type[WebFilter],
+    *said: WebMessage | str | bytes,
+    rule_settings: Mapping[str, object] | None = None,
+    **how: Any,
+) -> PlayedTalk:
+    """Let both ends of a WebSocket talk through a web filter and return what became of it.
+
+    Args:
+        web_filter: The filter, or its class.
+        said: What is said, in this order; text and bytes are the client's.
+        rule_settings: What the rule says to the filter.
+        how: As for ``WebPlay.talk``.
+    """
+    __tracebackhide__ = True
+    with WebPlay(web_filter, rule_settings=rule_settings) as play:
+        return play.talk(*said, **how)
 
 
 def exchange_web(

@@ -36,6 +36,7 @@ from sluicegate.verdict import Deny
 
 from .client_end import ClientEnd
 from .client_side import ClientSide
+from .close_codes import GOING_AWAY, POLICY
 from .deadlines import WebDeadlines
 from .offer import offers_of
 from .websocket_relay import WebSocketRelay
@@ -68,10 +69,6 @@ __all__ = ["NO_PLAN", "WebConnection"]
 
 NO_PLAN: Final = RulePlan(Publication("", "", NOWHERE, ()))
 """In the place of a rule before the first request that one lets in."""
-
-_POLICY: Final = 1008
-_GOING_AWAY: Final = 1001
-"""Close codes of a WebSocket (RFC 6455 section 7.4.1)."""
 
 
 class WebConnection(GateConnection):
@@ -494,7 +491,7 @@ class WebConnection(GateConnection):
         if relay is None:
             self.client.close_when_answered()
         else:
-            relay.end(_GOING_AWAY, "draining")
+            relay.end(GOING_AWAY, "draining")
 
     # -- what ends it --------------------------------------------------------------------------
 
@@ -525,7 +522,7 @@ class WebConnection(GateConnection):
             exchange.note_end(outcome, reason)
             relay = exchange.relay
             if relay is not None and not relay.is_ending and not self._is_reset:
-                code = _POLICY if outcome is Outcome.REFUSED else _GOING_AWAY
+                code = POLICY if outcome is Outcome.REFUSED else GOING_AWAY
                 relay.end(code, reason)
                 return
         super()._end(outcome, reason, error, side)

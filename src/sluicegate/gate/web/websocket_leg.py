@@ -20,7 +20,7 @@ from sluicegate.protocols.websocket import (
     WebSocketBounds,
     WebSocketCodec,
 )
-from sluicegate.web_limits import WEB_LINGER_BYTES_MAX, WEBSOCKET_PINGS_MAX
+from sluicegate.web_limits import WEBSOCKET_LINGER_BYTES_MAX, WEBSOCKET_PINGS_MAX
 
 from .wire import WireOwner
 
@@ -182,8 +182,9 @@ class WebSocketLeg:
         """Take what came."""
         if self._relay.is_ending:
             self._lingered += len(data)
-            if self._lingered > WEB_LINGER_BYTES_MAX:
-                self._relay.finish(abortive=True)
+            if self._lingered > WEBSOCKET_LINGER_BYTES_MAX:
+                # It has its close; a reset now might come before it has read that.
+                self.wire.pause()
             return
         self.codec.receive_data(data)
         self._relay.on_received(self)

@@ -30,6 +30,7 @@ from sluicegate.web_limits import (
     WEBSOCKET_EVENTS_PER_TURN_MAX,
 )
 
+from .close_codes import GOING_AWAY, close_code_of
 from .message_way import MessageWay
 from .websocket_leg import WebSocketLeg
 
@@ -132,6 +133,7 @@ class WebSocketRelay:
 
     def on_room(self, leg: WebSocketLeg) -> None:
         """Go on: a side has taken everything."""
+        self._exchange.touch()
         if not self.is_ending:
             self._read(_OTHER[_DIRECTIONS[leg.sink_side]])
 
@@ -251,7 +253,7 @@ class WebSocketRelay:
     def _on_fault(self, error: WebSocketError, leg: WebSocketLeg) -> None:
         """Take that a side sends what is no WebSocket, or passes a bound."""
         fault, is_client = error.fault, leg is self._client
-        told, other = Close(fault.close_code, fault.code), Close(_GOING_AWAY)
+        told, other = Close(fault.close_code, fault.code), Close(GOING_AWAY)
         self._exchange.note_end(
             Outcome.REFUSED if is_client else Outcome.FAILED,
             f"malformed-message: {error}" if is_client else f"server-{fault.code}: {error}",
@@ -276,7 +278,7 @@ class WebSocketRelay:
 
     def on_failed(self, leg: WebSocketLeg, error: int) -> None:
         """Take that a side's connection failed; both are reset."""
-        if self.is_ending or leg.has_closed:
+        if self.is_ending:
             self.finish(abortive=False)
             return
         self._exchange.note_end(Outcome.FAILED, f"{leg.sink_side} {errno_name(error)}")
@@ -312,7 +314,7 @@ class WebSocketRelay:
             status: Why; a close code stands for itself.
             reason: For the client.
         """
-        self.end(status if status >= _CODE_MIN else _CODES.get(status, _POLICY), reason)
+        self.end(close_code_of(status), reason)
 
     def _tell(self, to_client: Close, to_server: Close) -> None:
         if self.is_ending:
@@ -369,8 +371,13 @@ class WebSocketRelay:
         legs = (self._client, self._server)
         due = find_deadline(limits, connection.started, exchange.last_active, legs)
         if self._closing_since:
-            due = min(due, self._closing_since + WEBSOCKET_CLOSE_S)
+            due = min(due, self._close_due)
         return due if deadlines is None else min(due, deadlines.due_for(exchange))
+
+    @property
+    def _close_due(self) -> float:
+        """When the second close is given up: what is said before it may take its time."""
+        return max(self._closing_since, self._exchange.last_active) + WEBSOCKET_CLOSE_S
 
     def on_expired(self) -> None:
         """Take a deadline: say which, and end."""
@@ -380,14 +387,15 @@ class WebSocketRelay:
             self.finish(abortive=True)
         elif deadlines is not None and (limit := deadlines.reached_by(exchange, now)) is not None:
             exchange.on_limit(limit)
-        elif self._closing_since and self._closing_since + WEBSOCKET_CLOSE_S <= now:
-            self.finish(abortive=False)
+        elif self._closing_since and self._close_due <= now:
+            exchange.note_end(Outcome.FAILED, "the close is not answered")
+            self.end(GOING_AWAY)
         else:
             legs = (self._client, self._server)
             limits = connection.service.limits
             expiry = find_expiry(limits, now, connection.started, legs)
             exchange.note_end(expiry.outcome, expiry.reason)
-            self.end(_GOING_AWAY)
+            self.end(GOING_AWAY)
 
 
 def _short(reason: str) -> str:
@@ -400,9 +408,4 @@ _OTHER: Final = {
     Direction.UPLOAD: Direction.DOWNLOAD,
     Direction.DOWNLOAD: Direction.UPLOAD,
 }
-_GOING_AWAY: Final = 1001
-_POLICY: Final = 1008
-_CODE_MIN: Final = 1000
-_CODES: Final = {400: 1002, 413: 1009, 500: 1011, 502: 1011, 503: 1013, 504: 1011}
-"""Close codes by the statuses of HTTP that say the same; all other refusals are of policy."""
 _REASON_BYTES_MAX: Final = 123
