@@ -28,6 +28,7 @@ from sluicegate.filterapi import (
     Release,
     Replace,
     Rewrite,
+    Wants,
     WebFilter,
     WebMessage,
 )
@@ -655,6 +656,27 @@ def test_what_content_filters_refuse_closes(verdict: object, code: int, reason: 
     assert found.client[-1].code == code
     assert found.outcome[0] == "refused"
     assert found.outcome[1].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("wants", "passes"),
+    [
+        (Wants(), True),
+        (Wants(protocols=frozenset({"websocket", "http"})), True),
+        (Wants(directions=frozenset({Direction.UPLOAD})), True),
+        (Wants(protocols=frozenset({"http", "ftp"})), False),
+        (Wants(content_types=("application/pdf",)), False),
+    ],
+)
+def test_a_content_filter_that_is_not_shown_messages_lets_no_websocket_pass(
+    wants: Wants, passes: bool
+) -> None:
+    content = Content({})
+    content.wants = wants  # type: ignore[misc]
+    answer = None if passes else b"HTTP/1.1 426 No\r\nContent-Length: 0\r\n\r\n"
+    found = chat(says(Message("hi")), filters=[content], answer=answer)
+    assert (b"pgrade" in found.heads[0]) is passes
+    assert bool(content.seen) is passes
 
 
 def test_web_filters_are_asked_before_content_filters() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterable
@@ -23,8 +24,10 @@ from sluicegate.protocols.websocket import (
     WebSocketCodec,
     WebSocketError,
     WebSocketEvent,
+    WebSocketFault,
     accept_of,
 )
+from tests.repo.source_tree import ROOT
 
 BOUNDS = WebSocketBounds(message_bytes_max=100_000, fragments_max=10, ratio_floor_bytes=10_000)
 TAIL = b"\x00\x00\xff\xff"
@@ -386,3 +389,16 @@ def test_j3_answers_to_what_was_not_asked(response: Response, code: str) -> None
 def test_agreements_that_no_offer_allows(offered: bytes, chosen: bytes) -> None:
     with pytest.raises(WebSocketError, match="not offered"):
         Handshake(ask((EXTENSIONS, offered))).agree(answer((EXTENSIONS, chosen)))
+
+
+def test_the_reference_of_the_log_has_every_fault_with_its_close_code() -> None:
+    page = (ROOT / "docs" / "reference" / "log.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| `(websocket-[a-z-]+)` \| (\d*) ?\| ([^|(]+?) (?:\(.*?\) )?\|$", page, re.MULTILINE
+    )
+    told = {code: (hint, int(close) if close else None) for code, close, hint in rows}
+    assert set(told) == {one.code for one in WebSocketFault}
+    for one in WebSocketFault:
+        hint, close = told[one.code]
+        assert hint == one.hint
+        assert close in {None, one.close_code}

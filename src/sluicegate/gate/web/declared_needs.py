@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sluicegate.filterapi import Direction, Need, Needs, WebFilter
+from sluicegate.filterapi import Direction, Need, Needs, Wants, WebFilter
 
 if TYPE_CHECKING:
     from sluicegate.gate.registry import RulePlan
@@ -51,11 +51,18 @@ def reads_messages(plan: RulePlan) -> bool:
 def lets_websockets(plan: RulePlan) -> bool:
     """Tell whether a WebSocket shows every filter of a rule what it needs.
 
-    A filter that looks into bodies, and not into messages, would not see what takes their place.
+    A filter that looks into bodies, and not into messages, would not see what takes their place;
+    nor would a content filter that asks for other protocols, or for types: a message has none.
     """
     if plan.must_inspect and not reads_messages(plan):
         return False
+    if not all(_takes_messages(step.filter.wants) for step in plan.content):
+        return False
     return all(one.messages or _sees_heads_alone(one) for one in _needs_of(plan))
+
+
+def _takes_messages(wants: Wants) -> bool:
+    return not wants.content_types and (not wants.protocols or "websocket" in wants.protocols)
 
 
 def _needs_of(plan: RulePlan) -> list[Needs]:

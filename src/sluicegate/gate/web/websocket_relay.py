@@ -256,7 +256,9 @@ class WebSocketRelay:
         told, other = Close(fault.close_code, fault.code), Close(GOING_AWAY)
         self._exchange.note_end(
             Outcome.REFUSED if is_client else Outcome.FAILED,
-            f"malformed-message: {error}" if is_client else f"server-{fault.code}: {error}",
+            f"malformed-message: {fault.code}: {error}"
+            if is_client
+            else f"server-{fault.code}: {error}",
         )
         self._tell(*((told, other) if is_client else (other, told)))
 
