@@ -34,6 +34,9 @@ bench-scan: ## measure how fast scanner processes look through objects and archi
 bench-log: ## measure how fast records are stored, and what questions cost with ten million of them (ten minutes, ten gigabytes)
 	@tools/setup dev && .venv/bin/python -m benchmarks.log
 
+bench-tls: ## measure TLS that is opened, beside squid-openssl and mitmproxy (a quarter of an hour; as root it installs what it needs)
+	@tools/setup bench && .venv/bin/python -m benchmarks.inspection
+
 bench-web: ## measure requests and held bodies through the web proxy, beside squid, mitmproxy and squid with c-icap (a quarter of an hour)
 	@tools/setup bench && .venv/bin/python -m benchmarks.web
 

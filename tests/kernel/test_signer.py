@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -33,6 +34,7 @@ from sluicegate.tls.signed_leaves import SignedLeaves
 from sluicegate.tls.signer_link import SignerLink
 from tests.kernel.cell_kit import in_loop
 from tests.kernel.test_gate_process import EchoServer
+from tests.kernel.test_privileges import reachable
 from tests.kernel.test_processes import Gate, wait_until_gone
 from tests.unit.leaf_kit import identity
 
@@ -411,6 +413,32 @@ def test_upgrade_goes_on_with_the_same_keys_and_a_signer_of_its_own(gate: Inspec
     os.kill(after["pid"], signal.SIGKILL)
     gate.wait_for("the signer works again")
     assert gate.end() == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changing the user needs root")
+def test_keys_of_root_are_opened_before_the_gate_changes_its_user() -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        folder = pathlib.Path(name)
+        folder.chmod(0o755)
+        server = EchoServer()
+        made = InspectingGate(folder, server.port)
+        made.write_main('[service]\nuser = "daemon"\n')
+        shutil.chown(folder / "state", "daemon")
+        try:
+            made.start(*reachable())
+            assert made.signer()["state"] == "ready"
+            paths = [folder / "state" / "ca" / name for name in KEYS]
+            found = made.steal(*paths)
+            assert [found[str(one)] for one in paths] == ["PermissionError"] * 3
+            signer = made.signer()["pid"]
+            assert made.ask("reload").returncode == 0
+            assert made.signer()["pid"] == signer
+            os.kill(signer, signal.SIGKILL)
+            made.wait_for("the signer works again")
+            assert made.end() == 0
+        finally:
+            made.close()
+            server.close()
 
 
 def test_gate_in_one_process_has_a_signer_and_warns(tmp_path: pathlib.Path) -> None:

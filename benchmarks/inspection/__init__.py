@@ -1,0 +1,1 @@
+"""What it costs to open TLS, beside squid with ssl-bump and mitmproxy."""
