@@ -14,7 +14,20 @@ from sluicegate.tls.leaf_fault import LeafFailure, LeafFault
 from sluicegate.tls.leaf_source import NoLeaves
 from tests.chains import Certified, make, root
 from tests.flows.entry_kit import proxy_settings
-from tests.flows.opening_kit import EVERY_MODE, NAME, SITE, TlsOrigin, get, open_tls, rule
+from tests.flows.gate_kit import Gate
+from tests.flows.opening_kit import (
+    EVERY_MODE,
+    NAME,
+    SITE,
+    Met,
+    TlsOrigin,
+    client_context,
+    get,
+    meets,
+    open_tls,
+    requests,
+    rule,
+)
 from tests.flows.web_kit import Origin, reply
 
 DENIED, FAILED = "TLSV1_ALERT_ACCESS_DENIED", "TLSV1_ALERT_INTERNAL_ERROR"
@@ -62,6 +75,24 @@ def test_requests_inside_are_read_and_judged_one_by_one(mode: EntryMode) -> None
     ]
     assert found.met.issuer == "the gate's authority"
     assert found.met.names == ("site.example",)
+
+
+@pytest.mark.parametrize("offers", [("http/1.1",), ()], ids=["ALPN", "no ALPN"])
+def test_each_client_has_the_server_that_was_verified_for_it_and_no_second_one(
+    offers: tuple[str, ...],
+) -> None:
+    others = [Met() for _ in range(3)]
+    context = client_context(*offers)
+
+    async def come_again(gate: Gate) -> None:
+        for met in others:  # what is decided about them is known by now
+            caller = gate.call(meets(requests(get("/b")), context=context, met=met))
+            await gate.ended(caller, within_s=60.0)
+
+    found = open_tls(get("/a"), during=come_again, context=context)
+
+    assert [met.statuses for met in (found.met, *others)] == [[200]] * 4
+    assert found.origin.connections == 4
 
 
 def test_records_say_how_tls_was_opened() -> None:

@@ -219,8 +219,10 @@ class WebDesk:
             entry=before.entry,
         )
         inside = _inside_of(before, opened)
-        connection.begin_inside(before, inside, client, early)
+        connection.server_address = before.server_address
+        # First: a request that has come already goes to it.
         self._keep_server(connection, inside, server, is_usable=is_server_usable)
+        connection.begin_inside(before, inside, client, early)
 
     def _keep_server(
         self, connection: WebConnection, inside: Inside, server: GivenAway, *, is_usable: bool
