@@ -172,8 +172,8 @@ LEAF_SERIAL_BITS: Final = 159
 4.1.2.2); 64 would do (CA/Browser Forum)."""
 
 LEAVES_KEPT_MAX: Final = 4096
-"""Leaves that one worker remembers, with their keys and contexts, 25 KiB each. Beyond it the one that
-was used longest ago goes, and those that were used once go before those that were used twice."""
+"""Leaves that one worker remembers, with their keys and contexts: 25 KiB each. Beyond it, the one
+that was used longest ago goes; those that were used once go before those that were used twice."""
 
 LEAVES_PER_CHAIN_DIVISOR: Final = 8
 """Servers with one and the same chain have at most this part of the leaves: whoever asks for names
