@@ -138,8 +138,20 @@ class EntryHandshake:
         raw: RawSocket,
         client: SocketAddress,
         flood: FloodClient,
+        *,
+        operation: Operation | None = None,
     ) -> None:
-        """Begin to receive; whoever made it has it on a table before the next turn."""
+        """Begin to receive; whoever made it has it on a table before the next turn.
+
+        Args:
+            desk: Decides.
+            listener_name: Where the client came.
+            entry: What that listener takes.
+            raw: The client's socket.
+            client: Its address.
+            flood: Who counts it.
+            operation: That receives from the socket already; None: nobody does.
+        """
         service, port = desk.service, desk.port
         self.id = service.connection_ids.next()
         #: The connection's identifier, should there be one; what answers quote.
@@ -173,9 +185,14 @@ class EntryHandshake:
         #: It sent too much ahead: nothing is received until the tunnel.
         self._discarded = 0
         self._send_op: Operation | None = None
-        self._op: Operation = port.operations.take(self._on_received)
         self._driver = raw.driver if isinstance(raw, LayeredSocket) else port.backend
-        self._driver.receive(self._op, raw)
+        if operation is None:
+            self._op: Operation = port.operations.take(self._on_received)
+            self._driver.receive(self._op, raw)
+        else:
+            self._op = operation
+            port.backend.redirect(operation, self._on_received)
+            self._arm()
         self._until = port.now + service.limits.handshake_timeout_s
         service.wheel.add(self, self._until)
 
@@ -212,6 +229,14 @@ class EntryHandshake:
         return self._opening.granted or self.dialogue.encode_answer(EntryAnswer.GRANTED)
 
     # -- receiving -----------------------------------------------------------------------------
+
+    def hear(self, data: bytes, *, ended: bool) -> None:
+        """Take what somebody else has received of the client before."""
+        self._ended = ended
+        self._ahead += data
+        self._parse()
+        if ended and self._phase is _READING:
+            self.turn_away(HandshakeEnd.LEFT)
 
     def _on_received(self, result: int, flags: int) -> None:
         data = b""

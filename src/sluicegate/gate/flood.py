@@ -85,6 +85,10 @@ class FloodGuard:
             return None
         return LimitExceeded("connections_max", counted.bounds.connections_max)
 
+    def begin_half_open(self, counted: FloodClient) -> None:
+        """Take that a connection has no server yet, again."""
+        self.counts.begin_half_open(counted)
+
     def end_half_open(self, counted: FloodClient) -> None:
         """Take that a connection has its server."""
         self.counts.end_half_open(counted)

@@ -310,6 +310,10 @@ class FloodCounts:
         client.connections += 1
         return True
 
+    def begin_half_open(self, client: FloodClient) -> None:
+        """Count that a connection that is open has no server yet, again."""
+        client.half_open += 1
+
     def end_half_open(self, client: FloodClient) -> None:
         """Count that a connection has its server."""
         client.half_open -= 1

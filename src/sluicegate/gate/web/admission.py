@@ -19,6 +19,7 @@ from sluicegate.policy.decide import PUBLISHED
 from sluicegate.policy.destinations import USER_NEEDED
 from sluicegate.policy.learn import LEARNING
 from sluicegate.protocols.basic_credentials import read_basic
+from sluicegate.protocols.detect import EntryProtocol
 from sluicegate.protocols.http1 import (
     Authority,
     Fields,
@@ -32,6 +33,7 @@ from .answering import AnsweredExchange
 
 if TYPE_CHECKING:
     from sluicegate.gate.registry import RulePlan
+    from sluicegate.gate.settings import EntrySettings
     from sluicegate.protocols.entry import Credentials
 
     from .inside import Inside
@@ -54,8 +56,8 @@ class WebReason:
     LAST_FORWARD: Final = "max-forwards"
     """TRACE or OPTIONS that goes no further: the gate is whom it asks."""
     NO_HOST: Final = "host-missing"
-    CONNECT_LATER: Final = "connect-after-requests"
-    """CONNECT is the first request of its connection, or none."""
+    NO_TUNNELS: Final = "connect-not-served"
+    """The listener takes no CONNECT, or not beside other requests on a connection."""
     UNSEEN_BYTES: Final = "rule-has-byte-filters"
     """The rule's filters look at the bytes of a whole connection, and this is one request of many.
     """
@@ -101,9 +103,10 @@ class AdmittedExchange(AnsweredExchange):
         if connection.inside is not None:
             return self._fits_inside(connection.inside)
         if connection.entry is not None and form is not _ABSOLUTE:
-            is_connect = form is _AUTHORITY
-            reason = WebReason.CONNECT_LATER if is_connect else WebReason.NOT_FOR_A_PROXY
-            self.refuse(400, reason)
+            if form is not _AUTHORITY:
+                self.refuse(400, WebReason.NOT_FOR_A_PROXY)
+            else:
+                self._begin_tunnel(connection.entry)
         elif form is _ABSOLUTE and not self._takes_scheme(self.request.target.scheme):
             self.refuse(501, WebReason.SCHEME)
         elif form is _AUTHORITY:
@@ -111,6 +114,19 @@ class AdmittedExchange(AnsweredExchange):
         else:
             return True
         return False
+
+    def _begin_tunnel(self, entry: EntrySettings) -> None:
+        """Give a client that asks for a tunnel, after other requests, to who serves CONNECT."""
+        connection = self.connection
+        flood, client = connection.service.flood, connection.client_address
+        if EntryProtocol.HTTP_CONNECT not in entry.protocols:
+            self.refuse(405, WebReason.NO_TUNNELS)
+        elif connection.refusal:
+            self.refuse(403, connection.refusal)  # of a certificate that names nobody who may come
+        elif not flood.admit_destination(connection.flood, client):
+            self.refuse(429, "limit connects_per_minute")
+        elif not self.client.hand_back():
+            self.refuse(405, WebReason.NO_TUNNELS)
 
     def _takes_scheme(self, scheme: bytes) -> bool:
         """Take the scheme of a URL: a client may leave TLS with the server to the gate."""

@@ -30,6 +30,10 @@ class AnsweredExchange(ExchangeFacts):
 
     __slots__ = ()
 
+    def forget(self) -> None:
+        """Be no exchange any more: whoever serves the request now records it."""
+        self.is_over = True
+
     @abc.abstractmethod
     def stop_dialling(self) -> None:
         """Give up: nobody wants the server any more."""

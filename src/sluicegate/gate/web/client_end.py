@@ -26,6 +26,7 @@ from sluicegate.protocols.http1 import (
     Response,
     ServerEvent,
     Target,
+    written_connect,
 )
 from sluicegate.web_limits import (
     WEB_AHEAD_BYTES_MAX,
@@ -510,6 +511,22 @@ class ClientEnd:
         self.wire.resume()
 
     # -- the end -------------------------------------------------------------------------------
+
+    def hand_back(self) -> bool:
+        """Give the connection to who serves CONNECT, with the request and what came behind it.
+
+        Every answer before it was taken by the client: else this one would not have been read.
+        """
+        exchange = self.exchange
+        assert exchange is not None, "the request is an exchange until here"
+        request, wire = exchange.request, self.wire
+        self.exchange = None
+        exchange.forget()
+        connection = self._connection
+        said = written_connect(request) + self._http.take_waiting()
+        operation = wire.give_away()
+        connection.desk.hand_back(connection, wire.raw, operation, said, ended=wire.is_ended)
+        return True
 
     def close_after_answer(self) -> None:
         """End the connection with the answer to the present request."""

@@ -170,6 +170,13 @@ class ClientSide(Protocol):
         """Take no further request: the gate is being drained."""
         ...
 
+    def hand_back(self) -> bool:
+        """Give the connection to who serves CONNECT; False: it carries other requests, too.
+
+        The present request, which is one, goes with it, and is no exchange any more.
+        """
+        ...
+
     def drop_exchange(self) -> None:
         """End the present exchange, unanswered: the connection is closing."""
         ...

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from sluicegate.audit import RequestRecord
 from sluicegate.filterapi import Outcome
+from sluicegate.gate.entry_dialogue import Authenticate
+from sluicegate.gate.entry_handshake import EntryHandshake
 from sluicegate.policy import Publication
 from sluicegate.policy.tls_opening import Unverified
 from sluicegate.protocols.http1 import (
@@ -43,7 +45,6 @@ from .targets import Targets
 
 if TYPE_CHECKING:
     from sluicegate.address import SocketAddress
-    from sluicegate.gate.entry_handshake import EntryHandshake
     from sluicegate.gate.flood_count import FloodClient
     from sluicegate.gate.opened_tls import OpenedTls
     from sluicegate.gate.opening_connection import OpeningConnection
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from sluicegate.gate.service import FirewallService
     from sluicegate.gate.session import GateSession
     from sluicegate.gate.settings import ServiceSettings
-    from sluicegate.port.backend import RawSocket
+    from sluicegate.port.backend import Operation, RawSocket
     from sluicegate.port.given_away import GivenAway
 
     from .exchange_facts import ExchangeFacts
@@ -160,6 +161,40 @@ class WebDesk:
         connection.refusal = handshake.refusal
         early = b"".join(bytes(one[0].view[one[1] : one[1] + one[2]]) for one in given.ahead)
         connection.begin_with(given.receive_op, early, ended=given.ended)
+
+    def hand_back(
+        self,
+        connection: WebConnection,
+        raw: RawSocket,
+        operation: Operation,
+        said: bytes,
+        *,
+        ended: bool,
+    ) -> None:
+        """Let a client that wants a tunnel now begin anew, as if it had asked for that at first."""
+        service = self.service
+        if not connection.is_half_open:
+            service.flood.begin_half_open(connection.flood)
+        # It is counted on; as what begins now.
+        connection.is_counted = connection.is_half_open = False
+        connection.close(abortive=False)
+        connection.on_wire_closed()
+        entry, client, flood = connection.entry, connection.client_address, connection.flood
+        assert entry is not None, "clients of published servers are not given back"
+        handshake = EntryHandshake(
+            service.entries,
+            connection.listener_name,
+            entry,
+            raw,
+            client,
+            flood,
+            operation=operation,
+        )
+        handshake.announced = connection.announced
+        if entry.authenticate is Authenticate.OFF:
+            handshake.user = connection.session.user  # by its certificate
+        service.entries.begin(handshake)
+        handshake.hear(said, ended=ended)
 
     def admit_published(
         self,

@@ -354,6 +354,10 @@ class StreamEnd:
         elif self.source is not None:
             self.source.resume()
 
+    def hand_back(self) -> bool:
+        """Keep the connection: other streams are on it."""
+        return False
+
     def take_splice(self, origin: OriginEnd, left: int | None) -> bool:
         """Have everything fed: it goes out in frames, as the windows let it."""
         del origin, left

@@ -27,7 +27,7 @@ from .messages import (
 )
 from .server import Http1Server, ServerEvent
 from .target import Authority, Target, TargetForm
-from .writing import Pieces
+from .writing import Pieces, written_connect
 
 __all__ = [
     "CHUNKED",
@@ -64,4 +64,5 @@ __all__ = [
     "has_passed",
     "to_client",
     "to_server",
+    "written_connect",
 ]

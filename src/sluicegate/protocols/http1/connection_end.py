@@ -103,6 +103,10 @@ class ConnectionEnd:
         assert self._reader is not None, "a body has a reader"
         self._reader.skip(count)
 
+    def take_waiting(self) -> bytes:
+        """Return what came behind the message that was read: somebody else goes on."""
+        return bytes(self._incoming.take(self._incoming.waiting))
+
     def receive_end(self) -> None:
         """Note that the peer will send nothing more."""
         self._has_ended = True

@@ -23,7 +23,14 @@ from sluicegate.protocols.http1.messages import (
 )
 from sluicegate.protocols.text import printable
 
-__all__ = ["BodyWriter", "Pieces", "framing_to_client", "write_request", "write_response"]
+__all__ = [
+    "BodyWriter",
+    "Pieces",
+    "framing_to_client",
+    "write_request",
+    "write_response",
+    "written_connect",
+]
 
 Pieces = tuple[bytes | memoryview, ...]
 """What is to be sent, in this order; a body's bytes are the caller's own memory."""
@@ -55,6 +62,18 @@ def write_request(request: Request, *, closes: bool) -> bytes:
     if _REQUEST_LINE.fullmatch(line) is None:
         raise BadContext(f"the method or target cannot be sent: {printable(line[:80])}")
     return b"%b%b%b\r\n" % (line, request.fields.written(), b"".join(lines))
+
+
+def written_connect(request: Request) -> bytes:
+    """Return the head of a CONNECT that was read, for the reader of those (``http_connect``)."""
+    version = b"1.1" if request.is_http_1_1 else b"1.0"
+    credentials = b"".join(
+        b"%b: %b\r\n" % (name, value)
+        for name, value in request.hop_fields
+        if name.lower() == b"proxy-authorization"
+    )
+    line = b"CONNECT %b HTTP/%b\r\n" % (bytes(request.target), version)
+    return b"%b%b%b\r\n" % (line, request.fields.written(), credentials)
 
 
 def write_response(
