@@ -232,9 +232,9 @@ def test_request_and_object_are_judged_when_they_are_given(config: pathlib.Path)
     assert told(config, *file, "--content-type", ".exe")["reason"] == "no-rule"
     pending = told(config, *file)
     assert (pending["allowed"], pending["asked_again"]) == (True, ["transfer"])
-    assert pending["filters"] == [
-        {"name": "ftp_access", "kind": "filter", "is_bound": True, "on_failure": "deny"}
-    ]
+    (used,) = pending["filters"]
+    assert (used["name"], used["kind"], used["is_bound"]) == ("ftp_access", "filter", True)
+    assert (used["on_failure"], used["sees"]) == ("deny", {})
 
 
 def test_publication_is_explained_by_its_listener_alone(config: pathlib.Path) -> None:
@@ -361,3 +361,51 @@ def test_hello_to_a_published_server_is_judged_by_its_names(config: pathlib.Path
     ):
         answer = told(config, "--from", "10.1.2.3", "--listener", "ftp", "--sni", name)
         assert (answer["reason"], answer["hello"]["names"]) == (reason, ["*.b.example"])
+
+
+HOLDS = """
+[[filter]]
+name = "exe_block"
+
+[[filter]]
+name = "http_filter"
+"""
+HOLDING = """
+[[rule]]
+name = "held"
+action = "allow"
+clients = ["10.0.0.0/8"]
+to = ["files.example.com"]
+protocols = ["tcp:80"]
+filters = ["http_filter", "exe_block"]
+
+[rule.settings.http_filter]
+executables = "all"
+
+[rule.held]
+unknown_codings = "judge"
+delivery = [{ content_types = [".zip"], method = "progress-page", after_s = 3 }]
+"""
+
+
+def test_what_is_held_and_how_clients_wait_is_explained(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "policy.toml").write_text(POLICY + HOLDING)
+    path = tmp_path / "sluicegate.toml"
+    path.write_text(MAIN + HOLDS)
+    asked = ("--from", "10.1.2.3", "--to", "http://files.example.com/a.zip")
+    answer = told(path, *asked)
+    assert answer["filters"][0]["sees"] == {"request": "headers", "response": "stream"}
+    holds = answer["holds"]
+    assert holds["downloads"] == ["exe_block"]
+    assert holds["unknown_codings"] == "judge"
+    assert holds["delivery"] == [
+        {"method": "progress-page", "after_s": 3.0, "content_types": [".zip"]},
+        {"method": "trickle", "after_s": 10.0, "content_types": []},
+    ]
+    shown = invoke(path, *asked).stdout
+    assert "held       " in shown
+    assert ".zip: progress-page after 3 s" in shown
+    assert "all others: trickle after 10 s" in shown
+    assert "response stream" in shown
+    nothing = told(path, "--from", "10.1.2.3", "--to", "api.example.org")
+    assert nothing["holds"] is None

@@ -20,6 +20,7 @@ from sluicegate.app.inquiry.explanation import (
     TraceView,
 )
 from sluicegate.app.inquiry.hello_explanation import HelloView
+from sluicegate.app.inquiry.holding_view import HoldingView
 
 from .display import format_bytes, format_time, printable
 
@@ -168,6 +169,8 @@ def _show_consequences(one: Explanation) -> None:
     if not one.allowed:
         return
     _row("filters", "none" if not one.filters else " > ".join(map(_describe_filter, one.filters)))
+    if one.holds is not None:
+        _show_holds(one.holds)
     if one.limits:
         _row("limits", ", ".join(_describe_limit(*item) for item in one.limits.items()))
     again = [_AGAIN[name] for name in one.asked_again]
@@ -181,7 +184,28 @@ _AGAIN: Final = {"request": "every HTTP request", "transfer": "every object"}
 def _describe_filter(one: FilterUse) -> str:
     kind = f" ({one.kind}{', by its protocol' if one.is_bound else ''})" if one.kind else ""
     bypass = ", passes without it when it fails" if one.on_failure == "bypass" else ""
-    return f"{one.name}{kind}{bypass}"
+    sees = "".join(f"; {message} {need}" for message, need in one.sees.items())
+    return f"{one.name}{kind}{bypass}{sees}"
+
+
+def _show_holds(holds: HoldingView) -> None:
+    """Say which objects wait for a verdict, and what their receivers get meanwhile."""
+    judged = {"uploads": holds.uploads, "downloads": holds.downloads}
+    rows = [f"{what} ({_judges(holds, names)})" for what, names in judged.items() if names]
+    _row("held", rows[0])
+    for row in rows[1:]:
+        _more(row)
+    for number, one in enumerate(holds.delivery):
+        others = "all others" if number else "all"
+        types = ", ".join(one.content_types) or others
+        _more(f"{types}: {one.method} after {one.after_s:g} s")
+    if holds.unknown_codings == "judge":
+        _more("bodies in a coding that cannot be read are judged as they are")
+
+
+def _judges(holds: HoldingView, names: list[str]) -> str:
+    of = {name: ", ".join(types) for name, types in holds.content_types.items()}
+    return "; ".join(f"{name}: {of[name]}" if name in of else name for name in names)
 
 
 def _describe_limit(name: str, value: float) -> str:

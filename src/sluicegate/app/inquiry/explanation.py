@@ -36,6 +36,7 @@ from sluicegate.tls import ServerFault
 
 from .asked import Asked
 from .hello_explanation import HelloView, explain_hello
+from .holding_view import HoldingView, holding_of, seen_by
 from .offline_gate import Decided, OfflineGate
 
 __all__ = [
@@ -73,6 +74,9 @@ class FilterUse(msgspec.Struct, kw_only=True):
     is_bound: bool = False
     """The protocol brings it, not the rule."""
     on_failure: str = ""
+    sees: dict[str, str] = {}
+    """Of a web filter: ``headers``, ``stream`` or ``object`` of the ``request`` and ``response``.
+    """
 
 
 class RuleView(msgspec.Struct, kw_only=True):
@@ -159,6 +163,8 @@ class Explanation(msgspec.Struct, kw_only=True):
     lookup: LookupView | None = None
     filters: list[FilterUse] = []
     limits: dict[str, float] = {}
+    holds: HoldingView | None = None
+    """Which objects wait for a verdict; none: nothing is held."""
     hello: HelloView | None = None
     """What is wanted of the ClientHello; none: nothing, or no connection is allowed."""
 
@@ -234,6 +240,9 @@ def explain_asked(
         lookup=_lookup_of(gate, asked, decided),
         filters=[] if rule is None or not decided.is_allowed else _filters_of(gate, rule),
         limits={} if rule is None or not decided.is_allowed else _limits_of(rule.limits),
+        holds=None
+        if rule is None or not decided.is_allowed
+        else holding_of(gate.loaded.filters, rule),
         hello=hello,
     )
 
@@ -286,6 +295,7 @@ def _filters_of(gate: OfflineGate, rule: AnyRule) -> list[FilterUse]:
                 kind="" if made is None else made.tier,
                 is_bound=name in rule.bound_filters,
                 on_failure="" if made is None else made.installation.on_failure.value,
+                sees=seen_by(gate.loaded.filters, rule, name),
             )
         )
     return found
