@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from sluicegate.gate.settings import ServiceSettings
 from sluicegate.testing.peers import PeerStream
 from tests.flows.entry_kit import Names, rules
-from tests.flows.gate_kit import Gate, play
+from tests.flows.gate_kit import SERVER, Gate, installation, play, publication, settings
 from tests.flows.web_kit import RULES, SITE, Origin, browse, get, read_message, reply, web_settings
+from tests.flows.websocket_kit import Judge, handshake, switched
 
 UPGRADES = RULES + 'upgrades = ["websocket"]\n'
 ASK = get("/chat", "site.example", "Connection: Upgrade", "Upgrade: WebSocket")
@@ -138,3 +140,40 @@ def test_a_tunnel_ends_when_its_rule_lets_nothing_switch_any_more() -> None:
     gate = play(scenario, web_settings(UPGRADES), exchange=names)
     (end,) = gate.ends
     assert end.reason.startswith("revoked: its requests may not switch")
+
+
+@pytest.mark.parametrize("filters", [(), (Judge(),)])
+def test_what_a_published_server_switched_ends_when_nothing_may_switch_any_more(
+    filters: tuple[Judge, ...],
+) -> None:
+    heads: list[bytes] = []
+    installed = [installation(one, "judge") for one in filters]
+    names = ("judge",) if filters else ()
+
+    def plan(upgrades: tuple[str, ...]) -> ServiceSettings:
+        one = dataclasses.replace(publication(*names), is_http=True, upgrades=upgrades)
+        return settings(one, filters=installed)
+
+    async def serve(stream: PeerStream) -> None:
+        await stream.receive_until(b"\r\n\r\n")
+        await stream.send_all(switched())
+        await stream.receive_all()
+
+    async def peer(stream: PeerStream) -> None:
+        await stream.send_all(handshake().replace(b"http://site.example", b""))
+        heads.append(await stream.receive_until(b"\r\n\r\n"))
+        await stream.receive_all()
+
+    async def scenario(gate: Gate) -> None:
+        gate.serve(serve, address=SERVER)
+        client = gate.call(peer)
+        await gate.until(lambda: heads)
+        await gate.service.apply(plan(()))
+        await gate.ended(client)
+        await gate.idle()
+
+    gate = play(scenario, plan(("websocket",)))
+    assert heads[0].startswith(b"HTTP/1.1 101")
+    (end,), (record,) = gate.ends, gate.requests
+    reason = record.ended if filters else end.reason
+    assert reason.startswith("revoked: its requests may not switch")

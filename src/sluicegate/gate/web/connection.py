@@ -39,6 +39,7 @@ from .client_side import ClientSide
 from .close_codes import GOING_AWAY, POLICY
 from .deadlines import WebDeadlines
 from .offer import offers_of
+from .switching import MAY_NOT_SWITCH
 from .websocket_relay import WebSocketRelay
 
 if TYPE_CHECKING:
@@ -336,7 +337,8 @@ class WebConnection(GateConnection):
             if readmitted.plan is not None and exchange is None:
                 # Nothing is open by the rule before; what comes next comes by this one.
                 self.take_plan(readmitted.plan)
-            return readmitted
+            may_not = readmitted.plan is not None and not self._may_go_on_switched(readmitted.plan)
+            return Readmission(None, MAY_NOT_SWITCH) if may_not else readmitted
         if self.inside is not None and (refused := self._judge_opened(self.inside)) is not None:
             return refused
         target = exchange.target if exchange is not None else None
@@ -357,9 +359,8 @@ class WebConnection(GateConnection):
         ):
             return Readmission(None, NO_NETWORK_RULE)
         found.destination, found.addresses = target.destination, target.addresses
-        is_switched = self._tunnelled is not None or self._relay is not None
-        if is_switched and not self._may_go_on_as_tunnel(found.plan):
-            return Readmission(None, "its requests may not switch protocols now")
+        if not self._may_go_on_switched(found.plan):
+            return Readmission(None, MAY_NOT_SWITCH)
         exchange.target = found
         return Readmission(found.plan)
 
@@ -377,10 +378,11 @@ class WebConnection(GateConnection):
             return None
         return Readmission(None, OpeningReason.MODE_CHANGED, rule)
 
-    def _may_go_on_as_tunnel(self, plan: RulePlan) -> bool:
-        exchange = self._judged_exchange
-        response = exchange.response if exchange is not None else None
-        allowed = self.desk.upgrades_of(plan)
+    def _may_go_on_switched(self, plan: RulePlan) -> bool:
+        exchange = self._tunnelled or self.client.exchange
+        if exchange is None or (self._tunnelled is None and exchange.relay is None):
+            return True
+        allowed, response = self.desk.upgrades_of(plan), exchange.response
         return response is not None and all(one.lower() in allowed for one in response.upgrade)
 
     def _judge_found(self, decision: DestinationDecision) -> Deny | None:

@@ -8,7 +8,7 @@ the 101.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from sluicegate.protocols.websocket import Deflate, Handshake, WebSocketError, is_websocket
 
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
     from .gate_exchange import GateExchange
 
-__all__ = ["SwitchingExchange"]
+__all__ = ["MAY_NOT_SWITCH", "SwitchingExchange"]
+
+MAY_NOT_SWITCH: Final = "its requests may not switch protocols now"
+"""Of what was switched under a rule that would let nothing switch any more."""
 
 
 class SwitchingExchange(RoutedExchange):
