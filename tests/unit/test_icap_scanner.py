@@ -17,7 +17,7 @@ import pytest
 from sluicegate.address import SocketAddress
 from sluicegate.clock import SystemClock
 from sluicegate.filterapi import Direction, ScanOutcome, ScanResult, Transfer, TransferOffer
-from sluicegate.gate.scanners import ManagedScanner
+from sluicegate.gate.scanners import ManagedScanner, Scanners
 from sluicegate.port import CompletionPort
 from sluicegate.protocols.icap import IcapTarget
 from sluicegate.scan import IcapScanner, IcapSettings, ScannerTls, ScannerView
@@ -795,6 +795,32 @@ def test_one_that_is_stopped_has_not_scanned_what_it_was_asked(place: str) -> No
 
     result = run(server, place, main)
     assert (result.outcome, result.reason) == (NOT_SCANNED, "the scanner was stopped")
+
+
+def test_one_that_reloads_left_out_at_work_is_ended_with_the_service(place: str) -> None:
+    server = Server()
+    scanner = scanner_at(place)
+    asked = asyncio.Event()
+
+    async def hang() -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    server.before_answer = hang
+
+    async def main() -> ScanResult:
+        in_force = Scanners(cast("CompletionPort", None), lambda _name, _trouble: None)
+        in_force.apply({"icap": scanner})
+        waiting = asyncio.ensure_future(scanner.scan(cast("Transfer", Object())))
+        await asked.wait()
+        in_force.apply({})
+        in_force.apply({})
+        assert not waiting.done()
+        await in_force.stop()
+        assert scanner.is_idle
+        return await waiting
+
+    assert run(server, place, main).reason == "the scanner was stopped"
 
 
 def test_it_shows_what_it_did_and_what_is_wrong(place: str) -> None:

@@ -40,6 +40,11 @@ class ManagedScanner(Scanner, Protocol):
         """End now; what it was asked is not scanned."""
         ...
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of it is left: no process, and no question that it was asked."""
+        ...
+
     async def wait_ended(self) -> None:
         """Wait until nothing of it is left."""
         ...
@@ -72,7 +77,7 @@ class Scanners:
                 one.start(self._port, functools.partial(self._tell, one.name))
         gone = [one for one in before if not _is_among(one, scanners.values())]
         self._found = scanners
-        self._ending = [one for one in self._ending if one.view().pids]
+        self._ending = [one for one in self._ending if not one.is_idle]
         for one in gone:
             if isinstance(one, ManagedScanner):
                 one.retire()

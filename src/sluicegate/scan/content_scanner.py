@@ -134,6 +134,11 @@ class ProcessContentScanner:
             self._watcher.cancel()
             self._watcher = None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no process is left."""
+        return not any(one.pid for one in self._pool.processes)
+
     async def wait_ended(self) -> None:
         """Wait until the processes are gone."""
         await self._pool.wait_ended()

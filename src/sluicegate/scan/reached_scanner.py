@@ -182,6 +182,11 @@ class ReachedScanner(abc.ABC, Generic[SettingsT]):
         for task in self._running:
             task.cancel()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is on its way."""
+        return all(task.done() for task in self._running)
+
     async def wait_ended(self) -> None:
         """Wait until nothing is on its way."""
         if self._running:
