@@ -223,6 +223,34 @@ def test_reload_is_in_force_on_all_workers_or_on_none(gate: Gate) -> None:
 
 
 @pytest.mark.either_driver
+def test_wrong_rules_of_a_scanner_hold_up_no_policy_and_are_told(gate: Gate) -> None:
+    rules = gate.folder / "rules"
+    rules.mkdir()
+    (rules / "a.yar").write_text("rule one { condition: false }")
+    scanner = '[[scanner]]\nname = "yara"\nkind = "yara"\nprocesses = 1\nrules = "rules"\n'
+    gate.write_main(scanner)
+    gate.start()
+    before = gate.status()["policy"]
+    (rules / "a.yar").write_text("rule {")
+    gate.write_policy("10.0.0.0/8")
+    done = gate.ask("reload")
+    assert (done.returncode, "these are wrong: rules: a.yar:1: " in done.stderr) == (0, True)
+    policies = {row["policy"] for row in gate.workers()}
+    assert len(policies) == 1
+    assert before not in policies
+    waiting = threading.Event()
+    for _ in range(1000):
+        told = [one for one in gate.status()["warnings"] if "those before stay in use" in one]
+        if told:
+            break
+        waiting.wait(0.02)
+    assert told
+    gate.end()
+    noted = [str(one) for one in gate.records("note")]
+    assert any("those before stay in use" in one and "'yara'" in one for one in noted), noted
+
+
+@pytest.mark.either_driver
 def test_worker_that_cannot_take_part_in_a_reload_keeps_it_from_being_anywhere(gate: Gate) -> None:
     gate.start()
     before = gate.status()["policy"]
