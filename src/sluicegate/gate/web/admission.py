@@ -86,9 +86,10 @@ class AdmittedExchange(AnsweredExchange):
             return
         if not self._has_fitting_target():
             return
+        fields = request.fields
         if request.authority is None:
             self.refuse(400, WebReason.NO_HOST)
-        elif b"via" in request.fields and has_passed(request.fields, connection.desk.pseudonym):
+        elif fields.first(b"via") is not None and has_passed(fields, connection.desk.pseudonym):
             self.refuse(508, WebReason.LOOP)
         elif request.method in _COUNTED and forwards_left(request) == 0:
             self._answer_last()

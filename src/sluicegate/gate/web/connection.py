@@ -291,7 +291,8 @@ class WebConnection(GateConnection):
 
     def on_exchange_over(self, exchange: GateExchange) -> None:
         """Take that a request was answered, or will not be."""
-        self.end_half_open()
+        if self.is_half_open:
+            self.end_half_open()
         self.last_active = now = self.port.now
         if exchange.verdict != "denied" and exchange.reason != LEARNING:
             self._service.allowed += 1  # (what is learned from was counted when it came)

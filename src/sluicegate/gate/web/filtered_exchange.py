@@ -204,9 +204,9 @@ class FilteredExchange:
         """Tell the filters, and wait for none of them any more."""
         for task in self.tasks:
             task.cancel()
-        self.request.close()
+        self.request.headers.close()
         if self.response is not None:
-            self.response.close()
+            self.response.headers.close()
         exchange = self.exchange
         for index in self.pipeline.loggers:
             if index < self._reached:
@@ -380,7 +380,7 @@ class FilteredExchange:
             message.fields.remove(b"Range", b"If-Range")
             accepted = narrow_accept_encoding(message.fields.all(b"accept-encoding"))
             message.fields.set(b"Accept-Encoding", accepted)
-        self.request.close()
+        self.request.headers.close()
         indices = pipeline.request_bodies
         if not indices:
             return True
@@ -392,7 +392,7 @@ class FilteredExchange:
         response, message = self.response, self.exchange.response
         assert response is not None, "a response has a head"
         assert message is not None, "a response has a head"
-        response.close()
+        response.headers.close()
         indices = self.pipeline.response_bodies
         if not indices:
             self._codings, self._wanted = (), []  # those of the request are not its own

@@ -166,7 +166,8 @@ class GateExchange(SwitchingExchange):
         origin.begin_exchange(self)
         self.server = origin.address.text
         connection = self.connection
-        connection.end_half_open()
+        if connection.is_half_open:
+            connection.end_half_open()
         connection.server_address = origin.address
         late = self._late_origin
         if late is not None:
@@ -200,8 +201,9 @@ class GateExchange(SwitchingExchange):
     def on_request_sent(self) -> None:
         """Take that the server has been sent all of it, and is to answer."""
         self.is_request_sent = True
-        self.last_active = now = self.connection.port.now
-        self.connection.hasten(now + self.connection.service.limits.web_response_timeout_s)
+        connection = self.connection
+        self.last_active = now = connection.port.now
+        connection.hasten(now + connection.service.limits.web_response_timeout_s)
 
     # -- the response --------------------------------------------------------------------------
 
