@@ -159,12 +159,13 @@ def meets(
     mode: EntryMode = CONNECT,
     host: str = NAME,
     port: int = 443,
+    made: type[Inside] = Inside,
     met: Met,
 ) -> Peer:
     """Be a client that comes in a mode, and speaks TLS in its tunnel."""
 
     async def in_tunnel(stream: PeerStream) -> bytes:
-        inside = Inside(stream, context or client_context("http/1.1"), name)
+        inside = made(stream, context or client_context("http/1.1"), name)
         try:
             await inside.shake_hands()
             _look(inside, met)

@@ -38,6 +38,12 @@ PLAYED = [
     ("http pe", REFUSED, None, 0),
     ("http eicar in zip", REFUSED, None, 0),
     ("http upload card number", REFUSED, None, 0),
+    ("https inspected clean", RELEASED, True, 64 << 20),
+    ("https inspected pe", REFUSED, None, 0),
+    ("https spliced", RELEASED, True, 300_132),
+    ("https expired", REFUSED, None, 0),
+    ("https wrong host", REFUSED, None, 0),
+    ("https fronted", REFUSED, None, 0),
 ]
 LARGE = ("http 1 GiB", RELEASED, True, 1 << 30)
 FIELDS = {

@@ -335,7 +335,7 @@ def test_what_a_hello_has_to_have_is_told(config: pathlib.Path) -> None:
             "sni": "match", "without_sni": "refuse", "address_as_sni": "refuse",
             "ech": "refuse", "not_tls": "refuse", "version_min": "any",
         },
-        "names": [TO], "sni": None, "reason": "",
+        "names": [TO], "sni": None, "reason": "", "mode": "splice", "opening": {},
     }  # fmt: skip
     shown = invoke(config, "--from", "10.1.2.3", "--to", TO, "--sni", "b.example\x1b[2J").stdout
     assert f"it has to have the name {TO}; without_sni refuse" in shown

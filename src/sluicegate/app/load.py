@@ -29,6 +29,7 @@ from sluicegate.policy import (
     parse_policy,
     review_policy,
 )
+from sluicegate.policy.tls_opening import TlsMode
 from sluicegate.protocols.detect import EntryProtocol
 
 from .config import Configuration, read_configuration, read_text
@@ -264,6 +265,7 @@ def _check_rules(
         _check_rule_filters(configuration, filters, publication, place, findings)
     for rule, place in zip(policy.rules, parsed.rules_at, strict=True):
         _check_rule_filters(configuration, filters, rule, place, findings)
+        _check_opening(rule, configuration, place)
 
 
 def _check_rule_filters(
@@ -288,11 +290,25 @@ def _check_rule_filters(
         _check_messages(rule, filters, place.where("filters"), findings)
 
 
+def _opens_tls(rule: AnyRule) -> bool:
+    return rule.tls is not None and rule.tls.opening.mode is TlsMode.INSPECT
+
+
+def _check_opening(rule: AnyRule, configuration: Configuration, place: Place) -> None:
+    """Refuse a rule that opens TLS where nobody could sign what clients are shown."""
+    if rule.is_enabled and _opens_tls(rule) and configuration.authority is None:
+        place.refuse(
+            ("tls", "mode"),
+            "opens TLS, and no authority signs what clients are shown: everything would be refused",
+            f'"[ca]" in {configuration.path.name}, and "sluicegate ca init"',
+        )
+
+
 def _has_web_clients(rule: AnyRule, configuration: Configuration) -> bool:
     """Tell whether the gate itself finds objects under a rule: the bodies of HTTP."""
     if not isinstance(rule, Rule):
         return rule.is_http
-    return any(
+    return _opens_tls(rule) or any(
         listener.entry is not None
         and EntryProtocol.HTTP in listener.entry.protocols
         and (rule.listeners is None or listener.name in rule.listeners)

@@ -24,8 +24,10 @@ def demo(*, quick: bool, as_json: bool) -> None:
     Everything runs here, on loopback, in a temporary folder, without privileges: an FTP and a web
     server with a clean file of 64 MiB, executables, an archive with the EICAR test file and 1 GiB
     that is made while it is sent; a gate that publishes one and is the proxy before the other;
-    clients that fetch all of it, and one that sends a form with a card's number. Where a clamd
-    runs here, it is asked, too. The exit code is 0 only if every outcome was right.
+    clients that fetch all of it, and one that sends a form with a card's number. Then the same
+    inside TLS: opened, passed on, and refused where a server is not who it should be, or a request
+    inside is for another one. Where a clamd runs here, it is asked, too. The exit code is 0 only if
+    every outcome was right.
 
     \b
     Examples:

@@ -161,6 +161,12 @@ def _show_hello(hello: HelloView) -> None:
     if hello.sni is not None:
         said = f"with the name {hello.sni}" if hello.sni else "without a name"
         _more(f"{said}: {'refused: ' + hello.reason if hello.reason else 'passes'}")
+    if hello.mode != "splice" and not hello.reason:
+        how = ", ".join(f"{key} {value}" for key, value in hello.opening.items())
+        done = "opened: requests inside are judged one by one" if how else "passed on as it is"
+        _row("tls", f"{hello.mode}: the server is verified, then TLS is {done}")
+        if how:
+            _more(how)
 
 
 def _show_consequences(one: Explanation) -> None:

@@ -45,7 +45,7 @@ class InsideDetection:
         connection = self._connection
         given = connection.client_given
         assert given is not None, "the client was met"
-        raw = connection.take_server()
+        raw = connection.server_raw
         operation = connection.port.operations.take(
             lambda result, flags: self._on_received(Side.SERVER, result, flags)
         )

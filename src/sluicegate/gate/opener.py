@@ -17,6 +17,7 @@ Wherever it ends, the client is told by an alert, if its own TLS has not begun y
 from __future__ import annotations
 
 import enum
+import errno
 import math
 from typing import TYPE_CHECKING, Final
 
@@ -247,7 +248,9 @@ class Opener:
         connection, stream = self._connection, self._stream
         assert stream is not None, "it has met the client"
         words = stream.alert or stream.failure or (errno_name(error) if error else "cut off")
-        if stream.alert in _ABOUT_CERTIFICATES or not stream.failure:
+        # Many a client says nothing, and just leaves.
+        has_left = not stream.alert and (error != errno.EPROTO or stream.is_cut_off)
+        if has_left or stream.alert in _ABOUT_CERTIFICATES:
             self.opened.suggest_splice()
             reason = f"{OpeningReason.CLIENT_REFUSES}: {words}"
         else:

@@ -190,6 +190,13 @@ class OpeningConnection(EntryConnection):
         assert raw is not None, "it was dialled"
         return raw
 
+    @property
+    def server_raw(self) -> RawSocket:
+        """The server's socket, which stays this connection's."""
+        raw = self._server_raw
+        assert raw is not None, "the server was met"
+        return raw
+
     def take_server_stream(self, stream: ServerStream) -> None:
         """Take the server back, inside TLS."""
         self._server_raw = stream.socket
@@ -283,9 +290,7 @@ class OpeningConnection(EntryConnection):
     def open_tunnel(self, client: bytes) -> None:
         """Go on as a tunnel of what is inside, which begins with what the client has sent."""
         self._opener = None
-        given, server = self.client_given, self.server_given
-        assert server is not None, "the server was met"
-        self._server_raw = server.raw
+        given = self.client_given
         assert given is not None, "the client was met"
         objection = self._tunnel_objection()
         if objection:

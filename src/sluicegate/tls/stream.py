@@ -86,6 +86,7 @@ class TlsStream(TlsSending):
         "_target",
         "_timer",
         "alert",
+        "is_cut_off",
         "on_established",
         "socket",
     )
@@ -96,6 +97,8 @@ class TlsStream(TlsSending):
         #: For the user.
         self.alert = ""
         #: What the peer sent when it gave up the handshake (``unknown ca``); empty: nothing.
+        self.is_cut_off = False
+        #: Whether the peer has ended its stream in the midst of the handshake.
         self.on_established: Callable[[], None] | None = None
         #: Told when the handshake is done, before the first byte is delivered.
         self._layer = layer
@@ -300,7 +303,7 @@ class TlsStream(TlsSending):
 
     def _on_broken(self, error: TlsBroken) -> None:
         """Take that the handshake has failed."""
-        self.alert = error.alert
+        self.alert, self.is_cut_off = error.alert, error.is_cut_off
         self._note_error(errno.EPROTO, error.words)
 
     def _on_established(self) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import ftplib
 import hashlib
 import http.client
+import ssl
 from dataclasses import dataclass
 from typing import Final
 
 from sluicegate.address import SocketAddress
 
-__all__ = ["Seen", "fetch_by_ftp", "fetch_by_http", "post_by_http"]
+__all__ = ["Seen", "fetch_by_ftp", "fetch_by_http", "fetch_by_https", "post_by_http"]
 
 PATIENCE_S: Final = 60.0
 
@@ -69,6 +70,30 @@ def fetch_by_http(proxy: SocketAddress, url: str) -> Seen:
     return Seen(seen.bytes_count + again.bytes_count, seen.sha256, f"{seen.reply}; {again.reply}")
 
 
+def fetch_by_https(
+    proxy: SocketAddress, server: SocketAddress, path: str, authority: str, host: str = ""
+) -> Seen:
+    """Fetch an object inside TLS, in a tunnel that a proxy opens.
+
+    Args:
+        proxy: The proxy.
+        server: Where the tunnel leads.
+        path: Of the object.
+        authority: A file with the authority that the client trusts, and no other.
+        host: Another host to ask for inside; empty: the server's.
+    """
+    context = ssl.create_default_context(cafile=authority)
+    connection = http.client.HTTPSConnection(
+        proxy.host, proxy.port, timeout=PATIENCE_S, context=context
+    )
+    connection.set_tunnel(server.host, server.port)
+    fields = _BROWSER | ({"Host": host} if host else {})
+    try:
+        return _exchange(connection, "GET", f"/{path}", fields)[0]
+    except (ssl.SSLError, ConnectionError) as error:
+        return Seen(0, "", str(error))
+
+
 def post_by_http(proxy: SocketAddress, url: str, form: bytes) -> Seen:
     """Send a form through a proxy; what is seen is the answer."""
     seen, _ = _ask(proxy, "POST", url, _PROGRAM | _FORM, form)
@@ -79,8 +104,18 @@ def _ask(
     proxy: SocketAddress, method: str, url: str, fields: dict[str, str], body: bytes | None = None
 ) -> tuple[Seen, bool]:
     """Send one request; return what came, and whether it was refused."""
-    digest, count = hashlib.sha256(), 0
     connection = http.client.HTTPConnection(proxy.host, proxy.port, timeout=PATIENCE_S)
+    return _exchange(connection, method, url, fields, body)
+
+
+def _exchange(
+    connection: http.client.HTTPConnection,
+    method: str,
+    url: str,
+    fields: dict[str, str],
+    body: bytes | None = None,
+) -> tuple[Seen, bool]:
+    digest, count = hashlib.sha256(), 0
     try:
         connection.request(method, url, body=body, headers=fields)
         response = connection.getresponse()

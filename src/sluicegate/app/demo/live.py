@@ -17,17 +17,22 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 from sluicegate.address import SocketAddress
+from sluicegate.app.authority_files import OpenAuthority, open_authority
+from sluicegate.app.authority_store import AuthorityStore, generate_key
 from sluicegate.app.build import Gate
-from sluicegate.app.load import load
+from sluicegate.app.load import Loaded, load
 from sluicegate.app.machine import make_directory
+from sluicegate.app.processes.signer_post import SignerPost
 from sluicegate.audit.query import LogFile, LogLine
 from sluicegate.clock import SystemClock
 from sluicegate.documents import ConfigRefused, Findings
 from sluicegate.errors import ConfigError
 from sluicegate.port.diagnosis import diagnose
 from sluicegate.port.loop import current_port, run
+from sluicegate.sandbox.wire import WireSocket
 
-from .clients import Seen, fetch_by_ftp, fetch_by_http, post_by_http
+from .certificates import SERVERS_AUTHORITY, TLS_SERVERS, write_certificates
+from .clients import Seen, fetch_by_ftp, fetch_by_http, fetch_by_https, post_by_http
 from .content import CARD_FORM, LARGE_PATH, UPLOADS, large_digest
 from .memory import forget_peak, peak_rss_bytes
 from .origin import run_origin
@@ -97,6 +102,8 @@ class _Demonstration:
         self._clock = SystemClock()
         self._seed = os.urandom(16)
         self._digests: dict[str, str] = {}
+        self._tls: dict[str, SocketAddress] = {}
+        #: The servers inside TLS, by name.
 
     async def live(self) -> Demo:
         """Start the servers and the gate, ask for everything, and end them."""
@@ -104,9 +111,15 @@ class _Demonstration:
         demo = Demo(report, len(self._script))
         self._say("making the servers' files")
         await asyncio.to_thread(self._make_files)
-        ftp_server = run_origin("ftp", self._origin_folder)
-        web_server = run_origin("web", self._origin_folder, self._seed.hex())
-        async with ftp_server as ftp, web_server as web, self._gate(ftp, web) as gate:
+        seed = self._seed.hex()
+        async with contextlib.AsyncExitStack() as stack:
+            enter = stack.enter_async_context
+            ftp = await enter(run_origin("ftp", self._origin_folder))
+            web = await enter(run_origin("web", self._origin_folder, seed))
+            for name in TLS_SERVERS:
+                file = str(self._folder / f"{name}.pem")
+                self._tls[name] = await enter(run_origin("web", self._origin_folder, seed, file))
+            gate = await enter(self._gate(ftp, web))
             log = LogFile(gate.loaded.configuration.log_path)
             for case in self._script:
                 self._say(f"{_DOING[case.way]} {case.path}")
@@ -120,6 +133,7 @@ class _Demonstration:
 
     def _make_files(self) -> None:
         self._origin_folder.mkdir()
+        write_certificates(self._folder, self._clock.wall())
         for case in self._script:
             if case.content is not None:
                 content = case.content()
@@ -133,7 +147,7 @@ class _Demonstration:
     @contextlib.asynccontextmanager
     async def _gate(self, ftp: SocketAddress, web: SocketAddress) -> AsyncGenerator[Gate]:
         """Run a gate in front of the servers, from files as an operator writes them."""
-        main, rules = configuration(self._clamd), policy(ftp, web, self._clamd)
+        main, rules = configuration(self._clamd), policy(ftp, web, self._tls, self._clamd)
         (self._folder / "sluicegate.toml").write_text(main, encoding="utf-8")
         (self._folder / "policy.toml").write_text(rules, encoding="utf-8")
         findings = Findings()
@@ -143,6 +157,7 @@ class _Demonstration:
         make_directory(loaded.configuration.state_dir, "TMPDIR")
         make_directory(loaded.configuration.spool_dir, "TMPDIR")
         diagnosis = str(diagnose())
+        authority = self._make_authority(loaded)
         gate = Gate(
             loaded,
             current_port(),
@@ -150,7 +165,13 @@ class _Demonstration:
             say=self._say,
             on_stop_requested=lambda _: None,
         )
+        signer = SignerPost(
+            self._clock,
+            self._say,
+            lambda _, __: gate.leaves.attach(WireSocket(fileno=signer.connect())),
+        )
         try:
+            await signer.change(authority)
             await gate.start()
             self._say(
                 f"FTP server on {ftp}, gate on {_listener(gate, 'ftp')}; web server on {web}, "
@@ -162,21 +183,34 @@ class _Demonstration:
             await gate.drain(_PATIENCE_S)
         finally:
             await gate.stop()
+            await signer.close()
+
+    def _make_authority(self, loaded: Loaded) -> OpenAuthority:
+        """Make the gate's authority, as ``sluicegate ca init`` does, and open it."""
+        settings = loaded.configuration.authority
+        assert settings is not None, "the configuration has [ca]"
+        store = AuthorityStore(settings, self._clock, (os.getuid(), os.getgid()))
+        store.make(generate_key("p256"), "the demonstration's authority", 1, None)
+        findings = Findings()
+        opened = open_authority(loaded.configuration, findings)
+        if opened is None:
+            raise ConfigRefused(tuple(findings.errors))
+        return opened
 
     async def _play(
         self, case: Case, gate: Gate, web: SocketAddress, log: LogFile, demo: Demo
     ) -> Fetched:
         has_peak = forget_peak()
         began = self._clock.monotonic()
-        seen = await asyncio.to_thread(_ask, case, gate, web)
+        seen = await asyncio.to_thread(self._ask, case, gate, web)
         elapsed_s = self._clock.monotonic() - began
         peak = peak_rss_bytes() if has_peak else None
         fields = (await self._record_of(case, log, demo)).fields
-        verdict = str(fields["verdict"])
+        verdict = str(fields["verdict" if case.record == "transfer" else "outcome"])
         is_whole = seen.sha256 == self._digests.get(case.path)
         outcome = DemoOutcome(
             name=case.name,
-            bytes=int(fields["bytes"]),
+            bytes=int(fields.get("bytes", 0)),
             verdict=verdict,
             reason=str(fields["reason"]),
             sha256_ok=is_whole if verdict == "released" else None,
@@ -199,30 +233,43 @@ class _Demonstration:
 
     async def _record_of(self, case: Case, log: LogFile, demo: Demo) -> LogLine:
         """Wait until the gate has written the record of a transfer."""
-        protocol = "ftp" if case.way == "ftp" else "http"
-        name = case.path.rpartition("/")[2]
         async with asyncio.timeout(_PATIENCE_S):
             while True:
                 new = list(log.new_lines())
                 demo.records.extend(new)
                 for line in new:
-                    is_transfer = line.text("kind") == "transfer"
-                    is_ours = line.text("name") == name and line.text("protocol") == protocol
-                    if is_transfer and is_ours:
+                    if line.text("kind") == case.record and self._is_about(line, case):
                         return line
                 await asyncio.sleep(_LOOK_S)
 
+    def _is_about(self, line: LogLine, case: Case) -> bool:
+        if case.record == "connection":
+            return line.text("server") == str(self._tls[case.server])
+        if case.record == "request":
+            return line.text("verdict") == "denied"
+        protocol = "ftp" if case.way == "ftp" else "http"
+        name = case.path.rpartition("/")[2]
+        return line.text("name") == name and line.text("protocol") == protocol
 
-def _ask(case: Case, gate: Gate, web: SocketAddress) -> Seen:
-    """Be the client of one object."""
-    url = f"http://{web}/{case.path}"
-    match case.way:
-        case "ftp":
-            return fetch_by_ftp(_listener(gate, "ftp"), case.path)
-        case "http":
-            return fetch_by_http(_listener(gate, "web"), url)
-        case "upload":
-            return post_by_http(_listener(gate, "web"), url, CARD_FORM)
+    def _ask(self, case: Case, gate: Gate, web: SocketAddress) -> Seen:
+        """Be the client of one object."""
+        url = f"http://{web}/{case.path}"
+        match case.way:
+            case "ftp":
+                return fetch_by_ftp(_listener(gate, "ftp"), case.path)
+            case "http":
+                return fetch_by_http(_listener(gate, "web"), url)
+            case "upload":
+                return post_by_http(_listener(gate, "web"), url, CARD_FORM)
+            case "https":
+                ours = gate.loaded.configuration.authority
+                assert ours is not None, "the configuration has [ca]"
+                trusted = ours.certificate_path
+                if case.server == "own":
+                    # It speaks to the server itself, and sees the server's own certificate.
+                    trusted = self._folder / SERVERS_AUTHORITY
+                proxy, server = _listener(gate, "web"), self._tls[case.server]
+                return fetch_by_https(proxy, server, case.path, str(trusted), case.host)
 
 
 def _listener(gate: Gate, name: str) -> SocketAddress:
@@ -234,6 +281,7 @@ _DOING: Final = {
     "ftp": "fetching by FTP",
     "http": "fetching by HTTP",
     "upload": "sending a form to",
+    "https": "fetching by HTTPS",
 }
 _PATIENCE_S: Final = 60.0
 _LOOK_S: Final = 0.02

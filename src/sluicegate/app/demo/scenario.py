@@ -6,9 +6,10 @@ every expectation is here.
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -29,13 +30,19 @@ class Case:
     """One object, and what must become of it."""
 
     name: str
-    way: Literal["ftp", "http", "upload"]
+    way: Literal["ftp", "http", "upload", "https"]
     path: str
     verdict: Literal["released", "refused"]
     content: Callable[[], bytes] | None = None
     """What the server has under its path; None: it has no file for it."""
     replies: tuple[str, ...] = ()
     """What the client must be told, each in its final word."""
+    server: str = "tls"
+    """Of those inside TLS, which one."""
+    host: str = ""
+    """What is asked for inside TLS, if not the server."""
+    record: Literal["transfer", "connection", "request"] = "transfer"
+    """Which record says what became of it."""
 
 
 _CASES: Final = (
@@ -54,6 +61,18 @@ _CASES: Final = (
         replies=("403 application/problem+json",),
     ),
 )
+_INSIDE_TLS: Final = (
+    Case("https inspected clean", "https", "clean.bin", "released", replies=("200 ",)),
+    Case("https inspected pe", "https", "setup.exe", "refused", replies=("403 text/html",)),
+    Case("https spliced", "https", "setup.exe", "released", None, ("200 ",), "own",
+         record="connection"),
+    Case("https expired", "https", "empty.txt", "refused", None, ("access denied",), "expired",
+         record="connection"),
+    Case("https wrong host", "https", "empty.txt", "refused", None, ("access denied",), "other",
+         record="connection"),
+    Case("https fronted", "https", "empty.txt", "refused", None, ("421 ",), "tls",
+         "other.example", "request"),
+)  # fmt: skip
 _BY_CLAMD: Final = Case(
     "http eicar in zip (clamd)",
     "http",
@@ -67,7 +86,9 @@ _LARGE: Final = Case("http 1 GiB", "http", LARGE_PATH, "released", replies=("200
 
 def cases(*, is_quick: bool, has_clamd: bool) -> tuple[Case, ...]:
     """Return what is played: quickly without the largest object, by clamd where one runs."""
-    return _CASES + ((_BY_CLAMD,) if has_clamd else ()) + (() if is_quick else (_LARGE,))
+    return (
+        _CASES + _INSIDE_TLS + ((_BY_CLAMD,) if has_clamd else ()) + (() if is_quick else (_LARGE,))
+    )
 
 
 def find_clamd() -> str:
@@ -83,10 +104,16 @@ def configuration(clamd: str) -> str:
     return _CONFIGURATION + (_CLAMD_CONFIGURATION.format(socket=clamd) if clamd else "")
 
 
-def policy(ftp: SocketAddress, web: SocketAddress, clamd: str) -> str:
-    """Return ``policy.toml``."""
+def policy(
+    ftp: SocketAddress, web: SocketAddress, tls: Mapping[str, SocketAddress], clamd: str
+) -> str:
+    """Return ``policy.toml``; ``tls`` are the servers inside TLS, by name."""
     first = _CLAMD_RULE.format(port=web.port) if clamd else ""
-    return _POLICY.format(server=ftp, port=web.port, first=first)
+    own = tls["own"].port
+    opened = [one.port for name, one in tls.items() if name != "own"]
+    protocols = json.dumps([f"tcp:{port}" for port in opened])
+    inside = _TLS_RULES.format(own=own, ports=opened, protocols=protocols)
+    return _POLICY.format(server=ftp, port=web.port, first=first) + inside
 
 
 _CONFIGURATION: Final = """\
@@ -98,7 +125,12 @@ address = "127.0.0.1:0"
 name = "web"
 address = "127.0.0.1:0"
 entry = "proxy"
-protocols = ["http"]
+protocols = ["http", "http-connect"]
+
+[ca]
+
+[tls]
+authorities = ["servers.pem"]
 
 [[scanner]]
 name = "yara"
@@ -160,6 +192,27 @@ clients = ["127.0.0.0/8"]
 to = ["127.0.0.1"]
 protocols = ["tcp:{port}"]
 filters = ["exe_block", "antivirus", "data_loss"]
+"""
+
+_TLS_RULES: Final = """
+[[rule]]
+name = "passed-on"
+action = "allow"
+listener = "web"
+clients = ["127.0.0.0/8"]
+to = ["127.0.0.1"]
+protocols = ["tcp:{own}"]
+tls = {{ ports = [{own}], without_sni = "allow" }}
+
+[[rule]]
+name = "opened"
+action = "allow"
+listener = "web"
+clients = ["127.0.0.0/8"]
+to = ["127.0.0.1"]
+protocols = {protocols}
+filters = ["exe_block", "antivirus", "data_loss"]
+tls = {{ mode = "inspect", ports = {ports}, without_sni = "allow" }}
 """
 
 _CLAMD_RULE: Final = """

@@ -1,9 +1,9 @@
 """The web server of the demonstration: the standard library's, as a process of its own.
 
-``origin`` starts it (``python -m sluicegate.app.demo.web_origin FOLDER SEED``), and reads the port
-that it prints. The invariant: it serves one folder and one made object, on the loopback address
-alone; what is sent to it is stored under ``uploads`` in that folder, so that whatever arrives can
-be seen.
+``origin`` starts it (``python -m sluicegate.app.demo.web_origin FOLDER SEED [CERTIFICATE]``), and
+reads the port that it prints; with a certificate, it is inside TLS. The invariant: it serves one
+folder and one made object, on the loopback address alone; what is sent to it is stored under
+``uploads`` in that folder, so that whatever arrives can be seen.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import http.server
 import pathlib
+import ssl
 import sys
 
 from typing_extensions import override
@@ -55,17 +56,24 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         """Say nothing: the demonstration's own words are enough."""
 
 
-def serve(folder: str, seed: str) -> None:
+def serve(folder: str, seed: str, certificate: str = "") -> None:
     """Serve until the standard input ends."""
     made = {"folder": pathlib.Path(folder), "seed": bytes.fromhex(seed)}
     handler = type("Handler", (_Handler,), made)
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(handler, directory=folder)
     )
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        # The handshake is done by the thread of each client, at its first read.
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     print(server.server_address[1], flush=True)  # noqa: T201 - read by whoever started it
     end_with_input()
     server.serve_forever()
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2])
+    serve(*sys.argv[1:])

@@ -33,6 +33,7 @@ from sluicegate.policy.learn import LEARNING
 from sluicegate.policy.network_rules import NO_NETWORK_RULE
 from sluicegate.policy.tls_check import TLS_MEANINGS
 from sluicegate.tls import ServerFault
+from sluicegate.tls.leaf_fault import LeafFault
 
 from .asked import Asked
 from .hello_explanation import HelloView, explain_hello
@@ -169,7 +170,7 @@ class Explanation(msgspec.Struct, kw_only=True):
     """What is wanted of the ClientHello; none: nothing, or no connection is allowed."""
 
 
-_MEANINGS: Final = {
+_MEANINGS: Final[dict[str, str]] = {
     PUBLISHED: "a publication names the client",
     CLIENT_NOT_LISTED: "no rule of this listener names the client",
     NOT_NOW: "publications name the client, at other times",
@@ -183,7 +184,7 @@ _MEANINGS: Final = {
     NO_NETWORK_RULE: "no network rule names the client's network and the server's",
     NO_AUTHORITIES: "nobody is known who could vouch for servers",
     **TLS_MEANINGS,
-    **{fault.code: fault.hint for fault in ServerFault},
+    **{fault.code: fault.hint for fault in (*ServerFault, *LeafFault)},
 }
 
 

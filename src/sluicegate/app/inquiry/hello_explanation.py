@@ -20,6 +20,7 @@ from sluicegate.policy.tls_check import (
     TlsCheck,
     judge_hello,
 )
+from sluicegate.policy.tls_opening import TlsMode
 
 from .asked import Asked
 from .offline_gate import Decided, OfflineGate
@@ -38,6 +39,10 @@ class HelloView(msgspec.Struct, kw_only=True):
     """The name in the hello that was judged; empty: it has none; absent: none was judged."""
     reason: str = ""
     """Why it is refused, as records write it."""
+    mode: str = "splice"
+    """What is done with TLS that passes."""
+    opening: dict[str, str] = {}
+    """How, where it is opened: by the keys of ``tls`` in a rule."""
 
 
 def explain_hello(
@@ -65,6 +70,7 @@ def explain_hello(
         names=_names_of(check, asked),
         sni=asked.sni,
     )
+    _add_opening(view, check, asked)
     if asked.sni is not None:
         verdict = judge_hello(check, _facts_of(asked.sni), asked.host)
         view.reason = verdict.reason
@@ -80,6 +86,24 @@ def asked_by_hello(gate: OfflineGate, asked: Asked, rule: AnyRule | None) -> Ask
         return None
     host = judge_hello(check, _facts_of(asked.sni), asked.host).leads_here
     return None if host is None else replace(asked, host=host, addresses=None, sni=None)
+
+
+def _add_opening(view: HelloView, check: TlsCheck, asked: Asked) -> None:
+    host = asked.host
+    if host is None:
+        return
+    if host.is_address and asked.sni:
+        # Whom the name in the hello leads to is who the server has to be.
+        host = judge_hello(check, _facts_of(asked.sni), host).leads_here or host
+    mode = check.mode_for(host, asked.port)
+    view.mode = mode.value
+    if mode is TlsMode.INSPECT:
+        opening = check.opening
+        view.opening = {
+            "unverified": opening.unverified.value,
+            "client_certificates": opening.client_certificates.value,
+            "not_http": opening.not_http.value,
+        }
 
 
 def _check_of(asked: Asked, rule: AnyRule | None) -> TlsCheck | None:

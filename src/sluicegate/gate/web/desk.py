@@ -403,7 +403,9 @@ class WebDesk:
         if target is not None:
             site = target.site
         elif request.authority is not None:
-            site = f"{(request.target.scheme or b'http').decode()}://{request.authority}"
+            scheme = request.target.scheme
+            named = scheme.decode() if scheme else exchange.scheme
+            site = f"{named}://{request.authority}"
         else:
             site = ""
         url = site + path
