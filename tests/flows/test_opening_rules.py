@@ -14,8 +14,9 @@ from typing_extensions import override
 
 from sluicegate.errors import Side
 from sluicegate.filterapi import EntryMode
+from sluicegate.testing import FaultPlan
 from sluicegate.testing.peers import PeerStream
-from tests.chains import root
+from tests.chains import Certified, root
 from tests.flows.chain_filters import Passing, Stream, Witness
 from tests.flows.gate_kit import Gate, installation
 from tests.flows.opening_kit import (
@@ -33,6 +34,7 @@ from tests.flows.opening_kit import (
     plan_of,
     requests,
     rule,
+    trusted,
     untrusted,
 )
 from tests.flows.test_web_held import Judge
@@ -163,6 +165,55 @@ def test_unverified_server_is_shown_by_rule() -> None:
 
     assert found.met.statuses == [200, 200]
     assert found.end.tls_verification == "server-certificate-expired"
+
+
+class Changing(TlsOrigin):
+    """A server that closes behind each answer, and shows another certificate to the next one."""
+
+    def __init__(self, *shown: Certified) -> None:
+        super().__init__(shown[0])
+        self.closes = True
+        self.contexts = [server_context(one, protocols=["http/1.1"]) for one in shown]
+
+    @override
+    async def serve(self, stream: PeerStream) -> None:
+        self.context = self.contexts[min(len(self.ends), len(self.contexts) - 1)]
+        await super().serve(stream)
+
+
+def bad(names: list[str] | None = None) -> Certified:
+    return root().issue(names=names or [NAME], days=(-9, -1))
+
+
+SAME = bad()
+GOOD = root().issue(names=[NAME])
+
+
+@pytest.mark.parametrize(
+    ("shown", "statuses", "reason"),
+    [
+        ((SAME, SAME), [200, 200], "allowed-by-rule"),
+        ((SAME, bad()), [200, 502], "inside-other-server"),
+        ((SAME, GOOD), [200, 200], "allowed-by-rule"),
+        ((GOOD, SAME), [200, 502], "server-certificate-expired"),
+        ((GOOD, root().issue(names=[NAME])), [200, 200], "allowed-by-rule"),
+    ],
+    ids=["the same", "another one", "a good one", "a bad one", "another good one"],
+)
+def test_further_connection_leads_to_whom_the_client_takes_its_server_for(
+    shown: tuple[Certified, ...], statuses: list[int], reason: str
+) -> None:
+    knows = untrusted() if shown[0] is SAME else trusted()
+    found = open_tls(
+        get("/a"),
+        get("/b"),
+        policy=rule('mode = "inspect", unverified = "show"'),
+        origin=Changing(*shown),
+        context=client_context("http/1.1", knows=knows),
+    )
+
+    assert found.met.statuses == statuses
+    assert found.reasons[-1].startswith(reason)
 
 
 def test_verified_server_gets_a_trusted_leaf_also_where_others_are_shown() -> None:
@@ -415,17 +466,34 @@ def test_objects_inside_are_held_until_the_verdict() -> None:
     assert bytes(100) not in refused.met.answers[0].body
 
 
-def test_web_filters_of_a_rule_refuse_what_is_passed_on_as_it_is() -> None:
+# id, what the rule says; the reason where it is refused
+WITH_FILTERS: list[tuple[str, str, str]] = [
+    ("an exception", rule(f'mode = "inspect", splice = ["{NAME}"]', more='filters = ["judge"]'), ""),
+    ("verified by exception", rule(f'mode = "inspect", verify_only = ["{NAME}"]', more='filters = ["judge"]'), ""),
+    ("every host is passed on", rule('mode = "splice"', more='filters = ["judge"]'), "rule-has-filters-of-messages"),
+    ("every host is only verified", rule('mode = "validate"', more='filters = ["judge"]'), "rule-has-filters-of-messages"),
+    ("everything has to be seen", rule(f'mode = "inspect", splice = ["{NAME}"]', more='action = "inspect"\nfilters = ["judge"]'), "inspect-needs-a-filter"),
+]  # fmt: skip
+
+
+@every_mode
+@pytest.mark.parametrize(
+    ("policy", "reason"), [one[1:] for one in WITH_FILTERS], ids=[one[0] for one in WITH_FILTERS]
+)
+def test_filters_of_messages_let_pass_only_what_is_excepted_by_name(
+    policy: str, reason: str, mode: EntryMode
+) -> None:
     found = open_tls(
         get(),
-        policy=rule(f'mode = "inspect", splice = ["{NAME}"]', more='filters = ["judge"]'),
+        policy=policy,
         filters=[installation(Judge(), "judge")],
-        context=server_trusting(),
+        context=server_trusting("http/1.1"),
+        mode=mode,
     )
 
-    assert found.end.reason == "rule-has-filters-of-messages"
-    assert found.origin.ends[0:0] == []
-    assert found.origin.seen == []
+    refusals = {one.reason for one in found.gate.ends} - {""}
+    assert refusals == ({reason} if reason else set())
+    assert len(found.origin.seen) == (0 if reason else 1)
 
 
 # -- ALPN, early data, pieces ----------------------------------------------------------------------
@@ -477,6 +545,86 @@ def test_large_bodies_pass_both_ways() -> None:
 
     assert found.met.answers[0].body == large
     assert found.origin.seen[0].body == large
+
+
+BAD_NETWORK = FaultPlan(
+    delay=0.1,
+    socket_buffer_bytes=(600, 9000),
+    cut=0.3,
+    partial_send=0.3,
+    short_receive=0.3,
+    multishot_end=0.3,
+    late_result=0.3,
+)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_network_that_cuts_and_delays_changes_nothing(seed: int) -> None:
+    large = bytes(range(256)) * 300
+    request = get("/", NAME, f"Content-Length: {len(large)}", method="POST") + large
+    found = open_tls(
+        get("/a"),
+        request,
+        origin=TlsOrigin(answers=[reply(large)]),
+        options={"seed": seed, "faults": BAD_NETWORK},
+        within_s=600,
+    )
+
+    assert [one.body for one in found.met.answers] == [large, large]
+    assert found.origin.seen[1].body == large
+
+
+@pytest.mark.parametrize("maximum", VERSIONS)
+def test_answer_that_is_not_whole_never_ends_cleanly(maximum: ssl.TLSVersion) -> None:
+    class Breaking(TlsOrigin):
+        @override
+        async def serve(self, stream: PeerStream) -> None:
+            async def talk(inside: PeerStream) -> None:
+                await inside.receive_until(b"\r\n\r\n")
+                await inside.send_all(reply(bytes(1000))[:-400])
+                inside.reset()
+
+            await serving_tls(talk, self.context, self.ends)(stream)
+
+    async def talk(inside: Inside, met: Met) -> None:
+        await inside.send_all(get())
+        await inside.receive_until(b"\r\n\r\n")
+        met.said = await inside.receive_all()
+
+    found = open_tls(
+        talk=talk, origin=Breaking(), context=client_context("http/1.1", maximum=maximum)
+    )
+
+    assert found.met.error
+    assert found.met.said == b""
+    assert found.gate.requests[0].outcome == "failed"
+
+
+def test_requests_inside_switch_to_another_protocol_by_rule() -> None:
+    class Switching(TlsOrigin):
+        @override
+        async def serve(self, stream: PeerStream) -> None:
+            async def talk(inside: PeerStream) -> None:
+                await inside.receive_until(b"\r\n\r\n")
+                await inside.send_all(
+                    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n"
+                )
+                while data := await inside.receive():
+                    await inside.send_all(data)
+                inside.close()
+
+            await serving_tls(talk, self.context, self.ends)(stream)
+
+    async def talk(inside: Inside, met: Met) -> None:
+        await inside.send_all(get("/", NAME, "Upgrade: echo", "Connection: upgrade"))
+        await inside.receive_until(b"\r\n\r\n")
+        await inside.send_all(WORD)
+        met.said = await inside.receive_exactly(len(WORD))
+
+    found = open_tls(talk=talk, policy=rule(more='upgrades = ["echo"]'), origin=Switching())
+
+    assert found.met.error == ""
+    assert found.met.said == WORD
 
 
 def test_server_that_closes_is_asked_on_a_connection_that_is_verified_anew() -> None:

@@ -328,7 +328,7 @@ class EntryDesk:
             reason, name = f"limit {bound.limit}", plan.rule.name
             self._refuse(handshake, EntryAnswer.GATE_BUSY, reason, request, rule=name)
             return
-        made = OpeningConnection if may_open(plan, host, wanted.port) else EntryConnection
+        made = OpeningConnection if may_open(plan, wanted.port) else EntryConnection
         connection = made(service, session, plan, handshake, host, wanted.port, asked=asked)
         handshake.connection = connection
         if known is not None and plan.is_plain_for_bytes and session.is_plain:

@@ -49,9 +49,10 @@ if TYPE_CHECKING:
 __all__ = ["OpeningConnection", "may_open"]
 
 
-def may_open(plan: RulePlan, host: CanonicalHost, port: int) -> bool:
-    """Tell whether a rule wants the TLS with a host opened, or its server verified."""
-    return plan.tls is not None and plan.tls.mode_for(host, port) is not TlsMode.SPLICE
+def may_open(plan: RulePlan, port: int) -> bool:
+    """Tell whether a rule wants TLS on a port opened, or servers verified, but for some hosts."""
+    check = plan.tls
+    return check is not None and check.covers(port) and check.opening.mode is not TlsMode.SPLICE
 
 
 class OpeningConnection(EntryConnection):
@@ -103,7 +104,7 @@ class OpeningConnection(EntryConnection):
             return False
         opened = self.opened
         if opened is None:
-            if may_open(self.plan, self.host, self.target_port):
+            if may_open(self.plan, self.target_port):
                 return True
         elif self.mode_for(opened.host) is opened.mode:
             return True
@@ -143,11 +144,23 @@ class OpeningConnection(EntryConnection):
     def _must_be_seen(self) -> bool:
         return False
 
+    @property
+    def _is_excepted(self) -> bool:
+        """Whether its TLS passes because the rule, which opens others, says so of this one.
+
+        Filters of messages see nothing of it, and whoever wrote the exception has said that.
+        """
+        check = self.plan.tls
+        is_passed_on = self.opened is not None and not self.is_opened
+        return is_passed_on and check is not None and check.opening.mode is TlsMode.INSPECT
+
     def _tunnel_objection(self) -> str:
         """Say why no bytes may pass that are no requests; empty if they may."""
         decision = self._decision
-        if self.plan.bytes_blocked:
-            return self.plan.bytes_blocked
+        if self.plan.blocked or not self._is_excepted:
+            objection = self.plan.bytes_blocked
+            if objection:
+                return objection
         if decision is not None and decision.asks_again:
             return OpeningReason.UNJUDGED
         if self.plan.must_inspect and self._attached is None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sluicegate.gate.opened_tls import OpenedTls
+    from sluicegate.tls import ServerIdentity
 
     from .origin_pool import PoolKey
 
@@ -39,6 +40,23 @@ class Inside:
     """Of connections to the server that are this client's alone."""
     refusal: str = ""
     """Why every request is refused, by a page: the server is not who it should be."""
+
+    @property
+    def is_unverified(self) -> bool:
+        """Whether its server is not who it should be, and is shown all the same."""
+        identity = self.opened.identity
+        return identity is not None and not identity.is_verified
+
+    def takes(self, identity: ServerIdentity) -> bool:
+        """Tell whether a further connection leads to whom the client takes its server for.
+
+        Args:
+            identity: Who is there; not verified only where the first one was not, either.
+        """
+        before = self.opened.identity
+        return identity.is_verified or (
+            before is not None and identity.fingerprint == before.fingerprint
+        )
 
     def objection_to(
         self, request: Request, host_of: Callable[[Destination], CanonicalHost]

@@ -27,6 +27,7 @@ from sluicegate.gate.proxy_header import send_proxy_header
 from sluicegate.gate.server_tls import NO_AUTHORITIES
 from sluicegate.names import CanonicalHost, Destination, JudgedAddress, LookupReason, Unresolved
 from sluicegate.names.eyeballs import interleave
+from sluicegate.policy.tls_opening import OpeningReason
 from sluicegate.tls import ServerFailure
 from sluicegate.verdict import Deny
 
@@ -338,7 +339,14 @@ class RoutedExchange(AdmittedExchange):
             self._server_handshake = None
             self._on_handshake_over(stream, outcome, address)
 
-        self._server_handshake = self.connection.service.server_tls.begin(raw, name, port, go_on)
+        inside = self.connection.inside
+        self._server_handshake = self.connection.service.server_tls.begin(
+            raw,
+            name,
+            port,
+            go_on,
+            accepts_unverified=inside is not None and inside.is_unverified,
+        )
         if self._server_handshake is None:
             self.fail(503, NO_AUTHORITIES)
 
@@ -358,6 +366,11 @@ class RoutedExchange(AdmittedExchange):
         assert stream is not None, "whoever was verified can be talked to"
         if not connection.is_still_admitted() or self.is_over:
             stream.abort(stream.socket)
+            return
+        inside = connection.inside
+        if inside is not None and not inside.takes(outcome):
+            stream.abort(stream.socket)
+            self.refuse(502, OpeningReason.OTHER_SERVER)
             return
         self.on_origin(connection.desk.new_origin(self, stream.socket, address))
 
