@@ -326,6 +326,28 @@ def test_a_kept_download_is_fetched_once_as_it_came(directory: Path) -> None:
     assert again.refused == (404, "held-download-gone")
 
 
+def test_a_fetch_that_breaks_off_may_be_tried_again(directory: Path) -> None:
+    world, place = keep(directory)
+
+    async def run() -> None:
+        first = fetch(world, place)
+        await world.turn_until(lambda: len(world.sink.body) > 0)
+        first.end()
+        assert world.sink.ended != "finished"
+        assert world.kept.count == 1
+        assert world.records == []
+        again = fetch(world, place)
+        await world.turn_until(lambda: world.sink.ended)
+        again.end()
+        await world.settle()
+
+    asyncio.run(run())
+    assert (world.sink.body, world.sink.ended) == (RANDOM, "finished")
+    (record,) = world.records
+    assert (record.verdict, record.bytes_delivered) == ("released", len(RANDOM))
+    assert world.kept.count == 0
+
+
 @pytest.mark.parametrize("changes", [{"client": "192.0.2.8"}, {"user": "eve"}, {"method": b"POST"}])
 def test_a_kept_download_is_for_nobody_else(directory: Path, changes: dict[str, Any]) -> None:
     world, place = keep(directory)
@@ -364,7 +386,9 @@ def test_of_too_many_kept_downloads_the_oldest_is_given_up(directory: Path) -> N
     world.kept.close()
 
 
-def test_a_client_that_leaves_while_it_fetches_leaves_nothing(directory: Path) -> None:
+def test_a_client_that_leaves_while_it_fetches_leaves_what_it_may_fetch_again(
+    directory: Path,
+) -> None:
     world, place = keep(directory)
 
     async def run() -> None:
@@ -372,11 +396,13 @@ def test_a_client_that_leaves_while_it_fetches_leaves_nothing(directory: Path) -
         world.sink.room = 1
         await world.turn_until(lambda: world.sink.is_full)
         exchange.end()
+        assert world.kept.count == 1
+        world.kept.close()
         await world.settle()
 
     asyncio.run(run())
     (record,) = world.records
-    assert record.verdict == "failed"
+    assert record.verdict == "released"
 
 
 def test_a_refused_download_is_said_on_its_page_in_words_that_cannot_be_code(

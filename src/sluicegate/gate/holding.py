@@ -296,17 +296,24 @@ class Holding:
             part: Which bytes of it; None: all. What ``is_verified`` is delivered whole.
         """
         assert self.stage is HoldingStage.RELEASED, "nothing is delivered that is not released"
-        source, self._released = self._released, b""
         self.stage = HoldingStage.DELIVERING
         self._delivery = Delivery(
             self._service.store,
-            source,
+            self._released,
             sink,
             self._on_delivered,
             is_verified=self.is_verified,
             part=part,
         )
         self._delivery.start()
+
+    def take_back(self) -> None:
+        """Let it be delivered once more: the receiver has gone before it had everything."""
+        assert self.stage is HoldingStage.DELIVERING, "it was on its way"
+        if self._delivery is not None:
+            self._delivery.stop()
+            self._delivery = None
+        self.stage = HoldingStage.RELEASED
 
     def _on_delivered(self, error: SluicegateError | None) -> None:
         if self.stage is HoldingStage.DELIVERING:

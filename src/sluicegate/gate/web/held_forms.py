@@ -244,6 +244,10 @@ class HeldForms:
         """Send what was released; ``on_forms_delivered`` follows, never inside this call."""
         self._source.deliver(sink, part)
 
+    def take_back(self) -> None:
+        """Let it be delivered once more: the receiver has gone before it had everything."""
+        self._source.take_back()
+
     def end(self, outcome: Outcome, reason: str) -> None:
         """Give everything back, and record how it ended; harmless when it is over."""
         if self._stage is not _Stage.OVER:

@@ -1,14 +1,15 @@
-"""KeptDownloads: what was released behind progress pages, and waits to be fetched, each once.
+"""KeptDownloads: what was released behind progress pages, and waits to be fetched, whole once.
 
 One per worker. The button of a page leads to a path below ``KEPT_PREFIX`` of the very host that the
 download came from; requests for such a path never leave the gate. The invariant: a download is
-given to the client and user that it was held for, and to nobody else; what nobody fetches in
-``KEPT_DOWNLOAD_S`` is given up.
+given to the client and user that it was held for, and to nobody else; whose fetch breaks off may
+try again, and what nobody has fetched in ``KEPT_DOWNLOAD_S`` is given up.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,10 +45,11 @@ class _Kept:
 class KeptDownloads:
     """The downloads that wait on one worker."""
 
-    __slots__ = ("_kept", "_port")
+    __slots__ = ("_is_closed", "_kept", "_port")
 
     def __init__(self, port: CompletionPort) -> None:
         self._port = port
+        self._is_closed = False
         self._kept: dict[bytes, _Kept] = {}
         #: By token, the oldest first.
 
@@ -83,13 +85,23 @@ class KeptDownloads:
             exchange.refuse(405, "held-download-method")
         else:
             del self._kept[token]
-            _Fetch(exchange, kept).begin(self._port)
+            _Fetch(exchange, kept, lambda: self._keep_on(token, kept)).begin(self._port)
         return True
 
     def close(self) -> None:
         """Give everything up: the gate is ending."""
+        self._is_closed = True
         for token in list(self._kept):
             self._give_up(token)
+
+    def _keep_on(self, token: bytes, kept: _Kept) -> None:
+        """Let a download wait again whose client has gone in the middle of it."""
+        if self._is_closed or kept.forms.is_over or self._port.now >= kept.until:
+            kept.forms.end(Outcome.FAILED, "the exchange ended")
+            return
+        kept.forms.take_back()
+        kept.forms.move_to(_NOBODY)
+        self._kept[token] = kept
 
     @property
     def count(self) -> int:
@@ -105,8 +117,16 @@ class KeptDownloads:
 class _Fetch:
     """One kept download on its way: the source of an answer, and the sink of a delivery."""
 
-    def __init__(self, exchange: ExchangeFacts, kept: _Kept) -> None:
+    def __init__(self, exchange: ExchangeFacts, kept: _Kept, on_broken: Callable[[], None]) -> None:
+        """Make it.
+
+        Args:
+            exchange: Who fetches.
+            kept: What.
+            on_broken: Told when the client has gone before it had everything.
+        """
         self._exchange = exchange
+        self._on_broken = on_broken
         self._kept = kept
         self._sink: ResponseSink
         self._sent: tuple[SocketCompletion, Window, Any] | None = None
@@ -131,9 +151,12 @@ class _Fetch:
 
     def close(self) -> None:
         """Take that the exchange is over."""
-        self._kept.forms.end(Outcome.FAILED, "the exchange ended")
-        if self._sent is not None:
-            self._complete(is_sent=False)
+        sent, self._sent = self._sent, None
+        if not self._kept.forms.is_over:
+            self._on_broken()
+        if sent is not None:
+            completion, data, user_data = sent
+            completion.complete_socket_io(False, 0, data, user_data, None)
 
     # -- spool.Sink ----------------------------------------------------------------------------
 
