@@ -21,7 +21,14 @@ from sluicegate.tls.signed_leaves import SignedLeaves
 from tests.chains import Certified, root
 from tests.flows.entry_kit import MODES, Ask, Names, asks, proxy_settings
 from tests.flows.gate_kit import Gate, Peer, play
-from tests.flows.tls_kit import TlsPeer, server_context, serving_tls, verifying
+from tests.flows.tls_kit import (
+    TlsPeer,
+    inside_tls,
+    server_context,
+    serving_tls,
+    verifying,
+    with_tls,
+)
 from tests.flows.web_kit import Message, Origin, read_message, reply
 from tests.unit.leaf_kit import LocalMinter, authority
 
@@ -243,9 +250,13 @@ def open_tls(
     during: Callable[[Gate], Coroutine[Any, Any, None]] | None = None,
     options: dict[str, Any] | None = None,
     within_s: float = 120.0,
+    in_tls: bool = False,
     **client: Any,
 ) -> Opened:
-    """Let one client ask a gate that opens TLS, with one server behind it."""
+    """Let one client ask a gate that opens TLS, with one server behind it.
+
+    With ``in_tls`` the client speaks TLS with the proxy, too.
+    """
     server = origin or TlsOrigin()
     names = names or Names()
     for known, found in NAMES.items():
@@ -259,7 +270,8 @@ def open_tls(
             leaves(gate) if leaves else SignedLeaves(signing, LeafKeys(has_rsa=False), RealClock())
         )
         gate.serve(server.serve, address=address)
-        caller = gate.call(meets(talk or requests(*all_requests), met=met, **client))
+        peer = meets(talk or requests(*all_requests), met=met, **client)
+        caller = gate.call(inside_tls(peer) if in_tls else peer)
         if during is not None:
             await during(gate)
         (result,) = await gate.ended(caller, within_s=within_s)
@@ -268,9 +280,9 @@ def open_tls(
         replies.append(result)
         await gate.idle()
 
-    gate = play(
-        scenario, plan or plan_of(policy or rule(), filters), exchange=names, **(options or {})
-    )
+    plan = plan or plan_of(policy or rule(), filters)
+    plan = with_tls(plan) if in_tls else plan
+    gate = play(scenario, plan, exchange=names, **(options or {}))
     return Opened(gate, met, replies[0], server, signing)
 
 

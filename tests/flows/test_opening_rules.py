@@ -574,6 +574,49 @@ def test_network_that_cuts_and_delays_changes_nothing(seed: int) -> None:
     assert found.origin.seen[1].body == large
 
 
+@every_mode
+@pytest.mark.parametrize("seed", range(3))
+def test_tls_in_the_tls_of_a_proxy_is_opened_alike(mode: EntryMode, seed: int) -> None:
+    large = bytes(range(256)) * 300
+    request = get("/", NAME, f"Content-Length: {len(large)}", method="POST") + large
+    found = open_tls(
+        get("/a"),
+        request,
+        origin=TlsOrigin(answers=[reply(large)]),
+        mode=mode,
+        in_tls=True,
+        options={"seed": seed, "faults": BAD_NETWORK},
+        within_s=600,
+    )
+
+    assert [one.body for one in found.met.answers] == [large, large]
+    assert found.origin.seen[1].body == large
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        (rule('mode = "splice"'), ""),
+        (rule('mode = "validate"'), ""),
+        (rule(to='"other.example"'), "no-rule"),
+    ],
+)
+def test_tls_in_the_tls_of_a_proxy_is_passed_on_alike(policy: str, reason: str) -> None:
+    found = open_tls(get("/a"), policy=policy, in_tls=True, context=server_trusting("http/1.1"))
+
+    assert found.met.statuses == ([] if reason else [200])
+    assert [one.reason for one in found.gate.decisions if one.verdict == "denied"] == (
+        [reason] if reason else []
+    )
+
+
+@pytest.mark.parametrize("in_tls", [False, True])
+def test_refusals_reach_clients_inside_the_tls_of_a_proxy_too(in_tls: bool) -> None:
+    found = open_tls(get(), origin=expired(), in_tls=in_tls)
+
+    assert found.met.error == "TLSV1_ALERT_ACCESS_DENIED"
+
+
 @pytest.mark.parametrize("maximum", VERSIONS)
 def test_answer_that_is_not_whole_never_ends_cleanly(maximum: ssl.TLSVersion) -> None:
     class Breaking(TlsOrigin):
