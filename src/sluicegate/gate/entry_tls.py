@@ -18,7 +18,7 @@ from sluicegate.documents import Wrong
 from sluicegate.errors import DirectoryFailed, LimitExceeded, errno_name
 from sluicegate.filterapi import User
 from sluicegate.identity import check_user_name
-from sluicegate.tls import CertificateRefused, ClientNames, TlsSettings, groups_of
+from sluicegate.tls import HTTP2, CertificateRefused, ClientNames, TlsSettings, groups_of
 
 from .entry_answers import EntryAnswer
 from .entry_dialogue import Authenticate, EntryRequest, Step
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from .flood_count import FloodClient
 
 __all__ = ["CERTIFICATE_GROUPS_SCHEME", "CERTIFICATE_SCHEME", "TlsEntryHandshake"]
-
-HTTP2: Final = "h2"
-"""As ALPN calls it."""
 
 CERTIFICATE_SCHEME: Final = "certificate"
 """What vouches for a user who showed one, and has the groups of the users file or the directory."""

@@ -4,6 +4,7 @@ The gate puts one on the clients of listeners that ask for it. The invariant: to
 is a socket like any other, and nothing passes it in clear before the handshake is done.
 """
 
+from .alpn import HTTP2
 from .client_names import CertificateRefused, ClientNames, NameSource, groups_of
 from .context import ClientCertificates, TlsContext, TlsSettings
 from .key_log import KeyLog
@@ -17,6 +18,7 @@ from .socket import TlsSocket
 from .stream import TlsStream
 
 __all__ = [
+    "HTTP2",
     "CertificateRefused",
     "ClientCertificates",
     "ClientNames",

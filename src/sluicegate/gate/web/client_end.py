@@ -37,6 +37,7 @@ from sluicegate.web_limits import (
 )
 
 from .gate_exchange import GateExchange
+from .origin_end import OriginEnd
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
     from .body_stage import BodySource, RequestSink
     from .connection import WebConnection
-    from .origin_end import OriginEnd
 
 __all__ = ["ClientEnd"]
 
@@ -232,7 +232,7 @@ class ClientEnd:
         if exchange is None or not http.has_plain_body or exchange.plan.bytes_max is not None:
             return False
         origin, left = exchange.origin, http.body_left
-        if origin is None or self._sink is not origin or not origin.is_clear:
+        if not isinstance(origin, OriginEnd) or self._sink is not origin or not origin.is_clear:
             return False
         if left is None or left < WEB_SPLICE_BYTES_MIN:
             return False
@@ -242,7 +242,7 @@ class ClientEnd:
         """Take that bytes of the request have gone to the server."""
         exchange = self.exchange
         assert exchange is not None, "what is moved is a request"
-        assert exchange.origin is not None, "it goes to a server"
+        assert isinstance(exchange.origin, OriginEnd), "it goes to a connection of HTTP/1"
         self._http.skip_body(count)
         exchange.origin.skip_sent(count)
         exchange.bytes_to_server += count

@@ -29,7 +29,6 @@ from sluicegate.policy import Publication, Rule, RuleAction
 from sluicegate.policy.decide import PUBLISHED
 from sluicegate.policy.learn import LEARNING
 from sluicegate.policy.network_rules import NO_NETWORK_RULE
-from sluicegate.policy.tls_opening import OpeningReason, TlsMode
 from sluicegate.port.account import Kept
 from sluicegate.port.layer import driver_of
 from sluicegate.verdict import Deny
@@ -39,6 +38,7 @@ from .client_side import ClientSide
 from .close_codes import GOING_AWAY, POLICY
 from .deadlines import WebDeadlines
 from .offer import offers_of
+from .origin_end import OriginEnd
 from .switching import MAY_NOT_SWITCH
 from .websocket_relay import WebSocketRelay
 
@@ -62,8 +62,8 @@ if TYPE_CHECKING:
     from .filtered_exchange import FilteredExchange
     from .gate_exchange import GateExchange
     from .inside import Inside
-    from .origin_end import OriginEnd
     from .origin_pool import PoolKey
+    from .server_side import ServerSide
     from .targets import Target
 
 __all__ = ["NO_PLAN", "WebConnection"]
@@ -161,6 +161,11 @@ class WebConnection(GateConnection):
         client = self.client
         assert isinstance(client, ClientEnd), "streams have no such end"
         return client
+
+    @property
+    def owner(self) -> object:
+        """Whose connections to servers are those that are bound to it: a client's connection."""
+        return self
 
     @property
     def carrier_id(self) -> str:
@@ -340,8 +345,10 @@ class WebConnection(GateConnection):
                 self.take_plan(readmitted.plan)
             may_not = readmitted.plan is not None and not self._may_go_on_switched(readmitted.plan)
             return Readmission(None, MAY_NOT_SWITCH) if may_not else readmitted
-        if self.inside is not None and (refused := self._judge_opened(self.inside)) is not None:
-            return refused
+        if self.inside is not None:
+            refused = self.inside.judge_anew(service, self.asker)
+            if refused is not None:
+                return refused
         target = exchange.target if exchange is not None else None
         if exchange is None or target is None:
             return Readmission(self.plan)
@@ -364,20 +371,6 @@ class WebConnection(GateConnection):
             return Readmission(None, MAY_NOT_SWITCH)
         exchange.target = found
         return Readmission(found.plan)
-
-    def _judge_opened(self, inside: Inside) -> Readmission | None:
-        """Say why its TLS would not be opened now; None if it would."""
-        service = self._service
-        decision = service.entries.decide_again(self.asker, inside.named, inside.port, "tcp")
-        rule = decision.rule
-        if not decision.is_allowed or rule is None:
-            return Readmission(None, decision.reason, rule)
-        mode = TlsMode.SPLICE
-        if rule.tls is not None:
-            mode = rule.tls.mode_for(inside.host, inside.port)
-        if mode is inside.opened.mode:
-            return None
-        return Readmission(None, OpeningReason.MODE_CHANGED, rule)
 
     def _may_go_on_switched(self, plan: RulePlan) -> bool:
         exchange = self._tunnelled or self.client.exchange
@@ -428,7 +421,7 @@ class WebConnection(GateConnection):
     def open_tunnel(self, exchange: GateExchange, response: Response) -> None:
         """Go on as a tunnel behind 101: pump both ways, each from where HTTP has stopped."""
         client, origin, service = self.http1, exchange.origin, self._service
-        assert origin is not None, "a server has switched"
+        assert isinstance(origin, OriginEnd), "a server has switched"
         client.begin(response)
         if not client.flush():
             self.fail("client stalled", side=Side.CLIENT)
@@ -469,7 +462,7 @@ class WebConnection(GateConnection):
     ) -> None:
         """Go on as a WebSocket behind 101: read each message, from where HTTP has stopped."""
         client, origin = self.http1, exchange.origin
-        assert origin is not None, "a server has switched"
+        assert isinstance(origin, OriginEnd), "a server has switched"
         client.begin(self.desk.to_client(response))
         client.uncork()
         early = client.take_tunnel(), origin.take_tunnel()
@@ -573,7 +566,7 @@ class WebConnection(GateConnection):
         """Watch from now on how fast the client sends, or takes what it is sent."""
         self._deadlines.begin_window()
 
-    def begin_server_window(self, origin: OriginEnd) -> None:
+    def begin_server_window(self, origin: ServerSide) -> None:
         """Watch from now on how fast the server sends, or takes what it is sent."""
         self._deadlines.begin_server_window(origin)
 

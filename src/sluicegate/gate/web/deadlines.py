@@ -16,7 +16,7 @@ from sluicegate.filterapi import Outcome
 if TYPE_CHECKING:
     from .connection import WebConnection
     from .gate_exchange import GateExchange
-    from .origin_end import OriginEnd
+    from .server_side import ServerSide
 
 __all__ = ["WebDeadlines"]
 
@@ -49,7 +49,7 @@ class WebDeadlines:
         self._window_bytes = self._moved
         connection.hasten(now + connection.service.limits.web_window_s)
 
-    def begin_server_window(self, origin: OriginEnd) -> None:
+    def begin_server_window(self, origin: ServerSide) -> None:
         """Measure from now on how fast the server sends, or takes what it is sent."""
         connection = self._connection
         self._server_began = now = connection.port.now
@@ -150,7 +150,7 @@ class WebDeadlines:
         else:
             exchange.refuse(408, "limit web_window_bytes_min")
 
-    def _judge_server(self, exchange: GateExchange, origin: OriginEnd) -> None:
+    def _judge_server(self, exchange: GateExchange, origin: ServerSide) -> None:
         """End an exchange whose server is too slow; one that had to wait for its client is not."""
         is_new = self._server_began < exchange.started or origin.stops != self._server_stops
         if is_new or _moved_by(origin) - self._server_bytes >= self._bytes_min:
@@ -159,7 +159,7 @@ class WebDeadlines:
             exchange.on_origin_failed("server too slow: web_window_bytes_min", origin, _TIMED_OUT)
 
 
-def _moved_by(origin: OriginEnd) -> int:
+def _moved_by(origin: ServerSide) -> int:
     return origin.wire.bytes_received + origin.wire.bytes_sent
 
 

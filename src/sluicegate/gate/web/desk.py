@@ -29,6 +29,7 @@ from sluicegate.protocols.http1 import (
 from sluicegate.protocols.http2 import Http2Bounds, KnownLists
 from sluicegate.protocols.text import printable
 from sluicegate.protocols.websocket import WEBSOCKET
+from sluicegate.tls import HTTP2, TlsSocket
 from sluicegate.web_limits import WEB_URL_RECORDED_CHARACTERS_MAX
 
 from .connection import WebConnection
@@ -36,6 +37,7 @@ from .declared_needs import lets_websockets
 from .inside import Inside
 from .kept_downloads import KeptDownloads
 from .multiplexed import MultiplexedConnection
+from .origin_carrier import OriginCarrier
 from .origin_end import OriginEnd
 from .origin_pool import OriginPool
 from .parent_proxy import ParentProxy
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
 
     from .exchange_facts import ExchangeFacts
     from .gate_exchange import GateExchange
+    from .server_side import ServerSide
 
 __all__ = ["WebDesk"]
 
@@ -88,7 +91,7 @@ class WebDesk:
         self.pseudonym = _pseudonym_of(service.boot_mark)
         #: The name of this gate in ``Via``.
         self.refusal_pages = DEFAULT_PAGES
-        self.protocols_inside = ("http/1.1",)
+        self.protocols_inside = (HTTP2, "http/1.1")
         #: What servers are offered by ALPN of connections that are opened, if their clients do.
         self.parents: tuple[ParentProxy, ...] = ()
         #: Where requests for some hosts are sent on.
@@ -242,7 +245,8 @@ class WebDesk:
         """
         assert protocol in {"", *self.protocols_inside}, "nothing else was offered"
         client, server = before.give_all()
-        connection = WebConnection(
+        kind = MultiplexedConnection if protocol == HTTP2 else WebConnection
+        connection = kind(
             self,
             before.session,
             client.raw,
@@ -260,16 +264,31 @@ class WebDesk:
         connection.begin_inside(before, inside, client, early)
 
     def _keep_server(
-        self, connection: WebConnection, inside: Inside, server: GivenAway, *, is_usable: bool
+        self,
+        connection: WebConnection | MultiplexedConnection,
+        inside: Inside,
+        server: GivenAway,
+        *,
+        is_usable: bool,
     ) -> None:
         """Let the server that was met wait for the first request; or close it."""
-        address = connection.server_address
+        address, key = connection.server_address, inside.pool_key
+        is_wanted = not (connection.is_closing or inside.refusal or server.ended)
+        if _chose_http2(server.raw):
+            carrier = OriginCarrier(
+                self, key, server.raw, address, connection.session, given=server
+            )
+            carrier.bound_to = connection
+            self.pool.add_carrier(carrier)
+            if not is_wanted:
+                carrier.close()
+            return
         origin = OriginEnd(
-            self.service, self.pool, inside.pool_key, server.raw, address, self.known, given=server
+            self.service, self.pool, key, server.raw, address, self.known, given=server
         )
         origin.bound_to = connection
         self.pool.add(origin)
-        if connection.is_closing or inside.refusal or not is_usable or server.ended:
+        if not (is_wanted and is_usable):
             origin.close()
         elif not origin.wire.is_closing:
             self.pool.give(origin)
@@ -278,11 +297,16 @@ class WebDesk:
 
     def new_origin(
         self, exchange: ExchangeFacts, raw: RawSocket, address: SocketAddress
-    ) -> OriginEnd:
+    ) -> ServerSide:
         """Take a new connection to a server into use."""
+        owner = exchange.connection.owner if exchange.connection.inside is not None else None
+        if _chose_http2(raw):
+            carrier = OriginCarrier(self, exchange.pool_key, raw, address, exchange.session)
+            carrier.bound_to = owner
+            self.pool.add_carrier(carrier)
+            return carrier.open()
         origin = OriginEnd(self.service, self.pool, exchange.pool_key, raw, address, self.known)
-        if exchange.connection.inside is not None:
-            origin.bound_to = exchange.connection
+        origin.bound_to = owner
         self.pool.add(origin)
         return origin
 
@@ -410,6 +434,11 @@ class WebDesk:
             site = ""
         url = site + path
         return url if len(url) <= WEB_URL_RECORDED_CHARACTERS_MAX else url[:_SHOWN]
+
+
+def _chose_http2(raw: RawSocket) -> bool:
+    """Tell whether a server that was spoken to inside TLS has chosen HTTP/2."""
+    return isinstance(raw, TlsSocket) and raw.stream.alpn == HTTP2
 
 
 def _inside_of(before: OpeningConnection, opened: OpenedTls) -> Inside:

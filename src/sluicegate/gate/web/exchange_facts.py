@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from .connection import WebConnection
     from .held_body import AskedObject
     from .late_origin import LateOrigin
-    from .origin_end import OriginEnd
     from .origin_pool import PoolKey
     from .pipeline import ExchangePart
+    from .server_side import ServerSide
     from .targets import Target
     from .websocket_relay import WebSocketRelay
 
@@ -114,7 +114,7 @@ class ExchangeFacts(abc.ABC):
         self.session: GateSession = connection.session
         self.target: Target | None = None
         #: What policy made of it; None before, and on a published server.
-        self.origin: OriginEnd | None = None
+        self.origin: ServerSide | None = None
         self.server = ""
         self.bytes_to_server = self.bytes_to_client = self.status = 0
         self.verdict = "denied"

@@ -41,8 +41,8 @@ from .late_origin import LateOrigin
 from .switching import SwitchingExchange
 
 if TYPE_CHECKING:
-    from .origin_end import OriginEnd
     from .pipeline import ExchangePart
+    from .server_side import ServerSide
 
 __all__ = ["GateExchange"]
 
@@ -160,7 +160,7 @@ class GateExchange(SwitchingExchange):
             self.client.open_request(first)
 
     @override
-    def on_origin(self, origin: OriginEnd) -> None:
+    def on_origin(self, origin: ServerSide) -> None:
         """Send the request on."""
         self.origin = origin
         origin.begin_exchange(self)
@@ -250,7 +250,7 @@ class GateExchange(SwitchingExchange):
             self.fail(502, "the server asks the gate for credentials")
             return
         if connection.desk.binds(self, response):
-            origin.bound_to = connection
+            origin.bind_to(connection.owner)
         self.is_response_whole = True
         self.origin = None
         origin.let_go()
@@ -338,7 +338,7 @@ class GateExchange(SwitchingExchange):
             return
         connection = self.connection
         if connection.binds(self, response):
-            origin.bound_to = connection
+            origin.bind_to(connection.owner)
         going = connection.desk.to_client(response)
         if not self._response_stages:
             origin.sink = client
@@ -362,13 +362,13 @@ class GateExchange(SwitchingExchange):
 
     # -- failures ------------------------------------------------------------------------------
 
-    def on_origin_failed(self, reason: str, origin: OriginEnd, error: int = 0) -> None:
+    def on_origin_failed(self, reason: str, origin: ServerSide, error: int = 0) -> None:
         """Take that the server's connection failed; a request may be sent again elsewhere once."""
         if origin is not self.origin or self.is_over:
             origin.close()
             return
         may_repeat = (
-            origin.uses > 1
+            (origin.uses > 1 or origin.was_not_looked_at)
             and not origin.has_answered
             and not self.is_repeated
             and not self.is_answered

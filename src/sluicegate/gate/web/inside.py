@@ -10,15 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from sluicegate.gate.readmission import Readmission
 from sluicegate.names import CanonicalHost, HostRefused
-from sluicegate.policy.tls_opening import OpeningReason
+from sluicegate.policy.tls_opening import OpeningReason, TlsMode
 from sluicegate.protocols.entry import Destination
 from sluicegate.protocols.http1 import Authority, Request, TargetForm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sluicegate.gate.asker import Asker
     from sluicegate.gate.opened_tls import OpenedTls
+    from sluicegate.gate.service import FirewallService
     from sluicegate.tls import ServerIdentity
 
     from .origin_pool import PoolKey
@@ -77,6 +80,19 @@ class Inside:
         except HostRefused as refused:
             return 400, refused.reason
         return None if is_meant else (421, f"{OpeningReason.OTHER_HOST}: {authority}")
+
+    def judge_anew(self, service: FirewallService, asker: Asker) -> Readmission | None:
+        """Say why its TLS would not be opened now; None if it would."""
+        decision = service.entries.decide_again(asker, self.named, self.port, "tcp")
+        rule = decision.rule
+        if not decision.is_allowed or rule is None:
+            return Readmission(None, decision.reason, rule)
+        mode = TlsMode.SPLICE
+        if rule.tls is not None:
+            mode = rule.tls.mode_for(self.host, self.port)
+        if mode is self.opened.mode:
+            return None
+        return Readmission(None, OpeningReason.MODE_CHANGED, rule)
 
     def _is_meant(
         self, authority: Authority, host_of: Callable[[Destination], CanonicalHost]

@@ -14,7 +14,7 @@ from sluicegate.protocols.http1 import Fields, Request
 if TYPE_CHECKING:
     from .body_stage import BodySource
     from .gate_exchange import GateExchange
-    from .origin_end import OriginEnd
+    from .server_side import ServerSide
 
 __all__ = ["LateOrigin"]
 
@@ -28,7 +28,7 @@ class LateOrigin:
         self.source: BodySource | None = None
         #: The last stage.
         self._exchange = exchange
-        self._origin: OriginEnd | None = None
+        self._origin: ServerSide | None = None
         self._pieces: list[bytes] = []
         self._trailers: Fields | None = None
         self._is_full = False
@@ -62,7 +62,7 @@ class LateOrigin:
         if self.source is not None:
             self.source.resume()
 
-    def open(self, origin: OriginEnd) -> None:
+    def open(self, origin: ServerSide) -> None:
         """Send what has come: there is a connection."""
         self._origin = origin
         exchange = self._exchange

@@ -15,6 +15,7 @@ from typing_extensions import override
 from sluicegate.address import NOWHERE
 from sluicegate.errors import Side
 from sluicegate.filterapi import EntryMode, Outcome
+from sluicegate.gate.asker import Asker
 from sluicegate.gate.connection import GateConnection
 from sluicegate.gate.readmission import Readmission, readmit_client
 from sluicegate.gate.state import State
@@ -43,14 +44,18 @@ from .wire import Wire
 if TYPE_CHECKING:
     from sluicegate.address import SocketAddress
     from sluicegate.gate.flood_count import FloodClient
+    from sluicegate.gate.opened_tls import OpenedTls
+    from sluicegate.gate.opening_connection import OpeningConnection
     from sluicegate.gate.registry import RulePlan
     from sluicegate.gate.service import FirewallService
     from sluicegate.gate.session import GateSession
     from sluicegate.gate.settings import EntrySettings
     from sluicegate.port.backend import Operation, RawSocket
+    from sluicegate.port.given_away import GivenAway
 
     from .desk import WebDesk
     from .gate_exchange import GateExchange
+    from .inside import Inside
     from .origin_pool import PoolKey
 
 __all__ = ["MultiplexedConnection", "StreamUser"]
@@ -102,9 +107,12 @@ class MultiplexedConnection(GateConnection):
         "bytes_to_servers",
         "desk",
         "entry",
+        "found",
         "head_began",
         "http",
+        "inside",
         "linger_until",
+        "opened",
         "published",
         "published_key",
         "refusal",
@@ -142,6 +150,10 @@ class MultiplexedConnection(GateConnection):
         #: Why nobody may come by the certificate that the client showed.
         self.published = NOWHERE
         self.published_key: PoolKey = ("", 0, "")
+        self.found: tuple[str, ...] = ()
+        self.inside: Inside | None = None
+        #: What it is for, if its TLS was opened.
+        self.opened: OpenedTls | None = None
         self.bytes_to_servers = 0
         self.head_began = self.linger_until = 0.0
         self.state = State.OPEN
@@ -181,6 +193,20 @@ class MultiplexedConnection(GateConnection):
             self.on_received(early)
         if ended and not self.is_closing:
             self.on_wire_ended()
+
+    def begin_inside(
+        self, before: OpeningConnection, inside: Inside, client: GivenAway, early: bytes
+    ) -> None:
+        """Go on inside TLS, in the place of another object and in its name."""
+        self.inside, self.opened = inside, inside.opened
+        self.http.serve_site()
+        self.announced, self.entry_mode = before.announced, before.entry_mode
+        self.asked, self.host_name, self.found = before.asked, before.host_name, before.found
+        self.started, self.started_wall = before.started, before.started_wall
+        self.connect_s, self.server_address = before.connect_s, before.server_address
+        self.give_attached(before)
+        before.session.connections -= 1  # it is this one from here on
+        self.begin_with(client.receive_op, early, ended=client.ended)
 
     def _take_in(self) -> None:
         service = self._service
@@ -273,7 +299,7 @@ class MultiplexedConnection(GateConnection):
     def _begin_request(self, event: RequestBegan) -> None:
         number = self.next_request()
         is_connect = event.request.method == b"CONNECT" and not event.protocol
-        if is_connect and self.entry is not None:
+        if is_connect and self.entry is not None and self.inside is None:
             self._begin_tunnel(event)
             return
         place = self._place_for(event.stream)
@@ -443,7 +469,12 @@ class MultiplexedConnection(GateConnection):
     def judge_anew(self) -> Readmission:
         """Say by which rule the client would be let in now; its requests are judged themselves."""
         if self.entry is not None:
-            return Readmission(self.plan)
+            refused = None
+            if self.inside is not None:
+                name, user = self.listener_name, self.session.rules_user
+                asker = Asker(name, self.client_address, user)
+                refused = self.inside.judge_anew(self._service, asker)
+            return refused or Readmission(self.plan)
         return readmit_client(self._service, self.listener_name, self.client_address, self.plan)
 
     def drain(self) -> None:
@@ -481,6 +512,7 @@ class MultiplexedConnection(GateConnection):
         self._free.clear()
         self._streams.clear()
         self._blocked.clear()
+        self.desk.pool.release(self)
         self.wire.close(abortive=abortive)
 
     def splice(self) -> bool:

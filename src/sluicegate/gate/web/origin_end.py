@@ -133,6 +133,15 @@ class OriginEnd:
         """Whether anything came since the request."""
         return self._http.has_received
 
+    @property
+    def was_not_looked_at(self) -> bool:
+        """Whether the server has said that it has not looked at the request: HTTP/1 cannot."""
+        return False
+
+    def bind_to(self, client: object) -> None:
+        """Let nobody but one client's connection use it from here on."""
+        self.bound_to = client
+
     def let_go(self) -> None:
         """End the service of an exchange: back to the pool, or closed if anything is left of it."""
         exchange = self._leave()

@@ -16,7 +16,9 @@ from sluicegate.address import SocketAddress
 if TYPE_CHECKING:
     from sluicegate.gate.service import FirewallService
 
+    from .origin_carrier import OriginCarrier
     from .origin_end import OriginEnd
+    from .server_side import ServerSide
 
 __all__ = ["OriginPool", "PoolKey"]
 
@@ -28,7 +30,15 @@ on whose behalf it is dialled where network rules may tell clients apart."""
 class OriginPool:
     """The connections of one worker that no exchange uses, and all others while they live."""
 
-    __slots__ = ("_everything", "_idle", "_on_empty", "_service", "idle_count", "wheel_slot")
+    __slots__ = (
+        "_carriers",
+        "_everything",
+        "_idle",
+        "_on_empty",
+        "_service",
+        "idle_count",
+        "wheel_slot",
+    )
 
     def __init__(self, service: FirewallService) -> None:
         self.wheel_slot = -1
@@ -36,7 +46,9 @@ class OriginPool:
         self._service = service
         self._idle: dict[PoolKey, list[OriginEnd]] = {}
         #: The last one used is at the end, and is used first: the others may come of age.
-        self._everything: set[OriginEnd] = set()
+        self._carriers: dict[PoolKey, list[OriginCarrier]] = {}
+        #: Connections of HTTP/2, whether or not they are used just now.
+        self._everything: set[OriginEnd | OriginCarrier] = set()
         #: Whose descriptors are open.
         self._on_empty: asyncio.Event | None = None
 
@@ -47,16 +59,36 @@ class OriginPool:
         """Take note of a new connection, which is in use."""
         self._everything.add(origin)
 
+    def add_carrier(self, carrier: OriginCarrier) -> None:
+        """Take note of a new connection of HTTP/2, whose streams may be given out."""
+        self._everything.add(carrier)
+        self._carriers.setdefault(carrier.key, []).append(carrier)
+
+    def forget_carrier(self, carrier: OriginCarrier) -> None:
+        """Give no streams of a connection out any more: it is closing."""
+        carriers = self._carriers.get(carrier.key, [])
+        if carrier in carriers:
+            carriers.remove(carrier)
+            if not carriers:
+                del self._carriers[carrier.key]
+
     def take(
         self, key: PoolKey, addresses: Collection[SocketAddress], client: object
-    ) -> OriginEnd | None:
-        """Return a connection for an exchange; None when there is none.
+    ) -> ServerSide | None:
+        """Return a connection for an exchange, or a stream of one; None when there is none.
 
         Args:
             key: Where it must lead, and by which way.
             addresses: Those that the exchange's decision allows; not to be changed later.
             client: Who asks: what is bound to another one is not for it.
         """
+        carriers = self._carriers.get(key) if self._carriers else None
+        for carrier in carriers or ():
+            is_free = carrier.bound_to is None or carrier.bound_to is client
+            is_let = carrier.allowed_by is addresses or carrier.address in addresses
+            if is_free and is_let and carrier.has_room:
+                carrier.allowed_by = addresses
+                return carrier.open()
         waiting = self._idle.get(key)
         if not waiting:
             return None
@@ -107,7 +139,7 @@ class OriginPool:
         """Take that a connection goes on as another one's: a tunnel's."""
         self._everything.discard(origin)
 
-    def on_closed(self, origin: OriginEnd) -> None:
+    def on_closed(self, origin: OriginEnd | OriginCarrier) -> None:
         """Take that a connection's descriptor is free."""
         self._everything.discard(origin)
         if not self._everything and self._on_empty is not None:
@@ -127,6 +159,9 @@ class OriginPool:
         for waiting in list(self._idle.values()):
             for origin in [one for one in waiting if one.bound_to is client]:
                 origin.close()
+        for carriers in list(self._carriers.values()):
+            for carrier in [one for one in carriers if one.bound_to is client]:
+                carrier.close()
 
     def close(self) -> None:
         """Close everything that waits."""
@@ -134,6 +169,9 @@ class OriginPool:
         for waiting in list(self._idle.values()):
             for origin in list(waiting):
                 origin.close()
+        for carriers in list(self._carriers.values()):
+            for carrier in list(carriers):
+                carrier.close_when_answered()
 
     async def close_all(self) -> None:
         """Close everything, and wait until the last descriptor is free."""

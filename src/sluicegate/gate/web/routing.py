@@ -28,11 +28,11 @@ from sluicegate.gate.server_tls import NO_AUTHORITIES
 from sluicegate.names import CanonicalHost, Destination, JudgedAddress, LookupReason, Unresolved
 from sluicegate.names.eyeballs import interleave
 from sluicegate.policy.tls_opening import OpeningReason
-from sluicegate.tls import ServerFailure
+from sluicegate.tls import HTTP2, ServerFailure
 from sluicegate.verdict import Deny
 
 from .admission import AdmittedExchange, WebReason
-from .origin_end import OriginEnd
+from .server_side import ServerSide
 
 if TYPE_CHECKING:
     from sluicegate.address import SocketAddress
@@ -50,7 +50,7 @@ class RoutedExchange(AdmittedExchange):
     __slots__ = ()
 
     @abc.abstractmethod
-    def on_origin(self, origin: OriginEnd) -> None:
+    def on_origin(self, origin: ServerSide) -> None:
         """Go on: there is a connection to the server."""
 
     def route(self) -> None:
@@ -64,7 +64,7 @@ class RoutedExchange(AdmittedExchange):
                 self._ask_filters(self._first_address(target.destination))
                 return
             pool = connection.desk.pool
-            origin = pool.take(self.pool_key, target.addresses, connection)
+            origin = pool.take(self.pool_key, target.addresses, connection.owner)
             if origin is not None:
                 self.on_origin(origin)
             else:
@@ -95,7 +95,7 @@ class RoutedExchange(AdmittedExchange):
         if self._must_ask_filters and not self._event_asked:
             self._ask_filters(address)
             return
-        origin = connection.desk.pool.take(connection.published_key, (address,), connection)
+        origin = connection.desk.pool.take(connection.published_key, (address,), connection.owner)
         if origin is not None:
             self.on_origin(origin)
         else:
@@ -345,10 +345,19 @@ class RoutedExchange(AdmittedExchange):
             name,
             port,
             go_on,
+            protocols=self._protocols,
             accepts_unverified=inside is not None and inside.is_unverified,
         )
         if self._server_handshake is None:
             self.fail(503, NO_AUTHORITIES)
+
+    @property
+    def _protocols(self) -> tuple[str, ...]:
+        """What the server is offered by ALPN: what switches protocols is HTTP/1's."""
+        target = self.target
+        is_proxy = target is not None and target.parent is not None
+        may_switch = bool(self.request.upgrade) or self.rule.send_proxy_protocol is not None
+        return ("http/1.1",) if is_proxy or may_switch else (HTTP2, "http/1.1")
 
     def _on_handshake_over(
         self,

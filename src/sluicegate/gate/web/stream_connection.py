@@ -53,6 +53,11 @@ class StreamConnection(WebConnection):
         if carrier.entry is None:
             self.server_address = self.published = carrier.published
             self.published_key = carrier.published_key
+        self.inside, self.opened = carrier.inside, carrier.opened
+        self.entry_mode, self.asked = carrier.entry_mode, carrier.asked
+        self.host_name, self.found = carrier.host_name, carrier.found
+        if carrier.inside is not None:
+            self.server_address = carrier.server_address
         self.is_counted = False
         #: It is its carrier that is counted as a client's connection.
 
@@ -61,6 +66,11 @@ class StreamConnection(WebConnection):
         del raw
         self.end = StreamEnd(self, self.carrier)
         return self.end
+
+    @property
+    @override
+    def owner(self) -> object:
+        return self.carrier
 
     @property
     @override

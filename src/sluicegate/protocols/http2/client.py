@@ -80,8 +80,12 @@ class Http2Client(Http2Connection):
     @property
     def has_room(self) -> bool:
         """Whether another request may be sent on it."""
+        return self.has_room_for(1)
+
+    def has_room_for(self, count: int) -> bool:
+        """Tell whether so many requests may be sent on it besides those that are open."""
         return (
-            len(self.streams) < self._streams_max
+            len(self.streams) + count <= self._streams_max
             and not (self.is_leaving or self.has_peer_left)
             and self.error is None
             and self.last_stream < _STREAMS_MAX - 2
