@@ -13,7 +13,8 @@ from sluicegate.filterapi import ContentFilter, ContentVerdict, Refuse, Release,
 from sluicegate.protocols.http2 import PREFACE, ErrorCode
 from sluicegate.testing.peers import PeerStream, SimulatedPeers
 from sluicegate.testing.peers import _Signal as Flag
-from tests.flows.gate_kit import Gate, installation
+from tests.flows.entry_kit import Names
+from tests.flows.gate_kit import Gate, installation, play
 from tests.flows.http2_kit import (
     Answer,
     Http2Peer,
@@ -21,10 +22,22 @@ from tests.flows.http2_kit import (
     asks,
     http2_context,
     http2_settings,
+    speaks_http2,
     visit,
 )
 from tests.flows.tls_kit import TlsPeer, client_context
-from tests.flows.web_kit import Message, Origin, browse, get, read_message, reply
+from tests.flows.web_kit import (
+    NAMES,
+    OTHER,
+    RULES,
+    SITE,
+    Message,
+    Origin,
+    browse,
+    get,
+    read_message,
+    reply,
+)
 from tests.unit.http2.http2_kit import (
     GOAWAY,
     HEADERS,
@@ -617,3 +630,53 @@ def test_many_large_answers_share_the_windows_of_one_connection() -> None:
     found = visit(asks(*wanted), origin=Origin(lambda _: reply(LARGE[: 1 << 20])))
     assert all(one.body == LARGE[: 1 << 20] for one in found.answers)
     assert [end.outcome for end in found.gate.ends] == ["released"]
+
+
+@pytest.mark.parametrize("how", ["kill", "policy", "stop"])
+def test_a_stream_that_waits_is_told_why_it_ends(how: str) -> None:
+    """Hostile case P4: what policy refuses ends, and nothing beside it."""
+    asked: list[str] = []
+
+    class Waits(Origin):
+        async def serve(self, stream: PeerStream) -> None:
+            while (request := await read_message(stream)) is not None:
+                asked.append(request.line)
+                if "/slow" not in request.line:
+                    await stream.send_all(reply())
+            stream.close()
+
+    answers: list[Answer] = []
+
+    async def then(client: Http2Peer) -> None:
+        slow = await client.send(ask("/slow"))
+        other = await client.send(ask("/slow", "other.example"))
+        await client.until(lambda: bool(client.answers[slow].status) or client.is_ended)
+        answers.extend([client.answers[slow], client.answers[other]])
+
+    async def scenario(gate: Gate) -> None:
+        gate.serve(Waits().serve, address=SITE)
+        gate.serve(Waits().serve, address=OTHER)
+        client = gate.call(speaks_http2(then))
+        await gate.until(lambda: len(asked) == 2)
+        views = {view.connection for view in gate.service.connections()}
+        assert len(views) == 3, "the client's connection, and its streams"
+        if how == "kill":
+            [stream] = [one for one in views if one.endswith(".1")]
+            assert gate.service.kill(stream, "killed by test")
+        elif how == "policy":
+            plan = http2_settings(RULES.replace('"site.example", ', ""))
+            await gate.service.apply(plan)
+        else:
+            await gate.service.stop()
+        await gate.ended(client)
+
+    names = Names()
+    for name, rows in NAMES.items():
+        names.put(name, *rows)
+    gate = play(scenario, http2_settings(), exchange=names)
+    by_url = {record.url: record for record in gate.requests}
+    ended = by_url["http://site.example/slow"]
+    assert (ended.verdict, ended.outcome) == ("allowed", "refused")
+    if how != "stop":
+        assert answers[0].status == 403
+        assert not answers[1].status, "the other one goes on"

@@ -15,7 +15,7 @@ from h2.exceptions import ProtocolError
 from typing_extensions import override
 
 from sluicegate.filterapi import ContentFilter, ContentVerdict, Refuse, Release, Transfer
-from sluicegate.testing.peers import PeerStream
+from sluicegate.testing.peers import PeerStream, SimulatedPeers
 from tests.chains import root
 from tests.flows.gate_kit import installation
 from tests.flows.http2_kit import Answer, Http2Peer, ask, asks, speaks_http2
@@ -424,3 +424,45 @@ def test_exchanges_leave_nothing_to_the_collector() -> None:
     seen = visit(then=then)
     assert [one.status for one in seen.answers] == [200] * 3
     assert found[0].kinds == {}
+
+
+def test_an_answer_that_has_come_reaches_a_slow_client_though_its_server_has_closed() -> None:
+    body = LARGE[:200_000]
+
+    class Closes(Http2Origin):
+        async def _serve_streams(self, stream: PeerStream) -> None:
+            await super()._serve_streams(_UntilPoured(stream, self))  # type: ignore[arg-type]
+
+    async def then(client: Http2Peer) -> list[Answer]:
+        client.acknowledges = False
+        number = await client.send(secure("/large")[0])
+        await client.until(lambda: len(client.answers[number].body) == 65535)
+        await SimulatedPeers(client.tls.stream._network).sleep(5)
+        client.acknowledges = True
+        client.h2.increment_flow_control_window(1 << 20)
+        client.h2.increment_flow_control_window(1 << 20, number)
+        await client.flush()
+        return [await client.answered(number)]
+
+    found = visit(then=then, origin=Closes(lambda _: reply(body)))
+    [answer] = found.answers
+    assert (answer.body, answer.is_whole) == (body, True)
+    assert [one.outcome for one in found.gate.requests] == ["released"]
+
+
+class _UntilPoured:
+    """A stream that ends when its server has sent a whole answer."""
+
+    def __init__(self, stream: PeerStream, origin: Http2Origin) -> None:
+        self._stream, self._origin = stream, origin
+        self._sent = 0
+
+    async def receive(self) -> bytes:
+        return b"" if self._sent > 200_000 else await self._stream.receive()
+
+    async def send_all(self, data: bytes) -> None:
+        self._sent += len(data)
+        await self._stream.send_all(data)
+
+    def close(self) -> None:
+        self._stream.close()

@@ -1,18 +1,23 @@
-"""Real clients of HTTP/2 at an HTTPS proxy: Node and Chromium, with requests and with tunnels."""
+"""Real clients and servers of HTTP/2: Node and Chromium at an HTTPS proxy, nginx behind it."""
 
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import subprocess
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from tests.chains import root
 from tests.flows.tls_kit import NAME
 
+from .dns_parts import dnsmasq_server
 from .entry_parts import PATIENCE_S, tool
-from .sample_parts import WebServer, wait_until
+from .sample_parts import WebServer, free_port, is_listening, wait_until
 from .test_entry_gate import PAGE
 from .test_tls_gate import TlsGate, running
 
@@ -149,3 +154,110 @@ def test_openssl_agrees_on_what_it_offers(gate: TlsGate) -> None:
             check=False,
         )
         assert b"ALPN protocol: " + taken in done.stdout
+
+
+NGINX = """
+{user}
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr error;
+daemon off;
+events {{ worker_connections 256; }}
+http {{
+    access_log {folder}/access.log combined;
+    client_body_temp_path {folder}/body;
+    server {{
+        listen 127.0.0.1:{port} ssl http2;
+        ssl_certificate {folder}/server.pem;
+        ssl_certificate_key {folder}/server.key;
+        keepalive_requests 40;
+        root {folder}/www;
+    }}
+}}
+"""
+
+ASKS = """
+const http2 = require('node:http2');
+const fs = require('node:fs');
+const [port, ca, site] = process.argv.slice(2);
+const client = http2.connect(`https://127.0.0.1:${port}`, {ca: fs.readFileSync(ca)});
+client.on('error', (error) => { console.error(error); process.exit(1); });
+
+function get(path) {
+  return new Promise((resolve) => {
+    const head = {':method': 'GET', ':scheme': 'https', ':authority': site, ':path': path};
+    const stream = client.request(head);
+    const found = {status: 0, size: 0, reset: 0};
+    stream.on('response', (headers) => { found.status = headers[':status']; });
+    stream.on('data', (piece) => { found.size += piece.length; });
+    stream.on('error', () => {});
+    stream.on('close', () => { found.reset = stream.rstCode; resolve(found); });
+  });
+}
+
+(async () => {
+  const found = [await get('/large')];
+  for (let round = 0; round < 10; round++) {
+    found.push(...await Promise.all(Array.from({length: 10}, () => get('/large'))));
+  }
+  console.log(JSON.stringify(found));
+  client.close();
+})();
+"""
+
+
+@pytest.fixture
+def nginx(tmp_path: pathlib.Path) -> Iterator[Any]:
+    """A server that leaves (GOAWAY) behind every fortieth request."""
+    folder = tmp_path / "nginx"
+    (folder / "www").mkdir(parents=True)
+    (folder / "www" / "large").write_bytes(bytes(200_000))
+    issued = root().issue(names=["web.names.test"])
+    (folder / "server.pem").write_text(issued.sent)
+    (folder / "server.key").write_text(issued.key_pem)
+    port = free_port()
+    user = "user root;" if os.geteuid() == 0 else ""
+    (folder / "nginx.conf").write_text(NGINX.format(user=user, folder=folder, port=port))
+    running = subprocess.Popen([tool("nginx"), "-c", folder / "nginx.conf", "-p", folder])
+    try:
+        wait_until(lambda: is_listening(port), "nginx listens")
+        yield SimpleNamespace(port=port, log=folder / "access.log")
+    finally:
+        running.terminate()
+        running.wait(PATIENCE_S)
+
+
+class VerifyingGate(TlsGate):
+    """Believes the tests' own authority."""
+
+    def write_main(self, more: str = "") -> None:
+        (self.folder / "ca.pem").write_text(root().pem)
+        super().write_main(f'[tls]\nauthorities = ["ca.pem"]\n{more}')
+
+
+def test_nginx_is_asked_on_streams_of_few_connections_and_may_leave(
+    nginx: Any, tmp_path: pathlib.Path
+) -> None:
+    script = tmp_path / "asks.js"
+    script.write_text(ASKS)
+    with dnsmasq_server(tmp_path) as dns_port:
+        gate = VerifyingGate(tmp_path / "gate", nginx.port, dns_port, "off")
+        try:
+            gate.start()
+            site = f"web.names.test:{nginx.port}"
+            ca = gate.folder / "proxy-ca.pem"
+            done = subprocess.run(
+                [tool("node"), str(script), str(gate.port), str(ca), site],
+                capture_output=True,
+                timeout=PATIENCE_S,
+                check=False,
+            )
+        finally:
+            gate.close()
+    assert not done.returncode, done.stderr.decode()
+    found = json.loads(done.stdout)
+    assert len(found) == 101
+    assert {(one["status"], one["size"], one["reset"]) for one in found} == {(200, 200_000, 0)}
+    lines = nginx.log.read_text().splitlines()
+    assert len(lines) == 101
+    assert all("HTTP/2.0" in line for line in lines)

@@ -247,7 +247,9 @@ class OriginCarrier:
         streams = list(self._streams.values())
         self._shut()
         for stream in streams:
-            stream.on_carrier_failed(reason, error)
+            # An answer that has come as a whole is handed on at its client's pace.
+            if not stream.is_received:
+                stream.on_carrier_failed(reason, error)
 
     def splice(self) -> bool:
         """Have everything shown: it comes in frames."""

@@ -105,6 +105,11 @@ class OriginStream:
         return self._rest is not None
 
     @property
+    def is_received(self) -> bool:
+        """Whether the end of the response has come, and only somebody else is not ready for it."""
+        return self._end is not None
+
+    @property
     def uses(self) -> int:
         """Exchanges that its connection has had."""
         return self._carrier.uses
