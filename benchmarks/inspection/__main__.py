@@ -17,13 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from typing_extensions import override
+
 from benchmarks import packages
 from benchmarks.inspection import peers
 from benchmarks.inspection.origin import LARGE_BYTES, NAME, Origin, name_server, nginx
 from benchmarks.inspection.peers import Inspector
 from benchmarks.load import Load, Pattern, compile_c
 from benchmarks.pairs import Pairs, rounds
-from benchmarks.processes import Bench, BenchmarkError
+from benchmarks.processes import LOAD_CORE, Bench, BenchmarkError
 from benchmarks.results import Result, Target, print_result, print_table, write_json
 from benchmarks.traffic import Split
 from benchmarks.web.peers import install_mitmproxy
@@ -36,9 +38,12 @@ ROUND: Final = 3
 HANDSHAKES = Pattern("handshake", "handshake", ("--path", "/small"), 2_000, 300)
 COLD = Pattern("cold", "leaf", ("--path", "/small", "--vary"), 1_000, 50)
 KEPT = Pattern("kept", "request", ("--path", "/small", "--requests", "50"), 200, 20)
+HTTP2 = Pattern("http2", "request", ("--path", "/small"), 3_000, 500)
 BULK = Pattern(
     "bulk", "GB", ("--path", "/large", "--connections", "2"), 10, 2, bytes_per_unit=LARGE_BYTES
 )
+
+ADDON: Final = Path(__file__).parents[1] / "web" / "mark_addon.py"
 
 Way: TypeAlias = Callable[[], contextlib.AbstractContextManager[Inspector]]
 
@@ -50,6 +55,9 @@ COLD_SQUID = Target(
 )
 KEPT_SQUID = Target(
     "tls-kept", "CPU per request on kept inspected connections / squid-openssl", math.inf
+)
+HTTP2_MITMPROXY = Target(
+    "tls-http2", "CPU per HTTP/2 request with one filter on heads / mitmproxy", 1 / 5
 )
 BULK_SQUID = Target("tls-bulk", "CPU per GB of an inspected download / squid-openssl", 1.5)
 BULK_MITMPROXY = Target("tls-bulk-mitmproxy", "the same / mitmproxy", 1 / 3)
@@ -78,6 +86,20 @@ class TlsLoad(Load):
     def cost(self, inspector: Inspector, pattern: Pattern, scale: float) -> float:
         """CPU time of one unit."""
         return self.cpu_s_per_unit(inspector.relay, self.pattern(pattern, inspector), scale)
+
+
+class Http2Load(TlsLoad):
+    """The load that speaks HTTP/2 there: a program in Python, whose time is nobody's."""
+
+    def __init__(self) -> None:
+        self._first = itertools.count(0, 1_000_000)
+
+    @override
+    def command(self, port: int, *arguments: str) -> list[str]:
+        """The command line of a load on a relay's port, pinned to the load's core."""
+        source = str(Path(__file__).with_name("http2_load.py"))
+        program = ["taskset", "-c", str(LOAD_CORE), sys.executable, source]
+        return [*program, "--port", str(port), *arguments]
 
 
 def compare(
@@ -143,10 +165,12 @@ def run(arguments: argparse.Namespace, bench: Bench, origin: Origin, names: int)
             programs["squid"] = peers.unpack_squid(bench)
         return peers.squid(bench, programs["squid"], origin)
 
-    def mitmproxy() -> contextlib.AbstractContextManager[Inspector]:
+    def mitmproxy(*options: str) -> contextlib.AbstractContextManager[Inspector]:
         if "mitmproxy" not in programs:
             programs["mitmproxy"] = install_mitmproxy(bench)
-        return peers.mitmproxy(bench, programs["mitmproxy"], origin)
+        return peers.mitmproxy(bench, programs["mitmproxy"], origin, *options)
+
+    marked = functools.partial(mitmproxy, "-s", str(ADDON))
 
     parts: list[tuple[Target, Pattern, Way, Way]] = [
         (SQUID, HANDSHAKES, ours, squid),
@@ -156,15 +180,17 @@ def run(arguments: argparse.Namespace, bench: Bench, origin: Origin, names: int)
         (SPLICED, BULK, spliced, plain),
         (MITMPROXY, HANDSHAKES, ours, mitmproxy),
         (BULK_MITMPROXY, BULK, ours, mitmproxy),
+        (HTTP2_MITMPROXY, HTTP2, functools.partial(ours, has_filter=True), marked),
     ]
     results: list[Result] = []
     for target, pattern, way, peer in parts:
         if arguments.only and target.name not in arguments.only:
             continue
-        is_slow = peer is mitmproxy
+        is_slow = peer in {mitmproxy, marked}
         pairs = max(arguments.pairs // 3, 2) if is_slow else arguments.pairs
         scale = SLOW_SHARE if is_slow else 1.0
-        found = compare(load, pattern, target, (way, peer), pairs, peer_scale=scale)
+        one = Http2Load() if pattern is HTTP2 else load
+        found = compare(one, pattern, target, (way, peer), pairs, peer_scale=scale)
         results.append(found)
         print_result(found)
     return results

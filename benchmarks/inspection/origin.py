@@ -43,7 +43,7 @@ http {{
   uwsgi_temp_path {directory}/uwsgi;
   scgi_temp_path {directory}/scgi;
   server {{
-    listen 127.0.0.1:{port} ssl backlog=4096;
+    listen 127.0.0.1:{port} ssl http2 backlog=4096;
     ssl_certificate {directory}/origin.pem;
     ssl_certificate_key {directory}/origin.key;
     ssl_protocols TLSv1.3;
