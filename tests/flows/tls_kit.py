@@ -168,9 +168,11 @@ def inside_tls(
 # -- servers ---------------------------------------------------------------------------------------
 
 
-def server_context(shown: Certified, *, protocols: Sequence[str] = ()) -> ssl.SSLContext:
+def server_context(
+    shown: Certified, *, protocols: Sequence[str] = (), into: ssl.SSLContext | None = None
+) -> ssl.SSLContext:
     """Return what a server with this certificate, and the issuers that it has, speaks TLS by."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = into or ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
         file.write(shown.sent + shown.key_pem)
         file.flush()

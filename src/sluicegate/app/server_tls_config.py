@@ -63,8 +63,8 @@ class ServerTlsTable(Model):
     client_certificate: tuple[ClientCertificateTable, ...] = ()
     """The gate's own, for servers that want one; the first that is for a server is shown to it."""
     key_log: str = pydantic.Field(default="", examples=["keys.log"])
-    """A file in ``state_dir`` for the keys of all TLS connections, clients' and servers', as
-    protocol analyzers read them (``SSLKEYLOGFILE``): whoever has it can read everything."""
+    """A file in ``state_dir`` for the keys of TLS connections to servers, and of clients of TLS
+    listeners, as protocol analyzers read them (``SSLKEYLOGFILE``): whoever has it can read them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def _key_log(name: str, state_dir: pathlib.Path, document: Document, findings: F
         return ""
     findings.warn(
         where,
-        "logs the keys of all TLS connections: whoever reads the file can read everything",
+        "logs the keys of TLS connections: whoever reads the file can read what is said on them",
         "remove it when you have seen enough",
     )
     return str(state_dir / name)

@@ -234,6 +234,6 @@ class ServiceSettings:
     own_certificates: tuple[OwnCertificate, ...] = ()
     """Of the gate, for servers that want one; the first that is for a server is shown to it."""
     key_log: str = ""
-    """A file for the keys of all TLS connections; empty: none."""
+    """A file for the keys of TLS connections to servers, and to TLS listeners; empty: none."""
     refusal_pages: RefusalPages = DEFAULT_PAGES
     """What clients of the web are told who are refused."""
