@@ -21,7 +21,7 @@ import click
 import msgspec
 
 from sluicegate.audit.search import parse_query
-from sluicegate.audit.store import LogStore, Position, StoreReader
+from sluicegate.audit.store import LogPosition, LogStore, StoreReader
 from sluicegate.audit.store.log_store import Retention
 from sluicegate.clock import SystemClock
 from sluicegate.testing.clock import ManualClock
@@ -100,7 +100,7 @@ def store(folder: pathlib.Path, count: int) -> float:
         offset += sum(len(line) + 1 for line in batch)
         clock.advance(len(batch) / RATE)
         began = time.process_time()
-        opened.append(batch, Position(1, offset))
+        opened.append(batch, LogPosition(1, offset))
         used += time.process_time() - began
         batch = []
         if number % 1_000_000 == 0:

@@ -15,7 +15,7 @@ from sluicegate.clock import Clock
 from .query import LogLine
 from .search.matching import predicate_of
 from .search.query import Query
-from .store import Follower, Position, StoreReader
+from .store import Follower, LogPosition, StoreReader
 
 __all__ = ["StoredLog"]
 
@@ -68,7 +68,7 @@ class StoredLog:
                 break
         return [*reversed(stored), *rest]
 
-    def _unstored(self, query: Query, position: Position) -> list[LogLine]:
+    def _unstored(self, query: Query, position: LogPosition) -> list[LogLine]:
         """Return what a query chooses of the lines that are in the log alone."""
         passes, chosen = predicate_of(query), list[LogLine]()
         follower = Follower(self._log, position, lambda _: None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 
-from sluicegate.audit.store import LogStore, Position
+from sluicegate.audit.store import LogPosition, LogStore
 from sluicegate.audit.store.log_store import Retention
 from sluicegate.testing.clock import ManualClock
 
@@ -44,5 +44,7 @@ def fill(store: LogStore, clock: ManualClock, count: int, batch: int = 10) -> li
             part.append(line_of(store.last + len(part) + 1, clock.wall()))
             clock.advance(1)
         lines += part
-        store.append(part, Position(7, store.position.offset + sum(len(one) + 1 for one in part)))
+        store.append(
+            part, LogPosition(7, store.position.offset + sum(len(one) + 1 for one in part))
+        )
     return lines

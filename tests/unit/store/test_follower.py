@@ -11,7 +11,7 @@ import sqlite3
 import pytest
 
 from sluicegate.audit.search import EVERYTHING
-from sluicegate.audit.store import Follower, LogStore, Position, StoreReader
+from sluicegate.audit.store import Follower, LogPosition, LogStore, StoreReader
 from sluicegate.audit.store.filler import Filler
 from sluicegate.log_limits import STORE_BATCH_RECORDS_MAX, STORE_LOOK_S, STORE_READ_BYTES_MAX
 from sluicegate.testing.clock import ManualClock
@@ -74,7 +74,7 @@ def test_lines_come_in_their_order_through_rotations(log: Log) -> None:
     log.write(3)
     log.rotate()
     log.write(2)
-    follower = Follower(log.path, Position(), no_gap)
+    follower = Follower(log.path, LogPosition(), no_gap)
     found = read_all(follower)
     log.write(4)
     found += read_all(follower)
@@ -88,7 +88,7 @@ def test_lines_come_in_their_order_through_rotations(log: Log) -> None:
 
 def test_file_is_left_only_when_its_writer_has_left_it(log: Log) -> None:
     log.write(3)
-    follower = Follower(log.path, Position(), no_gap)
+    follower = Follower(log.path, LogPosition(), no_gap)
     read_all(follower)
     moved = log.rotate()
     assert read_all(follower) == []
@@ -102,7 +102,7 @@ def test_line_that_is_not_whole_waits(log: Log) -> None:
     log.write(1)
     with log.path.open("ab") as file:
         file.write(b'{"time":')
-    follower = Follower(log.path, Position(), no_gap)
+    follower = Follower(log.path, LogPosition(), no_gap)
     assert read_all(follower) == log.written
     with log.path.open("ab") as file:
         file.write(b'1}\n{"')
@@ -112,7 +112,7 @@ def test_line_that_is_not_whole_waits(log: Log) -> None:
 
 def test_batch_is_bounded_and_its_position_is_exact(log: Log) -> None:
     log.write(STORE_BATCH_RECORDS_MAX + 7)
-    follower = Follower(log.path, Position(), no_gap)
+    follower = Follower(log.path, LogPosition(), no_gap)
     first = follower.read()
     assert first is not None
     assert len(first.lines) == STORE_BATCH_RECORDS_MAX
@@ -129,7 +129,7 @@ def test_line_longer_than_any_record_is_said_and_passed_by(log: Log) -> None:
     with log.path.open("ab") as file:
         file.write(b"x" * (2 * STORE_READ_BYTES_MAX) + b"\n")
     log.write(1)
-    follower = Follower(log.path, Position(), said.append)
+    follower = Follower(log.path, LogPosition(), said.append)
     assert read_all(follower) == log.written
     assert len(said) == 1
     assert f"a line of {2 * STORE_READ_BYTES_MAX + 1} bytes" in said[0]
@@ -138,7 +138,7 @@ def test_line_longer_than_any_record_is_said_and_passed_by(log: Log) -> None:
 
 def test_file_that_was_compressed_before_it_was_read_whole_is_read_by_who_has_it(log: Log) -> None:
     log.write(3)
-    follower = Follower(log.path, Position(), no_gap)
+    follower = Follower(log.path, LogPosition(), no_gap)
     follower.read()
     moved = log.rotate()
     log.write(1, moved)
@@ -153,13 +153,13 @@ def test_file_that_was_compressed_before_it_was_read_whole_is_read_by_who_has_it
 def test_file_that_is_gone_is_said(log: Log, is_same_number: bool) -> None:
     said: list[str] = []
     log.write(3)
-    follower = Follower(log.path, Position(), no_gap)
+    follower = Follower(log.path, LogPosition(), no_gap)
     read_all(follower)
-    ended = follower.read() or Position(log.path.stat().st_ino, 1, "another")
-    assert isinstance(ended, Position)
+    ended = follower.read() or LogPosition(log.path.stat().st_ino, 1, "another")
+    assert isinstance(ended, LogPosition)
     follower.close()
     inode = ended.inode if is_same_number else ended.inode + 1
-    again = Follower(log.path, Position(inode, 1, "another"), said.append)
+    again = Follower(log.path, LogPosition(inode, 1, "another"), said.append)
     assert read_all(again) == log.written
     assert "is missing" in said[0]
     again.close()
@@ -168,7 +168,7 @@ def test_file_that_is_gone_is_said(log: Log, is_same_number: bool) -> None:
 def test_file_that_was_cut_in_place_is_said_and_read_from_its_beginning(log: Log) -> None:
     said: list[str] = []
     log.write(3)
-    follower = Follower(log.path, Position(), said.append)
+    follower = Follower(log.path, LogPosition(), said.append)
     read_all(follower)
     os.truncate(log.path, 0)
     log.written.clear()
@@ -179,7 +179,7 @@ def test_file_that_was_cut_in_place_is_said_and_read_from_its_beginning(log: Log
 
 
 def test_bytes_behind_are_those_that_were_not_read(log: Log) -> None:
-    follower = Follower(log.path, Position(), no_gap)
+    follower = Follower(log.path, LogPosition(), no_gap)
     log.write(2)
     assert follower.bytes_behind == log.path.stat().st_size
     read_all(follower)

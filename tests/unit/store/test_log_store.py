@@ -9,7 +9,7 @@ import stat
 import pytest
 
 from sluicegate.audit.search import EVERYTHING, parse_query
-from sluicegate.audit.store import ChainKey, Position, StoreReader, verify_store
+from sluicegate.audit.store import ChainKey, LogPosition, StoreReader, verify_store
 from sluicegate.audit.store.log_store import Retention
 from sluicegate.audit.store.partition import Partition, partition_files
 from sluicegate.errors import ConfigError
@@ -53,7 +53,7 @@ def test_records_are_kept_as_they_came_and_numbered_from_one_on(
     found = list(reader.read(EVERYTHING))
     assert [record.seq for record in found] == list(range(1, 26))
     assert [record.line.encode() for record in found] == lines
-    assert store.position == Position(7, sum(len(line) + 1 for line in lines))
+    assert store.position == LogPosition(7, sum(len(line) + 1 for line in lines))
     reader.close()
     store.close()
 
@@ -83,7 +83,7 @@ def test_batch_that_fails_leaves_nothing_of_it_behind(
     with monkeypatch.context() as patched:
         patched.setattr("sluicegate.audit.store.totals.Totals.add", break_down)
         with pytest.raises(sqlite3.OperationalError):
-            store.append([line_of(6, clock.wall())], Position(7, 9999))
+            store.append([line_of(6, clock.wall())], LogPosition(7, 9999))
     assert (store.last, store.position) == (5, position)
     fill(store, clock, 5)
     store.close()
@@ -97,8 +97,8 @@ def test_lines_that_are_no_records_are_counted_and_left_out(
 ) -> None:
     store = open_store(tmp_path, clock)
     wrong = [b"", b"{", b"[]", b'{"kind":"note"}', b'{"time":1,"x":"\xff"}', b"7"]
-    store.append([*wrong, line_of(1, clock.wall())], Position(7, 1))
-    store.append(wrong, Position(7, 2))
+    store.append([*wrong, line_of(1, clock.wall())], LogPosition(7, 1))
+    store.append(wrong, LogPosition(7, 2))
     assert (store.skipped, store.last) == (2 * len(wrong), 1)
     store.close()
 

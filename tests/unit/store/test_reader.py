@@ -10,7 +10,7 @@ import pytest
 
 from sluicegate.audit.search import parse_query
 from sluicegate.audit.search.matching import predicate_of
-from sluicegate.audit.store import LogStore, Position, StoreReader
+from sluicegate.audit.store import LogPosition, LogStore, StoreReader
 from sluicegate.audit.store.totals import HOUR_S, OTHERS, latency_bucket
 from sluicegate.errors import ConfigError
 from sluicegate.testing.clock import ManualClock
@@ -117,7 +117,7 @@ def test_search_whose_time_is_over_says_how_far_it_looked(
 def test_new_records_and_partitions_are_seen_by_an_open_reader(
     store: LogStore, reader: StoreReader, clock: ManualClock
 ) -> None:
-    assert reader.end == (0, Position())
+    assert reader.end == (0, LogPosition())
     fill(store, clock, 3)
     assert reader.end == (3, store.position)
     clock.advance(DAY_S)
@@ -139,7 +139,9 @@ def test_minutes_are_what_the_records_say(
 ) -> None:
     begin = clock.wall()
     fill(store, clock, 200)
-    store.append([line_of(0, begin, kind="decision", verdict="denied", outcome="")], Position(7, 0))
+    store.append(
+        [line_of(0, begin, kind="decision", verdict="denied", outcome="")], LogPosition(7, 0)
+    )
     totals = reader.minutes(begin, clock.wall() + 60)
     assert sum(total.records for total in totals) == 201
     assert {(total.kind, total.result, total.rule) for total in totals} == {
@@ -170,13 +172,13 @@ def test_top_values_are_those_of_most_records(
             )
         ]
         * 7,
-        Position(7, 0),
+        LogPosition(7, 0),
     )
     until = clock.wall()
     top = reader.top("client", begin, until, 2)
     assert [(one.value, one.records) for one in top] == [("2001:db8::1", 7), ("10.0.0.1", 3)]
     refused = reader.top("reason", begin, until, 5, results=("refused",))
-    assert [(one.value, one.records, one.bytes) for one in refused] == [("eicar", 7, 700)]
+    assert [(one.value, one.records, one.bytes_moved) for one in refused] == [("eicar", 7, 700)]
     assert reader.top("user", begin, until, 5, kinds=("connection",)) == []
     assert [one.value for one in reader.top("filter", begin, until, 5)] == ["antivirus"]
 
@@ -188,7 +190,7 @@ def test_hour_counts_only_so_many_values_by_their_names(
     begin = clock.wall() // HOUR_S * HOUR_S
     for number in range(9):
         line = line_of(number, begin, url=f"http://random-{number}.example/")
-        store.append([line], Position(7, number))
+        store.append([line], LogPosition(7, number))
     values = {one.value: one.records for one in reader.top("host", begin, begin, 10)}
     assert len(values) == 4
     assert values[OTHERS] == 6
@@ -199,7 +201,7 @@ def test_latencies_are_in_steps_of_two(
 ) -> None:
     begin = clock.wall()
     lines = [line_of(0, begin, duration_ms=ms) for ms in (0, 0.5, 0.4, 3.0, 900)]
-    store.append(lines, Position(7, 0))
+    store.append(lines, LogPosition(7, 0))
     found = reader.latencies(begin, begin)
     assert [(one.below_ms, one.records) for one in found] == [
         (0.001, 1),

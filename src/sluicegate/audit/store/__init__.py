@@ -8,7 +8,7 @@ from .chain import ChainKey, Checkpoint
 from .filler import Filler
 from .follower import Chunk, Follower
 from .log_store import LogStore, Retention
-from .partition import Position
+from .partition import LogPosition
 from .reader import Found, StoredRecord, StoreReader
 from .verification import Verification, verify_store
 
@@ -19,8 +19,8 @@ __all__ = [
     "Filler",
     "Follower",
     "Found",
+    "LogPosition",
     "LogStore",
-    "Position",
     "Retention",
     "StoreReader",
     "StoredRecord",

@@ -22,7 +22,7 @@ from sluicegate.log_limits import (
 
 from .follower import Follower
 from .log_store import LogStore, Retention
-from .partition import Position
+from .partition import LogPosition
 
 __all__ = ["Filler"]
 
@@ -72,7 +72,7 @@ class Filler:
         try:
             if self._follower is not None:
                 return self._follower.bytes_behind
-            return Follower(self._log, Position(), self._on_gap).bytes_behind
+            return Follower(self._log, LogPosition(), self._on_gap).bytes_behind
         except OSError:
             return 0
 

@@ -17,7 +17,7 @@ from typing import IO, Final
 from sluicegate.audit.query import rotated_files
 from sluicegate.log_limits import STORE_BATCH_RECORDS_MAX, STORE_READ_BYTES_MAX
 
-from .partition import Position
+from .partition import LogPosition
 
 __all__ = ["Chunk", "Follower"]
 
@@ -31,7 +31,7 @@ class Chunk:
 
     lines: list[bytes]
     """Without line ends; those that are empty are left out."""
-    position: Position
+    position: LogPosition
     """Where the last one ends."""
 
 
@@ -39,7 +39,7 @@ class Follower:
     """The log at a path, and what rotations made of it."""
 
     def __init__(
-        self, path: pathlib.Path, position: Position, on_gap: Callable[[str], None]
+        self, path: pathlib.Path, position: LogPosition, on_gap: Callable[[str], None]
     ) -> None:
         """Begin, without opening anything yet.
 
@@ -136,7 +136,7 @@ class Follower:
     def _go_on_in(self, path: pathlib.Path) -> None:
         self.close()
         self._file = path.open("rb")
-        self._position = Position(os.fstat(self._file.fileno()).st_ino, 0)
+        self._position = LogPosition(os.fstat(self._file.fileno()).st_ino, 0)
 
     def _following(self) -> pathlib.Path | None:
         """Return the file that comes next, once somebody writes there."""
@@ -188,7 +188,7 @@ class Follower:
         known, file = self._position, self._file
         assert file is not None, "it reads one"
         mark = known.mark or _mark_of(file)
-        self._position = Position(known.inode, known.offset + length, mark)
+        self._position = LogPosition(known.inode, known.offset + length, mark)
 
 
 def _is_file(path: pathlib.Path, inode: int) -> bool:

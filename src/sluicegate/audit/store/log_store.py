@@ -28,7 +28,7 @@ from sluicegate.log_limits import (
 )
 
 from .chain import FIRST_LINK, ChainKey
-from .partition import Partition, Position, open_to_read, partition_files, partition_path
+from .partition import LogPosition, Partition, open_to_read, partition_files, partition_path
 
 __all__ = ["LogStore", "Retention"]
 
@@ -89,11 +89,11 @@ class LogStore:
             self._newest = Partition(path)
         else:
             self._day, self._number = self._today(), 1
-            self._newest = Partition.make(self._path(), 1, FIRST_LINK, Position())
+            self._newest = Partition.make(self._path(), 1, FIRST_LINK, LogPosition())
         self._signed_last, self._signed_at = self._newest.last, self._clock.monotonic()
 
     @property
-    def position(self) -> Position:
+    def position(self) -> LogPosition:
         """Where in the log what is stored ends."""
         return self._newest.position
 
@@ -102,7 +102,7 @@ class LogStore:
         """The number of the last record; 0: there is none."""
         return self._newest.last
 
-    def append(self, lines: Sequence[bytes], position: Position) -> None:
+    def append(self, lines: Sequence[bytes], position: LogPosition) -> None:
         """Store the next lines of the log.
 
         Args:

@@ -26,7 +26,7 @@ from sluicegate.log_limits import STORE_CACHE_BYTES, STORE_KEYS_KNOWN_MAX, STORE
 from . import totals
 from .chain import Checkpoint, link_of
 
-__all__ = ["Partition", "Position", "open_to_read", "partition_files", "partition_path"]
+__all__ = ["LogPosition", "Partition", "open_to_read", "partition_files", "partition_path"]
 
 _VERSION: Final = 1
 
@@ -66,7 +66,7 @@ _NAME: Final = re.compile(r"records-(\d{4}-\d{2}-\d{2})\.(\d{1,6})\.sqlite", re.
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class LogPosition:
     """Where in the log's files a store is."""
 
     inode: int = 0
@@ -131,7 +131,9 @@ class Partition:
         self._keys: dict[str, bytes | None] = {}
 
     @classmethod
-    def make(cls, path: pathlib.Path, first: int, before: bytes, position: Position) -> Partition:
+    def make(
+        cls, path: pathlib.Path, first: int, before: bytes, position: LogPosition
+    ) -> Partition:
         """Make an empty one, whole or not at all.
 
         Args:
@@ -161,12 +163,12 @@ class Partition:
         return cls(path)
 
     @property
-    def position(self) -> Position:
+    def position(self) -> LogPosition:
         """Where in the log what it holds ends."""
         (text,) = self._database.execute(
             "SELECT value FROM facts WHERE name = 'position'"
         ).fetchone()
-        return Position(*json.loads(text))
+        return LogPosition(*json.loads(text))
 
     @property
     def bytes_used(self) -> int:
@@ -176,7 +178,7 @@ class Partition:
         return int(pages) * int(size)
 
     def append(
-        self, lines: Sequence[bytes], records: list[dict[str, object]], position: Position
+        self, lines: Sequence[bytes], records: list[dict[str, object]], position: LogPosition
     ) -> None:
         """Store a batch, with everything that goes with it.
 
@@ -212,7 +214,7 @@ class Partition:
             raise
         self.last, self.link = last, link
 
-    def move(self, position: Position) -> None:
+    def move(self, position: LogPosition) -> None:
         """Note where in the log it is, when nothing there was a record.
 
         Raises:
@@ -289,5 +291,5 @@ def _time_of(fields: dict[str, object]) -> float:
     return float(time) if isinstance(time, int | float) else 0.0
 
 
-def _written(position: Position) -> str:
+def _written(position: LogPosition) -> str:
     return json.dumps([position.inode, position.offset, position.mark])

@@ -22,7 +22,7 @@ from sluicegate.clock import Clock
 from sluicegate.errors import ConfigError
 from sluicegate.log_limits import SEARCH_SLICE_RECORDS
 
-from .partition import Position, open_to_read, partition_files
+from .partition import LogPosition, open_to_read, partition_files
 from .totals import HOUR_S, MINUTE_S, SUBJECTS
 
 __all__ = ["Found", "Latency", "MinuteTotal", "StoreReader", "StoredRecord", "SubjectTotal"]
@@ -69,7 +69,7 @@ class SubjectTotal(NamedTuple):
 
     value: str
     records: int
-    bytes: int
+    bytes_moved: int
 
 
 class Latency(NamedTuple):
@@ -152,7 +152,7 @@ class StoreReader:
                 first = end + 1
 
     @property
-    def end(self) -> tuple[int, Position]:
+    def end(self) -> tuple[int, LogPosition]:
         """The number of the newest record, and where in the log that record ends."""
         database = next(iter(self._newest_first()))
         # One statement: both are of one moment.
@@ -161,7 +161,7 @@ class StoreReader:
             " FROM facts AS first, facts AS position"
             " WHERE first.name = 'first' AND position.name = 'position'"
         ).fetchone()
-        return int(last), Position(*json.loads(text))
+        return int(last), LogPosition(*json.loads(text))
 
     def _select(
         self,
