@@ -135,6 +135,40 @@ def test_a_web_filter_that_lacks_a_hook_for_what_it_needs_is_refused(files: File
     assert "it needs STREAM of responses, and has no on_response_chunk" in files.errors()
 
 
+WHOLE = """
+    needs = Needs({direction}=Need.OBJECT)
+    def on_{direction}_body(self, exchange, body):
+        return Release()
+"""
+
+
+@pytest.mark.parametrize(
+    ("direction", "delivery", "told"),
+    [
+        ("response", '{ method = "progress-page" }', "progress-page are a trickle"),
+        (
+            "response",
+            '{ content_types = ["@video"], method = "fast-trickle" }, { method = "progress-page" }',
+            "fast-trickle and progress-page are a trickle",
+        ),
+        ("response", '{ method = "trickle" }', ""),
+        ("response", '{ method = "hold" }', ""),
+        ("response", "", ""),
+        ("request", '{ method = "progress-page" }', ""),
+    ],
+)
+def test_a_page_that_is_a_trickle_while_a_web_filter_has_the_object_is_told(
+    files: Files, direction: str, delivery: str, told: str
+) -> None:
+    files.write("my.py", FILTER + WHOLE.format(direction=direction))
+    held = f"held.delivery = [{delivery}]\n"
+    rule = POLICY.replace("[rule.settings", held + "[rule.settings")
+    files.write("policy.toml", rule)
+    warnings = [one for one in files.load().warnings if "whole object" in one]
+    assert len(warnings) == bool(told)
+    assert all(told in one and "'mine'" in one for one in warnings)
+
+
 # -- refusal pages ---------------------------------------------------------------------------------
 
 WITH_PAGES = MAIN + '\n[web]\nrefusal_pages = "pages"\n'

@@ -15,8 +15,9 @@ from sluicegate.address import IpAddress
 from sluicegate.clock import SystemClock
 from sluicegate.documents import Findings, suggest
 from sluicegate.errors import ConfigError
-from sluicegate.filterapi import Scanner
-from sluicegate.gate.settings import ServiceSettings
+from sluicegate.filterapi import Need, Scanner, WebFilter
+from sluicegate.gate.rule_settings import web_filter_of
+from sluicegate.gate.settings import PerRule, ServiceSettings
 from sluicegate.identity import DirectorySettings, Users, parse_users, read_users_text
 from sluicegate.names.resolver import ResolverSettings
 from sluicegate.policy import (
@@ -29,6 +30,7 @@ from sluicegate.policy import (
     parse_policy,
     review_policy,
 )
+from sluicegate.policy.delivery import DeliveryMethod
 from sluicegate.policy.tls_opening import TlsMode
 from sluicegate.protocols.detect import EntryProtocol
 
@@ -57,6 +59,9 @@ _CLOCK: Final = SystemClock()
 
 _FINDERS: Final = frozenset({"filter", "data", "callback"})
 """The tiers that can hold a transfer; what a stream filter sees are bytes."""
+
+_OF_CONTENT_FILTERS: Final = frozenset({DeliveryMethod.FAST_TRICKLE, DeliveryMethod.PROGRESS_PAGE})
+"""What ``gate.web.held_stage`` has and ``gate.web.object_stage`` has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +293,32 @@ def _check_rule_filters(
     if not _has_web_clients(rule, configuration):
         _check_objects(rule, filters, place.where("filters"), findings)
         _check_messages(rule, filters, place.where("filters"), findings)
+    _check_delivery(rule, filters, place)
+
+
+def _check_delivery(rule: AnyRule, filters: InstalledFilters, place: Place) -> None:
+    """Warn of methods of delivery that are a trickle while a web filter has the whole object."""
+    asked = {one.method for one in rule.held.delivery} & _OF_CONTENT_FILTERS
+    if not asked:
+        return
+    for name in rule.filters:
+        made = filters.made(name)
+        target = None if made is None else made.installation.filter_object
+        if isinstance(target, WebFilter | PerRule) and _takes_whole_responses(target, rule, name):
+            place.warn(
+                ("held", "delivery"),
+                f"while the web filter {name!r} is shown a whole object, "
+                f"{' and '.join(sorted(asked))} are a trickle",
+                "only content filters hold objects for a page, or for fast trickle",
+            )
+
+
+def _takes_whole_responses(target: WebFilter | PerRule, rule: AnyRule, name: str) -> bool:
+    try:
+        needs = web_filter_of(target, rule.settings.get(name, {})).needs
+    except ValueError:
+        return False  # It has its own finding.
+    return needs.response is Need.OBJECT
 
 
 def _opens_tls(rule: AnyRule) -> bool:

@@ -17,6 +17,7 @@ from sluicegate.protocols.http1 import (
     Body,
     EndOfMessage,
     Fields,
+    Framing,
     Http1Client,
     Http1Server,
     Request,
@@ -183,6 +184,9 @@ class MemoryExchange:
         self.is_over = False
         self.to_server: SentMessage[Request] = SentMessage()
         self.to_client: SentMessage[Response] = SentMessage()
+        self.client: BodySink[Response]
+        #: Set when the response begins.
+        self.committed: Framing | None = None
         self.interims: list[Response] = []
         #: What filters sent the client before its answer.
         self.piece_bytes = 0
@@ -238,6 +242,11 @@ class MemoryExchange:
         self.interims.append(response)
         return True
 
+    def comfort(self, head: Response | None) -> bool:
+        """As ``Exchange.comfort``: whoever plays has no time-outs to be kept alive."""
+        del head
+        return False
+
     def answer(self, response: Response, body: bytes = b"") -> None:
         """As ``Exchange.answer``."""
         if self.is_over:
@@ -271,7 +280,7 @@ class MemoryExchange:
         self._stages += stages
         self.to_server = self._send(
             self.request, (self._request_body, self._request_trailers), stages
-        )
+        ).got
 
     def _respond(self, request: Request) -> None:
         client = Http1Client()
@@ -294,7 +303,8 @@ class MemoryExchange:
         assert self.response is not None, "a response has a head"
         stages = list(self._part.response_stages()) if self._part is not None else []
         self._stages += stages
-        self.to_client = self._send(self.response, _body_of(events), stages, self.stall_s)
+        end = self._send(self.response, _body_of(events), stages, self.stall_s)
+        self.client, self.to_client = end, end.got
 
     def _send(
         self,
@@ -302,7 +312,7 @@ class MemoryExchange:
         body: tuple[list[bytes], Fields],
         stages: list[BodyStage[HeadT]],
         stall_s: float = 0.0,
-    ) -> SentMessage[HeadT]:
+    ) -> _End[HeadT]:
         pieces, trailers = list(_cut(body[0], self.piece_bytes)), body[1]
         source: _Source[HeadT] = _Source(self, pieces, trailers, stall_s)
         end: _End[HeadT] = _End(self, source, is_slow=self.is_slow)
@@ -310,7 +320,7 @@ class MemoryExchange:
             end.stage = stages[-1]
         source.sink = join_stages(source, stages, end)
         self.post(lambda: source.send(head))
-        return end.got
+        return end
 
     def _end(self, verdict: str, reason: str, status: int) -> None:
         if self.is_over:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sluicegate.protocols.http1 import Request, Response
+from sluicegate.protocols.http1 import Framing, Request, Response
 
 if TYPE_CHECKING:
     from sluicegate.filterapi import Connection, User, WebOutcome
     from sluicegate.gate.transfer import TransferService
     from sluicegate.policy import AnyRule, DestinationDecision
 
+    from .body_stage import ResponseSink
 
 __all__ = ["Exchange", "HeldExchange"]
 
@@ -111,6 +112,25 @@ class Exchange(Protocol):
 
     def inform(self, response: Response) -> bool:
         """Send an informational response; False: an answer has begun, or the client takes none."""
+        ...
+
+    @property
+    def client(self) -> ResponseSink:
+        """Where its answer goes in the end."""
+        ...
+
+    @property
+    def committed(self) -> Framing | None:
+        """How a head that was promised to the client tells the end of its body; None: none was."""
+        ...
+
+    def comfort(self, head: Response | None) -> bool:
+        """Send the client the next byte of the head that it will get; False: nothing is left.
+
+        Args:
+            head: The head that is promised with the first byte behind the version, which is the
+                same in all; None: nothing is promised.
+        """
         ...
 
     def refuse(self, status: int, reason: str, *, detail: str = "") -> None:

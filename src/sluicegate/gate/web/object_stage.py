@@ -2,7 +2,8 @@
 
 ``filtered_exchange`` puts it between the ends; ``gate.holding`` keeps the body. The invariant: not
 even the head goes on before the filter released the body, or said of one that it cannot be shown
-whole what becomes of it.
+whole what becomes of it; but pieces of the head, which say nothing of the body, keep a client from
+giving up (``Comfort``), where the rule's delivery method is not to hold.
 """
 
 from __future__ import annotations
@@ -32,15 +33,19 @@ from sluicegate.filterapi import (
     WebResponse,
 )
 from sluicegate.gate.holding import Holding, HoldingStage
+from sluicegate.gate.objections import shown_by
 from sluicegate.gate.registry import ContentStep
-from sluicegate.protocols.http1 import Fields, FramingKind
+from sluicegate.policy import DeliveryMethod
+from sluicegate.protocols.http1 import Fields, FramingKind, Request, Response
 from sluicegate.protocols.text import printable
 
 from .altered_body import mend_head, mend_trailers
 from .body_stage import BodySink, BodySource, HeadT
 from .chunk_stage import ChunkStage
+from .comfort import Comfort
 
 if TYPE_CHECKING:
+    from sluicegate.gate.service import FirewallService
     from sluicegate.port import SocketCompletion, Timer
 
     from .filtered_exchange import FilteredExchange, Wanted
@@ -54,13 +59,16 @@ class ObjectStage(Generic[HeadT]):
     __slots__ = (
         "_asked",
         "_chunks",
+        "_comfort",
         "_completion",
         "_direction",
         "_head",
         "_holding",
         "_is_passing",
+        "_offer",
         "_owes",
         "_part",
+        "_promised",
         "_size",
         "_timer",
         "_trailers",
@@ -75,25 +83,29 @@ class ObjectStage(Generic[HeadT]):
     def __init__(
         self, part: FilteredExchange, wanted: Wanted, direction: Direction, message: HeadT
     ) -> None:
-        self._part = part
-        self._wanted = wanted
-        self._direction = direction
+        self._part: FilteredExchange = part
+        self._wanted: Wanted = wanted
+        self._direction: Direction = direction
         self._head: HeadT | None = None
         #: While it is kept back.
         self._trailers: Fields | None = None
         #: Of a body that has come to its end.
-        self._size = 0
-        self._owes = False
+        self._size: int = 0
+        self._owes: bool = False
         #: Whether the source waits to be told to send on.
-        self._is_passing = False
+        self._is_passing: bool = False
         #: Whether what still comes passes by, because the filter cannot be shown a whole body.
         self._chunks: ChunkStage[HeadT] | None = None
         #: Through which it passes, if the filter takes it piece by piece.
         self._completion: Callable[[], None] | None = None
         #: Of a piece that the sink has no room behind.
         self._timer: Timer | None = None
+        self._promised: tuple[int, Fields] | None = None
+        #: Status and fields of the head as the client was promised it.
+        self._comfort = Comfort(self)
         self._asked = _AskedFilter(part, wanted.index, direction)
-        self._holding = self._hold(message)
+        self._offer = self._offer_of(message)
+        self._holding = self._hold()
 
     # -- the source tells (BodyStage) ------------------------------------------------------------
 
@@ -105,6 +117,11 @@ class ObjectStage(Generic[HeadT]):
         if head.framing.kind is not FramingKind.LENGTH:
             wait_s = self._needs.object_wait_s
             self._timer = self._part.service.port.call_after(wait_s, self._on_late)
+        shown = shown_by(self._offer)
+        held = self._part.exchange.rule.held
+        choice = held.delivery_of(shown.content_type, shown.extension)
+        if choice.method is not DeliveryMethod.HOLD:
+            self._comfort.start(choice.after_s)
 
     def feed(self, data: bytes | memoryview) -> bool:
         """As ``BodyStage.feed``."""
@@ -159,6 +176,28 @@ class ObjectStage(Generic[HeadT]):
         if self._chunks is not None:
             self._chunks.close()
 
+    # -- the client waits (Comfort) --------------------------------------------------------------
+
+    @property
+    def service(self) -> FirewallService:
+        """Whose port counts the time."""
+        return self._part.service
+
+    def can_comfort(self) -> bool:
+        """Send the client something that keeps its time-outs alive; False: nothing is left."""
+        exchange, head = self._part.exchange, self._head
+        assert head is not None, "a head is kept until the body is judged"
+        if isinstance(head, Request):
+            # Not while the client still sends: it may be waiting for 100.
+            return self._trailers is None or exchange.comfort(None)
+        if self._wanted.alters or self.sink is not exchange.client:
+            # The filter, or who stands behind it, may still have another head sent.
+            return exchange.comfort(None)
+        can = exchange.comfort(head)
+        if exchange.committed is not None and self._promised is None:
+            self._promised = head.status, head.fields.copy()
+        return can
+
     # -- the holding tells (HoldingOwner) --------------------------------------------------------
 
     def on_holding_ready(self) -> None:
@@ -174,7 +213,13 @@ class ObjectStage(Generic[HeadT]):
             return
         head, self._head = self._head, None
         assert head is not None, "a head is let go once"
-        if isinstance(self._asked.verdict, Replace):
+        self._comfort.stop()
+        is_replaced = isinstance(self._asked.verdict, Replace)
+        if self._promised is not None and (is_replaced or self._is_changed(head)):
+            self._end(_IS_PROMISED)
+            self._part.exchange.abort(_IS_PROMISED)
+            return
+        if is_replaced:
             mend_head(head, length=self._holding.release_size)
             self._trailers = mend_trailers(self._trailers or Fields())
         self._next.begin(head)
@@ -183,9 +228,12 @@ class ObjectStage(Generic[HeadT]):
     def on_refused(self, outcome: TransferOutcome) -> None:
         """End the exchange as the filter, or a limit, says."""
         self._stop_timer()
+        self._comfort.stop()
         if self._part.is_over:
             return
-        if not self._part.end_by(self._asked.verdict):
+        # An answer of the filter's own cannot follow what was promised: that is a reset.
+        is_late = self._part.exchange.is_answered and not isinstance(self._asked.verdict, Refuse)
+        if is_late or not self._part.end_by(self._asked.verdict):
             self._part.exchange.refuse(_UNAVAILABLE, outcome.reason)
 
     def on_delivered(self, error: SluicegateError | None) -> None:
@@ -228,10 +276,10 @@ class ObjectStage(Generic[HeadT]):
     def _next(self) -> BodySink[HeadT]:
         return self._chunks or self.sink
 
-    def _hold(self, message: HeadT) -> Holding:
+    def _offer_of(self, message: HeadT) -> TransferOffer:
         part, exchange = self._part, self._part.exchange
         content_type = message.fields.first(b"content-type") or b""
-        offer = TransferOffer(
+        return TransferOffer(
             name=printable(part.request.path.encode("latin-1")),
             direction=self._direction,
             protocol="http",
@@ -239,9 +287,13 @@ class ObjectStage(Generic[HeadT]):
             content_type=printable(content_type),
             facts={"exchange": exchange.id, "host": part.request.host},
         )
+
+    def _hold(self) -> Holding:
+        part = self._part
         step = part.pipeline.steps[self._wanted.index]
         steps = (ContentStep(step.installed, self._asked, step.must_work),)
-        return Holding(part.service.transfers, exchange.connection, offer, steps, self)
+        connection = part.exchange.connection
+        return Holding(part.service.transfers, connection, self._offer, steps, self)
 
     def _on_late(self) -> None:
         self._timer = None
@@ -263,6 +315,10 @@ class ObjectStage(Generic[HeadT]):
         self._holding.steps = ()
         self._holding.finish()
 
+    def _is_changed(self, head: HeadT) -> bool:
+        assert isinstance(head, Response), "only a response is promised"
+        return (head.status, head.fields) != self._promised
+
     def _finish_next(self) -> None:
         trailers, self._trailers = self._trailers, None
         assert trailers is not None, "a body ends with its trailers"
@@ -275,6 +331,7 @@ class ObjectStage(Generic[HeadT]):
 
     def _end(self, reason: str) -> None:
         self._stop_timer()
+        self._comfort.stop()
         self._completion = None
         if self._holding.stage is not HoldingStage.OVER:
             self._holding.settle(Outcome.FAILED, reason)
@@ -324,3 +381,4 @@ class _AskedFilter(ContentFilter):
 
 
 _UNAVAILABLE = 503
+_IS_PROMISED = "a filter changed an object whose head was sent"
