@@ -26,7 +26,7 @@ EVERYTHING = (
         protocols='["@https"]', protocols_except='["tcp:1"]', schedule='"work-hours"',
         methods='["GET"]', paths='["/a/*", { pattern = "/b" }]', content_types='[".pdf"]',
         filters='["f"]', **{"settings.f": "{ x = 1 }"}, owner='"o"', comment='"c"',
-        limits='{ connections_max = 1, bytes_max = "1 GiB", duration_s = 1.5, idle_timeout_s = 60 }',
+        limits='{ connections_max = 1, bytes_max = "1 GiB", duration_s = 1.5, idle_timeout_s = 60, url_bytes_max = 1, head_bytes_max = "1 KiB", request_bytes_max = 1, response_bytes_max = 1, response_timeout_s = 0.5 }',
         expires="2027-01-31T00:00:00Z", enabled="true",
         tls='{ check = true, ports = [443], sni = "match", without_sni = "refuse", address_as_sni = "refuse", ech = "outer", not_tls = "refuse", version_min = "1.2" }',
     )

@@ -101,7 +101,7 @@ def lacking(before: RulePlan, after: RulePlan) -> str:
         return after.blocked
     if after.must_inspect and not before.must_inspect:
         return "its content has to be inspected now"
-    if after.bytes_max is not None and before.bytes_max is None:
+    if after.counts_bodies and not before.counts_bodies:
         return "its bytes are to be counted now"
     for name in after.names:
         if name not in before.names:

@@ -262,6 +262,10 @@ class RulePlan:
     """Whether nothing may pass that no filter sees."""
     bytes_max: int | None = field(init=False)
     """Of one connection, both directions together."""
+    counts_bodies: bool = field(init=False)
+    """Whether the bytes of an exchange of HTTP are counted: nothing is spliced past the count."""
+    response_timeout_s: float | None = field(init=False)
+    """What the rule says of servers of HTTP that say nothing."""
     tls: TlsCheck | None = field(init=False)
     """What the rule wants of ClientHellos."""
     deadlines: RuleDeadlines | None = field(init=False)
@@ -274,9 +278,12 @@ class RulePlan:
         limits = self.rule.limits
         is_timed = limits.duration_s is not None or limits.idle_timeout_s is not None
         object.__setattr__(self, "bytes_max", limits.bytes_max)
+        object.__setattr__(self, "counts_bodies", limits.counts_bodies)
+        object.__setattr__(self, "response_timeout_s", limits.response_timeout_s)
         object.__setattr__(self, "tls", self.rule.tls)
         object.__setattr__(self, "deadlines", RuleDeadlines(self.rule) if is_timed else None)
-        is_bounded = limits.bytes_max is not None or limits.connections_max is not None
+        is_counted = limits.counts_bodies or limits.bounds_requests
+        is_bounded = is_counted or limits.connections_max is not None
         is_plain = not (
             self.events or self.connection or self.blocked or must_inspect or is_bounded
         )

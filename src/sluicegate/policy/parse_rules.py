@@ -316,6 +316,11 @@ def _limits(table: LimitsTable) -> RuleLimits:
         table.duration_s,
         table.idle_timeout_s,
         table.window_bytes_min,
+        table.url_bytes_max,
+        table.head_bytes_max,
+        table.request_bytes_max,
+        table.response_bytes_max,
+        table.response_timeout_s,
     )
 
 

@@ -76,6 +76,29 @@ class RuleLimits:
     window_bytes_min: int | None = None
     """What a body of HTTP has to move within each ``web_window_s``; in place of the gate's own."""
 
+    url_bytes_max: int | None = None
+    """Of one request of HTTP: scheme, host, path and query."""
+    head_bytes_max: int | None = None
+    """Of one request of HTTP: method, URL and fields, as HTTP/1 writes them."""
+    request_bytes_max: int | None = None
+    """Of the body of one request of HTTP."""
+    response_bytes_max: int | None = None
+    """Of the body of one response of HTTP."""
+    response_timeout_s: float | None = None
+    """A server of HTTP that is to answer and says nothing; in place of the gate's own."""
+
+    @property
+    def bounds_requests(self) -> bool:
+        """Whether it has a bound that a request's head is held to."""
+        bounds = (self.url_bytes_max, self.head_bytes_max, self.request_bytes_max)
+        return any(bound is not None for bound in bounds)
+
+    @property
+    def counts_bodies(self) -> bool:
+        """Whether the bytes of each exchange of HTTP have to be counted."""
+        bounds = (self.bytes_max, self.request_bytes_max, self.response_bytes_max)
+        return any(bound is not None for bound in bounds)
+
     def canonical(self) -> list[object]:
         """Return it for the hash of a policy."""
         found: list[object] = [
@@ -84,7 +107,17 @@ class RuleLimits:
             self.duration_s,
             self.idle_timeout_s,
         ]
-        return found if self.window_bytes_min is None else [*found, self.window_bytes_min]
+        if self.window_bytes_min is not None:
+            found.append(self.window_bytes_min)
+        named = {
+            "url_bytes_max": self.url_bytes_max,
+            "head_bytes_max": self.head_bytes_max,
+            "request_bytes_max": self.request_bytes_max,
+            "response_bytes_max": self.response_bytes_max,
+            "response_timeout_s": self.response_timeout_s,
+        }
+        found += [[name, value] for name, value in named.items() if value is not None]
+        return found
 
 
 NO_RULE_LIMITS: Final = RuleLimits()

@@ -105,6 +105,16 @@ class LimitsTable(_Table):
     window_bytes_min: int | None = Field(default=None, ge=0, le=1 << 40)
     """What bodies of HTTP, and clients that take them, have to move within each ``web_window_s``;
     0: as slowly as they like."""
+    url_bytes_max: Size | None = None
+    """Of a request of HTTP: scheme, host, path and query."""
+    head_bytes_max: Size | None = None
+    """Of a request of HTTP: method, URL and fields."""
+    request_bytes_max: Size | None = None
+    """Of the body of a request of HTTP."""
+    response_bytes_max: Size | None = None
+    """Of the body of a response of HTTP."""
+    response_timeout_s: float | None = Field(default=None, gt=0, le=366 * 86400)
+    """How long a server of HTTP that is to answer may say nothing."""
 
 
 class DeliveryTable(_Table):

@@ -309,6 +309,11 @@ def _limits_of(limits: RuleLimits) -> dict[str, float]:
         "duration_s": limits.duration_s,
         "idle_timeout_s": limits.idle_timeout_s,
         "window_bytes_min": limits.window_bytes_min,
+        "url_bytes_max": limits.url_bytes_max,
+        "head_bytes_max": limits.head_bytes_max,
+        "request_bytes_max": limits.request_bytes_max,
+        "response_bytes_max": limits.response_bytes_max,
+        "response_timeout_s": limits.response_timeout_s,
     }
     return {name: value for name, value in written.items() if value is not None}
 

@@ -291,6 +291,8 @@ class AdmittedExchange(AnsweredExchange):
         if plan.blocked:
             self.refuse(503, plan.blocked)
             return False
+        if plan.rule.limits.bounds_requests and not self.has_room_for_request():
+            return False
         limit = connection.take_place()
         if limit is not None:
             connection.service.on_limit(limit, connection)

@@ -18,6 +18,7 @@ from sluicegate.protocols.http1 import NO_BODY, Fields, Framing, Response
 
 from .exchange_facts import ExchangeFacts
 from .refusal_page import Refusal
+from .rule_bounds import Passed, passed_by_bodies, passed_by_request, passed_by_response
 
 if TYPE_CHECKING:
     from .body_stage import OwnSource, ResponseSink
@@ -44,9 +45,30 @@ class AnsweredExchange(ExchangeFacts):
     def has_bytes_left(self) -> bool:
         """Whether the rule lets so many bytes pass; an exchange that has none left has ended."""
         bound = self.plan.bytes_max
-        if bound is None or self.bytes_to_server + self.bytes_to_client <= bound:
+        if bound is not None and self.bytes_to_server + self.bytes_to_client > bound:
+            self.on_limit(LimitExceeded(f"rule {self.rule.name} bytes_max", bound))
+            return False
+        if self.answered_by_gate:
+            return True  # The gate's own words about a limit are not held to it.
+        passed = passed_by_bodies(self.rule, self.bytes_to_server, self.bytes_to_client)
+        return passed is None or self._end_at(passed)
+
+    def has_room_for(self, response: Response) -> bool:
+        """Whether the rule lets a body of the length that a response says; False: it has ended."""
+        passed = passed_by_response(self.rule, self.request, response)
+        return passed is None or self._end_at(passed)
+
+    def has_room_for_request(self) -> bool:
+        """Whether the rule lets a request of this size; False: it was refused, in its name."""
+        passed = passed_by_request(self.rule, self.request, self.scheme)
+        if passed is None:
             return True
-        self.on_limit(LimitExceeded(f"rule {self.rule.name} bytes_max", bound))
+        self.refuser = self.rule.name
+        return self._end_at(passed)
+
+    def _end_at(self, passed: Passed) -> bool:
+        self.connection.service.on_limit(passed.limit, self.connection)
+        self.refuse(passed.status, f"limit {passed.limit.limit}")
         return False
 
     # -- the gate's own answers ------------------------------------------------------------------

@@ -229,7 +229,7 @@ class ClientEnd:
     def splice(self) -> bool:
         """Have the rest of a large request moved past us; False: it is to be read."""
         exchange, http = self.exchange, self._http
-        if exchange is None or not http.has_plain_body or exchange.plan.bytes_max is not None:
+        if exchange is None or not http.has_plain_body or exchange.plan.counts_bodies:
             return False
         origin, left = exchange.origin, http.body_left
         if not isinstance(origin, OriginEnd) or self._sink is not origin or not origin.is_clear:
@@ -383,7 +383,7 @@ class ClientEnd:
         if exchange is None:
             return True
         exchange.bytes_to_client += len(data)
-        if exchange.plan.bytes_max is not None and not exchange.has_bytes_left:
+        if exchange.plan.counts_bodies and not exchange.has_bytes_left:
             return False
         try:
             self._out += self._http.send(Body(data))

@@ -95,7 +95,9 @@ class WebDeadlines:
             began = self._server_began if self._server_began >= exchange.started else now
             due = min(due, began + limits.web_window_s)
         elif exchange.is_server_awaited:
-            due = min(due, exchange.last_active + limits.web_response_timeout_s)
+            of_rule = connection.plan.response_timeout_s
+            silent_s = limits.web_response_timeout_s if of_rule is None else of_rule
+            due = min(due, exchange.last_active + silent_s)
         if connection.half_closed:
             due = min(due, connection.half_closed + limits.half_closed_timeout_s)
         deadlines = connection.plan.deadlines
@@ -135,7 +137,9 @@ class WebDeadlines:
         elif exchange.is_server_measured and exchange.origin is not None:
             self._judge_server(exchange, exchange.origin)
         elif exchange.origin is not None:
-            exchange.on_origin_failed("server silent", exchange.origin, errno.ETIMEDOUT)
+            is_gates = plan.response_timeout_s is None
+            of_rule = "" if is_gates else f": rule {plan.rule.name} response_timeout_s"
+            exchange.on_origin_failed(f"server silent{of_rule}", exchange.origin, _TIMED_OUT)
         else:
             exchange.fail(504, "limit web_response_timeout_s")
 

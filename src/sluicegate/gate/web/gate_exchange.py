@@ -203,7 +203,8 @@ class GateExchange(SwitchingExchange):
         self.is_request_sent = True
         connection = self.connection
         self.last_active = now = connection.port.now
-        connection.hasten(now + connection.service.limits.web_response_timeout_s)
+        of_rule, limits = connection.plan.response_timeout_s, connection.service.limits
+        connection.hasten(now + (limits.web_response_timeout_s if of_rule is None else of_rule))
 
     # -- the response --------------------------------------------------------------------------
 
@@ -216,6 +217,8 @@ class GateExchange(SwitchingExchange):
             pass_interim(self, response)
             return True
         self.response = response
+        if self.plan.counts_bodies and not self.has_room_for(response):
+            return False
         target = self.target
         is_plain = self._part is None and not self.plan.content
         if is_plain and (target is None or not target.asks_about_content):
@@ -235,7 +238,7 @@ class GateExchange(SwitchingExchange):
         return (
             (part is None or not (part.may_stage_responses or self._request_stages))
             and not self.plan.content
-            and self.plan.bytes_max is None
+            and not self.plan.counts_bodies
             and not (target is not None and target.asks_about_content)
             and self.client.takes_whole
         )

@@ -188,7 +188,7 @@ class OriginEnd:
         if exchange is None:
             return True
         exchange.bytes_to_server += len(data)
-        if exchange.plan.bytes_max is not None and not exchange.has_bytes_left:
+        if exchange.plan.counts_bodies and not exchange.has_bytes_left:
             return False
         self._out += self._http.send(Body(data))
         was_blocked = self.wire.is_blocked
@@ -371,7 +371,7 @@ class OriginEnd:
     def splice(self) -> bool:
         """Have the rest of a large response moved past us; False: it is to be read."""
         exchange, http = self._exchange, self._http
-        if exchange is None or not http.has_plain_body or exchange.plan.bytes_max is not None:
+        if exchange is None or not http.has_plain_body or exchange.plan.counts_bodies:
             return False
         client, left = exchange.client, http.body_left
         is_worth_it = left is None or left >= WEB_SPLICE_BYTES_MIN

@@ -189,7 +189,7 @@ class OriginStream:
         if exchange is None:
             return True
         exchange.bytes_to_server += size
-        if exchange.plan.bytes_max is not None and not exchange.has_bytes_left:
+        if exchange.plan.counts_bodies and not exchange.has_bytes_left:
             return False
         if self._left >= 0:
             if size > self._left:

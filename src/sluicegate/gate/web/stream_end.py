@@ -287,7 +287,7 @@ class StreamEnd:
             return True
         size = len(data)
         exchange.bytes_to_client += size
-        if exchange.plan.bytes_max is not None and not exchange.has_bytes_left:
+        if exchange.plan.counts_bodies and not exchange.has_bytes_left:
             return False
         if self._is_bodiless:
             return True

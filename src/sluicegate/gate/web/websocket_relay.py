@@ -223,7 +223,7 @@ class WebSocketRelay:
             exchange.bytes_to_server += size
         else:
             exchange.bytes_to_client += size
-        if exchange.plan.bytes_max is not None and not exchange.has_bytes_left:
+        if exchange.plan.counts_bodies and not exchange.has_bytes_left:
             return
         if message.kind is not MessageKind.CLOSE:
             sink.send(Message(message.payload, message.is_compressed))
