@@ -76,7 +76,11 @@ class Office:
         self.replaced.set()
 
     async def __aenter__(self) -> Self:
-        await self.post.change(self.first)
+        try:
+            await self.post.change(self.first)
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -344,14 +344,23 @@ def test_sessions_are_resumed(gate: TlsGate, maximum: ssl.TLSVersion) -> None:
         assert again.session_reused
 
 
-def test_http_1_is_agreed_on_and_nothing_else(gate: TlsGate) -> None:
+@pytest.mark.parametrize(
+    ("offered", "agreed"),
+    [
+        (["h2", "http/1.1"], "h2"),
+        (["http/1.1", "h2"], "h2"),
+        (["http/1.1"], "http/1.1"),
+        (["spdy/3", "http/1.1"], "http/1.1"),
+        (["spdy/3"], None),
+    ],
+)
+def test_version_of_http_is_agreed_on_and_nothing_else(
+    gate: TlsGate, offered: list[str], agreed: str | None
+) -> None:
     context = client_context()
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(offered)
     with contextlib.closing(connected(gate, context)) as client:
-        assert client.selected_alpn_protocol() == "http/1.1"
-    context.set_alpn_protocols(["h2"])
-    with contextlib.closing(connected(gate, context)) as client:
-        assert client.selected_alpn_protocol() is None
+        assert client.selected_alpn_protocol() == agreed
 
 
 def s_client(gate: TlsGate, *more: str, send: bytes = b"") -> subprocess.CompletedProcess[bytes]:

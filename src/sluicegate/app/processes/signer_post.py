@@ -128,6 +128,8 @@ class SignerPost:
             self._fresh_ready = None
             if self._fresh is fresh:
                 self._fresh = None
+                if not fresh.has_ended:
+                    self._leaving.add(fresh)  # its end is waited for
                 fresh.kill()
             if self._child is None and self.opened is not None and not self._is_closing:
                 self._try_again()
