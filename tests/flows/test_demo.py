@@ -85,6 +85,7 @@ def test_a_gibibyte_is_held_in_no_more_memory_than_what_came_before_it(tmp_path)
 def test_demo_tells_people_what_was_held_and_shows_the_records(tmp_path):
     ended = demo("--quick", folder=tmp_path)
     assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr, "a server that is refused in its handshake is no news"
     assert "1 GiB" not in ended.stdout
     for told in (
         "ftp clean: released",

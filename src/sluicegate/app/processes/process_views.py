@@ -40,39 +40,23 @@ def worker_views(
         _worker_view(worker, views.get(worker), "draining" if worker.is_draining else "starting")
         for worker in sorted(crew.leaving, key=lambda one: one.number)
     ]
-    rows.append(
-        WorkerView(
-            name="audit writer",
-            pid=audit.pid,
-            state="ready" if audit.pid else "waiting",
-            restarts=audit.restarts,
-            started=audit.started,
-            version=audit.version,
-        )
-    )
+    rows.append(_post_view("audit writer", audit))
     if signer.opened is not None:
-        rows.append(
-            WorkerView(
-                name="signer",
-                pid=signer.pid,
-                state="ready" if signer.pid else "waiting",
-                restarts=signer.restarts,
-                started=signer.started,
-                version=signer.version,
-            )
-        )
+        rows.append(_post_view("signer", signer))
     if store.settings is not None:
-        rows.append(
-            WorkerView(
-                name="store keeper",
-                pid=store.pid,
-                state="ready" if store.pid else "waiting",
-                restarts=store.restarts,
-                started=store.started,
-                version=store.version,
-            )
-        )
+        rows.append(_post_view("store keeper", store))
     return rows
+
+
+def _post_view(name: str, post: AuditPost | SignerPost | StorePost) -> WorkerView:
+    return WorkerView(
+        name=name,
+        pid=post.pid,
+        state="ready" if post.pid else "waiting",
+        restarts=post.restarts,
+        started=post.started,
+        version=post.version,
+    )
 
 
 def _place_view(place: Place, views: Mapping[Worker, StatusView]) -> WorkerView:
