@@ -147,3 +147,25 @@ def test_verification_without_a_store_is_an_error_with_a_cure(config: pathlib.Pa
     result = invoke("log", "verify", "-c", config)
     assert result.exit_code == 2
     assert 'store = "sqlite"' in result.stderr
+
+
+@pytest.mark.parametrize("command", ["", "-n 3", "words", "export"])
+def test_damaged_store_is_an_error_with_a_cure(config: pathlib.Path, command: str) -> None:
+    (path,) = (config.parent / "state" / "records").glob("records-*.sqlite")
+    content = bytearray(path.read_bytes())
+    content[8192:] = b"\xff" * (len(content) - 8192)
+    path.write_bytes(content)
+    result = invoke("log", *command.split(), "-c", config)
+    assert result.exit_code == 2
+    assert "cannot be read: database disk image is malformed" in result.stderr
+    assert "sluicegate log verify" in result.stderr
+    verified = invoke("log", "verify", "-c", config)
+    assert verified.exit_code == 1
+    assert "no record, 0 good signatures" in verified.stdout
+
+
+def test_file_that_cannot_be_written_is_an_error_with_a_cure(config: pathlib.Path) -> None:
+    for output in (config.parent / "none" / "x.csv", config.parent / "state" / "records"):
+        result = invoke("log", "export", "-c", config, "-o", output)
+        assert result.exit_code == 2
+        assert "--output" in result.stderr

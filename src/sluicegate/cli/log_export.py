@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import click
 
 from sluicegate.audit.query import LogLine
 from sluicegate.audit.search.words import host_of_record
+from sluicegate.errors import ConfigError
 
 from .log_query import find_paths, query_of
 from .log_records import open_records
@@ -65,15 +66,35 @@ def export(
             for piece in pieces:
                 click.echo(piece, nl=False)
             return
-        partial = output.with_name(f".{output.name}.part")
-        try:
-            with partial.open("wb") as file:
-                file.writelines(pieces)
-            partial.replace(output)
-        finally:
-            partial.unlink(missing_ok=True)
+        _write_whole(output, pieces)
     finally:
         records.close()
+
+
+def _write_whole(output: pathlib.Path, pieces: Iterable[bytes]) -> None:
+    """Write a file, or leave what is there.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    partial = output.with_name(f".{output.name}.part")
+    try:
+        file = partial.open("wb")
+    except OSError as error:
+        raise _unwritable(output, error) from error
+    try:
+        with file:
+            file.writelines(pieces)
+        partial.replace(output)
+    except OSError as error:
+        raise _unwritable(output, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _unwritable(output: pathlib.Path, error: OSError) -> ConfigError:
+    cure = "choose another file with --output"
+    return ConfigError(str(output), f"cannot be written: {error.strerror}", cure)
 
 
 def _as_json(line: LogLine) -> bytes:

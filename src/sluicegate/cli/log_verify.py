@@ -74,7 +74,8 @@ def verify(
     else:
         for fault in found.faults:
             click.echo(f"{click.style('wrong:', fg='red')} {printable(fault)}")
-        click.echo(f"records {found.first} to {found.last}, {found.checkpoints} good signatures")
+        records = f"records {found.first} to {found.last}" if found.first else "no record"
+        click.echo(f"{records}, {found.checkpoints} good signatures")
         if found.checkpoints:
             click.echo(f"signed to {found.signed_last}, {format_time(found.signed_time)}")
         click.echo(f"last link: {found.link.hex()}")

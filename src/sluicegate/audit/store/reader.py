@@ -10,9 +10,9 @@ import contextlib
 import json
 import pathlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sluicegate.audit.search.bounds import TimeBounds, time_bounds
 from sluicegate.audit.search.query import All, Compare, Operator, Pattern, Query, Words
@@ -123,14 +123,14 @@ class StoreReader:
         searched_to = float("inf")
         at = before if before is not None else _BEYOND
         for database in self._newest_first():
-            first, last = _range_of(database, bounds)
+            first, last = self._range_of(database, bounds)
             last = min(last, at - 1)
             while first <= last:
                 begin = max(first, last - SEARCH_SLICE_RECORDS + 1)
                 found += self._select(database, query, (begin, last), limit - len(found), "DESC")
                 is_full = len(found) >= limit
                 at = found[-1].seq if is_full else begin
-                searched_to = _time_of(database, at)
+                searched_to = self._time_of(database, at)
                 if is_full or self._clock.monotonic() >= due:
                     return Found(found, at, is_complete=False, searched_to=searched_to)
                 last = begin - 1
@@ -144,7 +144,7 @@ class StoreReader:
         """
         bounds = time_bounds(query)
         for database in reversed(list(self._newest_first())):
-            first, last = _range_of(database, bounds)
+            first, last = self._range_of(database, bounds)
             first = max(first, after + 1)
             while first <= last:
                 end = min(last, first + SEARCH_SLICE_RECORDS - 1)
@@ -156,11 +156,12 @@ class StoreReader:
         """The number of the newest record, and where in the log that record ends."""
         database = next(iter(self._newest_first()))
         # One statement: both are of one moment.
-        last, text = database.execute(
+        ((last, text),) = self._ask(
+            database,
             "SELECT coalesce((SELECT max(seq) FROM records), first.value - 1), position.value"
             " FROM facts AS first, facts AS position"
-            " WHERE first.name = 'first' AND position.name = 'position'"
-        ).fetchone()
+            " WHERE first.name = 'first' AND position.name = 'position'",
+        )
         return int(last), LogPosition(*json.loads(text))
 
     def _select(
@@ -182,7 +183,8 @@ class StoreReader:
             source, number = "words JOIN records ON seq = words.rowid", "words.rowid"
             values = [SqliteDialect.phrase(driver.words)]
         matches = "words MATCH ? AND " if driver is not None else ""
-        rows = database.execute(
+        rows = self._ask(
+            database,
             f"SELECT seq, body FROM {source} WHERE {matches}{number} BETWEEN ? AND ?"  # noqa: S608 - our own words
             f" AND ({condition.text}) ORDER BY {number} {order} LIMIT ?",
             [*values, *numbers, *condition.values, limit],
@@ -206,7 +208,8 @@ class StoreReader:
         minutes = step_s // MINUTE_S
         sums: dict[tuple[int, str, str, str], list[int]] = {}
         for database in self._newest_first():
-            rows = database.execute(
+            rows = self._ask(
+                database,
                 "SELECT minute / ? * ? * 60, kind, result, rule, sum(count), sum(bytes_to_client),"
                 " sum(bytes_to_server) FROM minutes WHERE minute >= ? AND minute < ?"
                 " GROUP BY 1, 2, 3, 4",
@@ -249,7 +252,8 @@ class StoreReader:
         )
         sums: dict[str, list[int]] = {}
         for database in self._newest_first():
-            rows = database.execute(
+            rows = self._ask(
+                database,
                 "SELECT value, sum(count), sum(bytes) FROM hours"  # noqa: S608 - our own words
                 f" WHERE hour BETWEEN ? AND ? AND subject = ?{chosen} GROUP BY value",
                 (int(since // HOUR_S), int(until // HOUR_S), subject, *kinds, *results),
@@ -269,13 +273,41 @@ class StoreReader:
         """
         sums: dict[int, int] = {}
         for database in self._newest_first():
-            rows = database.execute(
+            rows = self._ask(
+                database,
                 "SELECT bucket, sum(count) FROM latencies WHERE hour BETWEEN ? AND ? GROUP BY 1",
                 (int(since // HOUR_S), int(until // HOUR_S)),
             )
             for bucket, count in rows:
                 sums[bucket] = sums.get(bucket, 0) + count
         return [Latency(2**bucket / 1000, count) for bucket, count in sorted(sums.items())]
+
+    def _range_of(self, database: sqlite3.Connection, bounds: TimeBounds) -> tuple[int, int]:
+        """Return a partition's first and last record that may lie within bounds of time."""
+        ((low, high),) = self._ask(
+            database,
+            "SELECT min(first), max(last) FROM links WHERE time_max >= ? AND time_min <= ?",
+            (bounds.low, bounds.high),
+        )
+        return (low, high) if low is not None else (1, 0)
+
+    def _time_of(self, database: sqlite3.Connection, number: int) -> float:
+        ((time,),) = self._ask(database, "SELECT time FROM records WHERE seq = ?", (number,))
+        return float(time)
+
+    def _ask(
+        self, database: sqlite3.Connection, text: str, values: Sequence[Parameter] = ()
+    ) -> list[Any]:
+        """Return the rows that a partition answers with.
+
+        Raises:
+            ConfigError: It is damaged, or cannot be read.
+        """
+        try:
+            return database.execute(text, values).fetchall()
+        except sqlite3.Error as error:
+            path = next(one for one, opened in self._open.items() if opened is database)
+            raise ConfigError(str(path), f"cannot be read: {error}", _DAMAGED) from error
 
     # -- partitions ----------------------------------------------------------------------------
 
@@ -312,21 +344,8 @@ class StoreReader:
 
 
 _BEYOND: Final = 1 << 62
+_DAMAGED: Final = "what is wrong with it is said by: sluicegate log verify"
 _CURE: Final = 'the gate makes one with store = "sqlite" in [log]; its group may read it'
-
-
-def _range_of(database: sqlite3.Connection, bounds: TimeBounds) -> tuple[int, int]:
-    """Return the first and the last record of a partition that may lie within bounds of time."""
-    low, high = database.execute(
-        "SELECT min(first), max(last) FROM links WHERE time_max >= ? AND time_min <= ?",
-        (bounds.low, bounds.high),
-    ).fetchone()
-    return (low, high) if low is not None else (1, 0)
-
-
-def _time_of(database: sqlite3.Connection, number: int) -> float:
-    (time,) = database.execute("SELECT time FROM records WHERE seq = ?", (number,)).fetchone()
-    return float(time)
 
 
 def _driving_words(query: Query) -> tuple[Words | None, Query]:
