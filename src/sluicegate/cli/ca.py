@@ -53,6 +53,14 @@ days_option = click.option(
     help="How long the authority is valid.",
 )
 name_option = click.option("--name", default="", help="Its name, as browsers show it.")
+kind_option = click.option(
+    "--key",
+    "kind",
+    type=click.Choice(get_args(KeyKind)),
+    default="p256",
+    show_default=True,
+    help="The kind of its key; P-256 is the fastest, and known to all clients.",
+)
 
 
 @click.group()
@@ -78,14 +86,7 @@ def ca() -> None:
 @config_option
 @name_option
 @days_option
-@click.option(
-    "--key",
-    "kind",
-    type=click.Choice(get_args(KeyKind)),
-    default="p256",
-    show_default=True,
-    help="The kind of its key; P-256 is the fastest, and known to all clients.",
-)
+@kind_option
 @click.option(
     "--permit",
     "permitted",
@@ -273,14 +274,7 @@ def export(
 @config_option
 @name_option
 @days_option
-@click.option(
-    "--key",
-    "kind",
-    type=click.Choice(get_args(KeyKind)),
-    default="p256",
-    show_default=True,
-    help="The kind of the successor's key.",
-)
+@kind_option
 @click.option("--prepare", is_flag=True, help="Only make the successor; it does not sign yet.")
 @json_option
 def rotate(

@@ -7,13 +7,13 @@ invariant: a socket is used for one thing, and whoever was not admitted reaches 
 from __future__ import annotations
 
 import asyncio
-import errno
 from typing import Any
 
 from sluicegate.address import AddressFilter, SocketAddress
 from sluicegate.buffer import Buffer, Window
-from sluicegate.errors import BadContext, OperationPending, Side, TransportError
+from sluicegate.errors import BadContext, OperationPending
 from sluicegate.port import AcceptCompletion, Accepted, Listener, SocketCompletion, StreamSocket
+from sluicegate.port.listener import AcceptWaiter
 
 from .client_dialler import ClientDialler
 
@@ -67,7 +67,7 @@ class GateNetworkSocket:
     async def accept(self) -> StreamSocket:
         """As ``filterapi.NetworkSocket.accept``."""
         future: asyncio.Future[StreamSocket] = asyncio.get_running_loop().create_future()
-        self.start_accept(_Waiter(), future)
+        self.start_accept(AcceptWaiter(), future)
         return await future
 
     def complete_async_accept(
@@ -142,27 +142,3 @@ class GateNetworkSocket:
         if self._stream is None:
             raise BadContext("the socket is not connected: await connect before")
         return self._stream
-
-
-class _Waiter:
-    """The completion behind ``await accept()``; the future is the user data."""
-
-    __slots__ = ()
-
-    def complete_async_accept(
-        self,
-        success: bool,
-        error: int,
-        accepted: Accepted,
-        user_data: asyncio.Future[StreamSocket],
-    ) -> None:
-        """Resolve the future, or close what nobody waits for any more."""
-        if user_data.done():
-            if accepted.socket is not None:
-                accepted.socket.close(abortive=True)
-        elif success and accepted.socket is not None:
-            user_data.set_result(accepted.socket)
-        else:
-            user_data.set_exception(
-                TransportError(error or errno.ECONNABORTED, Side.CLIENT, "accept")
-            )

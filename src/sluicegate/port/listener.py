@@ -25,7 +25,7 @@ from .timers import Timer
 if TYPE_CHECKING:
     from .port import CompletionPort
 
-__all__ = ["AcceptCompletion", "Accepted", "Listener"]
+__all__ = ["AcceptCompletion", "AcceptWaiter", "Accepted", "Listener"]
 
 _RESOURCE_ERRORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -158,7 +158,7 @@ class Listener:
             TransportError: Accepting failed.
         """
         future: asyncio.Future[StreamSocket] = asyncio.get_running_loop().create_future()
-        self.start_accept(_AcceptWaiter(), future)
+        self.start_accept(AcceptWaiter(), future)
         return await future
 
     def close(self, *, takes_late: bool = False) -> None:
@@ -273,8 +273,8 @@ class Listener:
                 self._port.post(lambda: self._fail(errno.ECANCELED))
 
 
-class _AcceptWaiter:
-    """The completion behind ``await listener.accept()``; the future is the user data."""
+class AcceptWaiter:
+    """The completion behind ``await accept()``; the future is the user data."""
 
     __slots__ = ()
 
@@ -292,4 +292,6 @@ class _AcceptWaiter:
         elif success and accepted.socket is not None:
             user_data.set_result(accepted.socket)
         else:
-            user_data.set_exception(TransportError(error, Side.CLIENT, "accept"))
+            user_data.set_exception(
+                TransportError(error or errno.ECONNABORTED, Side.CLIENT, "accept")
+            )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -141,7 +141,20 @@ _RSA_ALGORITHM: Final = bytes.fromhex("300d06092a864886f70d0101010500")
 """AlgorithmIdentifier of rsaEncryption (RFC 3279 section 2.3.1)."""
 
 
-class _EcKey(ec.EllipticCurvePrivateKey):
+class _KeptKey:
+    """What all keys of tokens do alike: a copy is the same key, and nobody reads it."""
+
+    def private_bytes(self, *_options: object, **_named: object) -> bytes:
+        _refuse()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> Self:
+        return self
+
+
+class _EcKey(_KeptKey, ec.EllipticCurvePrivateKey):
     """An EC key of a token, as ``cryptography`` signs certificates with one."""
 
     def __init__(self, private: Any, public: ec.EllipticCurvePublicKey) -> None:
@@ -185,25 +198,8 @@ class _EcKey(ec.EllipticCurvePrivateKey):
     def private_numbers(self) -> ec.EllipticCurvePrivateNumbers:
         _refuse()
 
-    @override
-    def private_bytes(
-        self,
-        encoding: serialization.Encoding,
-        format: serialization.PrivateFormat,
-        encryption_algorithm: serialization.KeySerializationEncryption,
-    ) -> bytes:
-        _refuse()
 
-    @override
-    def __copy__(self) -> ec.EllipticCurvePrivateKey:
-        return self
-
-    @override
-    def __deepcopy__(self, memo: dict[Any, Any]) -> ec.EllipticCurvePrivateKey:
-        return self
-
-
-class _RsaKey(rsa.RSAPrivateKey):
+class _RsaKey(_KeptKey, rsa.RSAPrivateKey):
     """The same with RSA."""
 
     def __init__(self, private: Any, public: rsa.RSAPublicKey) -> None:
@@ -236,23 +232,6 @@ class _RsaKey(rsa.RSAPrivateKey):
     @override
     def private_numbers(self) -> rsa.RSAPrivateNumbers:
         _refuse()
-
-    @override
-    def private_bytes(
-        self,
-        encoding: serialization.Encoding,
-        format: serialization.PrivateFormat,
-        encryption_algorithm: serialization.KeySerializationEncryption,
-    ) -> bytes:
-        _refuse()
-
-    @override
-    def __copy__(self) -> rsa.RSAPrivateKey:
-        return self
-
-    @override
-    def __deepcopy__(self, memo: dict[Any, Any]) -> rsa.RSAPrivateKey:
-        return self
 
 
 _PKCS1: Final = padding.PKCS1v15

@@ -26,6 +26,8 @@ True
 
 from __future__ import annotations
 
+from typing_extensions import override
+
 from sluicegate.errors import BadContext, Side
 from sluicegate.protocols.http1.body_readers import body_reader
 from sluicegate.protocols.http1.bounds import DEFAULT_BOUNDS, HttpBounds
@@ -53,10 +55,10 @@ __all__ = ["ClientEvent", "Http1Client"]
 ClientEvent = Response | Body | EndOfMessage | Upgraded | RawData | EndOfStream
 
 
-class Http1Client(ConnectionEnd):
+class Http1Client(ConnectionEnd[ClientEvent]):
     """One connection to a server, for one request after the other."""
 
-    __slots__ = ("_informational", "_known", "_request", "_writer", "has_received")
+    __slots__ = ("_informational", "_known", "_request", "has_received")
 
     def __init__(
         self, bounds: HttpBounds = DEFAULT_BOUNDS, known: KnownHeads | None = None
@@ -68,7 +70,6 @@ class Http1Client(ConnectionEnd):
         self._known = known or KnownHeads(bounds)
         self._request: Request | None = None
         self._informational = 0
-        self._writer = BodyWriter(NO_BODY)
         self.has_received = False
         #: Whether anything came since the request: if not, a server that ended may not have seen
         #: it, and an idempotent one may be sent again elsewhere (RFC 9112 section 9.3.1).
@@ -127,32 +128,6 @@ class Http1Client(ConnectionEnd):
         self._request = None
         return known
 
-    def next_event(self) -> ClientEvent | None:
-        """Return what comes next; None until more bytes come.
-
-        Raises:
-            HttpProtocolError: The server's message is refused; the error is final.
-        """
-        if self.error is not None:
-            raise self.error
-        try:
-            event = self._read()
-        except HttpProtocolError as error:
-            self._fail(error)
-            raise
-        if event is None:
-            self._incoming.keep()
-        return event
-
-    @property
-    def sends_chunks(self) -> bool:
-        """Whether the body that is being sent goes out in chunks."""
-        return self._writer.is_chunked
-
-    def skip_sent(self, count: int) -> None:
-        """Take that somebody else has sent so many bytes of the body."""
-        self._writer.skip(count)
-
     def send(self, event: Request | Body | EndOfMessage | RawData) -> Pieces:
         """Return what is to be sent for an event.
 
@@ -161,21 +136,9 @@ class Http1Client(ConnectionEnd):
         Raises:
             BadContext: It is not this event's turn, or a body is not as long as was declared.
         """
-        match event:
-            case Request():
-                return self._send_request(event)
-            case Body():
-                self._expect(Writing.BODY, "a body")
-                return self._writer.write(event.data)
-            case EndOfMessage():
-                self._expect(Writing.BODY, "the end of a message")
-                pieces = self._writer.end(event.trailers)
-                self._writing = Writing.DONE
-                self._finish()
-                return pieces
-            case RawData():
-                self._expect(Writing.RAW, "raw data")
-                return (event.data,)
+        if isinstance(event, Request):
+            return self._send_request(event)
+        return self._send_part(event)
 
     def _send_request(self, request: Request) -> Pieces:
         if not (self._writing is Writing.IDLE and self._reading is Reading.IDLE):
@@ -191,6 +154,7 @@ class Http1Client(ConnectionEnd):
         self.has_received = False
         return (head,)
 
+    @override
     def _read(self) -> ClientEvent | None:
         match self._reading:
             case Reading.HEAD:
@@ -246,6 +210,7 @@ class Http1Client(ConnectionEnd):
         self._reading = Reading.UPGRADED
         self._writing = Writing.RAW
 
+    @override
     def _finish(self) -> None:
         """End a cycle when the request is sent and the response is read, each to its end."""
         if self._reading is not Reading.PAUSED:
@@ -259,10 +224,6 @@ class Http1Client(ConnectionEnd):
         else:
             # The answer came early; what the server makes of the rest is its own affair.
             self._closes = True
-
-    def _expect(self, writing: Writing, what: str) -> None:
-        if self._writing is not writing:
-            raise BadContext(f"it is not the turn of {what}")
 
 
 _HEAD_END = b"\r\n\r\n"

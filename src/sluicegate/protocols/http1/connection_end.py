@@ -6,16 +6,29 @@ what ``next_event`` handed out as a view is not touched before more data is rece
 
 from __future__ import annotations
 
+import abc
 import enum
+from typing import Generic, TypeVar
 
-from sluicegate.errors import Side
+from sluicegate.errors import BadContext, Side
 from sluicegate.protocols.http1.body_readers import BodyReader
 from sluicegate.protocols.http1.bounds import HttpBounds
 from sluicegate.protocols.http1.fault import HttpFault, HttpProtocolError
 from sluicegate.protocols.http1.incoming import BlockBounds, Incoming
-from sluicegate.protocols.http1.messages import Body, EndOfMessage, EndOfStream, RawData, Upgraded
+from sluicegate.protocols.http1.messages import (
+    NO_BODY,
+    Body,
+    EndOfMessage,
+    EndOfStream,
+    RawData,
+    Upgraded,
+)
+from sluicegate.protocols.http1.writing import BodyWriter, Pieces
 
 __all__ = ["ConnectionEnd", "Reading", "Writing"]
+
+EventT = TypeVar("EventT")
+"""What one kind of end tells."""
 
 
 class Reading(enum.Enum):
@@ -42,12 +55,12 @@ class Writing(enum.Enum):
     RAW = "raw"
 
 
-class ConnectionEnd:
+class ConnectionEnd(abc.ABC, Generic[EventT]):
     """One end of one connection, for as long as that lives; see the two kinds."""
 
     __slots__ = (
         "_block", "_bounds", "_closes", "_end_told", "_has_ended", "_incoming", "_reader",
-        "_reading", "_side", "_writing", "error",
+        "_reading", "_side", "_writer", "_writing", "error",
     )  # fmt: skip
 
     def __init__(self, bounds: HttpBounds, block: BlockBounds, side: Side) -> None:
@@ -57,6 +70,7 @@ class ConnectionEnd:
         self._incoming = Incoming()
         self._reader: BodyReader | None = None
         self._reading = Reading.IDLE
+        self._writer = BodyWriter(NO_BODY)
         self._writing = Writing.IDLE
         self._has_ended = False
         self._end_told = False
@@ -68,6 +82,23 @@ class ConnectionEnd:
         """Add what the peer sent; its memory must not change until ``next_event`` returns None."""
         if self.error is None and len(data):
             self._incoming.receive(data)
+
+    def next_event(self) -> EventT | None:
+        """Return what comes next; None until more bytes come, or while it is not their turn.
+
+        Raises:
+            HttpProtocolError: The peer's message is refused; the error is final.
+        """
+        if self.error is not None:
+            raise self.error
+        try:
+            event = self._read()
+        except HttpProtocolError as error:
+            self._fail(error)
+            raise
+        if event is None:
+            self._incoming.keep()
+        return event
 
     def keep_data(self) -> None:
         """Let go of the memory that was received: what no event has taken yet is copied.
@@ -134,6 +165,47 @@ class ConnectionEnd:
     def is_upgraded(self) -> bool:
         """Whether this connection carries another protocol by now."""
         return self._writing is Writing.RAW
+
+    @property
+    def sends_chunks(self) -> bool:
+        """Whether the body that is being sent goes out in chunks."""
+        return self._writer.is_chunked
+
+    def skip_sent(self, count: int) -> None:
+        """Take that somebody else has sent so many bytes of the body."""
+        self._writer.skip(count)
+
+    @abc.abstractmethod
+    def _read(self) -> EventT | None:
+        """Return what comes next of what has come, by this kind of end's turns."""
+
+    @abc.abstractmethod
+    def _finish(self) -> None:
+        """Go on behind a message that was sent to its end, or read to it."""
+
+    def _send_part(self, event: Body | EndOfMessage | RawData) -> Pieces:
+        """Return what is to be sent for what stands behind a head.
+
+        Raises:
+            BadContext: It is not this event's turn, or a body is not as long as was declared.
+        """
+        match event:
+            case Body():
+                self._expect(Writing.BODY, "a body")
+                return self._writer.write(event.data)
+            case EndOfMessage():
+                self._expect(Writing.BODY, "the end of a message")
+                pieces = self._writer.end(event.trailers)
+                self._writing = Writing.DONE
+                self._finish()
+                return pieces
+            case RawData():
+                self._expect(Writing.RAW, "raw data")
+                return (event.data,)
+
+    def _expect(self, writing: Writing, what: str) -> None:
+        if self._writing is not writing:
+            raise BadContext(f"it is not the turn of {what}")
 
     def _take_head(self) -> bytes | None:
         """Take a whole head; None until it has come."""

@@ -24,6 +24,8 @@ True
 
 from __future__ import annotations
 
+from typing_extensions import override
+
 from sluicegate.errors import BadContext, Side
 from sluicegate.protocols.http1.body_readers import body_reader
 from sluicegate.protocols.http1.bounds import DEFAULT_BOUNDS, HttpBounds
@@ -57,10 +59,10 @@ __all__ = ["Http1Server", "ServerEvent"]
 ServerEvent = Request | Body | EndOfMessage | Upgraded | RawData | EndOfStream
 
 
-class Http1Server(ConnectionEnd):
+class Http1Server(ConnectionEnd[ServerEvent]):
     """One client's connection."""
 
-    __slots__ = ("_has_continued", "_known", "_request", "_writer")
+    __slots__ = ("_has_continued", "_known", "_request")
 
     def __init__(
         self, bounds: HttpBounds = DEFAULT_BOUNDS, known: KnownHeads | None = None
@@ -78,7 +80,6 @@ class Http1Server(ConnectionEnd):
         self._reading = Reading.HEAD
         self._request: Request | None = None
         self._has_continued = False
-        self._writer = BodyWriter(NO_BODY)
 
     @property
     def must_close(self) -> bool:
@@ -134,32 +135,6 @@ class Http1Server(ConnectionEnd):
         """Whether an answer that is framed by its length may leave the connection open."""
         return self._writing is _AWAITED and not self._closes and self._reading is _PAUSED
 
-    def next_event(self) -> ServerEvent | None:
-        """Return what comes next; None until more bytes come, or while the answer is not sent.
-
-        Raises:
-            HttpProtocolError: The client's message is refused; the error is final.
-        """
-        if self.error is not None:
-            raise self.error
-        try:
-            event = self._read()
-        except HttpProtocolError as error:
-            self._fail(error)
-            raise
-        if event is None:
-            self._incoming.keep()
-        return event
-
-    @property
-    def sends_chunks(self) -> bool:
-        """Whether the body that is being sent goes out in chunks."""
-        return self._writer.is_chunked
-
-    def skip_sent(self, count: int) -> None:
-        """Take that somebody else has sent so many bytes of the body."""
-        self._writer.skip(count)
-
     def send(self, event: Response | Body | EndOfMessage | RawData) -> Pieces:
         """Return what is to be sent for an event.
 
@@ -169,21 +144,11 @@ class Http1Server(ConnectionEnd):
         Raises:
             BadContext: It is not this event's turn, or a body is not as long as was declared.
         """
-        match event:
-            case Response():
-                return self._send_response(event)
-            case Body():
-                self._expect(Writing.BODY, "a body")
-                return self._writer.write(event.data)
-            case EndOfMessage():
-                self._expect(Writing.BODY, "the end of a message")
-                pieces = self._writer.end(event.trailers)
-                self._finish()
-                return pieces
-            case RawData():
-                self._expect(Writing.RAW, "raw data")
-                return (event.data,)
+        if isinstance(event, Response):
+            return self._send_response(event)
+        return self._send_part(event)
 
+    @override
     def _read(self) -> ServerEvent | None:
         match self._reading:
             case Reading.HEAD:
@@ -270,6 +235,7 @@ class Http1Server(ConnectionEnd):
         self._reading = Reading.UPGRADED
         self._writing = Writing.RAW
 
+    @override
     def _finish(self) -> None:
         """End an answer; another request is read only behind one that was read to its end."""
         if self._closes or self._reading is not Reading.PAUSED:
@@ -281,10 +247,6 @@ class Http1Server(ConnectionEnd):
             self._writing = Writing.IDLE
         self._request = None
         self._reader = None
-
-    def _expect(self, writing: Writing, what: str) -> None:
-        if self._writing is not writing:
-            raise BadContext(f"it is not the turn of {what}")
 
 
 _CONTINUE = 100
