@@ -1,18 +1,17 @@
 """TlsLayer: all the TLS connections of one port, and the memory that they decrypt into.
 
-The gate has one, and puts it on sockets. The invariant: it holds ``slots_max`` slots at most, and
-when they are all out, readers wait in the order in which they came.
+The gate has one, and puts it on sockets. The invariant: a socket that it was put on is the layer's,
+until it is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sluicegate.access_limits import TLS_RECORD_BYTES_MAX
 from sluicegate.port.backend import RawSocket
-from sluicegate.port.pool import Slot, SlotPool
+from sluicegate.port.shared_slots import SharedSlots
 
 from .engine import EngineSource
 from .server_stream import ServerStream
@@ -20,57 +19,12 @@ from .stream import TlsStream
 
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
+    from sluicegate.port.pool import Slot
 
     from .server_context import ServerContext
     from .server_identity import ServerName
 
-__all__ = ["TlsLayer", "TlsPool"]
-
-
-class SlotWaiter(Protocol):
-    """Who waits for a slot."""
-
-    def wake(self) -> None:
-        """Go on in the next turn: a slot has come back."""
-        ...
-
-
-class TlsPool(SlotPool):
-    """Slots for plaintext, one record each; made when they are first needed."""
-
-    __slots__ = ("_free", "_parked", "_slots_max")
-
-    def __init__(self, slots_max: int) -> None:
-        super().__init__(0, 0)
-        self._slots_max = slots_max
-        self._free: list[Slot] = []
-        self._parked: deque[SlotWaiter] = deque()
-        #: Readers that wait for a slot.
-        self.give_back = self._give_back
-
-    @property
-    def out_count(self) -> int:
-        """Slots that somebody has."""
-        return len(self.slots) - len(self._free)
-
-    def take(self) -> Slot | None:
-        """Return a slot, or None when they are all out."""
-        if self._free:
-            return self._free.pop()
-        if len(self.slots) >= self._slots_max:
-            return None
-        slot = Slot(self, len(self.slots), TLS_RECORD_BYTES_MAX, is_bulk=False)
-        self.slots.append(slot)
-        return slot
-
-    def park(self, stream: SlotWaiter) -> None:
-        """Let a reader go on when a slot has come back."""
-        self._parked.append(stream)
-
-    def _give_back(self, slot: Slot) -> None:
-        self._free.append(slot)
-        if self._parked:
-            self._parked.popleft().wake()
+__all__ = ["TlsLayer"]
 
 
 class TlsLayer:
@@ -78,7 +32,8 @@ class TlsLayer:
 
     def __init__(self, port: CompletionPort, slots_max: int) -> None:
         self.port = port
-        self.pool = TlsPool(slots_max)
+        self.pool = SharedSlots(slots_max, TLS_RECORD_BYTES_MAX)
+        #: For plaintext, one record each.
         self.pool.on_kept = self._tell_kept
         self._streams: dict[TlsStream, None] = {}
         self._emptied: asyncio.Event | None = None

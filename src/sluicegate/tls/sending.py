@@ -11,11 +11,14 @@ import abc
 import errno
 from typing import TYPE_CHECKING, Final
 
+from typing_extensions import override
+
 from sluicegate.access_limits import TLS_WRITE_BYTES_MAX
-from sluicegate.buffer import Buffer, ConstBuffer
+from sluicegate.buffer import ConstBuffer
 from sluicegate.errors import errno_name
-from sluicegate.port.backend import POLL_OUT, SEND_FLAGS, Operation, RawSocket
+from sluicegate.port.backend import SEND_FLAGS, RawSocket
 from sluicegate.port.layer import SocketDriver, driver_of
+from sluicegate.port.layered_driver import LayeredDriver
 
 from .engine import TlsBroken
 
@@ -29,7 +32,7 @@ _SHUT_WR: Final = 1
 _GONE: Final = frozenset({errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE})
 
 
-class TlsSending(abc.ABC):
+class TlsSending(LayeredDriver):
     """What a connection does to send; receiving and the handshake are the whole one's."""
 
     __slots__ = (
@@ -38,27 +41,17 @@ class TlsSending(abc.ABC):
         "_has_said_goodbye",
         "_is_established",
         "_is_shut_below",
-        "_length",
-        "_port",
         "_send_op",
-        "_shut",
         "_unsent",
-        "_writer",
-        "_writing",
-        "error",
         "failure",
         "inner",
-        "is_released",
     )
 
     def __init__(self, layer: TlsLayer, inner: RawSocket, engine: TlsEngine) -> None:
+        super().__init__(layer.port, layer.pool)
         self.inner = inner
-        self.is_released = False
-        #: Whether its user has closed it.
-        self.error = 0
         self.failure = ""
-        #: An errno, and why, in words; once it has failed.
-        self._port = layer.port
+        #: Why it has failed, in words.
         self._backend: SocketDriver = driver_of(inner, layer.port.backend)
         #: Who runs the operations below: the backend, or another layer.
         self._engine = engine
@@ -66,21 +59,10 @@ class TlsSending(abc.ABC):
         self._send_op = layer.port.operations.take(self._on_sent)
         self._unsent: ConstBuffer | None = None
         #: Ciphertext that the kernel did not take at once.
-        self._writer: Operation | None = None
-        self._writing: tuple[Buffer, int, int] | None = None
-        #: What the writer still wants to send; None when it only waits for room.
-        self._length = 0
-        #: How much that was at first.
-        self._shut = False
-        #: Our stream is to end.
         self._has_said_goodbye = False
         self._is_shut_below = False
 
     # -- the other half ------------------------------------------------------------------------
-
-    @abc.abstractmethod
-    def _post(self) -> None:
-        """Go on in the next turn."""
 
     @abc.abstractmethod
     def _on_sent(self, result: int, flags: int) -> None:
@@ -88,6 +70,7 @@ class TlsSending(abc.ABC):
 
     # -- plaintext -----------------------------------------------------------------------------
 
+    @override
     def write(self, data: memoryview | bytes) -> int:
         """Encrypt and send what there is room for.
 
@@ -112,57 +95,19 @@ class TlsSending(abc.ABC):
     def _check_writable(self) -> None:
         if self.error:
             raise OSError(self.error, self.failure)
-        if self.is_released or self._shut:
+        if self.is_released or self._is_shut:
             raise BrokenPipeError(errno.EPIPE, "the stream was ended")
         if self._unsent is not None or not self._is_established:
             raise BlockingIOError(errno.EAGAIN, "no room")
 
-    def send(
-        self, operation: Operation, sock: RawSocket, buffer: Buffer, start: int, length: int
-    ) -> None:
-        """As ``Backend.send``."""
-        del sock
-        self._length = length
-        self._begin_writing(operation, (buffer, start, start + length))
+    @property
+    @override
+    def _has_room(self) -> bool:
+        return self._unsent is None and self._is_established
 
-    def poll(self, operation: Operation, fd: int, events: int) -> None:
-        """Complete once when there is room for more."""
-        del fd, events
-        self._begin_writing(operation, None)
-
-    def _begin_writing(self, operation: Operation, what: tuple[Buffer, int, int] | None) -> None:
-        assert not operation.in_flight, "one submission at a time"
-        assert self._writer is None, "one writer at a time"
-        operation.in_flight = True
-        self._writer, self._writing = operation, what
-        if self._unsent is None:
-            self._post()
-
-    def _go_on_writing(self) -> None:
-        """Send what the writer wants to, then end our stream, if that is wanted."""
-        if self._unsent is not None and not self.error:
-            return
-        writer, writing = self._writer, self._writing
-        if writer is not None:
-            result = POLL_OUT
-            if self.error:
-                result = -self.error
-            elif writing is not None:
-                buffer, start, end = writing
-                try:
-                    start += self.write(buffer.view[start:end])
-                except OSError as error:
-                    result = -(error.errno or errno.EIO)
-                else:
-                    result = self._length
-                    if start < end:
-                        self._writing = buffer, start, end
-                        return
-            self._writer = self._writing = None
-            writer.in_flight = False
-            writer.complete(result, 0)
-        if self._shut and self._writer is None:
-            self._say_goodbye()
+    @override
+    def _wait_for_room(self) -> None:
+        """Nothing: what is sent at last, and the end of the handshake, go on by themselves."""
 
     def _flush(self) -> None:
         """Hand ciphertext to the kernel; what it does not take is sent by an operation."""
@@ -188,13 +133,14 @@ class TlsSending(abc.ABC):
     def shut(self, how: int) -> None:
         """End our stream, behind what was sent."""
         assert how == _SHUT_WR, "a stream that is received is ended by the peer"
-        if self._shut or self.is_released:
+        if self._is_shut or self.is_released:
             return
-        self._shut = True
+        self._is_shut = True
         if self._unsent is None and self._writer is None:
-            self._say_goodbye()
+            self._end_stream()
 
-    def _say_goodbye(self) -> None:
+    @override
+    def _end_stream(self) -> None:
         """Send ``close_notify``, once, and end TCP's stream behind it."""
         if not (self._has_said_goodbye or self.error) and self._is_established:
             self._has_said_goodbye = True
@@ -216,3 +162,5 @@ class TlsSending(abc.ABC):
             self.error, self.failure = error, failure
             if error == errno.EPROTO:
                 self._flush()  # the alert
+            if self._writer is not None:
+                self._post()

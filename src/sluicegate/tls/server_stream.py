@@ -113,8 +113,8 @@ class ServerStream(TlsStream):
     # -- sessions ------------------------------------------------------------------------------
 
     @override
-    def _decrypt(self, view: memoryview) -> int:
-        count = super()._decrypt(view)
+    def _fill(self, view: memoryview) -> int:
+        count = super()._fill(view)
         if count and not self._is_session_kept:
             # With TLS 1.3 the tickets come behind the handshake, before the first answer.
             self._is_session_kept = True

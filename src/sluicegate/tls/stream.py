@@ -2,9 +2,8 @@
 
 The state machine behind a ``TlsSocket``, and the driver of its operations: OpenSSL on two memory
 BIOs, fed by the port's completions. Ciphertext comes in the backend's slots, which go straight
-back; plaintext leaves in the layer's own (``TlsPool``), one copy each. What stops the reader stops
-the receive below, and what the kernel does not take stops the writer: that is all the
-back-pressure.
+back; plaintext leaves in the layer's own, one copy each. What stops the reader stops the receive
+below, and what the kernel does not take stops the writer: that is all the back-pressure.
 
 The invariant: nothing that is sent here leaves in clear; nothing is received before the handshake
 is done, and nothing after a stream that was cut off, which is an error and never an end; and every
@@ -15,7 +14,6 @@ Handshakes run here, on the loop: one with an elliptic curve takes half a millis
 
 from __future__ import annotations
 
-import enum
 import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -27,7 +25,6 @@ from sluicegate.access_limits import (
     TLS_LINGER_BYTES_MAX,
     TLS_WRITE_BYTES_MAX,
 )
-from sluicegate.buffer import Buffer
 from sluicegate.errors import errno_name
 from sluicegate.port.backend import (
     BUFFER,
@@ -36,7 +33,8 @@ from sluicegate.port.backend import (
     Operation,
     RawSocket,
 )
-from sluicegate.port.pool import SMALL_SLOT_SIZE, SlotPool
+from sluicegate.port.layered_driver import Reading
+from sluicegate.port.pool import SMALL_SLOT_SIZE
 
 from .engine import TlsBroken, TlsEnded
 from .sending import TlsSending
@@ -55,17 +53,6 @@ __all__ = ["TlsStream"]
 _SHUT_WR: Final = 1
 
 
-class _Reading(enum.Enum):
-    """How the pending receive wants its bytes."""
-
-    ON = enum.auto()
-    """Slot after slot, until it is cancelled."""
-    ONCE = enum.auto()
-    """One slot."""
-    INTO = enum.auto()
-    """Into the reader's own buffer, once."""
-
-
 class TlsStream(TlsSending):
     """One connection; lives until the socket below is closed. Satisfies ``SocketDriver``."""
 
@@ -77,13 +64,9 @@ class TlsStream(TlsSending):
         "_is_bulky",
         "_is_lingering",
         "_is_over",
-        "_is_posted",
         "_layer",
-        "_reader",
-        "_reading",
         "_receive_op",
         "_received",
-        "_target",
         "_timer",
         "alert",
         "is_cut_off",
@@ -107,13 +90,9 @@ class TlsStream(TlsSending):
         #: Bytes of ciphertext.
         self._is_bulky = False
         #: The peer fills small slots.
-        self._reader: Operation | None = None
-        self._reading = _Reading.ON
-        self._target: tuple[Buffer, int, int] | None = None
         self._has_inner_ended = False
         self._has_ended = False
         #: ``close_notify`` has come.
-        self._is_posted = False
         self._is_abortive = False
         self._is_lingering = False
         self._is_over = False
@@ -145,11 +124,6 @@ class TlsStream(TlsSending):
         """What both ends agreed on, once the handshake is done."""
         return self._engine
 
-    @property
-    def pool(self) -> SlotPool:
-        """Where the slots are that receives complete with."""
-        return self._layer.pool
-
     def peer_certificate(self) -> x509.Certificate | None:
         """Return the peer's certificate; None when it showed none.
 
@@ -169,55 +143,26 @@ class TlsStream(TlsSending):
 
     # -- the driver: receiving -----------------------------------------------------------------
 
-    def receive(self, operation: Operation, sock: RawSocket) -> None:
-        """As ``Backend.receive``."""
-        del sock
-        self._begin_reading(operation, _Reading.ON)
-
-    def receive_bulk(self, operation: Operation, sock: RawSocket) -> None:
-        """As ``Backend.receive_bulk``, with slots of one size."""
-        del sock
-        self._begin_reading(operation, _Reading.ONCE)
-
-    def receive_into(
-        self, operation: Operation, sock: RawSocket, buffer: Buffer, start: int, length: int
-    ) -> None:
-        """As ``Backend.receive_into``."""
-        del sock
-        self._target = buffer, start, length
-        self._begin_reading(operation, _Reading.INTO)
-
-    def _begin_reading(self, operation: Operation, reading: _Reading) -> None:
-        assert not operation.in_flight, "one submission at a time"
-        assert self._reader is None, "one reader at a time"
-        assert not self.is_released, "the socket is closed"
-        operation.in_flight = True
-        self._reader, self._reading = operation, reading
-        if self._has_news:
-            self._post()
+    @override
+    def _begin_reading(self, operation: Operation, reading: Reading) -> None:
+        super()._begin_reading(operation, reading)
         self._arm()
 
+    @override
+    def _on_reading_cancelled(self) -> None:
+        if self._receive_op.in_flight:
+            self._backend.cancel(self._receive_op)
+
     @property
+    @override
     def _has_news(self) -> bool:
         """Whether there is something for a reader without another byte from below."""
         return bool(
             self.error or self._has_ended or self._has_inner_ended or self._engine.has_input
         )
 
-    def wake(self) -> None:
-        """Go on in the next turn: a slot has come back."""
-        self._post()
-
     @override
-    def _post(self) -> None:
-        """Go on in the next turn: nothing completes inside the call that starts it."""
-        if not self._is_posted:
-            self._is_posted = True
-            self._port.post(self.go_on)
-
     def go_on(self) -> None:
-        """Do what can be done; told by the port."""
-        self._is_posted = False
         if not self._is_over and not self._is_lingering:
             self._advance()
             self._go_on_writing()
@@ -298,6 +243,8 @@ class TlsStream(TlsSending):
             return False
         self._is_established = True
         self._flush()
+        if self._writer is not None:
+            self._post()
         self._on_established()
         return self._is_established and not self.is_released
 
@@ -314,48 +261,7 @@ class TlsStream(TlsSending):
 
     # -- delivering ----------------------------------------------------------------------------
 
-    def _deliver(self) -> None:
-        """Give the reader what there is, for as long as it wants more."""
-        while self._reader is not None and not self.is_released:
-            if self._reading is _Reading.INTO:
-                if not self._deliver_into():
-                    return
-                continue
-            if not self._has_news:
-                return
-            slot = self._layer.pool.take()
-            if slot is None:
-                self._layer.pool.park(self)
-                return
-            count = self._decrypt(slot.view)
-            if not count:
-                self._layer.pool.give_back(slot)
-                self._tell_end()
-                return
-            self._complete_with(count, BUFFER | slot.index << SLOT_SHIFT)
-
-    def _complete_with(self, count: int, flags: int) -> None:
-        reader = self._reader
-        assert reader is not None, "somebody reads"
-        if self._reading is _Reading.ON:
-            reader.complete(count, flags | MORE)
-            return
-        self._reader = None
-        reader.in_flight = False
-        reader.complete(count, flags)
-
-    def _deliver_into(self) -> bool:
-        target = self._target
-        assert target is not None, "it is read into a buffer"
-        buffer, start, length = target
-        count = self._decrypt(buffer.view[start : start + length])
-        if not count:
-            self._tell_end()
-            return False
-        self._target = None
-        self._complete_with(count, 0)
-        return True
-
+    @override
     def _tell_end(self) -> None:
         """Tell the reader of the end, or of the error, if there is one."""
         if self.error:
@@ -363,14 +269,8 @@ class TlsStream(TlsSending):
         elif self._has_ended:
             self._end_reading(0)
 
-    def _end_reading(self, result: int) -> None:
-        reader, self._reader = self._reader, None
-        self._target = None
-        if reader is not None:
-            reader.in_flight = False
-            reader.complete(result, 0)
-
-    def _decrypt(self, view: memoryview) -> int:
+    @override
+    def _fill(self, view: memoryview) -> int:
         """Fill memory with plaintext; return how much there was."""
         filled = 0
         while filled < len(view) and not (self._has_ended or self.error):
@@ -416,30 +316,9 @@ class TlsStream(TlsSending):
         else:
             self._arm()
 
-    def cancel(self, operation: Operation) -> None:
-        """As ``Backend.cancel``."""
-        if operation is self._reader:
-            self._reader = self._target = None
-            if self._receive_op.in_flight:
-                self._backend.cancel(self._receive_op)
-        elif operation is self._writer:
-            self._writer = self._writing = None
-        else:
-            return
-
-        def tell() -> None:
-            operation.in_flight = False
-            operation.complete(-errno.ECANCELED, 0)
-
-        self._port.post(tell)
-
     # -- the end -------------------------------------------------------------------------------
 
-    def abort(self, sock: RawSocket) -> None:
-        """As ``Backend.abort``; but whose handshake failed is given the time to read why."""
-        del sock
-        self.release(abortive=True)
-
+    @override
     def release(self, *, abortive: bool) -> None:
         """Close, as the user did: behind what was sent, or with a reset."""
         if self.is_released:
@@ -455,9 +334,9 @@ class TlsStream(TlsSending):
             self._is_abortive = abortive
             self._end()
             return
-        elif not self._shut:
-            self._shut = True
-            self._say_goodbye()
+        elif not self._is_shut:
+            self._is_shut = True
+            self._end_stream()
         if self._unsent is None:
             self._finish_release()
 

@@ -9,7 +9,6 @@ and a stream that was cut off is an error, never an end.
 
 from __future__ import annotations
 
-import enum
 import errno
 from collections import deque
 from typing import TYPE_CHECKING, Final
@@ -19,16 +18,15 @@ from typing_extensions import override
 from sluicegate.gate.entry_answers import EntryAnswer
 from sluicegate.gate.entry_dialogue import EntryRequest, Step
 from sluicegate.gate.entry_handshake import EntryHandshake
-from sluicegate.port.backend import BUFFER, MORE, POLL_OUT, SLOT_SHIFT, Operation, RawSocket
 from sluicegate.port.layer import LayeredSocket
+from sluicegate.port.layered_driver import LayeredDriver
 from sluicegate.protocols.http2 import ErrorCode
 from sluicegate.web_limits import WEB_JOIN_BYTES_MAX
 
 if TYPE_CHECKING:
-    from sluicegate.buffer import Buffer
     from sluicegate.gate.flood_count import FloodClient
+    from sluicegate.port.backend import RawSocket
     from sluicegate.protocols.http1 import Fields, Request
-    from sluicegate.tls.layer import TlsPool
 
     from .gate_exchange import GateExchange
     from .multiplexed import MultiplexedConnection
@@ -36,62 +34,22 @@ if TYPE_CHECKING:
 __all__ = ["StreamHandshake", "StreamTunnel", "connect_text"]
 
 
-class _Reading(enum.Enum):
-    """How the pending receive wants its bytes."""
-
-    ON = enum.auto()
-    ONCE = enum.auto()
-    INTO = enum.auto()
-
-
-class StreamTunnel:
+class StreamTunnel(LayeredDriver):
     """One stream; satisfies ``SocketDriver`` and ``StreamUser``."""
 
-    __slots__ = (
-        "_came",
-        "_carrier",
-        "_error",
-        "_has_ended",
-        "_is_answered",
-        "_is_posted",
-        "_is_shut",
-        "_length",
-        "_port",
-        "_reader",
-        "_reading",
-        "_target",
-        "_writer",
-        "_writing",
-        "exchange",
-        "is_released",
-        "pool",
-        "socket",
-        "stream",
-    )
+    __slots__ = ("_came", "_carrier", "_has_ended", "_is_answered", "exchange", "socket", "stream")
 
     def __init__(self, carrier: MultiplexedConnection, stream: int, first: bytes) -> None:
+        super().__init__(carrier.port, carrier.service.entries.tls.pool)
         self.stream = stream
         self.socket = StreamSocket(self, carrier.wire.raw)
-        self.pool: TlsPool = carrier.service.entries.tls.pool
-        #: Shared with TLS: slots of one size, made when they are first needed.
         self.exchange: GateExchange | None = None
         #: None: a tunnel is no exchange.
-        self.is_released = False
-        #: Whether its user has closed it.
         self._carrier = carrier
-        self._port = carrier.port
         self._came: deque[tuple[memoryview, int]] = deque([(memoryview(first), 0)])
         #: Received and not delivered, with what each takes of the window; the window bounds it.
         self._has_ended = False
-        self._error = 0
-        self._is_answered = self._is_shut = self._is_posted = False
-        self._reader: Operation | None = None
-        self._reading = _Reading.ON
-        self._target: tuple[Buffer, int, int] | None = None
-        self._writer: Operation | None = None
-        self._writing: tuple[Buffer, int, int] | None = None
-        #: What the writer still wants to send; None when it only waits for room.
-        self._length = 0
+        self._is_answered = False
 
     # -- what comes on the stream (StreamUser) ---------------------------------------------------
 
@@ -123,7 +81,7 @@ class StreamTunnel:
         self._fail()
 
     def _fail(self) -> None:
-        self._error = self._error or errno.ECONNRESET
+        self.error = self.error or errno.ECONNRESET
         self._came.clear()
         if not self.is_released:
             self._post()
@@ -136,72 +94,30 @@ class StreamTunnel:
 
     # -- the driver: receiving -----------------------------------------------------------------
 
-    def receive(self, operation: Operation, sock: RawSocket) -> None:
-        """As ``Backend.receive``."""
-        del sock
-        self._begin_reading(operation, _Reading.ON)
+    @property
+    @override
+    def _has_news(self) -> bool:
+        return bool(self._came or self._has_ended or self.error)
 
-    def receive_bulk(self, operation: Operation, sock: RawSocket) -> None:
-        """As ``Backend.receive_bulk``, with slots of one size."""
-        del sock
-        self._begin_reading(operation, _Reading.ONCE)
-
-    def receive_into(
-        self, operation: Operation, sock: RawSocket, buffer: Buffer, start: int, length: int
-    ) -> None:
-        """As ``Backend.receive_into``."""
-        del sock
-        self._target = buffer, start, length
-        self._begin_reading(operation, _Reading.INTO)
-
-    def _begin_reading(self, operation: Operation, reading: _Reading) -> None:
-        assert not operation.in_flight, "one submission at a time"
-        assert self._reader is None, "one reader at a time"
-        assert not self.is_released, "the socket is closed"
-        operation.in_flight = True
-        self._reader, self._reading = operation, reading
-        if self._came or self._has_ended or self._error:
-            self._post()
-
-    def wake(self) -> None:
-        """Go on in the next turn: a slot has come back."""
-        self._post()
-
-    def _post(self) -> None:
-        """Go on in the next turn: nothing completes inside the call that starts it."""
-        if not self._is_posted:
-            self._is_posted = True
-            self._port.post(self._go_on)
-
-    def _go_on(self) -> None:
-        self._is_posted = False
+    @override
+    def go_on(self) -> None:
         if not self.is_released:
             self._deliver()
         if not self.is_released:
             self._go_on_writing()
 
+    @override
     def _deliver(self) -> None:
-        """Give the reader what there is, for as long as it wants more."""
-        while self._reader is not None and not self.is_released:
-            if not self._came:
-                if self._error or self._has_ended:
-                    self._end_reading(-self._error)
-                return
-            if self._reading is _Reading.INTO:
-                target = self._target
-                assert target is not None, "it is read into a buffer"
-                buffer, start, length = target
-                self._target = None
-                self._complete(self._fill(buffer.view[start : start + length]), 0)
-                continue
-            slot = self.pool.take()
-            if slot is None:
-                self.pool.park(self)
-                return
-            self._complete(self._fill(slot.view), BUFFER | slot.index << SLOT_SHIFT)
+        super()._deliver()
         if not self.is_released:
             self._carrier.flush_soon()
 
+    @override
+    def _tell_end(self) -> None:
+        if self.error or self._has_ended:
+            self._end_reading(-self.error)
+
+    @override
     def _fill(self, view: memoryview) -> int:
         """Fill memory with what came; the client may send as much again."""
         filled = 0
@@ -217,25 +133,9 @@ class StreamTunnel:
                 self._came.appendleft((data[len(piece) :], size - taken))
         return filled
 
-    def _complete(self, count: int, flags: int) -> None:
-        reader = self._reader
-        assert reader is not None, "somebody reads"
-        if self._reading is _Reading.ON:
-            reader.complete(count, flags | MORE)
-            return
-        self._reader = None
-        reader.in_flight = False
-        reader.complete(count, flags)
-
-    def _end_reading(self, result: int) -> None:
-        reader, self._reader = self._reader, None
-        self._target = None
-        if reader is not None:
-            reader.in_flight = False
-            reader.complete(result, 0)
-
     # -- the driver: sending -------------------------------------------------------------------
 
+    @override
     def write(self, data: memoryview | bytes) -> int:
         """Send what the windows let; the first piece is the answer to CONNECT.
 
@@ -243,8 +143,8 @@ class StreamTunnel:
             BlockingIOError: They let nothing now.
             OSError: The stream is over.
         """
-        if self._error:
-            raise OSError(self._error, "the stream was reset")
+        if self.error:
+            raise OSError(self.error, "the stream was reset")
         if self.is_released or self._is_shut:
             raise BrokenPipeError(errno.EPIPE, "the stream was ended")
         carrier, size = self._carrier, len(data)
@@ -279,77 +179,16 @@ class StreamTunnel:
             http.send_data(self.stream, body)
         self._carrier.flush_soon()
 
-    def send(
-        self, operation: Operation, sock: RawSocket, buffer: Buffer, start: int, length: int
-    ) -> None:
-        """As ``Backend.send``."""
-        del sock
-        self._length = length
-        self._begin_writing(operation, (buffer, start, start + length))
-
-    def poll(self, operation: Operation, fd: int, events: int) -> None:
-        """Complete once when there is room for more."""
-        del fd, events
-        self._begin_writing(operation, None)
-
-    def _begin_writing(self, operation: Operation, what: tuple[Buffer, int, int] | None) -> None:
-        assert not operation.in_flight, "one submission at a time"
-        assert self._writer is None, "one writer at a time"
-        operation.in_flight = True
-        self._writer, self._writing = operation, what
-        self._post()
-
-    def _go_on_writing(self) -> None:
-        """Send what the writer wants to, then end our direction, if that is wanted."""
-        writer, writing = self._writer, self._writing
-        if writer is not None:
-            result = -self._error
-            if not self._error and writing is None:
-                if not self._has_room:
-                    self._carrier.note_blocked(self)
-                    return
-                result = POLL_OUT
-            elif not self._error:
-                assert writing is not None, "there is something to send"
-                buffer, start, end = writing
-                try:
-                    start += self.write(buffer.view[start:end])
-                except BlockingIOError:
-                    self._carrier.note_blocked(self)
-                    return
-                except OSError as error:
-                    result = -(error.errno or errno.EIO)
-                else:
-                    result = self._length
-                    if start < end:
-                        self._writing = buffer, start, end
-                        self._carrier.note_blocked(self)
-                        return
-            self._writer = self._writing = None
-            writer.in_flight = False
-            writer.complete(result, 0)
-        if self._is_shut and self._writer is None and not self.is_released:
-            self._send_end()
-
     @property
+    @override
     def _has_room(self) -> bool:
         carrier = self._carrier
-        return not carrier.wire.is_blocked and carrier.http.window_of(self.stream) > 0
+        is_open = not carrier.wire.is_blocked and carrier.http.window_of(self.stream) > 0
+        return is_open or not self._is_answered
 
-    def cancel(self, operation: Operation) -> None:
-        """As ``Backend.cancel``."""
-        if operation is self._reader:
-            self._reader = self._target = None
-        elif operation is self._writer:
-            self._writer = self._writing = None
-        else:
-            return
-
-        def tell() -> None:
-            operation.in_flight = False
-            operation.complete(-errno.ECANCELED, 0)
-
-        self._port.post(tell)
+    @override
+    def _wait_for_room(self) -> None:
+        self._carrier.note_blocked(self)
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -358,19 +197,16 @@ class StreamTunnel:
         if not (self._is_shut or self.is_released):
             self._is_shut = True
             if self._writer is None:
-                self._send_end()
+                self._end_stream()
 
-    def _send_end(self) -> None:
+    @override
+    def _end_stream(self) -> None:
         http = self._carrier.http
         if http.is_open(self.stream):
             http.send_end(self.stream)
             self._carrier.flush_soon()
 
-    def abort(self, sock: RawSocket) -> None:
-        """As ``Backend.abort``."""
-        del sock
-        self.release(abortive=True)
-
+    @override
     def release(self, *, abortive: bool) -> None:
         """Close, as its user did: behind what was sent, or with a reset."""
         if self.is_released:
@@ -383,8 +219,8 @@ class StreamTunnel:
             _, size = self._came.popleft()
             if size:
                 carrier.consume(self.stream, size)
-        if not (abortive or self._error) and self._is_answered:
-            self._send_end()
+        if not (abortive or self.error) and self._is_answered:
+            self._end_stream()
         # What the client still sends is not wanted; a tunnel that was cut off is told as one.
         code = ErrorCode.CONNECT_ERROR if abortive else ErrorCode.NO_ERROR
         carrier.http.reset(self.stream, code)
