@@ -15,14 +15,17 @@ from typing import Literal, TypeAlias
 import msgspec
 
 __all__ = [
+    "AlertRecord",
     "AnyRecord",
     "ConnectionRecord",
     "DecisionRecord",
     "FilterFailureRecord",
     "LearnRecord",
     "LimitRecord",
+    "LookupRecord",
     "LoopBlockedRecord",
     "NoteRecord",
+    "OperatorRecord",
     "Outcome",
     "PolicyRecord",
     "ProcessRecord",
@@ -31,6 +34,7 @@ __all__ = [
     "RuleChangeRecord",
     "ServiceEvent",
     "ServiceRecord",
+    "SessionRecord",
     "TransferRecord",
 ]
 
@@ -434,6 +438,100 @@ class ProcessRecord(Record, tag="process", kw_only=True):
     """How often that place had to be filled again, since the start."""
 
 
+class SessionRecord(Record, tag="session", kw_only=True):
+    """A client's session begins or ends. ``sessions`` in ``[log]`` says whether it is written."""
+
+    event: Literal["began", "ended"]
+    """Which of both; those of a process that was killed end without a record."""
+    session: str
+    """Which one."""
+    client: str
+    """The client's address."""
+    listener: str = ""
+    """Name of the listener that it came to first; absent at its end."""
+    user: str = ""
+    """The user that the client proved to be."""
+    duration_s: float = 0.0
+    """At its end: how long it was there, its last idle time with it."""
+    filters: tuple[str, ...] = ()
+    """At its end: filters that were attached to it."""
+
+
+class LookupRecord(Record, tag="lookup", kw_only=True):
+    """One question that DNS servers were asked; what was remembered is not asked.
+
+    ``lookups`` in ``[log]`` says whether it is written. Several clients may have waited for it: the
+    decision on each of their connections has the addresses that were found.
+    """
+
+    host: str
+    """The name that was asked about, canonical; of an address, its name under ``arpa``."""
+    question: str
+    """The type of records that were asked for (``A``, ``AAAA``, ``PTR``)."""
+    result: Literal["found", "none", "failed"]
+    """Whether the name has such records; or nobody gave an answer that can be used."""
+    reason: str = ""
+    """Why nothing was found: a reason code of the resolver."""
+    cause: str = ""
+    """What a server did wrong, when one did."""
+    addresses: tuple[str, ...] = ()
+    """What was found, before anything was judged."""
+    aliases: tuple[str, ...] = ()
+    """Other names that the name stands for, in their order."""
+    names: tuple[str, ...] = ()
+    """Of an address: the names that were found, which prove nothing."""
+    duration_ms: float = 0.0
+    """How long it took, further attempts with it."""
+    ttl_s: float = 0.0
+    """How long what was found is remembered."""
+
+
+class OperatorRecord(Record, tag="operator", kw_only=True):
+    """Somebody operated the gate, or tried to: by a command, in the console or by its API."""
+
+    action: str
+    """What was done: ``reload``, ``kill``, ``drain``, ``upgrade``, ``user-add``, ``user-remove``;
+    in the console also ``login``, ``policy-change`` and what else it offers."""
+    by: str
+    """Who: the user at the control socket, as the kernel says; in the console its own user."""
+    origin: Literal["command", "signal", "console", "api"]
+    """Where it was done."""
+    result: Literal["done", "refused", "failed"]
+    """What became of it."""
+    client: str = ""
+    """The address and port of the browser or the program; absent at the control socket."""
+    subjects: tuple[str, ...] = ()
+    """What it was done to: identifiers, users, names of rules or alerts."""
+    causes: tuple[str, ...] = ()
+    """Why it was refused, or failed."""
+    facts: dict[str, str | int] = {}
+    """What else is to be known of it (how long a drain may take); never a secret."""
+
+
+class AlertRecord(Record, tag="alert", kw_only=True):
+    """An alert was raised, acknowledged, or is over."""
+
+    alert: str
+    """Its name, as operators have it in the configuration."""
+    event: Literal["raised", "acknowledged", "over"]
+    """Which step; ``over``: what it was raised for is not so any more."""
+    severity: Literal["information", "warning", "error"]
+    """How bad it is."""
+    raising: str = ""
+    """The identifier of this raising, which acknowledging it names."""
+    message: str = ""
+    """What happened, in a sentence."""
+    count: int = 1
+    """How many events it was raised for."""
+    by: str = ""
+    """Who acknowledged it."""
+    client: str = ""
+    """The client that it is about, if it is about one."""
+    facts: dict[str, str | int] = {}
+    """What is known of it: values that were compared, the filter or the scanner that it is about,
+    what became of its actions."""
+
+
 AnyRecord: TypeAlias = (
     DecisionRecord
     | ConnectionRecord
@@ -448,4 +546,8 @@ AnyRecord: TypeAlias = (
     | PolicyRecord
     | LearnRecord
     | ProcessRecord
+    | SessionRecord
+    | LookupRecord
+    | OperatorRecord
+    | AlertRecord
 )
