@@ -12,17 +12,29 @@ LONG_S = 1000.0
 
 
 def test_drain_ends_with_what_it_waits_for() -> None:
+    done: list[bool] = []
+
+    async def work() -> None:
+        done.append(True)
+
     async def check() -> None:
         draining = Draining()
-        await draining.wait(asyncio.sleep(0), LONG_S)
+        await draining.wait(work(), LONG_S)
         draining.end_in(0)  # nobody is left to hear it
 
     asyncio.run(check())
+    assert done == [True]
 
 
 def test_drain_that_is_not_over_is_given_up_at_once_when_asked() -> None:
+    given_up: list[bool] = []
+
     async def never() -> None:
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            given_up.append(True)
+            raise
 
     async def check() -> None:
         draining = Draining()
@@ -31,6 +43,7 @@ def test_drain_that_is_not_over_is_given_up_at_once_when_asked() -> None:
         await draining.wait(never(), LONG_S)
 
     asyncio.run(check())
+    assert given_up == [True]
 
 
 def test_drain_that_is_being_given_up_may_be_asked_again() -> None:
