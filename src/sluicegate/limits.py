@@ -365,7 +365,8 @@ class Limits(WebLimits):
 
     bulk_buffers_max: int = 64
     """Large (256 KiB) shared receive buffers of one worker: 16 MiB, the bound on bytes in flight of
-    all bulky inspected connections together."""
+    all bulky inspected connections together; as many again for what they say inside TLS, made when
+    they are first needed."""
 
     client_buffers_max: int = 32
     """Shared buffers that the blocked sends of one client may pin; beyond it they are copied to

@@ -120,6 +120,59 @@ def test_much_goes_both_ways_whatever_the_network_does_to_it(seed: int) -> None:
     assert (end.bytes_to_server, end.bytes_to_client) == (len(LARGE), len(LARGE))
 
 
+def slots_made(gate: Gate) -> int:
+    """Large ones."""
+    return sum(one.is_bulk for one in gate.service.entries.tls.pool.slots)
+
+
+@pytest.mark.parametrize(
+    ("piece", "is_bulky"),
+    [
+        # As many bytes as the others send, in pieces that each fill less than a slot.
+        (1_000, False),
+        (200_000, True),
+    ],
+)
+def test_who_fills_slots_is_read_in_large_ones(piece: int, is_bulky: bool) -> None:
+    async def send_much(tls: TlsPeer) -> bytes:
+        back = bytearray()
+        for start in range(0, 400_000, piece):
+            await tls.send_all(LARGE[start : start + piece])
+            back += await tls.receive_exactly(piece)
+        tls.end_stream()
+        return bytes(back) + await tls.receive_all()
+
+    seen, gate = tunnelled(send_much)
+    assert seen == LARGE[:400_000]
+    assert bool(slots_made(gate)) is is_bulky
+    assert gate.service.entries.tls.pool.out_count == 0
+
+
+def test_who_goes_on_with_small_things_gives_large_slots_up() -> None:
+    found: list[bool] = []
+
+    async def scenario(gate: Gate) -> None:
+        async def peer(stream: PeerStream) -> None:
+            tls = TlsPeer(stream)
+            await tls.shake_hands()
+            await tls.send_all(CONNECT.wire())
+            await tls.receive_until(b"\r\n\r\n")
+            (driver,) = gate.service.entries.tls.streams
+            for size in (200_000, 100, 100, 200_000):
+                await tls.send_all(LARGE[:size])
+                assert await tls.receive_exactly(size) == LARGE[:size]
+                found.append(driver.is_bulky)
+            tls.close()
+
+        gate.serve(echoes, address=WEB)
+        await gate.ended(gate.call(peer))
+        await gate.idle()
+
+    play(scenario, PLAN)
+    assert found[1:3] == [False, False]
+    assert found[3]
+
+
 def test_a_client_that_does_not_read_stops_the_server_and_loses_nothing() -> None:
     sent: list[int] = []
 

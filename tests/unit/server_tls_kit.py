@@ -12,6 +12,7 @@ from OpenSSL import SSL
 
 from sluicegate.tls import ServerContext, ServerFailure, ServerIdentity, ServerName
 from sluicegate.tls.engine import TlsBroken, TlsEnded, TlsEngine
+from sluicegate.tls.record_connection import RecordConnection
 from sluicegate.tls.server_engine import ServerEngine
 from sluicegate.tls.server_settings import ServerTlsSettings
 from tests.chains import HOST, Certified, root
@@ -86,7 +87,7 @@ def meet(
     """Shake hands."""
     name = ServerName(host, 443, is_address=is_address)
     client = context.engine(name, protocols, accepts_unverified=accepts)
-    connection = SSL.Connection(server)
+    connection = RecordConnection(server)
     connection.set_accept_state()
     other = TlsEngine(connection)
     outcome: ServerIdentity | ServerFailure | None = None
@@ -99,23 +100,31 @@ def meet(
                     outcome = client.outcome()
             except TlsBroken as error:
                 outcome = client.failure(error)
-        other.feed(client.take())
+        other.feed(taken(client))
         if broken is None and not is_met:
             try:
                 is_met = other.shake_hands()
             except TlsBroken as error:
                 broken = error
-        client.feed(other.take())
+        client.feed(taken(other))
         if outcome is not None and (is_met or broken is not None):
             break
     assert outcome is not None, "the handshake does not end"
     return Met(outcome, client, other, broken)
 
 
+def taken(engine: TlsEngine) -> bytes:
+    """Take everything that an end has for the other one."""
+    memory = memoryview(bytearray(engine.outgoing))
+    count = engine.take_into(memory)
+    assert count == len(memory), "it has as much as it says"
+    return bytes(memory)
+
+
 def exchange(met: Met) -> bytes:
     """Let the server say something, behind its tickets; return what came."""
     met.server.write(b"hello")
-    met.client.feed(met.server.take())
+    met.client.feed(taken(met.server))
     view = memoryview(bytearray(100))
     count = met.client.read_into(view)
     met.client.keep_session()

@@ -34,6 +34,7 @@ from .leaf_kit import (
     authority_certificate,
     identity,
 )
+from .server_tls_kit import taken
 
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 TRUSTED = authority("trusted")
@@ -481,7 +482,7 @@ def shake_hands(
         if outgoing.pending:
             theirs.feed(outgoing.read())
             theirs.shake_hands()
-            incoming.write(theirs.take())
+            incoming.write(taken(theirs))
     return ours
 
 

@@ -86,7 +86,8 @@ class EntryDesk:
         )
         self.throttle = PasswordThrottle(service.limits, service.clock)
         self.directory = DirectoryService(service, exchange)
-        self.tls = TlsLayer(service.port, service.limits.interactive_buffers_max)
+        limits = service.limits
+        self.tls = TlsLayer(service.port, limits.interactive_buffers_max, limits.bulk_buffers_max)
         self._contexts: dict[str, TlsContext] = {}
         #: Of listeners whose clients speak TLS.
         self._key_log: KeyLog | None = None

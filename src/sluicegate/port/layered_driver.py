@@ -49,6 +49,7 @@ class LayeredDriver(abc.ABC):
         "_writer",
         "_writing",
         "error",
+        "is_bulky",
         "is_released",
         "pool",
     )
@@ -56,6 +57,8 @@ class LayeredDriver(abc.ABC):
     def __init__(self, port: CompletionPort, pool: SharedSlots) -> None:
         self.is_released = False
         #: Whether its user has closed it.
+        self.is_bulky = False
+        #: Whether the peer sends more at a time than fits a small slot.
         self.error = 0
         #: An errno, once it has failed.
         self.pool = pool
@@ -170,7 +173,7 @@ class LayeredDriver(abc.ABC):
                 if not self._deliver_into():
                     return
                 continue
-            slot = self.pool.take()
+            slot = self.pool.take(is_bulky=self.is_bulky)
             if slot is None:
                 self.pool.park(self)
                 return

@@ -18,6 +18,7 @@ from .client_names import ClientNames
 from .engine import TlsEngine, note_fault, prepare
 from .key_log import KeyLog
 from .pem import judge_chains, load_own, read_revocations, trust
+from .record_connection import RecordConnection
 
 __all__ = ["ClientCertificates", "TlsContext", "TlsSettings"]
 
@@ -85,7 +86,7 @@ class TlsContext:
 
     def engine(self) -> TlsEngine:
         """Return one connection's TLS."""
-        connection = SSL.Connection(self._context)
+        connection = RecordConnection(self._context)
         connection.set_accept_state()
         return TlsEngine(connection)
 

@@ -7,7 +7,7 @@ for an end: a stream that was cut off is broken (``TlsBroken``), and only ``clos
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from OpenSSL import SSL, crypto
 
@@ -15,6 +15,8 @@ from sluicegate.errors import SluicegateError
 
 if TYPE_CHECKING:
     from cryptography import x509
+
+    from .record_connection import RecordConnection
 
 __all__ = [
     "CODE_WORDS",
@@ -56,22 +58,21 @@ class EngineSource(Protocol):
 class TlsEngine:
     """One end of a connection; its handshake has not begun."""
 
-    __slots__ = ("_connection", "_waiting", "has_input", "outgoing")
+    __slots__ = ("_connection", "_held", "has_input")
 
-    def __init__(self, connection: SSL.Connection) -> None:
+    def __init__(self, connection: RecordConnection) -> None:
         self.has_input = False
         #: Whether there may be something to read without another byte from the peer.
-        self.outgoing = 0
-        #: Bytes for the peer.
         self._connection = connection
-        self._waiting: list[bytes] = []
+        self._held: TlsEnded | TlsBroken | None = None
+        #: What came behind the plaintext that was read last.
 
     # -- ciphertext ----------------------------------------------------------------------------
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take bytes from the peer."""
         if data:  # OpenSSL takes nothing for an error
-            self._connection.bio_write(data)
+            self._connection.feed(data)
             self.has_input = True
 
     def feed_end(self) -> None:
@@ -79,23 +80,14 @@ class TlsEngine:
         self._connection.bio_shutdown()
         self.has_input = True
 
-    def take(self) -> bytes:
-        """Return what is for the peer."""
-        waiting, self._waiting = self._waiting, []
-        self.outgoing = 0
-        return waiting[0] if len(waiting) == 1 else b"".join(waiting)
+    @property
+    def outgoing(self) -> int:
+        """Bytes for the peer that wait to be taken."""
+        return self._connection.outgoing
 
-    def _fetch(self) -> None:
-        """Take from OpenSSL what it has written."""
-        try:
-            while True:
-                piece = self._connection.bio_read(_FETCH_BYTES)
-                self._waiting.append(piece)
-                self.outgoing += len(piece)
-                if len(piece) < _FETCH_BYTES:
-                    return
-        except SSL.WantReadError:
-            return
+    def take_into(self, memory: memoryview) -> int:
+        """Fill memory with what is for the peer; return how much."""
+        return self._connection.take_into(memory)
 
     # -- plaintext -----------------------------------------------------------------------------
 
@@ -106,15 +98,13 @@ class TlsEngine:
             TlsBroken: It failed; what is for the peer says so to it.
         """
         try:
-            self._connection.do_handshake()
-        except SSL.WantReadError:
-            self.has_input = False
-            self._fetch()
-            return False
+            is_done = self._connection.begin_or_go_on()
         except SSL.Error as error:
-            self._break(error)
-        self._fetch()
-        return True
+            self.has_input = False
+            raise self._broken_by(error) from error
+        if not is_done:
+            self.has_input = False
+        return is_done
 
     def read_into(self, view: memoryview) -> int:
         """Fill memory with plaintext; return how much, 0 when more has to come first.
@@ -123,16 +113,37 @@ class TlsEngine:
             TlsEnded: The peer has ended its stream.
             TlsBroken: It is not what the peer meant to send.
         """
-        try:
-            return self._connection.recv_into(view)
-        except SSL.WantReadError:
+        if self._held is not None:
+            raise self._take_held()
+        connection = self._connection
+        filled = connection.decrypt_into(view)
+        if filled == len(view):
+            return filled
+        if connection.is_starved:
             self.has_input = False
-            self._fetch()  # it answers to some of what it reads
-            return 0
+            return filled
+        self._held = self._why_stopped()
+        if filled:
+            return filled
+        raise self._take_held()
+
+    def _take_held(self) -> TlsEnded | TlsBroken:
+        """Return what is to be raised (no variable has it: that would be a circle)."""
+        try:
+            assert self._held is not None, "something has stopped it"
+            return self._held
+        finally:
+            self._held = None
+            self.has_input = False
+
+    def _why_stopped(self) -> TlsEnded | TlsBroken:
+        try:
+            self._connection.raise_why()
         except SSL.ZeroReturnError:
-            raise TlsEnded from None
+            return TlsEnded()
         except SSL.Error as error:
-            self._break(error)
+            return self._broken_by(error)
+        return TlsBroken("no plaintext")
 
     def write(self, data: bytes | memoryview) -> int:
         """Encrypt; return how much.
@@ -141,11 +152,9 @@ class TlsEngine:
             TlsBroken: It failed.
         """
         try:
-            count = self._connection.send(data)
+            return self._connection.encrypt(data)
         except SSL.Error as error:
-            self._break(error)
-        self._fetch()
-        return count
+            raise self._broken_by(error) from error
 
     def say_goodbye(self) -> None:
         """End our stream; the peer's is not touched (RFC 8446 section 6.1).
@@ -156,13 +165,10 @@ class TlsEngine:
         try:
             self._connection.shutdown()
         except SSL.Error as error:
-            self._break(error)
-        self._fetch()
+            raise self._broken_by(error) from error
 
-    def _break(self, error: SSL.Error) -> NoReturn:
-        self.has_input = False
-        self._fetch()
-        raise _broken_by(error, self._connection.get_app_data()) from error
+    def _broken_by(self, error: SSL.Error) -> TlsBroken:
+        return _broken_by(error, self._connection.get_app_data())
 
     # -- asking, once the handshake is done ----------------------------------------------------
 
@@ -241,7 +247,5 @@ _CIPHERS: Final = b"ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:!aNULL:!eNULL:!aD
 """Of TLS 1.2: forward secrecy, no SHA-1; what Python's own contexts have."""
 _ALERTS: Final = frozenset({"tlsv1", "tlsv13"})
 """OpenSSL's words for some alerts begin so, and have no "alert" in them."""
-_FETCH_BYTES: Final = 68 << 10
-"""More than what one write makes of ``TLS_WRITE_BYTES_MAX``."""
 _MODE_ENABLE_PARTIAL_WRITE: Final = 1
 """``SSL_MODE_ENABLE_PARTIAL_WRITE``, for which pyOpenSSL has no name, and which it sets."""

@@ -7,9 +7,9 @@ until it is closed.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from sluicegate.access_limits import TLS_RECORD_BYTES_MAX
+from sluicegate.access_limits import TLS_RECORD_BYTES_MAX, TLS_WRITE_BYTES_MAX
 from sluicegate.port.backend import RawSocket
 from sluicegate.port.shared_slots import SharedSlots
 
@@ -30,11 +30,20 @@ __all__ = ["TlsLayer"]
 class TlsLayer:
     """The TLS of one port; used on its thread only."""
 
-    def __init__(self, port: CompletionPort, slots_max: int) -> None:
+    def __init__(self, port: CompletionPort, slots_max: int, bulk_max: int) -> None:
+        """Begin without a connection.
+
+        Args:
+            port: Whose operations move the bytes.
+            slots_max: How many slots of one record each there may be for plaintext.
+            bulk_max: How many large ones, of many records.
+        """
         self.port = port
-        self.pool = SharedSlots(slots_max, TLS_RECORD_BYTES_MAX)
-        #: For plaintext, one record each.
+        self.pool = SharedSlots(slots_max, TLS_RECORD_BYTES_MAX, bulk_max)
+        #: For plaintext.
         self.pool.on_kept = self._tell_kept
+        self.scratch = memoryview(bytearray(TLS_WRITE_BYTES_MAX + _OF_RECORDS))
+        #: Ciphertext on its way from OpenSSL to the kernel; what is in it is of use until the next.
         self._streams: dict[TlsStream, None] = {}
         self._emptied: asyncio.Event | None = None
         #: Somebody waits for the last connection.
@@ -84,12 +93,17 @@ class TlsLayer:
         """Connections that are not closed."""
         return len(self._streams)
 
+    @property
+    def streams(self) -> list[TlsStream]:
+        """The connections that are not closed, the oldest first."""
+        return list(self._streams)
+
     async def close(self) -> None:
         """End what only waits for its peer, and return when it is closed.
 
         Its users have closed the sockets before.
         """
-        for stream in list(self._streams):
+        for stream in self.streams:
             stream.end_now()
         if self._streams:
             self._emptied = asyncio.Event()
@@ -98,3 +112,7 @@ class TlsLayer:
     def _tell_kept(self, slot: Slot) -> None:
         """Tell whoever is told of the backend's slots."""
         self.port.pool.on_kept(slot)
+
+
+_OF_RECORDS: Final = 4 << 10
+"""More than what records add to ``TLS_WRITE_BYTES_MAX``: 22 bytes to each 16 KiB, and alerts."""

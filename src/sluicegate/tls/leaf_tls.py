@@ -18,6 +18,7 @@ from OpenSSL import SSL
 from .engine import TlsEngine, prepare
 from .leaf_keys import LeafPrivateKey
 from .leaf_source import Leaf
+from .record_connection import RecordConnection
 
 __all__ = ["KeptLeaf", "LeafTls"]
 
@@ -48,7 +49,7 @@ class LeafTls:
 
     def engine(self) -> TlsEngine:
         """As ``EngineSource.engine``."""
-        connection = SSL.Connection(self._context, None)
+        connection = RecordConnection(self._context)
         connection.set_accept_state()
         return TlsEngine(connection)
 

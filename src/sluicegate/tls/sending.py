@@ -40,7 +40,9 @@ class TlsSending(LayeredDriver):
         "_engine",
         "_has_said_goodbye",
         "_is_established",
+        "_is_inner_layered",
         "_is_shut_below",
+        "_scratch",
         "_send_op",
         "_unsent",
         "failure",
@@ -54,6 +56,9 @@ class TlsSending(LayeredDriver):
         #: Why it has failed, in words.
         self._backend: SocketDriver = driver_of(inner, layer.port.backend)
         #: Who runs the operations below: the backend, or another layer.
+        self._is_inner_layered = self._backend is not layer.port.backend
+        #: Whether what is sent there is encrypted again, by way of the same scratch memory.
+        self._scratch = layer.scratch
         self._engine = engine
         self._is_established = False
         self._send_op = layer.port.operations.take(self._on_sent)
@@ -111,22 +116,22 @@ class TlsSending(LayeredDriver):
 
     def _flush(self) -> None:
         """Hand ciphertext to the kernel; what it does not take is sent by an operation."""
-        if self._unsent is not None or not self._engine.outgoing:
-            return
-        data = self._engine.take()
-        try:
-            sent = self.inner.send(data, SEND_FLAGS)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            # A peer that has gone before our goodbye is no error: what it sent last says how.
-            if not (self._has_said_goodbye and error.errno in _GONE):
-                self._note_error(error.errno or errno.EIO, errno_name(error.errno or errno.EIO))
-            return
-        if sent < len(data):
-            self._unsent = rest = ConstBuffer(data[sent:])
-            rest.lease()
-            self._backend.send(self._send_op, self.inner, rest, 0, rest.used)
+        engine, scratch = self._engine, self._scratch
+        while self._unsent is None and engine.outgoing:
+            data = scratch[: engine.take_into(scratch)]
+            try:
+                sent = self.inner.send(bytes(data) if self._is_inner_layered else data, SEND_FLAGS)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                # A peer that has gone before our goodbye is no error: what it sent last says how.
+                if not (self._has_said_goodbye and error.errno in _GONE):
+                    self._note_error(error.errno or errno.EIO, errno_name(error.errno or errno.EIO))
+                return
+            if sent < len(data):
+                self._unsent = rest = ConstBuffer(bytes(data[sent:]))
+                rest.lease()
+                self._backend.send(self._send_op, self.inner, rest, 0, rest.used)
 
     # -- the end of our stream -----------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from sluicegate.clock import SystemClock
 from .engine import prepare
 from .key_log import KeyLog
 from .pem import judge_chains, load_own, read_revocations, trust
+from .record_connection import RecordConnection
 from .server_engine import ServerEngine
 from .server_identity import ServerName
 from .server_sessions import ServerSessions
@@ -82,7 +83,7 @@ class ServerContext:
             accepts_unverified: Whether the handshake goes on with whoever it is, and tells.
         """
         now = self._wall()
-        connection = SSL.Connection(self._context)
+        connection = RecordConnection(self._context)
         verification = ServerVerification(self.settings, server, now, accepts=accepts_unverified)
         connection.set_app_data(verification)
         connection.set_connect_state()

@@ -10,14 +10,13 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
-from OpenSSL import SSL
-
 from .engine import TlsBroken, TlsEngine
 from .server_fault import ServerFault
 from .server_identity import ServerFailure, ServerIdentity
 from .server_sessions import KeptSession, ServerSessions
 
 if TYPE_CHECKING:
+    from .record_connection import RecordConnection
     from .server_sessions import SessionKey
     from .server_verification import ServerVerification
 
@@ -31,7 +30,7 @@ class ServerEngine(TlsEngine):
 
     def __init__(
         self,
-        connection: SSL.Connection,
+        connection: RecordConnection,
         verification: ServerVerification,
         sessions: ServerSessions,
         key: SessionKey,

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 __all__ = ["TlsStream"]
 
 _SHUT_WR: Final = 1
+_FULL_SLOTS_TO_BULK: Final = 4
+"""Full small slots in a row that make a connection bulky."""
 
 
 class TlsStream(TlsSending):
@@ -58,10 +60,10 @@ class TlsStream(TlsSending):
 
     __slots__ = (
         "_discarded",
+        "_full_count",
         "_has_ended",
         "_has_inner_ended",
         "_is_abortive",
-        "_is_bulky",
         "_is_lingering",
         "_is_over",
         "_layer",
@@ -88,8 +90,8 @@ class TlsStream(TlsSending):
         self._receive_op = layer.port.operations.take(self._on_received)
         self._received = 0
         #: Bytes of ciphertext.
-        self._is_bulky = False
-        #: The peer fills small slots.
+        self._full_count = 0
+        #: Small slots that were filled, one after the other.
         self._has_inner_ended = False
         self._has_ended = False
         #: ``close_notify`` has come.
@@ -175,7 +177,7 @@ class TlsStream(TlsSending):
             return
         if self._engine.outgoing >= TLS_WRITE_BYTES_MAX:
             return  # it makes us answer, and does not take the answers
-        if self._is_bulky:
+        if self.is_bulky:
             self._backend.receive_bulk(self._receive_op, self.inner)
         else:
             self._backend.receive(self._receive_op, self.inner)
@@ -188,7 +190,7 @@ class TlsStream(TlsSending):
     def _on_received(self, result: int, flags: int) -> None:
         if flags & BUFFER:
             slot = self._backend.pool.slots[flags >> SLOT_SHIFT]
-            self._take(slot.view[: max(result, 0)], result)
+            self._take(slot.view[: max(result, 0)], result, is_going_on=bool(flags & MORE))
             self._backend.pool.give_back(slot)
         elif result == 0:
             self._has_inner_ended = True
@@ -202,12 +204,19 @@ class TlsStream(TlsSending):
         if not flags & MORE:
             self._arm()
 
-    def _take(self, data: memoryview, length: int) -> None:
+    def _take(self, data: memoryview, length: int, *, is_going_on: bool) -> None:
         if self._is_over or self._is_lingering:
             self._discarded += length
             return
         self._received += length
-        self._is_bulky = self._is_established and length >= SMALL_SLOT_SIZE
+        if length < SMALL_SLOT_SIZE:
+            self.is_bulky, self._full_count = False, 0
+        elif self._is_established and not self.is_bulky:
+            self._full_count += 1
+            if self._full_count == _FULL_SLOTS_TO_BULK:
+                self.is_bulky = True
+                if is_going_on:
+                    self._backend.cancel(self._receive_op)  # large slots are received into, then
         if not self.error:
             self._engine.feed(data)
 
@@ -272,22 +281,16 @@ class TlsStream(TlsSending):
     @override
     def _fill(self, view: memoryview) -> int:
         """Fill memory with plaintext; return how much there was."""
-        filled = 0
-        while filled < len(view) and not (self._has_ended or self.error):
+        count, engine = 0, self._engine
+        if not (self._has_ended or self.error):
             try:
-                count = self._engine.read_into(view[filled:])
+                count = engine.read_into(view)
             except TlsEnded:
                 self._has_ended = True
-                break
             except TlsBroken as error:
                 self._note_read_error(error)
-                break
-            if not count:
-                break
-            filled += count
-        if self._engine.outgoing:
             self._flush()  # it answers to some of what it reads
-        return filled
+        return count
 
     def _note_read_error(self, error: TlsBroken) -> None:
         if error.is_cut_off:
