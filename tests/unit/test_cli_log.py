@@ -11,9 +11,12 @@ import sqlite3
 import pytest
 from click.testing import CliRunner, Result
 
+from sluicegate.audit import Record
+from sluicegate.audit.lines import encode_record
 from sluicegate.audit.store import Filler, Retention
 from sluicegate.cli.main import cli
 from sluicegate.clock import SystemClock
+from tests.unit.record_kit import KINDS, full_record, tag_of
 
 MAIN = """\
 [log]
@@ -169,3 +172,35 @@ def test_file_that_cannot_be_written_is_an_error_with_a_cure(config: pathlib.Pat
         result = invoke("log", "export", "-c", config, "-o", output)
         assert result.exit_code == 2
         assert "--output" in result.stderr
+
+
+# -- every kind of the catalogue -------------------------------------------------------------------
+
+
+def texts_in(value: object) -> list[str]:
+    """Return every text and number of a record's field, as people read it."""
+    if isinstance(value, dict):
+        return [str(one) for pair in value.items() for one in pair]
+    if isinstance(value, list):
+        return [str(one) for one in value]
+    return [str(value)]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=tag_of)
+def test_every_kind_is_found_and_shown_with_all_that_it_has(
+    kind: type[Record], tmp_path: pathlib.Path
+) -> None:
+    log = tmp_path / "records.jsonl"
+    log.write_bytes(encode_record(full_record(kind)) + line_of(1, kind="other"))
+    shown = invoke("log", f"kind:{tag_of(kind)}", "--file", log)
+    assert shown.exit_code == 0, shown.output
+    (row,) = shown.stdout.splitlines()
+    fields = json.loads(log.read_bytes().splitlines()[0])
+    missing = [
+        (name, text)
+        for name, value in fields.items()
+        if name != "time"
+        for text in texts_in(value)
+        if text not in row
+    ]
+    assert missing == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pathlib
+import pwd
 import stat
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -12,27 +13,34 @@ from typing import Any
 
 import pytest
 
+from sluicegate.audit import OperatorRecord, Record
+from sluicegate.clock import SystemClock
 from sluicegate.documents import ConfigRefused
 from sluicegate.errors import ConfigError
 from sluicegate.gate import control
 from sluicegate.gate.control import ControlServer
 from sluicegate.gate.control_client import GateUnreachable, ask_gate
 from sluicegate.gate.control_messages import (
+    ActedRequest,
     ConnectionsReply,
     ConnectionsRequest,
     DoneReply,
     FiltersReply,
     FiltersRequest,
+    KillRequest,
     RefusedReply,
     ReloadRequest,
+    Request,
     SessionsReply,
     SessionsRequest,
     StatusReply,
     StatusRequest,
     StopRequest,
+    UpgradeRequest,
     decode_reply,
     read_message,
 )
+from sluicegate.gate.operator_log import OperatorLog
 from sluicegate.gate.views import ConnectionView, FilterView, Phase, SessionView, StatusView
 from sluicegate.process_limits import CONTROL_REPLY_BYTES_MAX, CONTROL_REQUEST_BYTES_MAX
 
@@ -56,6 +64,7 @@ class Target:
         self.refusal: ConfigRefused | None = None
         self.session_count = 1
         self.killed: list[tuple[str, str]] = []
+        self.records: list[Record] = []
 
     async def status(self) -> StatusView:
         return STATUS
@@ -89,9 +98,14 @@ class Target:
         self.stops += 1
 
 
+def server_at(path: pathlib.Path) -> ControlServer:
+    target = Target()
+    return ControlServer(target, path, OperatorLog(target.records.append, SystemClock()))
+
+
 @asynccontextmanager
 async def serving(target: Target, path: pathlib.Path) -> AsyncIterator[pathlib.Path]:
-    server = ControlServer(target, path)
+    server = ControlServer(target, path, OperatorLog(target.records.append, SystemClock()))
     await server.start()
     try:
         yield path
@@ -181,7 +195,7 @@ def test_socket_of_a_gate_that_crashed_is_replaced(path: pathlib.Path) -> None:
 def test_path_too_long_for_a_socket_is_refused_with_a_cure(tmp_path: pathlib.Path) -> None:
     async def main() -> None:
         with pytest.raises(ConfigError, match="choose a shorter"):
-            await ControlServer(Target(), tmp_path / ("x" * 120)).start()
+            await server_at(tmp_path / ("x" * 120)).start()
 
     run(main)
 
@@ -189,7 +203,7 @@ def test_path_too_long_for_a_socket_is_refused_with_a_cure(tmp_path: pathlib.Pat
 def test_folder_that_is_missing_is_refused_with_a_cure(tmp_path: pathlib.Path) -> None:
     async def main() -> None:
         with pytest.raises(ConfigError, match="cannot be made"):
-            await ControlServer(Target(), tmp_path / "missing" / "control.sock").start()
+            await server_at(tmp_path / "missing" / "control.sock").start()
 
     run(main)
 
@@ -289,3 +303,57 @@ def test_gate_that_answers_nonsense_is_an_error_with_a_cure(
             assert expected in await refused(path)
 
     run(main)
+
+
+# -- what is recorded ------------------------------------------------------------------------------
+
+
+def recorded(path: pathlib.Path, request: Request, target: Target) -> list[OperatorRecord]:
+    async def main() -> None:
+        async with serving(target, path):
+            await ask_gate(path, request)
+
+    run(main)
+    return [one for one in target.records if isinstance(one, OperatorRecord)]
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (ReloadRequest(), ("reload", "done", ())),
+        (KillRequest(identifiers=["c-1", "s-2"]), ("kill", "done", ("c-1", "s-2"))),
+        (KillRequest(identifiers=[]), ("kill", "failed", ())),
+        (UpgradeRequest(program=["/usr/bin/new"]), ("upgrade", "done", ("/usr/bin/new",))),
+        (StopRequest(timeout_s=2.5), ("drain", "done", ())),
+    ],
+)
+def test_every_order_has_a_record(
+    path: pathlib.Path, request_: Request, expected: tuple[object, ...]
+) -> None:
+    (record,) = recorded(path, request_, Target())
+    assert (record.action, record.result, record.subjects) == expected
+    assert record.by == pwd.getpwuid(os.getuid()).pw_name
+    assert record.origin == "command"
+
+
+def test_refused_order_is_recorded_with_its_causes(path: pathlib.Path) -> None:
+    target = Target()
+    target.refusal = ConfigRefused((ConfigError("a:1", "x"),))
+    (record,) = recorded(path, ReloadRequest(), target)
+    assert (record.result, record.causes) == ("refused", ("a:1: x",))
+
+
+@pytest.mark.parametrize(
+    "request_", [StatusRequest(), SessionsRequest(), ConnectionsRequest(), FiltersRequest()]
+)
+def test_questions_are_not_recorded(path: pathlib.Path, request_: Request) -> None:
+    assert recorded(path, request_, Target()) == []
+
+
+def test_what_was_done_elsewhere_is_recorded_as_it_is_told(path: pathlib.Path) -> None:
+    told = ActedRequest(
+        action="login", origin="console", result="refused", by="ann", client="192.0.2.7:4000"
+    )
+    (record,) = recorded(path, told, Target())
+    assert (record.action, record.by, record.client) == ("login", "ann", "192.0.2.7:4000")
+    assert (record.origin, record.result) == ("console", "refused")

@@ -21,6 +21,7 @@ from sluicegate.documents import ConfigRefused, Findings
 from sluicegate.errors import ConfigError, TransportError
 from sluicegate.gate.census import Census
 from sluicegate.gate.control import ControlServer
+from sluicegate.gate.operator_log import OperatorLog
 from sluicegate.gate.service import FirewallService
 from sluicegate.gate.views import ConnectionView, FilterView, Phase, SessionView, StatusView
 from sluicegate.gate.watchdog import LoopWatchdog
@@ -132,7 +133,7 @@ class Gate:
         )
         self._history = ReloadHistory(clock, recorder.write, self._boot_mark)
         self._learning = LearnLog(clock, recorder.write, self._count_learned)
-        self._control = None if share else ControlServer(self, configuration.control_path)
+        self._control = None if share else self._make_control()
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -329,6 +330,10 @@ class Gate:
         )
 
     # -- private -------------------------------------------------------------------------------
+
+    def _make_control(self) -> ControlServer:
+        acts = OperatorLog(self.recorder.write, self._clock)
+        return ControlServer(self, self.loaded.configuration.control_path, acts)
 
     async def _count_learned(self) -> Mapping[str, int]:
         return self.service.learned

@@ -8,7 +8,7 @@ and typed; unknown keys are refused.
 from __future__ import annotations
 
 import pathlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal, cast
 
 import pydantic
@@ -17,7 +17,7 @@ from sluicegate.address import IpNetwork, SocketAddress
 from sluicegate.documents import Document, Findings, Model, Wrong, json_schema, read_document, typed
 from sluicegate.filterapi import Isolation
 from sluicegate.gate.entry_dialogue import Authenticate
-from sluicegate.gate.settings import ListenerSettings, OnFailure
+from sluicegate.gate.settings import ListenerSettings, OnFailure, Recorded
 from sluicegate.limits import Limits
 from sluicegate.policy.parse_values import Name, parse_address, parse_network
 from sluicegate.process_limits import WORKERS_MAX
@@ -170,6 +170,8 @@ class Configuration:
     """Who signs what clients see where TLS is opened; None: it is opened nowhere."""
     store: StoreSettings | None = None
     """The store of records; None: there is none."""
+    recorded: Recorded = field(default_factory=Recorded)
+    """What is recorded beside decisions."""
     user: str = ""
     """Whom the gate works as; empty: whoever starts it."""
     group: str = ""
@@ -277,6 +279,7 @@ def read_configuration(
         web=tables.web,
         authority=to_authority(tables.ca, folder, state_dir, document, findings),
         tls=tables.tls,
+        recorded=Recorded(sessions=tables.log.sessions, lookups=tables.log.lookups),
         user=tables.service.user,
         group=tables.service.group,
         has_sandbox=tables.service.sandbox,

@@ -99,8 +99,7 @@ def load(
         return None
     filters = install_filters(configuration, before.filters if before else None, findings)
     policy_path = policy_path or configuration.policy_path
-    policy_texts = texts.policy if texts else read_policy_texts(policy_path, findings)
-    policy = _parse_policy(policy_texts, policy_path, findings)
+    policy_texts, policy = _read_policy(policy_path, texts, findings)
     if policy_texts is None or policy is None:
         return None
     users_text = texts.users if texts else _read_users(configuration, findings)
@@ -142,18 +141,20 @@ def load(
             server_tls=servers.settings,
             own_certificates=servers.own,
             key_log=servers.key_log,
+            recorded=configuration.recorded,
         ),
         warnings=tuple(str(warning) for warning in findings.warnings),
     )
 
 
-def _parse_policy(
-    texts: PolicyTexts | None, path: pathlib.Path, findings: Findings
-) -> ParsedPolicy | None:
-    """Read a policy, if its texts could be read."""
+def _read_policy(
+    path: pathlib.Path, known: Texts | None, findings: Findings
+) -> tuple[PolicyTexts | None, ParsedPolicy | None]:
+    """Read the texts of a policy, unless somebody has, and what they say."""
+    texts = known.policy if known else read_policy_texts(path, findings)
     if texts is None:
-        return None
-    return parse_policy(texts, path.name, findings, is_public_suffix, find_time_zone)
+        return None, None
+    return texts, parse_policy(texts, path.name, findings, is_public_suffix, find_time_zone)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,10 @@ class LogTable(Model):
     """How long the store keeps records."""
     keep_bytes: _Size = 20 << 30
     """How large the store may be."""
+    sessions: bool = True
+    """Whether the begin and the end of sessions are recorded."""
+    lookups: bool = True
+    """Whether questions to DNS servers are recorded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -439,7 +439,7 @@ class ProcessRecord(Record, tag="process", kw_only=True):
 
 
 class SessionRecord(Record, tag="session", kw_only=True):
-    """A client's session begins or ends. ``sessions`` in ``[log]`` says whether it is written."""
+    """A client's session begins or ends; ``sessions`` in ``[log]`` says whether it is written."""
 
     event: Literal["began", "ended"]
     """Which of both; those of a process that was killed end without a record."""
@@ -447,8 +447,6 @@ class SessionRecord(Record, tag="session", kw_only=True):
     """Which one."""
     client: str
     """The client's address."""
-    listener: str = ""
-    """Name of the listener that it came to first; absent at its end."""
     user: str = ""
     """The user that the client proved to be."""
     duration_s: float = 0.0
@@ -490,11 +488,12 @@ class OperatorRecord(Record, tag="operator", kw_only=True):
     """Somebody operated the gate, or tried to: by a command, in the console or by its API."""
 
     action: str
-    """What was done: ``reload``, ``kill``, ``drain``, ``upgrade``, ``user-add``, ``user-remove``;
-    in the console also ``login``, ``policy-change`` and what else it offers."""
+    """What was done: ``reload``, ``kill``, ``drain``, ``upgrade``, ``user-add``,
+    ``user-change``, ``user-remove``; in the console also ``login``, ``policy-change`` and what else
+    it offers."""
     by: str
     """Who: the user at the control socket, as the kernel says; in the console its own user."""
-    origin: Literal["command", "signal", "console", "api"]
+    origin: Literal["command", "console", "api"]
     """Where it was done."""
     result: Literal["done", "refused", "failed"]
     """What became of it."""

@@ -7,6 +7,7 @@ process of the machine could read it, and is never printed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 
@@ -15,12 +16,14 @@ import click
 from sluicegate.app.config import find_state
 from sluicegate.documents import Findings, Wrong
 from sluicegate.errors import ConfigError
+from sluicegate.gate.control_client import GateUnreachable
+from sluicegate.gate.control_messages import ActedRequest
 from sluicegate.identity import User, UserFile, Users, hash_password, read_users, verify_password
 from sluicegate.identity.passwords import check_new_password
 from sluicegate.identity.users import check_user_name
 
 from .display import printable, show_json, show_table
-from .options import config_option, find_config, json_option
+from .options import ask, config_option, find_config, json_option
 from .user_password import read_password
 from .user_test import test_user
 
@@ -41,7 +44,8 @@ def user() -> None:
     """Add, remove, list and verify the users of a gate.
 
     The users file is "users" in [service] of sluicegate.toml, by default users.toml beside it. It
-    holds names, groups and argon2id hashes; a running gate takes changes over when it is told to.
+    holds names, groups and argon2id hashes; a running gate takes changes over when it is told to,
+    and records who made them.
 
     \b
     Examples:
@@ -88,6 +92,8 @@ def add(
     chosen = groups or (known.groups if known is not None else ())
     added = User(name, hash_password(password), chosen, known.comment if known else "")
     replaced = UserFile(path).add(added, may_replace=replace)
+    if file is None:
+        _tell_gate(config, "user-change" if replaced else "user-add", name)
     click.echo(f"{'changed' if replaced else 'added'} {name} in {printable(os.fspath(path))}")
 
 
@@ -104,6 +110,8 @@ def remove(config: pathlib.Path | None, file: pathlib.Path | None, name: str) ->
     """
     path = _users_path(config, file)
     UserFile(path).remove(name)
+    if file is None:
+        _tell_gate(config, "user-remove", name)
     click.echo(f"removed {printable(name)} from {printable(os.fspath(path))}")
 
 
@@ -163,6 +171,12 @@ def verify(config: pathlib.Path | None, file: pathlib.Path | None, name: str) ->
 
 
 user.add_command(test_user)
+
+
+def _tell_gate(config: pathlib.Path | None, action: str, name: str) -> None:
+    """Have the gate record a change of its users, if one runs: without one there is no log."""
+    with contextlib.suppress(GateUnreachable):
+        ask(config, ActedRequest(action=action, subjects=[name]))
 
 
 def _users_path(config: pathlib.Path | None, file: pathlib.Path | None) -> pathlib.Path:

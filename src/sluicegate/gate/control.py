@@ -29,6 +29,7 @@ from sluicegate.process_limits import (
 )
 
 from .control_messages import (
+    ActedRequest,
     AnyReply,
     AnyRequest,
     ConnectionsReply,
@@ -51,6 +52,7 @@ from .control_messages import (
     read_message,
     write_message,
 )
+from .operator_log import OperatorLog
 from .reserve import DescriptorReserve
 from .views import ConnectionView, FilterView, SessionView, StatusView
 
@@ -123,18 +125,24 @@ class ControlServer:
     """The listening end; lives as long as the gate."""
 
     def __init__(
-        self, target: ControlTarget, path: pathlib.Path, listening: int | None = None
+        self,
+        target: ControlTarget,
+        path: pathlib.Path,
+        log: OperatorLog,
+        listening: int | None = None,
     ) -> None:
         """Prepare it.
 
         Args:
             target: Who answers.
             path: Of the socket.
+            log: Takes what operators do.
             listening: Descriptor of the socket, where a version before has made it.
         """
         self.path = path
         self._taken = listening
         self._target = target
+        self._log = log
         self._listening: _Socket | None = None
         self._reserve = DescriptorReserve()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -265,10 +273,16 @@ class ControlServer:
             request = decode_request(message)
         except msgspec.DecodeError as error:
             return RefusedReply(causes=[f"not a request that this version knows: {error}"])
+        if isinstance(request, ActedRequest):
+            self._log.note_act(request, by)
+            return DoneReply()
+        reply: AnyReply
         try:
-            return await answer(self._target, request, by)
+            reply = await answer(self._target, request, by)
         except ConfigRefused as error:
-            return RefusedReply(causes=[str(one) for one in error.errors])
+            reply = RefusedReply(causes=[str(one) for one in error.errors])
+        self._log.note_order(request, reply, by)
+        return reply
 
 
 async def answer(target: ControlTarget, request: AnyRequest, by: str) -> AnyReply:

@@ -7,13 +7,14 @@ bound, and the length is checked before a byte of the rest is read.
 from __future__ import annotations
 
 import asyncio
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from .views import ConnectionView, FilterView, SessionView, StatusView
 
 __all__ = [
+    "ActedRequest",
     "AnyReply",
     "AnyRequest",
     "ConnectionsReply",
@@ -92,6 +93,22 @@ class StopRequest(Request, tag="stop"):
     """Wait at most so long for connections; absent: the limit ``drain_timeout_s``."""
 
 
+class ActedRequest(Request, tag="acted", kw_only=True):
+    """Record what was done elsewhere (in the console, to the users file)."""
+
+    action: str
+    """What, in the words of ``OperatorRecord.action``."""
+    origin: Literal["command", "console", "api"] = "command"
+    result: Literal["done", "refused", "failed"] = "done"
+    by: str = ""
+    """Who; empty: whoever is at the other end of the socket."""
+    client: str = ""
+    """Address and port of the browser or the program, if there is one."""
+    subjects: list[str] = []
+    causes: list[str] = []
+    facts: dict[str, str | int] = {}
+
+
 AnyRequest: TypeAlias = (
     StatusRequest
     | SessionsRequest
@@ -102,6 +119,7 @@ AnyRequest: TypeAlias = (
     | UpgradeRequest
     | StopRequest
 )
+"""What is asked of a gate, or ordered."""
 
 
 class Reply(msgspec.Struct, tag_field="reply", kw_only=True):
@@ -187,7 +205,7 @@ def write_message(writer: asyncio.StreamWriter, message: Request | Reply) -> Non
     writer.write(len(encoded).to_bytes(_LENGTH_BYTES, "big") + encoded)
 
 
-def decode_request(message: bytes) -> AnyRequest:
+def decode_request(message: bytes) -> AnyRequest | ActedRequest:
     """Return the request in a message.
 
     Raises:
@@ -207,5 +225,7 @@ def decode_reply(message: bytes) -> AnyReply:
 
 _LENGTH_BYTES: Final = 4
 _encoder = msgspec.msgpack.Encoder()
-_requests: msgspec.msgpack.Decoder[AnyRequest] = msgspec.msgpack.Decoder(AnyRequest)
+_requests: msgspec.msgpack.Decoder[AnyRequest | ActedRequest] = msgspec.msgpack.Decoder(
+    AnyRequest | ActedRequest
+)
 _replies: msgspec.msgpack.Decoder[AnyReply] = msgspec.msgpack.Decoder(AnyReply)

@@ -36,7 +36,11 @@ class DirectoryService:
         self.directory: Directory | None = None
         self._service = service
         self._resolver = Resolver(
-            ResolverSettings(()), service.clock, service.limits, exchange=exchange
+            ResolverSettings(()),
+            service.clock,
+            service.limits,
+            exchange=exchange,
+            on_asked=service.records.lookup,
         )
 
     def apply(self, settings: DirectorySettings | None, resolver: ResolverSettings) -> None:

@@ -82,7 +82,11 @@ class EntryDesk:
         self.service = service
         self.port = service.port
         self.resolver = Resolver(
-            ResolverSettings(()), service.clock, service.limits, exchange=exchange
+            ResolverSettings(()),
+            service.clock,
+            service.limits,
+            exchange=exchange,
+            on_asked=service.records.lookup,
         )
         self.throttle = PasswordThrottle(service.limits, service.clock)
         self.directory = DirectoryService(service, exchange)
@@ -131,6 +135,7 @@ class EntryDesk:
         self._authenticator.directory = self.directory.directory
         if self._settings is not None:
             self._note_users(self._settings.users, settings)
+        self.service.records.recorded = settings.recorded
         if settings.resolver != self.resolver.settings:
             self.resolver.settings = settings.resolver
             self.resolver.forget()

@@ -15,19 +15,25 @@ from sluicegate.audit import (
     ConnectionRecord,
     DecisionRecord,
     FilterFailureRecord,
+    LookupRecord,
     NoteRecord,
     Recorder,
+    SessionRecord,
 )
 from sluicegate.clock import Clock
 from sluicegate.errors import errno_name
 from sluicegate.filterapi import EntryMode, Outcome
 from sluicegate.identifiers import IdentifierSource
+from sluicegate.names import LookupReason
+from sluicegate.names.resolver import Asked
 from sluicegate.port import CompletionPort
 
 from .registry import Installed
+from .settings import Recorded
 
 if TYPE_CHECKING:
     from .connection import GateConnection
+    from .session import GateSession
     from .udp_connection import UdpConnection
 
 __all__ = ["GateRecords"]
@@ -36,7 +42,7 @@ __all__ = ["GateRecords"]
 class GateRecords:
     """Makes the records of one worker's gate."""
 
-    __slots__ = ("_clock", "_connection_ids", "_port", "_recorder", "learned")
+    __slots__ = ("_clock", "_connection_ids", "_port", "_recorder", "learned", "recorded")
 
     def __init__(
         self,
@@ -49,6 +55,8 @@ class GateRecords:
         self._port = port
         self._clock = clock
         self._connection_ids = connection_ids
+        self.recorded = Recorded()
+        #: What is recorded beside decisions, and what became of them.
         self.learned: Counter[str] = Counter()
         #: Connections that passed to be learned from, by the name of their rule.
 
@@ -157,6 +165,53 @@ class GateRecords:
             record.peer = str(connection.announced.peer)
         self._recorder.write(record)
 
+    def session_began(self, session: GateSession) -> None:
+        """Record a session that has just been made, if they are recorded."""
+        if self.recorded.sessions:
+            self._recorder.write(self._session(session, "began"))
+
+    def session_ended(self, session: GateSession) -> None:
+        """Record a session that is about to end, if they are recorded."""
+        if self.recorded.sessions:
+            record = self._session(session, "ended")
+            record.duration_s = int((self._port.now - session.started) * 1e3) / 1e3
+            record.filters = session.filter_names
+            self._recorder.write(record)
+
+    def _session(self, session: GateSession, event: Literal["began", "ended"]) -> SessionRecord:
+        return SessionRecord(
+            time=self._clock.wall(),
+            event=event,
+            session=session.id,
+            client=session.client_address.host,
+            user=session.user.name if session.user is not None else "",
+        )
+
+    def lookup(self, asked: Asked) -> None:
+        """Record a question that DNS servers were asked, if they are recorded."""
+        if not self.recorded.lookups:
+            return
+        answer, question = asked.answer, asked.question
+        record = LookupRecord(
+            time=self._clock.wall(),
+            host=question.name,
+            question=question.record_type.name,
+            result="failed",
+            reason=asked.reason or "",
+            cause=asked.detail,
+            duration_ms=int(asked.duration_s * 1e6) / 1e3,
+            ttl_s=asked.ttl_s,
+        )
+        if answer is not None:
+            is_found = bool(answer.addresses or answer.names)
+            record.result = "found" if is_found else "none"
+            if not is_found:
+                record.reason = _NO_ADDRESS if answer.exists else _NO_NAME
+            record.addresses = tuple(map(str, answer.addresses))
+            record.aliases = tuple(one.text for one in answer.aliases)
+            record.names = tuple(one.text for one in answer.names)
+        self._recorder.write(record)
+
     def filter_failure(
         self, installed: Installed, error: BaseException, *, is_refused: bool = False
     ) -> None:
@@ -205,6 +260,8 @@ class GateRecords:
 
 # Globals are found faster than attributes of a class.
 _PUBLISHED: Final = EntryMode.PUBLISHED
+_NO_ADDRESS: Final = LookupReason.NO_ADDRESS.value
+_NO_NAME: Final = LookupReason.NO_SUCH_NAME.value
 
 
 def _describe_tls(connection: GateConnection, record: ConnectionRecord) -> None:

@@ -369,6 +369,7 @@ class FirewallService:
         session = GateSession(self, self._session_ids.next(), address, now, user)
         self._sessions[session.key] = session
         self.wheel.add(session, session.due())
+        self.records.session_began(session)
         return session
 
     def find_event_step(self, name: str) -> EventStep:
@@ -582,11 +583,8 @@ class FirewallService:
 
     def connections(self) -> list[ConnectionView]:
         """Return every connection that has not ended."""
-        streams = [
-            view_of_connection(connection, self.port.now)
-            for connection in self._connections.values()
-        ]
-        return [*streams, *self.udp.views()]
+        now, streams = self.port.now, self._connections.values()
+        return [*(view_of_connection(one, now) for one in streams), *self.udp.views()]
 
     def filters(self) -> list[FilterView]:
         """Return every installed filter, in the operator's order."""

@@ -163,6 +163,11 @@ class GateSession:
         """What filters have connected in its name; None while that is nothing."""
         return self._dialler
 
+    @property
+    def filter_names(self) -> tuple[str, ...]:
+        """Filters that are attached to it."""
+        return tuple(one.name for one, there in self._filters.items() if there is not None)
+
     def view(self) -> SessionView:
         """Return a copy of this moment, for people."""
         port = self._service.port
@@ -174,11 +179,12 @@ class GateSession:
             connections=self.connections,
             expected=len(self._expected),
             user=self.user.name if self.user is not None else "",
-            filters=[one.name for one, there in self._filters.items() if there is not None],
+            filters=[*self.filter_names],
         )
 
     def end(self) -> None:
         """Cancel what is expected, end what filters connected, and detach the filters."""
+        self._service.records.session_ended(self)
         self._dialling().close()
         for expected in list(self._expected):
             expected.cancel()

@@ -209,6 +209,14 @@ class Installation:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """What is recorded beside decisions, and what became of them."""
+
+    sessions: bool = False
+    lookups: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceSettings:
     """Everything the service needs to know; ``filters`` stand in the operator's order."""
 
@@ -237,3 +245,4 @@ class ServiceSettings:
     """A file for the keys of TLS connections to servers, and to TLS listeners; empty: none."""
     refusal_pages: RefusalPages = DEFAULT_PAGES
     """What clients of the web are told who are refused."""
+    recorded: Recorded = field(default_factory=Recorded)

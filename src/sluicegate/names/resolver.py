@@ -44,7 +44,7 @@ from .packets import (
 )
 from .special_names import NameClass, classify_name
 
-__all__ = ["Resolver", "ResolverSettings"]
+__all__ = ["Asked", "Resolver", "ResolverSettings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,21 @@ class ResolverSettings:
 
     record_types: tuple[RecordType, ...] = (RecordType.AAAA, RecordType.A)
     """What is asked for; without AAAA where there is no IPv6."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question that servers were asked, and what came of it."""
+
+    question: Question
+    answer: Answer | None
+    """None: there is none that can be used."""
+    reason: LookupReason | None
+    """Why there is none."""
+    detail: str
+    duration_s: float
+    ttl_s: float
+    """How long it is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +126,26 @@ class Resolver:
         classifier: AddressClassifier | None = None,
         exchange: Exchange | None = None,
         randbits: Callable[[int], int] = secrets.randbits,
+        on_asked: Callable[[Asked], None] | None = None,
     ) -> None:
+        """Begin, with nothing remembered.
+
+        Args:
+            settings: Whom to ask, and how.
+            clock: Tells when answers end.
+            limits: Bounds of lookups.
+            classifier: Knows the gate's own addresses.
+            exchange: How servers are reached.
+            randbits: Draws identifiers.
+            on_asked: Told of each question that servers were asked, when it is over.
+        """
         self.settings = settings
         self.classifier = classifier or AddressClassifier()
         self._clock = clock
         self._limits = limits
         self._exchange = exchange or AsyncioExchange()
         self._randbits = randbits
+        self._on_asked = on_asked
         self._cache: AnswerCache[_Outcome] = AnswerCache(limits.dns_cache_entries_max)
         self._shared: dict[Question, _Shared] = {}
         self._tasks: set[asyncio.Task[_Outcome]] = set()
@@ -342,14 +370,23 @@ class Resolver:
 
     async def _ask(self, question: Question) -> _Outcome:
         """Ask the servers and keep what they said."""
+        began_s = self._clock.monotonic()
         try:
             outcome = await self._ask_servers(question)
         except asyncio.CancelledError:
             if not self._is_closed:
                 raise
             return _Failure(LookupReason.CLOSED, "the gate is ending")
-        until_s = self._clock.monotonic() + self._ttl_s(outcome)
-        self._cache.keep(question, outcome, until_s)
+        now_s, ttl_s = self._clock.monotonic(), self._ttl_s(outcome)
+        self._cache.keep(question, outcome, now_s + ttl_s)
+        if self._on_asked is not None:
+            took_s = now_s - began_s
+            asked = (
+                Asked(question, None, outcome.reason, outcome.detail, took_s, ttl_s)
+                if isinstance(outcome, _Failure)
+                else Asked(question, outcome, None, "", took_s, ttl_s)
+            )
+            self._on_asked(asked)
         return outcome
 
     async def _ask_servers(self, question: Question) -> _Outcome:

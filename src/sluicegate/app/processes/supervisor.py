@@ -41,6 +41,7 @@ from sluicegate.gate.control_messages import (
     StatusReply,
     StatusRequest,
 )
+from sluicegate.gate.operator_log import OperatorLog
 from sluicegate.gate.settings import Place
 from sluicegate.gate.views import (
     ConnectionView,
@@ -154,9 +155,7 @@ class Supervisor:
         self._history = ReloadHistory(self._clock, self._sender.write, self._boot_mark)
         self._learning = LearnLog(self._clock, self._sender.write, self._count_learned)
         self._crew = Crew(slots, self._clock, self)
-        self._control = ControlServer(
-            self, loaded.configuration.control_path, left.control if left else None
-        )
+        self._control = self._make_control(left.control if left else None)
         self._upgrading: asyncio.Task[None] | None = None
         self._ended: dict[int, tuple[bool, ProcessRecord]] = {}
         #: By row: workers that are gone, whether they are missed, and what may be recorded.
@@ -540,6 +539,10 @@ class Supervisor:
         return view
 
     # -- private -------------------------------------------------------------------------------
+
+    def _make_control(self, listening: int | None) -> ControlServer:
+        acts = OperatorLog(self._sender.write, self._clock)
+        return ControlServer(self, self.loaded.configuration.control_path, acts, listening)
 
     async def _count_learned(self) -> Mapping[str, int]:
         replies = await self._crew.ask(self._crew.all, StatusRequest())
