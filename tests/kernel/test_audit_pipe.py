@@ -15,7 +15,7 @@ import pytest
 from sluicegate.app.processes.channel import Channel
 from sluicegate.app.processes.orders import AnyMessage, Prepare, Said
 from sluicegate.app.texts import Texts
-from sluicegate.audit import ConnectionRecord, DecisionRecord, NoteRecord, RecordSender
+from sluicegate.audit import ConnectionRecord, DecisionRecord, NoteRecord, Record, RecordSender
 from sluicegate.audit import collector as collector_module
 from sluicegate.audit.collector import Collector
 from sluicegate.audit.journal import JOURNAL_BYTES, Journal
@@ -223,31 +223,39 @@ def test_channel_carries_messages_with_many_descriptors_in_order(tmp_path: pathl
     asyncio.run(main())
 
 
-def decision(verdict: Any, session: str) -> DecisionRecord:
+def decision(verdict: Any, connection: str) -> DecisionRecord:
     return DecisionRecord(
-        time=1.0, connection="c", session=session, client="", listener="", verdict=verdict,
+        time=1.0, connection=connection, session="s", client="", listener="", verdict=verdict,
         reason="", policy="",
     )  # fmt: skip
 
 
-def end() -> ConnectionRecord:
+def end(connection: str) -> ConnectionRecord:
     return ConnectionRecord(
-        time=1.0, connection="c", session="s", client="", listener="", rule="", server="",
+        time=1.0, connection=connection, session="s", client="", listener="", rule="", server="",
         started=1.0, duration_s=0.0, outcome="refused", reason="",
     )  # fmt: skip
 
 
-def test_connections_that_have_not_ended_are_counted_also_when_a_filter_denied_them(
-    tmp_path: pathlib.Path,
+@pytest.mark.parametrize(
+    ("records", "counts"),
+    [
+        ([decision("allowed", "c"), end("c")], [1, 0]),
+        ([decision("allowed", "c"), decision("allowed", "d"), end("c"), end("d")], [1, 2, 1, 0]),
+        ([decision("denied", "c"), end("c")], [0, 0]),
+        ([decision("allowed", "c"), decision("denied", "c"), end("c")], [1, 1, 0]),
+        # Each request that passes to be learned from is one more decision.
+        ([decision("allowed", "c"), decision("allowed", "c"), end("c")], [1, 1, 0]),
+        # Requests are decided on by themselves, and their connection is recorded when it ends.
+        ([end("web"), decision("allowed", "c"), end("c")], [0, 1, 0]),
+    ],
+)
+def test_connections_that_were_let_in_and_have_not_ended_are_counted(
+    tmp_path: pathlib.Path, records: list[Record], counts: list[int]
 ) -> None:
     async def main(desk: Desk) -> None:
-        desk.sender.write(decision("allowed", "s"))
-        assert desk.tally[1] == 1
-        desk.sender.write(decision("denied", ""))  # turned away: it has no connection
-        assert desk.tally[1] == 1
-        desk.sender.write(decision("denied", "s"))
-        desk.sender.write(end())
-        desk.sender.write(end())
-        assert desk.tally[1] == 0
+        for record, count in zip(records, counts, strict=True):
+            desk.sender.write(record)
+            assert desk.tally[1] == count
 
     run(tmp_path, main)

@@ -40,6 +40,7 @@ class RecordSender(RecordQueue):
     """Hands records to the audit writer; made in a running loop, ended by ``close``."""
 
     __slots__ = (
+        "_allowed",
         "_clock",
         "_idle",
         "_is_greeted",
@@ -70,8 +71,8 @@ class RecordSender(RecordQueue):
             clock: For the time of a record of its own.
             on_trouble: Told, once each time, that writing fails or works again.
             tally: Its first item becomes the number of records made and not lost, the second that
-                of connections that were decided on and have not ended: shared memory, so that what
-                a killed process took with it can be counted.
+                of connections that were let in and have not ended: shared memory, so that what a
+                killed process took with it can be counted.
         """
         super().__init__(bytes_max)
         self.failure = ""
@@ -93,6 +94,8 @@ class RecordSender(RecordQueue):
         self._last_number = 0
         self._timer: asyncio.TimerHandle | None = None
         self._idle: list[asyncio.Future[None]] = []
+        self._allowed: set[str] = set()
+        #: The connections that were let in and have not ended.
 
     # -- the recorder --------------------------------------------------------------------------
 
@@ -107,13 +110,14 @@ class RecordSender(RecordQueue):
         fresh.append(record)
         tally = self._tally
         tally[0] += 1
-        kind = type(record)
-        if kind is ConnectionRecord:
-            tally[1] -= 1
-        elif isinstance(record, DecisionRecord) and record.session:
-            # A connection, though it may be denied: its end is recorded, too. Who was turned away
-            # before has no session.
-            tally[1] += 1
+        if isinstance(record, ConnectionRecord):
+            # Never counted: one that was denied, and one of HTTP, where each request is decided on.
+            self._allowed.discard(record.connection)
+            tally[1] = len(self._allowed)
+        elif isinstance(record, DecisionRecord) and record.verdict == "allowed":
+            # One that is learned from is decided on several times.
+            self._allowed.add(record.connection)
+            tally[1] = len(self._allowed)
         if len(fresh) >= RECORDS_ENCODED_LATER_MAX:
             self._encode_counted()
             if len(self._queue) > RECORD_WRITE_BYTES_MIN:
