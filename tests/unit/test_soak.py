@@ -40,6 +40,7 @@ def complaints(folder: pathlib.Path, records: list[dict[str, Any]], killed: list
         ([allowed("a")], [], ["1 connections have no end record"]),
         ([allowed("a"), ended("a"), ended("a")], [], ["a has 2 end records"]),
         ([ended("a")], [], ["1 connections ended that no record let in"]),
+        ([{"kind": "request", "connection": "a"}, ended("a")], [], []),
         ([allowed("a"), died(7, 1)], [7], []),
         ([allowed("a"), allowed("b"), died(7, 1)], [7], ["2 connections have no end record"]),
         ([allowed("a"), allowed("b"), died(7, 1, 1)], [7], []),
