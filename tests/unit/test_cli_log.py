@@ -174,6 +174,19 @@ def test_file_that_cannot_be_written_is_an_error_with_a_cure(config: pathlib.Pat
         assert "--output" in result.stderr
 
 
+@pytest.mark.parametrize("option", [(), ("--json",)], ids=["text", "json"])
+def test_no_text_of_a_client_moves_the_terminal(
+    option: tuple[str, ...], tmp_path: pathlib.Path
+) -> None:
+    hostile = "a\r\nb\x1b[2J\x9b31m\u2028\u202egpj\x7f\x00\ud800'"
+    log = tmp_path / "records.jsonl"
+    log.write_bytes(line_of(1, url=hostile, user=hostile, facts={hostile: hostile}))
+    shown = invoke("log", "--file", log, *option)
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.count("\n") == 1
+    assert shown.stdout[:-1].isprintable()
+
+
 # -- every kind of the catalogue -------------------------------------------------------------------
 
 

@@ -2,7 +2,8 @@ r"""Records as lines of text: JSON that no client's text can break.
 
 ``writer`` encodes with it, ``query`` decodes. The invariant: a line is printable ASCII and ends
 with the only line end in it, whatever a file name or a reason holds: control characters, escape
-sequences, line separators and directions of writing are ``\u`` escapes.
+sequences, line separators and directions of writing are ``\u`` escapes; and what looks like a
+secret is not in it (``redaction``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from .records import AnyRecord, Record
+from .redaction import may_hold_secrets, redacted_fields
 
 __all__ = ["decode_record", "encode_record", "encode_records"]
 
@@ -29,8 +31,8 @@ def encode_record(record: Record) -> bytes:
     try:
         line = _encoder.encode(record)
     except UnicodeEncodeError:
-        return _encode_escaped(record)  # bytes of a name that are no UTF-8
-    return line + b"\n" if _is_harmless(line) else _encode_escaped(record)
+        return _encode_closely(record)  # bytes of a name that are no UTF-8
+    return line + b"\n" if _is_harmless(line) else _encode_closely(record)
 
 
 def encode_records(records: Sequence[Record]) -> bytes:
@@ -58,11 +60,11 @@ def decode_record(line: bytes) -> AnyRecord:
 
 def _is_harmless(text: bytes) -> bool:
     # JSON escapes control characters below the space; the rest of the dangerous ones are DEL and
-    # beyond ASCII, and rare enough for the slow way.
-    return text.isascii() and b"\x7f" not in text
+    # beyond ASCII, and rare enough for the slow way, as signs of secrets are.
+    return text.isascii() and b"\x7f" not in text and not may_hold_secrets(text)
 
 
-def _encode_escaped(record: Record) -> bytes:
-    fields = msgspec.to_builtins(record)
+def _encode_closely(record: Record) -> bytes:
+    fields = redacted_fields(msgspec.to_builtins(record))
     text = json.dumps(fields, ensure_ascii=True, separators=(",", ":"))
     return text.replace("\x7f", "\\u007f").encode("ascii") + b"\n"

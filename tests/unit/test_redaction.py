@@ -1,0 +1,161 @@
+"""Redaction: no secret gets into a line, what is none stays, and it costs linear time."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sluicegate.audit import FilterFailureRecord, NoteRecord, Record, RequestRecord, TransferRecord
+from sluicegate.audit.lines import encode_record, encode_records
+from sluicegate.audit.redaction import REDACTED, may_hold_secrets, redacted
+from tests.unit.record_kit import KINDS, full_record, tag_of
+
+SECRET = "hunter2Sec"
+BASIC = "dXNlcjpodW50ZXIyU2Vj"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
+
+
+def failure(cause: str) -> Record:
+    return FilterFailureRecord(time=1.0, filter="f", cause=cause, action="refused")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # User information in URLs.
+        (f"http://ann:{SECRET}@h.example/x", f"http://{REDACTED}@h.example/x"),
+        (f"ConnectError: ftp://{SECRET}@h.example", f"ConnectError: ftp://{REDACTED}@h.example"),
+        (f"redis://:{SECRET}@[2001:db8::1]:6379/0", f"redis://{REDACTED}@[2001:db8::1]:6379/0"),
+        # Headers.
+        (f"Authorization: Basic {BASIC}", f"Authorization: {REDACTED}"),
+        (f"proxy-authorization:Basic {BASIC}", f"proxy-authorization:{REDACTED}"),
+        (f'bad header Authorization: Digest username="a", response="{SECRET}"',
+         f"bad header Authorization: {REDACTED}"),
+        (f"{{'Authorization': 'Bearer {JWT}'}}", f"{{'Authorization': '{REDACTED}"),
+        (f"Cookie: sid={SECRET}; theme=dark", f"Cookie: {REDACTED}"),
+        (f"Set-Cookie: sid={SECRET}; HttpOnly", f"Set-Cookie: {REDACTED}"),
+        (f"X-Api-Key: {SECRET}", f"X-Api-Key: {REDACTED}"),
+        # Schemes without their header.
+        (f"refused: Bearer {JWT}", f"refused: Bearer {REDACTED}"),
+        (f"sent basic {BASIC} twice", f"sent basic {REDACTED} twice"),
+        ("Negotiate YIIJvwYGKwYBBQUC", f"Negotiate {REDACTED}"),
+        ("NTLM TlRMTVNTUAABAAAA", f"NTLM {REDACTED}"),
+        # Commands.
+        (f"PASS {SECRET}", f"PASS {REDACTED}"),
+        (f"unexpected command: PASS {SECRET} with spaces", f"unexpected command: PASS {REDACTED}"),
+        (f"pass {SECRET}", f"pass {REDACTED}"),
+        (f"ACCT {SECRET}", f"ACCT {REDACTED}"),
+        (f"AUTH PLAIN {BASIC}", f"AUTH PLAIN {REDACTED}"),
+        # Values by their names.
+        (f"/login?user=ann&password={SECRET}&x=1", f"/login?user=ann&password={REDACTED}&x=1"),
+        (f"access_token={SECRET}#top", f"access_token={REDACTED}"),
+        (f"client_secret = '{SECRET}'", f"client_secret = '{REDACTED}'"),
+        (f"X-Amz-Signature={SECRET}", f"X-Amz-Signature={REDACTED}"),
+        (f"api-key={SECRET}", f"api-key={REDACTED}"),
+        (f'{{"password": "{SECRET}"}}', f'{{"password": "{REDACTED}"}}'),
+        (f"password: {SECRET}", f"password: {REDACTED}"),
+        (f"bind failed: passwd={SECRET}", f"bind failed: passwd={REDACTED}"),
+        # Keys.
+        ("key -----BEGIN RSA PRIVATE KEY-----\nMIIEpAIB\n-----END RSA PRIVATE KEY----- is bad",
+         f"key {REDACTED}"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIEpAIB", REDACTED),
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_secret_is_taken_out(text: str, expected: str) -> None:
+    assert redacted(text) == expected
+    cause = json.loads(encode_record(failure(text)))["cause"]
+    assert cause == expected
+    assert (
+        json.loads(encode_records([failure("x"), failure(text)]).splitlines()[1])["cause"] == cause
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "filter:antivirus: Eicar-Signature",
+        "basic authentication is not offered",
+        "Bearer authentication needed",
+        "secret:github-token",
+        "reports@2026.pdf",
+        "mail to ann@example.com",
+        "https://h.example/a@b/c:d@e",
+        "ValueError: invalid token: expected a colon",
+        "the passenger list",
+        "passes 3 of 4",
+        "bypass everything",
+        "tls-hello-late",
+        "a=b&c=d",
+        "AUTH TLS",
+        "the author=ann",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert redacted(text) == text
+    assert json.loads(encode_record(failure(text)))["cause"] == text
+
+
+def test_facts_whose_names_say_that_they_are_secret_are_not_written() -> None:
+    facts: dict[str, str | int] = {
+        "password": SECRET, "access_token": SECRET, "Cookie": SECRET, "api_key": 7, "size": 7,
+    }  # fmt: skip
+    line = encode_record(NoteRecord(time=1.0, filter="f", message="m", facts=facts))
+    assert json.loads(line)["facts"] == {**dict.fromkeys(facts, REDACTED), "size": 7}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=tag_of)
+def test_every_text_of_every_kind_is_looked_at(kind: type[Record]) -> None:
+    record = full_record(kind)
+    texts = [name for name in record.__struct_fields__ if isinstance(getattr(record, name), str)]
+    for name in texts:
+        setattr(record, name, f"http://ann:{SECRET}@h.example/")
+    assert SECRET.encode() not in encode_record(record)
+    assert encode_record(record).count(REDACTED.encode()) == len(texts)
+
+
+@given(st.text(), st.text())
+def test_nothing_that_is_redacted_is_missed_by_the_first_look(before: str, after: str) -> None:
+    for secret in (f"PASS {SECRET}", f"://a:{SECRET}@", f"Authorization: Basic {BASIC}"):
+        text = f"{before} {secret} {after}"
+        if redacted(text) != text:
+            assert may_hold_secrets(json.dumps(text).encode())
+            assert SECRET not in json.loads(encode_record(failure(text)))["cause"]
+
+
+@given(st.text(alphabet="pasword=:/@Bearer \\\"'token-_.&;aA1\n", max_size=60))
+def test_the_first_look_has_no_false_negative(text: str) -> None:
+    if redacted(text) != text:
+        assert may_hold_secrets(json.dumps(text).encode())
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["password", "://", "a" * 10 + "_", "Bearer ", "-----BEGIN ", "token=", 'cookie\\"', "PASS "],
+)
+def test_time_grows_with_the_length_alone(piece: str) -> None:
+    def seconds(length: int) -> float:
+        text = piece * (length // len(piece))
+        begin = time.process_time()
+        redacted(text)
+        return time.process_time() - begin
+
+    few, many = seconds(20_000), seconds(320_000)
+    assert many < 80 * few + 0.1
+
+
+def test_urls_and_names_of_transfers_lose_what_they_carry() -> None:
+    request = RequestRecord(
+        time=1.0, connection="c", request="r", session="s", client="10.0.0.1:4", listener="l",
+        verdict="allowed", reason="allowed", outcome="released", policy="p",
+        url=f"http://ann:{SECRET}@h.example/x",
+    )  # fmt: skip
+    transfer = TransferRecord(
+        time=1.0, connection="c", session="s", client="10.0.0.1:4", rule="r",
+        name=f"/pub/x;token={SECRET}", direction="download", protocol="ftp", verdict="released",
+        reason="clean", bytes=1,
+    )  # fmt: skip
+    assert SECRET.encode() not in encode_records([request, transfer])
