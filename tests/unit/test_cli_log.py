@@ -178,7 +178,7 @@ def test_file_that_cannot_be_written_is_an_error_with_a_cure(config: pathlib.Pat
 def test_no_text_of_a_client_moves_the_terminal(
     option: tuple[str, ...], tmp_path: pathlib.Path
 ) -> None:
-    hostile = "a\r\nb\x1b[2J\x9b31m\u2028\u202egpj\x7f\x00\ud800'"
+    hostile = "a\r\nb\x1b[2J\x9b31m\u2028\u202egpj\x7f\x00'"
     log = tmp_path / "records.jsonl"
     log.write_bytes(line_of(1, url=hostile, user=hostile, facts={hostile: hostile}))
     shown = invoke("log", "--file", log, *option)

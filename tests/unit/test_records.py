@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.audit import NoteRecord, TransferRecord, records
-from sluicegate.audit.lines import decode_record, encode_record
+from sluicegate.audit.lines import decode_record, encode_record, encode_records
 from sluicegate.audit.query import LogFile
 
 
@@ -54,9 +54,13 @@ def test_hostile_name_cannot_leave_its_field(name: str) -> None:
     assert json.loads(line)["name"] == name
 
 
-def test_name_that_is_no_utf_8_is_kept_as_escapes() -> None:
-    line = encode_record(transfer(b"a\xff".decode("utf-8", "surrogateescape")))
-    assert b"a\\udcff" in line
+@pytest.mark.parametrize("half", [0xDCFF, 0xD800])
+def test_name_that_is_no_utf_8_is_spelt_so_that_it_reads_back(half: int) -> None:
+    line = encode_record(transfer(f"a{chr(half)}b"))
+    read = decode_record(line)
+    assert isinstance(read, TransferRecord)
+    assert read.name == f"a\\u{half:x}b"
+    assert encode_records([transfer("a"), transfer(f"a{chr(half)}b")]).endswith(line)
 
 
 def test_field_that_holds_its_default_is_left_out() -> None:

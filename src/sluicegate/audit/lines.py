@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from .records import AnyRecord, Record
-from .redaction import may_hold_secrets, redacted_fields
+from .redaction import changed_texts, may_hold_secrets, redacted
 
 __all__ = ["decode_record", "encode_record", "encode_records"]
 
@@ -65,6 +65,11 @@ def _is_harmless(text: bytes) -> bool:
 
 
 def _encode_closely(record: Record) -> bytes:
-    fields = redacted_fields(msgspec.to_builtins(record))
+    fields = changed_texts(msgspec.to_builtins(record), _written)
     text = json.dumps(fields, ensure_ascii=True, separators=(",", ":"))
     return text.replace("\x7f", "\\u007f").encode("ascii") + b"\n"
+
+
+def _written(text: str) -> str:
+    """Return a text as it is written; half a surrogate, which no reader of JSON takes, is spelt."""
+    return redacted(text.encode("utf-8", "backslashreplace").decode("utf-8"))

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable
 from typing import Final, TypeAlias, cast
 
-__all__ = ["REDACTED", "may_hold_secrets", "redacted", "redacted_fields"]
+__all__ = ["REDACTED", "changed_texts", "may_hold_secrets", "redacted"]
 
 REDACTED: Final = "[redacted]"
 """Stands where something was taken out."""
@@ -73,18 +73,23 @@ def redacted(text: str) -> str:
     return text
 
 
-def redacted_fields(value: object) -> object:
-    """Return the fields of a record, however deep, with every text ``redacted``."""
+def changed_texts(value: object, change: Callable[[str], str]) -> object:
+    """Return the fields of a record with every text changed, and facts that are secrets left out.
+
+    Args:
+        value: The fields, or what is in one.
+        change: Makes a text what is written.
+    """
     if isinstance(value, str):
-        return redacted(value)
+        return change(value)
     if isinstance(value, dict):
         table = cast("dict[object, object]", value)
         return {
-            redacted_fields(key): REDACTED if _is_secret(key) else redacted_fields(one)
+            changed_texts(key, change): REDACTED if _is_secret(key) else changed_texts(one, change)
             for key, one in table.items()
         }
     if isinstance(value, list | tuple):
-        return [redacted_fields(one) for one in cast("list[object]", value)]
+        return [changed_texts(one, change) for one in cast("list[object]", value)]
     return value
 
 
