@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal, cast
 import pydantic
 
 from sluicegate.address import IpNetwork, SocketAddress
+from sluicegate.console.link import ConsoleSettings
 from sluicegate.documents import Document, Findings, Model, Wrong, json_schema, read_document, typed
 from sluicegate.filterapi import Isolation
 from sluicegate.gate.entry_dialogue import Authenticate
@@ -23,6 +24,7 @@ from sluicegate.policy.parse_values import Name, parse_address, parse_network
 from sluicegate.process_limits import WORKERS_MAX
 
 from .authority_config import AuthoritySettings, AuthorityTable, to_authority
+from .console_config import ConsoleTable, to_console
 from .entry_config import EntryChoice, EntryProtocolName, ResolverTable, to_entry
 from .ldap_config import LdapTable
 from .limit_table import LimitTable, contradictions, to_limits
@@ -126,6 +128,7 @@ class _Tables(Model):
     web: WebTable = WebTable()
     ca: AuthorityTable | None = None
     tls: ServerTlsTable = ServerTlsTable()
+    console: ConsoleTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,8 @@ class Configuration:
     """The store of records; None: there is none."""
     recorded: Recorded = field(default_factory=Recorded)
     """What is recorded beside decisions."""
+    console: ConsoleSettings | None = None
+    """Pages in the browser; None: there are none."""
     user: str = ""
     """Whom the gate works as; empty: whoever starts it."""
     group: str = ""
@@ -260,6 +265,14 @@ def read_configuration(
         spool_dir=folder / tables.spool.dir if tables.spool.dir else state_dir / "spool",
         log_path=log_path(tables.log, folder, state_dir),
         store=to_store(tables.log, folder, state_dir),
+        console=to_console(
+            tables.console,
+            folder,
+            state_dir,
+            to_store(tables.log, folder, state_dir),
+            document,
+            findings,
+        ),
         listeners=tuple(
             ListenerSettings(
                 table.name,

@@ -34,6 +34,7 @@ _FIXED: Final = {
     "spool_dir": "dir",
     "log_path": "path",
     "store": "store",
+    "console": "[console]",
     "authority_folder": "dir",
 }
 """Attributes of ``Configuration`` that a running gate keeps, with their keys."""

@@ -11,17 +11,22 @@ from typing import Final, TypeAlias
 import msgspec
 
 from sluicegate.app.texts import Texts
+from sluicegate.audit.records import OperatorRecord
+from sluicegate.console.link import ConsoleSettings
 from sluicegate.gate.control_messages import AnyReply, AnyRequest
 
 __all__ = [
     "PROTOCOL",
     "Abandon",
+    "Acted",
     "Answer",
     "AnyMessage",
     "Ask",
+    "AskFor",
     "AttachAudit",
     "AttachSigner",
     "BeginAudit",
+    "BeginConsole",
     "BeginSigner",
     "BeginStore",
     "BeginWorker",
@@ -42,7 +47,7 @@ __all__ = [
     "TakeWorker",
 ]
 
-PROTOCOL: Final = 5
+PROTOCOL: Final = 6
 """Raised with every change of a message here, of a batch of records, of the journal, or of the
 memory that workers share."""
 
@@ -217,6 +222,31 @@ class Stored(Message, tag="stored"):
     """Why nothing is stored."""
 
 
+# To and from the console.
+
+
+class BeginConsole(Message, tag="begin-console"):
+    """Be the console. Descriptor: the socket that it listens on."""
+
+    settings: ConsoleSettings
+    has_sandbox: bool = True
+
+
+class AskFor(Message, tag="ask-for"):
+    """A person in the console wants to know or to do something; ``Answer`` answers."""
+
+    number: int
+    request: AnyRequest
+    by: str
+    """Who."""
+
+
+class Acted(Message, tag="acted"):
+    """A person in the console has done something that is to be recorded."""
+
+    record: OperatorRecord
+
+
 # To the signer.
 
 
@@ -264,4 +294,7 @@ AnyMessage: TypeAlias = (
     | Stored
     | BeginSigner
     | TakeWorker
+    | BeginConsole
+    | AskFor
+    | Acted
 )

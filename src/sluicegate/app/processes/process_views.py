@@ -12,6 +12,7 @@ from sluicegate.app.version import VERSION
 from sluicegate.gate.views import StatusView, WorkerView
 
 from .audit_post import AuditPost
+from .console_post import ConsolePost
 from .crew import Crew, Place, Worker
 from .signer_post import SignerPost
 from .store_post import StorePost
@@ -24,6 +25,7 @@ def worker_views(
     audit: AuditPost,
     signer: SignerPost,
     store: StorePost,
+    console: ConsolePost,
     views: Mapping[Worker, StatusView],
 ) -> list[WorkerView]:
     """Return a row for every process beside the supervisor.
@@ -33,6 +35,7 @@ def worker_views(
         audit: Where the audit writer is.
         signer: Where the signer is, if there is one.
         store: Where the keeper of the store of records is, if there is one.
+        console: Where the console is, if there is one.
         views: What those workers say of themselves that answered.
     """
     rows = [_place_view(place, views) for place in crew.places]
@@ -45,10 +48,12 @@ def worker_views(
         rows.append(_post_view("signer", signer))
     if store.settings is not None:
         rows.append(_post_view("store keeper", store))
+    if console.settings is not None:
+        rows.append(_post_view("console", console))
     return rows
 
 
-def _post_view(name: str, post: AuditPost | SignerPost | StorePost) -> WorkerView:
+def _post_view(name: str, post: AuditPost | SignerPost | StorePost | ConsolePost) -> WorkerView:
     return WorkerView(
         name=name,
         pid=post.pid,

@@ -54,6 +54,7 @@ from sluicegate.process_limits import WORKER_GRACE_S, WORKER_START_TIMEOUT_S
 
 from .audit_post import AuditPost
 from .change import change_authority, commit_all, prepare_all
+from .console_post import ConsolePost
 from .crew import Crew, Worker
 from .doors import Door, Doors
 from .gathering import gather_filters, gather_learned, gather_status, gather_warnings
@@ -119,7 +120,7 @@ class Supervisor:
         Raises:
             ConfigError: The log cannot be opened.
         """
-        self._seat = seat
+        self._seat, configuration = seat, loaded.configuration
         self._left = left
         self.loaded = loaded
         self.say = say
@@ -137,7 +138,7 @@ class Supervisor:
         self._census = Census(self._census_fd, _OWN_ROW)
         self._doors = Doors(slots, secrets.randbits(32) if left is None else left.seed)
         self._audit = AuditPost(
-            loaded.configuration.log_path,
+            configuration.log_path,
             self._clock,
             say,
             on_replaced=self._on_audit_replaced,
@@ -145,15 +146,13 @@ class Supervisor:
             left=left,
         )
         self._signer = SignerPost(self._clock, say, self._on_signer_replaced)
-        self._store = StorePost(loaded.configuration, self._clock, say)
-        self._sender = RecordSender(
-            loaded.configuration.limits.record_queue_bytes_max,
-            self._clock,
-            say,
-            self._tallies.row(_OWN_ROW),
-        )
-        self._history = ReloadHistory(self._clock, self._sender.write, self._boot_mark)
-        self._learning = LearnLog(self._clock, self._sender.write, self._count_learned)
+        self._store = StorePost(configuration, self._clock, say)
+        queue_bytes_max, row = configuration.limits.record_queue_bytes_max, _OWN_ROW
+        self._sender = RecordSender(queue_bytes_max, self._clock, say, self._tallies.row(row))
+        write = self._sender.write
+        self._console = ConsolePost(configuration, self, write, self._clock, say)
+        self._history = ReloadHistory(self._clock, write, self._boot_mark)
+        self._learning = LearnLog(self._clock, write, self._count_learned)
         self._crew = Crew(slots, self._clock, self)
         self._control = self._make_control(left.control if left else None)
         self._upgrading: asyncio.Task[None] | None = None
@@ -185,6 +184,7 @@ class Supervisor:
             self._doors.keep(self._doors.open(self._doors.missing(wanted)), wanted)
         except TransportError as error:
             raise cannot_listen(self.loaded, error) from error
+        self._console.listen()
         if self._left is None:
             await self._audit.start()
         self._sender.attach(_Socket(fileno=self._audit.connect(_OWN_ROW)))
@@ -195,6 +195,7 @@ class Supervisor:
             await self._crew.start()
         await self._control.start()
         self._store.start()
+        self._console.start()
         self._phase = Phase.READY
         if self._left is not None:
             await self._renew(self._left.drain_timeout_s)
@@ -230,6 +231,7 @@ class Supervisor:
     async def stop(self) -> None:
         """End everything, in the order in which no record is lost; also after a failed start."""
         await self._control.stop()
+        await self._console.close()
         await self._learning.close()
         self._doors.close()
         await self._crew.end(0.0)
@@ -448,6 +450,7 @@ class Supervisor:
         async with self._reloading:
             self._record("upgrading", causes=(f"asked by {by}",))
             control = await self._control.pause()
+            await self._console.close()
             await self._store.close()
             if await self._sender.close(WORKER_GRACE_S):
                 left = await self._describe(control, drain_timeout_s)
@@ -459,6 +462,8 @@ class Supervisor:
             self._sender.attach(_Socket(fileno=self._audit.connect(_OWN_ROW)))
             self._control.resume()
             self._store.start()
+            self._console.listen()
+            self._console.start()
             self._upgrading = None
             self.say(f"the upgrade failed, nothing has changed: {cause}")
 
@@ -528,11 +533,14 @@ class Supervisor:
             self.loaded.settings.policy, self._clock.wall(), view.learned_by
         )
         view.drain_ends = self._drain_ends
-        view.workers = worker_views(self._crew, self._audit, self._signer, self._store, views)
+        view.workers = worker_views(
+            self._crew, self._audit, self._signer, self._store, self._console, views
+        )
         view.steering = self._describe_steering()
         view.warnings = [
             *process_warnings(self._crew, self._audit, self._signer, views),
             *self._store.warnings(),
+            *self._console.warnings(),
             *gather_warnings([(worker.name, one) for worker, one in views.items()]),
             *settings_for_restart(self._begun_with, self.loaded),
         ]

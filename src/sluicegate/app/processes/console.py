@@ -1,0 +1,123 @@
+"""The console's process: pages and an API, far from traffic, keys and the control socket.
+
+The supervisor starts it where the configuration has a console. The invariant: it has a listening
+socket and a channel on which it may ask the few things of ``console_post``; it writes nowhere but
+in the folder of its users.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import pathlib
+import signal
+import socket
+import ssl
+from typing import TypeAlias
+
+from sluicegate.app.confinement import confine_process
+from sluicegate.app.version import VERSION
+from sluicegate.audit.records import OperatorRecord
+from sluicegate.clock import SystemClock
+from sluicegate.console.link import GateLost
+from sluicegate.console.server import ConsoleServer
+from sluicegate.console_limits import CONSOLE_ANSWER_TIMEOUT_S
+from sluicegate.gate.control_messages import AnyReply, AnyRequest
+
+from .channel import Channel, ChannelBroken, FrameReader, receive_first, send_last
+from .orders import (
+    PROTOCOL,
+    Acted,
+    Answer,
+    AnyMessage,
+    AskFor,
+    BeginConsole,
+    Failed,
+    Ready,
+    Said,
+)
+from .start import follow_supervisor, name_process
+
+__all__ = ["main"]
+
+_Socket: TypeAlias = socket.socket  # noqa: TID251 - it carries orders and pages, not traffic
+
+
+def main(channel: int) -> None:
+    """Be the console.
+
+    Args:
+        channel: Descriptor of the socket to the supervisor.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends by its channel
+    follow_supervisor(os.getppid())
+    name_process("sluice-console")
+    connected = _Socket(fileno=channel)
+    connected.set_inheritable(False)
+    try:
+        (begin, descriptors), reader = receive_first(connected)
+    except ChannelBroken:
+        return
+    assert isinstance(begin, BeginConsole), "it is the first that the supervisor says"
+    folder = pathlib.Path(begin.settings.folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    confine_process([folder], has_sandbox=begin.has_sandbox)
+    listening = _Socket(fileno=descriptors[0])
+    try:
+        asyncio.run(_Life(connected, reader).live(begin, listening))
+    except (OSError, ssl.SSLError) as error:
+        send_last(connected, Failed(causes=[f"the console cannot work: {error}"]))
+
+
+class _Life:
+    """The process's life; satisfies ``GateLink``."""
+
+    def __init__(self, connected: _Socket, reader: FrameReader) -> None:
+        self._connected = connected
+        self._reader = reader
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[AnyReply]] = {}
+
+    async def live(self, begin: BeginConsole, listening: _Socket) -> None:
+        """Serve until the supervisor lets go."""
+        self._server = server = ConsoleServer(begin.settings, listening, self, SystemClock())
+        self._channel = Channel(self._connected, self._on_message, self._on_left, self._reader)
+        self._channel.send(Ready(protocol=PROTOCOL, version=VERSION))
+        link = server.make_first_link()
+        self._channel.send(Said(line=f"console on {server.origin}"))
+        if link:
+            self._channel.send(Said(line=f"the console has no users; for the first one: {link}"))
+        self._channel.deliver()
+        await server.serve()
+        self._channel.close()
+
+    async def ask(self, request: AnyRequest, by: str) -> AnyReply:
+        """Ask the supervisor."""
+        number = next(self._numbers)
+        answered: asyncio.Future[AnyReply] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answered
+        self._channel.send(AskFor(number=number, request=request, by=by))
+        try:
+            async with asyncio.timeout(CONSOLE_ANSWER_TIMEOUT_S):
+                return await answered
+        except TimeoutError:
+            raise GateLost(f"no answer within {CONSOLE_ANSWER_TIMEOUT_S:g} s") from None
+        finally:
+            del self._waiting[number]
+
+    def record(self, record: OperatorRecord) -> None:
+        """Have something recorded."""
+        self._channel.send(Acted(record=record))
+
+    def _on_message(self, message: AnyMessage, _descriptors: list[int]) -> None:
+        assert isinstance(message, Answer), f"{message} is for another process"
+        waiting = self._waiting.get(message.number)
+        if waiting is not None and not waiting.done():  # else it came too late
+            waiting.set_result(message.reply)
+
+    def _on_left(self, _cause: str) -> None:
+        self._server.end()
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(GateLost("the gate is gone"))

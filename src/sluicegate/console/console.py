@@ -1,0 +1,66 @@
+"""Console: all that one running console has, for its pages.
+
+``application`` makes the web application of it. The invariant: pages keep nothing of their own
+between two requests; what lasts is here, and bounded.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from jinja2 import Environment
+
+from sluicegate.address import SocketAddress
+from sluicegate.clock import Clock
+from sluicegate.console_limits import (
+    LOGIN_BURST,
+    LOGINS_PER_MINUTE,
+    REQUEST_BURST,
+    REQUESTS_PER_SECOND,
+)
+
+from .accounts import Accounts
+from .buckets import Buckets
+from .environment import make_environment
+from .first_link import FirstLink
+from .link import ConsoleSettings, GateLink
+from .origins import Origins
+from .past import Past
+from .sampler import Sampler
+from .sessions import Sessions
+
+__all__ = ["Console"]
+
+_MINUTE_S: Final = 60.0
+
+
+class Console:
+    """One running console."""
+
+    def __init__(
+        self, settings: ConsoleSettings, bound: SocketAddress, link: GateLink, clock: Clock
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            settings: What the operator wants.
+            bound: Where it listens.
+            link: To the gate.
+            clock: For sessions, limits and pages.
+        """
+        self.settings = settings
+        self.link = link
+        self.clock = clock
+        self.origins = Origins(bound, settings.hosts, has_tls=bool(settings.certificate))
+        self.accounts = Accounts(settings.folder)
+        self.sessions = Sessions(clock)
+        self.first_link = FirstLink(clock)
+        self.past = Past(settings.store, clock)
+        self.sampler = Sampler(link, clock)
+        self.environment: Environment = make_environment(clock)
+        self.requests = Buckets(clock, REQUESTS_PER_SECOND, REQUEST_BURST)
+        self.logins = Buckets(clock, LOGINS_PER_MINUTE / _MINUTE_S, LOGIN_BURST)
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self.past.close()

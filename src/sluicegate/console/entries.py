@@ -1,0 +1,21 @@
+"""Entries: everything that can be asked of the console, and who may.
+
+``application`` makes routes of it. The invariant: what is not in this table does not exist, and
+whatever changes something is no GET.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .entry import Entry
+from .pages import first, login, overview
+
+__all__ = ["ENTRIES"]
+
+ENTRIES: Final[tuple[Entry, ...]] = (
+    *login.ENTRIES,
+    *first.ENTRIES,
+    *overview.ENTRIES,
+)
+"""In no order: paths are whole, and no two are alike."""

@@ -1,0 +1,60 @@
+"""What the console is given at its start, and what it may ask of the gate afterwards.
+
+``app.processes.console`` implements ``GateLink`` over its channel; tests have their own. The
+invariant: whatever the console orders carries the name of the person who wants it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from sluicegate.audit.records import OperatorRecord
+from sluicegate.errors import SluicegateError
+from sluicegate.gate.control_messages import AnyReply, AnyRequest
+
+__all__ = ["ConsoleSettings", "GateLink", "GateLost"]
+
+
+class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``[console]``, with paths resolved; texts and numbers only, for it is sent to the process."""
+
+    folder: str
+    """Where the console keeps its users."""
+    listen: str
+    """Address and port."""
+    hosts: tuple[str, ...] = ()
+    """Names under which browsers reach it, beside the address itself."""
+    certificate: str = ""
+    """Path of a certificate, with its chain; empty: without TLS."""
+    key: str = ""
+    """Path of its key."""
+    store: str = ""
+    """Folder of the store of records; empty: there is none."""
+    keep_days: int = 0
+    """How long the store keeps records."""
+
+
+class GateLost(SluicegateError):
+    """The gate does not answer."""
+
+
+class GateLink(Protocol):
+    """The gate, as far as the console sees it."""
+
+    async def ask(self, request: AnyRequest, by: str) -> AnyReply:
+        """Ask or order something.
+
+        Args:
+            request: What; the gate refuses what is not the console's to ask.
+            by: The person who wants it, for the records.
+
+        Raises:
+            GateLost: There was no answer in time.
+        """
+        ...
+
+    def record(self, record: OperatorRecord) -> None:
+        """Have recorded what somebody did in the console, or tried to."""
+        ...

@@ -1,0 +1,116 @@
+"""Logging in, logging out, and giving the password again for what needs it.
+
+The invariant: a wrong name and a wrong password look alike, and both are slow to try.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.responses import Response
+
+from sluicegate.console.accounts import Account
+from sluicegate.console.asked import Asked, local_path
+from sluicegate.console.entry import Entry
+from sluicegate.console.sessions import COOKIE
+from sluicegate.errors import TransportError
+
+__all__ = ["ENTRIES", "let_in"]
+
+_TOO_MANY: Final = 429
+_FORBIDDEN: Final = 403
+_UNAVAILABLE: Final = 503
+
+
+def let_in(asked: Asked, account: Account, path: str, *, is_first: bool = False) -> Response:
+    """Begin a session, and send the browser on."""
+    if asked.session is not None:
+        asked.console.sessions.end(asked.session)
+    session, token = asked.console.sessions.begin(account, asked.client, is_first=is_first)
+    asked.session = session
+    asked.record("login", account.name)
+    response = asked.go(path)
+    response.set_cookie(COOKIE, token, path="/", secure=True, httponly=True, samesite="strict")
+    return response
+
+
+async def _show(asked: Asked) -> Response:
+    if asked.session is not None:
+        return asked.go(local_path(asked.query("next")))
+    return _form(asked, local_path(asked.query("next")))
+
+
+def _form(asked: Asked, path: str, fault: str = "", status_code: int = 200) -> Response:
+    asked.session = None
+    return asked.page(
+        "login.html",
+        status_code,
+        next=path,
+        fault=fault,
+        name=asked.form.get("name", ""),
+        has_users=bool(len(asked.console.accounts.users)),
+        faults=asked.console.accounts.faults,
+    )
+
+
+async def _log_in(asked: Asked) -> Response:
+    name, password = asked.form.get("name", ""), asked.form.get("password", "")
+    path = local_path(asked.form.get("next", "/"))
+    account, fault, status_code = await _verify(asked, name, password)
+    if account is None:
+        return _form(asked, path, fault, status_code)
+    return let_in(asked, account, path)
+
+
+async def _verify(asked: Asked, name: str, password: str) -> tuple[Account | None, str, int]:
+    """Try a password; return whose it is, or what to say and with which status."""
+    logins = asked.console.logins
+    address = asked.request.client.host if asked.request.client else ""
+    keys = f"address {address}", f"name {name.lower()}"
+    # Both, always: who is held back by one of them learns nothing about the other.
+    has_room = [logins.take(key) for key in keys]
+    if not all(has_room):
+        asked.record("login", name, result="refused", causes=("too many attempts",), by=name)
+        return None, "Too many attempts. Wait a minute.", _TOO_MANY
+    try:
+        account = await asked.console.accounts.verify(name, password)
+    except TransportError as error:
+        return None, f"The password cannot be checked now: {error}", _UNAVAILABLE
+    if account is None:
+        asked.record("login", name, result="refused", causes=("wrong name or password",), by=name)
+        return None, "Wrong name or password.", _FORBIDDEN
+    for key in keys:
+        logins.give_back(key)
+    return account, "", 0
+
+
+async def _log_out(asked: Asked) -> Response:
+    asked.record("logout", asked.by)
+    asked.console.sessions.end(asked.who)
+    response = asked.go("/login")
+    response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="strict")
+    return response
+
+
+async def _show_confirm(asked: Asked) -> Response:
+    return asked.page("confirm.html", next=local_path(asked.query("next")), fault="")
+
+
+async def _confirm(asked: Asked) -> Response:
+    path = local_path(asked.form.get("next", "/"))
+    name = asked.who.account.name
+    account, fault, status_code = await _verify(asked, name, asked.form.get("password", ""))
+    if account is None:
+        return asked.page("confirm.html", status_code, next=path, fault=fault)
+    asked.console.sessions.prove(asked.who)
+    asked.record("confirm", name)
+    return asked.go(path)
+
+
+ENTRIES: Final = (
+    Entry("/login", _show, role=None),
+    Entry("/login", _log_in, role=None, method="POST"),
+    Entry("/logout", _log_out, method="POST"),
+    Entry("/confirm", _show_confirm),
+    Entry("/confirm", _confirm, method="POST"),
+)

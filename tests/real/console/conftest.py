@@ -1,0 +1,83 @@
+"""One Chromium for all tests of the console, and a gate with users for each file of them."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.kernel.test_gate_process import EchoServer
+from tests.real.console.console_kit import (
+    CHROMIUM,
+    FLAGS,
+    ConsoleGate,
+    Faults,
+    log_in,
+    open_page,
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser: the system's, for none is downloaded."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleGate]:
+    """A gate with a console and a user of each role, for a file of tests."""
+    yield from run_gate(tmp_path_factory.mktemp("console"), has_users=True)
+
+
+@pytest.fixture
+def bare_gate(tmp_path: pathlib.Path) -> Iterator[ConsoleGate]:
+    """A gate of the test's own whose console has no users."""
+    yield from run_gate(tmp_path, has_users=False)
+
+
+def run_gate(folder: pathlib.Path, *, has_users: bool) -> Iterator[ConsoleGate]:
+    server = EchoServer()
+    made = ConsoleGate(folder, server.port)
+    if has_users:
+        made.add_users()
+    made.start()
+    yield made
+    made.close()
+    server.close()
+    assert "Traceback" not in "".join(made.lines)
+
+
+@pytest.fixture
+def page(browser: Browser, gate: ConsoleGate) -> Iterator[Page]:
+    """A window in which nobody is logged in; what its pages complain about fails the test."""
+    yield from watched(open_page(browser, gate))
+
+
+@pytest.fixture
+def viewer(page: Page) -> Page:
+    log_in(page, "viewer")
+    return page
+
+
+@pytest.fixture
+def operator(page: Page) -> Page:
+    log_in(page, "operator")
+    return page
+
+
+@pytest.fixture
+def administrator(page: Page) -> Page:
+    log_in(page, "administrator")
+    return page
+
+
+def watched(page: Page) -> Iterator[Page]:
+    faults = Faults(page.context)
+    yield page
+    page.context.close()
+    assert faults.lines == []

@@ -1,0 +1,125 @@
+"""A gate with a console, users of every role, and a real Chromium that looks at it."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from sluicegate.console.accounts import users_file
+from sluicegate.console.roles import Role
+from sluicegate.identity import HashCost, User, UserFile, hash_password
+from tests.kernel.test_gate_process import EchoServer, GateProcess
+
+PASSWORD = "correct horse battery"
+CHEAP = HashCost(19456, 1, 1)
+SCREENSHOTS = pathlib.Path("build/screenshots")
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
+    "--no-proxy-server",
+)  # fmt: skip
+
+
+class ConsoleGate(GateProcess):
+    """A supervisor with one worker, a store of records and a console."""
+
+    mode = ("--workers", "1")
+
+    def __init__(self, folder: pathlib.Path, server_port: int) -> None:
+        super().__init__(folder, server_port)
+        self.origin = ""
+        self.hashed = hash_password(PASSWORD.encode(), CHEAP)
+
+    def write_main(self, more: str = "") -> None:
+        super().write_main('[log]\nstore = "sqlite"\n[console]\nlisten = "127.0.0.1:0"\n' + more)
+
+    def add_user(self, name: str, role: Role) -> None:
+        path = users_file(self.folder / "state" / "console")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        UserFile(path).add(User(name, self.hashed, (str(role),)), may_replace=True)
+
+    def add_users(self) -> None:
+        """Add one of every role, with the role's name."""
+        for role in Role:
+            self.add_user(str(role), role)
+
+    def start(self, *before: str, **environment: str) -> None:
+        super().start(*before, **environment)
+        self.origin = self.wait_for("console on ").removeprefix("console on ").strip()
+
+    def first_link(self) -> str:
+        return re.findall(r"http\S+", self.wait_for("the console has no users"))[0]
+
+    def program(self, **more: Any) -> httpx.Client:
+        """Return a program that asks without a browser."""
+        return httpx.Client(
+            base_url=self.origin, headers={"origin": self.origin}, timeout=20, **more
+        )
+
+    def logged_in(self, name: str) -> httpx.Client:
+        """Return a program with the session of a user."""
+        client = self.program()
+        given = {"name": name, "password": PASSWORD}
+        answer = client.post("/login", data=given)
+        assert answer.status_code == 303, answer.text
+        # It is a Secure cookie, and httpx takes loopback for any other plain address.
+        client.headers["cookie"] = answer.headers["set-cookie"].partition(";")[0]
+        return client
+
+
+def csrf_of(text: str) -> str:
+    """Return the token of a page's forms."""
+    return re.findall(r'name="csrf" value="([^"]+)"', text)[0]
+
+
+def open_page(browser: Browser, gate: ConsoleGate, **options: Any) -> Page:
+    """Open a window of its own, which fails the test by what its console says."""
+    context = browser.new_context(base_url=gate.origin, **options)
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    return page
+
+
+def log_in(page: Page, name: str) -> None:
+    page.goto("/login")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url("**/")
+
+
+def keep_screenshot(page: Page, name: str) -> None:
+    """Keep a picture of a whole page among what CI puts out."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
+class Faults:
+    """What a window's pages complained about: scripts, styles and what was blocked."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.lines: list[str] = []
+        context.on("console", lambda said: self._take(said.type, said.text))
+        context.on("weberror", lambda error: self.lines.append(str(error.error)))
+
+    def _take(self, kind: str, text: str) -> None:
+        if kind in {"error", "warning"}:
+            self.lines.append(f"{kind}: {text}")
+
+
+def page_bytes(page: Page, path: str) -> Mapping[str, int]:
+    """Return what a page and all that belongs to it weigh, by address, from nothing."""
+    sizes: dict[str, int] = {}
+    page.on("response", lambda answer: sizes.update({answer.url: len(answer.body())})
+            if "/live/" not in answer.url else None)  # fmt: skip
+    page.goto(path)
+    page.wait_for_load_state("load")
+    return sizes
+
+
+__all__ = ["EchoServer"]

@@ -1,0 +1,65 @@
+"""Logging in to the console in a real browser: the first link, users, and giving the password."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.real.console.console_kit import (
+    PASSWORD,
+    ConsoleGate,
+    keep_screenshot,
+    log_in,
+    open_page,
+)
+
+pytestmark = [pytest.mark.real, pytest.mark.either_driver]
+
+
+def test_first_link_lets_in_once_and_leads_to_a_user_who_logs_in(
+    browser: Browser, bare_gate: ConsoleGate
+) -> None:
+    link = bare_gate.first_link()
+    page = open_page(browser, bare_gate)
+    page.goto(link)
+    page.goto(link)  # to look at it spends nothing
+    keep_screenshot(page, "first-link")
+    page.get_by_role("button", name="Open the console").click()
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    page.get_by_role("link", name="Make yourself a user").click()
+    page.get_by_label("Name").fill("ann")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_label("The same again").fill(PASSWORD)
+    keep_screenshot(page, "first-user")
+    page.get_by_role("button", name="Make this user").click()
+    expect(page.locator("header .who summary")).to_contain_text("ann")
+    page.context.close()
+    other = open_page(browser, bare_gate)
+    other.goto(link)
+    expect(other.get_by_role("heading")).to_have_text("This link is spent")
+    log_in(other, "ann")
+    expect(other.get_by_role("heading", name="Overview")).to_be_visible()
+    other.context.close()
+
+
+def test_user_logs_in_is_led_on_and_logs_out(page: Page, gate: ConsoleGate) -> None:
+    page.goto("/confirm?next=/")
+    keep_screenshot(page, "login")
+    page.get_by_label("Name").fill("viewer")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page).to_have_url(f"{gate.origin}/confirm?next=/")
+    page.locator("header .who summary").click()
+    page.get_by_role("button", name="Log out").click()
+    expect(page).to_have_url(f"{gate.origin}/login")
+    page.goto("/")
+    expect(page).to_have_url(f"{gate.origin}/login?next=/")
+
+
+def test_session_is_a_secure_cookie_that_scripts_cannot_read(viewer: Page) -> None:
+    (cookie,) = viewer.context.cookies()
+    assert (cookie["name"], cookie["path"]) == ("__Host-sluicegate", "/")
+    assert cookie["secure"]
+    assert cookie["httpOnly"]
+    assert cookie["sameSite"] == "Strict"
+    assert viewer.evaluate("document.cookie") == ""
