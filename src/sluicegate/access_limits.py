@@ -43,6 +43,7 @@ __all__ = [
     "PASSWORD_KEPT_S",
     "SECRET_FILE_BYTES_MAX",
     "SIGNER_TIMEOUT_S",
+    "TLS_CERTIFICATES_MAX",
     "TLS_CLOSE_S",
     "TLS_EXPIRY_WARNING_DAYS",
     "TLS_LINGER_BYTES_MAX",
@@ -109,6 +110,10 @@ TLS_RECORD_BYTES_MAX: Final = 16 << 10
 TLS_WRITE_BYTES_MAX: Final = 64 << 10
 """What is encrypted at once, and so the most ciphertext that waits for a peer that does not read;
 the rest stays with whoever sends, on the client's account. 16 KiB would cost a quarter more CPU."""
+
+TLS_CERTIFICATES_MAX: Final = 1000
+"""Certificates of one listener: each costs every worker a millisecond at a reload that changes it,
+and some 30 KiB."""
 
 TLS_CLOSE_S: Final = 5.0
 """A peer has this long to take the last bytes of a closed connection; then it is reset."""

@@ -71,6 +71,7 @@ class TlsPeer(PeerStream):
         context: ssl.SSLContext | None = None,
         session: ssl.SSLSession | None = None,
         *,
+        name: str | None = NAME,
         is_server: bool = False,
     ) -> None:
         self.stream = stream
@@ -82,7 +83,7 @@ class TlsPeer(PeerStream):
             self.incoming,
             self.outgoing,
             server_side=is_server,
-            server_hostname=None if is_server else NAME,
+            server_hostname=None if is_server else name,
             session=session,
         )
         self.most_sent = 1 << 20
@@ -154,11 +155,12 @@ class TlsPeer(PeerStream):
 def inside_tls(
     peer: Callable[[PeerStream], Coroutine[Any, Any, Any]],
     context: ssl.SSLContext | None = None,
+    name: str | None = NAME,
 ) -> Callable[[PeerStream], Coroutine[Any, Any, Any]]:
     """Let a peer do inside TLS what it would do in clear."""
 
     async def wrapped(stream: PeerStream) -> Any:
-        tls = TlsPeer(stream, context)
+        tls = TlsPeer(stream, context, name=name)
         await tls.shake_hands()
         return await peer(tls)
 

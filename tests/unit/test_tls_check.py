@@ -96,7 +96,7 @@ WRONG: list[tuple[str, str]] = [
     (publish('{ names = ["192.0.2.1"] }'), "tls.names[0]: '192.0.2.1' is no name"),
     (publish('{ names = ["a..b"] }'), "tls.names[0]: the name has two dots in a row"),
     (publish("{ ports = [443] }"), "tls.ports: unknown key"),
-    (publish('{ sni = "any" }') + "http = true\n", "tls: is about TLS, and HTTP is spoken in the open here"),
+    (publish('{ sni = "any" }') + "http = true\n", "tls: is about TLS that passes as it is, and requests are read here"),
     ('[tls]\nnames = ["a"]\n', "tls.names: unknown key"),
 ]  # fmt: skip
 

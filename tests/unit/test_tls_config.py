@@ -58,6 +58,13 @@ def folder(tmp_path: pathlib.Path) -> pathlib.Path:
         (tmp_path / name).touch(0o600)
         (tmp_path / name).write_text(text)
     (tmp_path / "open.key").chmod(0o644)
+    authority().server("192.0.2.1").write(tmp_path, "address")
+    for one in ("many", "hollow", "lonely"):
+        (tmp_path / one).mkdir()
+    for one in ("www.example", "*.shop.example"):
+        authority().server(one).write(tmp_path / "many", one.removeprefix("*."))
+    authority().server("lonely.example").write(tmp_path / "lonely", "one")
+    (tmp_path / "lonely" / "one.key").unlink()
     (tmp_path / "empty.pem").write_text("\n")
     (tmp_path / "ca.pem").write_text(authority().pem)
     (tmp_path / "crl.pem").write_text(authority().revocations())
@@ -129,7 +136,30 @@ REFUSED = [
     (ASKED | {"client_ca": '"empty.pem"'}, "client_ca", "is empty"),
     (ASKED | {"user_from": '"dns"'}, "user_from", "must be"),
     ({"ciphers": '"ALL"'}, "ciphers", "unknown key"),
-    ({"entry": "publish"}, "", "of proxy listeners"),
+    ({"default": '"gate.example"'}, "default", "no effect"),
+    (
+        {"certificates": '[{ certificate = "ended.pem", key = "gate.key" }]'},
+        "certificates[0].key",
+        "another certificate's",
+    ),
+    (
+        {"certificates": '[{ certificate = "address.pem", key = "address.key" }]'},
+        "certificates[0].certificate",
+        "is for no name",
+    ),
+    ({"folder": '"nowhere"'}, "folder", "cannot be read"),
+    ({"folder": '"hollow"'}, "folder", "has no certificates"),
+    ({"folder": '"lonely"'}, "folder", "cannot be read"),
+    ({"entry": "publish", "groups_from": '"ou"'} | ASKED, "groups_from", "no effect"),
+    ({"entry": "publish", "certificate": ""}, "certificate", "is missing"),
+    ({"entry": "publish", "certificate": "", "key": ""}, "", "has no certificate"),
+    (
+        {"entry": "publish", "certificate": '"address.pem"', "key": '"address.key"'},
+        "certificate",
+        "is for no name",
+    ),
+    ({"entry": "publish", "default": '"other.example"'}, "default", "no certificate here is for"),
+    ({"entry": "publish", "default": '"a b"'}, "default", "' '"),
 ]
 
 
@@ -143,6 +173,54 @@ def test_what_is_wrong_is_refused_where_it_stands(
     assert f"listener[0].tls{'.' + key if key else ''}" in error.where
     assert cause in error.cause
     assert "PRIVATE" not in str(error)
+
+
+def test_a_published_listener_has_all_of_its_certificates_in_their_order(
+    folder: pathlib.Path,
+) -> None:
+    more = '[{ certificate = "ending.pem", key = "ending.key" }]'
+    loaded, findings = read(folder, entry="publish", certificates=more, folder='"many"')
+    assert loaded is not None, findings.errors
+    (listener,) = loaded.settings.listeners
+    assert listener.entry is None
+    assert listener.tls is not None
+    assert len(listener.tls.pairs) == 4
+    assert (listener.tls.reads_hellos, listener.tls.needs_known_name) == (True, True)
+    told = " ".join(map(str, findings.warnings))
+    assert "ending.pem is for gate.example, as is gate.pem, which is shown" in told
+    assert "ending.pem expires on" in told
+    again, _ = read(folder, loaded.texts, entry="publish", certificates=more, folder='"many"')
+    assert again is not None
+    assert again.settings.listeners == loaded.settings.listeners
+
+
+@pytest.mark.parametrize("name", ["www.example", "a.shop.example"])
+def test_the_default_certificate_is_named_by_a_name_that_it_is_for(
+    folder: pathlib.Path, name: str
+) -> None:
+    loaded, findings = read(folder, entry="publish", folder='"many"', default=f'"{name}"')
+    assert loaded is not None, findings.errors
+    tls = loaded.settings.listeners[0].tls
+    assert tls is not None
+    assert not tls.needs_known_name
+    stem = name.removeprefix("a.")
+    assert tls.certificate == (folder / "many" / f"{stem}.pem").read_text()
+
+
+def test_a_proxy_may_have_more_than_one_certificate(folder: pathlib.Path) -> None:
+    loaded, findings = read(folder, folder='"many"')
+    assert loaded is not None, findings.errors
+    entry = loaded.settings.listeners[0].entry
+    assert entry is not None
+    assert entry.tls is not None
+    assert (len(entry.tls.pairs), entry.tls.needs_known_name) == (3, False)
+
+
+def test_a_key_without_a_certificate_beside_it_is_warned_of(folder: pathlib.Path) -> None:
+    (folder / "many" / "www.example.pem").unlink()
+    _, findings = read(folder, entry="publish", folder='"many"')
+    told = " ".join(map(str, findings.warnings))
+    assert "www.example.key has no certificate beside it" in told
 
 
 @pytest.mark.parametrize(("name", "words"), [("ending", "expires on"), ("ended", "has expired on")])

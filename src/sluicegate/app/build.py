@@ -289,6 +289,7 @@ class Gate:
             started=self._started,
             policy=service.policy.hash,
             listeners=service.listeners() if phase in _LISTENING else [],
+            certificates=self.loaded.certificates,
             connections=service.connection_count,
             sessions=service.session_count,
             connections_allowed=service.allowed,

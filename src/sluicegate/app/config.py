@@ -8,6 +8,7 @@ and typed; unknown keys are refused.
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal, cast
 
@@ -25,7 +26,13 @@ from sluicegate.process_limits import WORKERS_MAX
 
 from .authority_config import AuthoritySettings, AuthorityTable, to_authority
 from .console_config import ConsoleTable, to_console
-from .entry_config import EntryChoice, EntryProtocolName, ResolverTable, to_entry
+from .entry_config import (
+    EntryChoice,
+    EntryProtocolName,
+    ResolverTable,
+    to_entry,
+    to_published_tls,
+)
 from .ldap_config import LdapTable
 from .limit_table import LimitTable, contradictions, to_limits
 from .log_config import LogTable, StoreSettings, log_path, to_store
@@ -248,10 +255,6 @@ def read_configuration(
     _check_listeners(tables, document, findings)
     _check_filters(tables, document, findings)
     check_scanners(tables.scanner, document, findings)
-    entries = [
-        to_entry(table, document, index, secrets, findings)
-        for index, table in enumerate(tables.listener)
-    ]
     folder = path.absolute().parent
     state_dir = folder / tables.service.state_dir
     return Configuration(
@@ -273,17 +276,7 @@ def read_configuration(
             document,
             findings,
         ),
-        listeners=tuple(
-            ListenerSettings(
-                table.name,
-                address,
-                table.proxy_protocol.peers if table.proxy_protocol else (),
-                entry,
-                is_udp=table.transport == "udp",
-            )
-            for table, entry in zip(tables.listener, entries, strict=True)
-            for address in table.address
-        ),
+        listeners=tuple(_to_listeners(tables, document, secrets, findings)),
         limits=limits,
         filters=tables.filter,
         scanners=tables.scanner,
@@ -298,6 +291,19 @@ def read_configuration(
         has_sandbox=tables.service.sandbox,
         writable=tuple(folder / one for one in tables.service.writable),
     )
+
+
+def _to_listeners(
+    tables: _Tables, document: Document, secrets: SecretFiles, findings: Findings
+) -> Iterator[ListenerSettings]:
+    """Yield one for each address of each listener."""
+    for index, table in enumerate(tables.listener):
+        entry = to_entry(table, document, index, secrets, findings)
+        tls = to_published_tls(table, document, index, secrets, findings)
+        peers = table.proxy_protocol.peers if table.proxy_protocol else ()
+        is_udp = table.transport == "udp"
+        for address in table.address:
+            yield ListenerSettings(table.name, address, peers, entry, is_udp=is_udp, tls=tls)
 
 
 def configuration_schema() -> dict[str, object]:

@@ -27,6 +27,7 @@ from sluicegate.names.servers import parse_nameservers
 from sluicegate.policy import ANY_USER, GROUP_PREFIX, ParsedPolicy, Place, Rule
 from sluicegate.policy.parse_values import parse_address, parse_network
 from sluicegate.protocols.detect import EntryProtocol
+from sluicegate.tls import TlsSettings
 
 from .secret_files import SecretFiles
 from .tls_config import TlsTable, to_tls
@@ -41,6 +42,7 @@ __all__ = [
     "check_entry_rules",
     "find_servers",
     "to_entry",
+    "to_published_tls",
     "to_resolver",
 ]
 
@@ -61,6 +63,13 @@ class _EntryKeys(Protocol):
     def authenticate(self) -> Authenticate | None: ...
     @property
     def tls(self) -> TlsTable | None: ...
+
+
+class _ListenerKeys(_EntryKeys, Protocol):
+    """The same, and what the listener takes."""
+
+    @property
+    def transport(self) -> Literal["tcp", "udp"]: ...
 
 
 def _parse_server(text: object) -> SocketAddress:
@@ -101,7 +110,7 @@ def to_entry(
     """Make the entry settings of one listener; None for one that publishes."""
     at = ("listener", index)
     if keys.entry == "publish":
-        for key in ("protocols", "authenticate", "tls"):
+        for key in ("protocols", "authenticate"):
             if getattr(keys, key) is not None:
                 findings.refuse(
                     document.where((*at, key)),
@@ -126,11 +135,25 @@ def to_entry(
         )
     tls = None
     if keys.tls is not None:
-        tls = to_tls(keys.tls, document, (*at, "tls"), secrets, findings)
+        tls = to_tls(keys.tls, document, (*at, "tls"), secrets, findings, is_proxy=True)
     taken = frozenset(EntryProtocol(name) for name in protocols)
     if tls is not None and EntryProtocol.HTTP in taken:
         tls = dataclasses.replace(tls, protocols=("h2", "http/1.1"))
     return EntrySettings(taken, authenticate, tls)
+
+
+def to_published_tls(
+    keys: _ListenerKeys, document: Document, index: int, secrets: SecretFiles, findings: Findings
+) -> TlsSettings | None:
+    """Make the TLS of one listener that publishes; None where its clients speak in clear."""
+    if keys.entry != "publish" or keys.tls is None:
+        return None
+    at = ("listener", index, "tls")
+    if keys.transport == "udp":
+        cause = "is spoken in streams, and this listener takes datagrams"
+        findings.refuse(document.where(at), cause, "remove it")
+        return None
+    return to_tls(keys.tls, document, at, secrets, findings, is_proxy=False)
 
 
 def to_resolver(

@@ -18,6 +18,7 @@ from sluicegate.errors import ConfigError
 from sluicegate.filterapi import Need, Scanner, WebFilter
 from sluicegate.gate.rule_settings import web_filter_of
 from sluicegate.gate.settings import PerRule, ServiceSettings
+from sluicegate.gate.views import CertificateView
 from sluicegate.identity import DirectorySettings, Users, parse_users, read_users_text
 from sluicegate.names.resolver import ResolverSettings
 from sluicegate.policy import (
@@ -34,6 +35,7 @@ from sluicegate.policy.delivery import DeliveryMethod
 from sluicegate.policy.tls_opening import TlsMode
 from sluicegate.protocols.detect import EntryProtocol
 
+from .certificate_views import certificate_views
 from .config import Configuration, read_configuration, read_text
 from .datagram_rules import check_transport, place_of_filter
 from .entry_config import check_entry_rules, find_servers, to_resolver
@@ -45,6 +47,7 @@ from .network_findings import check_network_rules
 from .parent_proxies import to_parents
 from .policy_files import read_policy_texts
 from .public_suffixes import is_public_suffix
+from .published_tls_rules import check_published_tls
 from .refusal_pages import load_refusal_pages
 from .scanners import ScannerPaths, check_asked, make_scanners
 from .secret_files import SecretFiles
@@ -73,6 +76,11 @@ class Loaded:
     filters: InstalledFilters
     settings: ServiceSettings
     warnings: tuple[str, ...]
+
+    @property
+    def certificates(self) -> list[CertificateView]:
+        """Those of listeners, for people."""
+        return certificate_views(self.settings.listeners)
 
 
 def load(
@@ -268,6 +276,7 @@ def _check_rules(
                 "write [[rule]], or publish on another listener",
             )
         check_transport(publication, configuration, filters, place)
+        check_published_tls(publication, configuration, place)
         _check_rule_filters(configuration, filters, publication, place, findings)
     for rule, place in zip(policy.rules, parsed.rules_at, strict=True):
         _check_rule_filters(configuration, filters, rule, place, findings)

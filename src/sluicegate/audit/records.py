@@ -159,9 +159,10 @@ class ConnectionRecord(Record, tag="connection", kw_only=True):
     entry: str = ""
     """How the client named its destination; absent where it did not."""
     sni: str = ""
-    """The name in the client's ClientHello, as it wrote it, where the rule has it judged."""
-    tls: Literal["", "inspect", "validate"] = ""
-    """What the rule wanted done with its TLS; absent where it passed as it was."""
+    """The name in the client's ClientHello, as it wrote it, where it was judged."""
+    tls: Literal["", "inspect", "validate", "own"] = ""
+    """What the rule wanted done with its TLS; ``own``: a publishing listener spoke it with the
+    client; absent where it passed as it was."""
     tls_verification: str = ""
     """What became of the server's certificate: ``verified``, or the code of what is wrong."""
     tls_issuer: str = ""

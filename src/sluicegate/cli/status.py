@@ -8,9 +8,16 @@ import click
 
 from sluicegate.clock import SystemClock
 from sluicegate.gate.control_messages import StatusReply, StatusRequest
-from sluicegate.gate.views import Phase, ReloadView, ScannerView, StatusView, WorkerView
+from sluicegate.gate.views import (
+    CertificateView,
+    Phase,
+    ReloadView,
+    ScannerView,
+    StatusView,
+    WorkerView,
+)
 
-from .display import format_bytes, format_duration, printable, show_json, show_table
+from .display import format_bytes, format_duration, format_time, printable, show_json, show_table
 from .options import ask, config_option, json_option
 from .replies import unexpected
 
@@ -92,6 +99,12 @@ def _show(view: StatusView) -> None:
             for one in view.listeners
         ],
     )
+    if view.certificates:
+        click.echo("")
+        show_table(
+            ("CERTIFICATE FOR", "LISTENER", "EXPIRES", ""),
+            [_describe_certificate(one) for one in view.certificates],
+        )
     if view.scanners:
         click.echo("")
         show_table(
@@ -154,6 +167,13 @@ def _describe_worker(one: WorkerView) -> tuple[str, ...]:
         format_bytes(one.memory_bytes) if one.memory_bytes else "",
         str(one.restarts),
     )
+
+
+def _describe_certificate(one: CertificateView) -> tuple[str, ...]:
+    names, left = ", ".join(one.names) or f"serial {one.serial}", one.expires - SystemClock().wall()
+    ends = f"{format_time(one.expires)[:10]}, "
+    ends += f"in {format_duration(left)}" if left > 0 else "EXPIRED"
+    return (names, one.listener, ends, "default" if one.is_default else "")
 
 
 def _describe_scanner(one: ScannerView) -> tuple[str, ...]:

@@ -16,10 +16,14 @@ from sluicegate.port.backend import RawSocket
 
 from .connection import GateConnection
 from .network_source import is_unrelated
+from .published_connection import PublishedConnection
 
 if TYPE_CHECKING:
+    from sluicegate.filterapi import User
+
     from .flood_count import FloodClient
     from .proxy_header import Announced
+    from .published_handshake import PublishedHandshake
     from .secondary import ExpectedConnection
     from .service import FirewallService
     from .settings import ListenerSettings
@@ -79,13 +83,17 @@ class Admission:
         assert session is not None, "a plan is known by its session"
         bound = service.limit_reached()
         if bound is None:
+            if listener.tls is not None:
+                tls = service.entries.published
+                return tls.begin(listener, raw, client, flood, plan, announced)
             assert isinstance(plan.rule, Publication), "rules are for proxy listeners"
             if plan.rule.is_http:
                 service.web.admit_published(
                     listener_name, raw, client, session, flood, plan, announced=announced
                 )
                 return True
-            connection = GateConnection(
+            kind = GateConnection if plan.rule.server_tls is None else PublishedConnection
+            connection = kind(
                 service, session, plan, listener_name, client, plan.rule.server, flood=flood
             )
             connection.announced = announced
@@ -96,6 +104,44 @@ class Admission:
         rule = plan.rule.name
         service.refuse_client(listener_name, raw, client, f"limit {bound.limit}", announced, rule)
         return False
+
+    def go_on_inside(self, handshake: PublishedHandshake, user: User | None) -> None:
+        """Begin the connection of a client whose TLS with the gate is there."""
+        service, plan, client = self._service, handshake.plan, handshake.client
+        name, own_tls = handshake.listener_name, handshake.own_tls
+        assert isinstance(plan.rule, Publication), "rules are for proxy listeners"
+        session = service.session_of(client, user)
+        if user is not None:
+            service.note_user(client, user)
+            session.listeners[name] = None
+        raw, flood, announced = handshake.stream.socket, handshake.flood, handshake.announced
+        if plan.rule.is_http:
+            service.web.admit_published(
+                name,
+                raw,
+                client,
+                session,
+                flood,
+                plan,
+                announced=announced,
+                own_tls=own_tls,
+                identifier=handshake.id,
+            )
+            return
+        connection = PublishedConnection(
+            service,
+            session,
+            plan,
+            name,
+            client,
+            plan.rule.server,
+            flood=flood,
+            identifier=handshake.id,
+            own_tls=own_tls,
+        )
+        connection.announced = announced
+        connection.is_half_open = True
+        connection.begin(raw, None)
 
     def begin_expected(
         self, expected: ExpectedConnection, raw: RawSocket | None

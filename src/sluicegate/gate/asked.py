@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from .attached import Attached
     from .opened_tls import OpenedTls
+    from .own_tls import OwnTls
     from .registry import RulePlan
     from .secondary import ExpectedConnection
     from .service import FirewallService
@@ -32,6 +33,8 @@ class AskedConnection:
     has_datagrams = False
     opened: OpenedTls | None = None
     """What is known of its TLS, where its rule wants that opened or verified."""
+    own_tls: OwnTls | None = None
+    """What is known of the TLS that its client speaks with a publishing listener."""
     entry_protocol: ClassVar[str] = "tcp"
     """What its client asked for, as rules name it."""
     found: tuple[str, ...] = ()
@@ -53,6 +56,11 @@ class AskedConnection:
     def take_server_given(self) -> GivenAway | None:
         """Return the server's socket as it was left when both sides were opened, if they were."""
         return None
+
+    @property
+    def _announces_client(self) -> bool:
+        """Whether the server is told who the client is, in front of its bytes."""
+        return self.plan.rule.send_proxy_protocol is not None
 
     @property
     def is_opened(self) -> bool:

@@ -311,7 +311,7 @@ class GateConnection(FilteredConnection):
         if server is None:
             self._open_without_server(client)
             return
-        if self.plan.rule.send_proxy_protocol and not send_proxy_header(self, server):
+        if self._announces_client and not send_proxy_header(self, server):
             return
         if self._chain is not None:
             self._chain.join_server(server)

@@ -40,7 +40,7 @@ from sluicegate.policy.destinations import DENIED_BY_RULE, NO_RULE, USER_NEEDED,
 from sluicegate.port.backend import RawSocket
 from sluicegate.protocols.entry import Destination, HostKind
 from sluicegate.protocols.socks import SocksCommand
-from sluicegate.tls import KeyLog, TlsContext, TlsLayer
+from sluicegate.tls import ClientCertificates, TlsLayer
 
 from .asker import Asker
 from .directory_service import DirectoryService
@@ -53,8 +53,10 @@ from .foreseen import Foreseen, ForeseenConnection
 from .known_destinations import KnownDestinations
 from .known_openings import KnownOpenings
 from .opening_connection import OpeningConnection, may_open
+from .own_contexts import OwnContexts
 from .own_listeners import OwnListeners
 from .password_throttle import PasswordThrottle
+from .published_tls import PublishedTls
 from .session import session_key
 from .settings import ListenerSettings, ServiceSettings
 from .socks_bind import BindConnection
@@ -92,10 +94,10 @@ class EntryDesk:
         self.directory = DirectoryService(service, exchange)
         limits = service.limits
         self.tls = TlsLayer(service.port, limits.interactive_buffers_max, limits.bulk_buffers_max)
-        self._contexts: dict[str, TlsContext] = {}
+        self._contexts: OwnContexts[str] = OwnContexts()
         #: Of listeners whose clients speak TLS.
-        self._key_log: KeyLog | None = None
-        #: By which those were made.
+        self.published = PublishedTls(service)
+        #: Clients of published servers who do.
         self._authenticator: Authenticator | None = None
         self._handshakes: dict[EntryHandshake, None] = {}
         self._own_listeners = OwnListeners()
@@ -153,6 +155,9 @@ class EntryDesk:
             and one.entry.tls is not None
             and one.entry.tls.has_groups_in_certificate
         }
+        for one in settings.listeners:
+            if one.tls is not None and one.tls.client_certificates is not ClientCertificates.OFF:
+                with_groups.add(one.name)
 
         def as_it_is_now(user: User | None, listeners: Iterable[str]) -> User | None:
             if user is None:
@@ -174,18 +179,11 @@ class EntryDesk:
 
     def _apply_tls(self, settings: ServiceSettings) -> None:
         """Use what is in the files now for handshakes that begin from now on."""
-        before, self._contexts = self._contexts, {}
-        log = self.service.server_tls.key_log
-        is_logged_as_before = log is self._key_log
-        self._key_log = log
-        for listener in settings.listeners:
-            tls = listener.entry.tls if listener.entry is not None else None
-            if tls is None or listener.name in self._contexts:
-                continue
-            known = before.get(listener.name)
-            # One that did not change keeps its key for the tickets of sessions.
-            is_same = is_logged_as_before and known is not None and known.settings == tls
-            self._contexts[listener.name] = known if known and is_same else TlsContext(tls, log)
+        key_log = self.service.server_tls.key_log
+        entries = ((one.name, one.entry) for one in settings.listeners if one.entry is not None)
+        wanted = ((name, entry.tls) for name, entry in entries if entry.tls is not None)
+        self._contexts.apply(wanted, key_log)
+        self.published.apply(settings, key_log)
 
     def on_network_changed(self, _change: NetworkChange) -> None:
         """Take that addresses have come or gone; dials are judged again, so it counts at once."""
@@ -228,7 +226,7 @@ class EntryDesk:
         if reason:
             service.refuse_client(name, raw, client, reason, announced)
             return False
-        context = self._contexts.get(name) if self._contexts else None
+        context = self._contexts.find(name)
         if context is None:
             handshake = EntryHandshake(self, name, entry, raw, client, flood)
         else:
@@ -256,7 +254,7 @@ class EntryDesk:
             if len(self._heard) >= ENTRY_KNOWN_MAX:
                 self._heard.clear()
             self._heard.add((listener_name, client.host))
-        if len(self._handshakes) < limits.handshakes_max:
+        if self.handshake_count < limits.handshakes_max:
             return ""
         bound = LimitExceeded("handshakes_max", limits.handshakes_max)
         self.on_limit(bound, client)
@@ -277,6 +275,7 @@ class EntryDesk:
 
     async def close(self) -> None:
         """End every client that has no connection yet, and every lookup."""
+        self.published.close()
         for handshake in list(self._handshakes):
             handshake.turn_away("service stopping")
             handshake.close(abortive=True)
@@ -290,7 +289,7 @@ class EntryDesk:
     @property
     def handshake_count(self) -> int:
         """Clients that have no connection yet."""
-        return len(self._handshakes)
+        return len(self._handshakes) + self.published.count
 
     # -- requests ------------------------------------------------------------------------------
 

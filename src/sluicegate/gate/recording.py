@@ -269,6 +269,8 @@ def _describe_tls(connection: GateConnection, record: ConnectionRecord) -> None:
         record.sni = connection.hello.server_name
     if connection.opened is not None:
         connection.opened.describe(record)
+    if connection.own_tls is not None:
+        connection.own_tls.describe(record)
 
 
 def _describe(error: BaseException) -> str:

@@ -113,6 +113,8 @@ class ListenerSettings:
     """Of a proxy listener, whose clients name their destinations; None: it publishes."""
     is_udp: bool = False
     """Whether it takes datagrams."""
+    tls: TlsSettings | None = None
+    """Of a listener that publishes, whose clients speak TLS to it; None: in clear."""
 
     @property
     def place(self) -> Place:

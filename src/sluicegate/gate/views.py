@@ -13,6 +13,7 @@ import msgspec
 from sluicegate.scan import ScannerView
 
 __all__ = [
+    "CertificateView",
     "ConnectionView",
     "FilterView",
     "FloodView",
@@ -53,6 +54,20 @@ class ListenerView(msgspec.Struct, kw_only=True):
     """Connections since the listener was opened."""
     is_paused: bool = False
     """Whether accepting waits, because descriptors or connections ran out."""
+
+
+class CertificateView(msgspec.Struct, kw_only=True):
+    """One certificate of a listener, as it is in force."""
+
+    listener: str
+    names: list[str]
+    """What it is for."""
+    expires: float
+    """When it, or what leads from it to an authority, ends, in seconds since the Unix epoch."""
+    serial: str
+    """Its number, in hexadecimal."""
+    is_default: bool = False
+    """Whether it is shown to clients that ask for no known name."""
 
 
 class WorkerView(msgspec.Struct, kw_only=True):
@@ -160,6 +175,8 @@ class StatusView(msgspec.Struct, kw_only=True):
     policy: str
     """SHA-256 of the policy in force."""
     listeners: list[ListenerView] = []
+    certificates: list[CertificateView] = []
+    """Of listeners whose clients speak TLS."""
     connections: int = 0
     """Open now."""
     sessions: int = 0

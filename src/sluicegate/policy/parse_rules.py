@@ -81,7 +81,6 @@ class RuleReader:
             server_tls=published_name(
                 table.server_tls,
                 place,
-                is_http=table.http,
                 allow_underscore=objects.allow_underscore,
             ),
             upgrades=tuple(one.lower() for one in table.upgrades),
@@ -98,6 +97,7 @@ class RuleReader:
                 self._tls,
                 place,
                 is_http=table.http,
+                has_server_tls=table.server_tls is not None,
                 allow_underscore=objects.allow_underscore,
             ),
         )

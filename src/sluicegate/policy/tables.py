@@ -213,7 +213,7 @@ class PublishTable(_RuleKeys):
     """The server speaks HTTP/1.1: requests are read, judged, recorded and written anew one by one.
     """
     server_tls: str | None = Field(default=None, examples=["wiki.example.org"])
-    """Requests go on inside TLS, to a server with a certificate for this name or address."""
+    """What passes goes on inside TLS, to a server with a certificate for this name or address."""
     upgrades: Upgrades = Field(default=(), examples=[["websocket"]])
     """Of HTTP requests: protocols that they may switch to."""
 

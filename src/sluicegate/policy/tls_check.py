@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from sluicegate.names import CanonicalHost, HostPattern, HostRefused, canonical_host
-from sluicegate.protocols.tls_hello import ClientHello, EchKind, TlsFault
+from sluicegate.protocols.tls_hello import ClientHello, EchKind, SniFault, TlsFault
 
 from .tls_opening import NOT_OPENED, OPENING_MEANINGS, TlsMode, TlsOpening
 
@@ -201,8 +201,8 @@ _VERSION_NAMES: Final = {number: name for name, number in TLS_VERSIONS.items()}
 
 TLS_ECH: Final = "tls-ech"
 TLS_VERSION: Final = "tls-version"
-SNI_MISSING: Final = "tls-sni-missing"
-SNI_ADDRESS: Final = "tls-sni-address"
+SNI_MISSING: Final = SniFault.MISSING.code
+SNI_ADDRESS: Final = SniFault.ADDRESS.code
 SNI_MISMATCH: Final = "tls-sni-mismatch"
 SNI_NOT_ALLOWED: Final = "tls-sni-not-allowed"
 SNI_ELSEWHERE: Final = "tls-sni-elsewhere"
@@ -211,11 +211,9 @@ HELLO_CUT_OFF: Final = "tls-hello-cut-off"
 HELLO_LATE: Final = "tls-hello-late"
 
 TLS_MEANINGS: Final = {
-    **{fault.code: fault.hint for fault in TlsFault},
+    **{fault.code: fault.hint for fault in (*TlsFault, *SniFault)},
     TLS_ECH: "the ClientHello hides another one, or may: what is inside cannot be judged",
     TLS_VERSION: "the client offers no version of TLS that the rule takes",
-    SNI_MISSING: "the ClientHello names no server",
-    SNI_ADDRESS: "the ClientHello has an address where a name belongs (RFC 6066)",
     SNI_MISMATCH: "the ClientHello names another server than the client asked the gate for",
     SNI_NOT_ALLOWED: "the client named an address, and no rule allows the name in its ClientHello",
     SNI_ELSEWHERE: "the client named an address to which the name in its ClientHello does not lead",

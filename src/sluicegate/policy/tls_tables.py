@@ -175,6 +175,7 @@ def publication_check(
     place: Place,
     *,
     is_http: bool,
+    has_server_tls: bool,
     allow_underscore: bool,
 ) -> TlsCheck | None:
     """Return what a publication wants of hellos; None: nothing, as where it does not say it.
@@ -183,13 +184,18 @@ def publication_check(
         table: What it says.
         general: ``[tls]``.
         place: Of the publication.
-        is_http: The gate reads its requests, so nobody sends it a hello.
+        is_http: The gate reads its requests, so nobody sends its server a hello.
+        has_server_tls: It is the gate that sends its server a hello.
         allow_underscore: Whether names may have underscores.
     """
     if table is None or table.check is False:
         return None
     if is_http:
-        place.refuse(("tls",), "is about TLS, and HTTP is spoken in the open here", 'remove "tls"')
+        cause = "is about TLS that passes as it is, and requests are read here"
+        place.refuse(("tls",), cause, 'remove "tls"; certificates are the listener\'s')
+    elif has_server_tls:
+        cause = "is about TLS that passes as it is, and it is the gate that speaks it (server_tls)"
+        place.refuse(("tls",), cause, "remove one of them")
     names: list[HostPattern] = []
     for index, text in enumerate(table.names):
         try:
@@ -210,24 +216,17 @@ def publication_check(
 
 
 def published_name(
-    text: str | None, place: Place, *, is_http: bool, allow_underscore: bool
+    text: str | None, place: Place, *, allow_underscore: bool
 ) -> CanonicalHost | None:
     """Return who a published server has to be, inside TLS; None: it is spoken to in the open.
 
     Args:
         text: ``server_tls``, if it is written.
         place: Of the publication.
-        is_http: Whether the gate reads its requests.
         allow_underscore: Whether names may have underscores.
     """
     if text is None:
         return None
-    if not is_http:
-        place.refuse(
-            ("server_tls",),
-            "is for requests, and what passes here is passed on as it is",
-            "http = true; or let clients and the server speak TLS to each other",
-        )
     try:
         return canonical_host(text, allow_underscore=allow_underscore)
     except HostRefused as refused:

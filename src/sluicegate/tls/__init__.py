@@ -6,9 +6,12 @@ is a socket like any other, and nothing passes it in clear before the handshake 
 
 from .alpn import HTTP2
 from .client_names import CertificateRefused, ClientNames, NameSource, groups_of
-from .context import ClientCertificates, TlsContext, TlsSettings
+from .context import ClientCertificates, OwnPair, TlsContext, TlsSettings
 from .key_log import KeyLog
 from .layer import TlsLayer
+from .listener_stream import ListenerStream
+from .named_engine import NamedEngine
+from .own_names import canonical_names
 from .server_context import ServerContext
 from .server_fault import ServerFault
 from .server_identity import ServerFailure, ServerIdentity, ServerName
@@ -23,8 +26,11 @@ __all__ = [
     "ClientCertificates",
     "ClientNames",
     "KeyLog",
+    "ListenerStream",
     "MinimumKey",
     "NameSource",
+    "NamedEngine",
+    "OwnPair",
     "Revocation",
     "ServerContext",
     "ServerFailure",
@@ -39,5 +45,6 @@ __all__ = [
     "TlsSettings",
     "TlsSocket",
     "TlsStream",
+    "canonical_names",
     "groups_of",
 ]

@@ -14,6 +14,7 @@ from sluicegate.port.backend import RawSocket
 from sluicegate.port.shared_slots import SharedSlots
 
 from .engine import EngineSource
+from .listener_stream import ListenerStream
 from .server_stream import ServerStream
 from .stream import TlsStream
 
@@ -52,6 +53,16 @@ class TlsLayer:
         """Put TLS on a client's socket, which belongs to the layer from now on."""
         stream = TlsStream(self, inner, source.engine())
         self._streams[stream] = None
+        return stream
+
+    def listen_to(self, inner: RawSocket, source: EngineSource) -> ListenerStream:
+        """Begin TLS with a client, on its socket, which belongs to the layer from now on.
+
+        Whoever calls sets ``on_outcome``, and uses the stream only once it was told.
+        """
+        stream = ListenerStream(self, inner, source.engine())
+        self._streams[stream] = None
+        stream.begin()
         return stream
 
     def connect(

@@ -17,7 +17,7 @@ from OpenSSL import SSL
 
 from sluicegate.errors import ConfigError
 
-__all__ = ["judge_chains", "load_own", "read_revocations", "trust"]
+__all__ = ["judge_chains", "load_own", "read_certificates", "read_revocations", "trust"]
 
 
 def load_own(context: SSL.Context, certificate: str, key: str) -> None:
@@ -26,7 +26,7 @@ def load_own(context: SSL.Context, certificate: str, key: str) -> None:
     Raises:
         ConfigError: They cannot be used; ``where`` is ``certificate`` or ``key``.
     """
-    own, *issuers = _read_certificates(certificate, "certificate")
+    own, *issuers = read_certificates(certificate, "certificate")
     try:
         private = load_pem_private_key(key.encode("utf-8"), None)
     except TypeError:
@@ -48,7 +48,7 @@ def load_own(context: SSL.Context, certificate: str, key: str) -> None:
         raise ConfigError("key", "is another certificate's") from error
 
 
-def _read_certificates(text: str, where: str) -> list[x509.Certificate]:
+def read_certificates(text: str, where: str) -> list[x509.Certificate]:
     """Return all certificates of a text, at least one.
 
     Raises:

@@ -532,6 +532,7 @@ class Supervisor:
         view.learning = learn_views(
             self.loaded.settings.policy, self._clock.wall(), view.learned_by
         )
+        view.certificates = self.loaded.certificates
         view.drain_ends = self._drain_ends
         view.workers = worker_views(
             self._crew, self._audit, self._signer, self._store, self._console, views

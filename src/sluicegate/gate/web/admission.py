@@ -32,6 +32,7 @@ from sluicegate.protocols.http1 import (
 from .answering import AnsweredExchange
 
 if TYPE_CHECKING:
+    from sluicegate.gate.own_tls import OwnTls
     from sluicegate.gate.registry import RulePlan
     from sluicegate.gate.settings import EntrySettings
     from sluicegate.protocols.entry import Credentials
@@ -103,6 +104,8 @@ class AdmittedExchange(AnsweredExchange):
         connection, form = self.connection, self.request.target.form
         if connection.inside is not None:
             return self._fits_inside(connection.inside)
+        if connection.own_tls is not None and not self._fits_own(connection.own_tls):
+            return False
         if connection.entry is not None and form is not _ABSOLUTE:
             if form is not _AUTHORITY:
                 self.refuse(400, WebReason.NOT_FOR_A_PROXY)
@@ -131,13 +134,24 @@ class AdmittedExchange(AnsweredExchange):
 
     def _takes_scheme(self, scheme: bytes) -> bool:
         """Take the scheme of a URL: a client may leave TLS with the server to the gate."""
+        connection = self.connection
+        if connection.own_tls is not None:
+            return True  # it fits the TLS that it came in
         self.is_secure = scheme == b"https"
-        return scheme == b"http" or (self.is_secure and self.connection.entry is not None)
+        return scheme == b"http" or (self.is_secure and connection.entry is not None)
 
     def _fits_inside(self, inside: Inside) -> bool:
         """Hold a request inside opened TLS to what its connection is for; False: refused."""
         self.is_secure = True
         objection = inside.objection_to(self.request, self.connection.service.entries.host_of)
+        if objection is not None:
+            self.refuse(*objection)
+        return objection is None
+
+    def _fits_own(self, own_tls: OwnTls) -> bool:
+        """Hold a request to the name in the hello of the TLS that it came in; False: refused."""
+        self.is_secure = True
+        objection = own_tls.objection_to(self.request, self.connection.service.entries.host_of)
         if objection is not None:
             self.refuse(*objection)
         return objection is None

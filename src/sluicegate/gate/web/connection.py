@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from sluicegate.gate.flood_count import FloodClient
     from sluicegate.gate.opened_tls import OpenedTls
     from sluicegate.gate.opening_connection import OpeningConnection
+    from sluicegate.gate.own_tls import OwnTls
     from sluicegate.gate.service import FirewallService
     from sluicegate.gate.session import GateSession
     from sluicegate.gate.settings import EntrySettings
@@ -90,6 +91,7 @@ class WebConnection(GateConnection):
         "inside",
         "last_target",
         "opened",
+        "own_tls",
         "published",
         "published_key",
         "published_name",
@@ -127,6 +129,7 @@ class WebConnection(GateConnection):
         self.inside: Inside | None = None
         #: What it is for, if its TLS was opened.
         self.opened: OpenedTls | None = None
+        self.own_tls: OwnTls | None = None
         self.refusal = ""
         #: Why nobody may come by the certificate that the client showed.
         self.published = NOWHERE

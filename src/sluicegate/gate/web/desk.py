@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from sluicegate.gate.flood_count import FloodClient
     from sluicegate.gate.opened_tls import OpenedTls
     from sluicegate.gate.opening_connection import OpeningConnection
+    from sluicegate.gate.own_tls import OwnTls
     from sluicegate.gate.proxy_header import Announced
     from sluicegate.gate.registry import RulePlan
     from sluicegate.gate.service import FirewallService
@@ -209,14 +210,25 @@ class WebDesk:
         plan: RulePlan,
         *,
         announced: Announced | None,
+        own_tls: OwnTls | None = None,
+        identifier: str = "",
     ) -> None:
         """Begin the connection of a client that a publication lets in to a web server."""
         publication = plan.rule
         assert isinstance(publication, Publication), "rules are for proxy listeners"
-        connection = WebConnection(
-            self, session, raw, client, listener_name, flood=flood, plan=plan
+        is_http2 = own_tls is not None and own_tls.protocol == HTTP2
+        kind = MultiplexedConnection if is_http2 else WebConnection
+        connection = kind(
+            self,
+            session,
+            raw,
+            client,
+            listener_name,
+            flood=flood,
+            identifier=identifier,
+            plan=plan,
         )
-        connection.announced = announced
+        connection.announced, connection.own_tls = announced, own_tls
         connection.is_half_open = True
         server = connection.server_address = connection.published = publication.server
         name = connection.published_name = publication.server_tls
@@ -326,7 +338,7 @@ class WebDesk:
             fields = going.fields
             fields.remove(*_SAYS_WHO_ASKS)
             fields.add(b"X-Forwarded-For", connection.client_address.host.encode("ascii"))
-            fields.add(b"X-Forwarded-Proto", b"http")
+            fields.add(b"X-Forwarded-Proto", exchange.scheme.encode("ascii"))
             if request.authority is not None:
                 fields.add(b"X-Forwarded-Host", bytes(request.authority))
         return going

@@ -46,10 +46,12 @@ if TYPE_CHECKING:
     from sluicegate.gate.flood_count import FloodClient
     from sluicegate.gate.opened_tls import OpenedTls
     from sluicegate.gate.opening_connection import OpeningConnection
+    from sluicegate.gate.own_tls import OwnTls
     from sluicegate.gate.registry import RulePlan
     from sluicegate.gate.service import FirewallService
     from sluicegate.gate.session import GateSession
     from sluicegate.gate.settings import EntrySettings
+    from sluicegate.names import CanonicalHost
     from sluicegate.port.backend import Operation, RawSocket
     from sluicegate.port.given_away import GivenAway
 
@@ -113,8 +115,10 @@ class MultiplexedConnection(GateConnection):
         "inside",
         "linger_until",
         "opened",
+        "own_tls",
         "published",
         "published_key",
+        "published_name",
         "refusal",
         "wire",
     )
@@ -150,6 +154,8 @@ class MultiplexedConnection(GateConnection):
         #: Why nobody may come by the certificate that the client showed.
         self.published = NOWHERE
         self.published_key: PoolKey = ("", 0, "")
+        self.published_name: CanonicalHost | None = None
+        self.own_tls: OwnTls | None = None
         self.found: tuple[str, ...] = ()
         self.inside: Inside | None = None
         #: What it is for, if its TLS was opened.

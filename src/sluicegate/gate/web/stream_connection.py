@@ -53,6 +53,7 @@ class StreamConnection(WebConnection):
         if carrier.entry is None:
             self.server_address = self.published = carrier.published
             self.published_key = carrier.published_key
+            self.published_name, self.own_tls = carrier.published_name, carrier.own_tls
         self.inside, self.opened = carrier.inside, carrier.opened
         self.entry_mode, self.asked = carrier.entry_mode, carrier.asked
         self.host_name, self.found = carrier.host_name, carrier.found

@@ -6,7 +6,7 @@ takes it; everything else is refused with a ``TlsRefused`` before any name is ma
 """
 
 from .answer import AnswerReader, RecordSkipper
-from .fault import TlsFault, TlsRefused
+from .fault import SniFault, TlsFault, TlsRefused
 from .hello import ClientHello, EchKind, is_grease
 from .reader import HelloReader
 
@@ -16,6 +16,7 @@ __all__ = [
     "EchKind",
     "HelloReader",
     "RecordSkipper",
+    "SniFault",
     "TlsFault",
     "TlsRefused",
     "is_grease",

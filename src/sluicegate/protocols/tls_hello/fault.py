@@ -11,7 +11,7 @@ import enum
 
 from sluicegate.errors import ProtocolError, Side
 
-__all__ = ["TlsFault", "TlsRefused"]
+__all__ = ["SniFault", "TlsFault", "TlsRefused"]
 
 
 class TlsFault(enum.Enum):
@@ -45,6 +45,21 @@ class TlsFault(enum.Enum):
     SNI_MALFORMED = "tls-sni-malformed", "server_name is no list of one name (RFC 6066)"
     SNI_NAMES = "tls-sni-names", "server_name has more than one name, or one of another type"
     SNI_FORM = "tls-sni-form", "the name in server_name has a byte that no host name has"
+
+    def __init__(self, code: str, hint: str) -> None:
+        self.code = code
+        self.hint = hint
+
+
+class SniFault(enum.Enum):
+    """What is wrong with the name in a hello that can be read: its code, and what it means."""
+
+    MISSING = "tls-sni-missing", "the ClientHello names no server"
+    ADDRESS = (
+        "tls-sni-address",
+        "the ClientHello has an address where a name belongs (RFC 6066)",
+    )
+    UNKNOWN = "tls-sni-unknown", "the ClientHello names a server that no certificate here is for"
 
     def __init__(self, code: str, hint: str) -> None:
         self.code = code
