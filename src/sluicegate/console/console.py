@@ -26,7 +26,9 @@ from .first_link import FirstLink
 from .link import ConsoleSettings, GateLink
 from .origins import Origins
 from .past import Past
+from .present import Present
 from .sampler import Sampler
+from .saved_queries import SavedQueries
 from .sessions import Sessions
 
 __all__ = ["Console"]
@@ -56,6 +58,8 @@ class Console:
         self.sessions = Sessions(clock)
         self.first_link = FirstLink(clock)
         self.past = Past(settings.store, clock)
+        self.saved_queries = SavedQueries(settings.folder)
+        self.present = Present(link, clock)
         self.sampler = Sampler(link, clock)
         self.environment: Environment = make_environment(clock)
         self.requests = Buckets(clock, REQUESTS_PER_SECOND, REQUEST_BURST)

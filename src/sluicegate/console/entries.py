@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from .entry import Entry
-from .pages import first, login, overview
+from .pages import connections, first, log, login, overview, system
 
 __all__ = ["ENTRIES"]
 
@@ -17,5 +17,8 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     *login.ENTRIES,
     *first.ENTRIES,
     *overview.ENTRIES,
+    *connections.ENTRIES,
+    *log.ENTRIES,
+    *system.ENTRIES,
 )
 """In no order: paths are whole, and no two are alike."""

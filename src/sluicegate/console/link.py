@@ -6,7 +6,7 @@ invariant: whatever the console orders carries the name of the person who wants 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -14,7 +14,7 @@ from sluicegate.audit.records import OperatorRecord
 from sluicegate.errors import SluicegateError
 from sluicegate.gate.control_messages import AnyReply, AnyRequest
 
-__all__ = ["ConsoleSettings", "GateLink", "GateLost"]
+__all__ = ["ConsoleSettings", "Explained", "GateLink", "GateLost"]
 
 
 class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +36,15 @@ class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long the store keeps records."""
 
 
+class Explained(msgspec.Struct, frozen=True, kw_only=True):
+    """What the policy in force says of a record."""
+
+    tree: dict[str, Any] = {}
+    """As ``sluicegate explain --json`` has it."""
+    why_not: str = ""
+    """Why nothing can be said; empty: it can."""
+
+
 class GateLost(SluicegateError):
     """The gate does not answer."""
 
@@ -49,6 +58,14 @@ class GateLink(Protocol):
         Args:
             request: What; the gate refuses what is not the console's to ask.
             by: The person who wants it, for the records.
+
+        Raises:
+            GateLost: There was no answer in time.
+        """
+        ...
+
+    async def explain(self, line: str) -> Explained:
+        """Ask what the policy in force says of a decision in the log.
 
         Raises:
             GateLost: There was no answer in time.

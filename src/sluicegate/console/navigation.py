@@ -30,4 +30,21 @@ class Group(NamedTuple):
     links: tuple[Link, ...]
 
 
-NAVIGATION: Final = (Group("Now", (Link("Overview", "/", "o"),)),)
+NAVIGATION: Final = (
+    Group(
+        "Now",
+        (
+            Link("Overview", "/", "o"),
+            Link("Connections", "/connections", "c"),
+            Link("Sessions", "/sessions", "s"),
+        ),
+    ),
+    Group("Past", (Link("Log", "/log", "l"),)),
+    Group(
+        "Gate",
+        (
+            Link("System status", "/status", "y"),
+            Link("About", "/about", "b"),
+        ),
+    ),
+)

@@ -20,7 +20,7 @@ from sluicegate.app.confinement import confine_process
 from sluicegate.app.version import VERSION
 from sluicegate.audit.records import OperatorRecord
 from sluicegate.clock import SystemClock
-from sluicegate.console.link import GateLost
+from sluicegate.console.link import Explained, GateLost
 from sluicegate.console.server import ConsoleServer
 from sluicegate.console_limits import CONSOLE_ANSWER_TIMEOUT_S
 from sluicegate.gate.control_messages import AnyReply, AnyRequest
@@ -33,7 +33,10 @@ from .orders import (
     AnyMessage,
     AskFor,
     BeginConsole,
+    Explain,
+    ExplainedLine,
     Failed,
+    Message,
     Ready,
     Said,
 )
@@ -77,7 +80,7 @@ class _Life:
         self._connected = connected
         self._reader = reader
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[AnyReply]] = {}
+        self._waiting: dict[int, asyncio.Future[AnyMessage]] = {}
 
     async def live(self, begin: BeginConsole, listening: _Socket) -> None:
         """Serve until the supervisor lets go."""
@@ -95,9 +98,22 @@ class _Life:
     async def ask(self, request: AnyRequest, by: str) -> AnyReply:
         """Ask the supervisor."""
         number = next(self._numbers)
-        answered: asyncio.Future[AnyReply] = asyncio.get_running_loop().create_future()
+        answer = await self._wait(number, AskFor(number=number, request=request, by=by))
+        assert isinstance(answer, Answer), "each question has its own kind of answer"
+        return answer.reply
+
+    async def explain(self, line: str) -> Explained:
+        """Ask what the policy says of a record."""
+        number = next(self._numbers)
+        answer = await self._wait(number, Explain(number=number, line=line))
+        assert isinstance(answer, ExplainedLine), "each question has its own kind of answer"
+        return answer.explained
+
+    async def _wait(self, number: int, question: Message) -> AnyMessage:
+        """Ask, and return the answer of the same number."""
+        answered: asyncio.Future[AnyMessage] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answered
-        self._channel.send(AskFor(number=number, request=request, by=by))
+        self._channel.send(question)
         try:
             async with asyncio.timeout(CONSOLE_ANSWER_TIMEOUT_S):
                 return await answered
@@ -111,10 +127,10 @@ class _Life:
         self._channel.send(Acted(record=record))
 
     def _on_message(self, message: AnyMessage, _descriptors: list[int]) -> None:
-        assert isinstance(message, Answer), f"{message} is for another process"
+        assert isinstance(message, Answer | ExplainedLine), f"{message} is for another process"
         waiting = self._waiting.get(message.number)
         if waiting is not None and not waiting.done():  # else it came too late
-            waiting.set_result(message.reply)
+            waiting.set_result(message)
 
     def _on_left(self, _cause: str) -> None:
         self._server.end()

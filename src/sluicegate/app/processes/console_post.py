@@ -9,14 +9,19 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import socket
-from collections.abc import Callable
-from typing import Final, TypeAlias
+from collections.abc import Callable, Coroutine
+from typing import Final, Protocol, TypeAlias
+
+import msgspec
 
 from sluicegate.address import SocketAddress
 from sluicegate.app.config import Configuration
+from sluicegate.app.inquiry.past import Unanswerable
+from sluicegate.app.inquiry.record_explanation import explain_record
+from sluicegate.app.load import Loaded
 from sluicegate.audit.records import AnyRecord
 from sluicegate.clock import Clock
-from sluicegate.console.link import ConsoleSettings
+from sluicegate.console.link import ConsoleSettings, Explained
 from sluicegate.documents import ConfigRefused
 from sluicegate.errors import ConfigError
 from sluicegate.gate.control import ControlTarget, answer
@@ -34,9 +39,21 @@ from sluicegate.process_limits import WORKER_START_TIMEOUT_S
 
 from .backoff import Backoff
 from .child import Child
-from .orders import PROTOCOL, Acted, Answer, AnyMessage, AskFor, BeginConsole, Failed, Ready, Said
+from .orders import (
+    PROTOCOL,
+    Acted,
+    Answer,
+    AnyMessage,
+    AskFor,
+    BeginConsole,
+    Explain,
+    ExplainedLine,
+    Failed,
+    Ready,
+    Said,
+)
 
-__all__ = ["ConsolePost"]
+__all__ = ["ConsolePost", "ConsoleTarget"]
 
 _Socket: TypeAlias = socket.socket  # noqa: TID251 - it carries pages, not traffic
 
@@ -53,13 +70,22 @@ _MAY: Final = (
 )
 
 
+class ConsoleTarget(ControlTarget, Protocol):
+    """A running gate, and what it works by."""
+
+    @property
+    def loaded(self) -> Loaded:
+        """The operator's files, as they are in force."""
+        ...
+
+
 class ConsolePost:
     """The console of one gate, and its replacements."""
 
     def __init__(
         self,
         configuration: Configuration,
-        target: ControlTarget,
+        target: ConsoleTarget,
         record: Callable[[AnyRecord], None],
         clock: Clock,
         say: Callable[[str], None],
@@ -190,11 +216,26 @@ class ConsolePost:
             case Acted(record=record):
                 self._record(record)
             case AskFor():
-                task = asyncio.get_running_loop().create_task(self._answer(child, message))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._begin(self._answer(child, message))
+            case Explain():
+                self._begin(self._explain(child, message))
             case _:
                 raise AssertionError(f"{message} is no console's")
+
+    def _begin(self, answering: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(answering)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _explain(self, child: Child, asked: Explain) -> None:
+        # Beside the loop: a policy of thousands of rules takes tens of milliseconds.
+        found = await asyncio.to_thread(explain_record, asked.line, self._target.loaded)
+        if isinstance(found, Unanswerable):
+            explained = Explained(why_not=found.why)
+        else:
+            explained = Explained(tree=msgspec.to_builtins(found))
+        if not child.has_ended:
+            child.send(ExplainedLine(number=asked.number, explained=explained))
 
     async def _answer(self, child: Child, asked: AskFor) -> None:
         reply: AnyReply

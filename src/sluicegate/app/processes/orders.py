@@ -12,7 +12,7 @@ import msgspec
 
 from sluicegate.app.texts import Texts
 from sluicegate.audit.records import OperatorRecord
-from sluicegate.console.link import ConsoleSettings
+from sluicegate.console.link import ConsoleSettings, Explained
 from sluicegate.gate.control_messages import AnyReply, AnyRequest
 
 __all__ = [
@@ -34,6 +34,8 @@ __all__ = [
     "Commit",
     "Committed",
     "Drain",
+    "Explain",
+    "ExplainedLine",
     "Failed",
     "Leaving",
     "Message",
@@ -241,6 +243,20 @@ class AskFor(Message, tag="ask-for"):
     """Who."""
 
 
+class Explain(Message, tag="explain"):
+    """Say what the policy in force says of a line of the log; ``Explained`` answers."""
+
+    number: int
+    line: str
+
+
+class ExplainedLine(Message, tag="explained"):
+    """The answer to ``Explain``."""
+
+    number: int
+    explained: Explained
+
+
 class Acted(Message, tag="acted"):
     """A person in the console has done something that is to be recorded."""
 
@@ -297,4 +313,6 @@ AnyMessage: TypeAlias = (
     | BeginConsole
     | AskFor
     | Acted
+    | Explain
+    | ExplainedLine
 )

@@ -1,0 +1,184 @@
+"""The console's pages in a real browser: what they show, and that anybody can use them."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from sluicegate.console.navigation import NAVIGATION
+from tests.kernel.test_gate_process import echoed
+from tests.real.console.console_kit import (
+    ConsoleGate,
+    keep_screenshot,
+    log_in,
+    open_page,
+    page_bytes,
+)
+
+pytestmark = [pytest.mark.real, pytest.mark.either_driver]
+
+PAGES = [link.path for group in NAVIGATION for link in group.links]
+BYTES_MAX = 150_000
+
+
+@pytest.fixture(scope="module")
+def clients(gate: ConsoleGate) -> Iterator[list[socket.socket]]:
+    """Connections that stay open, behind some that have ended."""
+    for _ in range(5):
+        with gate.connect() as client:
+            assert echoed(client, b"hello") == b"hello"
+    open_ones = [gate.connect() for _ in range(3)]
+    for client in open_ones:
+        assert echoed(client, b"x" * 5000) == b"x" * 5000
+    yield open_ones
+    for client in open_ones:
+        client.close()
+
+
+def wait_for_records(page: Page, count: int) -> None:
+    """Wait until the log's page has records: they are stored a moment later."""
+    waiting = threading.Event()
+    for _ in range(100):
+        page.goto("/log?range=15m")
+        if page.locator("table.records tbody tr td a").count() >= count:
+            return
+        waiting.wait(0.1)
+    raise AssertionError("records are not shown")
+
+
+@pytest.fixture(scope="module")
+def everyone(browser: Browser, gate: ConsoleGate, clients: list[socket.socket]) -> Iterator[Page]:
+    """An administrator's window, on a gate that has something to show."""
+    page = open_page(browser, gate)
+    log_in(page, "administrator")
+    wait_for_records(page, 8)
+    yield page
+    page.context.close()
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_page_is_accessible_light_and_dark_and_is_kept_as_a_picture(
+    browser: Browser, gate: ConsoleGate, everyone: Page, path: str
+) -> None:
+    state = everyone.context.storage_state()
+    name = path.strip("/").replace("/", "-") or "overview"
+    for scheme in ("light", "dark"):
+        # The check is a script of its own, which the pages' policy rightly forbids.
+        page = open_page(
+            browser, gate, storage_state=state, color_scheme=scheme, bypass_csp=True,
+            viewport={"width": 1280, "height": 800},
+        )  # fmt: skip
+        page.goto(path)
+        expect(page.locator("h1")).to_be_visible()
+        found = Axe().run(page, options={"resultTypes": ["violations"]})
+        keep_screenshot(page, f"{name}-{scheme}")
+        page.context.close()
+        assert found.violations_count == 0, found.generate_report()
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_page_fits_a_narrow_window(
+    browser: Browser, gate: ConsoleGate, everyone: Page, path: str
+) -> None:
+    state = everyone.context.storage_state()
+    page = open_page(browser, gate, storage_state=state, viewport={"width": 360, "height": 740})
+    page.goto(path)
+    name = path.strip("/").replace("/", "-") or "overview"
+    keep_screenshot(page, f"{name}-narrow")
+    width = page.evaluate("document.documentElement.scrollWidth")
+    page.context.close()
+    assert width <= 360
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_page_with_all_that_it_loads_is_light(
+    browser: Browser, gate: ConsoleGate, everyone: Page, path: str
+) -> None:
+    page = open_page(browser, gate, storage_state=everyone.context.storage_state())
+    sizes = page_bytes(page, path)
+    page.context.close()
+    assert sum(sizes.values()) <= BYTES_MAX, sizes
+
+
+def test_keys_lead_to_pages_and_to_the_search(everyone: Page, gate: ConsoleGate) -> None:
+    everyone.goto("/")
+    everyone.keyboard.press("g")
+    everyone.keyboard.press("c")
+    everyone.wait_for_url(f"{gate.origin}/connections")
+    everyone.keyboard.press("/")
+    expect(everyone.locator("#filter")).to_be_focused()
+    everyone.keyboard.type("no such thing")
+    everyone.keyboard.press("Enter")
+    expect(everyone.get_by_text("No open connection has these words.")).to_be_visible()
+
+
+def test_overview_is_updated_live(everyone: Page, gate: ConsoleGate) -> None:
+    everyone.goto("/")
+    tile = everyone.locator(".tile", has_text="Open connections").locator(".value")
+    expect(tile).to_have_text("3")
+    with gate.connect() as client:
+        assert echoed(client, b"hello") == b"hello"
+        expect(tile).to_have_text("4", timeout=10_000)
+        expect(everyone.locator("[data-live=yes]")).to_be_visible()
+    expect(tile).to_have_text("3", timeout=10_000)
+
+
+def test_connection_is_ended_after_a_second_press(everyone: Page, gate: ConsoleGate) -> None:
+    with gate.connect() as client:
+        assert echoed(client, b"hello") == b"hello"
+        host, port = client.getsockname()[:2]
+        mine = f"{host}:{port}"
+        everyone.goto(f"/connections?filter={mine}")
+        expect(everyone.locator("tbody tr")).to_have_count(1)
+        everyone.get_by_role("link", name="End c-").click()
+        expect(everyone.get_by_text(mine)).to_be_visible()
+        keep_screenshot(everyone, "end-connection")
+        everyone.get_by_role("button", name="End the connection").click()
+        everyone.wait_for_url("**/connections?ended=*")
+        with pytest.raises(ConnectionError):
+            client.recv(1)
+    (record,) = [one for one in gate.records("operator") if one["action"] == "kill"]
+    assert (record["by"], record["origin"], record["result"]) == (
+        "administrator",
+        "console",
+        "done",
+    )
+
+
+def test_log_is_searched_saved_and_a_record_explained(everyone: Page, gate: ConsoleGate) -> None:
+    everyone.goto("/log")
+    everyone.get_by_role("textbox", name="Query").fill("kind:decision verdict:allowed")
+    everyone.get_by_role("button", name="Search").click()
+    rows = everyone.locator("table.records tbody tr")
+    expect(rows.first).to_contain_text("decision")
+    everyone.get_by_text("Save this query").click()
+    everyone.get_by_label("Title").fill("Allowed")
+    everyone.get_by_role("button", name="Save", exact=True).click()
+    expect(everyone.get_by_role("link", name="Allowed")).to_be_visible()
+    rows.first.get_by_role("link").click()
+    expect(everyone.get_by_role("heading", name="Decision record")).to_be_visible()
+    expect(everyone.get_by_text("a publication names the client")).to_be_visible()
+    expect(everyone.locator(".tree .decided")).to_contain_text("echo")
+    keep_screenshot(everyone, "record")
+    everyone.goto("/log")
+    everyone.get_by_role("button", name="Remove the saved query Allowed").click()
+    expect(everyone.get_by_role("link", name="Allowed")).to_have_count(0)
+
+
+def test_wrong_query_is_shown_with_its_place(everyone: Page) -> None:
+    everyone.goto("/log?q=verdikt:denied")
+    expect(everyone.get_by_role("alert")).to_contain_text("no record has a field 'verdikt'")
+    keep_screenshot(everyone, "log-refused")
+
+
+def test_log_is_followed_live(everyone: Page, gate: ConsoleGate) -> None:
+    everyone.goto("/log?q=kind:decision&range=15m&follow=yes")
+    before = everyone.locator("table.records tbody tr").count()
+    with gate.connect() as client:
+        assert echoed(client, b"hello") == b"hello"
+    expect(everyone.locator("table.records tbody tr")).to_have_count(before + 1, timeout=15_000)
