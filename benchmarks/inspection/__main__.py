@@ -4,6 +4,9 @@
 nothing resumed, the leaf verified), and send one request; or they fetch 100 MB. Figures are CPU
 time of the relay, in interleaved pairs with fresh processes every few pairs. The exit status is 1
 when a target is missed.
+
+Sluicegate opens a connection by a connection to the server that the same client has left, and the
+peers meet the server anew each time: the rows that end with ``alone`` have it do as they do.
 """
 
 import argparse
@@ -50,6 +53,11 @@ Way: TypeAlias = Callable[[], contextlib.AbstractContextManager[Inspector]]
 # Handshakes per second that are to be had, as CPU time per handshake.
 SQUID = Target("tls-squid", "CPU per inspected handshake and request / squid-openssl", 1 / 0.7)
 MITMPROXY = Target("tls-mitmproxy", "the same / mitmproxy", 1 / 8)
+# The same work as the peers do, each of whom meets the server once for each connection of a client.
+ALONE_SQUID = Target(
+    "tls-squid-alone", "handshake and request, no server shared / squid-openssl", 1 / 0.7
+)
+ALONE_MITMPROXY = Target("tls-mitmproxy-alone", "the same / mitmproxy", math.inf)
 COLD_SQUID = Target(
     "tls-cold", "the same for names that are new, leaf signed / squid-openssl", math.inf
 )
@@ -157,6 +165,7 @@ def run(arguments: argparse.Namespace, bench: Bench, origin: Origin, names: int)
     """Measures what was asked for."""
     load = TlsLoad(bench)
     ours = functools.partial(peers.sluicegate, bench, origin, names, backend=arguments.backend)
+    alone = functools.partial(ours, shares_servers=False)
     spliced, plain = functools.partial(ours, mode="splice"), functools.partial(ours, mode="off")
     programs: dict[str, Path] = {}
 
@@ -174,11 +183,13 @@ def run(arguments: argparse.Namespace, bench: Bench, origin: Origin, names: int)
 
     parts: list[tuple[Target, Pattern, Way, Way]] = [
         (SQUID, HANDSHAKES, ours, squid),
+        (ALONE_SQUID, HANDSHAKES, alone, squid),
         (KEPT_SQUID, KEPT, ours, squid),
         (COLD_SQUID, COLD, ours, squid),
         (BULK_SQUID, BULK, ours, squid),
         (SPLICED, BULK, spliced, plain),
         (MITMPROXY, HANDSHAKES, ours, mitmproxy),
+        (ALONE_MITMPROXY, HANDSHAKES, alone, mitmproxy),
         (BULK_MITMPROXY, BULK, ours, mitmproxy),
         (HTTP2_MITMPROXY, HTTP2, functools.partial(ours, has_filter=True), marked),
     ]

@@ -48,8 +48,12 @@ def sluicegate(
     mode: str = "inspect",
     backend: str = "io_uring",
     has_filter: bool = False,
+    shares_servers: bool = True,
 ) -> Generator[Inspector]:
-    """Runs sluicegate as a proxy with one rule."""
+    """Runs sluicegate as a proxy with one rule.
+
+    By default its clients, which are one client with many connections, share those to the server.
+    """
     directory = bench.make_directory("sluicegate")
     folder = make_authority(directory)
     port = free_port()
@@ -59,6 +63,7 @@ def sluicegate(
         f'[log]\npath = "{directory}/records.jsonl"\n'
         f'[spool]\ndir = "{bench.disk_directory("spool")}"\n[ca]\ndir = "{folder}"\n'
         f'[tls]\nauthorities = ["{origin.authority}"]\n'
+        f"share_servers = {str(shares_servers).lower()}\n"
         f'[resolver]\nservers = ["127.0.0.1:{name_server}"]\n'
         f'[[listener]]\nname = "proxy"\naddress = "127.0.0.1:{port}"\nentry = "proxy"\n'
         + (f'[[filter]]\nname = "mark"\nuse = "{FILTERS}:Mark"\n' if has_filter else "")

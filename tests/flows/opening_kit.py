@@ -81,6 +81,15 @@ def plan_of(
     return verifying(proxy_settings(text, filters=filters), *authorities)
 
 
+def unshared(text: str = "") -> ServiceSettings:
+    """Return settings by which each connection has a server of its own."""
+    plan = plan_of(text or rule())
+    assert plan.server_tls is not None, "servers are verified"
+    return dataclasses.replace(
+        plan, server_tls=dataclasses.replace(plan.server_tls, are_shared=False)
+    )
+
+
 def client_context(
     *protocols: str,
     knows: Authority | None = None,

@@ -27,6 +27,7 @@ from tests.flows.opening_kit import (
     open_tls,
     requests,
     rule,
+    unshared,
 )
 from tests.flows.web_kit import Origin, reply
 
@@ -89,7 +90,8 @@ def test_each_client_has_the_server_that_was_verified_for_it_and_no_second_one(
             caller = gate.call(meets(requests(get("/b")), context=context, met=met))
             await gate.ended(caller, within_s=60.0)
 
-    found = open_tls(get("/a"), during=come_again, context=context)
+    plan = unshared()
+    found = open_tls(get("/a"), during=come_again, context=context, plan=plan)
 
     assert [met.statuses for met in (found.met, *others)] == [[200]] * 4
     assert found.origin.connections == 4

@@ -62,6 +62,9 @@ class ServerTlsTable(Model):
     """The shortest keys that are believed in a chain."""
     client_certificate: tuple[ClientCertificateTable, ...] = ()
     """The gate's own, for servers that want one; the first that is for a server is shown to it."""
+    share_servers: bool = True
+    """Whether connections of one client whose TLS is opened may use the same connection to a
+    server, one after the other; each has its own with false."""
     key_log: str = pydantic.Field(default="", examples=["keys.log"])
     """A file in ``state_dir`` for the keys of TLS connections to servers, and of clients of TLS
     listeners, as protocol analyzers read them (``SSLKEYLOGFILE``): whoever has it can read them."""
@@ -112,6 +115,7 @@ def to_server_tls(
         stapling=table.stapling,
         minimum=_VERSIONS[table.minimum],
         minimum_key=table.minimum_key,
+        are_shared=table.share_servers,
     )
     _try(settings, document, ("tls",), findings)
     own = _own_certificates(table, settings, document, files, findings)

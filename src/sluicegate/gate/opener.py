@@ -30,7 +30,7 @@ from sluicegate.policy.tls_opening import (
     TlsMode,
     Unverified,
 )
-from sluicegate.tls import ServerFailure, ServerFault, ServerIdentity
+from sluicegate.tls import HTTP2, ServerFailure, ServerFault, ServerIdentity
 from sluicegate.tls.leaf_fault import LeafFailure
 
 from .hello_reading import HelloReading
@@ -122,11 +122,35 @@ class Opener:
             return
         mode = connection.mode_for(host)
         connection.opened = OpenedTls(host, mode, sni=self._hello.server_name)
-        if mode is TlsMode.SPLICE:
+        if mode is TlsMode.SPLICE and connection.has_server:
             self.pass_on()
             return
         self._state = _State.SERVER
         self._wait_for(connection.firewall.limits.opening_timeout_s)
+        proof = None
+        if mode is TlsMode.INSPECT:
+            proof = connection.find_proof(host, self._protocols())
+        if proof is not None and proof.identity.alpn in _OF_THE_WEB:
+            self._on_identity(proof.identity)
+        elif connection.has_server:
+            self._begin_server()
+        else:
+            # There was a server for it, which has gone meanwhile, or is offered something else.
+            connection.dial_at_last(self._on_dialled)
+
+    def _on_dialled(self) -> None:
+        """Take that there is a connection to the server now."""
+        if not self._goes_on():
+            return
+        if self.opened.mode is TlsMode.SPLICE:
+            self.pass_on()
+        else:
+            self._begin_server()
+
+    def _begin_server(self) -> None:
+        """Let the server, which was dialled, say who it is."""
+        connection, opened = self._connection, self.opened
+        host, mode = opened.host, opened.mode
         raw = connection.take_server()
         handshake = connection.firewall.server_tls.begin(
             raw,
@@ -170,7 +194,7 @@ class Opener:
         self, stream: ServerStream | None, outcome: ServerIdentity | ServerFailure
     ) -> None:
         self._handshake = None
-        connection, opened = self._connection, self.opened
+        connection = self._connection
         if stream is None:
             assert isinstance(outcome, ServerFailure), "who the server is comes with its stream"
             self._on_server_failed(outcome)
@@ -178,6 +202,11 @@ class Opener:
         assert isinstance(outcome, ServerIdentity), "a stream comes with who the server is"
         self._server = stream
         connection.take_server_stream(stream)
+        self._on_identity(outcome)
+
+    def _on_identity(self, outcome: ServerIdentity) -> None:
+        """Take who the server is."""
+        connection, opened = self._connection, self.opened
         opened.take_identity(outcome)
         if not self._goes_on():
             return
@@ -241,7 +270,15 @@ class Opener:
         if not self._goes_on():
             return
         self._wait_for(connection.firewall.limits.web_idle_timeout_s)
-        InsideDetection(connection, self, stream.engine.alpn).begin()
+        alpn = stream.engine.alpn
+        if connection.has_server:
+            InsideDetection(connection, self, alpn).begin()
+        elif alpn in _OF_THE_WEB:
+            self.on_open()
+            web = connection.firewall.web
+            web.admit_opened(connection, self.opened, alpn, b"", is_server_usable=False)
+        else:
+            self.refuse_inside(OpeningReason.NOT_HTTP)
 
     def _on_client_failed(self, error: int) -> None:
         """Take that the client does not go on with the handshake, or has gone before it."""
@@ -304,6 +341,7 @@ class Opener:
 _ACCESS_DENIED: Final = 49
 _INTERNAL_ERROR: Final = 80
 # Descriptions of alerts (RFC 8446 section 6.2).
+_OF_THE_WEB: Final = frozenset({"http/1.1", HTTP2})
 _ABOUT_CERTIFICATES: Final = frozenset(
     {
         "bad certificate",

@@ -17,6 +17,7 @@ from typing_extensions import override
 from sluicegate.errors import LimitExceeded, Side
 from sluicegate.filterapi import Outcome
 from sluicegate.names import JudgedAddress, LookupReason
+from sluicegate.names.eyeballs import interleave
 from sluicegate.policy.tls_opening import OpeningReason, TlsMode
 from sluicegate.port.backend import BUFFER, MORE, SLOT_SHIFT, Operation, RawSocket
 from sluicegate.port.given_away import GivenAway
@@ -29,14 +30,15 @@ from .opener import Opener
 from .readmission import Readmission
 from .stages import INSPECT_NEEDS_FILTER
 from .state import State
+from .web.shared_servers import shared_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sluicegate.address import SocketAddress
-    from sluicegate.names import CanonicalHost
+    from sluicegate.names import CanonicalHost, Destination
     from sluicegate.port.account import Kept
-    from sluicegate.tls import ServerStream, TlsStream
+    from sluicegate.tls import ServerProof, ServerStream, TlsStream
     from sluicegate.tls.engine import EngineSource
 
     from .entry_handshake import EntryHandshake
@@ -167,6 +169,76 @@ class OpeningConnection(EntryConnection):
             return INSPECT_NEEDS_FILTER
         return ""
 
+    # -- a server that waits -------------------------------------------------------------------
+
+    @override
+    def _dial(self, side: Side) -> None:
+        if side is not Side.SERVER or not self._is_served_already():
+            super()._dial(side)
+
+    @override
+    def _dial_destination(self, destination: Destination) -> None:
+        if len(destination.dialable) == 1 or not self._is_served_already():
+            super()._dial_destination(destination)
+
+    def _is_served_already(self) -> bool:
+        """Go on without a dial, where a connection to the server waits that it may use."""
+        handshake = self._handshake
+        if handshake is None or self.mode_for(self.host) is not TlsMode.INSPECT:
+            return False
+        found = self._find_server(self.host, None)
+        if found is None:
+            return False
+        if not self._is_still_admitted():
+            return True
+        _, self.server_address = found
+        self.state = State.DIALLING
+        self._dialled_side = Side.SERVER
+        self._dial_began = now = self.port.now
+        self._service.wheel.add(self, now + self._service.limits.connect_timeout_s)
+        handshake.send(handshake.granted, self._join_server)
+        return True
+
+    def find_proof(self, host: CanonicalHost, protocols: tuple[str, ...]) -> ServerProof | None:
+        """Return who its server is, by a connection that waits there; None: it is to be dialled.
+
+        Args:
+            host: Who it has to be.
+            protocols: What it is to be offered by ALPN.
+        """
+        if self._server_raw is not None:
+            return None
+        found = self._find_server(host, protocols)
+        if found is None:
+            return None
+        proof, self.server_address = found
+        return proof
+
+    def _find_server(
+        self, host: CanonicalHost, protocols: tuple[str, ...] | None
+    ) -> tuple[ServerProof, SocketAddress] | None:
+        found, epoch = self._destination, self._service.entries.known.epoch
+        if host.is_address or found is None or self._epoch != epoch:
+            return None  # what was judged is to be judged again
+        key = shared_key(self, host)
+        if key is None:
+            return None
+        return self._service.web.pool.find_proof(key, protocols, self._is_let)
+
+    def _is_let(self, address: SocketAddress) -> bool:
+        """Whether the decision on it allows an address."""
+        destination = self._destination
+        assert destination is not None, "it was judged"
+        return address.port == destination.port and any(
+            one.denial is None and one.judgement.address == address.ip
+            for one in destination.dialable
+        )
+
+    @property
+    def has_server(self) -> bool:
+        """Whether it has a connection to the server of its own."""
+        return self._server_raw is not None
+
     # -- coming up -------------------------------------------------------------------------------
 
     @override
@@ -252,9 +324,20 @@ class OpeningConnection(EntryConnection):
         address = self.server_address
         classifier = self._service.entries.resolver.classifier
         judged = self._judged_address(address) or JudgedAddress(classifier.classify(address.ip))
+        self._race_anew([judged], address.port, then)
 
-        def on_over(raw: RawSocket | None, _address: SocketAddress, error: int) -> None:
+    def dial_at_last(self, then: Callable[[], None]) -> None:
+        """Dial what was judged: there was a server that needed no dial, and there is none now."""
+        destination = self._destination
+        assert destination is not None, "it was judged"
+        self._race_anew(interleave(destination.dialable), destination.port, then)
+
+    def _race_anew(
+        self, addresses: list[JudgedAddress], port: int, then: Callable[[], None]
+    ) -> None:
+        def on_over(raw: RawSocket | None, address: SocketAddress, error: int) -> None:
             self._anew = None
+            self.server_address = address
             if raw is None:
                 self._on_anew_failed(error)
             else:
@@ -263,8 +346,8 @@ class OpeningConnection(EntryConnection):
 
         self._anew = DialRace(
             self.port,
-            [judged],
-            address.port,
+            addresses,
+            port,
             self._judge_again,
             on_over,
             self._prepare_dial if self._service.policy.network_relations.rules else None,
@@ -316,11 +399,10 @@ class OpeningConnection(EntryConnection):
             return
         self._open_both()
 
-    def give_all(self) -> tuple[GivenAway, GivenAway]:
-        """Give both sockets to another connection of the same name, which this one is no longer."""
+    def give_all(self) -> tuple[GivenAway, GivenAway | None]:
+        """Give its sockets to another connection of the same name, which this one is no longer."""
         client, server = self.client_given, self.server_given
         assert client is not None, "the client was met"
-        assert server is not None, "its server was met before"
         self.client_given = self.server_given = None
         self._client_raw = self._server_raw = None
         self._opener = None

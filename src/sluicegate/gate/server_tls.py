@@ -64,6 +64,8 @@ class ServerTls:
     def __init__(self, service: FirewallService) -> None:
         self.key_log: KeyLog | None = None
         #: Who is told the keys of all connections, by an operator's switch.
+        self.epoch = 0
+        #: Counts changes of the settings by which servers are verified.
         self._service = service
         self._settings: ServerTlsSettings | None = None
         self._own: tuple[OwnCertificate, ...] = ()
@@ -85,9 +87,16 @@ class ServerTls:
                 log.close()
         if settings.server_tls != self._settings:
             self._contexts.clear()
+        if (settings.server_tls, settings.own_certificates) != (self._settings, self._own):
+            self.epoch += 1
         self._settings, self._own = settings.server_tls, settings.own_certificates
         for own in [one for one in self._contexts if one is not None and one not in self._own]:
             del self._contexts[own]
+
+    @property
+    def are_shared(self) -> bool:
+        """Whether connections of one client may use the same connections to servers."""
+        return self._settings is not None and self._settings.are_shared
 
     def close(self) -> None:
         """Close the log of keys: no connection is left."""

@@ -14,7 +14,7 @@ from .named_engine import NamedEngine
 from .own_names import canonical_names
 from .server_context import ServerContext
 from .server_fault import ServerFault
-from .server_identity import ServerFailure, ServerIdentity, ServerName
+from .server_identity import ServerFailure, ServerIdentity, ServerName, ServerProof
 from .server_settings import MinimumKey, Revocation, ServerTlsSettings, Stapling
 from .server_stream import ServerStream
 from .socket import TlsSocket
@@ -37,6 +37,7 @@ __all__ = [
     "ServerFault",
     "ServerIdentity",
     "ServerName",
+    "ServerProof",
     "ServerStream",
     "ServerTlsSettings",
     "Stapling",

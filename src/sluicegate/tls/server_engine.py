@@ -10,9 +10,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
+from sluicegate.access_limits import TLS_SERVER_SESSION_S_MAX
+
 from .engine import TlsBroken, TlsEngine
 from .server_fault import ServerFault
-from .server_identity import ServerFailure, ServerIdentity
+from .server_identity import ServerFailure, ServerIdentity, ServerProof
 from .server_sessions import KeptSession, ServerSessions
 
 if TYPE_CHECKING:
@@ -82,18 +84,33 @@ class ServerEngine(TlsEngine):
         fault = ServerFault.TLS_VERSION if is_old else ServerFault.TLS_FAILED
         return ServerFailure(fault, broken.words)
 
+    @property
+    def proof(self) -> ServerProof | None:
+        """What the handshake has proved; None where the server was not verified."""
+        identity = self._identity
+        if identity is None or not identity.is_verified:
+            return None
+        verified_at, until = self._verified
+        until = min(until, verified_at + TLS_SERVER_SESSION_S_MAX)
+        return ServerProof(identity, self._key[1], until)
+
+    @property
+    def _verified(self) -> tuple[float, float]:
+        """When its chain was verified, and until when that holds."""
+        offered, verification = self._offered, self._verification
+        if self.is_resumed and offered is not None:
+            return offered.verified_at, offered.good_until
+        return verification.now, verification.good_until
+
     def keep_session(self) -> None:
         """Keep what a later handshake may be shortened by, if the server was verified."""
-        identity, verification, offered = self._identity, self._verification, self._offered
+        identity = self._identity
         if identity is None or not identity.is_verified:
             return
         session = self._connection.get_session()
         if session is None:
             return
-        if self.is_resumed and offered is not None:
-            verified_at, until = offered.verified_at, offered.good_until
-        else:
-            verified_at, until = verification.now, verification.good_until
+        verified_at, until = self._verified
         self._sessions.keep(self._key, KeptSession(session, identity, verified_at, until))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .server_fault import ServerFault
 
-__all__ = ["ServerFailure", "ServerIdentity", "ServerName"]
+__all__ = ["ServerFailure", "ServerIdentity", "ServerName", "ServerProof"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,18 @@ class ServerIdentity:
             digest.update(len(one).to_bytes(4, "big"))
             digest.update(one)
         return digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProof:
+    """What the handshake of a connection that is open has proved."""
+
+    identity: ServerIdentity
+    """Verified."""
+    offered: tuple[str, ...]
+    """What it could choose from by ALPN."""
+    good_until: float
+    """When it has to be verified anew; seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)

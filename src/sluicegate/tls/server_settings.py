@@ -61,3 +61,5 @@ class ServerTlsSettings:
     certificate: str = ""
     """Ours, for servers that want one, and what leads from it to an authority; empty: none."""
     key: str = field(default="", repr=False)
+    are_shared: bool = True
+    """Whether connections of one client whose TLS is opened may use the same ones to servers."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sluicegate.port.backend import RawSocket
 
     from .layer import TlsLayer
+    from .server_identity import ServerProof
 
 __all__ = ["ServerOutcome", "ServerStream"]
 
@@ -34,13 +35,15 @@ ServerOutcome: TypeAlias = ServerIdentity | ServerFailure
 class ServerStream(TlsStream):
     """One connection to a server."""
 
-    __slots__ = ("_is_session_kept", "on_outcome")
+    __slots__ = ("_is_session_kept", "on_outcome", "proof")
 
     def __init__(self, layer: TlsLayer, inner: RawSocket, engine: ServerEngine) -> None:
         super().__init__(layer, inner, engine)
         self.on_outcome: Callable[[ServerOutcome], None] | None = None
         #: Told who the server is, or why it is not believed.
         self._is_session_kept = False
+        self.proof: ServerProof | None = None
+        #: Who the server is, once it was verified.
 
     def begin(self) -> None:
         """Say hello, in the next turn, and listen to the answer."""
@@ -95,6 +98,8 @@ class ServerStream(TlsStream):
             # Nothing of it reaches anybody: it is closed as a handshake that failed.
             self._is_established = False
             self._note_error(errno.EPROTO, outcome.reason)
+        else:
+            self.proof = self._server_engine.proof
         self._tell(outcome)
 
     @override

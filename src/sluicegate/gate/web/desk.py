@@ -43,6 +43,7 @@ from .origin_pool import OriginPool
 from .parent_proxy import ParentProxy
 from .pipeline import Pipeline, compile_pipeline
 from .refusal_page import DEFAULT_PAGES
+from .shared_servers import shared_key
 from .targets import Targets
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ class WebDesk:
             opened: What is known of its TLS.
             protocol: What both ends agreed on by ALPN; empty: nothing.
             early: What the client has sent inside.
-            is_server_usable: Whether its server has said nothing yet.
+            is_server_usable: Whether its server has said nothing yet, where it has one.
         """
         assert protocol in {"", *self.protocols_inside}, "nothing else was offered"
         client, server = before.give_all()
@@ -272,7 +273,8 @@ class WebDesk:
         inside = _inside_of(before, opened)
         connection.server_address = before.server_address
         # First: a request that has come already goes to it.
-        self._keep_server(connection, inside, server, is_usable=is_server_usable)
+        if server is not None:
+            self._keep_server(connection, inside, server, is_usable=is_server_usable)
         connection.begin_inside(before, inside, client, early)
 
     def _keep_server(
@@ -285,12 +287,13 @@ class WebDesk:
     ) -> None:
         """Let the server that was met wait for the first request; or close it."""
         address, key = connection.server_address, inside.pool_key
+        owner = None if inside.is_shared else connection
         is_wanted = not (connection.is_closing or inside.refusal or server.ended)
         if _chose_http2(server.raw):
             carrier = OriginCarrier(
                 self, key, server.raw, address, connection.session, given=server
             )
-            carrier.bound_to = connection
+            carrier.bound_to = owner
             self.pool.add_carrier(carrier)
             if not is_wanted:
                 carrier.close()
@@ -298,7 +301,7 @@ class WebDesk:
         origin = OriginEnd(
             self.service, self.pool, key, server.raw, address, self.known, given=server
         )
-        origin.bound_to = connection
+        origin.bound_to = owner
         self.pool.add(origin)
         if not (is_wanted and is_usable):
             origin.close()
@@ -311,7 +314,9 @@ class WebDesk:
         self, exchange: ExchangeFacts, raw: RawSocket, address: SocketAddress
     ) -> ServerSide:
         """Take a new connection to a server into use."""
-        owner = exchange.connection.owner if exchange.connection.inside is not None else None
+        inside = exchange.connection.inside
+        is_private = inside is not None and not inside.is_shared
+        owner = exchange.connection.owner if is_private else None
         if _chose_http2(raw):
             carrier = OriginCarrier(self, exchange.pool_key, raw, address, exchange.session)
             carrier.bound_to = owner
@@ -461,8 +466,18 @@ def _inside_of(before: OpeningConnection, opened: OpenedTls) -> Inside:
         detail = "" if identity is None else identity.fault_detail
         words = f"{opened.verification}: {detail}" if detail else opened.verification
         refusal = "" if is_shown else words
-    key = opened.host.text, before.named_port, f"opened {before.id}"
-    return Inside(before.host, opened.host, before.named_port, opened, key, refusal)
+    is_verified = identity is not None and identity.is_verified
+    shared = shared_key(before, opened.host) if is_verified else None
+    key = shared or (opened.host.text, before.named_port, f"opened for {before.id}")
+    return Inside(
+        before.host,
+        opened.host,
+        before.named_port,
+        opened,
+        key,
+        is_shared=shared is not None,
+        refusal=refusal,
+    )
 
 
 def _pseudonym_of(boot_mark: str) -> bytes:

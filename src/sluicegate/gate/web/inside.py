@@ -40,7 +40,9 @@ class Inside:
     port: int
     opened: OpenedTls
     pool_key: PoolKey
-    """Of connections to the server that are this client's alone."""
+    """Of connections to the server."""
+    is_shared: bool = False
+    """Whether other connections of the same client may use those."""
     refusal: str = ""
     """Why every request is refused, by a page: the server is not who it should be."""
 

@@ -8,13 +8,16 @@ before, and is for nobody else when it was logged in for one client.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, TypeAlias
 
 from sluicegate.address import SocketAddress
 
+from .shared_servers import proof_of
+
 if TYPE_CHECKING:
     from sluicegate.gate.service import FirewallService
+    from sluicegate.tls import ServerProof
 
     from .origin_carrier import OriginCarrier
     from .origin_end import OriginEnd
@@ -101,6 +104,32 @@ class OriginPool:
                 del waiting[place]
                 self.idle_count -= 1
                 return origin
+        return None
+
+    def find_proof(
+        self,
+        key: PoolKey,
+        protocols: tuple[str, ...] | None,
+        is_let: Callable[[SocketAddress], bool],
+    ) -> tuple[ServerProof, SocketAddress] | None:
+        """Return who a server is to which a connection waits, and where it is; None: none waits.
+
+        Args:
+            key: Where it must lead, and by which way.
+            protocols: What it was offered by ALPN; None: whatever.
+            is_let: Whether an address is allowed.
+        """
+        wall = self._service.port.wall
+        waiting: list[OriginEnd | OriginCarrier] = []
+        waiting += [one for one in self._carriers.get(key, ()) if one.has_room]
+        waiting += reversed(self._idle.get(key, ()))
+        for one in waiting:
+            proof = proof_of(one.wire.raw)
+            if proof is None or one.bound_to is not None or not is_let(one.address):
+                continue
+            is_meant = protocols is None or proof.offered == protocols
+            if is_meant and wall < proof.good_until and not proof.identity.wants_certificate:
+                return proof, one.address
         return None
 
     def give(self, origin: OriginEnd) -> None:
