@@ -48,7 +48,7 @@ class NoTls(Origin):
         stream.close()
 
 
-class FailingLeaves:
+class FailingLeaves(NoLeaves):
     """A source whose signer is broken; tells so later."""
 
     def leaf_for(self, identity: Any, then: Any) -> None:

@@ -16,6 +16,7 @@ from sluicegate.errors import Side
 from sluicegate.filterapi import EntryMode
 from sluicegate.testing import FaultPlan
 from sluicegate.testing.peers import PeerStream
+from sluicegate.tls.leaf_source import NoLeaves
 from tests.chains import Certified, root
 from tests.flows.chain_filters import Passing, Stream, Witness
 from tests.flows.gate_kit import Gate, installation
@@ -815,7 +816,7 @@ def test_opened_connection_is_killed_by_its_name() -> None:
 
 
 def test_signer_that_never_answers_is_not_waited_for_for_ever() -> None:
-    class Silent:
+    class Silent(NoLeaves):
         def leaf_for(self, identity: Any, then: Any) -> None:
             del identity, then
 

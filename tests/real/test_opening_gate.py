@@ -41,7 +41,8 @@ class OpeningGate(ProxyGate):
     def write_main(self, more: str = "") -> None:
         (self.folder / "servers.pem").write_text(root().pem)
         super().write_main(
-            '[ca]\n[tls]\nauthorities = ["servers.pem"]\n[[filter]]\nname = "exe_block"\n' + more
+            '[ca]\n[tls]\nauthorities = ["servers.pem"]\nkey_log = "keys.log"\n'
+            '[[filter]]\nname = "exe_block"\n' + more
         )
 
     def write_policy(self, clients: str = "127.0.0.0/8") -> None:
@@ -223,6 +224,30 @@ def test_python_gets_the_page(gate: OpeningGate) -> None:
     )
     with opener.open(url(gate), timeout=30) as answer:
         assert answer.read() == PAGE
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_keys_of_the_clients_side_are_logged_too(
+    gate: OpeningGate, tmp_path: pathlib.Path, version: str
+) -> None:
+    import ssl
+
+    mine = tmp_path / "mine.log"
+    context = ssl.create_default_context(cafile=str(gate.ca))
+    context.keylog_filename = str(mine)
+    context.maximum_version = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}[
+        version
+    ]
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({"https": f"http://127.0.0.1:{gate.port}"}),
+        urllib.request.HTTPSHandler(context=context),
+    )
+    with opener.open(url(gate), timeout=30) as answer:
+        assert answer.read() == PAGE
+    wanted = {line for line in mine.read_text().splitlines() if line[:1] != "#"}
+    known = (gate.folder / "state" / "keys.log").read_text().splitlines()
+    assert wanted
+    assert wanted <= set(known)
 
 
 NODE = """

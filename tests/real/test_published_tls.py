@@ -209,6 +209,25 @@ def test_client_certificates_say_who_comes(tmp_path: pathlib.Path, web: WebServe
         expect_last(gate, "decision", reason="tls-failed: peer did not return a certificate")
 
 
+def test_keys_of_clients_are_logged_where_an_operator_says_so(
+    tmp_path: pathlib.Path, web: WebServer
+) -> None:
+    with running(tmp_path, web.port) as gate:
+        text = gate.config.read_text()
+        gate.config.write_text(text.replace("[tls]\n", '[tls]\nkey_log = "keys.log"\n'))
+        assert gate.ask("reload").returncode == 0
+        mine = tmp_path / "mine.log"
+        context = client_context()
+        context.keylog_filename = str(mine)
+        plain = socket.create_connection(("127.0.0.1", gate.port), PATIENCE_S)
+        context.wrap_socket(plain, server_hostname=WWW).close()
+        wanted = {line for line in mine.read_text().splitlines() if line[:1] != "#"}
+        assert wanted
+        log = gate.folder / "state" / "keys.log"
+        # The gate has the last of them when the client's part of the handshake has come.
+        wait_until(lambda: wanted <= set(log.read_text().splitlines()), "the keys are there")
+
+
 # -- reloads ---------------------------------------------------------------------------------------
 
 

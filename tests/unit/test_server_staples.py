@@ -416,3 +416,14 @@ def test_a_log_of_keys_that_others_can_read_or_move_is_refused(
     with pytest.raises(ConfigError) as raised:
         KeyLog(str(path))
     assert raised.value.where == "key_log"
+
+
+def test_a_log_of_keys_that_was_closed_writes_to_nobody(tmp_path: pathlib.Path) -> None:
+    """A handshake that is under way at a reload tells its keys to the log before."""
+    log = KeyLog(str(tmp_path / "keys.log"))
+    log.close()
+    with (tmp_path / "another").open("wb") as another:
+        log._write(None, b"CLIENT_RANDOM 00 00")  # type: ignore[arg-type]
+        assert another.tell() == 0
+    assert (tmp_path / "another").read_bytes() == b""
+    assert (tmp_path / "keys.log").read_bytes() == b""

@@ -12,6 +12,7 @@ from typing import Final
 from sluicegate.gate.views import LeavesView
 from sluicegate.port import CompletionPort
 from sluicegate.sandbox.wire import WireSocket
+from sluicegate.tls import KeyLog
 from sluicegate.tls.leaf_keys import LeafKeys
 from sluicegate.tls.leaf_source import LeafAnswer, NoLeaves
 from sluicegate.tls.server_identity import ServerIdentity
@@ -31,6 +32,7 @@ class GateLeaves:
         self._link = SignerLink(port)
         self._settings: AuthoritySettings | None = None
         self._leaves: SignedLeaves | None = None
+        self._key_log: KeyLog | None = None
 
     def configure(self, settings: AuthoritySettings | None) -> None:
         """Go by what the configuration says; leaves stay if nothing about them has changed."""
@@ -45,6 +47,7 @@ class GateLeaves:
                 self._port.clock,
                 minimum=settings.minimum,
             )
+            self._leaves.log_keys(self._key_log)
 
     def attach(self, signer: WireSocket | None = None) -> None:
         """Ask this signer from now on, or none."""
@@ -60,6 +63,12 @@ class GateLeaves:
     def leaf_for(self, identity: ServerIdentity, then: Callable[[LeafAnswer], None]) -> None:
         """As ``LeafSource.leaf_for``."""
         (self._leaves or _NONE).leaf_for(identity, then)
+
+    def log_keys(self, key_log: KeyLog | None) -> None:
+        """As ``LeafSource.log_keys``."""
+        self._key_log = key_log
+        if self._leaves is not None:
+            self._leaves.log_keys(key_log)
 
     def view(self) -> LeavesView:
         """Return what became of them."""

@@ -66,8 +66,8 @@ class ServerTlsTable(Model):
     """Whether connections of one client whose TLS is opened may use the same connection to a
     server, one after the other; each has its own with false."""
     key_log: str = pydantic.Field(default="", examples=["keys.log"])
-    """A file in ``state_dir`` for the keys of TLS connections to servers, and of clients of TLS
-    listeners, as protocol analyzers read them (``SSLKEYLOGFILE``): whoever has it can read them."""
+    """A file in ``state_dir`` for the keys of all TLS that the gate speaks, with servers and with
+    clients, as protocol analyzers read them (``SSLKEYLOGFILE``): whoever has it can read them."""
 
 
 @dataclass(frozen=True, slots=True)

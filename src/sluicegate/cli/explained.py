@@ -21,6 +21,7 @@ from sluicegate.app.inquiry.explanation import (
 )
 from sluicegate.app.inquiry.hello_explanation import HelloView
 from sluicegate.app.inquiry.holding_view import HoldingView
+from sluicegate.app.inquiry.own_tls_explanation import OWN
 
 from .display import format_bytes, format_time, printable
 
@@ -153,20 +154,34 @@ def _describe_address(one: AddressView) -> str:
 
 def _show_hello(hello: HelloView) -> None:
     """Say what is wanted of a ClientHello, and what one was judged to be."""
+    if hello.mode == OWN:
+        _show_own_tls(hello)
+        return
     wants = hello.wants
     names = f"the name {' or '.join(hello.names)}" if hello.names else "a name that leads there"
     name = names if wants["sni"] == "match" else "any name"
     rest = ", ".join(f"{key} {value}" for key, value in wants.items() if key != "sni")
     _row("hello", f"it has to have {name}; {rest}")
-    if hello.sni is not None:
-        said = f"with the name {hello.sni}" if hello.sni else "without a name"
-        _more(f"{said}: {'refused: ' + hello.reason if hello.reason else 'passes'}")
+    _show_sni(hello)
     if hello.mode != "splice" and not hello.reason:
         how = ", ".join(f"{key} {value}" for key, value in hello.opening.items())
         done = "opened: requests inside are judged one by one" if how else "passed on as it is"
         _row("tls", f"{hello.mode}: the server is verified, then TLS is {done}")
         if how:
             _more(how)
+
+
+def _show_own_tls(hello: HelloView) -> None:
+    """Say what the gate's own certificates are for."""
+    rest = ", ".join(f"{key} {value}" for key, value in hello.wants.items())
+    _row("tls", f"spoken with the gate, for {', '.join(hello.names) or 'no name'}; {rest}")
+    _show_sni(hello)
+
+
+def _show_sni(hello: HelloView) -> None:
+    if hello.sni is not None:
+        said = f"with the name {hello.sni}" if hello.sni else "without a name"
+        _more(f"{said}: {'refused: ' + hello.reason if hello.reason else 'passes'}")
 
 
 def _show_consequences(one: Explanation) -> None:

@@ -83,6 +83,7 @@ class ServerTls:
         if settings.key_log != (log.path if log is not None else ""):
             self.key_log = KeyLog(settings.key_log) if settings.key_log else None
             self._contexts.clear()
+            self._service.leaves.log_keys(self.key_log)
             if log is not None:
                 log.close()
         if settings.server_tls != self._settings:

@@ -244,7 +244,7 @@ class ServiceSettings:
     own_certificates: tuple[OwnCertificate, ...] = ()
     """Of the gate, for servers that want one; the first that is for a server is shown to it."""
     key_log: str = ""
-    """A file for the keys of TLS connections to servers, and to TLS listeners; empty: none."""
+    """A file for the keys of all TLS that the gate speaks; empty: none."""
     refusal_pages: RefusalPages = DEFAULT_PAGES
     """What clients of the web are told who are refused."""
     recorded: Recorded = field(default_factory=Recorded)

@@ -43,9 +43,12 @@ class KeyLog:
         context.set_keylog_callback(self._write)
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
+        """Close the file; what handshakes that began before still tell is not written."""
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
 
     def _write(self, _connection: SSL.Connection, line: bytes) -> None:
-        # One write: lines of several workers do not mix.
-        os.write(self._descriptor, line + b"\n")
+        # Once it is closed, its number may be another file's, or a client's.
+        if self._descriptor >= 0:
+            # One write: lines of several workers do not mix.
+            os.write(self._descriptor, line + b"\n")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from .engine import TlsEngine
+from .key_log import KeyLog
 from .leaf_fault import LeafFailure, LeafFault
 from .server_identity import ServerIdentity
 
@@ -69,9 +70,16 @@ class LeafSource(Protocol):
         """
         ...
 
+    def log_keys(self, key_log: KeyLog | None) -> None:
+        """Tell this log the keys of connections that begin from now on; None: nobody."""
+        ...
+
 
 class NoLeaves:
     """Of a gate without an authority; satisfies ``LeafSource``."""
+
+    def log_keys(self, key_log: KeyLog | None) -> None:
+        """As ``LeafSource.log_keys``: there are no connections."""
 
     def leaf_for(self, identity: ServerIdentity, then: Callable[[LeafAnswer], None]) -> None:
         """As ``LeafSource.leaf_for``: there is none."""

@@ -16,6 +16,7 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from .engine import TlsEngine, prepare
+from .key_log import KeyLog
 from .leaf_keys import LeafPrivateKey
 from .leaf_source import Leaf
 from .record_connection import RecordConnection
@@ -26,11 +27,20 @@ __all__ = ["KeptLeaf", "LeafTls"]
 class LeafTls:
     """One leaf with one protocol; satisfies ``LeafContext``."""
 
-    __slots__ = ("_context", "alpn", "leaf")
+    __slots__ = ("_context", "alpn", "key_log", "leaf")
 
-    def __init__(self, leaf: Leaf, key: LeafPrivateKey, alpn: str, minimum: ssl.TLSVersion) -> None:
+    def __init__(
+        self,
+        leaf: Leaf,
+        key: LeafPrivateKey,
+        alpn: str,
+        minimum: ssl.TLSVersion,
+        key_log: KeyLog | None = None,
+    ) -> None:
         self.leaf = leaf
         self.alpn = alpn
+        self.key_log = key_log
+        #: Who is told the keys of all connections.
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         prepare(context)
         context.set_min_proto_version(minimum)
@@ -45,6 +55,8 @@ class LeafTls:
             context.set_alpn_select_callback(
                 lambda _, offered: wanted if wanted in offered else SSL.NO_OVERLAPPING_PROTOCOLS
             )
+        if key_log is not None:
+            key_log.watch(context)
         self._context = context
 
     def engine(self) -> TlsEngine:
@@ -69,9 +81,10 @@ class KeptLeaf:
         """As ``Kept.not_after``."""
         return self.leaf.not_after
 
-    def context(self, alpn: str) -> LeafTls:
-        """Return the context for what a server chose."""
+    def context(self, alpn: str, key_log: KeyLog | None = None) -> LeafTls:
+        """Return the context for what a server chose, with keys logged where that is wanted now."""
         found = self.contexts.get(alpn)
-        if found is None:
-            found = self.contexts[alpn] = LeafTls(self.leaf, self.key, alpn, self.minimum)
+        if found is None or found.key_log is not key_log:
+            found = LeafTls(self.leaf, self.key, alpn, self.minimum, key_log)
+            self.contexts[alpn] = found
         return found

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sluicegate.access_limits import LEAVES_KEPT_MAX, LEAVES_WAITING_MAX
 from sluicegate.clock import Clock
 
+from .key_log import KeyLog
 from .leaf import LeafFacts, key_kind_of, validity_of
 from .leaf_cache import LeafCache, LeafKey
 from .leaf_fault import LeafFailure, LeafFault
@@ -59,6 +60,7 @@ class SignedLeaves:
             kept_max: How many are remembered.
         """
         self.counts = LeafCounts()
+        self._key_log: KeyLog | None = None
         self._minter = minter
         self._keys = keys
         self._clock = clock
@@ -72,13 +74,17 @@ class SignedLeaves:
         """How many are remembered."""
         return len(self._cache)
 
+    def log_keys(self, key_log: KeyLog | None) -> None:
+        """As ``LeafSource.log_keys``."""
+        self._key_log = key_log
+
     def leaf_for(self, identity: ServerIdentity, then: Callable[[LeafAnswer], None]) -> None:
         """As ``LeafSource.leaf_for``."""
         key, now = LeafKey.of(identity), self._clock.wall()
         kept = self._cache.find(key, now)
         if kept is not None:
             self.counts.found += 1
-            then(kept.context(identity.alpn))
+            then(kept.context(identity.alpn, self._key_log))
             return
         waiting = self._waiting.get(key)
         if waiting is not None:
@@ -109,4 +115,4 @@ class SignedLeaves:
         kept = KeptLeaf(answer, private, self._minimum, {})
         self._cache.add(key, kept)
         for alpn, then in waiting:
-            then(kept.context(alpn))
+            then(kept.context(alpn, self._key_log))

@@ -39,6 +39,7 @@ from .asked import Asked
 from .hello_explanation import HelloView, explain_hello
 from .holding_view import HoldingView, holding_of, seen_by
 from .offline_gate import Decided, OfflineGate
+from .own_tls_explanation import explain_own_tls
 
 __all__ = [
     "AddressView",
@@ -212,7 +213,9 @@ def explain_asked(
     action = "allow" if rule is None or isinstance(rule, Publication) else rule.action.value
     if not decided.is_allowed and (rule is None or not _refuses(rule)):
         action = "deny"
-    hello = explain_hello(asked, rule, named) if decided.is_allowed else None
+    hello = None
+    if decided.is_allowed:
+        hello = explain_own_tls(gate, asked) or explain_hello(asked, rule, named)
     is_allowed, reason = decided.is_allowed, decided.reason
     if hello is not None and hello.reason:
         # What a hello does not pass is reset: there is nobody yet who would read an answer.
