@@ -204,6 +204,117 @@ def asks(*requests: Pairs) -> Then:
     return then
 
 
+# -- WebSockets on streams (RFC 8441) -------------------------------------------------------------
+
+
+class StreamPeer(PeerStream):
+    """A stream of HTTP/2 in the place of a client's connection, for what is written for HTTP/1.1.
+
+    What is sent first is an upgrade; it goes out as the extended CONNECT that says the same, and
+    what is answered is read as a 101, or as what else came.
+    """
+
+    def __init__(self, client: Http2Peer) -> None:
+        self.client = client
+        self.number = 0
+        self.is_closed = False
+        self._taken = 0
+        self._pending = b""
+        self._is_ended = self._is_shown = False
+
+    @property
+    def answer(self) -> Answer:
+        return self.client.answers[self.number]
+
+    @property
+    def is_over(self) -> bool:
+        answer = self.answer
+        return answer.is_whole or answer.reset is not None or self.client.is_ended
+
+    async def send_all(self, data: bytes) -> None:
+        if not self.number:
+            await self.client.until(
+                lambda: bool(self.client.h2.remote_settings.enable_connect_protocol)
+            )
+            head, _, data = data.partition(b"\r\n\r\n")
+            fields, _ = translated(head + b"\r\n\r\n")
+            fields = [(n, b"CONNECT") if n == b":method" else (n, v) for n, v in fields]
+            fields.insert(1, (b":protocol", b"websocket"))
+            self.number = await self.client.send(fields, ends=False)
+        if data and self.answer.reset is None:
+            await self.client.send_body(self.number, data, ends=False)
+
+    async def receive(self, size: int = 65536) -> bytes:
+        if self._pending:
+            data, self._pending = self._pending[:size], self._pending[size:]
+            return data
+        answer = self.answer
+        await self.client.until(
+            lambda: (
+                len(answer.body) > self._taken
+                or self.is_over
+                or bool(answer.status and not self._is_shown)
+            )
+        )
+        if answer.status and not self._is_shown:
+            self._is_shown = True
+            return self._head(answer)
+        data = answer.body[self._taken : self._taken + size]
+        self._taken += len(data)
+        if not data and not answer.is_whole:
+            raise ConnectionResetError
+        return data
+
+    @staticmethod
+    def _head(answer: Answer) -> bytes:
+        line = "101 Switching Protocols" if answer.status == 200 else f"{answer.status} "
+        lines = [f"HTTP/1.1 {line}", *(f"{n}: {v}" for n, v in answer.fields.items()), "", ""]
+        return "\r\n".join(lines).encode("latin-1")
+
+    def end_stream(self) -> None:
+        if self.number and not (self._is_ended or self.is_over):
+            self._is_ended = True
+            self.client.h2.end_stream(self.number)
+            self._send_now()
+
+    def close(self) -> None:
+        self.is_closed = True
+        self.end_stream()
+
+    def reset(self) -> None:
+        self.is_closed = True
+        self.client.h2.reset_stream(self.number, 8)
+        self._send_now()
+
+    def _send_now(self) -> None:
+        tls = self.client.tls
+        tls.tls.write(self.client.h2.data_to_send())
+        rest = tls.outgoing.read()
+        while rest:
+            rest = rest[tls.socket.send(rest) :]
+
+
+def on_a_stream(
+    peer: Callable[[PeerStream], Coroutine[Any, Any, Any]],
+) -> Callable[[PeerStream], Coroutine[Any, Any, Any]]:
+    """Be a client of WebSockets of HTTP/1.1, on a stream of HTTP/2."""
+
+    async def in_http2(stream: PeerStream) -> Any:
+        client = Http2Peer(TlsPeer(stream, http2_context()))
+        await client.begin()
+        on_stream = StreamPeer(client)
+        result = await peer(on_stream)
+        if on_stream.is_closed:
+            try:
+                await client.until(lambda: on_stream.is_over)
+                client.close()
+            except OSError:
+                pass  # the whole connection was ended
+        return result
+
+    return in_http2
+
+
 # -- what is written for HTTP/1, said in HTTP/2 -------------------------------------------------
 
 

@@ -175,9 +175,26 @@ def test_windows_that_became_smaller_than_what_was_sent_are_waited_for() -> None
     assert end.send_data(1, b"x" * 70_000) == 65535
 
     feed(end, raw(SETTINGS, 0, 0, setting(4, 10)) + raw(WINDOW_UPDATE, 0, 0, word(100_000)))
-    assert end.window_of(1) == 0
+    assert not end.has_window_for(1, 1)
     feed(end, raw(WINDOW_UPDATE, 0, 1, word(65525 + 7)))
-    assert end.window_of(1) == 7
+    assert end.has_window_for(1, 8)
+    assert end.send_data(1, b"x" * 8) == 7
+
+
+def test_whoever_waits_for_room_is_told_by_what_it_wants_to_send() -> None:
+    """What is left of a window may do for a little, and is waited with for much."""
+    end = server()
+    feed(end, HELLO + head(1, GET))
+    end.send_head(1, Response(200, framing=CHUNKED))
+    assert end.send_data(1, b"x" * 65_530) == 65_530
+    assert end.has_window_for(1, 5)
+    assert not end.has_window_for(1, 6)
+    assert end.send_data(1, b"x" * 6) == 0
+    update = raw(WINDOW_UPDATE, 0, 1, word(65_530)) + raw(WINDOW_UPDATE, 0, 0, word(65_530))
+    feed(end, update)
+    assert end.has_window_for(1, 6)
+    assert end.send_data(1, b"x" * 6) == 6
+    assert end.has_window_for(3, 6), "what is over takes everything"
 
 
 def test_what_takes_its_time_is_no_flood() -> None:

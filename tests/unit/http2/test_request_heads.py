@@ -207,7 +207,7 @@ HEADS: list[tuple[str, list[tuple[bytes, bytes]], Http2Fault]] = [
     (
         "protocol-unknown",
         [(b":method", b"CONNECT"), (b":protocol", b"connect-udp"), *REST],
-        F.PROTOCOL,
+        F.PROTOCOL_NOT_SERVED,
     ),
     ("protocol-empty", [(b":method", b"CONNECT"), (b":protocol", b""), *REST], F.PROTOCOL),
     ("protocol-no-path", WEBSOCKET[:-1], F.PSEUDO_MISSING),

@@ -59,6 +59,8 @@ class WebReason:
     NO_HOST: Final = "host-missing"
     NO_TUNNELS: Final = "connect-not-served"
     """The listener takes no CONNECT, or not beside other requests on a connection."""
+    UPGRADE: Final = "upgrade-not-allowed"
+    """The rule lets no stream switch to the protocol that it asks for (``upgrades``)."""
     UNSEEN_BYTES: Final = "rule-has-byte-filters"
     """The rule's filters look at the bytes of a whole connection, and this is one request of many.
     """

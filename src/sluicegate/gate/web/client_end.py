@@ -38,6 +38,7 @@ from sluicegate.web_limits import (
 
 from .gate_exchange import GateExchange
 from .origin_end import OriginEnd
+from .switched import Switched
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -562,7 +563,18 @@ class ClientEnd:
         else:
             self._http.close_after_message()
 
-    def take_tunnel(self) -> bytes:
+    @property
+    def must_switch(self) -> bool:
+        """Never: what offers to switch may be answered as if it did not."""
+        return False
+
+    def switch(self, response: Response) -> Switched:
+        """Send 101; the connection is another protocol's from here on."""
+        self.begin(response)
+        self.uncork()
+        return Switched(self.wire, self._take_tunnel(), self.wire.is_ended, self.on_wire_closed)
+
+    def _take_tunnel(self) -> bytes:
         """Return what the client has sent behind its request: another protocol's bytes."""
         early = bytearray()
         while (event := self._http.next_event()) is not None:

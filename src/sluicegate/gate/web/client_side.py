@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .body_stage import BodySource, RequestSink
     from .gate_exchange import GateExchange
     from .origin_end import OriginEnd
+    from .switched import Switched
 
 __all__ = ["ClientSide", "ClientWire"]
 
@@ -80,6 +81,19 @@ class ClientSide(Protocol):
     @property
     def has_room(self) -> bool:
         """Whether the client takes what it is sent."""
+        ...
+
+    @property
+    def must_switch(self) -> bool:
+        """Whether the client asks for another protocol alone (RFC 8441), and not beside."""
+        ...
+
+    def switch(self, response: Response) -> Switched:
+        """Tell the client that its server has switched; what follows is another protocol's.
+
+        Args:
+            response: The 101.
+        """
         ...
 
     # -- the request -----------------------------------------------------------------------------

@@ -38,7 +38,6 @@ from .client_side import ClientSide
 from .close_codes import GOING_AWAY, POLICY
 from .deadlines import WebDeadlines
 from .offer import offers_of
-from .origin_end import OriginEnd
 from .switching import MAY_NOT_SWITCH
 from .websocket_relay import WebSocketRelay
 
@@ -423,19 +422,19 @@ class WebConnection(GateConnection):
 
     def open_tunnel(self, exchange: GateExchange, response: Response) -> None:
         """Go on as a tunnel behind 101: pump both ways, each from where HTTP has stopped."""
-        client, origin, service = self.http1, exchange.origin, self._service
-        assert isinstance(origin, OriginEnd), "a server has switched"
-        client.begin(response)
-        if not client.flush():
+        origin, service = exchange.origin, self._service
+        assert origin is not None, "a server has switched"
+        ends = exchange.client.switch(self.desk.to_client(response)), origin.switch()
+        wires = ends[0].wire, ends[1].wire
+        if wires[0].is_blocked:
             self.fail("client stalled", side=Side.CLIENT)
             return
-        early = client.take_tunnel(), origin.take_tunnel()
-        ended = client.wire.is_ended, origin.wire.is_ended
         exchange.origin = None
-        operations = client.wire.give_away(), origin.give_away()
-        sockets = self._client_raw, self._server_raw = client.wire.raw, origin.wire.raw
+        origin.give_away()
+        operations = [one.give_away() for one in wires]
+        sockets = self._client_raw, self._server_raw = wires[0].raw, wires[1].raw
         self._tunnelled = exchange
-        client.end_exchange()
+        self.client.end_exchange()
         take = service.directions.take
         self.from_client, self.from_server = directions = take(), take()
         for place, side in enumerate((Side.CLIENT, Side.SERVER)):
@@ -444,15 +443,15 @@ class WebConnection(GateConnection):
             drivers = driver_of(source, self.port.backend), driver_of(sink, self.port.backend)
             direction.run_on(*drivers)
             direction.take_operation(operations[place])
-        for place, direction in enumerate(directions):
+        for end, direction in zip(ends, directions, strict=True):
             chunks: deque[Kept] = deque()
-            if early[place] and not self.is_closing:
+            if end.early and not self.is_closing:
                 try:
-                    chunks.append(self.blockage.keep_bytes(self.session, early[place]))
+                    chunks.append(self.blockage.keep_bytes(self.session, end.early))
                 except LimitExceeded as error:
                     self.on_limit(error)
             if not self.is_closing:
-                direction.adopt(chunks, ended=ended[place], shut=False)
+                direction.adopt(chunks, ended=end.is_ended, shut=False)
         if not self.is_closing:
             service.wheel.add(self, self.due())
 
@@ -464,15 +463,11 @@ class WebConnection(GateConnection):
         deflate: Deflate | None,
     ) -> None:
         """Go on as a WebSocket behind 101: read each message, from where HTTP has stopped."""
-        client, origin = self.http1, exchange.origin
-        assert isinstance(origin, OriginEnd), "a server has switched"
-        client.begin(self.desk.to_client(response))
-        client.uncork()
-        early = client.take_tunnel(), origin.take_tunnel()
-        ended = client.wire.is_ended, origin.wire.is_ended
-        origin.is_stopped = True
-        relay = exchange.relay = WebSocketRelay(exchange, part, client, origin, deflate)
-        relay.start(*early, ended=ended)
+        origin = exchange.origin
+        assert origin is not None, "a server has switched"
+        client, server = exchange.client.switch(self.desk.to_client(response)), origin.switch()
+        relay = exchange.relay = WebSocketRelay(exchange, part, client, server, deflate)
+        relay.start(client, server)
 
     @property
     def _relay(self) -> WebSocketRelay | None:

@@ -95,6 +95,8 @@ class WebDesk:
         self.refusal_pages = DEFAULT_PAGES
         self.protocols_inside = (HTTP2, "http/1.1")
         #: What servers are offered by ALPN of connections that are opened, if their clients do.
+        self.protocols_on_streams: frozenset[bytes] = frozenset()
+        #: What a stream of HTTP/2 may switch to by some rule in force (RFC 8441).
         self.parents: tuple[ParentProxy, ...] = ()
         #: Where requests for some hosts are sent on.
         self._pipelines: dict[int, tuple[RulePlan, Pipeline | None]] = {}
@@ -105,6 +107,8 @@ class WebDesk:
     def apply(self, plans: dict[str, RulePlan], settings: ServiceSettings) -> None:
         """Compile what the rules in force want of messages; take what else was set."""
         self.refusal_pages, self.parents = settings.refusal_pages, settings.parent_proxies
+        upgrades = map(self.upgrades_of, plans.values())
+        self.protocols_on_streams = frozenset[bytes]().union(*upgrades)
         self._pipelines = {
             id(plan): (plan, compile_pipeline(self.service, plan)) for plan in plans.values()
         }

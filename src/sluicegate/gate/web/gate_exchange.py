@@ -38,7 +38,7 @@ from .body_stage import join_stages
 from .held_body import hold_request, hold_response
 from .interim import pass_interim
 from .late_origin import LateOrigin
-from .switching import SwitchingExchange
+from .switching import NOT_SWITCHED, SwitchingExchange
 
 if TYPE_CHECKING:
     from .pipeline import ExchangePart
@@ -72,6 +72,8 @@ class GateExchange(SwitchingExchange):
     def on_admitted(self) -> None:
         """Let filters see the head, if there are any for it; then find a server."""
         connection, plan = self.connection, self.plan
+        if self.request.upgrade and not self.lets_switch():
+            return
         pipeline = connection.desk.pipeline_of(plan)
         if pipeline is None and not plan.content:
             if plan.must_inspect:
@@ -215,6 +217,9 @@ class GateExchange(SwitchingExchange):
             return self.on_switched(response)
         if response.is_informational:
             pass_interim(self, response)
+            return True
+        if self.request.upgrade and response.status < _REDIRECTED and self.client.must_switch:
+            self.fail(502, NOT_SWITCHED)
             return True
         self.response = response
         if self.plan.counts_bodies and not self.has_room_for(response):
@@ -431,6 +436,7 @@ _RELEASED: Final = Outcome.RELEASED
 _NO_TRAILERS: Final = Fields()
 _PROXY_AUTHENTICATION_REQUIRED: Final = 407
 _SWITCHING_PROTOCOLS: Final = 101
+_REDIRECTED: Final = 300
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
 
 CLIENT_GONE: Final = "client-left"

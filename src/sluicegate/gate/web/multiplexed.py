@@ -8,6 +8,7 @@ GOAWAY and recorded; and it takes no streams when it is drained.
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Final, Protocol
 
 from typing_extensions import override
@@ -34,11 +35,13 @@ from sluicegate.protocols.http2 import (
     StreamReset,
     WindowOpened,
 )
+from sluicegate.protocols.websocket import as_upgrade
 from sluicegate.web_limits import WEB_LINGER_BYTES_MAX, WEB_LINGER_S
 
 from .connection import NO_PLAN
 from .stream_connection import StreamConnection
-from .stream_tunnel import StreamHandshake, StreamTunnel, connect_text
+from .stream_handshake import ConnectTunnel, StreamHandshake
+from .stream_tunnel import RoomTaker, StreamTunnel
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -166,8 +169,7 @@ class MultiplexedConnection(GateConnection):
         if entry is not None:
             self.entry_mode = EntryMode.HTTP
             session.listeners[listener_name] = None
-        served = ServedAs(is_proxy=entry is not None)
-        self.http = Http2Server(served, desk.http2_bounds, desk.known_lists)
+        self.http = self._serve(is_proxy=entry is not None)
         self.wire: Wire = Wire(service, raw, self)
         self.wire.session = session
         self._client_raw = raw
@@ -176,12 +178,18 @@ class MultiplexedConnection(GateConnection):
         self._free: list[StreamConnection] = []
         self._places = self._requests = 0
         #: How many of them were made, and requests that have come.
-        self._blocked: dict[StreamUser, None] = {}
+        self._blocked: dict[RoomTaker, None] = {}
         #: Those whose answer waits for windows, or for the wire; the first is served first.
         self._is_posted = self._is_reading = False
         self._lingered = 0
 
     # -- life ----------------------------------------------------------------------------------
+
+    def _serve(self, *, is_proxy: bool) -> Http2Server:
+        """Return what reads its frames, and says first what may be asked for."""
+        desk = self.desk
+        served = ServedAs(is_proxy=is_proxy, protocols=desk.protocols_on_streams)
+        return Http2Server(served, desk.http2_bounds, desk.known_lists)
 
     def begin_published(self) -> None:
         """Begin to receive: its rule has let the client in."""
@@ -205,7 +213,7 @@ class MultiplexedConnection(GateConnection):
     ) -> None:
         """Go on inside TLS, in the place of another object and in its name."""
         self.inside, self.opened = inside, inside.opened
-        self.http.serve_site()
+        self.http = self._serve(is_proxy=False)
         self.announced, self.entry_mode = before.announced, before.entry_mode
         self.asked, self.host_name, self.found = before.asked, before.host_name, before.found
         self.started, self.started_wall = before.started, before.started_wall
@@ -308,8 +316,10 @@ class MultiplexedConnection(GateConnection):
         if is_connect and self.entry is not None and self.inside is None:
             self._begin_tunnel(event)
             return
-        place = self._place_for(event.stream)
-        place.end.begin_request(event.stream, event.request, number, is_whole=event.is_whole)
+        request, place = event.request, self._place_for(event.stream)
+        if event.protocol:
+            request = as_upgrade(request, event.protocol, secrets.token_bytes(_NONCE_BYTES))
+        place.end.begin_request(event.stream, request, number, is_whole=event.is_whole)
 
     def _begin_tunnel(self, event: RequestBegan) -> None:
         """Begin a handshake on a stream, which counts as another connection of the client."""
@@ -318,13 +328,17 @@ class MultiplexedConnection(GateConnection):
         if flood is None:
             self.http.reset(event.stream, ErrorCode.REFUSED_STREAM)
             return
-        tunnel = StreamTunnel(self, event.stream, connect_text(event.request))
+        tunnel = ConnectTunnel(self, event.stream, event.request)
         self._streams[event.stream] = tunnel
         self.last_active = self.port.now
         self.end_half_open()
         service.entries.begin(StreamHandshake(self, tunnel, flood))
         if event.is_whole:
             tunnel.on_body_end(_NO_TRAILERS)
+
+    def take_over(self, tunnel: StreamTunnel) -> None:
+        """Take that a stream has switched to another protocol."""
+        self._streams[tunnel.stream] = tunnel
 
     def on_tunnel_over(self, tunnel: StreamTunnel) -> None:
         """Take that a tunnel's stream has ended."""
@@ -429,15 +443,15 @@ class MultiplexedConnection(GateConnection):
         if http.is_leaving and not (self._streams or self.is_closing):
             self._linger()
 
-    def note_blocked(self, end: StreamUser) -> None:
+    def note_blocked(self, taker: RoomTaker) -> None:
         """Serve a stream when there is room for it: behind those that wait already."""
-        self._blocked[end] = None
+        self._blocked[taker] = None
 
     def _serve_blocked(self, stream: int) -> None:
         """Let those go on that have room now; 0 stands for all."""
         if stream:
             end = self._streams.get(stream)
-            waiting = [end] if end is not None and end in self._blocked else []
+            waiting: list[RoomTaker] = [end] if end is not None and end in self._blocked else []
         else:
             waiting = list(self._blocked)
         for one in waiting:
@@ -568,3 +582,4 @@ class MultiplexedConnection(GateConnection):
 
 
 _NO_TRAILERS: Final = Fields()
+_NONCE_BYTES: Final = 16

@@ -22,6 +22,7 @@ from sluicegate.protocols.http2 import (
 )
 
 from .origin_stream import OriginStream
+from .stream_tunnel import RoomTaker
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from sluicegate.address import SocketAddress
     from sluicegate.gate.service import FirewallService
     from sluicegate.gate.session import GateSession
+    from sluicegate.port import CompletionPort
     from sluicegate.port.backend import RawSocket
     from sluicegate.port.given_away import GivenAway
 
@@ -89,7 +91,7 @@ class OriginCarrier:
         self._streams: dict[int, OriginStream] = {}
         self._taken = 0
         #: Streams that were given out and have no number yet.
-        self._blocked: dict[OriginStream, None] = {}
+        self._blocked: dict[RoomTaker, None] = {}
         self._touched: dict[OriginStream, None] = {}
         #: Streams whose client is to be sent what came in this turn.
         self._is_posted = self._is_reading = False
@@ -108,6 +110,21 @@ class OriginCarrier:
     def has_room(self) -> bool:
         """Whether another exchange may use it."""
         return self.http.has_room_for(self._taken + 1) and not self.wire.is_closing
+
+    @property
+    def takes_protocols(self) -> bool:
+        """Whether the server has said that its streams may switch protocols (RFC 8441)."""
+        return self.http.takes_protocols
+
+    @property
+    def service(self) -> FirewallService:
+        """The running service."""
+        return self._service
+
+    @property
+    def port(self) -> CompletionPort:
+        """Whose turns it runs in."""
+        return self._service.port
 
     def open(self) -> OriginStream:
         """Return a stream for an exchange."""
@@ -196,6 +213,11 @@ class OriginCarrier:
             self._service.port.post(lambda: self._fail_all(reason, errno.EPROTO))
             return 0
 
+    def consume(self, stream: int, size: int) -> None:
+        """Let the server send more: so much of what it sent was taken."""
+        self.http.consume(stream, size)
+        self.flush_soon()
+
     def flush_soon(self) -> None:
         """Send at the end of this turn, with what others say by then."""
         if not (self._is_posted or self._is_reading):
@@ -211,9 +233,13 @@ class OriginCarrier:
         if self.http.has_output and not self.wire.is_closing:
             self.wire.send_pieces(self.http.take_output())
 
-    def note_blocked(self, stream: OriginStream) -> None:
+    def note_blocked(self, taker: RoomTaker) -> None:
         """Serve a stream when there is room for it: behind those that wait already."""
-        self._blocked[stream] = None
+        self._blocked[taker] = None
+
+    def forget_blocked(self, taker: RoomTaker) -> None:
+        """Take that a stream has nothing to send any more."""
+        self._blocked.pop(taker, None)
 
     def _serve_blocked(self, number: int) -> None:
         for one in list(self._blocked):

@@ -29,12 +29,13 @@ from sluicegate.protocols.http1 import (
 from sluicegate.tls import TlsSocket
 from sluicegate.web_limits import WEB_SPLICE_BYTES_MIN
 
+from .switched import Switched
 from .wire import Wire
 
 if TYPE_CHECKING:
     from sluicegate.address import SocketAddress
     from sluicegate.gate.service import FirewallService
-    from sluicegate.port.backend import Operation, RawSocket
+    from sluicegate.port.backend import RawSocket
     from sluicegate.port.given_away import GivenAway
 
     from .body_stage import BodySource, ResponseSink
@@ -403,7 +404,12 @@ class OriginEnd:
 
     # -- upgrades ------------------------------------------------------------------------------
 
-    def take_tunnel(self) -> bytes:
+    def switch(self) -> Switched:
+        """Return what carries another protocol from here on, behind its 101."""
+        self.is_stopped = True
+        return Switched(self.wire, self._take_tunnel(), self.wire.is_ended, self.on_wire_closed)
+
+    def _take_tunnel(self) -> bytes:
         """Return what the server has sent behind its 101: another protocol's bytes."""
         early = bytearray()
         while (event := self._http.next_event()) is not None:
@@ -413,8 +419,7 @@ class OriginEnd:
                 break
         return bytes(early)
 
-    def give_away(self) -> Operation:
-        """Hand the socket over, with the operation that receives."""
+    def give_away(self) -> None:
+        """End the service of an exchange that has switched: its wire is somebody else's."""
         self._leave()
         self._pool.on_given_away(self)
-        return self.wire.give_away()

@@ -76,7 +76,12 @@ class OriginPool:
                 del self._carriers[carrier.key]
 
     def take(
-        self, key: PoolKey, addresses: Collection[SocketAddress], client: object
+        self,
+        key: PoolKey,
+        addresses: Collection[SocketAddress],
+        client: object,
+        *,
+        switches: bool = False,
     ) -> ServerSide | None:
         """Return a connection for an exchange, or a stream of one; None when there is none.
 
@@ -84,12 +89,14 @@ class OriginPool:
             key: Where it must lead, and by which way.
             addresses: Those that the exchange's decision allows; not to be changed later.
             client: Who asks: what is bound to another one is not for it.
+            switches: Whether it offers to switch protocols, which not every stream can.
         """
         carriers = self._carriers.get(key) if self._carriers else None
         for carrier in carriers or ():
             is_free = carrier.bound_to is None or carrier.bound_to is client
             is_let = carrier.allowed_by is addresses or carrier.address in addresses
-            if is_free and is_let and carrier.has_room:
+            can_switch = not switches or carrier.takes_protocols
+            if is_free and is_let and can_switch and carrier.has_room:
                 carrier.allowed_by = addresses
                 return carrier.open()
         waiting = self._idle.get(key)

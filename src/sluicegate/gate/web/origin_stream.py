@@ -20,7 +20,10 @@ from sluicegate.protocols.http2 import (
     StreamEnded,
     StreamReset,
 )
+from sluicegate.protocols.websocket import as_extended_connect, as_switched
 from sluicegate.web_limits import WEB_JOIN_BYTES_MAX
+
+from .switched import Switched, switch_stream
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from .body_stage import BodySource, ResponseSink
     from .gate_exchange import GateExchange
     from .origin_carrier import OriginCarrier
+    from .stream_tunnel import StreamTunnel
 
 __all__ = ["OriginStream"]
 
@@ -46,8 +50,11 @@ class OriginStream:
         "_head",
         "_is_finishing",
         "_left",
+        "_offer",
         "_rest",
+        "_switched",
         "_trailers",
+        "_tunnel",
         "_untaken",
         "address",
         "allowed_by",
@@ -93,6 +100,11 @@ class OriginStream:
         self._rest: Kept | None = None
         self._is_finishing = False
         self._trailers = _NO_TRAILERS
+        self._offer: Request | None = None
+        #: A request that offers to switch protocols, which is an extended CONNECT here.
+        self._tunnel: StreamTunnel | None = None
+        self._switched: Switched | None = None
+        #: What the stream has become, for good.
 
     @property
     def wire(self) -> OriginStream:
@@ -134,6 +146,10 @@ class OriginStream:
 
     def _leave(self) -> None:
         """Let go of the exchange; what is not whole by now is reset."""
+        if self._switched is not None:
+            self._switched.wire.close(abortive=True)  # if it is not closed otherwise by now
+            self.give_away()
+            return
         exchange, self._exchange = self._exchange, None
         self.sink = self.source = self._head = self._end = None
         self._came.clear()
@@ -167,8 +183,12 @@ class OriginStream:
         head, self._head = self._head, None
         if head is None:
             return
+        protocol = b""
+        if head.upgrade:
+            self._offer, is_last = head, False
+            head, protocol = as_extended_connect(head)
         try:
-            self.stream = self._carrier.http.send_head(head, is_last=is_last)
+            self.stream = self._carrier.http.send_head(head, is_last=is_last, protocol=protocol)
         except BadContext as error:
             self._fail(f"request: {error}")
             return
@@ -270,7 +290,8 @@ class OriginStream:
             self._send_head(is_last=True)
         else:
             self._send_head()
-            self._carrier.http.send_end(self.stream, self._trailers)
+            if self._offer is None:
+                self._carrier.http.send_end(self.stream, self._trailers)
         self._carrier.flush_soon()
         exchange = self._exchange
         if exchange is not None:
@@ -296,7 +317,9 @@ class OriginStream:
 
     def take(self, event: Http2Event) -> None:
         """Take what came on the stream."""
-        if isinstance(event, ResponseBegan):
+        if self._tunnel is not None:
+            self._pass_on(event, self._tunnel)
+        elif isinstance(event, ResponseBegan):
             self._take_head(event)
         elif isinstance(event, BodyPiece):
             self.bytes_received += len(event.data)
@@ -308,10 +331,22 @@ class OriginStream:
         elif isinstance(event, StreamReset):
             self._take_reset(event)
 
+    @staticmethod
+    def _pass_on(event: Http2Event, tunnel: StreamTunnel) -> None:
+        """Hand on what came for what the stream has switched to."""
+        if isinstance(event, BodyPiece):
+            tunnel.on_body(event.data)
+        elif isinstance(event, StreamEnded):
+            tunnel.on_body_end(event.trailers)
+        elif isinstance(event, StreamReset):
+            tunnel.on_reset()
+
     def _take_head(self, event: ResponseBegan) -> None:
         exchange, response = self._exchange, event.response
         if exchange is None:
             return
+        if self._offer is not None:
+            response = as_switched(response, self._offer)
         self.has_answered = True
         exchange.client.is_corked = not exchange.has_response_stages
         self.has_length = response.framing.kind is FramingKind.LENGTH
@@ -377,13 +412,53 @@ class OriginStream:
             if not exchange.client.has_room and self.sink is exchange.client:
                 self._stop()
 
+    # -- what switches to another protocol (RFC 8441) --------------------------------------------
+
+    def switch(self) -> Switched:
+        """Return what carries another protocol from here on, behind its 101."""
+        exchange, carrier = self._exchange, self._carrier
+        assert exchange is not None, "it is an exchange that switches"
+        came = [bytes(one) for one in self._came]
+        self._came.clear()
+        self._tunnel, self._switched = switch_stream(
+            carrier.service,
+            exchange.session,
+            carrier,
+            self.stream,
+            came,
+            has_ended=self._end is not None,
+            on_over=self._on_tunnel_over,
+            on_closed=_nothing,
+        )
+        self._end = None
+        return self._switched
+
+    def give_away(self) -> None:
+        """End the service of an exchange that has switched: its wire is somebody else's."""
+        exchange, self._exchange = self._exchange, None
+        self.sink = self.source = None
+        if exchange is not None:
+            exchange.connection.bytes_to_servers += self.bytes_sent
+
+    def _on_tunnel_over(self, tunnel: StreamTunnel) -> None:
+        self._tunnel = self._switched = None
+        self._carrier.forget_blocked(tunnel)
+        self._carrier.on_stream_over(self)
+
     # -- what goes wrong -----------------------------------------------------------------------
 
     def on_carrier_failed(self, reason: str, error: int) -> None:
         """Take that the connection failed."""
+        if self._tunnel is not None:
+            self._tunnel.on_reset()
+            return
         exchange = self._exchange
         if exchange is not None:
             exchange.on_origin_failed(reason, self, error)
 
 
 _NO_TRAILERS: Final = Fields()
+
+
+def _nothing() -> None:
+    """Nobody waits for the stream to be closed: its connection goes on."""

@@ -53,6 +53,15 @@ class RoutedExchange(AdmittedExchange):
     def on_origin(self, origin: ServerSide) -> None:
         """Go on: there is a connection to the server."""
 
+    @property
+    def may_switch(self) -> bool:
+        """Whether its server is offered to switch to another protocol."""
+        request = self.request
+        if not request.upgrade:
+            return False
+        upgrades = self.connection.desk.upgrades_of(self.plan)
+        return any(one.lower() in upgrades for one in request.upgrade)
+
     def route(self) -> None:
         """Find a connection: one that waits, or a new one."""
         connection, target = self.connection, self.target
@@ -64,7 +73,9 @@ class RoutedExchange(AdmittedExchange):
                 self._ask_filters(self._first_address(target.destination))
                 return
             pool = connection.desk.pool
-            origin = pool.take(self.pool_key, target.addresses, connection.owner)
+            origin = pool.take(
+                self.pool_key, target.addresses, connection.owner, switches=self.may_switch
+            )
             if origin is not None:
                 self.on_origin(origin)
             else:
@@ -95,7 +106,9 @@ class RoutedExchange(AdmittedExchange):
         if self._must_ask_filters and not self._event_asked:
             self._ask_filters(address)
             return
-        origin = connection.desk.pool.take(connection.published_key, (address,), connection.owner)
+        origin = connection.desk.pool.take(
+            connection.published_key, (address,), connection.owner, switches=self.may_switch
+        )
         if origin is not None:
             self.on_origin(origin)
         else:
@@ -356,8 +369,8 @@ class RoutedExchange(AdmittedExchange):
         """What the server is offered by ALPN: what switches protocols is HTTP/1's."""
         target = self.target
         is_proxy = target is not None and target.parent is not None
-        may_switch = bool(self.request.upgrade) or self.rule.send_proxy_protocol is not None
-        return ("http/1.1",) if is_proxy or may_switch else (HTTP2, "http/1.1")
+        is_single = self.may_switch or self.rule.send_proxy_protocol is not None
+        return ("http/1.1",) if is_proxy or is_single else (HTTP2, "http/1.1")
 
     def _on_handshake_over(
         self,

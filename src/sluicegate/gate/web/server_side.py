@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from .body_stage import BodySource, ResponseSink
     from .gate_exchange import GateExchange
+    from .switched import Switched
 
 __all__ = ["ServerSide", "ServerWire"]
 
@@ -73,6 +74,14 @@ class ServerSide(Protocol):
 
     def bind_to(self, client: object) -> None:
         """Let nobody but one client's connection use its connection from here on."""
+        ...
+
+    def switch(self) -> Switched:
+        """Return what carries another protocol from here on, behind its 101."""
+        ...
+
+    def give_away(self) -> None:
+        """End the service of an exchange that has switched: its wire is somebody else's."""
         ...
 
     def let_go(self) -> None:

@@ -22,8 +22,11 @@ from .stream_end import StreamEnd
 if TYPE_CHECKING:
     from sluicegate.gate.registry import RulePlan
     from sluicegate.port.backend import RawSocket
+    from sluicegate.protocols.http1 import Response
+    from sluicegate.protocols.websocket import Deflate
 
     from .client_side import ClientSide
+    from .filtered_exchange import FilteredExchange
     from .gate_exchange import GateExchange
     from .multiplexed import MultiplexedConnection
 
@@ -106,14 +109,53 @@ class StreamConnection(WebConnection):
         self.carrier.server_address = self.server_address
         self.bytes_to_servers = 0
         self.desk.record(exchange)
-        self._service.drop_connection(self)
+        if not self.is_counted:
+            self._service.drop_connection(self)
+
+    # -- what switches to another protocol (RFC 8441) --------------------------------------------
+
+    def _counts_as_one(self, exchange: GateExchange) -> bool:
+        """Count the stream as a connection of its client's from here on; False: it was refused."""
+        limit = self._service.flood.admit_announced(self.flood)
+        if limit is not None:
+            exchange.on_limit(limit)
+            return False
+        self.end_half_open()
+        self.is_counted = True
+        self.started, self.started_wall = self.port.now, self.port.wall
+        self.end.bytes_sent = 0
+        return True
+
+    @override
+    def open_tunnel(self, exchange: GateExchange, response: Response) -> None:
+        if self._counts_as_one(exchange):
+            super().open_tunnel(exchange, response)
+
+    @override
+    def open_websocket(
+        self,
+        exchange: GateExchange,
+        part: FilteredExchange,
+        response: Response,
+        deflate: Deflate | None,
+    ) -> None:
+        if self._counts_as_one(exchange):
+            super().open_websocket(exchange, part, response, deflate)
 
     # -- the end -------------------------------------------------------------------------------
 
     @override
     def _finish(self) -> None:
         """Take that it is not used again; its carrier has the record and the socket."""
+        if self._tunnelled is not None:
+            # It was a connection of its own, whose end is recorded.
+            super()._finish()
+            self.carrier.on_place_closed(self)
+            return
         service = self._service
+        if self.is_counted:
+            service.drop_connection(self)
+            service.flood.end_connection(self.flood, is_half_open=False)
         if self._attached is not None:
             for item in self._attached:
                 item.end(service, self.session)

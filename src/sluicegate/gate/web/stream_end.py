@@ -25,9 +25,12 @@ from sluicegate.protocols.http1 import (
 )
 from sluicegate.protocols.http1.framing import has_no_body
 from sluicegate.protocols.http2 import ErrorCode, whole_fields
+from sluicegate.protocols.websocket import as_stream_answer
 from sluicegate.web_limits import WEB_JOIN_BYTES_MAX
 
 from .gate_exchange import CLIENT_GONE, GateExchange
+from .switched import Switched, switch_stream
+from .switching import NOT_SWITCHED
 
 if TYPE_CHECKING:
     from sluicegate.gate.session import GateSession
@@ -56,6 +59,7 @@ class StreamEnd:
         "_left",
         "_rest",
         "_sink",
+        "_switched",
         "_trailers",
         "_untaken",
         "bytes_received",
@@ -104,6 +108,8 @@ class StreamEnd:
         #: What the client's windows do not let yet.
         self._is_finishing = False
         self._trailers = _NO_TRAILERS
+        self._switched: Switched | None = None
+        #: What the stream has become, for good.
 
     @property
     def wire(self) -> StreamEnd:
@@ -130,6 +136,8 @@ class StreamEnd:
         self.is_request_whole = is_whole or not has_body
         connection = self._connection
         exchange = self.exchange = GateExchange(connection, self, request, number)
+        if is_whole and self.must_switch:
+            self._end = _NO_TRAILERS
         connection.on_exchange_began(exchange)
         exchange.begin()
 
@@ -182,7 +190,7 @@ class StreamEnd:
 
     def on_body_end(self, trailers: Fields) -> None:
         """Take the end of the request."""
-        if self.exchange is None or self.is_request_whole:
+        if self.exchange is None or (self.is_request_whole and not self.must_switch):
             return
         self._end = trailers
         if self._sink is not None and not (self._is_stopped or self._came):
@@ -237,6 +245,41 @@ class StreamEnd:
             exchange.note_end(Outcome.REFUSED, reason)
             self.drop_exchange()
 
+    # -- what switches to another protocol (RFC 8441) --------------------------------------------
+
+    @property
+    def must_switch(self) -> bool:
+        """Whether the client asks for another protocol alone: success means that to it."""
+        exchange = self.exchange
+        return exchange is not None and bool(exchange.request.upgrade)
+
+    def switch(self, response: Response) -> Switched:
+        """Send what stands for 101; the stream is another protocol's from here on."""
+        exchange, connection, carrier = self.exchange, self._connection, self._carrier
+        assert exchange is not None, "an answer is to a request"
+        exchange.is_answered = True
+        exchange.status = response.status
+        self.is_corked = False
+        carrier.http.send_head(self.stream, as_stream_answer(response))
+        came = [bytes(one[0].view[one[1] : one[1] + one[2]]) for one in self._came]
+        while self._came:
+            self._drop(self._came.popleft())
+        tunnel, switched = switch_stream(
+            connection.service,
+            connection.session,
+            carrier,
+            self.stream,
+            came,
+            has_ended=self._end is not None,
+            on_over=carrier.on_tunnel_over,
+            on_closed=connection.on_wire_closed,
+        )
+        tunnel.exchange = exchange
+        self._switched = switched
+        carrier.take_over(tunnel)
+        carrier.flush_soon()
+        return switched
+
     # -- the answer (ResponseSink) ---------------------------------------------------------------
 
     def inform(self, response: Response) -> bool:
@@ -261,9 +304,15 @@ class StreamEnd:
         """Send the head; it may wait for what follows it in the same turn."""
         exchange = self.exchange
         assert exchange is not None, "an answer is to a request"
+        if self.must_switch and _OK <= head.status < _REDIRECTED:
+            # It would be taken for the other protocol's beginning, and its body for what follows.
+            exchange.note_end(Outcome.FAILED, NOT_SWITCHED)
+            head = Response(_BAD_GATEWAY, framing=NO_BODY)
+            self._is_bodiless = True
+        else:
+            self._is_bodiless = has_no_body(head.status, exchange.request.method)
         exchange.is_answered = True
         exchange.status = head.status
-        self._is_bodiless = has_no_body(head.status, exchange.request.method)
         framing = head.framing
         if framing.kind is FramingKind.LENGTH:
             self._left = framing.length
@@ -397,7 +446,7 @@ class StreamEnd:
     @property
     def takes_whole(self) -> bool:
         """Whether an answer that is there as a whole may be sent at once, as one piece."""
-        return self._rest is None and not self._is_begun
+        return self._rest is None and not (self._is_begun or self.must_switch)
 
     @property
     def _is_begun(self) -> bool:
@@ -453,12 +502,19 @@ class StreamEnd:
 
     def close(self, *, abortive: bool) -> None:
         """Take that its connection has no further use for it; the stream was reset before."""
-        del abortive
         self.is_closing = True
-        self._connection.on_wire_closed()
+        if self._switched is None:
+            self._connection.on_wire_closed()
+        else:
+            self._switched.wire.close(abortive=abortive)
 
     def drop_exchange(self) -> None:
         """End the present exchange, unanswered."""
+        if self._switched is not None:
+            exchange = self._leave_exchange()
+            if exchange is not None:
+                exchange.end()
+            return
         self._carrier.http.reset(self.stream, ErrorCode.INTERNAL_ERROR)
         self._carrier.flush_soon()
         exchange = self._leave_exchange()
@@ -482,8 +538,10 @@ class StreamEnd:
         self._connection.close(abortive=True)
 
     def end_exchange(self) -> None:
-        """As ``drop_exchange``: no stream switches to another protocol by 101."""
-        self.drop_exchange()
+        """End the present exchange: what follows on its stream is another protocol's."""
+        exchange = self._leave_exchange()
+        if exchange is not None:
+            exchange.on_answered()
 
     def close_after_answer(self) -> None:
         """Do nothing: the other streams go on."""
@@ -507,5 +565,8 @@ class StreamEnd:
 
 _NO_TRAILERS: Final = Fields()
 _PROCESSING: Final = 102
+_OK: Final = 200
+_REDIRECTED: Final = 300
+_BAD_GATEWAY: Final = 502
 _UNREAD: Final = Request(b"", Target.origin(b"/"))
 """Stands for a request whose head could not be read."""

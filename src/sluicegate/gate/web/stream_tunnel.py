@@ -1,55 +1,140 @@
-"""StreamTunnel: one stream of HTTP/2 as a socket, for what a client asks CONNECT for.
+"""StreamTunnel: one stream of HTTP/2 as a socket, for what is no HTTP any more.
 
-``multiplexed`` makes one for each CONNECT and begins a handshake on it, as on any client's socket:
-what it reads first is the request as HTTP/1 would say it, and what is answered first is said in
-HTTP/2 (RFC 9113 section 8.5). So tunnels are judged, filtered, pumped and recorded by what does it
-for all others. The invariant: bytes pass in order and once, at the pace of the stream's windows;
-and a stream that was cut off is an error, never an end.
+``stream_handshake`` makes one of a client's CONNECT, ``switched`` one of either side of an exchange
+that has switched protocols (RFC 8441). So tunnels are judged, filtered, pumped and recorded by what
+does it for all others. The invariant: bytes pass in order and once, at the pace of the stream's
+windows; and a stream that was cut off is an error, never an end.
 """
 
 from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, Protocol
 
 from typing_extensions import override
 
-from sluicegate.gate.entry_answers import EntryAnswer
-from sluicegate.gate.entry_dialogue import EntryRequest, Step
-from sluicegate.gate.entry_handshake import EntryHandshake
 from sluicegate.port.layer import LayeredSocket
 from sluicegate.port.layered_driver import LayeredDriver
 from sluicegate.protocols.http2 import ErrorCode
 from sluicegate.web_limits import WEB_JOIN_BYTES_MAX
 
 if TYPE_CHECKING:
-    from sluicegate.gate.flood_count import FloodClient
+    from sluicegate.gate.service import FirewallService
+    from sluicegate.port import CompletionPort
     from sluicegate.port.backend import RawSocket
-    from sluicegate.protocols.http1 import Fields, Request
+    from sluicegate.protocols.http1 import Fields
+    from sluicegate.protocols.http2 import Http2Connection
 
     from .gate_exchange import GateExchange
-    from .multiplexed import MultiplexedConnection
+    from .wire import Wire
 
-__all__ = ["StreamHandshake", "StreamTunnel", "connect_text"]
+__all__ = ["RoomTaker", "StreamCarrier", "StreamTunnel"]
+
+
+class RoomTaker(Protocol):
+    """Who waits for the windows of a stream, or for its connection."""
+
+    @property
+    def stream(self) -> int:
+        """Its number."""
+        ...
+
+    def on_room(self) -> None:
+        """Take that there may be room for more."""
+        ...
+
+
+class StreamCarrier(Protocol):
+    """A connection of HTTP/2, to a client or to a server."""
+
+    wire: Wire
+
+    @property
+    def http(self) -> Http2Connection:
+        """Its states."""
+        ...
+
+    @property
+    def port(self) -> CompletionPort:
+        """Whose turns it runs in."""
+        ...
+
+    @property
+    def service(self) -> FirewallService:
+        """The running service."""
+        ...
+
+    def send_data(self, stream: int, data: bytes | memoryview) -> int:
+        """Send what the windows let; return how much that was."""
+        ...
+
+    def consume(self, stream: int, size: int) -> None:
+        """Let the peer send more."""
+        ...
+
+    def note_blocked(self, taker: RoomTaker, /) -> None:
+        """Serve a stream when there is room for it."""
+        ...
+
+    def flush(self) -> None:
+        """Send what waits."""
+        ...
+
+    def flush_soon(self) -> None:
+        """Send at the end of this turn."""
+        ...
 
 
 class StreamTunnel(LayeredDriver):
     """One stream; satisfies ``SocketDriver`` and ``StreamUser``."""
 
-    __slots__ = ("_came", "_carrier", "_has_ended", "_is_answered", "exchange", "socket", "stream")
+    __slots__ = (
+        "_came",
+        "_carrier",
+        "_on_over",
+        "_refused",
+        "_reset_code",
+        "exchange",
+        "has_ended",
+        "socket",
+        "stream",
+    )
 
-    def __init__(self, carrier: MultiplexedConnection, stream: int, first: bytes) -> None:
+    def __init__(
+        self,
+        carrier: StreamCarrier,
+        stream: int,
+        came: Iterable[bytes],
+        on_over: Callable[[StreamTunnel], None],
+        reset_code: ErrorCode,
+    ) -> None:
+        """Make a socket of a stream.
+
+        Args:
+            carrier: Whose stream it is.
+            stream: Its number.
+            came: What has come on it and was not consumed.
+            on_over: Is told when nobody uses the stream any more.
+            reset_code: What a reset of it is told as.
+        """
         super().__init__(carrier.port, carrier.service.entries.tls.pool)
         self.stream = stream
         self.socket = StreamSocket(self, carrier.wire.raw)
         self.exchange: GateExchange | None = None
-        #: None: a tunnel is no exchange.
+        #: What it was before it switched, while that goes on; a tunnel is no exchange.
         self._carrier = carrier
-        self._came: deque[tuple[memoryview, int]] = deque([(memoryview(first), 0)])
+        self._on_over = on_over
+        self._reset_code = reset_code
+        self._came: deque[tuple[memoryview, int]] = deque(
+            (memoryview(one), len(one)) for one in came
+        )
         #: Received and not delivered, with what each takes of the window; the window bounds it.
-        self._has_ended = False
-        self._is_answered = False
+        self.has_ended = False
+        #: Whether the peer sends nothing more.
+        self._refused = 1
+        #: How much was to be written last: whether there is room depends on it.
 
     # -- what comes on the stream (StreamUser) ---------------------------------------------------
 
@@ -64,7 +149,7 @@ class StreamTunnel(LayeredDriver):
     def on_body_end(self, trailers: Fields) -> None:
         """Take the end of the client's direction."""
         del trailers
-        self._has_ended = True
+        self.has_ended = True
         self._deliver()
 
     def on_reset(self) -> None:
@@ -97,7 +182,7 @@ class StreamTunnel(LayeredDriver):
     @property
     @override
     def _has_news(self) -> bool:
-        return bool(self._came or self._has_ended or self.error)
+        return bool(self._came or self.has_ended or self.error)
 
     @override
     def go_on(self) -> None:
@@ -114,7 +199,7 @@ class StreamTunnel(LayeredDriver):
 
     @override
     def _tell_end(self) -> None:
-        if self.error or self._has_ended:
+        if self.error or self.has_ended:
             self._end_reading(-self.error)
 
     @override
@@ -137,7 +222,7 @@ class StreamTunnel(LayeredDriver):
 
     @override
     def write(self, data: memoryview | bytes) -> int:
-        """Send what the windows let; the first piece is the answer to CONNECT.
+        """Send what the windows let.
 
         Raises:
             BlockingIOError: They let nothing now.
@@ -148,10 +233,7 @@ class StreamTunnel(LayeredDriver):
         if self.is_released or self._is_shut:
             raise BrokenPipeError(errno.EPIPE, "the stream was ended")
         carrier, size = self._carrier, len(data)
-        if not self._is_answered:
-            self._is_answered = True
-            self._answer(bytes(data))
-            return size
+        self._refused = size
         if carrier.wire.is_blocked:
             raise BlockingIOError(errno.EAGAIN, "no room")
         is_small = size <= WEB_JOIN_BYTES_MAX
@@ -164,27 +246,14 @@ class StreamTunnel(LayeredDriver):
             raise BlockingIOError(errno.EAGAIN, "no room")
         return sent
 
-    def _answer(self, text: bytes) -> None:
-        """Say in HTTP/2 what a client of HTTP/1 would be answered."""
-        head, _, body = text.partition(b"\r\n\r\n")
-        line, *lines = head.split(b"\r\n")
-        fields = [(b":status", line.split(b" ")[1])]
-        for one in lines:
-            name, _, value = one.partition(b": ")
-            if name.lower() != b"connection":
-                fields.append((name.lower(), value))
-        http = self._carrier.http
-        http.send_fields(self.stream, fields)
-        if body:
-            http.send_data(self.stream, body)
-        self._carrier.flush_soon()
-
     @property
     @override
     def _has_room(self) -> bool:
-        carrier = self._carrier
-        is_open = not carrier.wire.is_blocked and carrier.http.window_of(self.stream) > 0
-        return is_open or not self._is_answered
+        carrier, writing = self._carrier, self._writing
+        if carrier.wire.is_blocked:
+            return False
+        size = self._refused if writing is None else writing[2] - writing[1]
+        return carrier.http.has_window_for(self.stream, size)
 
     @override
     def _wait_for_room(self) -> None:
@@ -198,6 +267,10 @@ class StreamTunnel(LayeredDriver):
             self._is_shut = True
             if self._writer is None:
                 self._end_stream()
+
+    def _end_whole(self) -> None:
+        """End our direction because its user is through with it."""
+        self._end_stream()
 
     @override
     def _end_stream(self) -> None:
@@ -219,16 +292,18 @@ class StreamTunnel(LayeredDriver):
             _, size = self._came.popleft()
             if size:
                 carrier.consume(self.stream, size)
-        if not (abortive or self.error) and self._is_answered:
-            self._end_stream()
-        # What the client still sends is not wanted; a tunnel that was cut off is told as one.
-        code = ErrorCode.CONNECT_ERROR if abortive else ErrorCode.NO_ERROR
+        if not (abortive or self.error):
+            self._end_whole()
+        # What the peer still sends is not wanted; a tunnel that was cut off is told as one.
+        code = self._reset_code if abortive else ErrorCode.NO_ERROR
         carrier.http.reset(self.stream, code)
         carrier.flush_soon()
         self._forget()
 
     def _forget(self) -> None:
-        self._carrier.on_tunnel_over(self)
+        self.exchange = None
+        on_over, self._on_over = self._on_over, _nothing
+        on_over(self)
 
 
 class StreamSocket(LayeredSocket):
@@ -272,52 +347,9 @@ class StreamSocket(LayeredSocket):
         self.tunnel.release(abortive=False)
 
 
-class StreamHandshake(EntryHandshake):
-    """A client that asks for a tunnel on a stream."""
-
-    __slots__ = ("_refusal",)
-
-    def __init__(
-        self, carrier: MultiplexedConnection, tunnel: StreamTunnel, flood: FloodClient
-    ) -> None:
-        entry = carrier.entry
-        assert entry is not None, "only proxy listeners have such clients"
-        desk = carrier.service.entries
-        name = carrier.listener_name
-        super().__init__(desk, name, entry, tunnel.socket, carrier.client_address, flood)
-        self._refusal = carrier.refusal
-        self.user = carrier.session.user
-        self.announced = carrier.announced
-        # No listener is called so; what was asked for without a password is known apart.
-        known_as = f"{name} by a stream, authentication {entry.authenticate}"
-        self._opening = desk.openings.beginning(known_as, entry)
-
-    @property
-    @override
-    def refusal(self) -> str:
-        return self._refusal
-
-    @override
-    def take_step(self, step: Step) -> None:
-        """As for everybody; a request by a certificate that names nobody is refused."""
-        if self._refusal and isinstance(step, EntryRequest):
-            self._desk.record_refusal(self, self._refusal, target=str(step.destination))
-            self.refuse(EntryAnswer.NOT_ALLOWED)
-        else:
-            super().take_step(step)
-
-
-def connect_text(request: Request) -> bytes:
-    """Return a CONNECT as HTTP/1 says it."""
-    host = bytes(request.target)
-    lines = [b"CONNECT %b HTTP/1.1" % host, b"Host: %b" % host]
-    lines += [
-        b"Proxy-Authorization: %b" % value
-        for name, value in request.hop_fields
-        if name == b"proxy-authorization"
-    ]
-    return b"\r\n".join([*lines, b"", b""])
-
-
 _NO_DESCRIPTOR: Final = (1 << 31) - 1
 """Every system call refuses it."""
+
+
+def _nothing(_tunnel: StreamTunnel) -> None:
+    """Tell nobody: it was told."""

@@ -10,8 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from sluicegate.protocols.websocket import Deflate, Handshake, WebSocketError, is_websocket
+from sluicegate.protocols.websocket import (
+    Deflate,
+    Handshake,
+    WebSocketError,
+    WebSocketFault,
+    is_proven,
+    is_websocket,
+)
 
+from .admission import WebReason
 from .declared_needs import reads_messages
 from .filtered_exchange import FilteredExchange
 from .pipeline import WebPipeline
@@ -22,10 +30,14 @@ if TYPE_CHECKING:
 
     from .gate_exchange import GateExchange
 
-__all__ = ["MAY_NOT_SWITCH", "SwitchingExchange"]
+__all__ = ["MAY_NOT_SWITCH", "NOT_SWITCHED", "SwitchingExchange"]
 
 MAY_NOT_SWITCH: Final = "its requests may not switch protocols now"
 """Of what was switched under a rule that would let nothing switch any more."""
+
+
+NOT_SWITCHED: Final = "server-has-not-switched"
+"""Of a success that a client on a stream would take for the other protocol that it asked for."""
 
 
 class SwitchingExchange(RoutedExchange):
@@ -39,6 +51,19 @@ class SwitchingExchange(RoutedExchange):
         return cast("GateExchange", self)
 
     # -- the handshake ---------------------------------------------------------------------------
+
+    def lets_switch(self) -> bool:
+        """Whether what a client asks for alone may be had by its rule; False: it was refused.
+
+        A request of HTTP/1.1 that offers to switch goes on without the offer, a stream cannot.
+        """
+        if not self.client.must_switch:
+            return True
+        upgrades = self.connection.desk.upgrades_of(self.plan)
+        if all(one.lower() in upgrades for one in self.request.upgrade):
+            return True
+        self.refuse(403, WebReason.UPGRADE)
+        return False
 
     def begin_handshake(self) -> bool:
         """Check a request for a WebSocket whose messages are to be read; False: it was refused."""
@@ -70,6 +95,11 @@ class SwitchingExchange(RoutedExchange):
                 self.response = None
                 self.fail(502, f"server-{error.fault.code}: {error}")
                 return True
+        elif self.client.must_switch and not is_proven(self.request, response):
+            # The key was the gate's, so nobody else could tell.
+            self.response, fault = None, WebSocketError(WebSocketFault.ACCEPT)
+            self.fail(502, f"server-{fault.fault.code}: {fault}")
+            return True
         part = self._part
         if part is None:
             self._go_on_switched(response, deflate)

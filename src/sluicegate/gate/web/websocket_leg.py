@@ -22,9 +22,8 @@ from sluicegate.protocols.websocket import (
 )
 from sluicegate.web_limits import WEBSOCKET_LINGER_BYTES_MAX, WEBSOCKET_PINGS_MAX
 
-from .wire import WireOwner
-
 if TYPE_CHECKING:
+    from .switched import Switched
     from .websocket_relay import WebSocketRelay
 
 __all__ = ["LegWire", "WebSocketLeg"]
@@ -66,8 +65,8 @@ class WebSocketLeg:
     """One side (``WireOwner``, and an ``Outlet`` for the deadlines)."""
 
     __slots__ = (
-        "_before",
         "_lingered",
+        "_on_closed",
         "_ping_count",
         "_pings",
         "_relay",
@@ -84,8 +83,7 @@ class WebSocketLeg:
         self,
         relay: WebSocketRelay,
         side: Side,
-        wire: LegWire,
-        before: WireOwner,
+        switched: Switched,
         deflate: Deflate | None,
         bounds: WebSocketBounds,
     ) -> None:
@@ -94,13 +92,12 @@ class WebSocketLeg:
         Args:
             relay: Whose it is.
             side: Who is at its other end.
-            wire: What carries it.
-            before: Whose wire it was, and who is told when that is closed.
+            switched: What carries it.
             deflate: What the handshake agreed on.
             bounds: Of messages that come.
         """
         self.sink_side = side
-        self.wire = wire
+        self.wire: LegWire = switched.wire
         self.codec = WebSocketCodec(is_client=side is Side.SERVER, deflate=deflate, bounds=bounds)
         self.has_closed = False
         #: Whether its close came.
@@ -109,7 +106,7 @@ class WebSocketLeg:
         self.has_ended = False
         #: Whether it will send nothing more.
         self._relay = relay
-        self._before = before
+        self._on_closed = switched.on_closed
         self._pings: deque[tuple[bytes, bytes]] = deque()
         #: What it was asked, and what the other side asked by that.
         self._ping_count = 0
@@ -215,4 +212,4 @@ class WebSocketLeg:
 
     def on_wire_closed(self) -> None:
         """Take that the descriptor is free."""
-        self._before.on_wire_closed()
+        self._on_closed()

@@ -35,10 +35,9 @@ from .message_way import MessageWay
 from .websocket_leg import WebSocketLeg
 
 if TYPE_CHECKING:
-    from .client_end import ClientEnd
     from .filtered_exchange import FilteredExchange
     from .gate_exchange import GateExchange
-    from .origin_end import OriginEnd
+    from .switched import Switched
 
 __all__ = ["WebSocketRelay"]
 
@@ -66,8 +65,8 @@ class WebSocketRelay:
         self,
         exchange: GateExchange,
         part: FilteredExchange,
-        client: ClientEnd,
-        origin: OriginEnd,
+        client: Switched,
+        origin: Switched,
         deflate: Deflate | None,
     ) -> None:
         """Take both wires over; ``start`` begins to read."""
@@ -76,8 +75,8 @@ class WebSocketRelay:
         bounds = WebSocketBounds(message_bytes_max=limits.web_message_bytes_max)
         self._exchange = exchange
         self._connection = connection
-        self._client = WebSocketLeg(self, Side.CLIENT, client.wire, client, deflate, bounds)
-        self._server = WebSocketLeg(self, Side.SERVER, origin.wire, origin, deflate, bounds)
+        self._client = WebSocketLeg(self, Side.CLIENT, client, deflate, bounds)
+        self._server = WebSocketLeg(self, Side.SERVER, origin, deflate, bounds)
         content = exchange.plan.content
         self._ways: dict[Direction, MessageWay] = {
             direction: MessageWay(part, direction, part.message_judges(direction), content, self)
@@ -97,18 +96,16 @@ class WebSocketRelay:
         client.wire.hand_to(self._client)
         origin.wire.hand_to(self._server)
 
-    def start(self, from_client: bytes, from_server: bytes, *, ended: tuple[bool, bool]) -> None:
+    def start(self, client: Switched, origin: Switched) -> None:
         """Begin to read, with what came behind both heads."""
         self._connection.hasten(self.due())
-        for leg, early, has_ended in zip(
-            (self._client, self._server), (from_client, from_server), ended, strict=True
-        ):
+        for leg, side in ((self._client, client), (self._server, origin)):
             if self.is_ending:
                 return
             leg.wire.resume()
-            if early:
-                leg.on_received(early)
-            if has_ended and not self.is_ending:
+            if side.early:
+                leg.on_received(side.early)
+            if side.is_ended and not self.is_ending:
                 leg.on_wire_ended()
 
     # -- facts -----------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sluicegate.gate.session import GateSession
     from sluicegate.port.backend import Backend, RawSocket
 
-__all__ = ["Wire", "WireOwner"]
+__all__ = ["NOBODY", "Wire", "WireOwner"]
 
 _SHUT_WR: Final = 1
 
@@ -419,7 +419,7 @@ class Wire:
         else:
             self.raw.close()
         # An owner that has its wire is a circle, which only the collector of garbage would free.
-        owner, self._owner = self._owner, _NOBODY
+        owner, self._owner = self._owner, NOBODY
         owner.on_wire_closed()
 
     def give_away(self) -> Operation:
@@ -432,7 +432,7 @@ class Wire:
         if self._send_op is not None:
             self._port.backend.forget(self._send_op)
             self._send_op = None
-        self._owner = _NOBODY
+        self._owner = NOBODY
         return operation
 
 
@@ -462,4 +462,5 @@ class _Nobody:
         return False
 
 
-_NOBODY: Final = _Nobody()
+NOBODY: Final = _Nobody()
+"""Owns a wire until somebody takes it over, which has to be in the same turn."""

@@ -28,6 +28,7 @@ from .stream import Stream
 __all__ = ["Http2Client"]
 
 _STREAMS_MAX = (1 << 31) - 1
+_REDIRECTED = 300
 
 
 class Http2Client(Http2Connection):
@@ -91,15 +92,22 @@ class Http2Client(Http2Connection):
             and self.last_stream < _STREAMS_MAX - 2
         )
 
-    def send_head(self, request: Request, *, is_last: bool) -> int:
+    def send_head(self, request: Request, *, is_last: bool, protocol: bytes = b"") -> int:
         """Send a request's head; return its stream.
+
+        Args:
+            request: The request.
+            is_last: Whether nothing follows it.
+            protocol: What an extended CONNECT asks for (RFC 8441); empty: it is none.
 
         Raises:
             BadContext: There is no room, or the request cannot be sent.
         """
         if not self.has_room:
             raise BadContext("the server takes no further stream")
-        fields = request_fields(request, self._scheme)
+        if protocol and not self.takes_protocols:
+            raise BadContext("the server takes no extended CONNECT")
+        fields = request_fields(request, self._scheme, protocol)
         number = self.last_stream = self.last_stream + 2 if self.last_stream else 1
         stream = Stream(number, self._peer_window, self.bounds.stream_window_bytes)
         stream.method = request.method
@@ -119,7 +127,9 @@ class Http2Client(Http2Connection):
             self._events.append(ResponseBegan(stream.number, response, is_whole=False))
             return
         stream.has_head = True
-        if has_no_body(response.status, method):
+        if method == b"CONNECT" and response.status < _REDIRECTED:
+            stream.is_tunnel = True
+        elif has_no_body(response.status, method):
             stream.body_left = 0
         elif response.framing.kind is FramingKind.LENGTH:
             stream.body_left = response.framing.length

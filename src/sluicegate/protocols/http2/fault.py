@@ -93,6 +93,9 @@ class Http2Fault(enum.Enum):
     HOST_DISAGREES = "host-disagrees", ErrorCode.PROTOCOL_ERROR, "host is not the authority"
     CONNECT = "connect", ErrorCode.PROTOCOL_ERROR, "CONNECT with what only others have"
     PROTOCOL = "protocol", ErrorCode.PROTOCOL_ERROR, "a protocol where none may be asked for"
+    PROTOCOL_NOT_SERVED = (
+        "protocol-not-served", ErrorCode.PROTOCOL_ERROR, "a protocol that no rule lets pass"
+    )  # fmt: skip
     EXPECTATION = "expectation", ErrorCode.PROTOCOL_ERROR, "Expect is not 100-continue"
     MAX_FORWARDS = "max-forwards", ErrorCode.PROTOCOL_ERROR, "Max-Forwards is not a small number"
     STATUS = "status", ErrorCode.PROTOCOL_ERROR, "the status is not three digits"
@@ -136,6 +139,7 @@ _STATUSES = {
     "too-many-fields": 431,
     "path-too-long": 414,
     "expectation": 417,
+    "protocol-not-served": 501,
 }
 
 

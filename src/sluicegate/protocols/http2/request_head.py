@@ -77,10 +77,8 @@ def read_request(
     protocol = pseudo.get(b":protocol", b"")
     if method == b"CONNECT" and b":protocol" not in pseudo:
         return _read_connect(pseudo, facts), b""
-    if b":protocol" in pseudo and (
-        method != b"CONNECT" or protocol.lower() not in served.protocols
-    ):
-        raise StreamFault(Http2Fault.PROTOCOL, printable(protocol[:_SHOWN]))
+    if b":protocol" in pseudo:
+        _check_protocol(protocol, method, served)
     target, authority = _read_target(pseudo, facts, known, served, method)
     framing = _read_framing(facts, method, protocol, known, is_whole=is_whole)
     expects = _read_expectation(facts, has_body=framing is not NO_BODY)
@@ -97,6 +95,14 @@ def read_request(
         accepts_trailers=facts.accepts_trailers,
         hop_fields=facts.hop_fields,
     ), protocol
+
+
+def _check_protocol(protocol: bytes, method: bytes, served: ServedAs) -> None:
+    """Check what an extended CONNECT asks for (RFC 8441 sections 3 and 4)."""
+    if method != b"CONNECT" or not served.protocols or _PROTOCOL.fullmatch(protocol) is None:
+        raise StreamFault(Http2Fault.PROTOCOL, printable(protocol[:_SHOWN]))
+    if protocol.lower() not in served.protocols:
+        raise StreamFault(Http2Fault.PROTOCOL_NOT_SERVED, printable(protocol[:_SHOWN]))
 
 
 def _read_connect(pseudo: dict[bytes, bytes], facts: FieldFacts) -> Request:
@@ -223,8 +229,13 @@ def _check_max_forwards(facts: FieldFacts) -> None:
         raise StreamFault(Http2Fault.MAX_FORWARDS)
 
 
-def request_fields(request: Request, scheme: bytes) -> list[RawField]:
+def request_fields(request: Request, scheme: bytes, protocol: bytes = b"") -> list[RawField]:
     """Return a request's head as it is sent to a server.
+
+    Args:
+        request: The request.
+        scheme: Of its URL.
+        protocol: What an extended CONNECT asks for; empty: it is none.
 
     Credentials are marked never to be indexed: what one client sends could else be guessed by
     another whose requests share the connection (RFC 7541 section 7.1.3).
@@ -241,6 +252,8 @@ def request_fields(request: Request, scheme: bytes) -> list[RawField]:
         (b":authority", authority),
         (b":path", bytes(request.target)),
     ]
+    if protocol:
+        fields.append((b":protocol", protocol))
     for lower, _, value in request.fields.checked_items():
         if lower in _SECRET:
             fields.append(NeverIndexedHeaderTuple(lower, value))
@@ -260,6 +273,7 @@ _PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path", b":
 #: A proxy is asked for others, too, and says that it does not serve them.
 _SCHEME: Final = re.compile(rb"[a-z][a-z0-9+.\-]{0,15}")
 _METHOD: Final = re.compile(rb"[!#$%%&'*+\-.^_`|~0-9A-Z]{1,%d}" % HTTP_METHOD_BYTES_MAX)
+_PROTOCOL: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,40}")
 _MAX_FORWARDS: Final = re.compile(rb"[0-9]{1,3}")
 _COUNTED: Final = frozenset({b"TRACE", b"OPTIONS"})
 _METHODS_WITHOUT_BODY: Final = frozenset({b"GET", b"HEAD", b"DELETE"})

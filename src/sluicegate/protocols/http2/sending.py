@@ -165,12 +165,27 @@ class Http2Sending(abc.ABC):
 
     # -- sending -------------------------------------------------------------------------------
 
-    def window_of(self, number: int) -> int:
-        """Return how many bytes of a body a stream may send now."""
+    def is_open(self, number: int) -> bool:
+        """Tell whether something may still be sent on a stream."""
+        stream = self.streams.get(number)
+        return stream is not None and not stream.is_local_over
+
+    def has_window_for(self, number: int, size: int) -> bool:
+        """Tell whether ``send_data`` would send some of so many bytes now, or drop them."""
         stream = self.streams.get(number)
         if stream is None or stream.is_local_over:
-            return 0
-        return max(0, min(stream.send_window, self._send_window))
+            return True
+        room = min(size, stream.send_window, self._send_window)
+        return room > 0 and not self._waits_for_window(stream, room, size)
+
+    def _waits_for_window(self, stream: Stream, room: int, size: int) -> bool:
+        """Tell whether what is left of a window is so little that the peer is to give more first.
+
+        It will: it was sent as much, and has not given that back.
+        """
+        if room == size or room >= HTTP2_TINY_FRAME_BYTES:
+            return False
+        return (self._owed if self._send_window < stream.send_window else stream.owed) >= room
 
     def send_data(self, number: int, data: bytes | memoryview) -> int:
         """Send what the windows let of some bytes of a body; return how many these are.
@@ -191,9 +206,7 @@ class Http2Sending(abc.ABC):
         if room <= 0:
             return 0
         if room < size and room < HTTP2_TINY_FRAME_BYTES:
-            # What is left of a window is waited with until the peer gives more, as it will.
-            is_shared = self._send_window < stream.send_window
-            if (self._owed if is_shared else stream.owed) >= room:
+            if self._waits_for_window(stream, room, size):
                 return 0
             if self.floods.note_tiny():
                 raise self._end_for_tiny_windows()

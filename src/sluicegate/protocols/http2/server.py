@@ -118,15 +118,6 @@ class Http2Server(Http2Connection):
     def _take_own_setting(self, key: int, value: int) -> None:
         """Take what is of no use to a server: it pushes nothing."""
 
-    def serve_site(self) -> None:
-        """Serve one site alone from here on, before anything was read: no URLs of others."""
-        self._served = ServedAs(is_proxy=False)
-
-    def is_open(self, number: int) -> bool:
-        """Tell whether a stream may still be answered."""
-        stream = self.streams.get(number)
-        return stream is not None and not stream.is_local_over
-
     def send_head(self, number: int, response: Response, *, is_last: bool = False) -> None:
         """Send a response's head, informational or final; nothing where the stream is over.
 

@@ -9,7 +9,8 @@ from .codec import CLOSE_REASON_BYTES_MAX, WebSocketCodec
 from .deflate import Deflate
 from .events import Close, Message, Ping, Pong, WebSocketEvent
 from .fault import WebSocketError, WebSocketFault
-from .handshake import WEBSOCKET, Handshake, accept_of, is_websocket
+from .handshake import WEBSOCKET, Handshake, accept_of, is_proven, is_websocket
+from .over_http2 import as_extended_connect, as_stream_answer, as_switched, as_upgrade
 
 __all__ = [
     "CLOSE_REASON_BYTES_MAX",
@@ -27,5 +28,10 @@ __all__ = [
     "WebSocketEvent",
     "WebSocketFault",
     "accept_of",
+    "as_extended_connect",
+    "as_stream_answer",
+    "as_switched",
+    "as_upgrade",
+    "is_proven",
     "is_websocket",
 ]

@@ -16,7 +16,7 @@ from sluicegate.protocols.http1 import Fields, Request, Response
 from .deflate import Deflate, DeflateOffer, choose_offer, read_offers
 from .fault import WebSocketError, WebSocketFault
 
-__all__ = ["WEBSOCKET", "Handshake", "accept_of", "is_websocket"]
+__all__ = ["WEBSOCKET", "Handshake", "accept_of", "is_proven", "is_websocket"]
 
 WEBSOCKET: Final = b"websocket"
 """The protocol's name in ``Upgrade``."""
@@ -30,6 +30,12 @@ def is_websocket(request: Request) -> bool:
 def accept_of(key: bytes) -> bytes:
     """Return what a server answers to a key (section 4.2.2)."""
     return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+
+
+def is_proven(request: Request, response: Response) -> bool:
+    """Tell whether a 101 proves that its server has read the key of a request (section 4.1)."""
+    key = request.fields.first(_KEY)
+    return key is None or response.fields.all(_ACCEPT) == [accept_of(key.strip(b" \t"))]
 
 
 class Handshake:
@@ -68,7 +74,7 @@ class Handshake:
             WebSocketError: The server does not answer this request.
         """
         fields = response.fields
-        if _single(fields, b"sec-websocket-accept") != accept_of(self._key):
+        if _single(fields, _ACCEPT) != accept_of(self._key):
             raise WebSocketError(WebSocketFault.ACCEPT)
         chosen = _single(fields, b"sec-websocket-protocol")
         if chosen is not None and chosen not in self._protocols:
@@ -84,7 +90,7 @@ def _single(fields: Fields, name: bytes) -> bytes | None:
 
 
 def _key_of(fields: Fields) -> bytes:
-    key = _single(fields, b"sec-websocket-key") or b""
+    key = _single(fields, _KEY) or b""
     try:
         is_one = len(base64.b64decode(key, validate=True)) == _KEY_BYTES
     except binascii.Error:
@@ -94,6 +100,8 @@ def _key_of(fields: Fields) -> bytes:
     return key
 
 
+_KEY: Final = b"sec-websocket-key"
+_ACCEPT: Final = b"sec-websocket-accept"
 _EXTENSIONS: Final = b"sec-websocket-extensions"
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY_BYTES: Final = 16
