@@ -11,6 +11,7 @@ from typing import Final
 __all__ = [
     "CHECKPOINT_RECORDS_MAX",
     "CHECKPOINT_S",
+    "LOG_ROTATION_LOOK_S",
     "PARTITION_BYTES_MAX",
     "QUERY_BYTES_MAX",
     "QUERY_DEPTH_MAX",
@@ -50,6 +51,10 @@ QUERY_STARS_MAX: Final = 4
 PARTITION_BYTES_MAX: Final = 4 << 30
 """One file of the store, some five million records: what is let go at a time, and small enough to
 be copied away."""
+
+LOG_ROTATION_LOOK_S: Final = 2.0
+"""How often the gate looks whether the log's file is too large or too old, or stored: as often as
+the store says how far it is."""
 
 STORE_READ_BYTES_MAX: Final = 2 << 20
 """What is read of the log at a time: some three thousand records, and more than the longest."""

@@ -32,7 +32,7 @@ from tests.kernel.test_gate_process import EchoServer, GateProcess, ask_and_wait
 
 
 class Gate(GateProcess):
-    """A supervisor with two workers and an audit writer."""
+    """A supervisor with two workers, an audit writer and a store's keeper."""
 
     mode = ("--workers", "2")
 
@@ -52,8 +52,7 @@ class Gate(GateProcess):
         return [row for row in rows if row["name"].startswith("worker")]
 
     def audit_writer(self) -> dict[str, Any]:
-        row: dict[str, Any] = self.status()["workers"][-1]
-        assert row["name"] == "audit writer"
+        (row,) = [row for row in self.status()["workers"] if row["name"] == "audit writer"]
         return row
 
     def pids(self) -> set[int]:
@@ -119,9 +118,9 @@ def test_gate_of_several_processes_relays_records_and_ends(gate: Gate, backend_n
     first, second = gate.clients_of_both()
     status = gate.status()
     assert (status["phase"], status["backend"]) == ("ready", backend_name)
-    assert [row["state"] for row in status["workers"]] == ["ready"] * 3
+    assert [row["state"] for row in status["workers"]] == ["ready"] * 4
     assert {row["policy"] for row in gate.workers()} == {status["policy"]}
-    assert len({os.getpid(), status["pid"], *gate.pids()}) == 5
+    assert len({os.getpid(), status["pid"], *gate.pids()}) == 6
     assert "one worker" in status["steering"]
     with first, second:
         assert echoed(first, b"hello") == echoed(second, b"hello") == b"hello"
@@ -354,13 +353,17 @@ def test_processes_have_only_the_descriptors_that_they_need(gate: Gate) -> None:
             close_fds=False,
         )
         gate.wait_for("ready")
-    rows = gate.status()["workers"]
+    rows, stdout = gate.status()["workers"], os.readlink("/proc/self/fd/1")
     for row in rows:
         paths = [path for path in descriptors(row["pid"]) if path.startswith("/")]
         known = re.compile(r"/dev/null|/dev/pts/|/proc/\d+/statm|/memfd:sluicegate|/dev/zero")
         others = [path for path in paths if not known.match(path)]
-        allowed = [str(gate.folder / "state" / "records.jsonl")] if row is rows[-1] else []
-        stdout = os.readlink("/proc/self/fd/1")
+        if row["name"] == "store keeper":
+            state = str(gate.folder / "state" / "records")
+            assert [path for path in others if not path.startswith((state, stdout))] == []
+            continue
+        is_writer = row["name"] == "audit writer"
+        allowed = [str(gate.folder / "state" / "records.jsonl")] if is_writer else []
         assert [path for path in others if path != stdout] == allowed
         assert not [path for path in descriptors(row["pid"]) if "pidfd" in path]
     gate.end()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
+import random
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +21,7 @@ from sluicegate.clock import SystemClock
 from sluicegate.errors import ConfigError
 from tests.kernel.test_gate_process import EchoServer, echoed
 from tests.kernel.test_processes import Gate, wait_until_gone
+from tests.unit.store.store_kit import line_of
 
 pytestmark = pytest.mark.either_driver
 
@@ -26,7 +30,6 @@ pytestmark = pytest.mark.either_driver
 def gate(tmp_path: pathlib.Path) -> Iterator[Gate]:
     server = EchoServer()
     made = Gate(tmp_path, server.port)
-    made.write_main('[log]\nstore = "sqlite"\n')
     yield made
     made.close()
     server.close()
@@ -123,3 +126,44 @@ def test_log_that_is_rotated_is_followed(gate: Gate) -> None:
     visit(gate, 2)
     assert gate.end() == 0
     assert stored(gate) == [*moved.read_bytes().splitlines(), *recorded(gate)]
+
+
+def test_log_is_rotated_by_the_gate_and_nothing_is_lost_whoever_is_killed(gate: Gate) -> None:
+    """Writer and keeper are killed at random moments, while files of the log come and go."""
+    gate.write_main('[log]\nrotate_bytes = "1 MiB"\n')
+    state = gate.folder / "state"
+    state.mkdir()
+    before = [line_of(number, 100.0 + number) for number in range(4000)]
+    (state / "records.jsonl").write_bytes(b"\n".join(before) + b"\n")
+    gate.start()
+    chance = random.Random(7)
+    waiting = threading.Event()
+    for _ in range(6):
+        visit(gate, chance.randrange(1, 4))
+        victim = chance.choice(["audit writer", "store keeper"])
+        (row,) = [one for one in gate.status()["workers"] if one["name"] == victim]
+        if row["pid"]:
+            os.kill(row["pid"], signal.SIGKILL)
+        waiting.wait(chance.random() / 4)
+    visit(gate, 1)
+    while any(path.name != "records.jsonl" for path in state.glob("records.jsonl*")):
+        waiting.wait(0.05)
+    assert gate.end() == 0
+    lines = stored(gate)
+    assert lines[: len(before)] == before
+    kinds = Counter(json.loads(line)["kind"] for line in lines[len(before) :])
+    decided = [json.loads(line)["connection"] for line in lines if b'"kind":"decision"' in line]
+    ended = [json.loads(line) for line in lines[len(before) :] if b'"kind":"connection"' in line]
+    assert sorted(decided) == sorted(one["connection"] for one in ended)
+    assert len(set(decided)) == len(decided) == kinds["connection"]
+    assert lines[-len(recorded(gate)) :] == recorded(gate)
+    folder = state / "records"
+    assert not verify_store(folder, bytes.fromhex((folder / "chain.pub").read_text())).faults
+
+
+def test_gate_without_a_store_has_no_keeper(gate: Gate) -> None:
+    gate.write_main('[log]\nstore = "none"\n')
+    gate.start()
+    assert "store keeper" not in [row["name"] for row in gate.status()["workers"]]
+    assert gate.end() == 0
+    assert not (gate.folder / "state" / "records").exists()

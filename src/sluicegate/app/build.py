@@ -29,6 +29,7 @@ from sluicegate.port import CompletionPort, Listener
 from sluicegate.port.backend import RawSocket
 from sluicegate.spool import SpoolStore
 
+from .config import Configuration
 from .confinement import Confinement
 from .gate_leaves import GateLeaves
 from .learning import LearnLog, learn_views
@@ -107,7 +108,7 @@ class Gate:
         self._started = clock.wall()
         self._drain_ends = 0.0
         self._usage = Usage()
-        self._log = None if share else RecordWriter(port, configuration.log_path, say)
+        self._log = None if share else _open_log(configuration, port, say)
         recorder = share.recorder if share else self._log
         assert recorder is not None, "one of both writes"
         self.recorder: RecordSender | RecordWriter = recorder
@@ -321,6 +322,7 @@ class Gate:
             leaves=self.leaves.view(),
             warnings=[
                 *self._internal_errors(),
+                *self._unrecorded(),
                 *(self.watchdog.warnings() if self.watchdog is not None else ()),
                 *self.warnings,
                 *service.scanners.warnings(),
@@ -338,6 +340,13 @@ class Gate:
 
     async def _count_learned(self) -> Mapping[str, int]:
         return self.service.learned
+
+    def _unrecorded(self) -> list[str]:
+        """Return a warning while traffic goes on that cannot be recorded."""
+        recorder = self.recorder
+        if not (recorder.goes_on and recorder.failure):
+            return []
+        return [f"records cannot be written ({recorder.failure}), and traffic goes on"]
 
     def _internal_errors(self) -> list[str]:
         """Return a warning if something failed that belongs to no connection: a bug of ours."""
@@ -363,6 +372,13 @@ class Gate:
             policy=policy,
         )
         self._log.write(record)
+
+
+def _open_log(
+    configuration: Configuration, port: CompletionPort, say: Callable[[str], None]
+) -> RecordWriter:
+    goes_on = configuration.when_log_full == "count"
+    return RecordWriter(port, configuration.log_path, say, goes_on=goes_on)
 
 
 def cannot_listen(loaded: Loaded, error: TransportError) -> ConfigError:

@@ -35,7 +35,7 @@ from .entry_config import (
 )
 from .ldap_config import LdapTable
 from .limit_table import LimitTable, contradictions, to_limits
-from .log_config import LogTable, StoreSettings, log_path, to_store
+from .log_config import LogTable, StoreSettings, WhenFull, log_path, to_store
 from .refusal_pages import WebTable
 from .scanners import ScannerTable, check_scanners
 from .secret_files import SecretFiles
@@ -180,6 +180,8 @@ class Configuration:
     """Who signs what clients see where TLS is opened; None: it is opened nowhere."""
     store: StoreSettings | None = None
     """The store of records; None: there is none."""
+    when_log_full: WhenFull = "refuse"
+    """What becomes of new traffic while nothing can be recorded."""
     recorded: Recorded = field(default_factory=Recorded)
     """What is recorded beside decisions."""
     console: ConsoleSettings | None = None
@@ -285,6 +287,7 @@ def read_configuration(
         web=tables.web,
         authority=to_authority(tables.ca, folder, state_dir, document, findings),
         tls=tables.tls,
+        when_log_full=tables.log.when_full,
         recorded=Recorded(sessions=tables.log.sessions, lookups=tables.log.lookups),
         user=tables.service.user,
         group=tables.service.group,

@@ -35,6 +35,7 @@ _FIXED: Final = {
     "log_path": "path",
     "store": "store",
     "console": "[console]",
+    "when_log_full": "when_full",
     "authority_folder": "dir",
 }
 """Attributes of ``Configuration`` that a running gate keeps, with their keys."""

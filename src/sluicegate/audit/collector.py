@@ -72,6 +72,8 @@ class Collector:
         self._waiting: list[tuple[_Stream, Batch]] = []
         self._waiting_bytes = 0
         self._failure = ""
+        self._held = ""
+        #: Why nothing is to be written, though it could be.
         self._is_posted = False
         self._retry: asyncio.TimerHandle | None = None
         journal.recover(log)
@@ -94,6 +96,10 @@ class Collector:
         before, self._log = self._log, log
         os.close(before)
         _end_last_line(log)
+
+    def hold(self, cause: str) -> None:
+        """Write nothing from now on, as if the file could not be written; for no cause, go on."""
+        self._held = cause
 
     @property
     def is_done(self) -> bool:
@@ -177,6 +183,9 @@ class Collector:
 
     def _append(self) -> bool:
         """Put everything that waits into the file; False, with nothing of it there, if not."""
+        if self._held:
+            self._fail(self._held)
+            return False
         lines = b"".join(batch.lines for _, batch in self._waiting)
         last: dict[int, tuple[int, int]] = {}
         for stream, batch in self._waiting:

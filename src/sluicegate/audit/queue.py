@@ -6,6 +6,8 @@ process. The invariant: no record is lost without being counted, and what is tak
 
 from __future__ import annotations
 
+from typing import Final
+
 from sluicegate.limits import RECORD_WRITE_BYTES_MAX
 
 from .lines import encode_record, encode_records
@@ -17,9 +19,17 @@ __all__ = ["RecordQueue"]
 class RecordQueue:
     """A bounded queue of records; base of who passes them on."""
 
-    __slots__ = ("_bytes_max", "_fresh", "_lost_untold", "_passed_on", "_queue", "lost")
+    __slots__ = ("_bytes_max", "_fresh", "_lost_untold", "_passed_on", "_queue", "goes_on", "lost")
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: int, *, goes_on: bool) -> None:
+        """Begin.
+
+        Args:
+            bytes_max: Of what waits.
+            goes_on: Whether traffic goes on when nothing more can be kept, and what is lost is
+                counted; else it is to be refused.
+        """
+        self.goes_on = goes_on
         self.lost = 0
         #: Records that found the queue full, since the start.
         self._bytes_max = bytes_max
@@ -29,6 +39,11 @@ class RecordQueue:
         self._passed_on: int = 0
         #: Bytes that left the queue and still count.
         self._lost_untold = 0
+
+    @property
+    def consequence(self) -> str:
+        """What becomes of new traffic while nothing can be written, in words."""
+        return _GOES_ON if self.goes_on else _IS_REFUSED
 
     def _encode(self) -> None:
         """Make text of the records that wait for it."""
@@ -57,3 +72,7 @@ class RecordQueue:
         taken = bytes(queue[:end])
         del queue[:end]
         return taken
+
+
+_GOES_ON: Final = "traffic goes on, and records that find no room are lost and counted,"
+_IS_REFUSED: Final = "new traffic is refused"

@@ -63,6 +63,8 @@ class RecordSender(RecordQueue):
         clock: Clock,
         on_trouble: Callable[[str], None],
         tally: memoryview,
+        *,
+        goes_on: bool = False,
     ) -> None:
         """Begin without a writer.
 
@@ -73,8 +75,9 @@ class RecordSender(RecordQueue):
             tally: Its first item becomes the number of records made and not lost, the second that
                 of connections that were let in and have not ended: shared memory, so that what a
                 killed process took with it can be counted.
+            goes_on: Whether traffic goes on while nothing can be written.
         """
-        super().__init__(bytes_max)
+        super().__init__(bytes_max, goes_on=goes_on)
         self.failure = ""
         #: Why the writer cannot write; empty while it can, or is being replaced.
         self._clock = clock
@@ -102,6 +105,8 @@ class RecordSender(RecordQueue):
     @property
     def is_accepting(self) -> bool:
         """Whether what happens now can be recorded."""
+        if self.goes_on:
+            return True
         return not self.failure and len(self._queue) + self._passed_on < self._bytes_max >> 1
 
     def write(self, record: Record) -> None:
@@ -233,7 +238,7 @@ class RecordSender(RecordQueue):
                 self._on_written(note.number)
             case NoteKind.FAILING:
                 if not self.failure:
-                    self._on_trouble(f"{note.text}; new traffic is refused until this works")
+                    self._on_trouble(f"{note.text}; {self.consequence} until this works")
                 self.failure = note.text
             case NoteKind.WORKING:
                 self.failure = ""

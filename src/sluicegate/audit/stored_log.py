@@ -6,7 +6,7 @@ Commands read it. The invariant: every record is given once, in the order in whi
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -17,7 +17,7 @@ from .search.matching import predicate_of
 from .search.query import Query
 from .store import Follower, LogPosition, StoreReader
 
-__all__ = ["StoredLog"]
+__all__ = ["StoredLog", "line_of"]
 
 _decoder: msgspec.json.Decoder[dict[str, object]] = msgspec.json.Decoder(dict[str, object])
 
@@ -34,44 +34,57 @@ class StoredLog:
         self.skipped = 0
         #: Lines that were no records.
         self._log = log
-        self._store = StoreReader(folder, clock)
+        self.store = StoreReader(folder, clock)
 
     def close(self) -> None:
         """Close the store."""
-        self._store.close()
+        self.store.close()
 
     def read(self, query: Query) -> Iterator[LogLine]:
         """Yield all records that a query chooses, the oldest first."""
-        # Looked at first: what is stored from now on is read from the log.
-        last, position = self._store.end
-        rest = self._unstored(query, position)
-        for record in self._store.read(query):
+        last, rest = self.end_and_rest(query)
+        for record in self.store.read(query):
             if record.seq > last:
                 break
-            yield self._line(record.line.encode("utf-8"))
+            yield line_of(record.line.encode("utf-8"))
         yield from rest
 
     def newest(self, query: Query, count: int) -> list[LogLine]:
         """Return the newest records that a query chooses, the oldest of them first."""
         if not count:
             return []
-        last, position = self._store.end
-        rest = self._unstored(query, position)[-count:]
+        last, rest = self.end_and_rest(query)
+        rest = rest[-count:]
         wanted = count - len(rest)
         stored: list[LogLine] = []
         before = last + 1
         while wanted > len(stored):
-            found = self._store.search(query, wanted - len(stored), before=before, seconds_max=60)
-            stored += [self._line(record.line.encode("utf-8")) for record in found.records]
+            found = self.store.search(query, wanted - len(stored), before=before, seconds_max=60)
+            stored += [line_of(record.line.encode("utf-8")) for record in found.records]
             before = found.before
             if found.is_complete:
                 break
         return [*reversed(stored), *rest]
 
-    def _unstored(self, query: Query, position: LogPosition) -> list[LogLine]:
+    def end_and_rest(self, query: Query) -> tuple[int, list[LogLine]]:
+        """Return the number of the last stored record, and what is in the log alone.
+
+        The end is looked at first: what is stored from then on is read from the log. A file that
+        went meanwhile was stored to its end: then the store ends elsewhere by now.
+        """
+        while True:
+            last, position = self.store.end
+            gaps: list[str] = []
+            rest = self._unstored(query, position, gaps.append)
+            if not gaps or self.store.end[1].inode == position.inode:
+                return last, rest
+
+    def _unstored(
+        self, query: Query, position: LogPosition, on_gap: Callable[[str], None]
+    ) -> list[LogLine]:
         """Return what a query chooses of the lines that are in the log alone."""
         passes, chosen = predicate_of(query), list[LogLine]()
-        follower = Follower(self._log, position, lambda _: None)
+        follower = Follower(self._log, position, on_gap)
         try:
             while (chunk := follower.read()) is not None:
                 for raw in chunk.lines:
@@ -88,5 +101,7 @@ class StoredLog:
             follower.close()
         return chosen
 
-    def _line(self, raw: bytes) -> LogLine:
-        return LogLine(raw, _decoder.decode(raw))
+
+def line_of(raw: bytes) -> LogLine:
+    """Return a stored record as a line."""
+    return LogLine(raw, _decoder.decode(raw))

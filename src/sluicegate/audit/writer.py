@@ -2,7 +2,7 @@
 
 The gate writes to a ``Recorder`` and asks it whether new traffic may be let in. The invariant: at
 most one write is in flight, no record is lost without being counted, and while records cannot be
-written the answer is no: an unrecorded decision is not allowed.
+written the answer is no: an unrecorded decision is not allowed, unless the operator wants to go on.
 
 Half of the queue's bound is a reserve: at the first half new connections are refused, the second is
 for the ends of those that are already there.
@@ -67,6 +67,8 @@ class RecordWriter(RecordQueue):
         port: CompletionPort,
         path: pathlib.Path,
         on_trouble: Callable[[str], None],
+        *,
+        goes_on: bool = False,
     ) -> None:
         """Open the file.
 
@@ -74,11 +76,12 @@ class RecordWriter(RecordQueue):
             port: Writes the file.
             path: Made with mode 0640 when it does not exist; its folder must.
             on_trouble: Told, once each time, that writing fails or works again.
+            goes_on: Whether traffic goes on while writing fails.
 
         Raises:
             ConfigError: The file cannot be opened.
         """
-        super().__init__(port.limits.record_queue_bytes_max)
+        super().__init__(port.limits.record_queue_bytes_max, goes_on=goes_on)
         self.path = path
         self.failure = ""
         #: Why the last write failed; empty while writing works.
@@ -98,7 +101,7 @@ class RecordWriter(RecordQueue):
     @property
     def is_accepting(self) -> bool:
         """Whether what happens now can be recorded."""
-        return not self.failure and len(self._queue) < self._bytes_max >> 1
+        return self.goes_on or (not self.failure and len(self._queue) < self._bytes_max >> 1)
 
     def write(self, record: Record) -> None:
         """Queue a record; a full queue loses it, and says so when it is not full any more."""
@@ -197,7 +200,7 @@ class RecordWriter(RecordQueue):
 
     def _fail(self, cause: str) -> None:
         if not self.failure:
-            self._on_trouble(f"{self.path}: {cause}; new traffic is refused until this works")
+            self._on_trouble(f"{self.path}: {cause}; {self.consequence} until this works")
         self.failure = cause
         self._timer = self._port.call_after(RECORD_RETRY_DELAY_S, self.flush)
 

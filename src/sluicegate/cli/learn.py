@@ -109,7 +109,7 @@ def propose_rules(
     rules = propose(evidence.seen)
     head = _HEAD.format(
         at=f"{dt.datetime.fromtimestamp(now, dt.UTC):%Y-%m-%d %H:%M} UTC",
-        files=", ".join(printable(log.name) for log in logs),
+        files=", ".join(printable(pathlib.Path(name).name) for name in logs.names),
         policy=gate.policy.hash[:12],
     )
     text = "\n".join([head, *write_rules(rules, taken, now)])

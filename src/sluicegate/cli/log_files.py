@@ -1,4 +1,4 @@
-"""Which log files a command reads: those of a gate, rotated ones too, or those that are named."""
+"""Which log a command reads: a gate's store and log, its files alone, or those that are named."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Final
 import click
 
 from sluicegate.app.config import find_state
+from sluicegate.audit.log_source import FileLogs, LogSource
 from sluicegate.audit.query import rotated_files
+from sluicegate.audit.store import has_store
+from sluicegate.audit.whole_log import WholeLog
 from sluicegate.clock import SystemClock
 from sluicegate.documents import Findings
 from sluicegate.errors import ConfigError
@@ -24,22 +27,24 @@ logs_option = click.option(
     multiple=True,
     type=click.Path(path_type=pathlib.Path, exists=True, dir_okay=False),
     help="A file of records, also compressed (.gz); may be given several times, oldest first  "
-    "[default: the gate's, with its rotated ones]",
+    "[default: the gate's store, or its file with the rotated ones]",
 )
 
 
-def find_logs(config: pathlib.Path | None, files: tuple[pathlib.Path, ...]) -> list[pathlib.Path]:
-    """Return the files to read, the oldest first.
+def find_logs(config: pathlib.Path | None, files: tuple[pathlib.Path, ...]) -> LogSource:
+    """Return what is to be read.
 
     Raises:
         ConfigError: There is none.
     """
     if files:
-        return list(files)
+        return FileLogs(files)
     findings = Findings()
     state = find_state(find_config(config), findings)
     findings.raise_errors()
     assert state is not None, "a state that cannot be found is a finding"
+    if state.store is not None and has_store(state.store.folder):
+        return WholeLog(state.log_path, state.store.folder, SystemClock())
     try:
         found = rotated_files(state.log_path)
     except OSError as error:
@@ -48,7 +53,7 @@ def find_logs(config: pathlib.Path | None, files: tuple[pathlib.Path, ...]) -> l
         ) from error
     if not found:
         raise ConfigError(str(state.log_path), "there is no log", _CURE)
-    return found
+    return FileLogs(found)
 
 
 def parse_since(text: str) -> float:

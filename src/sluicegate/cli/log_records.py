@@ -14,6 +14,7 @@ from sluicegate.app.config import StatePaths
 from sluicegate.audit.query import LogFile, LogLine
 from sluicegate.audit.search.matching import predicate_of
 from sluicegate.audit.search.query import Query
+from sluicegate.audit.store import has_store
 from sluicegate.audit.stored_log import StoredLog
 from sluicegate.clock import SystemClock
 from sluicegate.errors import ConfigError
@@ -85,6 +86,6 @@ def open_records(paths: StatePaths) -> Records:
     Raises:
         ConfigError: They cannot be read.
     """
-    if paths.store is not None and any(paths.store.folder.glob("records-*.sqlite")):
+    if paths.store is not None and has_store(paths.store.folder):
         return StoredLog(paths.log_path, paths.store.folder, SystemClock())
     return FileRecords(paths.log_path)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 import click
 
 from sluicegate.app.inquiry.offline_gate import OfflineGate
 from sluicegate.app.inquiry.simulation import ChangeGroup, Simulated, Simulation
-from sluicegate.audit.query import LogFile, LogLine
+from sluicegate.audit.log_source import LogSource
+from sluicegate.audit.query import LogLine
 from sluicegate.clock import SystemClock
 from sluicegate.documents import ConfigRefused
-from sluicegate.errors import ConfigError
 
 from .display import format_time, printable, show_json
 from .explain import load_gate
@@ -95,34 +95,19 @@ def _current(config: pathlib.Path | None) -> OfflineGate | None:
         return None
 
 
-def read_logs(logs: Sequence[pathlib.Path], *texts: str) -> Iterator[LogLine]:
-    """Yield the lines of some logs that hold one of these texts; say how far it is on a terminal.
+def read_logs(log: LogSource, *texts: str) -> Iterator[LogLine]:
+    """Yield the lines of a log that hold one of these texts; say how far it is on a terminal.
 
     Raises:
-        ConfigError: A file cannot be read.
+        ConfigError: It cannot be read.
     """
-    total = sum(log.stat().st_size for log in logs)
-    is_shown = sys.stderr.isatty()
-    with click.progressbar(length=max(total, 1), file=sys.stderr, hidden=not is_shown) as bar:
-        for path in logs:
-            seen = 0
-            try:
-                log = LogFile(path)
-                log.only_with(*texts)
-                try:
-                    for line in log.new_lines():
-                        if is_shown and log.bytes_read > seen:
-                            bar.update(log.bytes_read - seen)
-                            seen = log.bytes_read
-                        yield line
-                finally:
-                    log.close()
-            except (OSError, EOFError) as error:
-                raise ConfigError(
-                    str(path),
-                    f"cannot be read: {getattr(error, 'strerror', None) or error}",
-                    "is it whole? name other files with --log",
-                ) from error
+    is_shown, seen = sys.stderr.isatty(), 0
+    with click.progressbar(length=max(log.size, 1), file=sys.stderr, hidden=not is_shown) as bar:
+        for line in log.lines(*texts):
+            if is_shown and log.read > seen:
+                bar.update(log.read - seen)
+                seen = log.read
+            yield line
 
 
 _TITLES: Final = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from sluicegate.app.inquiry.history import (
 )
 from sluicegate.app.inquiry.offline_gate import OfflineGate
 from sluicegate.app.inquiry.past import Cause, PastDecision, Unanswerable, ask_again, cause_of
+from sluicegate.audit.log_source import LogSource
 from sluicegate.clock import SystemClock
 from sluicegate.errors import SluicegateError
 
@@ -81,7 +82,7 @@ def why(
     if history is None:
         raise SluicegateError(
             f"no decision about {printable(what or client or 'a refusal')} is in "
-            f"{', '.join(printable(str(log)) for log in logs)} (older files are named with --log; "
+            f"{', '.join(map(printable, logs.names))} (older files are named with --log; "
             "refusals of a client that floods are counted, not recorded one by one)"
         )
     gate = load_gate(config)
@@ -98,7 +99,7 @@ def why(
     _show(history, gate, asked, "", all_rules=all_rules, as_json=as_json)
 
 
-def _find(logs: Sequence[pathlib.Path], what: str, client: str, *, last_refusal: bool) -> Found:
+def _find(logs: LogSource, what: str, client: str, *, last_refusal: bool) -> Found:
     try:
         address = str(ipaddress.ip_address(client or what))
     except ValueError:

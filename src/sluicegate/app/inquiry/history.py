@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from sluicegate.audit.query import LogFile, LogLine, host_of
+from sluicegate.audit.log_source import LogSource
+from sluicegate.audit.query import LogLine, host_of
 from sluicegate.policy_limits import HISTORY_RECORDS_MAX
 
 from .past import PastDecision
@@ -60,15 +60,15 @@ class History:
     """Records that are not among them, because there are too many."""
 
 
-def find_connection(logs: Sequence[pathlib.Path], identifier: str) -> Found:
-    """Return what an identifier means; empty: the logs do not have it.
+def find_connection(log: LogSource, identifier: str) -> Found:
+    """Return what an identifier means; empty: the log does not have it.
 
     Args:
-        logs: The oldest first.
+        log: All of it.
         identifier: Of a connection, of a request, or of a session, whose last decision is meant.
     """
     found = NOT_FOUND
-    for line in _lines(logs, identifier):
+    for line in log.lines(identifier):
         if line.text("request") == identifier:
             return _found(line)
         if line.text("connection") == identifier:
@@ -78,25 +78,21 @@ def find_connection(logs: Sequence[pathlib.Path], identifier: str) -> Found:
     return found
 
 
-def find_last(
-    logs: Sequence[pathlib.Path], client: str, wanted: Callable[[LogLine], bool]
-) -> Found:
+def find_last(log: LogSource, client: str, wanted: Callable[[LogLine], bool]) -> Found:
     """Return what the last record that is wanted is about; empty: there is none.
 
     Args:
-        logs: The oldest first; they are read from the newest on.
+        log: All of it.
         client: An address; empty: whoever.
         wanted: Of the records of that client.
     """
-    for log in reversed(logs):
-        found = NOT_FOUND
-        for line in _lines([log], *([client] if client else [])):
-            is_theirs = not client or host_of(line.text("client")) == client
-            if is_theirs and wanted(line) and line.text("connection"):
-                found = _found(line)
-        if found:
-            return found
-    return NOT_FOUND
+
+    def is_meant(line: LogLine) -> bool:
+        is_theirs = not client or host_of(line.text("client")) == client
+        return is_theirs and wanted(line) and bool(line.text("connection"))
+
+    line = log.last(is_meant, *([client] if client else []))
+    return NOT_FOUND if line is None else _found(line)
 
 
 def is_decision(line: LogLine) -> bool:
@@ -115,14 +111,14 @@ def is_refusal(line: LogLine) -> bool:
     )
 
 
-def find_history(logs: Sequence[pathlib.Path], found: Found) -> History | None:
-    """Return what the logs have of a connection; None: no decision about it.
+def find_history(log: LogSource, found: Found) -> History | None:
+    """Return what the log has of a connection; None: no decision about it.
 
     Of a connection that carries requests, the decision is that on the request that is meant, or on
     the last one; the others are among the records.
 
     Args:
-        logs: The oldest first.
+        log: All of it.
         found: What is meant.
     """
     connection = found.connection
@@ -131,7 +127,7 @@ def find_history(logs: Sequence[pathlib.Path], found: Found) -> History | None:
     #: The record of the decision so far, where a later request may take its place.
     kept: deque[dict[str, Any]] = deque(maxlen=HISTORY_RECORDS_MAX)
     count = 0
-    for line in _lines(logs, connection):
+    for line in log.lines(connection):
         if not _is_about(line, connection):
             continue
         if line.text("connection") == connection and _may_be(line, found, decision):
@@ -147,7 +143,7 @@ def find_history(logs: Sequence[pathlib.Path], found: Found) -> History | None:
         count += 1
     if decision is None:
         return None
-    limits = _limits_before(logs, decision)
+    limits = _limits_before(log, decision)
     return History(decision, (*limits, *kept), count - len(kept))
 
 
@@ -169,14 +165,12 @@ def _is_about(line: LogLine, connection: str) -> bool:
     )
 
 
-def _limits_before(
-    logs: Sequence[pathlib.Path], decision: PastDecision
-) -> Iterator[dict[str, Any]]:
+def _limits_before(log: LogSource, decision: PastDecision) -> Iterator[dict[str, Any]]:
     """Yield the limits that the client reached about then, if one of them decided."""
     if not decision.reason.startswith("limit "):
         return
     client = host_of(decision.client)
-    for line in _lines(logs, "limit"):
+    for line in log.lines("limit"):
         fields = line.fields
         if fields.get("kind") != "limit" or fields.get("connection") == decision.connection:
             continue
@@ -184,13 +178,3 @@ def _limits_before(
             time = fields.get("time")
             if isinstance(time, int | float) and abs(time - decision.time) <= _BEFORE_S:
                 yield fields
-
-
-def _lines(logs: Sequence[pathlib.Path], *texts: str) -> Iterator[LogLine]:
-    for path in logs:
-        log = LogFile(path)
-        log.only_with(*texts)
-        try:
-            yield from log.new_lines()
-        finally:
-            log.close()

@@ -20,7 +20,7 @@ from sluicegate.process_limits import WORKER_START_TIMEOUT_S
 from .backoff import Backoff
 from .child import Child
 from .handover import ChildLeft, Handover
-from .orders import AnyMessage, BeginAudit, ChangeLog, Ready, Said, StreamEnded, TakeStream
+from .orders import AnyMessage, BeginAudit, ChangeLog, HoldLog, Ready, Said, StreamEnded, TakeStream
 
 __all__ = ["AuditPost"]
 
@@ -73,6 +73,8 @@ class AuditPost:
         self._ready: asyncio.Future[None] | None = None
         self._gone: asyncio.Event = asyncio.Event()
         self._gone_pid, self._gone_cause = 0, ""
+        self._held = ""
+        #: Why nothing is to be written, though it could be.
         self._is_closing = False
         self._is_renewing = False
         self._retry: asyncio.TimerHandle | None = None
@@ -146,6 +148,13 @@ class AuditPost:
         if self._child is not None:
             self._child.send(ChangeLog(), [opened])
 
+    def hold(self, cause: str) -> None:
+        """Have nothing written, as if the file could not be; for no cause, go on."""
+        if cause != self._held:
+            self._held = cause
+            if self._child is not None:
+                self._child.send(HoldLog(cause=cause))
+
     async def close(self) -> None:
         """Let the writer write what it has, and end."""
         self._is_closing = True
@@ -181,6 +190,8 @@ class AuditPost:
             return
         begin = BeginAudit(path=str(self._path))
         self._child.send(begin, [self._journal_fd, self._log])
+        if self._held:
+            self._child.send(HoldLog(cause=self._held))
 
     def _on_message(self, child: Child, message: AnyMessage, _descriptors: list[int]) -> None:
         if child is not self._child:

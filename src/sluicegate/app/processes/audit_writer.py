@@ -23,6 +23,7 @@ from .orders import (
     AnyMessage,
     BeginAudit,
     ChangeLog,
+    HoldLog,
     Ready,
     Said,
     StreamEnded,
@@ -86,6 +87,8 @@ class _Writer:
                 self._collector.add_stream(row, _Socket(fileno=descriptors[0]))
             case ChangeLog():
                 self._collector.change_log(descriptors[0])
+            case HoldLog(cause=cause):
+                self._collector.hold(cause)
             case _:
                 raise AssertionError(f"{message} is for another process")
 

@@ -37,6 +37,7 @@ __all__ = [
     "Explain",
     "ExplainedLine",
     "Failed",
+    "HoldLog",
     "Leaving",
     "Message",
     "Prepare",
@@ -192,6 +193,12 @@ class ChangeLog(Message, tag="change-log"):
     """Go on in another file. Descriptor: the file."""
 
 
+class HoldLog(Message, tag="hold-log"):
+    """Write nothing, as if the file could not be written; without a cause, go on."""
+
+    cause: str
+
+
 class StreamEnded(Message, tag="stream-ended"):
     """A process is gone, and all that it sent is in the file."""
 
@@ -222,6 +229,8 @@ class Stored(Message, tag="stored"):
     """Bytes of the log that are not in it."""
     failure: str = ""
     """Why nothing is stored."""
+    inode: int = 0
+    """The number of the log's file in which it ends; 0: in none yet."""
 
 
 # To and from the console.
@@ -305,6 +314,7 @@ AnyMessage: TypeAlias = (
     | BeginAudit
     | TakeStream
     | ChangeLog
+    | HoldLog
     | StreamEnded
     | BeginStore
     | Stored

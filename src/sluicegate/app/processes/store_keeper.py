@@ -91,6 +91,7 @@ class _Keeper:
             last=self._filler.last,
             bytes_behind=self._filler.bytes_behind,
             failure=self._filler.failure,
+            inode=self._filler.inode,
         )
         if stored != self._said:
             self._said = stored

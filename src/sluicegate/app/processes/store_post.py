@@ -12,10 +12,13 @@ from collections.abc import Callable
 from sluicegate.app.config import Configuration
 from sluicegate.app.log_config import StoreSettings
 from sluicegate.clock import Clock
+from sluicegate.log_limits import LOG_ROTATION_LOOK_S
 from sluicegate.process_limits import WORKER_START_TIMEOUT_S
 
+from .audit_post import AuditPost
 from .backoff import Backoff
 from .child import Child
+from .log_rotation import LogRotation
 from .orders import PROTOCOL, AnyMessage, BeginStore, Ready, Said, Stored
 
 __all__ = ["StorePost"]
@@ -28,7 +31,11 @@ class StorePost:
     """The store's keeper of one gate, and its replacements."""
 
     def __init__(
-        self, configuration: Configuration, clock: Clock, say: Callable[[str], None]
+        self,
+        configuration: Configuration,
+        clock: Clock,
+        say: Callable[[str], None],
+        audit: AuditPost,
     ) -> None:
         """Have none yet.
 
@@ -36,6 +43,7 @@ class StorePost:
             configuration: Says where the log is, and the store; without one nothing is started.
             clock: For delays between attempts.
             say: Shows a line to whoever started the gate.
+            audit: Has the log's files, which are rotated here as they are stored.
         """
         self.restarts = 0
         self.started = 0.0
@@ -43,7 +51,13 @@ class StorePost:
         self.settings: StoreSettings | None = configuration.store
         self.stored = Stored(last=0, bytes_behind=0)
         #: What the keeper said last.
-        self._log = configuration.log_path
+        self._log = log = configuration.log_path
+        self._rotation: LogRotation | None = None
+        if self.settings is not None:
+            self._rotation = LogRotation(
+                log, self.settings, clock, say, reopen=audit.reopen, hold=audit.hold
+            )
+        self._turning: asyncio.TimerHandle | None = None
         self._clock = clock
         self._say = say
         self._backoff = Backoff()
@@ -75,6 +89,7 @@ class StorePost:
         self._is_closing = False
         if self.settings is not None:
             self._start(self.settings)
+            self._turn()
 
     def _start(self, settings: StoreSettings) -> None:
         self._retry = None
@@ -97,9 +112,18 @@ class StorePost:
         )
         self._child.send(begin)
 
+    def _turn(self) -> None:
+        """Rotate the log when that is due, now and from now on."""
+        if self._rotation is not None:
+            self._rotation.turn(self.stored)
+            loop = asyncio.get_running_loop()
+            self._turning = loop.call_later(LOG_ROTATION_LOOK_S, self._turn)
+
     async def close(self) -> None:
         """Let the keeper store what is in the log, and end; the log's writer has ended before."""
         self._is_closing = True
+        if self._turning is not None:
+            self._turning.cancel()
         if self._retry is not None:
             self._retry.cancel()
         child = self._child

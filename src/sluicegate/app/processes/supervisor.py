@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 from sluicegate.app.authority_files import OpenAuthority
 from sluicegate.app.build import cannot_listen
+from sluicegate.app.config import Configuration
 from sluicegate.app.learning import LearnLog, learn_views
 from sluicegate.app.load import Loaded, load
 from sluicegate.app.machine import Usage
@@ -146,9 +147,8 @@ class Supervisor:
             left=left,
         )
         self._signer = SignerPost(self._clock, say, self._on_signer_replaced)
-        self._store = StorePost(configuration, self._clock, say)
-        queue_bytes_max, row = configuration.limits.record_queue_bytes_max, _OWN_ROW
-        self._sender = RecordSender(queue_bytes_max, self._clock, say, self._tallies.row(row))
+        self._store = StorePost(configuration, self._clock, say, self._audit)
+        self._sender = self._make_sender(configuration)
         write = self._sender.write
         self._console = ConsolePost(configuration, self, write, self._clock, say)
         self._history = ReloadHistory(self._clock, write, self._boot_mark)
@@ -548,6 +548,15 @@ class Supervisor:
         return view
 
     # -- private -------------------------------------------------------------------------------
+
+    def _make_sender(self, configuration: Configuration) -> RecordSender:
+        return RecordSender(
+            configuration.limits.record_queue_bytes_max,
+            self._clock,
+            self.say,
+            self._tallies.row(_OWN_ROW),
+            goes_on=configuration.when_log_full == "count",
+        )
 
     def _make_control(self, listening: int | None) -> ControlServer:
         acts = OperatorLog(self._sender.write, self._clock)

@@ -179,6 +179,7 @@ class _Worker:
             SystemClock(),
             self._say,
             self._tallies.row(self._begin.row),
+            goes_on=self._loaded.configuration.when_log_full == "count",
         )
         sender.attach(_Socket(fileno=self._audit))
         port = current_port()

@@ -8,7 +8,7 @@ from .chain import ChainKey, Checkpoint
 from .filler import Filler
 from .follower import Chunk, Follower
 from .log_store import LogStore, Retention
-from .partition import LogPosition
+from .partition import LogPosition, has_store
 from .reader import Found, StoredRecord, StoreReader
 from .verification import Verification, verify_store
 
@@ -25,5 +25,6 @@ __all__ = [
     "StoreReader",
     "StoredRecord",
     "Verification",
+    "has_store",
     "verify_store",
 ]

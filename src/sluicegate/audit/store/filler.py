@@ -44,6 +44,8 @@ class Filler:
         #: Why nothing is stored; empty while it works.
         self.last = 0
         #: The number of the last record.
+        self.inode = 0
+        #: The number of the log's file in which what is stored ends.
         self._log = log
         self._folder = folder
         self._retention = retention
@@ -86,7 +88,7 @@ class Filler:
         """Store one batch; tell whether there may be more."""
         if self._store is None:
             self._store = LogStore(self._folder, self._clock, self._retention)
-            self.last = self._store.last
+            self._note(self._store)
         store = self._store
         if self._follower is None:
             self._follower = Follower(self._log, store.position, self._on_gap)
@@ -103,8 +105,11 @@ class Filler:
         store.append(chunk.lines, chunk.position)
         if store.skipped > skipped:
             self._say(f"{self._log}: {store.skipped - skipped} lines are no records: left out")
-        self.last = store.last
+        self._note(store)
         return True
+
+    def _note(self, store: LogStore) -> None:
+        self.last, self.inode = store.last, store.position.inode
 
     def _on_gap(self, cause: str) -> None:
         self._say(f"{self._folder}: {cause}")

@@ -21,12 +21,20 @@ from typing import Final
 from sluicegate.audit.search.matching import address_key
 from sluicegate.audit.search.sql import COLUMNS
 from sluicegate.audit.search.words import host_of_record, searched_text
+from sluicegate.errors import ConfigError
 from sluicegate.log_limits import STORE_CACHE_BYTES, STORE_KEYS_KNOWN_MAX, STORE_WAIT_MS
 
 from . import totals
 from .chain import Checkpoint, link_of
 
-__all__ = ["LogPosition", "Partition", "open_to_read", "partition_files", "partition_path"]
+__all__ = [
+    "LogPosition",
+    "Partition",
+    "has_store",
+    "open_to_read",
+    "partition_files",
+    "partition_path",
+]
 
 _VERSION: Final = 1
 
@@ -90,6 +98,18 @@ def partition_files(folder: pathlib.Path) -> list[tuple[str, int, pathlib.Path]]
         if (name := _NAME.fullmatch(path.name)) is not None
     ]
     return sorted(found)
+
+
+def has_store(folder: pathlib.Path) -> bool:
+    """Tell whether there is a store in a folder.
+
+    Raises:
+        ConfigError: It may not be looked into.
+    """
+    try:
+        return folder.is_dir() and bool(partition_files(folder))
+    except OSError as error:
+        raise ConfigError(str(folder), f"cannot be read: {error.strerror}") from error
 
 
 class Partition:

@@ -151,6 +151,46 @@ class StoreReader:
                 yield from self._select(database, query, (first, end), -1, "ASC")
                 first = end + 1
 
+    def holding(
+        self, texts: Sequence[str], *, before: int, newest_first: bool = False
+    ) -> Iterator[StoredRecord]:
+        """Yield the records in whose lines one of these texts stands; of no texts: all.
+
+        Args:
+            texts: As they stand in lines.
+            before: Only those with smaller numbers.
+            newest_first: In this order; else the oldest first.
+
+        Raises:
+            ConfigError: A partition cannot be read.
+        """
+        condition = " OR ".join("instr(body, ?)" for _ in texts) or "1=1"
+        order, databases = "DESC" if newest_first else "ASC", list(self._newest_first())
+        for database in databases if newest_first else reversed(databases):
+            first, last = self._range_of(database, TimeBounds())
+            begins = range(first, min(last, before - 1) + 1, SEARCH_SLICE_RECORDS)
+            for begin in reversed(begins) if newest_first else begins:
+                end = min(last, before - 1, begin + SEARCH_SLICE_RECORDS - 1)
+                rows = self._ask(
+                    database,
+                    f"SELECT seq, body FROM records WHERE seq BETWEEN ? AND ? AND ({condition})"  # noqa: S608 - our own words
+                    f" ORDER BY seq {order}",
+                    [begin, end, *texts],
+                )
+                yield from (StoredRecord(*row) for row in rows)
+
+    @property
+    def first(self) -> int:
+        """The number of the oldest record, there or to come."""
+        *_, database = self._newest_first()
+        ((first,),) = self._ask(database, "SELECT value FROM facts WHERE name = 'first'")
+        return int(first)
+
+    @property
+    def count(self) -> int:
+        """How many records there are."""
+        return self.end[0] - self.first + 1
+
     @property
     def end(self) -> tuple[int, LogPosition]:
         """The number of the newest record, and where in the log that record ends."""
