@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BUFFER",
     "MORE",
+    "MSG_MORE",
     "POLL_IN",
     "POLL_OUT",
     "RETIRED",
@@ -60,6 +61,8 @@ POLL_OUT: Final = 0x004
 
 #: MSG_DONTWAIT | MSG_NOSIGNAL, for ``RawSocket.send`` on the port's thread.
 SEND_FLAGS: Final = 0x40 | 0x4000
+#: More follows at once, or the end: what is sent may wait for it, and leave in one packet.
+MSG_MORE: Final = 0x8000
 
 Completed = Callable[[int, int], None]
 

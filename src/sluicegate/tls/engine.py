@@ -106,6 +106,11 @@ class TlsEngine:
             self.has_input = False
         return is_done
 
+    @property
+    def is_finished_by_peer(self) -> bool:
+        """Whether the handshake, of a server's role, has ended with the peer's word: TLS 1.3."""
+        return self._connection.is_of_tls_1_3
+
     def read_into(self, view: memoryview) -> int:
         """Fill memory with plaintext; return how much, 0 when more has to come first.
 

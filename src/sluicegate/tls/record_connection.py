@@ -62,6 +62,11 @@ class RecordConnection(SSL.Connection):
         self._raise_ssl_error(self._ssl, result)
         return False
 
+    @property
+    def is_of_tls_1_3(self) -> bool:
+        """Whether both ends speak TLS 1.3."""
+        return bool(_version(self._ssl) == _TLS_1_3)
+
     def decrypt_into(self, memory: memoryview) -> int:
         """Fill memory with plaintext, record after record; return how much.
 
@@ -115,6 +120,8 @@ _pending: Final[Any] = _lib.BIO_get_mem_data
 _take: Final[Any] = _lib.BIO_read
 _feed: Final[Any] = _lib.BIO_write
 _shake_hands: Final[Any] = _lib.SSL_do_handshake
+_version: Final[Any] = _lib.SSL_version
+_TLS_1_3: Final = 0x0304
 _decrypt: Final[Any] = _lib.SSL_read
 _encrypt: Final[Any] = _lib.SSL_write
 _why: Final[Any] = _lib.SSL_get_error

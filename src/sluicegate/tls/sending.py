@@ -37,6 +37,7 @@ class TlsSending(LayeredDriver):
 
     __slots__ = (
         "_backend",
+        "_deferred",
         "_engine",
         "_has_said_goodbye",
         "_is_established",
@@ -61,6 +62,8 @@ class TlsSending(LayeredDriver):
         self._scratch = layer.scratch
         self._engine = engine
         self._is_established = False
+        self._deferred = 0
+        #: Bytes of OpenSSL's that may wait for what is sent next: tickets.
         self._send_op = layer.port.operations.take(self._on_sent)
         self._unsent: ConstBuffer | None = None
         #: Ciphertext that the kernel did not take at once.
@@ -76,8 +79,12 @@ class TlsSending(LayeredDriver):
     # -- plaintext -----------------------------------------------------------------------------
 
     @override
-    def write(self, data: memoryview | bytes) -> int:
+    def write(self, data: memoryview | bytes, *, is_more_coming: bool = False) -> int:
         """Encrypt and send what there is room for.
+
+        Args:
+            data: The plaintext.
+            is_more_coming: Whether it may wait for what is sent next, or for the end of our stream.
 
         Raises:
             BlockingIOError: The last of what was sent is still on its way.
@@ -92,7 +99,8 @@ class TlsSending(LayeredDriver):
             except TlsBroken as error:
                 self._note_error(errno.EPROTO, error.words)
             else:
-                self._flush()
+                if not is_more_coming:
+                    self._flush()
             if self.error:
                 raise OSError(self.error, self.failure)
         return sent
@@ -117,6 +125,7 @@ class TlsSending(LayeredDriver):
     def _flush(self) -> None:
         """Hand ciphertext to the kernel; what it does not take is sent by an operation."""
         engine, scratch = self._engine, self._scratch
+        self._deferred = 0
         while self._unsent is None and engine.outgoing:
             data = scratch[: engine.take_into(scratch)]
             try:

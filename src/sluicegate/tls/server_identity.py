@@ -8,7 +8,7 @@ the two servers is equal: the host, every certificate, and what is wrong with th
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .server_fault import ServerFault
 
@@ -55,6 +55,16 @@ class ServerIdentity:
     fault: ServerFault | None = None
     """What is wrong; None: verified."""
     fault_detail: str = ""
+    fingerprint: bytes = field(init=False, repr=False, compare=False)
+    """A SHA-256 over the whole chain."""
+
+    def __post_init__(self) -> None:
+        """Digest the chain once: connections that share a server ask for it each time."""
+        digest = hashlib.sha256()
+        for one in self.chain:
+            digest.update(len(one).to_bytes(4, "big"))
+            digest.update(one)
+        object.__setattr__(self, "fingerprint", digest.digest())
 
     @property
     def is_verified(self) -> bool:
@@ -65,15 +75,6 @@ class ServerIdentity:
     def verification(self) -> str:
         """Return ``verified``, or the code of what is wrong."""
         return "verified" if self.fault is None else self.fault.code
-
-    @property
-    def fingerprint(self) -> bytes:
-        """Return a SHA-256 over the whole chain."""
-        digest = hashlib.sha256()
-        for one in self.chain:
-            digest.update(len(one).to_bytes(4, "big"))
-            digest.update(one)
-        return digest.digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,11 @@ class ServerStream(TlsStream):
 
     @property
     @override
+    def _has_only_tickets(self) -> bool:
+        return False
+
+    @property
+    @override
     def _is_mere_look(self) -> bool:
         return False
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sluicegate.port.backend import MSG_MORE
 from sluicegate.port.layer import LayeredSocket
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ class TlsSocket(LayeredSocket):
             BlockingIOError: The last of what was sent is still on its way.
             OSError: The connection failed.
         """
-        del flags  # it never waits
-        return self.stream.write(data)
+        return self.stream.write(data, is_more_coming=bool(flags & MSG_MORE))
 
     def shutdown(self, how: int, /) -> None:
         """End our stream, behind what was sent: ``close_notify``, then the end of TCP's."""

@@ -251,11 +251,20 @@ class TlsStream(TlsSending):
             self._on_broken(error)
             return False
         self._is_established = True
-        self._flush()
+        if self._has_only_tickets:
+            # They leave with the first answer: nobody waits for them.
+            self._deferred = self._engine.outgoing
+        else:
+            self._flush()
         if self._writer is not None:
             self._post()
         self._on_established()
         return self._is_established and not self.is_released
+
+    @property
+    def _has_only_tickets(self) -> bool:
+        """Whether what is for the peer at the end of the handshake is none of it (TLS 1.3)."""
+        return self._engine.is_finished_by_peer
 
     def _on_broken(self, error: TlsBroken) -> None:
         """Take that the handshake has failed."""
@@ -289,7 +298,8 @@ class TlsStream(TlsSending):
                 self._has_ended = True
             except TlsBroken as error:
                 self._note_read_error(error)
-            self._flush()  # it answers to some of what it reads
+            if engine.outgoing != self._deferred:
+                self._flush()  # it answers to some of what it reads
         return count
 
     def _note_read_error(self, error: TlsBroken) -> None:

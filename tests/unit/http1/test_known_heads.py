@@ -10,7 +10,6 @@ from sluicegate.errors import BadContext
 from sluicegate.protocols.http1 import (
     DEFAULT_BOUNDS,
     NOT_PASSED,
-    EndOfMessage,
     Http1Client,
     Http1Server,
     HttpBounds,
@@ -213,8 +212,8 @@ def test_what_is_not_taken_as_a_whole_is_read_as_ever() -> None:
 def test_a_whole_request_is_answered_by_a_whole_answer_once() -> None:
     server = Http1Server()
     assert server.receive_whole(head_of(b"GET", b"/", [])) is not None
-    assert server.stays_open
-    server.send_whole()
+    assert server.takes_whole
+    assert not server.send_whole(), "nothing is to be said of an end"
     with pytest.raises(BadContext):
         server.send_whole()
     assert server.receive_whole(head_of(b"GET", b"/b", [])) is not None
@@ -236,13 +235,14 @@ def test_only_exactly_one_request_without_a_body_is_taken_as_a_whole(wire: bytes
     assert Http1Server().receive_whole(wire) is None
 
 
-def test_an_answer_behind_close_is_not_sent_as_a_whole() -> None:
+def test_a_whole_answer_behind_close_is_the_last() -> None:
     server = Http1Server()
     server.receive_whole(head_of(b"GET", b"/", [b"Connection: close"]))
-    assert not server.stays_open
-    server.send(Response(200))
-    server.send(EndOfMessage())
+    assert server.takes_whole
+    assert not server.must_close
+    assert server.send_whole(), "its head has to say so"
     assert server.must_close
+    assert server.receive_whole(head_of(b"GET", b"/b", [])) is None
 
 
 CHANGES = st.lists(

@@ -414,12 +414,12 @@ class ClientEnd:
     @property
     def takes_whole(self) -> bool:
         """Whether an answer that is there as a whole may be sent at once, as one piece."""
-        return self._http.stays_open and not self._out and not self._ahead
+        return self._http.takes_whole and not self._out and not self._ahead
 
     def send_whole(
         self, known: KnownResponse, changed: Fields | None, body: bytes | memoryview, status: int
     ) -> None:
-        """Send a whole answer to a client whose connection stays open."""
+        """Send a whole answer."""
         pseudonym = self._connection.desk.pseudonym
         if changed is None:
             head = known.forwarded(pseudonym)
@@ -430,9 +430,11 @@ class ClientEnd:
         exchange.is_answered = True
         exchange.status = status
         exchange.bytes_to_client = len(body)
-        self._http.send_whole()
+        is_last = self._http.send_whole()
+        if is_last:
+            head = head[:-2] + _CLOSES
         if len(body) <= WEB_JOIN_BYTES_MAX:
-            is_sent = self.wire.send(b"".join((head, body)))
+            is_sent = self.wire.send(b"".join((head, body)), is_last=is_last)
         else:
             is_sent = self.wire.send_pieces([head, body])
         if is_sent:
@@ -586,6 +588,7 @@ class ClientEnd:
 
 
 _NO_TRAILERS: Final = Fields()
+_CLOSES: Final = b"Connection: close\r\n\r\n"
 _VERSION: Final = b"HTTP/1.1 "
 _UNREAD: Final = Request(b"", Target.origin(b"/"))
 """Stands for a request whose head could not be read."""

@@ -100,6 +100,8 @@ class Inside:
         self, authority: Authority, host_of: Callable[[Destination], CanonicalHost]
     ) -> bool:
         port = authority.port or _HTTPS_PORT
+        if authority.host == self.host.text.encode() and not self.host.is_address:
+            return port == self.port  # the canonical form of a canonical name is itself
         host = host_of(Destination(authority.kind, authority.host, port))
         return port == self.port and host.text == self.host.text
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from sluicegate.errors import LimitExceeded
 from sluicegate.gate.bulk import Bulk, Flow
 from sluicegate.port.account import Kept
-from sluicegate.port.backend import MORE, POLL_OUT, SEND_FLAGS, SLOT_SHIFT, Operation
+from sluicegate.port.backend import MORE, MSG_MORE, POLL_OUT, SEND_FLAGS, SLOT_SHIFT, Operation
 from sluicegate.port.layer import driver_of
 from sluicegate.port.pool import SMALL_SLOT_SIZE
 from sluicegate.web_limits import WEB_JOIN_BYTES_MAX
@@ -273,13 +273,18 @@ class Wire:
 
     # -- sending -------------------------------------------------------------------------------
 
-    def send(self, data: bytes | memoryview) -> bool:
-        """Send; False: some of it is kept, and nothing more should come before ``on_room``."""
+    def send(self, data: bytes | memoryview, *, is_last: bool = False) -> bool:
+        """Send; False: some of it is kept, and nothing more should come before ``on_room``.
+
+        Args:
+            data: What is sent.
+            is_last: Our stream is ended behind it, at once: both may leave together.
+        """
         if self.is_closing:
             return False
         if self._rest is None:
             try:
-                sent = self._send(data, SEND_FLAGS)
+                sent = self._send(data, SEND_FLAGS | MSG_MORE if is_last else SEND_FLAGS)
             except BlockingIOError:
                 sent = 0
             except OSError as error:

@@ -119,21 +119,25 @@ class Http1Server(ConnectionEnd[ServerEvent]):
         """
         self._fail(HttpProtocolError(HttpFault.TRUNCATED, Side.CLIENT, "in a head"))
 
-    def send_whole(self) -> None:
-        """Take that a whole answer is sent, which leaves the connection open.
+    def send_whole(self) -> bool:
+        """Take that a whole answer is sent; True: its head has to say that nothing follows it.
 
         Raises:
-            BadContext: It is not an answer's turn, or the connection is not to stay open.
+            BadContext: It is not an answer's turn.
         """
-        if self._writing is not _AWAITED or self._closes or self._reading is not _PAUSED:
+        if self._writing is not _AWAITED or self._reading is not _PAUSED:
             raise BadContext("it is not the turn of a whole answer")
+        if self._closes:
+            self._finish()
+            return True
         self._reading, self._writing = _HEAD, _IDLE
         self._request = self._reader = None
+        return False
 
     @property
-    def stays_open(self) -> bool:
-        """Whether an answer that is framed by its length may leave the connection open."""
-        return self._writing is _AWAITED and not self._closes and self._reading is _PAUSED
+    def takes_whole(self) -> bool:
+        """Whether it is the turn of an answer to a request that was read to its end."""
+        return self._writing is _AWAITED and self._reading is _PAUSED
 
     def send(self, event: Response | Body | EndOfMessage | RawData) -> Pieces:
         """Return what is to be sent for an event.
