@@ -132,15 +132,57 @@ def test_the_first_look_has_no_false_negative(text: str) -> None:
         assert may_hold_secrets(json.dumps(text).encode())
 
 
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *("sig", "auth", "token", "secret", "session", "_id", "Cookie", "api-key", "s"),
+                *("X-", "=", "==", " ", "\t", "\x1c", "\\", '"', "'", "a" * 20, "é", "1"),
+            ]
+        ),
+        max_size=8,
+    ).map("".join)
+)
+def test_no_name_before_an_equals_sign_is_missed(text: str) -> None:
+    if redacted(text) != text:
+        assert may_hold_secrets(json.dumps(text).encode())
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        "CN=R11,O=Let's Encrypt,C=US",
+        "CN=WE1,O=Google Trust Services,C=US",
+        "CN=DigiCert Global G3 TLS ECC SHA384 2020 CA1,O=DigiCert Inc,C=US",
+        "CN=the office's authority",
+    ],
+)
+def test_records_of_opened_connections_take_no_close_look(issuer: str) -> None:
+    line = json.dumps({"tls": "inspect", "tls_verification": "verified", "tls_issuer": issuer})
+    assert not may_hold_secrets(line.replace('": "', '":"').encode())
+
+
 @pytest.mark.parametrize(
     "piece",
-    ["password", "://", "a" * 10 + "_", "Bearer ", "-----BEGIN ", "token=", 'cookie\\"', "PASS "],
+    [
+        "password",
+        "://",
+        "a" * 10 + "_",
+        "Bearer ",
+        "-----BEGIN ",
+        "token=",
+        "=",
+        "x =",
+        'cookie\\"',
+        "PASS ",
+    ],
 )
 def test_time_grows_with_the_length_alone(piece: str) -> None:
     def seconds(length: int) -> float:
         text = piece * (length // len(piece))
         begin = time.process_time()
         redacted(text)
+        may_hold_secrets(text.encode())
         return time.process_time() - begin
 
     few, many = seconds(20_000), seconds(320_000)

@@ -24,11 +24,21 @@ REDACTED: Final = "[redacted]"
 _Match: TypeAlias = re.Match[str]
 
 _SIGNS: Final = (
-    b"@", b"=", b": ", b'\\"', b"earer ", b"EARER ", b"asic ", b"ASIC ", b"egotiate ", b"NTLM ",
+    b"@", b": ", b'\\"', b"earer ", b"EARER ", b"asic ", b"ASIC ", b"egotiate ", b"NTLM ",
     b"ntlm ", b"PASS ", b"pass ", b"ACCT ", b"acct ", b"AUTH ", b"assw", b"ASSW", b"assph",
     b'ookie"', b'uthorization"', b'oken"', b'_key"', b"PRIVATE KEY",
 )  # fmt: skip
 """Each kind of secret brings one of these along: searched for at the speed of memory."""
+
+_NAMES: Final = (
+    b"pass", b"pwd", b"secret", b"token", b"key", b"credential", b"signature", b"session",
+    b"cookie", b"authorization",
+)  # fmt: skip
+"""Of what ``_NAMED`` and ``_HEADER`` find before ``=``, a part of each name, in small letters."""
+_SHORT_NAMES: Final = re.compile(rb"(?:sig|auth)(?![a-z0-9_])")
+"""The others, which are whole words: what comes behind them is no letter."""
+_NAME_BYTES_MAX: Final = 192
+"""More than the longest name and what may stand behind it, as JSON writes them."""
 
 _SECRET_NAMES: Final = re.compile(
     r"(?:\w{1,20}[_-])?(?:pass(?:word|wd|phrase)|pwd|token|(?:api|access|private)[_-]?key"
@@ -63,7 +73,17 @@ _KEY: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]{0,40})PRIVATE KEY-----[^-]*(?:-
 
 def may_hold_secrets(lines: bytes) -> bool:
     """Tell whether some of these lines have to be looked at closely; False is certain."""
-    return any(sign in lines for sign in _SIGNS)
+    return any(sign in lines for sign in _SIGNS) or (b"=" in lines and _names_secrets(lines))
+
+
+def _names_secrets(lines: bytes) -> bool:
+    """Tell whether some ``=`` may stand behind a secret's name: names of issuers are full of it."""
+    end = -1
+    while (end := lines.find(b"=", end + 1)) >= 0:
+        before = lines[max(end - _NAME_BYTES_MAX, 0) : end].lower()
+        if any(word in before for word in _NAMES) or _SHORT_NAMES.search(before):
+            return True
+    return False
 
 
 def redacted(text: str) -> str:
