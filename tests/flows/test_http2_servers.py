@@ -152,6 +152,18 @@ def test_clients_and_servers_of_http_2_have_streams_both_sides() -> None:
     assert all("x-" not in name for one in found.answers for name in one.fields)
 
 
+@pytest.mark.parametrize("in_http2", [False, True])
+def test_via_says_which_version_came(*, in_http2: bool) -> None:
+    """RFC 9110 section 7.6.3: what was received, of each message."""
+    found = visit(then=asks(*secure("/"))) if in_http2 else visit(get("/"))
+    [pairs], [answer] = found.origin.heads, found.answers
+    came = dict(pairs)[b"via"].decode()
+    assert came.partition(" ")[0] == ("2.0" if in_http2 else "1.1")
+    back = answer.fields["via"] if in_http2 else answer.field("Via")
+    assert back.partition(" ")[0] == "2.0", "the server's version"
+    assert came.partition(" ")[2] == back.partition(" ")[2]
+
+
 def test_requests_share_one_connection_once_it_is_there() -> None:
     async def then(client: Http2Peer) -> list[Answer]:
         [first, *rest] = secure(*[f"/{place}" for place in range(20)])
@@ -375,7 +387,8 @@ def test_a_request_that_may_switch_protocols_is_asked_in_http_1() -> None:
         async def serve(self, stream: PeerStream) -> None:
             await TlsOrigin.serve(self, stream)
 
-    found = visit(get("/", "site.example", *fields), origin=Both())
+    policy = RULES + 'upgrades = ["websocket"]\n'
+    found = visit(get("/", "site.example", *fields), origin=Both(), policy=policy)
     assert found.origin.lines == ["GET / HTTP/1.1"]
 
 

@@ -24,7 +24,7 @@ def to_server(request: Request, pseudonym: bytes, *, upgrades: Collection[bytes]
         pseudonym: The name of this gate in ``Via``.
         upgrades: Protocols, in lower case, whose offers may pass; all others are left out.
     """
-    fields = _with_via(request.fields, pseudonym, is_http_1_1=request.is_http_1_1)
+    fields = _with_via(request, pseudonym)
     left = forwards_left(request)
     if left is not None:
         fields.set(b"Max-Forwards", b"%d" % max(0, left - 1))
@@ -45,7 +45,7 @@ def to_server(request: Request, pseudonym: bytes, *, upgrades: Collection[bytes]
 
 def to_client(response: Response, pseudonym: bytes) -> Response:
     """Return a response as it goes on, with Via."""
-    fields = _with_via(response.fields, pseudonym, is_http_1_1=response.is_http_1_1)
+    fields = _with_via(response, pseudonym)
     return Response(
         response.status, response.reason, fields, response.framing, upgrade=response.upgrade
     )
@@ -69,11 +69,13 @@ def has_passed(fields: Fields, pseudonym: bytes) -> bool:
     return False
 
 
-def _with_via(received: Fields, pseudonym: bytes, *, is_http_1_1: bool) -> Fields:
+def _with_via(received: Request | Response, pseudonym: bytes) -> Fields:
+    """Return a message's fields with the version that said it, and to whom (section 7.6.3)."""
     if TOKEN.fullmatch(pseudonym) is None:
         raise ValueError("the pseudonym of Via is a token")
-    fields = received.copy()
-    fields.add(b"Via", (b"1.1 " if is_http_1_1 else b"1.0 ") + pseudonym)
+    fields = received.fields.copy()
+    by_http_1 = b"1.1 " if received.is_http_1_1 else b"1.0 "
+    fields.add(b"Via", (b"2.0 " if received.came_by_http_2 else by_http_1) + pseudonym)
     return fields
 
 

@@ -101,6 +101,8 @@ class Request:
     #: What belonged to its connection, and what ``Connection`` named: for records, never sent on.
     known: KnownFields | None = field(default=None, compare=False, repr=False)
     #: The same fields as others had them; only while nothing but its own fields was changed.
+    came_by_http_2: bool = False
+    #: For ``Via`` alone: nothing else asks which version said it.
 
     @override
     def __str__(self) -> str:
@@ -121,6 +123,8 @@ class Response:
     upgrade: tuple[bytes, ...] = ()
     #: The protocols of a 101; what other responses offer is in ``hop_fields``.
     hop_fields: tuple[tuple[bytes, bytes], ...] = ()
+    came_by_http_2: bool = False
+    #: As a request's.
 
     @property
     def is_informational(self) -> bool:

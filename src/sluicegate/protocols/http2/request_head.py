@@ -94,6 +94,7 @@ def read_request(
         expects_continue=expects,
         accepts_trailers=facts.accepts_trailers,
         hop_fields=facts.hop_fields,
+        came_by_http_2=True,
     ), protocol
 
 
@@ -125,6 +126,7 @@ def _read_connect(pseudo: dict[bytes, bytes], facts: FieldFacts) -> Request:
         NO_BODY,
         authority,
         hop_fields=facts.hop_fields,
+        came_by_http_2=True,
     )
 
 

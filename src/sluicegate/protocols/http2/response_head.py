@@ -72,6 +72,7 @@ def read_response(
         Fields.from_checked(items),
         _framing(status, method, length, is_whole=is_whole),
         hop_fields=facts.hop_fields,
+        came_by_http_2=True,
     )
 
 
