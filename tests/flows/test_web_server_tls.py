@@ -405,10 +405,182 @@ def test_a_parent_is_spoken_to_inside_tls() -> None:
     assert found.origin.lines == ["GET http://site.example/a HTTP/1.1"]
 
 
-def test_a_parent_is_not_sent_what_the_gate_is_to_verify() -> None:
-    found = through_parent(get("/a"))
-    assert (found.statuses, found.reasons) == ([501], ["https-by-parent"])
-    assert found.origin.connections == 0
+@dataclasses.dataclass
+class TunnellingParent(Origin):
+    """A proxy that takes CONNECT, and is the server behind itself."""
+
+    shown: Certified = dataclasses.field(
+        default_factory=lambda: root().issue(names=["site.example"])
+    )
+    granted: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n"
+    own: Certified | None = None
+    #: What it shows of its own, inside TLS; None: it is spoken to in the open.
+    protocols: tuple[str, ...] = ()
+    asked: list[bytes] = dataclasses.field(default_factory=list)
+    ends: list[object] = dataclasses.field(default_factory=list)
+
+    async def serve(self, stream: PeerStream) -> None:
+        if self.own is None:
+            await self._serve(stream)
+        else:
+            await serving_tls(self._serve, server_context(self.own), self.ends)(stream)
+
+    async def _serve(self, stream: PeerStream) -> None:
+        head = await stream.receive_until(b"\r\n\r\n")
+        if not head:
+            stream.close()
+            return
+        self.asked.append(head)
+        if not head.startswith(b"CONNECT "):
+            await stream.send_all(reply())
+            stream.close()
+            return
+        for piece in (self.granted[:20], self.granted[20:]):
+            await stream.send_all(piece)
+        if b" 200 " not in self.granted:
+            stream.close()
+            return
+        context = server_context(self.shown, protocols=self.protocols)
+        await serving_tls(super().serve, context, self.ends)(stream)
+
+
+def by_parent(
+    parent: TunnellingParent, *wanted: bytes, name: str | None = None, policy: str = RULES
+) -> Visit:
+    proxy = ParentProxy(PARENT, name=None if name is None else canonical_host(name))
+    plan = dataclasses.replace(verifying(web_settings(policy)), parent_proxies=(proxy,))
+    return browse(*(wanted or (get("/a"),)), origin=parent, plan=plan, address=PARENT)
+
+
+@pytest.mark.parametrize("name", [None, "parent.example"], ids=["open", "inside tls"])
+def test_a_parent_leads_to_the_server_which_the_gate_verifies(name: str | None) -> None:
+    own = None if name is None else intermediate().issue(names=[name])
+    parent = TunnellingParent(own=own)
+    found = by_parent(parent, get("/a?b"), get("/c"), name=name)
+    assert found.statuses == [200, 200]
+    assert parent.asked == [b"CONNECT site.example:443 HTTP/1.1\r\nHost: site.example:443\r\n\r\n"]
+    assert parent.lines == ["GET /a?b HTTP/1.1", "GET /c HTTP/1.1"], "one tunnel, no whole URLs"
+    assert parent.seen[0].field("Host") == "site.example"
+    assert {record.server for record in found.gate.requests} == {str(PARENT)}
+    assert found.gate.requests[0].url == "https://site.example/a"
+
+
+def test_requests_in_the_open_and_inside_tls_do_not_share_a_way_to_the_parent() -> None:
+    parent = TunnellingParent()
+    policy = RULES.replace('"tcp:443"', '"tcp:80", "tcp:443"')
+    found = by_parent(parent, get("/a"), get("/b", scheme="http"), policy=policy)
+    assert found.statuses[0] == 200
+    assert len(parent.asked) == 2
+    assert parent.asked[1].startswith(b"GET http://site.example/b HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("kind", ["expired", "wrong-host", "untrusted"])
+def test_a_server_behind_a_parent_is_verified_as_any_other(kind: str) -> None:
+    shown = {
+        "expired": lambda: root().issue(names=["site.example"], days=(-9, -1)),
+        "wrong-host": lambda: root().issue(names=["other.example"]),
+        "untrusted": lambda: root("another").issue(names=["site.example"]),
+    }[kind]()
+    parent = TunnellingParent(shown)  # type: ignore[arg-type]
+    parent.shown, parent.answers = shown, [reply()]
+    found = by_parent(parent)
+    assert found.statuses == [502]
+    assert found.reasons[0].partition(":")[0] == f"server-certificate-{kind}"
+    assert parent.seen == []
+
+
+def test_a_parent_that_is_somebody_else_is_asked_for_nothing() -> None:
+    parent = TunnellingParent(own=intermediate().issue(names=["other.example"]))
+    found = by_parent(parent, name="parent.example")
+    assert found.statuses == [502]
+    assert found.reasons[0].startswith("server-certificate-wrong-host")
+    assert parent.asked == []
+
+
+ANSWERS = [
+    (b"HTTP/1.1 407 Who are you\r\nProxy-Authenticate: Basic\r\n\r\n", "parent-refused: 407"),
+    (b"HTTP/1.1 403 No such place for you\r\n\r\n", "parent-refused: 403"),
+    (b"HTTP/1.1 100 Continue please\r\n\r\n", "parent-malformed: "),
+    (b"HTTP/1.1 204 No content at all\n\n", "parent-malformed: "),
+    (b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n", "parent-malformed: "),
+    (b"HTTP/1.1 302 Found elsewhere", "parent-cut-off: its end"),
+    (b"", "parent-cut-off: its end"),
+]
+
+
+@pytest.mark.parametrize(("granted", "reason"), ANSWERS)
+def test_a_parent_that_grants_no_tunnel_is_a_failure_with_its_reason(
+    granted: bytes, reason: str
+) -> None:
+    parent = TunnellingParent(granted=granted)
+    found = by_parent(parent)
+    assert found.statuses == [502]
+    assert found.reasons[0].startswith(reason)
+    assert found.gate.requests[0].outcome == "failed"
+
+
+def test_what_comes_behind_the_grant_before_the_gate_has_spoken_is_nobodys() -> None:
+    async def serve(stream: PeerStream) -> None:
+        await stream.receive_until(b"\r\n\r\n")
+        await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\nhello")
+        await stream.receive_all()
+        stream.close()
+
+    parent = TunnellingParent()
+    parent.serve = serve  # type: ignore[method-assign]
+    assert by_parent(parent).reasons == ["parent-spoke-early"]
+
+
+def test_a_parent_that_says_nothing_has_a_deadline() -> None:
+    async def silent(stream: PeerStream) -> None:
+        try:
+            await stream.receive_all()
+        except OSError:
+            return
+        stream.close()
+
+    parent = TunnellingParent()
+    parent.serve = silent  # type: ignore[method-assign]
+    assert by_parent(parent).statuses == [504]
+
+
+def test_a_client_that_leaves_while_the_parent_is_asked_ends_it() -> None:
+    async def silent(stream: PeerStream) -> bytes:
+        try:
+            return await stream.receive_all()
+        except OSError:
+            return b"reset"
+
+    async def leaves(stream: PeerStream) -> None:
+        await stream.send_all(get())
+        stream.reset()
+
+    parent = TunnellingParent()
+    parent.serve = silent  # type: ignore[method-assign]
+    plan = dataclasses.replace(
+        verifying(web_settings(RULES)), parent_proxies=(ParentProxy(PARENT),)
+    )
+    found = browse(origin=parent, plan=plan, address=PARENT, peer=leaves)
+    assert len(found.gate.ends) == 1
+
+
+@pytest.mark.parametrize("address", ["10.9.9.9", "127.0.0.1"])
+def test_a_tunnel_by_a_parent_is_no_way_around_the_judgement_of_addresses(address: str) -> None:
+    parent = TunnellingParent()
+    plan = dataclasses.replace(
+        verifying(web_settings(RULES)), parent_proxies=(ParentProxy(PARENT),)
+    )
+    names = Names().put("site.example", address)
+    found = browse(get(), origin=parent, plan=plan, address=PARENT, names=names)
+    assert (found.statuses, parent.connections, parent.asked) == ([403], 0, [])
+
+
+def test_an_address_is_asked_for_in_brackets_where_it_has_colons() -> None:
+    parent = TunnellingParent(shown=root().issue("server", ["2606:2800:220:1::1"]))
+    policy = RULES.replace('"site.example"', '"site.example", "2606:2800:220:1::1"')
+    found = by_parent(parent, get("/", "[2606:2800:220:1::1]"), policy=policy)
+    assert found.statuses == [200]
+    assert parent.asked[0].startswith(b"CONNECT [2606:2800:220:1::1]:443 HTTP/1.1\r\n")
 
 
 def test_tls_on_both_sides() -> None:

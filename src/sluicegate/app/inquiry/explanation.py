@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from sluicegate.gate.parent_tunnel import PARENT_MEANINGS
 from sluicegate.gate.server_tls import NO_AUTHORITIES
 from sluicegate.names import Destination, JudgedAddress, Unresolved
 from sluicegate.policy import (
@@ -184,6 +185,7 @@ _MEANINGS: Final[dict[str, str]] = {
     LEARNING: "no rule speaks of it; it passes to be learned from, for a time",
     NO_NETWORK_RULE: "no network rule names the client's network and the server's",
     NO_AUTHORITIES: "nobody is known who could vouch for servers",
+    **PARENT_MEANINGS,
     **TLS_MEANINGS,
     **{fault.code: fault.hint for fault in (*ServerFault, *LeafFault)},
 }

@@ -50,8 +50,6 @@ class WebReason:
     """The client takes the proxy for a server: its target is no URL."""
     SCHEME: Final = "scheme-not-served"
     """The URL is neither ``http:`` nor ``https:``."""
-    SECURE_BY_PARENT: Final = "https-by-parent"
-    """An ``https:`` URL whose requests would go to a parent proxy; such hosts are for CONNECT."""
     LOOP: Final = "loop"
     """The request has passed this gate before (``Via``)."""
     LAST_FORWARD: Final = "max-forwards"

@@ -341,7 +341,7 @@ class WebDesk:
         upgrades = self.upgrades_of(connection.plan)
         going = to_server(request, self.pseudonym, upgrades=upgrades)
         target = exchange.target
-        if target is not None and target.parent is not None and request.authority is not None:
+        if target is not None and target.is_sent_on and request.authority is not None:
             going.target = Target.absolute(b"http", request.authority, request.target.path or b"/")
         if connection.entry is None:
             fields = going.fields

@@ -20,6 +20,7 @@ from .body_stage import BodyStage
 if TYPE_CHECKING:
     from sluicegate.filterapi import User
     from sluicegate.gate.dial_race import DialRace
+    from sluicegate.gate.parent_tunnel import ParentTunnel
     from sluicegate.gate.registry import RulePlan
     from sluicegate.gate.server_tls import ServerHandshake
     from sluicegate.gate.session import GateSession
@@ -66,6 +67,7 @@ class ExchangeFacts(abc.ABC):
         "_request_stages",
         "_response_stages",
         "_server_handshake",
+        "_tunnel",
         "answered_by_gate",
         "bytes_to_client",
         "bytes_to_server",
@@ -151,6 +153,8 @@ class ExchangeFacts(abc.ABC):
         self.waits_for_descriptor = False
         #: Whether its dial is to be made anew when there is one.
         self._server_handshake: ServerHandshake | None = None
+        self._tunnel: ParentTunnel | None = None
+        #: That a parent is asked for.
         self._part: ExchangePart | None = None
         self._request_stages: Sequence[BodyStage[Request]] = ()
         self._response_stages: Sequence[BodyStage[Response]] = ()
@@ -231,6 +235,7 @@ class ExchangeFacts(abc.ABC):
         return (
             self._race is not None
             or self._server_handshake is not None
+            or self._tunnel is not None
             or self.waits_for_descriptor
         )
 

@@ -198,7 +198,7 @@ class GateExchange(SwitchingExchange):
     def _goes_as_it_came(self) -> bool:
         """Whether nothing but the target, and what filters set, is changed on the way."""
         target = self.target
-        return target is not None and target.parent is None
+        return target is not None and not target.is_sent_on
 
     def on_request_sent(self) -> None:
         """Take that the server has been sent all of it, and is to answer."""

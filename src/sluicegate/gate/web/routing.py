@@ -23,11 +23,13 @@ from sluicegate.gate.entry_answers import answer_to_failure, answer_to_lookup
 from sluicegate.gate.entry_connection import REFUSALS
 from sluicegate.gate.lookups import Addresses, Lookup, tell_of_lookup
 from sluicegate.gate.network_source import NoSource, take_source
+from sluicegate.gate.parent_tunnel import ParentTunnel
 from sluicegate.gate.proxy_header import send_proxy_header
 from sluicegate.gate.server_tls import NO_AUTHORITIES
 from sluicegate.names import CanonicalHost, Destination, JudgedAddress, LookupReason, Unresolved
 from sluicegate.names.eyeballs import interleave
 from sluicegate.policy.tls_opening import OpeningReason
+from sluicegate.port.layer import driver_of
 from sluicegate.tls import HTTP2, ServerFailure
 from sluicegate.verdict import Deny
 
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from sluicegate.tls import ServerIdentity, ServerStream
 
     from .parent_proxy import ParentProxy
+    from .targets import Target
 
 __all__ = ["RoutedExchange"]
 
@@ -268,9 +271,6 @@ class RoutedExchange(AdmittedExchange):
 
         if target.parent is None:
             self._race_for(interleave(destination.dialable), destination.port, judge)
-        elif target.is_secure:
-            # A parent that is sent the URL would see, and verify, what the gate is asked to.
-            self.refuse(501, WebReason.SECURE_BY_PARENT)
         else:
             self._dial_parent(target.parent)
 
@@ -322,11 +322,47 @@ class RoutedExchange(AdmittedExchange):
         if self.rule.send_proxy_protocol is not None and not send_proxy_header(connection, raw):
             connection.port.backend.abort(raw)
             return
+        parent = self._parent
+        if parent is not None and parent.name is not None:
+            self._shake_hands(raw, address, parent.name, parent.address.port, is_parent=True)
+        else:
+            self._on_dialled(raw, address)
+
+    # -- a parent ------------------------------------------------------------------------------
+
+    @property
+    def _parent(self) -> ParentProxy | None:
+        """The proxy that was dialled in the server's place; None: it is the server."""
+        return None if self.target is None else self.target.parent
+
+    def _on_dialled(self, raw: RawSocket, address: SocketAddress) -> None:
+        """Go on with who was dialled: the server, or a parent that may have to lead to it first."""
+        target = self.target
+        if target is not None and target.parent is not None and target.is_secure:
+            self._ask_for_tunnel(raw, address, target)
+            return
         name = self._tls_name
         if name is None:
-            self.on_origin(connection.desk.new_origin(self, raw, address))
+            self.on_origin(self.connection.desk.new_origin(self, raw, address))
         else:
             self._shake_hands(raw, address, *name)
+
+    def _ask_for_tunnel(self, raw: RawSocket, address: SocketAddress, target: Target) -> None:
+        """Have the parent lead to the server: it is the gate that verifies it, and reads."""
+        self.touch()
+        connection = self.connection
+
+        def go_on(raw: RawSocket | None, reason: str) -> None:
+            self._tunnel = None
+            if raw is None:
+                self.fail(502, reason)
+            elif not connection.is_still_admitted() or self.is_over:
+                driver_of(raw, connection.port.backend).abort(raw)
+            else:
+                self._shake_hands(raw, address, target.host, target.port)
+
+        self._tunnel = ParentTunnel(connection.port, raw, target.host, target.port, go_on)
+        self._tunnel.begin()
 
     # -- TLS -----------------------------------------------------------------------------------
 
@@ -337,29 +373,33 @@ class RoutedExchange(AdmittedExchange):
         if target is None:
             name = connection.published_name
             return None if name is None else (name, connection.published.port)
-        if target.parent is not None:
-            name = target.parent.name
-            return None if name is None else (name, target.parent.address.port)
         return (target.host, target.port) if target.is_secure else None
 
     def _shake_hands(
-        self, raw: RawSocket, address: SocketAddress, name: CanonicalHost, port: int
+        self,
+        raw: RawSocket,
+        address: SocketAddress,
+        name: CanonicalHost,
+        port: int,
+        *,
+        is_parent: bool = False,
     ) -> None:
-        """Let the server prove who it is, before it is sent anything."""
+        """Let the server, or a parent, prove who it is, before it is sent anything."""
         self.touch()
 
         def go_on(stream: ServerStream | None, outcome: ServerIdentity | ServerFailure) -> None:
             self._server_handshake = None
-            self._on_handshake_over(stream, outcome, address)
+            self._on_handshake_over(stream, outcome, address, is_parent=is_parent)
 
         inside = self.connection.inside
+        is_unverified = inside is not None and inside.is_unverified
         self._server_handshake = self.connection.service.server_tls.begin(
             raw,
             name,
             port,
             go_on,
-            protocols=self._protocols,
-            accepts_unverified=inside is not None and inside.is_unverified,
+            protocols=("http/1.1",) if is_parent else self._protocols,
+            accepts_unverified=is_unverified and not is_parent,
         )
         if self._server_handshake is None:
             self.fail(503, NO_AUTHORITIES)
@@ -367,16 +407,16 @@ class RoutedExchange(AdmittedExchange):
     @property
     def _protocols(self) -> tuple[str, ...]:
         """What the server is offered by ALPN: what switches protocols is HTTP/1's."""
-        target = self.target
-        is_proxy = target is not None and target.parent is not None
         is_single = self.may_switch or self.rule.send_proxy_protocol is not None
-        return ("http/1.1",) if is_proxy or is_single else (HTTP2, "http/1.1")
+        return ("http/1.1",) if is_single else (HTTP2, "http/1.1")
 
     def _on_handshake_over(
         self,
         stream: ServerStream | None,
         outcome: ServerIdentity | ServerFailure,
         address: SocketAddress,
+        *,
+        is_parent: bool,
     ) -> None:
         connection = self.connection
         if isinstance(outcome, ServerFailure):
@@ -388,6 +428,9 @@ class RoutedExchange(AdmittedExchange):
         assert stream is not None, "whoever was verified can be talked to"
         if not connection.is_still_admitted() or self.is_over:
             stream.abort(stream.socket)
+            return
+        if is_parent:
+            self._on_dialled(stream.socket, address)
             return
         inside = connection.inside
         if inside is not None and not inside.takes(outcome):
@@ -434,6 +477,9 @@ class RoutedExchange(AdmittedExchange):
         self.waits_for_descriptor = False
         if race is not None:
             race.stop()
+        tunnel, self._tunnel = self._tunnel, None
+        if tunnel is not None:
+            tunnel.stop()
         handshake, self._server_handshake = self._server_handshake, None
         if handshake is not None:
             handshake.stop()

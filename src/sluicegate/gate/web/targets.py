@@ -78,7 +78,7 @@ class Target:
         self.is_secure = is_secure
         #: Whether its scheme is ``https``: the server is spoken to inside TLS, and verified.
         self.parent = parent
-        #: The proxy that its requests are sent on to, instead of to the host.
+        #: The proxy that its requests are sent on to, or through, instead of to the host.
         self.epoch = epoch
         #: Under which it was decided on; nothing is judged anew while it is the present one.
         self.request = request
@@ -103,6 +103,11 @@ class Target:
         if self.port != _PORTS[is_secure]:
             self.site += f":{self.port}"
         #: As records write it.
+
+    @property
+    def is_sent_on(self) -> bool:
+        """Whether it is a parent that reads its requests; a tunnel leads to the server itself."""
+        return self.parent is not None and not self.is_secure
 
     def copy(self) -> Target:
         """Return the same decision, for which nothing was found yet."""
