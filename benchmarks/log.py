@@ -3,14 +3,17 @@
 `make bench-log` comes here. Records of requests, connections, decisions and objects of many clients
 and sites are stored in batches as the gate's are; then the questions of the console's pages are
 asked, each in a process that has the store just opened. The targets are 20,000 records of each
-second of CPU time, and 200 ms for a page's question. The exit status is 1 when one is missed.
+second of CPU time, 200 ms for a page's question, and 20 µs for the 99th of a hundred records that a
+worker hands over. The exit status is 1 when one is missed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pathlib
 import random
+import socket
 import statistics
 import sys
 import tempfile
@@ -20,6 +23,8 @@ from collections.abc import Callable, Iterator
 import click
 import msgspec
 
+from sluicegate.audit import ConnectionRecord, RecordSender
+from sluicegate.audit.frames import BatchReader, Note, NoteKind, frame_note
 from sluicegate.audit.search import parse_query
 from sluicegate.audit.store import LogPosition, LogStore, StoreReader
 from sluicegate.audit.store.log_store import Retention
@@ -28,6 +33,8 @@ from sluicegate.testing.clock import ManualClock
 
 RECORDS_PER_S_MIN = 20_000
 QUESTION_MS_MAX = 200.0
+ENQUEUE_US_MAX = 20.0
+ENQUEUED = 200_000
 BATCH = 1_000
 ROUNDS = 5
 BEGIN = 1_790_000_000.0
@@ -85,6 +92,48 @@ def records(count: int) -> Iterator[dict[str, object]]:
         else:
             record["target" if kind == "decision" else "host"] = site
         yield record
+
+
+def enqueue() -> float:
+    """Hand records over as a worker does; return what the 99th of 100 takes, in microseconds.
+
+    Each time is that of one call: most put the record into a list, every twelfth makes text of it.
+    """
+    return asyncio.run(_enqueue())
+
+
+async def _enqueue() -> float:
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    tally = memoryview(bytearray(64)).cast("Q")
+    sender = RecordSender(16 << 20, SystemClock(), click.echo, tally)
+    sender.attach(ours)
+    theirs.send(frame_note(Note(NoteKind.WRITTEN, 0)))
+    loop, reader = asyncio.get_running_loop(), BatchReader()
+
+    def take() -> None:
+        for batch in reader.feed(theirs.recv(1 << 20)):
+            theirs.send(frame_note(Note(NoteKind.WRITTEN, batch.number)))
+
+    loop.add_reader(theirs, take)
+    taken: list[int] = []
+    for number in range(ENQUEUED):
+        record = ConnectionRecord(
+            time=BEGIN, connection=f"c-{number:x}", session="s-1", client="10.0.0.1:40000",
+            listener="proxy", rule="web", server="192.0.2.1:443", started=BEGIN, duration_s=0.25,
+            outcome="released", reason="closed", bytes_to_server=300, bytes_to_client=number,
+            host="www.example.com", entry="http-connect",
+        )  # fmt: skip
+        began = time.perf_counter_ns()
+        sender.write(record)
+        taken.append(time.perf_counter_ns() - began)
+        if number % 16 == 0:
+            await asyncio.sleep(0)
+    await sender.close(10)
+    loop.remove_reader(theirs)
+    theirs.close()
+    assert not sender.lost, "the writer takes everything"
+    return statistics.quantiles(taken, n=100)[98] / 1000
 
 
 def store(folder: pathlib.Path, count: int) -> float:
@@ -157,7 +206,11 @@ def ask(folder: pathlib.Path, count: int) -> dict[str, float]:
 @click.option("--folder", type=click.Path(path_type=pathlib.Path), help="for some ten gigabytes")
 @click.option("--json", "json_file", type=click.Path(path_type=pathlib.Path))
 def main(count: int, folder: pathlib.Path | None, json_file: pathlib.Path | None) -> None:
-    """Store and ask, and print one table."""
+    """Hand over, store and ask, and print one table."""
+    enqueue_us = enqueue()
+    is_cheap = enqueue_us <= ENQUEUE_US_MAX
+    verdict = "yes" if is_cheap else "NO"
+    click.echo(f"handing over, p99: {enqueue_us:.1f} us (at most {ENQUEUE_US_MAX:.0f}: {verdict})")
     with tempfile.TemporaryDirectory(dir=folder) as made:
         rate = store(pathlib.Path(made), count)
         size = sum(path.stat().st_size for path in pathlib.Path(made).iterdir())
@@ -171,9 +224,12 @@ def main(count: int, folder: pathlib.Path | None, json_file: pathlib.Path | None
         verdict = "yes" if ms <= QUESTION_MS_MAX else "NO"
         click.echo(f"{name:32} {ms:9.2f} ms  at most {QUESTION_MS_MAX:.0f}: {verdict}")
     if json_file is not None:
-        figures = {"records": count, "records_per_s": rate, "bytes": size, "ms": medians}
+        figures = {
+            "records": count, "records_per_s": rate, "bytes": size, "ms": medians,
+            "enqueue_us": enqueue_us,
+        }  # fmt: skip
         json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
-    sys.exit(not (is_fast and max(medians.values()) <= QUESTION_MS_MAX))
+    sys.exit(not (is_fast and is_cheap and max(medians.values()) <= QUESTION_MS_MAX))
 
 
 if __name__ == "__main__":

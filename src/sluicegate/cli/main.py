@@ -35,6 +35,7 @@ _COMMANDS: Final = {
     "drain": "sluicegate.cli.drain:drain",
     "stop": "sluicegate.cli.orders:stop",
     "log": "sluicegate.cli.log:log",
+    "report": "sluicegate.cli.report:report",
     "explain": "sluicegate.cli.explain:explain",
     "why": "sluicegate.cli.why:why",
     "simulate": "sluicegate.cli.simulate:simulate",
