@@ -14,16 +14,25 @@ __all__ = [
     "JUDGED_AGAIN_PER_TURN_MIN",
     "JUDGED_AGAIN_WITHIN_S",
     "LEARNED_DESTINATIONS_MAX",
+    "POLICY_DIFFERENCE_LINES_MAX",
+    "POLICY_EDITED_BYTES_MAX",
     "POLICY_EXPIRY_NOTICE_DAYS",
     "POLICY_FILE_BYTES_MAX",
+    "POLICY_HISTORY_BYTES_MAX",
+    "POLICY_HISTORY_VERSIONS_MAX",
     "POLICY_INCLUDES_MAX",
     "POLICY_LEARN_DAYS_MAX",
     "POLICY_LIST_BYTES_MAX",
+    "POLICY_NOTE_CHARACTERS_MAX",
     "POLICY_PATTERN_BYTES_MAX",
     "POLICY_PATTERN_MEMORY_BYTES_MAX",
+    "POLICY_ROWS_MAX",
+    "POLICY_TRIAL_GRACE_S",
+    "POLICY_TRIAL_S",
     "SHADOW_PIECES_MAX",
     "SHADOW_TRIED_MAX",
     "SIMULATION_ANSWERS_MAX",
+    "SIMULATION_CLIENTS_MAX",
     "SIMULATION_GROUPS_MAX",
 ]
 
@@ -83,3 +92,33 @@ SIMULATION_ANSWERS_MAX: Final = 100_000
 LEARNED_DESTINATIONS_MAX: Final = 100_000
 """Pairs of clients and destinations that a proposal is made of; of more, none is made: nobody
 would review it."""
+
+POLICY_HISTORY_VERSIONS_MAX: Final = 500
+"""Policies that were in force and are kept: one a day for more than a year."""
+
+POLICY_HISTORY_BYTES_MAX: Final = 256 << 20
+"""Files of all policies that are kept; of one that has more alone, only the fact is kept."""
+
+POLICY_EDITED_BYTES_MAX: Final = 1 << 20
+"""Files of a policy that are shown and changed by commands and in the console: some 5,000 rules;
+greater ones are made by programs, which write them to disk and reload."""
+
+POLICY_NOTE_CHARACTERS_MAX: Final = 500
+"""What somebody writes about a change of the policy: a reason, and the number of a ticket."""
+
+POLICY_ROWS_MAX: Final = 2_000
+"""Rules in one answer to an operator; of more, how many there are. It fits into a message."""
+
+POLICY_DIFFERENCE_LINES_MAX: Final = 20_000
+"""Lines between the first and the last that differ, of two files that are compared line by line:
+beyond it that costs seconds, and all of them are shown as other ones."""
+
+POLICY_TRIAL_S: Final = 20.0
+"""What deciding the records of a day again may take, for somebody who waits in front of a page.
+Some million decisions are made again in that time; the answer says how far it came."""
+
+POLICY_TRIAL_GRACE_S: Final = 20.0
+"""What reading the files may take beside it, before the process is killed."""
+
+SIMULATION_CLIENTS_MAX: Final = 200
+"""Clients that a simulation counts changes of; the others are counted together."""

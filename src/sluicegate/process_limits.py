@@ -115,8 +115,8 @@ RESTART_CALM_S: Final = 10.0
 CONTROL_CLIENTS_MAX: Final = 16
 """Operators' commands that are served at once; more wait for their turn in the backlog."""
 
-CONTROL_REQUEST_BYTES_MAX: Final = 4096
-"""One request: they are names and numbers."""
+CONTROL_REQUEST_BYTES_MAX: Final = 2 << 20
+"""One request: names and numbers, or a policy of ``POLICY_EDITED_BYTES_MAX``."""
 
 CONTROL_REPLY_BYTES_MAX: Final = 16 << 20
 """One reply: ``CONTROL_ROWS_MAX`` rows with room to spare."""

@@ -11,8 +11,12 @@ import pytest
 
 from sluicegate.audit import ServiceRecord
 from sluicegate.audit.records import Record
+from sluicegate.audit.store import LogPosition, LogStore
+from sluicegate.clock import SystemClock
 from sluicegate.policy_limits import SIMULATION_GROUPS_MAX
+from sluicegate.testing.clock import ManualClock
 from tests.unit.inquiry_kit import NOON, POLICY, Decisions, Folder, rule
+from tests.unit.store.store_kit import KEPT
 
 
 @pytest.fixture
@@ -241,3 +245,62 @@ def test_groups_are_bounded_and_every_record_is_counted(
     told = simulated(folder, rule("none", "b.example.org"), *records)
     assert sorted(group["count"] for group in told["groups"]) == [1, 1, 5]
     assert told["changed"] == 7
+
+
+def test_changes_are_counted_by_client(folder: Folder) -> None:
+    make = Decisions(folder.policy_hash()).make
+    folder.write_log(make("a.example.org:443", client=f"10.0.0.{1 + n % 2}:9") for n in range(3))
+    told = folder.told("simulate", "--policy", folder.write_policy("", "new.toml"))
+    assert told["clients"] == [
+        {"client": "10.0.0.1", "changes": {"now-denied": 2}},
+        {"client": "10.0.0.2", "changes": {"now-denied": 1}},
+    ]
+    assert (told["is_complete"], told["first"], told["last"]) == (True, NOON + 1, NOON + 3)
+
+
+def test_reading_ends_when_time_is_up_and_says_how_far_it_came(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ticking(SystemClock):
+        ticks = 0.0
+
+        def monotonic(self) -> float:
+            Ticking.ticks += 1.0
+            return Ticking.ticks
+
+    monkeypatch.setattr("sluicegate.cli.simulate.SystemClock", Ticking)
+    make = Decisions(folder.policy_hash()).make
+    folder.write_log(make("a.example.org:443") for _ in range(9))
+    new = folder.write_policy("", "new.toml")
+    told = folder.told("simulate", "--policy", new, "--seconds-max", "3")
+    assert (told["decisions"], told["is_complete"], told["last"]) == (3, False, NOON + 3)
+
+
+def test_store_is_read_where_the_gate_has_one(folder: Folder) -> None:
+    folder.config.write_text('[log]\nstore = "sqlite"\n' + folder.config.read_text())
+    make = Decisions(folder.policy_hash()).make
+    records = [make("a.example.org:443") for _ in range(3)]
+    path = folder.write_log(records)
+    store = LogStore(folder.log.parent / "records", ManualClock(wall=NOON), KEPT)
+    lines = path.read_bytes().splitlines()
+    store.append(lines, LogPosition(path.stat().st_ino, path.stat().st_size))
+    store.close()
+    path.write_bytes(b"x" * path.stat().st_size)  # what is stored is not read from there again
+    told = folder.told("simulate", "--policy", folder.write_policy("", "new.toml"), "--since", "1d")
+    assert groups_of(told) == [("now-denied", "web", "", 3)]
+
+
+def test_proposed_texts_are_tried_in_place_of_those_on_disk(folder: Folder) -> None:
+    make = Decisions(folder.policy_hash()).make
+    folder.write_log([make("a.example.org:443")])
+    proposed = folder.write_policy(json.dumps({"policy.toml": ""}), "proposed.json")
+    told = folder.told("simulate", "--proposed", proposed)
+    assert groups_of(told) == [("now-denied", "web", "", 1)]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--policy", "policy.toml", "--proposed", "-")])
+def test_exactly_one_policy_is_tried(folder: Folder, arguments: tuple[str, ...]) -> None:
+    named = [str(folder.path / one) if one.endswith("toml") else one for one in arguments]
+    result = folder.invoke("simulate", *named)
+    assert result.exit_code == 2
+    assert "--proposed" in result.stderr

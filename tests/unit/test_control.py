@@ -28,6 +28,7 @@ from sluicegate.gate.control_messages import (
     FiltersReply,
     FiltersRequest,
     KillRequest,
+    PolicyRequest,
     RefusedReply,
     ReloadRequest,
     Request,
@@ -41,6 +42,15 @@ from sluicegate.gate.control_messages import (
     read_message,
 )
 from sluicegate.gate.operator_log import OperatorLog
+from sluicegate.gate.policy_orders import (
+    AnyPolicyAnswer,
+    AnyPolicyOrder,
+    ChangePolicy,
+    ListVersions,
+    PolicyVersions,
+    RollBack,
+    is_change,
+)
 from sluicegate.gate.views import ConnectionView, FilterView, Phase, SessionView, StatusView
 from sluicegate.process_limits import CONTROL_REPLY_BYTES_MAX, CONTROL_REQUEST_BYTES_MAX
 
@@ -93,6 +103,11 @@ class Target:
         self, program: Sequence[str], drain_timeout_s: float | None, by: str
     ) -> list[str]:
         return [*program, str(drain_timeout_s)]
+
+    async def answer_policy(self, order: AnyPolicyOrder, by: str) -> AnyPolicyAnswer:
+        if is_change(order):
+            raise ConfigRefused((ConfigError("policy", f"not by {by}"),))
+        return PolicyVersions(rows=[], total=0, texts="00")
 
     def request_stop(self, timeout_s: float | None) -> None:
         self.stops += 1
@@ -325,6 +340,14 @@ def recorded(path: pathlib.Path, request: Request, target: Target) -> list[Opera
         (KillRequest(identifiers=[]), ("kill", "failed", ())),
         (UpgradeRequest(program=["/usr/bin/new"]), ("upgrade", "done", ("/usr/bin/new",))),
         (StopRequest(timeout_s=2.5), ("drain", "done", ())),
+        (
+            PolicyRequest(order=ChangePolicy(files=[], base="00", note="why")),
+            ("policy-change", "refused", ()),
+        ),
+        (
+            PolicyRequest(order=RollBack(version="3", base="00")),
+            ("policy-roll-back", "refused", ("version 3",)),
+        ),
     ],
 )
 def test_every_order_has_a_record(
@@ -344,7 +367,14 @@ def test_refused_order_is_recorded_with_its_causes(path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "request_", [StatusRequest(), SessionsRequest(), ConnectionsRequest(), FiltersRequest()]
+    "request_",
+    [
+        StatusRequest(),
+        SessionsRequest(),
+        ConnectionsRequest(),
+        FiltersRequest(),
+        PolicyRequest(order=ListVersions()),
+    ],
 )
 def test_questions_are_not_recorded(path: pathlib.Path, request_: Request) -> None:
     assert recorded(path, request_, Target()) == []

@@ -22,6 +22,7 @@ from sluicegate.errors import ConfigError, TransportError
 from sluicegate.gate.census import Census
 from sluicegate.gate.control import ControlServer
 from sluicegate.gate.operator_log import OperatorLog
+from sluicegate.gate.policy_orders import AnyPolicyAnswer, AnyPolicyOrder
 from sluicegate.gate.service import FirewallService
 from sluicegate.gate.views import ConnectionView, FilterView, Phase, SessionView, StatusView
 from sluicegate.gate.watchdog import LoopWatchdog
@@ -37,6 +38,7 @@ from .load import Loaded, load
 from .machine import Usage
 from .network_findings import NO_RIGHT_TO_ROUTE, lacks_right_to_route
 from .passed_sockets import listen
+from .policies.desk import PolicyDesk
 from .reload import ReloadHistory, settings_for_restart
 from .version import VERSION
 
@@ -93,8 +95,7 @@ class Gate:
         #: What is in force.
         self.warnings: list[str] = []
         #: What the machine could not give; the warnings of the files are in ``loaded``.
-        self.descriptors_max = 0
-        self.confinement = Confinement()
+        self.descriptors_max, self.confinement = 0, Confinement()
         self.watchdog: LoopWatchdog | None = None
         #: Set by whoever owns the process (``guard``).
         self._begun_with = loaded
@@ -134,6 +135,7 @@ class Gate:
         )
         self._history = ReloadHistory(clock, recorder.write, self._boot_mark)
         self._learning = LearnLog(clock, recorder.write, self._count_learned)
+        self._policies = None if share else self._make_policies()
         self._control = None if share else self._make_control()
 
     # -- life ----------------------------------------------------------------------------------
@@ -157,6 +159,8 @@ class Gate:
         if self._control is not None:
             await self._control.start()
         self._record("ready", policy=self.service.policy.hash)
+        if self._policies is not None:
+            await self._policies.note(None, "start")
         if self._log is not None:
             await self._learning.follow(self.service.policy)
 
@@ -226,6 +230,8 @@ class Gate:
             raise ConfigRefused(tuple(findings.errors))
         assert self.service.policy.hash == loaded.settings.policy.hash, "it is in force"
         self._history.note_done(before.settings.policy, self.service.policy, by)
+        if self._policies is not None:
+            await self._policies.note(before, by)
         await self._learning.follow(self.service.policy)
         return [*loaded.warnings, *settings_for_restart(self._begun_with, loaded)]
 
@@ -251,6 +257,11 @@ class Gate:
                 ),
             )
         )
+
+    async def answer_policy(self, order: AnyPolicyOrder, by: str) -> AnyPolicyAnswer:
+        """Answer what is asked about the policy, or change it."""
+        assert self._policies is not None, "the supervisor is asked where there are workers"
+        return await self._policies.answer(order, by)
 
     def request_stop(self, timeout_s: float | None) -> None:
         """Begin to drain."""
@@ -327,12 +338,16 @@ class Gate:
                 *self.warnings,
                 *service.scanners.warnings(),
                 *self.loaded.warnings,
+                *(self._policies.warnings if self._policies is not None else ()),
                 *([NO_RIGHT_TO_ROUTE] if lacks_right_to_route(service.policy) else ()),
                 *settings_for_restart(self._begun_with, self.loaded),
             ],
         )
 
     # -- private -------------------------------------------------------------------------------
+
+    def _make_policies(self) -> PolicyDesk:
+        return PolicyDesk(lambda: self.loaded, self.reload, self._clock, self._say)
 
     def _make_control(self) -> ControlServer:
         acts = OperatorLog(self.recorder.write, self._clock)

@@ -90,6 +90,7 @@ def load(
     texts: Texts | None = None,
     *,
     policy_path: pathlib.Path | None = None,
+    proposed: Mapping[str, str] | None = None,
 ) -> Loaded | None:
     """Read everything that ``sluicegate.toml`` leads to; None, with every finding, if wrong.
 
@@ -99,6 +100,7 @@ def load(
         before: What is in force; filters about which nothing changed are kept.
         texts: The files' content, where somebody else has read them.
         policy_path: Of a policy to be tried in place of the one that the file names.
+        proposed: Texts of a policy's files, by name, to be tried in place of those on disk.
     """
     main = texts.main if texts else read_text(path, findings, "choose the file with --config")
     secrets = SecretFiles(path.absolute().parent, texts.secrets if texts else None)
@@ -107,16 +109,14 @@ def load(
         return None
     filters = install_filters(configuration, before.filters if before else None, findings)
     policy_path = policy_path or configuration.policy_path
-    policy_texts, policy = _read_policy(policy_path, texts, findings)
+    policy_texts, policy = _read_policy(policy_path, texts, proposed, findings)
     if policy_texts is None or policy is None:
         return None
-    users_text = texts.users if texts else _read_users(configuration, findings)
-    users = _parse_users(configuration, users_text, findings)
+    users_text, users = _load_users(configuration, texts, findings)
     snapshot = PolicySnapshot(policy.policy, filters.shows)
     _check_rules(configuration, filters, policy, findings)
     _check_use(configuration, snapshot, findings)
-    proxies = [one.name for one in configuration.listeners if one.entry is not None]
-    review_policy(policy, snapshot, dict.fromkeys(proxies), filters.shows, _CLOCK.wall())
+    _review(configuration, policy, snapshot, filters)
     if users is not None:
         check_entry_rules(configuration, policy, users, findings)
     scanners = _load_scanners(configuration, policy, secrets, before, findings)
@@ -156,13 +156,27 @@ def load(
 
 
 def _read_policy(
-    path: pathlib.Path, known: Texts | None, findings: Findings
+    path: pathlib.Path,
+    known: Texts | None,
+    proposed: Mapping[str, str] | None,
+    findings: Findings,
 ) -> tuple[PolicyTexts | None, ParsedPolicy | None]:
     """Read the texts of a policy, unless somebody has, and what they say."""
-    texts = known.policy if known else read_policy_texts(path, findings)
+    texts = known.policy if known else read_policy_texts(path, findings, proposed)
     if texts is None:
         return None, None
     return texts, parse_policy(texts, path.name, findings, is_public_suffix, find_time_zone)
+
+
+def _review(
+    configuration: Configuration,
+    policy: ParsedPolicy,
+    snapshot: PolicySnapshot,
+    filters: InstalledFilters,
+) -> None:
+    """Warn of what is right and yet worth a word."""
+    proxies = [one.name for one in configuration.listeners if one.entry is not None]
+    review_policy(policy, snapshot, dict.fromkeys(proxies), filters.shows, _CLOCK.wall())
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +212,14 @@ def _read_users(configuration: Configuration, findings: Findings) -> str | None:
     if not is_named and not configuration.users_path.exists():
         return None
     return read_users_text(configuration.users_path, findings)
+
+
+def _load_users(
+    configuration: Configuration, known: Texts | None, findings: Findings
+) -> tuple[str | None, Users | None]:
+    """Read the text of the users file, unless somebody has, and what it says."""
+    text = known.users if known else _read_users(configuration, findings)
+    return text, _parse_users(configuration, text, findings)
 
 
 def _parse_users(

@@ -8,7 +8,7 @@ networks that is missing must not block nothing.
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from sluicegate.documents import Findings
 from sluicegate.policy import PolicyText, PolicyTexts, find_includes, find_lists
@@ -23,26 +23,35 @@ from .config import read_text
 __all__ = ["read_policy_texts"]
 
 
-def read_policy_texts(path: pathlib.Path, findings: Findings) -> PolicyTexts | None:
+def read_policy_texts(
+    path: pathlib.Path, findings: Findings, proposed: Mapping[str, str] | None = None
+) -> PolicyTexts | None:
     """Read everything that a policy consists of; None, with findings, if any of it is unreadable.
 
     Args:
         path: Of the main file; what it names is found from its folder.
         findings: Where errors go.
+        proposed: Texts, by the names of files, that are taken in place of those on disk.
     """
     errors = len(findings.errors)
-    main = _read(path, path.name, POLICY_FILE_BYTES_MAX, findings, _WHERE_CURE)
+    given = proposed or {}
+    main = given.get(path.name)
+    if main is None:
+        main = _read(path, path.name, POLICY_FILE_BYTES_MAX, findings, _WHERE_CURE)
     if main is None:
         return None
     folder = path.parent
     before, after = (
-        tuple(_read_included(folder, names, path.name, findings)) for names in find_includes(main)
+        tuple(_read_included(folder, names, path.name, findings, given))
+        for names in find_includes(main)
     )
     lists: dict[str, str] = {}
     for text in (main, *(one.text for one in (*before, *after))):
         for name in find_lists(text):
             if name not in lists:
-                found = _read(folder / name, name, POLICY_LIST_BYTES_MAX, findings, _LIST_CURE)
+                found = given.get(name)
+                if found is None:
+                    found = _read(folder / name, name, POLICY_LIST_BYTES_MAX, findings, _LIST_CURE)
                 lists[name] = found or ""
     if len(findings.errors) > errors:
         return None
@@ -50,7 +59,11 @@ def read_policy_texts(path: pathlib.Path, findings: Findings) -> PolicyTexts | N
 
 
 def _read_included(
-    folder: pathlib.Path, names: Iterable[str], main: str, findings: Findings
+    folder: pathlib.Path,
+    names: Iterable[str],
+    main: str,
+    findings: Findings,
+    given: Mapping[str, str],
 ) -> Iterator[PolicyText]:
     """Read files and folders of files, in the order of their names."""
     paths = [path for name in names for path in _expand(folder / name, findings)]
@@ -60,7 +73,9 @@ def _read_included(
         return
     for path in paths:
         shown = str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
-        text = _read(path, shown, POLICY_FILE_BYTES_MAX, findings, _INCLUDE_CURE)
+        text = given.get(shown)
+        if text is None:
+            text = _read(path, shown, POLICY_FILE_BYTES_MAX, findings, _INCLUDE_CURE)
         if text is not None:
             yield PolicyText(shown, text)
 

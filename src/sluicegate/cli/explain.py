@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import pathlib
+from collections.abc import Mapping
 from typing import cast
 
 import click
@@ -163,14 +164,23 @@ def explain(
     _show(explain_asked(gate, asked, decided, named), all_rules=all_rules, as_json=as_json)
 
 
-def load_gate(config: pathlib.Path | None, policy: pathlib.Path | None = None) -> OfflineGate:
+def load_gate(
+    config: pathlib.Path | None,
+    policy: pathlib.Path | None = None,
+    proposed: Mapping[str, str] | None = None,
+) -> OfflineGate:
     """Read the files of a gate, with another policy if one is given.
+
+    Args:
+        config: Where ``sluicegate.toml`` is; None: at a usual place.
+        policy: Where the other policy is.
+        proposed: Texts of the policy's files, by name, in place of those on disk.
 
     Raises:
         ConfigRefused: Something is wrong with them.
     """
     findings = Findings()
-    loaded = load(find_config(config), findings, policy_path=policy)
+    loaded = load(find_config(config), findings, policy_path=policy, proposed=proposed)
     findings.raise_errors()
     assert loaded is not None, "what cannot be loaded is a finding"
     return OfflineGate(loaded)

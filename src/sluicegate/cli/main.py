@@ -39,6 +39,7 @@ _COMMANDS: Final = {
     "explain": "sluicegate.cli.explain:explain",
     "why": "sluicegate.cli.why:why",
     "simulate": "sluicegate.cli.simulate:simulate",
+    "policy": "sluicegate.cli.policy:policy",
     "learn": "sluicegate.cli.learn:learn",
     "user": "sluicegate.cli.user:user",
     "ca": "sluicegate.cli.ca:ca",

@@ -40,6 +40,8 @@ from .control_messages import (
     KilledReply,
     KillRequest,
     MessageTooLong,
+    PolicyReply,
+    PolicyRequest,
     RefusedReply,
     ReloadRequest,
     SessionsReply,
@@ -53,6 +55,7 @@ from .control_messages import (
     write_message,
 )
 from .operator_log import OperatorLog
+from .policy_orders import AnyPolicyAnswer, AnyPolicyOrder
 from .reserve import DescriptorReserve
 from .views import ConnectionView, FilterView, SessionView, StatusView
 
@@ -113,6 +116,18 @@ class ControlTarget(Protocol):
 
         Raises:
             ConfigRefused: It cannot; nothing was changed.
+        """
+        ...
+
+    async def answer_policy(self, order: AnyPolicyOrder, by: str) -> AnyPolicyAnswer:
+        """Answer what is asked about the policy, or change it.
+
+        Args:
+            order: What is wanted.
+            by: Who asked for it, for the records.
+
+        Raises:
+            ConfigRefused: It is refused; nothing was changed.
         """
         ...
 
@@ -309,12 +324,24 @@ async def answer(target: ControlTarget, request: AnyRequest, by: str) -> AnyRepl
             return ConnectionsReply(rows=connections[:CONTROL_ROWS_MAX], total=len(connections))
         case FiltersRequest():
             return FiltersReply(rows=await target.filters())
+        case _:
+            return await _obey(target, request, by)
+
+
+async def _obey(
+    target: ControlTarget,
+    request: ReloadRequest | KillRequest | UpgradeRequest | StopRequest | PolicyRequest,
+    by: str,
+) -> AnyReply:
+    match request:
         case ReloadRequest():
             return DoneReply(notes=await target.reload(by))
         case KillRequest(identifiers=identifiers):
             return KilledReply(killed=await target.kill(identifiers, request.by or by))
         case UpgradeRequest(program=program, drain_timeout_s=timeout_s):
             return DoneReply(notes=await target.upgrade(program, timeout_s, by))
+        case PolicyRequest(order=order):
+            return PolicyReply(answer=await target.answer_policy(order, by))
         case StopRequest(timeout_s=timeout_s):
             target.request_stop(timeout_s)
             return DoneReply()

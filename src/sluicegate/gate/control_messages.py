@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from .policy_orders import AnyPolicyAnswer, AnyPolicyOrder
 from .views import ConnectionView, FilterView, SessionView, StatusView
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "KillRequest",
     "KilledReply",
     "MessageTooLong",
+    "PolicyReply",
+    "PolicyRequest",
     "RefusedReply",
     "ReloadRequest",
     "Reply",
@@ -109,6 +112,12 @@ class ActedRequest(Request, tag="acted", kw_only=True):
     facts: dict[str, str | int] = {}
 
 
+class PolicyRequest(Request, tag="policy", kw_only=True):
+    """Ask about the policy, or change it."""
+
+    order: AnyPolicyOrder
+
+
 AnyRequest: TypeAlias = (
     StatusRequest
     | SessionsRequest
@@ -118,6 +127,7 @@ AnyRequest: TypeAlias = (
     | KillRequest
     | UpgradeRequest
     | StopRequest
+    | PolicyRequest
 )
 """What is asked of a gate, or ordered."""
 
@@ -171,6 +181,12 @@ class RefusedReply(Reply, tag="refused"):
     causes: list[str]
 
 
+class PolicyReply(Reply, tag="policy"):
+    """About the policy."""
+
+    answer: AnyPolicyAnswer
+
+
 AnyReply: TypeAlias = (
     StatusReply
     | SessionsReply
@@ -178,6 +194,7 @@ AnyReply: TypeAlias = (
     | FiltersReply
     | KilledReply
     | DoneReply
+    | PolicyReply
     | RefusedReply
 )
 

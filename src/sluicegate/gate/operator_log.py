@@ -19,11 +19,13 @@ from .control_messages import (
     AnyRequest,
     KilledReply,
     KillRequest,
+    PolicyRequest,
     RefusedReply,
     ReloadRequest,
     StopRequest,
     UpgradeRequest,
 )
+from .policy_orders import ChangePolicy, RollBack
 
 __all__ = ["OperatorLog"]
 
@@ -123,9 +125,17 @@ def _order_in(request: AnyRequest) -> _Order | None:
             return _Order("kill", tuple(identifiers))
         case UpgradeRequest(program=program):
             return _Order("upgrade", tuple(program))
+        case PolicyRequest(order=ChangePolicy(files=files, note=note)):
+            return _Order("policy-change", tuple(one.name for one in files), _noted(note))
+        case PolicyRequest(order=RollBack(version=version, note=note)):
+            return _Order("policy-roll-back", (f"version {version}",), _noted(note))
         case StopRequest(timeout_s=timeout_s):
             return _Order(
                 "drain", facts={} if timeout_s is None else {"timeout": f"{timeout_s:g} s"}
             )
         case _:
             return None
+
+
+def _noted(note: str) -> dict[str, str | int]:
+    return {"note": note} if note else {}

@@ -14,12 +14,16 @@ import msgspec
 
 from sluicegate.audit.query import LogLine, host_of
 from sluicegate.policy import AnyRule
-from sluicegate.policy_limits import SIMULATION_ANSWERS_MAX, SIMULATION_GROUPS_MAX
+from sluicegate.policy_limits import (
+    SIMULATION_ANSWERS_MAX,
+    SIMULATION_CLIENTS_MAX,
+    SIMULATION_GROUPS_MAX,
+)
 
 from .offline_gate import Decided, OfflineGate
 from .past import Cause, PastDecision, Unanswerable, ask_again, cause_of, rule_of
 
-__all__ = ["ChangeGroup", "Simulated", "Simulation"]
+__all__ = ["ChangeGroup", "ClientChanges", "Simulated", "Simulation"]
 
 _EXAMPLES_MAX: Final = 3
 
@@ -55,6 +59,20 @@ class ChangeGroup(msgspec.Struct, kw_only=True):
     examples: list[Example] = []
 
 
+class ClientChanges(msgspec.Struct, kw_only=True):
+    """What would be different for one client."""
+
+    client: str
+    """Its address; ``…`` stands for all that are not told apart."""
+    changes: dict[str, int] = {}
+    """By kind of change, as in ``ChangeGroup``."""
+
+    @property
+    def count(self) -> int:
+        """How many records changed."""
+        return sum(self.changes.values())
+
+
 class Simulated(msgspec.Struct, kw_only=True):
     """What came of a simulation."""
 
@@ -74,6 +92,13 @@ class Simulated(msgspec.Struct, kw_only=True):
     filters are not known."""
     groups: list[ChangeGroup] = []
     """The largest first."""
+    clients: list[ClientChanges] = []
+    """Those for whom something changed, those with most changes first."""
+    first: float = 0.0
+    last: float = 0.0
+    """Times of the first and the last decision that was read, in seconds since the epoch."""
+    is_complete: bool = True
+    """Whether all records were read; what is behind ``last`` was not, when time was up."""
     seconds: float = 0.0
     """How long it took."""
 
@@ -102,6 +127,7 @@ class Simulation:
         self._current = current
         self._result = Simulated(policy=gate.policy.hash)
         self._groups: dict[_Key, ChangeGroup] = {}
+        self._clients: dict[str, ClientChanges] = {}
         self._answers: dict[tuple[object, ...], _Answer] = {}
         #: By what a record says, but for its time and the client's port.
         self._valid = (-math.inf, -math.inf)
@@ -115,6 +141,8 @@ class Simulation:
             return
         result = self._result
         result.decisions += 1
+        result.first = result.first or past.time
+        result.last = max(result.last, past.time)
         cause = cause_of(past)
         if cause not in {Cause.POLICY, Cause.ADDRESSES}:
             self._skip(_NOT_POLICY[cause])
@@ -130,9 +158,11 @@ class Simulation:
         result.by_name_only += is_by_name and decided.is_allowed
         self._compare(past, decided)
 
-    def finish(self, seconds: float) -> Simulated:
+    def finish(self, seconds: float, *, is_complete: bool = True) -> Simulated:
         """Return what came of it."""
         self._result.seconds = seconds
+        self._result.is_complete = is_complete
+        self._result.clients = sorted(self._clients.values(), key=lambda one: -one.count)
         self._result.groups = sorted(self._groups.values(), key=lambda group: -group.count)
         return self._result
 
@@ -193,6 +223,7 @@ class Simulation:
             result.unchanged += 1
             return
         result.changed += 1
+        self._count_client(host_of(past.client), change)
         reason_after = decided.reason.partition(":")[0]
         key = (change, past.rule, past.code, after, reason_after)
         if key not in self._groups and len(self._groups) >= SIMULATION_GROUPS_MAX:
@@ -211,6 +242,12 @@ class Simulation:
                 examples=[],
             )
         _add(group, past)
+
+    def _count_client(self, client: str, change: str) -> None:
+        if client not in self._clients and len(self._clients) >= SIMULATION_CLIENTS_MAX:
+            client = _MANY
+        found = self._clients.setdefault(client, ClientChanges(client=client, changes={}))
+        found.changes[change] = found.changes.get(change, 0) + 1
 
     def _rule_before(self, past: PastDecision) -> AnyRule | None:
         """Return the rule that decided then, if the files still have that policy."""

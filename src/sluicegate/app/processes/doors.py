@@ -57,6 +57,18 @@ class Doors:
         self.unsteered = ""
         #: Why the kernel does not steer; empty while it does.
 
+    @property
+    def steering(self) -> str:
+        """How clients are spread over workers, for people."""
+        if self.slots == 1:
+            return "one worker has all clients"
+        if self.unsteered:
+            return (
+                f"the kernel does not steer by client address ({self.unsteered}): a client "
+                "may have a session on each worker"
+            )
+        return "all connections of a client address come to one worker"
+
     def leave(self) -> list[DoorLeft]:
         """Describe all of them for the next version of this program."""
         return [

@@ -21,6 +21,7 @@ from sluicegate.app.config import Configuration
 from sluicegate.app.learning import LearnLog, learn_views
 from sluicegate.app.load import Loaded, load
 from sluicegate.app.machine import Usage
+from sluicegate.app.policies.desk import PolicyDesk
 from sluicegate.app.reload import ReloadHistory, settings_for_restart
 from sluicegate.app.version import VERSION
 from sluicegate.audit import ProcessRecord, RecordSender, ServiceRecord
@@ -43,6 +44,7 @@ from sluicegate.gate.control_messages import (
     StatusRequest,
 )
 from sluicegate.gate.operator_log import OperatorLog
+from sluicegate.gate.policy_orders import AnyPolicyAnswer, AnyPolicyOrder
 from sluicegate.gate.settings import Place
 from sluicegate.gate.views import (
     ConnectionView,
@@ -153,6 +155,7 @@ class Supervisor:
         self._console = ConsolePost(configuration, self, write, self._clock, say)
         self._history = ReloadHistory(self._clock, write, self._boot_mark)
         self._learning = LearnLog(self._clock, write, self._count_learned)
+        self._policies = PolicyDesk(lambda: self.loaded, self.reload, self._clock, say)
         self._crew = Crew(slots, self._clock, self)
         self._control = self._make_control(left.control if left else None)
         self._upgrading: asyncio.Task[None] | None = None
@@ -200,6 +203,7 @@ class Supervisor:
         if self._left is not None:
             await self._renew(self._left.drain_timeout_s)
         self._record("ready", policy=self.policy)
+        await self._policies.note(None, "start")
         await self._learning.follow(self.loaded.settings.policy)
 
     async def _renew(self, drain_timeout_s: float) -> None:
@@ -287,11 +291,12 @@ class Supervisor:
                     door.close()
                 self._history.note_refused([str(error) for error in findings.errors], by)
                 raise ConfigRefused(tuple(findings.errors))
-            before = self.loaded.settings.policy
+            old, before = self.loaded, self.loaded.settings.policy
             self.loaded = loaded
             self._doors.keep(opened, wanted)
             await commit_all(self._crew, loaded, self.say)
             self._history.note_done(before, loaded.settings.policy, by)
+            await self._policies.note(old, by)
             await self._learning.follow(loaded.settings.policy)
             return [*loaded.warnings, *settings_for_restart(self._begun_with, loaded)]
 
@@ -494,6 +499,10 @@ class Supervisor:
             await asyncio.sleep(_DESCRIBE_AGAIN_S)
         return None
 
+    async def answer_policy(self, order: AnyPolicyOrder, by: str) -> AnyPolicyAnswer:
+        """Answer what is asked about the policy, or change it."""
+        return await self._policies.answer(order, by)
+
     async def sessions(self) -> list[SessionView]:
         """Return every session."""
         replies = await self._crew.ask(self._crew.all, SessionsRequest())
@@ -537,10 +546,11 @@ class Supervisor:
         view.workers = worker_views(
             self._crew, self._audit, self._signer, self._store, self._console, views
         )
-        view.steering = self._describe_steering()
+        view.steering = self._doors.steering
         view.warnings = [
             *process_warnings(self._crew, self._audit, self._signer, views),
             *self._store.warnings(),
+            *self._policies.warnings,
             *self._console.warnings(),
             *gather_warnings([(worker.name, one) for worker, one in views.items()]),
             *settings_for_restart(self._begun_with, self.loaded),
@@ -565,16 +575,6 @@ class Supervisor:
     async def _count_learned(self) -> Mapping[str, int]:
         replies = await self._crew.ask(self._crew.all, StatusRequest())
         return gather_learned([one.status for one in replies if isinstance(one, StatusReply)])
-
-    def _describe_steering(self) -> str:
-        if self._doors.slots == 1:
-            return "one worker has all clients"
-        if self._doors.unsteered:
-            return (
-                f"the kernel does not steer by client address ({self._doors.unsteered}): a client "
-                "may have a session on each worker"
-            )
-        return "all connections of a client address come to one worker"
 
     def _record(
         self,
