@@ -13,10 +13,12 @@ import pytest
 from sluicegate.gate.settings import ServiceSettings
 from sluicegate.policy import FloodBounds
 from sluicegate.protocols.http2 import ErrorCode
-from sluicegate.testing.peers import PeerStream
-from tests.flows.http2_kit import Answer, Http2Peer, ask, http2_settings, visit
+from sluicegate.protocols.websocket import Close, Message
+from sluicegate.testing.peers import PeerStream, SimulatedPeers
+from tests.flows.gate_kit import installation
+from tests.flows.http2_kit import Answer, Http2Peer, StreamPeer, ask, http2_settings, visit
 from tests.flows.web_kit import RULES, Origin, Visit, reply
-from tests.flows.websocket_kit import switched
+from tests.flows.websocket_kit import End, Judge, handshake, switched
 
 UPGRADES = RULES + 'upgrades = ["websocket"]\n'
 OTHER_RULE = """
@@ -416,3 +418,43 @@ def test_a_policy_that_lets_nothing_switch_any_more_ends_what_has() -> None:
     assert found.answers.reset == ErrorCode.CANCEL
     stream = next(one for one in found.gate.ends if "." in one.connection)
     assert "may not switch" in stream.reason
+
+
+def test_a_close_that_the_window_does_not_let_yet_is_not_lost() -> None:
+    """Both sides have closed when the client takes it: what waits for it goes first."""
+
+    async def serve(stream: PeerStream) -> None:
+        end = End(stream, is_client=False, deflate=None)
+        await end.receive()
+        await end.send(Message(bytes(65_529)))  # 2 bytes are left of the window
+        await end.send(await end.receive() or Close(1011))
+        stream.close()
+
+    async def then(client: Http2Peer) -> list[Any]:
+        client.acknowledges = False
+        await announced(client)
+        stream = StreamPeer(client)
+        end = End(stream, is_client=True, deflate=None)
+        await stream.send_all(handshake())
+        await stream.receive_until(b"\r\n\r\n")
+        await end.send(Message("go"), Close(4000, "enough"))
+        got = [await end.receive()]
+        await SimulatedPeers(client.tls.stream._network).sleep(1.0)
+        client.h2.increment_flow_control_window(1 << 20)
+        client.h2.increment_flow_control_window(1 << 20, stream.number)
+        await client.flush()
+        got.append(await end.receive())
+        stream.close()
+        await client.until(lambda: stream.is_over)
+        return [*got, stream.answer.reset]
+
+    filters = (installation(Judge(), "judge"),)
+    found = tunnel(
+        then, policy=UPGRADES + 'filters = ["judge"]\n', filters=filters, origin=Switching(serve)
+    )
+    message, close, reset = found.answers
+    assert isinstance(message, Message)
+    assert close == Close(4000, "enough")
+    assert reset in {None, ErrorCode.NO_ERROR}
+    (record,) = found.gate.requests
+    assert (record.outcome, record.ended) == ("released", "")

@@ -32,6 +32,8 @@ class ConnectTunnel(StreamTunnel):
 
     __slots__ = ("_client", "_is_answered")
 
+    _lingers = False
+
     def __init__(self, carrier: MultiplexedConnection, stream: int, request: Request) -> None:
         super().__init__(carrier, stream, (), carrier.on_tunnel_over, ErrorCode.CONNECT_ERROR)
         self._client = carrier

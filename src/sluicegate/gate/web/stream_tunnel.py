@@ -18,12 +18,13 @@ from typing_extensions import override
 from sluicegate.port.layer import LayeredSocket
 from sluicegate.port.layered_driver import LayeredDriver
 from sluicegate.protocols.http2 import ErrorCode
-from sluicegate.web_limits import WEB_JOIN_BYTES_MAX
+from sluicegate.web_limits import WEB_JOIN_BYTES_MAX, WEB_LINGER_S
 
 if TYPE_CHECKING:
     from sluicegate.gate.service import FirewallService
     from sluicegate.port import CompletionPort
     from sluicegate.port.backend import RawSocket
+    from sluicegate.port.timers import Timer
     from sluicegate.protocols.http1 import Fields
     from sluicegate.protocols.http2 import Http2Connection
 
@@ -96,6 +97,7 @@ class StreamTunnel(LayeredDriver):
         "_on_over",
         "_refused",
         "_reset_code",
+        "_timer",
         "exchange",
         "has_ended",
         "socket",
@@ -133,6 +135,8 @@ class StreamTunnel(LayeredDriver):
         #: Received and not delivered, with what each takes of the window; the window bounds it.
         self.has_ended = False
         #: Whether the peer sends nothing more.
+        self._timer: Timer | None = None
+        #: Until when its peer may end it, once its user has closed it.
         self._refused = 1
         #: How much was to be written last: whether there is room depends on it.
 
@@ -141,16 +145,22 @@ class StreamTunnel(LayeredDriver):
     def on_body(self, data: memoryview) -> None:
         """Take bytes from the client."""
         if self.is_released:
-            self._carrier.consume(self.stream, len(data))
-            return
+            return  # it gets no more window than it has
         self._came.append((data, len(data)))
         self._deliver()
+
+    _lingers = True
+    #: Whether the peer gets some time to read our end, and to end its own direction: a reset, even
+    #: one without an error, makes some readers throw away what they have not looked at.
 
     def on_body_end(self, trailers: Fields) -> None:
         """Take the end of the client's direction."""
         del trailers
         self.has_ended = True
-        self._deliver()
+        if self.is_released:
+            self._forget()
+        else:
+            self._deliver()
 
     def on_reset(self) -> None:
         """Take that the client has cut the stream off."""
@@ -294,14 +304,25 @@ class StreamTunnel(LayeredDriver):
                 carrier.consume(self.stream, size)
         if not (abortive or self.error):
             self._end_whole()
+            if self._lingers and carrier.http.is_known(self.stream):
+                self._timer = self._port.call_after(WEB_LINGER_S, self._end_linger)
+                return
         # What the peer still sends is not wanted; a tunnel that was cut off is told as one.
-        code = self._reset_code if abortive else ErrorCode.NO_ERROR
-        carrier.http.reset(self.stream, code)
-        carrier.flush_soon()
+        self._reset(self._reset_code if abortive else ErrorCode.NO_ERROR)
+
+    def _end_linger(self) -> None:
+        self._reset(ErrorCode.NO_ERROR)
+
+    def _reset(self, code: ErrorCode) -> None:
+        self._carrier.http.reset(self.stream, code)
+        self._carrier.flush_soon()
         self._forget()
 
     def _forget(self) -> None:
         self.exchange = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         on_over, self._on_over = self._on_over, _nothing
         on_over(self)
 

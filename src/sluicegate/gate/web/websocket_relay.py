@@ -226,9 +226,13 @@ class WebSocketRelay:
             sink.send(Message(message.payload, message.is_compressed))
             return
         source = self._leg_from(message.direction)
-        sink.send_close(Close(message.close_code, message.text), is_last=False)
+        close = Close(message.close_code, message.text)
+        sink.send_close(close, is_last=False)
         if source.was_closed and sink.has_closed:
-            self.finish(abortive=False)
+            if sink.wire.is_blocked:
+                self._tell(close, close)  # it is to have its close before everything is closed
+            else:
+                self.finish(abortive=False)
         elif not self._closing_since:
             self._closing_since = self._connection.port.now
             self._connection.hasten(self._closing_since + WEBSOCKET_CLOSE_S)

@@ -170,6 +170,10 @@ class Http2Sending(abc.ABC):
         stream = self.streams.get(number)
         return stream is not None and not stream.is_local_over
 
+    def is_known(self, number: int) -> bool:
+        """Tell whether a direction of a stream is still open."""
+        return number in self.streams
+
     def has_window_for(self, number: int, size: int) -> bool:
         """Tell whether ``send_data`` would send some of so many bytes now, or drop them."""
         stream = self.streams.get(number)
