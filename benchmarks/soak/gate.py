@@ -26,6 +26,7 @@ rule_udp_sessions_per_minute = 1_000_000
 [[flood.exception]]
 clients = ["127.0.0.0/8"]
 connects_per_minute = 1_000_000
+requests_per_minute = 1_000_000
 connections_max = 10_000
 half_open_max = 10_000
 udp_sessions_max = 10_000
@@ -54,6 +55,7 @@ class SoakGate:
         main = [
             f'[service]\nstate_dir = "{self.state}"\n[spool]\ndir = "{self.folder}/spool"\n',
             f"[limits]\nidle_timeout_s = {60 + odd}\nudp_idle_timeout_s = 5\n",
+            "web_servers_idle_s = 3\n",
         ]
         policy = [
             f'[[publish]]\nname = "nobody-{number}"\nlistener = "{self._kinds[0].name}"\n'

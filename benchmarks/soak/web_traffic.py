@@ -69,11 +69,14 @@ async def ask(
 
     Raises:
         WrongAnswer: It is not what was expected.
+        ConnectionError: The gate says that it failed.
     """
     writer.write(request.encode())
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = int(head.split(b"content-length: ")[1].split(b"\r")[0])
     body = await reader.readexactly(length)
+    if head.startswith(b"http/1.1 5"):
+        raise ConnectionError(f"answered by {head[9:12].decode()}: {body[:200]!r}")
     if expected is not None:
         return check(body, expected)
     if not head.startswith(b"http/1.1 403") or EVIL in body:

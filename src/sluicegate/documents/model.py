@@ -209,10 +209,10 @@ _MISSING: Final = "is missing"
 _SHOWN_CHARACTERS: Final = 60
 
 _WANTED: Final = {
-    "greater_than_equal": "at least {ge:g}",
-    "less_than_equal": "at most {le:g}",
-    "greater_than": "above {gt:g}",
-    "less_than": "below {lt:g}",
+    "greater_than_equal": "at least {ge:.15g}",
+    "less_than_equal": "at most {le:.15g}",
+    "greater_than": "above {gt:.15g}",
+    "less_than": "below {lt:.15g}",
     "too_short": "a list of at least {min_length}",
     "string_type": "a text in quotes",
     "int_type": "a whole number",
