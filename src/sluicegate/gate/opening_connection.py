@@ -23,13 +23,16 @@ from sluicegate.port.backend import BUFFER, MORE, SLOT_SHIFT, Operation, RawSock
 from sluicegate.port.given_away import GivenAway
 from sluicegate.port.layer import driver_of
 
+from .dial_queue import NO_DESCRIPTOR
 from .dial_race import DialRace
 from .entry_connection import EntryConnection
 from .last_words import LastWords
 from .opener import Opener
+from .parent_dial import ParentDial
 from .readmission import Readmission
 from .stages import INSPECT_NEEDS_FILTER
 from .state import State
+from .web.parent_proxy import find_parent
 from .web.shared_servers import shared_key
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from .service import FirewallService
     from .session import GateSession
     from .settings import EntrySettings
+    from .web.parent_proxy import ParentProxy
 
 __all__ = ["OpeningConnection", "may_open"]
 
@@ -64,6 +68,7 @@ class OpeningConnection(EntryConnection):
         "_anew",
         "_late_server_op",
         "_opener",
+        "_parent_address",
         "_words",
         "entry",
         "opened",
@@ -88,8 +93,10 @@ class OpeningConnection(EntryConnection):
         #: The server's socket as it was left when both sides were opened.
         self._opener: Opener | None = None
         #: While TLS is being brought up.
-        self._anew: DialRace | None = None
-        #: A second dial of the same server.
+        self._anew: DialRace | ParentDial | None = None
+        #: A second dial of the same server, or the way there through a parent.
+        self._parent_address: SocketAddress | None = None
+        #: The parent that leads to its server.
         self._words: LastWords | None = None
         self._late_server_op: Operation | None = None
 
@@ -173,13 +180,17 @@ class OpeningConnection(EntryConnection):
 
     @override
     def _dial(self, side: Side) -> None:
-        if side is not Side.SERVER or not self._is_served_already():
-            super()._dial(side)
+        if side is Side.SERVER and (self._is_served_already() or self._is_led_by_parent()):
+            return
+        super()._dial(side)
 
     @override
     def _dial_destination(self, destination: Destination) -> None:
-        if len(destination.dialable) == 1 or not self._is_served_already():
-            super()._dial_destination(destination)
+        if len(destination.dialable) > 1 and (
+            self._is_served_already() or self._is_led_by_parent()
+        ):
+            return
+        super()._dial_destination(destination)
 
     def _is_served_already(self) -> bool:
         """Go on without a dial, where a connection to the server waits that it may use."""
@@ -198,6 +209,62 @@ class OpeningConnection(EntryConnection):
         self._service.wheel.add(self, now + self._service.limits.connect_timeout_s)
         handshake.send(handshake.granted, self._join_server)
         return True
+
+    # -- a parent ------------------------------------------------------------------------------
+
+    @property
+    def dialled_address(self) -> SocketAddress:
+        """Where its server, or the parent that leads to it, was dialled."""
+        return self._parent_address or self.server_address
+
+    def _find_parent(self) -> ParentProxy | None:
+        """Return who leads to its server; None: nobody, as where it is not to be opened."""
+        if self.mode_for(self.host) is not TlsMode.INSPECT:
+            return None
+        return find_parent(self._service.web.parents, self.host)
+
+    def _is_led_by_parent(self) -> bool:
+        """Go through a parent, where one serves the host; what was found for it is judged first."""
+        parent, destination = self._find_parent(), self._destination
+        if parent is None or destination is None:
+            return False
+        if not self._is_still_admitted():
+            return True
+        if all(self._judge_again(one) is not None for one in destination.dialable):
+            self.refuse(f"{LookupReason.ADDRESS_DENIED}: refused at the dial")
+            return True
+        self.state = State.DIALLING
+        self._dialled_side = Side.SERVER
+        self._dial_began = now = self.port.now
+        self._service.wheel.add(self, now + self._service.limits.connect_timeout_s)
+        self._dial_by(parent, lambda: self._on_connected(0, 0))
+        return True
+
+    def _dial_by(self, parent: ParentProxy, then: Callable[[], None]) -> None:
+        def on_over(raw: RawSocket | None, reason: str, error: int) -> None:
+            self._anew = None
+            if raw is not None:
+                self._server_raw = raw
+                then()
+            elif reason:
+                self.fail(reason, side=Side.SERVER)
+            elif not self._waits_for_descriptor(error):
+                self._on_anew_failed(error)
+
+        self._parent_address = parent.address
+        self._anew = dial = ParentDial(self._service, parent, self.host, self.target_port, on_over)
+        dial.start(self._prepare_dial if self._service.policy.network_relations.rules else None)
+
+    def _waits_for_descriptor(self, error: int) -> bool:
+        """Wait for a descriptor, where there was none for the first dial."""
+        service = self._service
+        return (
+            error in NO_DESCRIPTOR
+            and self._handshake is not None
+            and service.dials.add(self, service.connection_count)
+        )
+
+    # -- a server that is there already ----------------------------------------------------------
 
     def find_proof(self, host: CanonicalHost, protocols: tuple[str, ...]) -> ServerProof | None:
         """Return who its server is, by a connection that waits there; None: it is to be dialled.
@@ -335,6 +402,11 @@ class OpeningConnection(EntryConnection):
     def _race_anew(
         self, addresses: list[JudgedAddress], port: int, then: Callable[[], None]
     ) -> None:
+        parent = self._find_parent()
+        if parent is not None:
+            self._dial_by(parent, then)
+            return
+
         def on_over(raw: RawSocket | None, address: SocketAddress, error: int) -> None:
             self._anew = None
             self.server_address = address

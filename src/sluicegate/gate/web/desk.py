@@ -275,7 +275,7 @@ class WebDesk:
             entry=before.entry,
         )
         inside = _inside_of(before, opened)
-        connection.server_address = before.server_address
+        connection.server_address = before.dialled_address
         # First: a request that has come already goes to it.
         if server is not None:
             self._keep_server(connection, inside, server, is_usable=is_server_usable)
