@@ -17,6 +17,7 @@ from sluicegate.filterapi import Outcome
 from sluicegate.protocols.http1 import NO_BODY, Fields, Framing, Response
 
 from .exchange_facts import ExchangeFacts
+from .grpc_refusal import grpc_refusal, is_grpc
 from .refusal_page import Refusal
 from .rule_bounds import Passed, passed_by_bodies, passed_by_request, passed_by_response
 
@@ -190,7 +191,11 @@ class AnsweredExchange(ExchangeFacts):
         rule = self.plan.rule.name if self.verdict == "allowed" else self.refuser
         refusal = Refusal(status, reason, rule, self.id)
         pages = self.connection.desk.refusal_pages
-        response, body = pages.render(refusal, self.request.fields.all(b"accept"))
+        if is_grpc(self.request):
+            is_verdict = outcome is Outcome.REFUSED
+            response, body = grpc_refusal(refusal, is_verdict=is_verdict), b""
+        else:
+            response, body = pages.render(refusal, self.request.fields.all(b"accept"))
         if status == _PROXY_AUTHENTICATION_REQUIRED:
             response.fields.add(b"Proxy-Authenticate", CHALLENGE)
         if outcome is Outcome.REFUSED:
