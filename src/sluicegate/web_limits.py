@@ -17,6 +17,7 @@ __all__ = [
     "WEBSOCKET_LINGER_BYTES_MAX",
     "WEBSOCKET_PINGS_MAX",
     "WEB_AHEAD_BYTES_MAX",
+    "WEB_FIRST_DIAL_S",
     "WEB_JOIN_BYTES_MAX",
     "WEB_KNOWN_MAX",
     "WEB_LINGER_BYTES_MAX",
@@ -28,6 +29,10 @@ __all__ = [
 
 WEB_KNOWN_MAX: Final = 4096
 """Requests whose outcome a worker keeps for the next one like them; each is less than 1 KiB."""
+
+WEB_FIRST_DIAL_S: Final = 1.0
+"""How long exchanges wait for the dial of another one to the same server, which may choose HTTP/2
+and serve all of them; then each dials for itself, as they would have."""
 
 WEB_AHEAD_BYTES_MAX: Final = 64 << 10
 """Requests that a client sends behind the one that is being answered: beyond it nothing is received

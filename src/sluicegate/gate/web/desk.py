@@ -34,6 +34,7 @@ from sluicegate.web_limits import WEB_URL_RECORDED_CHARACTERS_MAX
 
 from .connection import WebConnection
 from .declared_needs import lets_websockets
+from .first_dials import FirstDials
 from .inside import Inside
 from .kept_downloads import KeptDownloads
 from .multiplexed import MultiplexedConnection
@@ -60,8 +61,8 @@ if TYPE_CHECKING:
     from sluicegate.port.backend import Operation, RawSocket
     from sluicegate.port.given_away import GivenAway
 
-    from .exchange_facts import ExchangeFacts
     from .gate_exchange import GateExchange
+    from .routing import RoutedExchange
     from .server_side import ServerSide
 
 __all__ = ["WebDesk"]
@@ -73,6 +74,7 @@ class WebDesk:
     def __init__(self, service: FirewallService) -> None:
         self.service = service
         self.pool = OriginPool(service)
+        self.first_dials = FirstDials(service.port)
         self.targets = Targets(service)
         self.kept_downloads = KeptDownloads(service.port)
         self.requests = 0
@@ -315,13 +317,16 @@ class WebDesk:
     # -- servers -------------------------------------------------------------------------------
 
     def new_origin(
-        self, exchange: ExchangeFacts, raw: RawSocket, address: SocketAddress
+        self, exchange: RoutedExchange, raw: RawSocket, address: SocketAddress
     ) -> ServerSide:
         """Take a new connection to a server into use."""
         inside = exchange.connection.inside
         is_private = inside is not None and not inside.is_shared
         owner = exchange.connection.owner if is_private else None
-        if _chose_http2(raw):
+        is_http2 = _chose_http2(raw)
+        if isinstance(raw, TlsSocket) and exchange.is_offered_http2:
+            self.first_dials.note_version(exchange.pool_key, is_http2=is_http2)
+        if is_http2:
             carrier = OriginCarrier(self, exchange.pool_key, raw, address, exchange.session)
             carrier.bound_to = owner
             self.pool.add_carrier(carrier)

@@ -99,6 +99,7 @@ class ExchangeFacts(abc.ABC):
         "target",
         "verdict",
         "waits_for_descriptor",
+        "waits_for_other",
     )
 
     def __init__(
@@ -151,6 +152,8 @@ class ExchangeFacts(abc.ABC):
         #: What reads them, once the server has switched.
         self._race: DialRace | None = None
         self.waits_for_descriptor = False
+        self.waits_for_other: bool | None = None
+        #: Whether it waits for another one's dial; None before: it does so once at most.
         #: Whether its dial is to be made anew when there is one.
         self._server_handshake: ServerHandshake | None = None
         self._tunnel: ParentTunnel | None = None
@@ -237,6 +240,7 @@ class ExchangeFacts(abc.ABC):
             or self._server_handshake is not None
             or self._tunnel is not None
             or self.waits_for_descriptor
+            or self.waits_for_other is True
         )
 
     @property

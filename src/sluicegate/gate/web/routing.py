@@ -81,10 +81,21 @@ class RoutedExchange(AdmittedExchange):
             )
             if origin is not None:
                 self.on_origin(origin)
-            else:
+            elif not self._waits_for_other():
                 self._dial_found()
             return
         self._resolve()
+
+    def _waits_for_other(self) -> bool:
+        """Wait for the first dial to the same server, if there is one; it may serve both."""
+        if self.waits_for_other is not None or not self.is_offered_http2:
+            return False
+        self.waits_for_other = self.connection.desk.first_dials.must_wait(self)
+        if self.waits_for_other:
+            self.touch()
+            connection = self.connection
+            connection.hasten(connection.port.now + connection.service.limits.connect_timeout_s)
+        return self.waits_for_other
 
     def route_again(self) -> None:
         """Dial anew: the connection that waited turned out to be closed."""
@@ -114,7 +125,7 @@ class RoutedExchange(AdmittedExchange):
         )
         if origin is not None:
             self.on_origin(origin)
-        else:
+        elif not self._waits_for_other():
             self._dial_published()
 
     def _dial_published(self) -> None:
@@ -343,7 +354,7 @@ class RoutedExchange(AdmittedExchange):
             return
         name = self._tls_name
         if name is None:
-            self.on_origin(self.connection.desk.new_origin(self, raw, address))
+            self._take_new(raw, address)
         else:
             self._shake_hands(raw, address, *name)
 
@@ -405,6 +416,11 @@ class RoutedExchange(AdmittedExchange):
             self.fail(503, NO_AUTHORITIES)
 
     @property
+    def is_offered_http2(self) -> bool:
+        """Whether its server, if it is dialled, may choose HTTP/2."""
+        return self._tls_name is not None and HTTP2 in self._protocols
+
+    @property
     def _protocols(self) -> tuple[str, ...]:
         """What the server is offered by ALPN: what switches protocols is HTTP/1's."""
         is_single = self.may_switch or self.rule.send_proxy_protocol is not None
@@ -437,7 +453,7 @@ class RoutedExchange(AdmittedExchange):
             stream.abort(stream.socket)
             self.refuse(502, OpeningReason.OTHER_SERVER)
             return
-        self.on_origin(connection.desk.new_origin(self, stream.socket, address))
+        self._take_new(stream.socket, address)
 
     def _on_no_server(self, race: DialRace | None, error: int) -> None:
         service, refusal = self.connection.service, race.refusal if race is not None else None
@@ -462,8 +478,19 @@ class RoutedExchange(AdmittedExchange):
 
     def dial_again(self) -> None:
         """Dial now that there may be a descriptor, or take a connection that came free."""
-        self.waits_for_descriptor = False
-        self.route()
+        self.waits_for_descriptor = self.waits_for_other = False
+        if not self.is_over:
+            self.route()
+
+    def _take_new(self, raw: RawSocket, address: SocketAddress) -> None:
+        origin = self.connection.desk.new_origin(self, raw, address)
+        if self.waits_for_other is False:
+            self._on_dial_over()
+        self.on_origin(origin)
+
+    def _on_dial_over(self) -> None:
+        """Let those go on that wait for this dial, if it was the first one."""
+        self.connection.desk.first_dials.on_over(self.pool_key, self)
 
     def _deny(self, status: int, reason: str, *, detail: str = "") -> None:
         """Refuse it for where it leads: the rule lets it, and what was found is not let."""
@@ -474,7 +501,9 @@ class RoutedExchange(AdmittedExchange):
     def stop_dialling(self) -> None:
         """Give up: the exchange is over."""
         race, self._race = self._race, None
-        self.waits_for_descriptor = False
+        if self.waits_for_other is False:
+            self._on_dial_over()
+        self.waits_for_descriptor = self.waits_for_other = False
         if race is not None:
             race.stop()
         tunnel, self._tunnel = self._tunnel, None
