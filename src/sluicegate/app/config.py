@@ -201,6 +201,11 @@ class Configuration:
         return self.state_dir / _CONTROL_NAME
 
     @property
+    def own_services(self) -> tuple[SocketAddress, ...]:
+        """What the gate listens on for people, and clients are not to be led to."""
+        return (SocketAddress.parse(self.console.listen),) if self.console is not None else ()
+
+    @property
     def authority_folder(self) -> pathlib.Path | None:
         """Where the keys are of those who sign leaves; None: there are none."""
         return self.authority.folder if self.authority is not None else None

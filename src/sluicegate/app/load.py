@@ -142,6 +142,7 @@ def load(
             directory=directory,
             resolver=resolver,
             own_addresses=own_addresses,
+            own_services=configuration.own_services,
             nat64_prefixes=configuration.resolver.nat64_prefixes,
             scanners=scanners,
             refusal_pages=pages,

@@ -15,6 +15,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from .api.operation import problem
 from .asked import Asked
 from .console import Console
 from .entry import Entry
@@ -37,17 +38,25 @@ def admit(console: Console, entry: Entry) -> Callable[[Request], Awaitable[Respo
     """Return what answers the requests of an entry."""
 
     async def answer(request: Request) -> Response:
-        session = _find_session(console, request, is_person=not entry.is_live)
+        session = _find_session(console, request, entry)
         asked = Asked(request, console, session)
         try:
             refused = await _refuse(asked, entry)
             return refused if refused is not None else await entry.page(asked)
         except GateLost as error:
-            return asked.page("gone.html", _UNAVAILABLE, cause=str(error), cure="")
+            return _say(asked, entry, _UNAVAILABLE, str(error))
         except PastUnknown as error:
-            return asked.page("gone.html", _UNAVAILABLE, cause=error.cause, cure=error.cure)
+            return _say(asked, entry, _UNAVAILABLE, error.cause, error.cure)
 
     return answer
+
+
+def _say(asked: Asked, entry: Entry, status_code: int, cause: str, cure: str = "") -> Response:
+    """Answer with what is wrong, for a person or a program."""
+    if entry.is_api:
+        return problem(status_code, cause, cure)
+    template = "gone.html" if status_code == _UNAVAILABLE else "refused.html"
+    return asked.page(template, status_code, cause=cause, cure=cure)
 
 
 async def _refuse(asked: Asked, entry: Entry) -> Response | None:
@@ -56,35 +65,45 @@ async def _refuse(asked: Asked, entry: Entry) -> Response | None:
     if entry.role is not None and session is None:
         return _ask_who(asked, entry)
     if entry.method != "GET":
-        try:
-            asked.lists = await _read_form(request)
-        except ValueError as error:
-            return PlainTextResponse(str(error), _BAD_REQUEST)
-        asked.form = {name: values[-1] for name, values in asked.lists.items()}
-        given = request.headers.get(_CSRF_HEADER, "") or asked.form.get("csrf", "")
-        if session is not None and not hmac.compare_digest(given.encode(), session.csrf.encode()):
+        if not entry.is_api:
+            try:
+                asked.lists = await _read_form(request)
+            except ValueError as error:
+                return PlainTextResponse(str(error), _BAD_REQUEST)
+            asked.form = {name: values[-1] for name, values in asked.lists.items()}
+        if session is not None and not _is_ours(asked, session):
             asked.record(
                 "form", request.url.path, result="refused", causes=("not of this session",)
             )
-            return asked.page(
-                "refused.html", _FORBIDDEN, cause="this form is not from this session",
-                cure="open the page again",
-            )  # fmt: skip
+            cause = "this form is not from this session"
+            return _say(asked, entry, _FORBIDDEN, cause, "open the page again")
     if entry.role is not None and asked.who.role < entry.role:
-        asked.record(
-            "visit", request.url.path, result="refused", causes=(f"needs the role {entry.role}",)
-        )
-        return asked.page(
-            "refused.html", _FORBIDDEN, cause=f"this needs the role {entry.role}",
-            cure="an administrator gives roles: sluicegate console user",
-        )  # fmt: skip
+        cause = f"this needs the role {entry.role}"
+        asked.record("visit", request.url.path, result="refused", causes=(cause,))
+        cure = "an administrator gives roles: sluicegate console user"
+        return _say(asked, entry, _FORBIDDEN, cause, cure)
     if entry.needs_password and not asked.console.sessions.is_proved(asked.who):
+        if entry.is_api:
+            cause = "this needs the password, given in the last five minutes"
+            return problem(_FORBIDDEN, cause, "do it in the console")
         return asked.go(f"/confirm?next={urllib.parse.quote(_way_back(asked, entry))}")
     return None
 
 
+def _is_ours(asked: Asked, session: Session) -> bool:
+    """Tell whether what changes something was sent by a page of this session, or by a program."""
+    if session.is_token:
+        return True  # no browser adds that by itself
+    given = asked.request.headers.get(_CSRF_HEADER, "") or asked.form.get("csrf", "")
+    return hmac.compare_digest(given.encode(), session.csrf.encode())
+
+
 def _ask_who(asked: Asked, entry: Entry) -> Response:
     """Ask people to log in; tell programs that they are not."""
+    if entry.is_api:
+        answer = problem(_UNAUTHORIZED, "nobody is logged in", "send a token")
+        answer.headers["WWW-Authenticate"] = "Bearer"
+        return answer
     if entry.is_live or asked.request.headers.get("hx-request"):
         return Response(status_code=_UNAUTHORIZED, headers={"HX-Redirect": "/login"})
     return asked.go(f"/login?next={urllib.parse.quote(_way_back(asked, entry))}")
@@ -99,13 +118,21 @@ def _way_back(asked: Asked, entry: Entry) -> str:
     return f"{url.path}?{url.query}" if url.query else url.path
 
 
-def _find_session(console: Console, request: Request, *, is_person: bool) -> Session | None:
-    """Return the session of a request's cookie, with the role that its user has now."""
+def _find_session(console: Console, request: Request, entry: Entry) -> Session | None:
+    """Return whose request it is, with the role that they have now."""
+    kind, _, shown = request.headers.get("authorization", "").partition(" ")
+    if entry.is_api and kind.lower() == "bearer":
+        account = console.tokens.find(shown.strip())
+        client = request.client.host if request.client else ""
+        return None if account is None else console.sessions.of_token(account, client)
     token = request.cookies.get(COOKIE, "")
-    session = console.sessions.find(token, is_person=is_person) if token else None
-    if session is None or session.is_first:
-        return session
-    if console.accounts.role(session.account.name) is not session.role:
+    session = console.sessions.find(token, is_person=not entry.is_live) if token else None
+    if session is None:
+        return None
+    is_as_before = console.accounts.role(session.account.name) is session.role
+    if session.is_first:
+        is_as_before = not len(console.accounts.users)
+    if not is_as_before:
         # The user is gone or has another role: whoever it is logs in again.
         console.sessions.end(session)
         return None

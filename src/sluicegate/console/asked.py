@@ -97,7 +97,7 @@ class Asked:
                 time=self.console.clock.wall(),
                 action=action,
                 by=by or self.by,
-                origin="console",
+                origin="api" if self.session is not None and self.session.is_token else "console",
                 result=result,
                 client=self.client,
                 subjects=subjects,

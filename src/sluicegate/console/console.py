@@ -30,6 +30,7 @@ from .present import Present
 from .sampler import Sampler
 from .saved_queries import SavedQueries
 from .sessions import Sessions
+from .tokens import Tokens
 
 __all__ = ["Console"]
 
@@ -55,6 +56,7 @@ class Console:
         self.clock = clock
         self.origins = Origins(bound, settings.hosts, has_tls=bool(settings.certificate))
         self.accounts = Accounts(settings.folder)
+        self.tokens = Tokens(settings.folder)
         self.sessions = Sessions(clock)
         self.first_link = FirstLink(clock)
         self.past = Past(settings.store, clock)

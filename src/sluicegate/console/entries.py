@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from .api.operations import OPEN_DOCUMENT, OPERATIONS
 from .entry import Entry
 from .pages import connections, first, log, login, overview, system
 
@@ -20,5 +21,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     *connections.ENTRIES,
     *log.ENTRIES,
     *system.ENTRIES,
+    *(operation.entry for operation in OPERATIONS),
+    OPEN_DOCUMENT.entry,
 )
 """In no order: paths are whole, and no two are alike."""

@@ -33,3 +33,5 @@ class Entry:
     """Whether the password must have been given lately; also of what leads to it."""
     is_live: bool = False
     """Whether pages ask it by themselves, which keeps no session alive."""
+    is_api: bool = False
+    """Whether programs ask it: with a token, and told in JSON what is wrong."""

@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sluicegate.console_limits import CONSOLE_BODY_BYTES_MAX
 
+from .api.operation import problem
 from .console import Console
 
 __all__ = ["SECURITY_HEADERS", "Guard"]
@@ -36,7 +38,9 @@ SECURITY_HEADERS: Final = {
 }
 """What every answer carries."""
 
+_TOO_LONG: Final = 413
 _HSTS: Final = "max-age=31536000"
+_BEARER: Final = "Bearer "
 _SAFE: Final = frozenset({"GET", "HEAD"})
 
 
@@ -73,27 +77,38 @@ class Guard:
         if not path.startswith("/static/"):
             headers["Cache-Control"] = "no-store"
 
-    def _refuse(self, scope: Scope) -> PlainTextResponse | None:
+    def _refuse(self, scope: Scope) -> Response | None:
         """Return the answer to a request that gets no further; None: it does."""
         headers = Headers(scope=scope)
         client = scope["client"][0] if scope["client"] else ""
         if not self._console.requests.take(client):
-            return PlainTextResponse(
-                "Too many requests; ask again in a moment.\n", 429, {"Retry-After": "2"}
+            return _answer(
+                scope, 429, "Too many requests; ask again in a moment.", {"Retry-After": "2"}
             )
         if len(headers.getlist("host")) != 1 or not self._console.origins.has_host(headers["host"]):
             # DNS rebinding: somebody's name leads here. 421 is RFC 9110, section 15.5.20.
-            return PlainTextResponse("This console is not reached by that name.\n", 421)
+            return _answer(scope, 421, "This console is not reached by that name.")
         if headers.get("content-length", "0").isdecimal() is False:
-            return PlainTextResponse("A length is a number.\n", 400)
+            return _answer(scope, 400, "A length is a number.")
         if int(headers.get("content-length", "0")) > CONSOLE_BODY_BYTES_MAX:
-            return PlainTextResponse("That is too long.\n", 413)
-        if scope["method"] in _SAFE or headers.get("authorization"):
+            return _answer(scope, 413, "That is too long.")
+        if scope["method"] in _SAFE or headers.get("authorization", "").startswith(_BEARER):
             return None  # nothing changes, or no browser adds that by itself
         origin = headers.get("origin", "")
         if not self._console.origins.has_origin(origin):
-            return PlainTextResponse("This was sent from another site.\n", 403)
+            return _answer(scope, 403, "This was sent from another site.")
         return None
+
+
+def _answer(
+    scope: Scope, status_code: int, text: str, headers: dict[str, str] | None = None
+) -> Response:
+    """Say what is wrong, for a person or a program."""
+    if not scope["path"].startswith("/api/"):
+        return PlainTextResponse(f"{text}\n", status_code, headers)
+    answer = problem(status_code, text)
+    answer.headers.update(headers or {})
+    return answer
 
 
 class _Bounded:
@@ -108,6 +123,5 @@ class _Bounded:
         if message["type"] == "http.request":
             self._left -= len(message.get("body", b""))
             if self._left < 0:
-                # Without a length announced; the connection ends with it.
-                return {"type": "http.disconnect"}
+                raise HTTPException(_TOO_LONG)  # without a length announced
         return message

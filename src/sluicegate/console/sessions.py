@@ -7,6 +7,7 @@ a digest is kept; one that is over, by idleness, age, log-out or removal of its 
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 from dataclasses import dataclass, field
 from typing import Final
@@ -47,6 +48,8 @@ class Session:
     """What a form must carry to have been made by us."""
     streams: int = 0
     """Pages that are updated live."""
+    is_token: bool = False
+    """Whether it is of one request, by a token."""
     is_first: bool = False
     """Whether it came by the link of the first start: there is no user behind it."""
 
@@ -77,6 +80,11 @@ class Sessions:
         self._by_digest[session.digest] = session
         return session, token
 
+    def of_token(self, account: Account, client: str) -> Session:
+        """Return what stands for one request with a token; it is kept nowhere."""
+        now = self._clock.monotonic()
+        return Session(account, client, now, now, -math.inf, b"", is_token=True)
+
     def find(self, token: str, *, is_person: bool = True) -> Session | None:
         """Return the session that a browser keeps the token of, if it goes on.
 
@@ -101,8 +109,9 @@ class Sessions:
 
     def goes_on(self, session: Session) -> bool:
         """Tell whether a session is still one."""
-        return session.digest in self._by_digest and not self._is_over(
-            session, self._clock.monotonic()
+        return session.is_token or (
+            session.digest in self._by_digest
+            and not self._is_over(session, self._clock.monotonic())
         )
 
     def end_all_of(self, name: str) -> None:

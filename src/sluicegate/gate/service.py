@@ -187,7 +187,7 @@ class FirewallService:
         for entry, renamed in kept.items():
             entry.settings = renamed
         self._listeners = [*kept, *opened]
-        self.entries.note_listeners(bound_addresses(self._listeners))
+        self.entries.note_listeners([*bound_addresses(self._listeners), *settings.own_services])
         for entry in opened:
             entry.open()
         self._judge_anew()

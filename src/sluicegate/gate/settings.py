@@ -233,6 +233,8 @@ class ServiceSettings:
     resolver: ResolverSettings = field(default_factory=lambda: ResolverSettings(()))
     own_addresses: tuple[IpAddress, ...] = ()
     """Of every interface; what clients name is not to lead there."""
+    own_services: tuple[SocketAddress, ...] = ()
+    """What else the gate listens on (the console): no client is to be led there."""
     nat64_prefixes: tuple[ipaddress.IPv6Network, ...] = ()
     """Of translators on this network: what is behind them is judged."""
     scanners: Mapping[str, Scanner] = field(default_factory=lambda: MappingProxyType({}))

@@ -40,15 +40,21 @@ def bare_gate(tmp_path: pathlib.Path) -> Iterator[ConsoleGate]:
     yield from run_gate(tmp_path, has_users=False)
 
 
-def run_gate(folder: pathlib.Path, *, has_users: bool) -> Iterator[ConsoleGate]:
+def run_gate(
+    folder: pathlib.Path, *, has_users: bool, has_proxy: bool = False
+) -> Iterator[ConsoleGate]:
     server = EchoServer()
     made = ConsoleGate(folder, server.port)
+    if has_proxy:
+        made.add_proxy()
     if has_users:
         made.add_users()
     made.start()
-    yield made
-    made.close()
-    server.close()
+    try:
+        yield made
+    finally:
+        made.close()
+        server.close()
     assert "Traceback" not in "".join(made.lines)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pathlib
 import re
+import socket
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,10 +35,27 @@ class ConsoleGate(GateProcess):
     def __init__(self, folder: pathlib.Path, server_port: int) -> None:
         super().__init__(folder, server_port)
         self.origin = ""
+        self.programs: list[httpx.Client] = []
         self.hashed = hash_password(PASSWORD.encode(), CHEAP)
 
     def write_main(self, more: str = "") -> None:
         super().write_main('[log]\nstore = "sqlite"\n[console]\nlisten = "127.0.0.1:0"\n' + more)
+
+    def add_proxy(self) -> None:
+        """Let everybody go everywhere on this machine, by a proxy; the console has its own port."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        text = self.config.read_text().replace(
+            'listen = "127.0.0.1:0"', f'listen = "127.0.0.1:{port}"'
+        )
+        self.config.write_text(
+            f'{text}[[listener]]\nname = "proxy"\naddress = "127.0.0.1:0"\nentry = "proxy"\n'
+        )
+        with (self.folder / "policy.toml").open("a") as policy:
+            policy.write(
+                '[[rule]]\nname = "everything"\naction = "allow"\nlistener = "proxy"\n'
+                'clients = ["127.0.0.0/8"]\nto = ["127.0.0.0/8"]\nprotocols = ["tcp:1-65535"]\n'
+            )
 
     def add_user(self, name: str, role: Role) -> None:
         path = users_file(self.folder / "state" / "console")
@@ -52,14 +71,30 @@ class ConsoleGate(GateProcess):
         super().start(*before, **environment)
         self.origin = self.wait_for("console on ").removeprefix("console on ").strip()
 
+    def operated(self, action: str) -> dict[str, Any]:
+        """Wait until somebody's action is recorded, and return the newest record of it."""
+        waiting = threading.Event()
+        for _ in range(200):
+            found = [one for one in self.records("operator") if one["action"] == action]
+            if found:
+                return found[-1]
+            waiting.wait(0.05)
+        raise AssertionError(f"{action} is not recorded")
+
     def first_link(self) -> str:
         return re.findall(r"http\S+", self.wait_for("the console has no users"))[0]
 
     def program(self, **more: Any) -> httpx.Client:
-        """Return a program that asks without a browser."""
-        return httpx.Client(
-            base_url=self.origin, headers={"origin": self.origin}, timeout=20, **more
-        )
+        """Return a program that asks without a browser; closed with the gate."""
+        headers = {"origin": self.origin}
+        made = httpx.Client(base_url=self.origin, headers=headers, timeout=20, **more)
+        self.programs.append(made)
+        return made
+
+    def close(self) -> None:
+        for program in self.programs:
+            program.close()
+        super().close()
 
     def logged_in(self, name: str) -> httpx.Client:
         """Return a program with the session of a user."""

@@ -142,7 +142,7 @@ def test_connection_is_ended_after_a_second_press(everyone: Page, gate: ConsoleG
         everyone.wait_for_url("**/connections?ended=*")
         with pytest.raises(ConnectionError):
             client.recv(1)
-    (record,) = [one for one in gate.records("operator") if one["action"] == "kill"]
+    record = gate.operated("kill")
     assert (record["by"], record["origin"], record["result"]) == (
         "administrator",
         "console",

@@ -66,7 +66,8 @@ class OfflineGate:
         self.policy = settings.policy
         self.entries = {one.name: one.entry for one in settings.listeners}
         #: Per listener, what it takes from clients that name destinations; None: it publishes.
-        self._own = OwnListeners(one.address for one in settings.listeners)
+        own = [one.address for one in settings.listeners]
+        self._own = OwnListeners([*own, *settings.own_services])
         self._classifier = AddressClassifier(settings.own_addresses, settings.nat64_prefixes)
         self._resolver = Resolver(
             settings.resolver, SystemClock(), settings.limits, classifier=self._classifier

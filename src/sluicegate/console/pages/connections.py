@@ -19,7 +19,7 @@ from sluicegate.console.roles import Role
 from sluicegate.gate.control_messages import KilledReply, KillRequest
 from sluicegate.gate.views import ConnectionView, SessionView
 
-__all__ = ["ENTRIES", "matching"]
+__all__ = ["ENTRIES", "connection_text", "matching", "session_text"]
 
 RowT = TypeVar("RowT")
 _FILTER_CHARACTERS_MAX: Final = 200
@@ -34,7 +34,8 @@ def matching(rows: Sequence[RowT], words: str, text_of: Callable[[RowT], str]) -
     return [row for row in rows if all(word in text_of(row) for word in wanted)]
 
 
-def _connection_text(row: ConnectionView) -> str:
+def connection_text(row: ConnectionView) -> str:
+    """Return what a connection is found by, in lower case."""
     parts = (
         row.connection, row.session, row.client, row.server, row.asked, row.listener, row.rule,
         row.state, row.transport, *row.filters, "spliced" if row.is_spliced else "",
@@ -42,21 +43,22 @@ def _connection_text(row: ConnectionView) -> str:
     return " ".join(parts).lower()
 
 
-def _session_text(row: SessionView) -> str:
+def session_text(row: SessionView) -> str:
+    """Return what a session is found by, in lower case."""
     return " ".join((row.session, row.client, row.user, *row.filters)).lower()
 
 
 async def _connections(asked: Asked) -> dict[str, Any]:
     rows = await asked.console.present.rows()
     words = asked.query("filter")
-    found = matching(rows.connections, words, _connection_text)
+    found = matching(rows.connections, words, connection_text)
     return _part(asked, found, words, rows.connections_total, len(rows.connections))
 
 
 async def _sessions(asked: Asked) -> dict[str, Any]:
     rows = await asked.console.present.rows()
     words = asked.query("filter")
-    found = matching(rows.sessions, words, _session_text)
+    found = matching(rows.sessions, words, session_text)
     return _part(asked, found, words, rows.sessions_total, len(rows.sessions))
 
 

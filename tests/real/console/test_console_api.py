@@ -1,0 +1,200 @@
+"""The console's API: what programs read and do with a token, held to its own document."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from sluicegate.console.api.operations import OPEN_DOCUMENT, OPERATIONS
+from sluicegate.console.roles import Role
+from sluicegate.console.tokens import Tokens
+from tests.kernel.test_gate_process import echoed
+from tests.real.console.console_kit import ConsoleGate, csrf_of
+
+pytestmark = [pytest.mark.real, pytest.mark.either_driver]
+
+API = "/api/v1"
+EXAMPLES = 8
+"""For each operation: a document of a dozen operations is tried in half a minute."""
+
+_PAUSE_S = 0.12
+"""Between examples, which ask twice: programs are held to twenty requests a second."""
+
+
+@pytest.fixture(scope="module")
+def tokens(gate: ConsoleGate) -> dict[Role, str]:
+    made = Tokens(gate.folder / "state" / "console")
+    return {role: made.add(f"program-{role}", role) for role in Role}
+
+
+@pytest.fixture
+def program(gate: ConsoleGate, tokens: dict[Role, str]) -> httpx.Client:
+    client = gate.program()
+    client.headers["authorization"] = f"Bearer {tokens[Role.OPERATOR]}"
+    del client.headers["origin"]
+    return client
+
+
+@pytest.fixture(scope="module")
+def document(gate: ConsoleGate) -> dict[str, Any]:
+    made: dict[str, Any] = gate.program().get(f"{API}/openapi.json").json()
+    return made
+
+
+def test_document_is_an_openapi_document_of_all_operations(document: dict[str, Any]) -> None:
+    assert document["openapi"] == "3.1.0"
+    named = {one["operationId"] for path in document["paths"].values() for one in path.values()}
+    assert named == {one.name for one in OPERATIONS}
+    assert OPEN_DOCUMENT.role is None
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_program_finds_a_connection_and_ends_it(gate: ConsoleGate, program: httpx.Client) -> None:
+    with gate.connect() as client:
+        assert echoed(client, b"hello") == b"hello"
+        host, port = client.getsockname()[:2]
+        row = find_connection(program, f"{host}:{port}")
+        asked = {"identifiers": [row["connection"]]}
+        assert program.post(f"{API}/kill", json=asked).json() == {"killed": asked["identifiers"]}
+        with pytest.raises(ConnectionError):
+            client.recv(1)
+    record = gate.operated("kill")
+    assert (record["by"], record["origin"]) == ("token program-operator", "api")
+
+
+def find_connection(program: httpx.Client, client: str) -> dict[str, Any]:
+    """Wait until a connection is shown: what is open is asked every two seconds for everybody."""
+    waiting = threading.Event()
+    for _ in range(40):
+        rows = program.get(f"{API}/connections", params={"filter": client}).json()["rows"]
+        if rows:
+            found: dict[str, Any] = rows[0]
+            return found
+        waiting.wait(0.1)
+    raise AssertionError(f"{client} is not shown")
+
+
+def test_records_come_in_parts_that_follow_on_one_another(
+    gate: ConsoleGate, program: httpx.Client
+) -> None:
+    whole = program.get(f"{API}/records", params={"limit": 500}).json()["rows"]
+    numbers: list[int] = []
+    cursor: dict[str, int] = {}
+    while True:
+        part = program.get(f"{API}/records", params={"limit": 2, **cursor}).json()
+        numbers += [row["number"] for row in part["rows"]]
+        if part["next"] is None:
+            break
+        cursor = {"cursor": part["next"]}
+    ours = [number for number in numbers if number <= whole[0]["number"]]
+    assert ours == [row["number"] for row in whole]
+
+
+def test_decision_is_explained(gate: ConsoleGate, program: httpx.Client) -> None:
+    with gate.connect() as client:
+        assert echoed(client, b"hello") == b"hello"
+    found = {"query": "kind:decision", "limit": 1}
+    (row,) = program.get(f"{API}/records", params=found).json()["rows"]
+    told = program.get(f"{API}/records/{row['number']}/explanation").json()
+    assert told["why_not"] == ""
+    assert (told["explanation"]["allowed"], told["explanation"]["rule"]["name"]) == (True, "echo")
+
+
+def test_status_is_followed(program: httpx.Client) -> None:
+    with program.stream("GET", f"{API}/events") as answer:
+        lines = answer.iter_lines()
+        assert next(line for line in lines if line.startswith("event:")) == "event: status"
+        assert '"phase":"ready"' in next(lines)
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [("", 401), ("Bearer x", 401), ("Basic YTpi", 401), ("Bearer", 401), ("Bearer sgt_", 401)],
+)
+def test_who_shows_no_token_is_told_so(gate: ConsoleGate, header: str, status: int) -> None:
+    answer = gate.program().get(f"{API}/status", headers={"authorization": header})
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_token_that_was_removed_is_worth_nothing(gate: ConsoleGate) -> None:
+    tokens = Tokens(gate.folder / "state" / "console")
+    shown = tokens.add("short-lived", Role.VIEWER)
+    header = {"authorization": f"Bearer {shown}"}
+    assert gate.program().get(f"{API}/status", headers=header).status_code == 200
+    assert shown not in (gate.folder / "state" / "console" / "tokens.json").read_text()
+    tokens.remove("short-lived")
+    assert gate.program().get(f"{API}/status", headers=header).status_code == 401
+
+
+def test_token_may_what_its_role_may(gate: ConsoleGate, tokens: dict[Role, str]) -> None:
+    for role, token in tokens.items():
+        header = {"authorization": f"Bearer {token}"}
+        asked = {"identifiers": ["c-none"]}
+        killing = gate.program().post(f"{API}/kill", json=asked, headers=header)
+        assert (killing.status_code == 403) is (role < Role.OPERATOR)
+        reloading = gate.program().post(f"{API}/reload", json={}, headers=header)
+        assert (reloading.status_code == 403) is (role < Role.ADMINISTRATOR)
+
+
+def test_token_opens_no_page(gate: ConsoleGate, tokens: dict[Role, str]) -> None:
+    header = {"authorization": f"Bearer {tokens[Role.ADMINISTRATOR]}"}
+    assert gate.program().get("/log", headers=header).status_code == 303
+
+
+def test_browser_s_session_needs_its_token_to_change_something(gate: ConsoleGate) -> None:
+    program = gate.logged_in("operator")
+    asked = {"identifiers": ["c-none"]}
+    assert program.post(f"{API}/kill", json=asked).status_code == 403
+    csrf = csrf_of(program.get("/").text)
+    done = program.post(f"{API}/kill", json=asked, headers={"x-csrf-token": csrf})
+    assert done.json() == {"killed": []}
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+def test_operations_answer_as_their_document_says(
+    gate: ConsoleGate,
+    tokens: dict[Role, str],
+    document: dict[str, Any],
+    mode: GenerationMode,
+) -> None:
+    """It takes what the document allows, refuses what it does not, and answers as it says."""
+    schema = schemathesis.openapi.from_dict(copy.deepcopy(document))
+    header = {"Authorization": f"Bearer {tokens[Role.OPERATOR]}"}
+    waiting = threading.Event()
+    tried: set[str] = set()
+    for found in schema.exclude(operation_id="followStatus").get_all_operations():
+        operation = found.ok()
+
+        @settings(
+            max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(operation.as_strategy(generation_mode=mode))
+        def check(case: schemathesis.Case) -> None:
+            waiting.wait(_PAUSE_S)
+            answer = case.call(base_url=f"{gate.origin}{API}", headers=header)
+            while answer.status_code == 429:
+                waiting.wait(0.5)
+                answer = case.call(base_url=f"{gate.origin}{API}", headers=header)
+            # Not every text is a query; which ones are, no schema says.
+            is_query = case.operation.label == "GET /records"
+            excluded = [positive_data_acceptance] if is_query else []
+            case.validate_response(answer, excluded_checks=excluded)
+
+        try:
+            check()
+            tried.add(operation.label)
+        except Unsatisfiable:
+            assert mode is GenerationMode.NEGATIVE, "there is nothing that it would not take"
+    assert len(tried) >= len(OPERATIONS) // 2

@@ -1,0 +1,249 @@
+"""The console against browsers and programs that mean no good: hostile.md, group Q."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, expect
+
+from sluicegate.console.entries import ENTRIES
+from sluicegate.console.guard import SECURITY_HEADERS
+from sluicegate.console.roles import Role
+from sluicegate.console_limits import LOGIN_BURST, REQUEST_BURST
+from tests.real.console.conftest import run_gate
+from tests.real.console.console_kit import PASSWORD, ConsoleGate, csrf_of, log_in, open_page
+
+pytestmark = [pytest.mark.real, pytest.mark.either_driver]
+
+
+@pytest.fixture
+def own_gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleGate]:
+    """A gate of the test's own, for what would hold up other tests."""
+    yield from run_gate(tmp_path_factory.mktemp("console"), has_users=True)
+
+
+# -- headers -----------------------------------------------------------------------------------
+
+ANSWERS = ["/login", "/", "/no-such-page", "/first?token=x", "/static/no-such-file"]
+
+
+@pytest.mark.parametrize("path", ANSWERS)
+def test_every_answer_carries_the_headers(gate: ConsoleGate, path: str) -> None:
+    answer = gate.program().get(path)
+    assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    assert "server" not in answer.headers
+    assert "unsafe" not in answer.headers["content-security-policy"]
+
+
+def test_pages_are_kept_by_nobody_and_files_for_good(gate: ConsoleGate) -> None:
+    program = gate.program()
+    page = program.get("/login")
+    assert page.headers["cache-control"] == "no-store"
+    (path,) = re.findall(r'href="(/static/console\.[^"]+\.css)"', page.text)
+    assert "immutable" in program.get(path).headers["cache-control"]
+
+
+def test_no_page_has_inline_script_or_style(gate: ConsoleGate) -> None:
+    program = gate.logged_in("administrator")
+    for entry in ENTRIES:
+        if entry.method == "GET" and not entry.is_live:
+            text = program.get(entry.path).text
+            assert not re.search(
+                r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=|javascript:", text
+            )
+
+
+# -- other sites -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1", "evil.example:{port}", "[::1]:{port}"]
+)
+def test_rebound_name_reaches_nothing(gate: ConsoleGate, host: str) -> None:
+    port = gate.origin.rpartition(":")[2]
+    answer = gate.logged_in("viewer").get("/", headers={"host": host.format(port=port)})
+    assert answer.status_code == 421
+    assert "Overview" not in answer.text
+
+
+def test_two_hosts_and_none_are_refused(gate: ConsoleGate) -> None:
+    host, port = gate.origin.removeprefix("http://").split(":")
+    for heads in ("", f"Host: {host}:{port}\r\nHost: evil.example\r\n"):
+        with socket.create_connection((host, int(port))) as raw:
+            raw.sendall(f"GET /login HTTP/1.1\r\n{heads}Connection: close\r\n\r\n".encode())
+            assert re.match(rb"HTTP/1.1 4\d\d ", raw.makefile("rb").readline())
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "", "http://localhost", "http://127.0.0.1:1"]
+)
+def test_form_of_another_site_does_nothing(gate: ConsoleGate, origin: str) -> None:
+    program = gate.logged_in("administrator")
+    csrf = csrf_of(program.get("/").text)
+    answer = program.post("/logout", data={"csrf": csrf}, headers={"origin": origin})
+    assert answer.status_code == 403
+    assert program.get("/").status_code == 200, "it is logged in still"
+
+
+@pytest.mark.parametrize("csrf", ["", "x", "other"])
+def test_form_without_the_session_s_own_token_does_nothing(gate: ConsoleGate, csrf: str) -> None:
+    program = gate.logged_in("operator")
+    if csrf == "other":
+        csrf = csrf_of(gate.logged_in("operator").get("/").text)
+    answer = program.post("/logout", data={"csrf": csrf})
+    assert answer.status_code == 403
+    assert program.get("/").status_code == 200, "it is logged in still"
+
+
+def test_what_changes_something_cannot_be_asked_by_a_link(gate: ConsoleGate) -> None:
+    program = gate.logged_in("administrator")
+    for entry in ENTRIES:
+        gets = [one for one in ENTRIES if (one.path, one.method) == (entry.path, "GET")]
+        if entry.method != "GET" and not gets:
+            assert program.get(entry.path).status_code == 405, entry.path
+
+
+def test_page_of_another_site_cannot_post_in_a_browser(browser: Browser, gate: ConsoleGate) -> None:
+    page = open_page(browser, gate)
+    log_in(page, "operator")
+    page.route("http://evil.example/**", lambda route: route.fulfill(
+        content_type="text/html",
+        body=f'<form method="post" action="{gate.origin}/logout"><button>win</button></form>',
+    ))  # fmt: skip
+    page.goto("http://evil.example/")
+    page.get_by_role("button").click()
+    expect(page.get_by_text("This was sent from another site.")).to_be_visible()
+    page.goto(f"{gate.origin}/")
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    page.context.close()
+
+
+# -- sizes and rates ---------------------------------------------------------------------------
+
+
+def test_too_long_a_body_is_refused_with_and_without_a_length(gate: ConsoleGate) -> None:
+    program = gate.program()
+    assert program.post("/login", content=b"a" * (3 << 20)).status_code == 413
+    chunks = (b"a" * 65536 for _ in range(64))
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    assert program.post("/login", content=chunks, headers=form).status_code == 413
+
+
+@pytest.mark.parametrize("content", [b"\xff=\xfe", b"{}", b"a=1&" * 1000])
+def test_form_that_is_none_is_refused(gate: ConsoleGate, content: bytes) -> None:
+    kind = "application/json" if content == b"{}" else "application/x-www-form-urlencoded"
+    answer = gate.program().post("/login", content=content, headers={"content-type": kind})
+    assert answer.status_code == 400
+
+
+def test_passwords_are_tried_slowly_by_address_and_even_the_right_one_waits(
+    own_gate: ConsoleGate,
+) -> None:
+    program = own_gate.program()
+    wrong = {"name": "administrator", "password": "wrong"}
+    codes = [program.post("/login", data=wrong).status_code for _ in range(LOGIN_BURST + 2)]
+    assert codes == [403] * LOGIN_BURST + [429] * 2
+    right = program.post("/login", data={"name": "administrator", "password": PASSWORD})
+    assert right.status_code == 429
+    tried = [one for one in own_gate.records("operator") if one["action"] == "login"]
+    assert {one["result"] for one in tried} == {"refused"}
+    assert not [one for one in tried if "wrong" in str(one.get("facts", ""))]
+
+
+def test_wrong_name_and_wrong_password_look_alike(own_gate: ConsoleGate) -> None:
+    program = own_gate.program()
+    texts = {
+        re.sub(r'value="(administrator|nobody)"', "", answer.text)
+        for name in ("administrator", "nobody")
+        if (answer := program.post("/login", data={"name": name, "password": "x"})).status_code
+        == 403
+    }
+    assert len(texts) == 1
+
+
+def test_requests_are_bounded_by_address(own_gate: ConsoleGate) -> None:
+    program = own_gate.program()
+    codes = [program.get("/static/x").status_code for _ in range(REQUEST_BURST * 3)]
+    assert codes[:REQUEST_BURST] == [404] * REQUEST_BURST
+    assert 429 in codes
+
+
+# -- rights ------------------------------------------------------------------------------------
+
+EXPECTED = {
+    (entry.method, entry.path, role): entry.role is None or role >= entry.role
+    for entry in ENTRIES
+    for role in Role
+    if not entry.is_live and entry.path not in {"/logout", "/login", "/confirm", "/first"}
+    and not entry.path.startswith("/first/")
+}  # fmt: skip
+
+
+def test_each_role_may_what_its_row_says_and_nothing_more(gate: ConsoleGate) -> None:
+    programs = {role: gate.logged_in(str(role)) for role in Role}
+    tokens = {role: csrf_of(program.get("/").text) for role, program in programs.items()}
+    waiting = threading.Event()
+    wrong: list[str] = []
+    for (method, path, role), may in EXPECTED.items():
+        program, headers = programs[role], {"x-csrf-token": tokens[role]}
+        answer = program.request(method, path, headers=headers)
+        while answer.status_code == 429:
+            waiting.wait(0.5)
+            answer = program.request(method, path, headers=headers)
+        needs_role = answer.status_code == 403 and "needs the role" in answer.text
+        if needs_role is may:
+            wrong.append(f"{method} {path} {role}: {answer.status_code}")
+    assert wrong == []
+
+
+def test_nobody_sees_anything_without_logging_in(gate: ConsoleGate) -> None:
+    program = gate.program()
+    waiting = threading.Event()
+    for entry in ENTRIES:
+        if entry.role is None:
+            continue
+        answer = program.request(entry.method, entry.path)
+        while answer.status_code == 429:
+            waiting.wait(0.5)
+            answer = program.request(entry.method, entry.path)
+        assert answer.status_code in {303, 401}, entry.path
+
+
+def test_user_who_is_removed_or_loses_the_role_is_out_at_once(own_gate: ConsoleGate) -> None:
+    program = own_gate.logged_in("operator")
+    assert program.get("/status").status_code == 200
+    own_gate.add_user("operator", Role.VIEWER)
+    assert program.get("/status").status_code == 303
+
+
+# -- through the gate --------------------------------------------------------------------------
+
+
+def test_console_is_not_reached_through_the_gate(tmp_path_factory: pytest.TempPathFactory) -> None:
+    running = run_gate(tmp_path_factory.mktemp("console"), has_users=True, has_proxy=True)
+    gate = next(running)
+    proxy = next(one["address"] for one in gate.status()["listeners"] if one["name"] == "proxy")
+    port = gate.origin.rpartition(":")[2]
+    with httpx.Client(proxy=f"http://{proxy}", timeout=20) as program:
+        for host in ("127.0.0.1", "localhost"):
+            answer = program.get(f"http://{host}:{port}/login")
+            assert answer.status_code in {403, 502}, answer.text
+            assert "Log in" not in answer.text
+    wait_for_records(gate, 2)
+    assert {one["verdict"] for one in gate.records("request")} == {"denied"}
+    running.close()
+
+
+def wait_for_records(gate: ConsoleGate, count: int) -> None:
+    """Wait until so many requests are recorded."""
+    waiting = threading.Event()
+    for _ in range(200):
+        if len(gate.records("request")) >= count:
+            return
+        waiting.wait(0.05)
+    raise AssertionError(gate.lines)
