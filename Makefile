@@ -10,7 +10,7 @@ export PYTHONUNBUFFERED = 1
 help:   ## list these targets
 	@sed -n 's/^\([a-z-]*\):  *## /make \1	/p' Makefile | expand -t 20
 
-demo:   ## move files and a form through the gate by FTP and HTTP, and show the verdicts
+demo:   ## move files and a form through the gate by FTP and HTTP, and show the verdicts; then look around in its console until Ctrl-C
 	@tools/setup demo && .venv/bin/sluicegate demo
 
 test:   ## run every test; those that open a port on the io_uring backend, and again on epoll

@@ -6,10 +6,12 @@ import importlib.util
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
 
+import httpx
 from click.testing import CliRunner
 
 from sluicegate.app.demo.scenario import find_clamd
@@ -83,7 +85,7 @@ def test_a_gibibyte_is_held_in_no_more_memory_than_what_came_before_it(tmp_path)
 
 
 def test_demo_tells_people_what_was_held_and_shows_the_records(tmp_path):
-    ended = demo("--quick", folder=tmp_path)
+    ended = demo("--quick", "--exit", folder=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr, "a server that is refused in its handshake is no news"
     assert "1 GiB" not in ended.stdout
@@ -124,3 +126,21 @@ def test_missing_server_library_is_an_error_with_its_cure(monkeypatch):
     ended = CliRunner().invoke(cli, ["demo"])
     assert ended.exit_code == 2
     assert "pip install 'sluicegate[demo]'" in ended.output
+
+
+def test_demo_stays_with_a_link_to_its_console_until_it_is_interrupted(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sluicegate", "demo", "--quick"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    with process.stdout as said:
+        link = next(line for line in said if "first?token=" in line).split()[-1]
+        with httpx.Client() as program:
+            assert "Open the console" in program.get(link).text
+        process.send_signal(signal.SIGINT)
+        assert "Traceback" not in said.read()
+    assert process.wait(timeout=60) == 0
+    assert list(tmp_path.iterdir()) == []

@@ -115,8 +115,7 @@ def load(
     users_text, users = _load_users(configuration, texts, findings)
     snapshot = PolicySnapshot(policy.policy, filters.shows)
     _check_rules(configuration, filters, policy, findings)
-    _check_use(configuration, snapshot, findings)
-    _review(configuration, policy, snapshot, filters)
+    _review(configuration, policy, snapshot, filters, findings)
     if users is not None:
         check_entry_rules(configuration, policy, users, findings)
     scanners = _load_scanners(configuration, policy, secrets, before, findings)
@@ -174,8 +173,10 @@ def _review(
     policy: ParsedPolicy,
     snapshot: PolicySnapshot,
     filters: InstalledFilters,
+    findings: Findings,
 ) -> None:
     """Warn of what is right and yet worth a word."""
+    _check_use(configuration, snapshot, findings)
     proxies = [one.name for one in configuration.listeners if one.entry is not None]
     review_policy(policy, snapshot, dict.fromkeys(proxies), filters.shows, _CLOCK.wall())
 

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from sluicegate.app.demo import Fetched, run_demo
+from sluicegate.app.demo import Demo, Fetched, run_demo
 
 from .display import format_bytes, printable, show_json
 from .log import show_line
@@ -17,8 +17,9 @@ __all__ = ["demo"]
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Leave the object of 1 GiB out.")
+@click.option("--exit", "is_over", is_flag=True, help="End when all is shown; --json does, too.")
 @json_option
-def demo(*, quick: bool, as_json: bool) -> None:
+def demo(*, quick: bool, is_over: bool, as_json: bool) -> None:
     """Move files and a form through a gate that holds each, and refuses what must not pass.
 
     Everything runs here, on loopback, in a temporary folder, without privileges: an FTP and a web
@@ -29,9 +30,12 @@ def demo(*, quick: bool, as_json: bool) -> None:
     inside is for another one. Where a clamd runs here, it is asked, too. The exit code is 0 only if
     every outcome was right.
 
+    When all was fetched, the gate stays, and a link leads to its console with the records of all
+    that happened; Ctrl-C ends it. Scripts say --exit.
+
     \b
     Examples:
-        sluicegate demo --quick
+        sluicegate demo --quick --exit
         sluicegate demo --json | jq '.outcomes[] | {name, verdict}'
     """
 
@@ -43,19 +47,30 @@ def demo(*, quick: bool, as_json: bool) -> None:
         if not as_json:
             _show_fetched(fetched)
 
+    def on_played(played: Demo) -> None:
+        _show_all(played)
+        click.echo("")
+
+    has_console = not is_over and not as_json
     try:
-        done = run_demo(say, on_fetched, is_quick=quick)
+        done = run_demo(
+            say, on_fetched, is_quick=quick, on_played=on_played if has_console else None
+        )
     except KeyboardInterrupt:
         click.echo("interrupted; nothing is left behind", err=True)
         sys.exit(130)
     if as_json:
         show_json(done.report)
-    else:
-        click.echo("\nWhat the gate recorded (sluicegate log shows it):")
-        for line in done.records:
-            show_line(line, as_json=False)
-        _show_result(done.is_right, [one for one in done.fetched if not one.is_right])
+    elif not has_console:
+        _show_all(done)
     sys.exit(0 if done.is_right else 1)
+
+
+def _show_all(done: Demo) -> None:
+    click.echo("\nWhat the gate recorded (sluicegate log shows it):")
+    for line in done.records:
+        show_line(line, as_json=False)
+    _show_result(done.is_right, [one for one in done.fetched if not one.is_right])
 
 
 def _show_fetched(fetched: Fetched) -> None:

@@ -42,6 +42,7 @@ _COMMANDS: Final = {
     "policy": "sluicegate.cli.policy:policy",
     "learn": "sluicegate.cli.learn:learn",
     "user": "sluicegate.cli.user:user",
+    "console": "sluicegate.cli.console:console",
     "ca": "sluicegate.cli.ca:ca",
     "new-filter": "sluicegate.cli.new_filter:new_filter",
     "test-filter": "sluicegate.cli.replay_filter:test_filter",

@@ -38,12 +38,17 @@ from .memory import forget_peak, peak_rss_bytes
 from .origin import run_origin
 from .outcome import Demo, DemoOutcome, DemoReport, Fetched
 from .scenario import Case, cases, configuration, find_clamd, policy
+from .staying import stay
 
 __all__ = ["run_demo"]
 
 
 def run_demo(
-    say: Callable[[str], None], on_fetched: Callable[[Fetched], None], *, is_quick: bool = False
+    say: Callable[[str], None],
+    on_fetched: Callable[[Fetched], None],
+    *,
+    is_quick: bool = False,
+    on_played: Callable[[Demo], None] | None = None,
 ) -> Demo:
     """Move every object of the script through a gate, and say what became of each.
 
@@ -51,6 +56,8 @@ def run_demo(
         say: Shows a line of progress.
         on_fetched: Told of each object.
         is_quick: Leave the largest out.
+        on_played: Told when all of it is over; servers, gate and a console then stay until a signal
+            comes. None: everything ends.
 
     Raises:
         ConfigError: pyftpdlib is missing, or there is no room for the files.
@@ -66,7 +73,7 @@ def run_demo(
     script = cases(is_quick=is_quick, has_clamd=bool(clamd))
     try:
         with tempfile.TemporaryDirectory(prefix="sluicegate-demo-", dir=_disk()) as folder:
-            played = _Demonstration(pathlib.Path(folder), script, clamd, say, on_fetched)
+            played = _Demonstration(pathlib.Path(folder), script, clamd, say, on_fetched, on_played)
             return run(played.live())
     except OSError as error:
         raise ConfigError(
@@ -92,6 +99,7 @@ class _Demonstration:
         clamd: str,
         say: Callable[[str], None],
         on_fetched: Callable[[Fetched], None],
+        on_played: Callable[[Demo], None] | None,
     ) -> None:
         self._folder = folder
         self._origin_folder = folder / "origin"
@@ -99,6 +107,7 @@ class _Demonstration:
         self._clamd = clamd
         self._say = say
         self._on_fetched = on_fetched
+        self._on_played = on_played
         self._clock = SystemClock()
         self._seed = os.urandom(16)
         self._digests: dict[str, str] = {}
@@ -127,6 +136,10 @@ class _Demonstration:
                 demo.fetched.append(fetched)
                 demo.report.outcomes.append(fetched.outcome)
                 self._on_fetched(fetched)
+            if self._on_played is not None:
+                demo.records.extend(log.new_lines())
+                self._on_played(demo)
+                await stay(gate, self._clock, self._say)
         demo.records.extend(log.new_lines())
         log.close()
         return demo
@@ -147,7 +160,10 @@ class _Demonstration:
     @contextlib.asynccontextmanager
     async def _gate(self, ftp: SocketAddress, web: SocketAddress) -> AsyncGenerator[Gate]:
         """Run a gate in front of the servers, from files as an operator writes them."""
-        main, rules = configuration(self._clamd), policy(ftp, web, self._tls, self._clamd)
+        main, rules = (
+            configuration(self._clamd, has_console=self._on_played is not None),
+            policy(ftp, web, self._tls, self._clamd),
+        )
         (self._folder / "sluicegate.toml").write_text(main, encoding="utf-8")
         (self._folder / "policy.toml").write_text(rules, encoding="utf-8")
         findings = Findings()

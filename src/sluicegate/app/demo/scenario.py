@@ -99,9 +99,10 @@ def find_clamd() -> str:
     return ""
 
 
-def configuration(clamd: str) -> str:
+def configuration(clamd: str, *, has_console: bool = False) -> str:
     """Return ``sluicegate.toml``."""
-    return _CONFIGURATION + (_CLAMD_CONFIGURATION.format(socket=clamd) if clamd else "")
+    scanners = _CLAMD_CONFIGURATION.format(socket=clamd) if clamd else ""
+    return _CONFIGURATION + scanners + (_CONSOLE_CONFIGURATION if has_console else "")
 
 
 def policy(
@@ -115,6 +116,14 @@ def policy(
     inside = _TLS_RULES.format(own=own, ports=opened, protocols=protocols)
     return _POLICY.format(server=ftp, port=web.port, first=first) + inside
 
+
+_CONSOLE_CONFIGURATION: Final = """
+[log]
+store = "sqlite"
+
+[console]
+listen = "127.0.0.1:0"
+"""
 
 _CONFIGURATION: Final = """\
 [[listener]]

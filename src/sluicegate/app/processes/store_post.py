@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from sluicegate.app.config import Configuration
 from sluicegate.app.log_config import StoreSettings
@@ -15,16 +16,27 @@ from sluicegate.clock import Clock
 from sluicegate.log_limits import LOG_ROTATION_LOOK_S
 from sluicegate.process_limits import WORKER_START_TIMEOUT_S
 
-from .audit_post import AuditPost
 from .backoff import Backoff
 from .child import Child
 from .log_rotation import LogRotation
 from .orders import PROTOCOL, AnyMessage, BeginStore, Ready, Said, Stored
 
-__all__ = ["StorePost"]
+__all__ = ["LogKeeper", "StorePost"]
 
 _BEHIND_BYTES = 64 << 20
 """So much of the log not being stored is worth a warning: some hundred thousand records."""
+
+
+class LogKeeper(Protocol):
+    """Who has the log's file open."""
+
+    def reopen(self) -> None:
+        """Open the log's path again, after a rotation."""
+        ...
+
+    def hold(self, cause: str) -> None:
+        """Have nothing written, as if the file could not be; for no cause, go on."""
+        ...
 
 
 class StorePost:
@@ -35,7 +47,7 @@ class StorePost:
         configuration: Configuration,
         clock: Clock,
         say: Callable[[str], None],
-        audit: AuditPost,
+        audit: LogKeeper,
     ) -> None:
         """Have none yet.
 
