@@ -22,7 +22,14 @@ from .sample_parts import free_port, is_listening, wait_until
 from .test_http2_gate import VerifyingGate
 from .test_websockets import SOCKET
 from .web_parts import chromium
-from .websocket_parts import JUDGE, NODE, JudgingGate, node_server, python_server
+from .websocket_parts import (
+    JUDGE,
+    NODE,
+    JudgingGate,
+    aiohttp_server,
+    node_server,
+    python_server,
+)
 
 TALK = """
 const http2 = require('http2'), fs = require('fs'), WebSocket = require('ws');
@@ -147,15 +154,21 @@ def node_talks(port: int, ca: pathlib.Path, host: str, *where: str) -> dict[str,
     return found
 
 
-@pytest.mark.parametrize("server", [node_server, python_server])
-def test_node_talks_on_streams_with_servers_of_http_1(tmp_path: pathlib.Path, server: Any) -> None:
+@pytest.mark.parametrize(
+    ("server", "code"),
+    [(node_server, 4000), (python_server, 4000), (aiohttp_server, 1000)],  # (which has its own)
+)
+def test_node_talks_on_streams_with_servers_of_http_1(
+    tmp_path: pathlib.Path, server: Any, code: int
+) -> None:
     with server() as port, publishing(tmp_path / "gate", port, '"judge"') as gate:
         where = "https", f"localhost:{gate.port}"
         found = node_talks(gate.port, gate.folder / "ca.pem", "localhost", *where)
         wait_until(lambda: len(gate.records("request")) >= 6, "the records")
         records = gate.records("request")
     assert found["announced"] is True
-    assert [one | {"reason": ""} for one in found["talks"][:3]] == [ALL | {"reason": ""}] * 3
+    heard = ALL | {"reason": "", "code": code}
+    assert [one | {"reason": ""} for one in found["talks"][:3]] == [heard] * 3
     assert found["talks"][3] == REFUSED
     assert len({one["connection"] for one in records}) == 1
     talks = [one for one in records if one["status"] == 101]

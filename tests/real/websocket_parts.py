@@ -12,6 +12,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import aiohttp
+import aiohttp.web
 import websockets.asyncio.client
 import websockets.asyncio.server
 import websockets.exceptions
@@ -184,6 +186,45 @@ def python_server() -> Iterator[int]:
     thread.start()
     try:
         wait_until(lambda: is_listening(port), "websockets listens")
+        yield port
+    finally:
+        loop.call_soon_threadsafe(stopped.set)
+        thread.join()
+        loop.close()
+
+
+@contextlib.contextmanager
+def aiohttp_server() -> Iterator[int]:
+    """Run aiohttp on loopback: a page, and a WebSocket that sends everything back."""
+    port, loop = free_port(), asyncio.new_event_loop()
+    stopped = asyncio.Event()
+
+    async def page(_request: aiohttp.web.Request) -> aiohttp.web.Response:
+        return aiohttp.web.Response(text="<!doctype html><title>a page</title>")
+
+    async def echo(request: aiohttp.web.Request) -> aiohttp.web.WebSocketResponse:
+        socket = aiohttp.web.WebSocketResponse(max_msg_size=1 << 24)
+        await socket.prepare(request)
+        async for message in socket:
+            if message.type is aiohttp.WSMsgType.TEXT:
+                await socket.send_str(message.data)
+            elif message.type is aiohttp.WSMsgType.BINARY:
+                await socket.send_bytes(message.data)
+        return socket
+
+    async def serve() -> None:
+        application = aiohttp.web.Application()
+        application.add_routes([aiohttp.web.get("/", page), aiohttp.web.get("/chat", echo)])
+        runner = aiohttp.web.AppRunner(application)
+        await runner.setup()
+        await aiohttp.web.TCPSite(runner, "127.0.0.1", port).start()
+        await stopped.wait()
+        await runner.cleanup()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    try:
+        wait_until(lambda: is_listening(port), "aiohttp listens")
         yield port
     finally:
         loop.call_soon_threadsafe(stopped.set)
