@@ -294,6 +294,8 @@ class OpeningConnection(EntryConnection):
 
     def _is_let(self, address: SocketAddress) -> bool:
         """Whether the decision on it allows an address."""
+        if address is self.server_address:
+            return True  # the usual case: what was found for the last client, and for this one
         destination = self._destination
         assert destination is not None, "it was judged"
         return address.port == destination.port and any(

@@ -80,6 +80,8 @@ class TlsOpening:
 
     def mode_for(self, host: CanonicalHost) -> TlsMode:
         """Return what becomes of the TLS with a host."""
+        if not (self.splice or self.verify_only):
+            return self.mode
         if self.mode is TlsMode.SPLICE or any(one.matches(host) for one in self.splice):
             return TlsMode.SPLICE
         if any(one.matches(host) for one in self.verify_only):

@@ -126,8 +126,11 @@ class TlsSending(LayeredDriver):
         """Hand ciphertext to the kernel; what it does not take is sent by an operation."""
         engine, scratch = self._engine, self._scratch
         self._deferred = 0
-        while self._unsent is None and engine.outgoing:
-            data = scratch[: engine.take_into(scratch)]
+        while self._unsent is None:
+            count = engine.take_into(scratch)
+            if not count:
+                return
+            data = scratch[:count]
             try:
                 sent = self.inner.send(bytes(data) if self._is_inner_layered else data, SEND_FLAGS)
             except BlockingIOError:
@@ -141,6 +144,8 @@ class TlsSending(LayeredDriver):
                 self._unsent = rest = ConstBuffer(bytes(data[sent:]))
                 rest.lease()
                 self._backend.send(self._send_op, self.inner, rest, 0, rest.used)
+            elif count < len(scratch):
+                return
 
     # -- the end of our stream -----------------------------------------------------------------
 
