@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests.flows.opening_kit import (
     EVERY_MODE,
     NAME,
     SITE,
+    Inside,
     Met,
     TlsOrigin,
     client_context,
@@ -95,6 +97,31 @@ def test_each_client_has_the_server_that_was_verified_for_it_and_no_second_one(
 
     assert [met.statuses for met in (found.met, *others)] == [[200]] * 4
     assert found.origin.connections == 4
+
+
+def test_tickets_come_with_the_first_answer() -> None:
+    """With TLS 1.3 they are not waited for, so they cost no packet of their own."""
+    waiting: list[bytes] = []
+    sessions: list[ssl.SSLSession | None] = []
+
+    async def talk(inside: Inside, met: Met) -> None:
+        await gates[0].peers.sleep(0.5)
+        arriving = inside.socket.incoming
+        assert arriving is not None, "it is connected"
+        waiting.append(bytes(arriving.arrived))
+        await requests(get())(inside, met)
+        sessions.append(inside.tls.session)
+
+    gates: list[Gate] = []
+
+    async def during(gate: Gate) -> None:
+        gates.append(gate)
+
+    found = open_tls(talk=talk, during=during)
+    assert found.met.statuses == [200]
+    assert waiting == [b""]
+    assert sessions[0] is not None
+    assert sessions[0].has_ticket
 
 
 def test_records_say_how_tls_was_opened() -> None:
