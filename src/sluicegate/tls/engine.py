@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from OpenSSL import SSL, crypto
 
+from sluicegate.access_limits import TLS_RECORD_BYTES_MAX
 from sluicegate.errors import SluicegateError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class EngineSource(Protocol):
 class TlsEngine:
     """One end of a connection; its handshake has not begun."""
 
-    __slots__ = ("_connection", "_held", "has_input")
+    __slots__ = ("_connection", "_held", "_lent", "has_input")
 
     def __init__(self, connection: RecordConnection) -> None:
         self.has_input = False
@@ -66,6 +67,8 @@ class TlsEngine:
         self._connection = connection
         self._held: TlsEnded | TlsBroken | None = None
         #: What came behind the plaintext that was read last.
+        self._lent: memoryview | None = None
+        #: Bytes from the peer in somebody else's memory, which OpenSSL was not given yet.
 
     # -- ciphertext ----------------------------------------------------------------------------
 
@@ -74,6 +77,21 @@ class TlsEngine:
         if data:  # OpenSSL takes nothing for an error
             self._connection.feed(data)
             self.has_input = True
+
+    def lend(self, data: memoryview) -> None:
+        """Take bytes from the peer that are there until ``take_back``.
+
+        OpenSSL is given as much as it can use at once: else the largest of a connection's receives
+        would stay its own for as long as it lives.
+        """
+        self._lent = data
+        self.has_input = True
+
+    def take_back(self) -> None:
+        """Keep what was not read of what was lent: its memory is wanted."""
+        lent, self._lent = self._lent, None
+        if lent:
+            self._connection.feed(lent)
 
     def feed_end(self) -> None:
         """Take that the peer's bytes have ended."""
@@ -122,10 +140,15 @@ class TlsEngine:
             raise self._take_held()
         connection = self._connection
         filled = connection.decrypt_into(view)
+        while filled < len(view) and connection.is_starved:
+            lent = self._lent
+            if not lent:
+                self.has_input = False
+                return filled
+            connection.feed(lent[:TLS_RECORD_BYTES_MAX])
+            self._lent = lent[TLS_RECORD_BYTES_MAX:]
+            filled += connection.decrypt_into(view[filled:])
         if filled == len(view):
-            return filled
-        if connection.is_starved:
-            self.has_input = False
             return filled
         self._held = self._why_stopped()
         if filled:

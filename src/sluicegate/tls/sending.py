@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
-from sluicegate.access_limits import TLS_WRITE_BYTES_MAX
+from sluicegate.access_limits import TLS_RECORD_BYTES_MAX, TLS_WRITE_BYTES_MAX
 from sluicegate.buffer import ConstBuffer
 from sluicegate.errors import errno_name
 from sluicegate.port.backend import SEND_FLAGS, RawSocket
@@ -94,16 +94,31 @@ class TlsSending(LayeredDriver):
         view = memoryview(data)
         sent = 0
         while sent < len(view) and self._unsent is None:
+            piece = view[sent : sent + TLS_WRITE_BYTES_MAX]
             try:
-                sent += self._engine.write(view[sent : sent + TLS_WRITE_BYTES_MAX])
+                filled = self._encrypt(piece, is_more_coming=is_more_coming)
             except TlsBroken as error:
                 self._note_error(errno.EPROTO, error.words)
             else:
-                if not is_more_coming:
+                sent += len(piece)
+                self._send_out(filled)
+                if filled == len(self._scratch):
                     self._flush()
             if self.error:
                 raise OSError(self.error, self.failure)
         return sent
+
+    def _encrypt(self, piece: memoryview, *, is_more_coming: bool) -> int:
+        """Encrypt into the scratch memory, and what waited before it; return how much that is.
+
+        A record at a time: OpenSSL keeps memory for the most that it ever had to give out.
+        """
+        engine, scratch, filled = self._engine, self._scratch, 0
+        for start in range(0, len(piece), TLS_RECORD_BYTES_MAX):
+            engine.write(piece[start : start + TLS_RECORD_BYTES_MAX])
+            if not is_more_coming:
+                filled += engine.take_into(scratch[filled:])
+        return filled
 
     def _check_writable(self) -> None:
         if self.error:
@@ -125,27 +140,31 @@ class TlsSending(LayeredDriver):
     def _flush(self) -> None:
         """Hand ciphertext to the kernel; what it does not take is sent by an operation."""
         engine, scratch = self._engine, self._scratch
-        self._deferred = 0
         while self._unsent is None:
             count = engine.take_into(scratch)
-            if not count:
+            if not (self._send_out(count) and count == len(scratch)):
                 return
-            data = scratch[:count]
-            try:
-                sent = self.inner.send(bytes(data) if self._is_inner_layered else data, SEND_FLAGS)
-            except BlockingIOError:
-                sent = 0
-            except OSError as error:
-                # A peer that has gone before our goodbye is no error: what it sent last says how.
-                if not (self._has_said_goodbye and error.errno in _GONE):
-                    self._note_error(error.errno or errno.EIO, errno_name(error.errno or errno.EIO))
-                return
-            if sent < len(data):
-                self._unsent = rest = ConstBuffer(bytes(data[sent:]))
-                rest.lease()
-                self._backend.send(self._send_op, self.inner, rest, 0, rest.used)
-            elif count < len(scratch):
-                return
+
+    def _send_out(self, count: int) -> bool:
+        """Send what is in the scratch memory; False: there is nothing, or the peer has gone."""
+        self._deferred = 0
+        if not count:
+            return False
+        data = self._scratch[:count]
+        try:
+            sent = self.inner.send(bytes(data) if self._is_inner_layered else data, SEND_FLAGS)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            # A peer that has gone before our goodbye is no error: what it sent last says how.
+            if not (self._has_said_goodbye and error.errno in _GONE):
+                self._note_error(error.errno or errno.EIO, errno_name(error.errno or errno.EIO))
+            return False
+        if sent < count:
+            self._unsent = rest = ConstBuffer(bytes(data[sent:]))
+            rest.lease()
+            self._backend.send(self._send_op, self.inner, rest, 0, rest.used)
+        return True
 
     # -- the end of our stream -----------------------------------------------------------------
 

@@ -189,14 +189,26 @@ class TlsStream(TlsSending):
 
     def _on_received(self, result: int, flags: int) -> None:
         if flags & BUFFER:
-            slot = self._backend.pool.slots[flags >> SLOT_SHIFT]
-            self._take(slot.view[: max(result, 0)], result, is_going_on=bool(flags & MORE))
-            self._backend.pool.give_back(slot)
-        elif result == 0:
+            self._on_slot(result, flags)
+            return
+        if result == 0:
             self._has_inner_ended = True
             self._engine.feed_end()
         elif result != -errno.ECANCELED or self._port.is_closing:
             self._note_error(-result, errno_name(-result))
+        self._after_receive(result, flags)
+
+    def _on_slot(self, result: int, flags: int) -> None:
+        pool, engine = self._backend.pool, self._engine
+        slot = pool.slots[flags >> SLOT_SHIFT]
+        try:
+            self._take(slot.view[: max(result, 0)], result, is_going_on=bool(flags & MORE))
+            self._after_receive(result, flags)
+        finally:
+            engine.take_back()
+            pool.give_back(slot)
+
+    def _after_receive(self, result: int, flags: int) -> None:
         if self._is_over or self._is_lingering:
             self._linger_on(result)
             return
@@ -217,7 +229,11 @@ class TlsStream(TlsSending):
                 self.is_bulky = True
                 if is_going_on:
                     self._backend.cancel(self._receive_op)  # large slots are received into, then
-        if not self.error:
+        if self.error:
+            return
+        if self.is_bulky:
+            self._engine.lend(data)
+        else:
             self._engine.feed(data)
 
     # -- the handshake -------------------------------------------------------------------------
