@@ -54,6 +54,8 @@ __all__ = [
     "TLS_STAPLE_AGE_S_MAX",
     "TLS_STAPLE_CLOCK_S_MAX",
     "TLS_STAPLE_RESPONSES_MAX",
+    "TLS_VALIDATIONS_KEPT_MAX",
+    "TLS_VALIDATION_KEPT_S",
     "TLS_WRITE_BYTES_MAX",
     "USERS_FILE_BYTES_MAX",
     "USER_GROUPS_MAX",
@@ -131,6 +133,14 @@ TLS_SERVER_SESSIONS_PER_SERVER_MAX: Final = 4
 
 TLS_SERVER_SESSION_S_MAX: Final = 3600.0
 """How long a server is believed for what its chain proved once; then it has to show it again."""
+
+TLS_VALIDATION_KEPT_S: Final = 60.0
+"""How long a server that ``mode = "validate"`` has verified is not verified again: whoever puts
+another one in its place at the same address is noticed within this time. A page that opens ten
+connections then costs one handshake more and not ten."""
+
+TLS_VALIDATIONS_KEPT_MAX: Final = 4096
+"""Such servers that one worker remembers, about 2 KiB each; the oldest is forgotten first."""
 
 TLS_STAPLE_AGE_S_MAX: Final = 10 * 86400.0
 """How old an authority's stapled answer may be, whatever it says itself: authorities of the web

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import ipaddress
 import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
+from sluicegate.address import SocketAddress
 from sluicegate.gate.settings import ServiceSettings
 from sluicegate.names import canonical_host
 from sluicegate.policy import SendProxyProtocol
+from sluicegate.protocols.proxy_protocol import encode_proxy_v1
 from sluicegate.testing import FaultPlan
 from sluicegate.testing.peers import PeerStream
 from sluicegate.tls import ClientCertificates, TlsSettings
@@ -20,6 +24,7 @@ from tests.flows.chain_filters import Passing
 from tests.flows.gate_kit import SERVER, Gate, echoes, installation, play
 from tests.flows.http2_kit import Http2Peer
 from tests.flows.published_tls_kit import WILD, WWW, own, published, trusting
+from tests.flows.test_no_garbage import Garbage, collecting
 from tests.flows.tls_kit import (
     TlsPeer,
     inside_tls,
@@ -278,6 +283,30 @@ def test_a_stop_ends_who_is_in_the_midst_of_a_handshake() -> None:
 
     gate = play(scenario, published())
     assert [one.reason for one in gate.decisions] == ["service stopping"]
+
+
+def test_a_peer_may_announce_clients_in_front_of_their_tls() -> None:
+    plan = published()
+    peers = (ipaddress.ip_network("10.7.7.7/32"),)
+    listeners = tuple(dataclasses.replace(one, proxy_peers=peers) for one in plan.listeners)
+    announced = SocketAddress.parse("10.1.2.3:4567")
+    seen: list[object] = []
+
+    async def peer(stream: PeerStream) -> bytes:
+        await stream.send_all(encode_proxy_v1(announced, SocketAddress.parse("192.0.2.1:443")))
+        reply = await inside_tls(says_hello, trusting(), WWW)(stream)
+        assert isinstance(reply, bytes)
+        return reply
+
+    async def scenario(gate: Gate) -> None:
+        gate.serve(echoes)
+        source = SocketAddress.parse("10.7.7.7:0")
+        seen.extend(await gate.ended(gate.call(peer, source=source)))
+        await gate.idle()
+
+    gate = play(scenario, dataclasses.replace(plan, listeners=listeners))
+    assert seen == [b"hello"]
+    assert [(one.client, one.tls) for one in gate.ends] == [(str(announced), "own")]
 
 
 # -- who comes -------------------------------------------------------------------------------------
@@ -664,3 +693,32 @@ def test_a_policy_that_comes_during_the_handshake_counts() -> None:
     assert [(one.verdict, one.reason) for one in gate.decisions] == [
         ("denied", "client-not-listed")
     ]
+
+
+@pytest.mark.parametrize("name", [WWW, "evil.example", None], ids=["good", "refused", "unnamed"])
+@pytest.mark.parametrize("is_http", [False, True])
+def test_ended_clients_leave_nothing_to_the_collector(name: str | None, is_http: bool) -> None:
+    found: list[Garbage] = []
+    origin = Origin(closes=True)
+
+    async def peer(stream: PeerStream) -> object:
+        talk = asks(get()) if is_http else says_hello
+        try:
+            return await inside_tls(talk, trusting(checks=name is not None), name)(stream)
+        except OSError as error:
+            return type(error).__name__
+
+    async def scenario(gate: Gate) -> None:
+        gate.serve(origin.serve if is_http else echoes)
+        await gate.ended(gate.call(peer))
+        await gate.idle()
+        with collecting() as garbage:
+            await gate.ended(gate.call(peer))
+            await gate.idle()
+            await asyncio.sleep(10.0)
+        found.append(garbage)
+
+    play(scenario, published(is_http=is_http))
+    # (The circle of a client's connection and its end is HTTP's own, and has the socket's face.)
+    heavy = ("engine", "record_connection", "handshake", "published")
+    assert [one for one in found[0].kinds if any(word in one for word in heavy)] == []

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from sluicegate.tls import ServerStream, TlsStream
     from sluicegate.tls.leaf_source import LeafAnswer, LeafContext
 
+    from .known_validations import ValidationKey
     from .opening_connection import OpeningConnection
     from .server_tls import ServerHandshake
 
@@ -125,6 +126,9 @@ class Opener:
         if mode is TlsMode.SPLICE and connection.has_server:
             self.pass_on()
             return
+        if mode is TlsMode.VALIDATE and self._is_known():
+            self.pass_on()
+            return
         self._state = _State.SERVER
         self._wait_for(connection.firewall.limits.opening_timeout_s)
         proof = None
@@ -137,6 +141,21 @@ class Opener:
         else:
             # There was a server for it, which has gone meanwhile, or is offered something else.
             connection.dial_at_last(self._on_dialled)
+
+    @property
+    def _validation_key(self) -> ValidationKey:
+        connection, epoch = self._connection, self._connection.firewall.server_tls.epoch
+        return self.opened.host.text, connection.named_port, connection.server_address, epoch
+
+    def _is_known(self) -> bool:
+        """Tell whether its server, which was dialled, was verified a moment ago."""
+        connection = self._connection
+        port, known = connection.port, connection.firewall.server_tls.validations
+        identity = known.find(self._validation_key, port.now, port.wall)
+        if identity is None or not connection.has_server:
+            return False
+        self.opened.take_identity(identity)
+        return True
 
     def _on_dialled(self) -> None:
         """Take that there is a connection to the server now."""
@@ -212,6 +231,10 @@ class Opener:
             return
         wish = self._opening.client_certificates
         if opened.mode is TlsMode.VALIDATE:
+            proof = None if self._server is None else self._server.proof
+            if proof is not None:
+                known = connection.firewall.server_tls.validations
+                known.keep(self._validation_key, proof, connection.port.now)
             self._dial_anew()
         elif outcome.wants_certificate and wish is not ClientCertificateWish.IGNORE:
             self._on_certificate_wanted("")

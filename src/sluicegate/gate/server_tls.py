@@ -13,6 +13,8 @@ from sluicegate.names import CanonicalHost
 from sluicegate.port.layer import driver_of
 from sluicegate.tls import KeyLog, ServerContext, ServerFailure, ServerIdentity, ServerName
 
+from .known_validations import KnownValidations
+
 if TYPE_CHECKING:
     from sluicegate.port.backend import RawSocket
     from sluicegate.tls import ServerStream, ServerTlsSettings
@@ -66,6 +68,7 @@ class ServerTls:
         #: Who is told the keys of all connections, by an operator's switch.
         self.epoch = 0
         #: Counts changes of the settings by which servers are verified.
+        self.validations = KnownValidations()
         self._service = service
         self._settings: ServerTlsSettings | None = None
         self._own: tuple[OwnCertificate, ...] = ()
