@@ -20,6 +20,10 @@ __all__ = [
     "QUERY_VALUES_MAX",
     "RECORD_LINE_BYTES_MAX",
     "SEARCH_SLICE_RECORDS",
+    "SINK_ANSWER_BYTES_MAX",
+    "SINK_END_S",
+    "SINK_LOOK_S",
+    "SINK_TIMEOUT_S",
     "STORE_BATCH_RECORDS_MAX",
     "STORE_CACHE_BYTES",
     "STORE_KEYS_KNOWN_MAX",
@@ -102,3 +106,15 @@ Random names of one client must not fill the disk."""
 SEARCH_SLICE_RECORDS: Final = 200_000
 """Records that a search looks through before it looks at the clock: some tenths of a second where
 nothing but the records themselves can tell."""
+
+SINK_LOOK_S: Final = 0.5
+"""How often a sink looks for new records."""
+
+SINK_TIMEOUT_S: Final = 10.0
+"""How long another system may take to be connected to, and to take or answer something."""
+
+SINK_END_S: Final = 2.0
+"""How long sinks go on at the end of the gate; what is not sent then, the next gate sends."""
+
+SINK_ANSWER_BYTES_MAX: Final = 1 << 16
+"""What is read of a collector's answer: it says how many records it refused, and why."""

@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal, cast
 import pydantic
 
 from sluicegate.address import IpNetwork, SocketAddress
+from sluicegate.audit.sinks.settings import SinkSettings
 from sluicegate.console.link import ConsoleSettings
 from sluicegate.documents import Document, Findings, Model, Wrong, json_schema, read_document, typed
 from sluicegate.filterapi import Isolation
@@ -35,7 +36,7 @@ from .entry_config import (
 )
 from .ldap_config import LdapTable
 from .limit_table import LimitTable, contradictions, to_limits
-from .log_config import LogTable, StoreSettings, WhenFull, log_path, to_store
+from .log_config import LogTable, StoreSettings, WhenFull, log_path, to_sinks, to_store
 from .refusal_pages import WebTable
 from .scanners import ScannerTable, check_scanners
 from .secret_files import SecretFiles
@@ -180,6 +181,8 @@ class Configuration:
     """Who signs what clients see where TLS is opened; None: it is opened nowhere."""
     store: StoreSettings | None = None
     """The store of records; None: there is none."""
+    sinks: tuple[SinkSettings, ...] = ()
+    """Where records are sent beside."""
     when_log_full: WhenFull = "refuse"
     """What becomes of new traffic while nothing can be recorded."""
     recorded: Recorded = field(default_factory=Recorded)
@@ -292,6 +295,7 @@ def read_configuration(
         web=tables.web,
         authority=to_authority(tables.ca, folder, state_dir, document, findings),
         tls=tables.tls,
+        sinks=to_sinks(tables.log, folder, document, findings),
         when_log_full=tables.log.when_full,
         recorded=Recorded(sessions=tables.log.sessions, lookups=tables.log.lookups),
         user=tables.service.user,

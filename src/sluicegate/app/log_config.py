@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 import pathlib
+import urllib.parse
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeAlias
 
 import pydantic
 
-from sluicegate.documents import Model, parse_size
+from sluicegate.audit.search import QueryRefused, parse_query
+from sluicegate.audit.sinks.settings import SCHEMES, SinkSettings
+from sluicegate.documents import Document, Findings, Model, Wrong, parse_size
+from sluicegate.policy.parse_values import Name
 
-__all__ = ["LogTable", "StoreSettings", "WhenFull", "log_path", "to_store"]
+__all__ = ["LogTable", "StoreSettings", "WhenFull", "log_path", "to_sinks", "to_store"]
 
 _Size = Annotated[
     int,
@@ -24,6 +28,50 @@ _Size = Annotated[
 
 WhenFull: TypeAlias = Literal["refuse", "count"]
 """``refuse`` new traffic, or let it go on and ``count`` the records that are lost."""
+
+
+def _parse_to(value: object) -> str:
+    """Check where a sink sends to."""
+    text = str(value)
+    scheme, colon, rest = text.partition(":")
+    if not colon or scheme not in SCHEMES or not rest.strip("/"):
+        raise Wrong(f"{text!r} is nowhere to send records to", _TO_CURE)
+    try:
+        has_port = scheme == "unix" or urllib.parse.urlsplit(text).port is not None
+    except ValueError:
+        raise Wrong(f"{text!r} has no port that there is", _TO_CURE) from None
+    if not has_port and scheme in {"tcp", "tls"}:
+        raise Wrong(f"{text!r} has no port", _TO_CURE)
+    return text
+
+
+_TO_CURE: Final = (
+    '"unix:/dev/log", "tcp://HOST:PORT", "tls://HOST:PORT", or for OTLP "https://HOST/v1/logs"'
+)
+
+
+def _parse_query(value: object) -> str:
+    """Check which records a sink is sent."""
+    try:
+        parse_query(str(value), 0.0)
+    except QueryRefused as refused:
+        raise Wrong(refused.cause, refused.cure) from None
+    return str(value)
+
+
+class SinkTable(Model):
+    """One ``[[log.sink]]``."""
+
+    name: Name = pydantic.Field(examples=["siem"])
+    to: Annotated[str, pydantic.PlainValidator(_parse_to, json_schema_input_type=str)] = (
+        pydantic.Field(examples=["unix:/dev/log"])
+    )
+    query: Annotated[str, pydantic.PlainValidator(_parse_query, json_schema_input_type=str)] = ""
+    """Only records that it chooses; empty: all."""
+    ca: str = ""
+    """A file of certificates that the other side is verified with; empty: the system's."""
+    queue_bytes: _Size = 64 << 20
+    """How much of the log may wait; beyond it, the oldest is left out and counted."""
 
 
 class LogTable(Model):
@@ -45,6 +93,7 @@ class LogTable(Model):
     """How much of the log may wait to be stored; beyond it, it counts as full."""
     when_full: WhenFull = "refuse"
     """What becomes of new traffic while nothing can be recorded."""
+    sink: tuple[SinkTable, ...] = ()
     sessions: bool = True
     """Whether the begin and the end of sessions are recorded."""
     lookups: bool = True
@@ -66,6 +115,28 @@ class StoreSettings:
 def log_path(table: LogTable, folder: pathlib.Path, state_dir: pathlib.Path) -> pathlib.Path:
     """Return where records are written; paths are relative to the folder of the file."""
     return folder / table.path if table.path else state_dir / _LOG_NAME
+
+
+def to_sinks(
+    table: LogTable, folder: pathlib.Path, document: Document, findings: Findings
+) -> tuple[SinkSettings, ...]:
+    """Return where records are sent; two of one name are a finding."""
+    names: set[str] = set()
+    for index, sink in enumerate(table.sink):
+        if sink.name in names:
+            place = document.where(("log", "sink", index, "name"))
+            findings.refuse(place, f"the name {sink.name!r} is taken by another sink")
+        names.add(sink.name)
+    return tuple(
+        SinkSettings(
+            name=sink.name,
+            to=sink.to,
+            query=sink.query,
+            ca=str(folder / sink.ca) if sink.ca else "",
+            queue_bytes=sink.queue_bytes,
+        )
+        for sink in table.sink
+    )
 
 
 def to_store(

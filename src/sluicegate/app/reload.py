@@ -36,6 +36,7 @@ _FIXED: Final = {
     "store": "store",
     "console": "[console]",
     "when_log_full": "when_full",
+    "sinks": "[[log.sink]]",
     "authority_folder": "dir",
 }
 """Attributes of ``Configuration`` that a running gate keeps, with their keys."""

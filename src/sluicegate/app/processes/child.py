@@ -28,7 +28,9 @@ __all__ = ["Child", "Role"]
 
 _Socket: TypeAlias = socket.socket  # noqa: TID251 - it carries orders, not traffic
 
-Role: TypeAlias = Literal["worker", "audit_writer", "signer", "store_keeper", "console"]
+Role: TypeAlias = Literal[
+    "worker", "audit_writer", "signer", "store_keeper", "forwarder", "console"
+]
 
 _START: Final = (
     "import sys; sys.path[:] = sys.argv[4:]; "

@@ -12,6 +12,7 @@ import msgspec
 
 from sluicegate.app.texts import Texts
 from sluicegate.audit.records import OperatorRecord
+from sluicegate.audit.sinks.settings import SinkSettings
 from sluicegate.console.link import ConsoleSettings, Explained
 from sluicegate.gate.control_messages import AnyReply, AnyRequest
 
@@ -27,6 +28,7 @@ __all__ = [
     "AttachSigner",
     "BeginAudit",
     "BeginConsole",
+    "BeginForward",
     "BeginSigner",
     "BeginStore",
     "BeginWorker",
@@ -37,6 +39,7 @@ __all__ = [
     "Explain",
     "ExplainedLine",
     "Failed",
+    "Forwarded",
     "HoldLog",
     "Leaving",
     "Message",
@@ -44,6 +47,7 @@ __all__ = [
     "Prepared",
     "Ready",
     "Said",
+    "SinkState",
     "Stored",
     "StreamEnded",
     "TakeStream",
@@ -272,6 +276,35 @@ class Acted(Message, tag="acted"):
     record: OperatorRecord
 
 
+# To and from the forwarder.
+
+
+class BeginForward(Message, tag="begin-forward"):
+    """Be the forwarder."""
+
+    log: str
+    """Path of the log that it follows."""
+    folder: str
+    """Path of where it keeps how far each sink is."""
+    sinks: list[SinkSettings]
+
+
+class SinkState(msgspec.Struct, kw_only=True):
+    """How far one sink is."""
+
+    name: str
+    sent: int
+    lost: int
+    bytes_behind: int
+    failure: str
+
+
+class Forwarded(Message, tag="forwarded"):
+    """How far all are."""
+
+    sinks: list[SinkState]
+
+
 # To the signer.
 
 
@@ -318,6 +351,8 @@ AnyMessage: TypeAlias = (
     | StreamEnded
     | BeginStore
     | Stored
+    | BeginForward
+    | Forwarded
     | BeginSigner
     | TakeWorker
     | BeginConsole

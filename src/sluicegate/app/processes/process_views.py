@@ -14,6 +14,7 @@ from sluicegate.gate.views import StatusView, WorkerView
 from .audit_post import AuditPost
 from .console_post import ConsolePost
 from .crew import Crew, Place, Worker
+from .forward_post import ForwardPost
 from .signer_post import SignerPost
 from .store_post import StorePost
 
@@ -48,12 +49,16 @@ def worker_views(
         rows.append(_post_view("signer", signer))
     if store.settings is not None:
         rows.append(_post_view("store keeper", store))
+    if store.forward.begin.sinks:
+        rows.append(_post_view("forwarder", store.forward))
     if console.settings is not None:
         rows.append(_post_view("console", console))
     return rows
 
 
-def _post_view(name: str, post: AuditPost | SignerPost | StorePost | ConsolePost) -> WorkerView:
+def _post_view(
+    name: str, post: AuditPost | SignerPost | StorePost | ConsolePost | ForwardPost
+) -> WorkerView:
     return WorkerView(
         name=name,
         pid=post.pid,

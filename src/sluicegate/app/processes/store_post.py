@@ -18,6 +18,7 @@ from sluicegate.process_limits import WORKER_START_TIMEOUT_S
 
 from .backoff import Backoff
 from .child import Child
+from .forward_post import ForwardPost
 from .log_rotation import LogRotation
 from .orders import PROTOCOL, AnyMessage, BeginStore, Ready, Said, Stored
 
@@ -69,6 +70,8 @@ class StorePost:
             self._rotation = LogRotation(
                 log, self.settings, clock, say, reopen=audit.reopen, hold=audit.hold
             )
+        self.forward = ForwardPost(configuration, clock, say)
+        #: Who sends records on, and follows the log as the keeper does.
         self._turning: asyncio.TimerHandle | None = None
         self._clock = clock
         self._say = say
@@ -85,9 +88,9 @@ class StorePost:
 
     def warnings(self) -> list[str]:
         """Return what an operator should know."""
+        found = self.forward.warnings()
         if self.settings is None:
-            return []
-        found: list[str] = []
+            return found
         if self._child is None or self._backoff.is_holding_back:
             found.append(f"the store's keeper had to be started again {self.restarts} times")
         if self.stored.failure:
@@ -99,6 +102,7 @@ class StorePost:
     def start(self) -> None:
         """Start the keeper, if there is a store."""
         self._is_closing = False
+        self.forward.start()
         if self.settings is not None:
             self._start(self.settings)
             self._turn()
@@ -136,6 +140,7 @@ class StorePost:
         self._is_closing = True
         if self._turning is not None:
             self._turning.cancel()
+        await self.forward.close()
         if self._retry is not None:
             self._retry.cancel()
         child = self._child

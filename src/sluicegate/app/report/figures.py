@@ -16,7 +16,7 @@ import msgspec
 from sluicegate.audit.store import StoreReader
 from sluicegate.audit.store.reader import Latency, MinuteTotal, SubjectTotal
 
-__all__ = ["Named", "Period", "Report", "RuleFigures", "Step", "make_report"]
+__all__ = ["Named", "Period", "Report", "RuleFigures", "Step", "Waited", "make_report"]
 
 ROWS_MAX: Final = 15
 """Rows of each table."""
@@ -85,6 +85,13 @@ class RuleFigures(msgspec.Struct):
     refused: int = 0
 
 
+class Waited(msgspec.Struct, frozen=True):
+    """Requests that took less than so long, and at least half of it."""
+
+    below_ms: float
+    records: int
+
+
 class Report(msgspec.Struct, kw_only=True):
     """All of it; ``--json`` prints it as it is."""
 
@@ -115,7 +122,7 @@ class Report(msgspec.Struct, kw_only=True):
     findings: list[Named]
     """Why objects were refused: what scanners found in them."""
     rules: list[RuleFigures]
-    latencies: list[Latency]
+    latencies: list[Waited]
     """Of HTTP requests."""
     percentiles_ms: dict[str, float]
     """Half, nine tenths, 99 of a hundred requests took at most so long, to a factor of two."""
@@ -200,7 +207,7 @@ def _rules(asked: Sequence[MinuteTotal]) -> list[RuleFigures]:
     return ordered[:ROWS_MAX]
 
 
-def _without_gaps(latencies: Sequence[Latency]) -> list[Latency]:
+def _without_gaps(latencies: Sequence[Latency]) -> list[Waited]:
     """Return latencies with those between them that no request had."""
     counts = {one.below_ms: one.records for one in latencies}
     bounds: list[float] = []
@@ -208,10 +215,10 @@ def _without_gaps(latencies: Sequence[Latency]) -> list[Latency]:
         bounds.append(one.below_ms)
         while bounds[-1] < latencies[-1].below_ms:
             bounds.append(2 * bounds[-1])
-    return [Latency(bound, counts.get(bound, 0)) for bound in bounds]
+    return [Waited(bound, counts.get(bound, 0)) for bound in bounds]
 
 
-def _percentiles(latencies: Sequence[Latency]) -> dict[str, float]:
+def _percentiles(latencies: Sequence[Waited]) -> dict[str, float]:
     total = sum(one.records for one in latencies)
     found: dict[str, float] = {}
     for share in _SHARES:

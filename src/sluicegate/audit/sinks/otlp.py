@@ -1,0 +1,160 @@
+"""Records as logs of OpenTelemetry: OTLP over HTTP, in JSON (OTLP 1.x, "JSON Protobuf Encoding").
+
+``sink`` sends with it. The invariant: what the collector has not said that it took is sent again,
+or counted as lost.
+"""
+
+from __future__ import annotations
+
+import http.client
+import importlib.metadata
+import json
+import socket
+import ssl
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sluicegate.audit.query import LogLine
+from sluicegate.log_limits import SINK_ANSWER_BYTES_MAX, SINK_TIMEOUT_S
+
+from .settings import SinkSettings
+
+__all__ = ["OtlpSender", "encode_logs"]
+
+_RETRIED: Final = frozenset({429, 502, 503, 504})
+"""Answers after which the same is to be sent again (OTLP, "Retryable Response Codes")."""
+_OK: Final = 200
+_VERSION: Final = importlib.metadata.version("sluicegate")
+_SEVERITIES: Final = {"INFO": 9, "INFO2": 10, "WARN": 13, "ERROR": 17}
+"""Numbers of the data model ("Field: SeverityNumber")."""
+
+
+def encode_logs(lines: Sequence[LogLine], host: str) -> bytes:
+    """Return the body of a request: one log record for each record."""
+    resource = {"service.name": "sluicegate", "service.version": _VERSION, "host.name": host}
+    body = {
+        "resourceLogs": [
+            {
+                "resource": {"attributes": _attributes(resource)},
+                "scopeLogs": [
+                    {
+                        "scope": {"name": "sluicegate.audit"},
+                        "logRecords": [_log_record(line) for line in lines],
+                    }
+                ],
+            }
+        ]
+    }
+    return json.dumps(body, separators=(",", ":")).encode("ascii")
+
+
+def _log_record(line: LogLine) -> dict[str, Any]:
+    fields = line.fields
+    time = fields.get("time")
+    nanoseconds = str(int(time * 1e6) * 1000 if isinstance(time, int | float) else 0)
+    severity = _severity(fields)
+    return {
+        "timeUnixNano": nanoseconds,
+        "observedTimeUnixNano": nanoseconds,
+        "severityNumber": _SEVERITIES[severity],
+        "severityText": severity,
+        "body": {"stringValue": line.raw.decode("utf-8", "replace")},
+        "attributes": _attributes(
+            {f"sluicegate.{name}": value for name, value in fields.items() if name != "time"}
+        ),
+    }
+
+
+def _severity(fields: Mapping[str, Any]) -> str:
+    if fields.get("severity") == "error" or fields.get("kind") == "filter-failure":
+        return "ERROR"
+    if fields.get("severity") == "warning" or fields.get("kind") in {"limit", "process"}:
+        return "WARN"
+    found = {fields.get("verdict"), fields.get("outcome")}
+    if "failed" in found:
+        return "WARN"
+    return "INFO2" if found & {"denied", "refused"} else "INFO"
+
+
+def _attributes(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"key": name, "value": _value(value)} for name, value in fields.items()]
+
+
+def _value(value: Any) -> dict[str, Any]:
+    """Return a value as ``AnyValue`` has it; whole numbers are texts there, for their 64 bits."""
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    if isinstance(value, float):
+        return {"doubleValue": value}
+    if isinstance(value, list):
+        return {"arrayValue": {"values": [_value(one) for one in value]}}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, dict):
+        return {"kvlistValue": {"values": _attributes(value)}}  # pyright: ignore[reportUnknownArgumentType]
+    return {"stringValue": str(value)}
+
+
+class OtlpSender:
+    """One connection to a collector, made when there is something to send."""
+
+    def __init__(self, settings: SinkSettings) -> None:
+        self._settings = settings
+        self._url = urllib.parse.urlsplit(settings.to)
+        self._host = socket.gethostname()
+        self._connection: http.client.HTTPConnection | None = None
+
+    def send(self, lines: Sequence[LogLine]) -> int:
+        """Send records; return how many the collector has refused.
+
+        Raises:
+            OSError: They were not taken; the same is to be sent again.
+        """
+        connection = self._connection or self._make()
+        self._connection = connection
+        path = self._url.path or "/v1/logs"
+        try:
+            connection.request(
+                "POST",
+                f"{path}?{self._url.query}" if self._url.query else path,
+                encode_logs(lines, self._host),
+                {"Content-Type": "application/json", "User-Agent": f"sluicegate/{_VERSION}"},
+            )
+            answer = connection.getresponse()
+            body = answer.read(SINK_ANSWER_BYTES_MAX)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise OSError(0, f"{type(error).__name__}: {error}") from error
+        if answer.status in _RETRIED:
+            self.close()
+            raise OSError(0, f"the collector answers {answer.status}")
+        if answer.will_close or len(body) == SINK_ANSWER_BYTES_MAX:
+            self.close()
+        if answer.status != _OK:
+            return len(lines)
+        return _rejected(body, len(lines))
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _make(self) -> http.client.HTTPConnection:
+        url = self._url
+        if self._settings.scheme == "http":
+            return http.client.HTTPConnection(url.hostname or "", url.port, timeout=SINK_TIMEOUT_S)
+        context = ssl.create_default_context(cafile=self._settings.ca or None)
+        return http.client.HTTPSConnection(
+            url.hostname or "", url.port, timeout=SINK_TIMEOUT_S, context=context
+        )
+
+
+def _rejected(body: bytes, most: int) -> int:
+    """Return how many records an answer says it did not take ("Partial Success")."""
+    try:
+        found = json.loads(body or b"{}")["partialSuccess"]["rejectedLogRecords"]
+        return min(max(int(found), 0), most)
+    except (ValueError, KeyError, TypeError):
+        return 0
