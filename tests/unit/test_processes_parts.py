@@ -119,6 +119,26 @@ def test_rotation_between_two_writers_loses_nothing(desk: Desk, tmp_path: pathli
     assert (tmp_path / "other").read_bytes() == b"something else that is longer\n"
 
 
+@pytest.mark.parametrize("length", [0, 3, 8])
+def test_write_to_a_file_that_was_left_since_is_found_there(
+    desk: Desk, tmp_path: pathlib.Path, length: int
+) -> None:
+    """The log is rotated while no writer is there: the last write is in the file before."""
+    desk.written(b"one\n", {3: (1, 1)})
+    desk.journal.intend(desk.log, 8, {3: (2, 2)})
+    os.write(desk.log, b"two\nthr\n"[:length])
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    after = Journal(desk.memory)
+    after.recover_left(other)
+    assert after.number(3) == 1
+    after.recover_left(desk.log)
+    after.recover(other)
+    is_whole = length == 8
+    assert (after.number(3), after.records(3)) == ((2, 3) if is_whole else (1, 1))
+    assert desk.path.read_bytes() == (b"one\ntwo\nthr\n" if is_whole else b"one\n")
+    os.close(other)
+
+
 def test_row_of_a_new_sender_begins_at_zero(desk: Desk) -> None:
     desk.written(b"one\n", {3: (9, 1)})
     desk.journal.clear(3)

@@ -97,6 +97,7 @@ class Collector:
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
+        self.headers: list[dict[str, str]] = []
         self.answers: list[tuple[int, bytes]] = []
         outer = self
 
@@ -104,6 +105,7 @@ class Collector:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
+                outer.headers.append(dict(self.headers))
                 outer.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
                 status, body = outer.answers.pop(0) if outer.answers else (200, b"{}")
                 self.send_response(status)
@@ -248,6 +250,37 @@ def test_otlp_gets_what_the_query_chooses(scene: Scene, collector: Collector) ->
     run(one)
     assert collector.lines() == ["r-1", "r-5"]
     assert one.sent == 2
+    one.close()
+
+
+def test_headers_come_from_a_file_that_may_change(scene: Scene, collector: Collector) -> None:
+    headers = scene.folder / "headers"
+    one = scene.sink(collector.url, headers=str(headers))
+    for number, text in enumerate(("Authorization: Bearer one\n\n", "authorization: Bearer two")):
+        headers.write_text(text)
+        scene.write(number)
+        run(one)
+    sent = [{name.lower(): it for name, it in one.items()} for one in collector.headers]
+    assert [it["authorization"] for it in sent] == ["Bearer one", "Bearer two"]
+    assert {it["content-type"] for it in sent} == {"application/json"}
+    one.close()
+
+
+@pytest.mark.parametrize("text", ["secret-without-a-name", ": secret"])
+def test_file_without_headers_is_said_without_quoting_it(
+    scene: Scene, collector: Collector, text: str
+) -> None:
+    headers = scene.folder / "headers"
+    headers.write_text(text)
+    scene.write(1)
+    one = scene.sink(collector.url, headers=str(headers))
+    one.turn()
+    assert one.failure == f"line 1 of {headers} is no header"
+    assert "secret" not in "".join(scene.said)
+    headers.unlink()
+    one.turn()
+    assert "No such file" in one.failure
+    assert collector.bodies == []
     one.close()
 
 

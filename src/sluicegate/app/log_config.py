@@ -70,6 +70,8 @@ class SinkTable(Model):
     """Only records that it chooses; empty: all."""
     ca: str = ""
     """A file of certificates that the other side is verified with; empty: the system's."""
+    headers: str = ""
+    """Of OTLP: a file with headers of requests, one a line (``Authorization: Bearer …``)."""
     queue_bytes: _Size = 64 << 20
     """How much of the log may wait; beyond it, the oldest is left out and counted."""
 
@@ -133,6 +135,7 @@ def to_sinks(
             to=sink.to,
             query=sink.query,
             ca=str(folder / sink.ca) if sink.ca else "",
+            headers=str(folder / sink.headers) if sink.headers else "",
             queue_bytes=sink.queue_bytes,
         )
         for sink in table.sink

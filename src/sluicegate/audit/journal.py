@@ -111,6 +111,19 @@ class Journal:
                 os.ftruncate(descriptor, cells[_OFFSET])
             self.abandon()
 
+    def recover_left(self, descriptor: int) -> None:
+        """Find out what became of the last writer's write, if it was to a file that was left since.
+
+        Args:
+            descriptor: That file, open for appending; nothing is done if the write was to another.
+
+        Raises:
+            OSError: The file cannot be cut.
+        """
+        cells = self._cells
+        if cells[_STATE] and os.fstat(descriptor).st_ino == cells[_INODE]:
+            self.recover(descriptor)
+
     def _forget(self) -> None:
         cells = self._cells
         for row in range(PROCESS_ROWS_MAX):

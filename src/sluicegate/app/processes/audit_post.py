@@ -73,6 +73,8 @@ class AuditPost:
         self._ready: asyncio.Future[None] | None = None
         self._gone: asyncio.Event = asyncio.Event()
         self._gone_pid, self._gone_cause = 0, ""
+        self._left_log = -1
+        #: The file before, in which the last write of a writer that died may be.
         self._held = ""
         #: Why nothing is to be written, though it could be.
         self._is_closing = False
@@ -143,7 +145,11 @@ class AuditPost:
         except ConfigError as error:
             self._say(f"{error}; records go on to the file that was open")
             return
-        os.close(self._log)
+        if self._child is None and self._left_log >= 0:
+            os.close(self._log)  # nobody wrote to it: the last writer wrote to the one before
+        else:
+            self._close_left()
+            self._left_log = self._log
         self._log = opened
         if self._child is not None:
             self._child.send(ChangeLog(), [opened])
@@ -172,11 +178,19 @@ class AuditPost:
         self.journal.close()
         os.close(self._journal_fd)
         os.close(self._log)
+        self._close_left()
 
     # -- private -------------------------------------------------------------------------------
 
+    def _close_left(self) -> None:
+        if self._left_log >= 0:
+            os.close(self._left_log)
+            self._left_log = -1
+
     def _start(self) -> None:
         self._retry = None
+        if self._left_log >= 0:
+            self.journal.recover_left(self._left_log)
         self._gone.clear()
         self._backoff.on_started(self._clock.monotonic())
         self.started = self._clock.wall()

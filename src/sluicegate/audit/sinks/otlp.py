@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import importlib.metadata
 import json
+import pathlib
 import socket
 import ssl
 import urllib.parse
@@ -113,13 +114,13 @@ class OtlpSender:
         """
         connection = self._connection or self._make()
         self._connection = connection
-        path = self._url.path or "/v1/logs"
+        path, headers = self._url.path or "/v1/logs", self._headers()
         try:
             connection.request(
                 "POST",
                 f"{path}?{self._url.query}" if self._url.query else path,
                 encode_logs(lines, self._host),
-                {"Content-Type": "application/json", "User-Agent": f"sluicegate/{_VERSION}"},
+                headers,
             )
             answer = connection.getresponse()
             body = answer.read(SINK_ANSWER_BYTES_MAX)
@@ -140,6 +141,26 @@ class OtlpSender:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _headers(self) -> dict[str, str]:
+        """Return the headers of a request; the operator's are read each time, for they may change.
+
+        Raises:
+            OSError: The file cannot be read, or has a line that is no header.
+        """
+        headers = {"Content-Type": "application/json", "User-Agent": f"sluicegate/{_VERSION}"}
+        if self._settings.headers:
+            text = pathlib.Path(self._settings.headers).read_text(
+                encoding="ascii", errors="replace"
+            )
+            for number, line in enumerate(text.splitlines(), 1):
+                name, colon, value = line.partition(":")
+                if line.strip() and not (colon and name.strip()):
+                    # What stands there may be a secret, so it is not quoted.
+                    raise OSError(0, f"line {number} of {self._settings.headers} is no header")
+                if colon:
+                    headers[name.strip()] = value.strip()
+        return headers
 
     def _make(self) -> http.client.HTTPConnection:
         url = self._url

@@ -22,6 +22,8 @@ class SinkSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Only what it chooses; empty: all records."""
     ca: str = ""
     """A file of certificates that the other side is verified with; empty: the system's."""
+    headers: str = ""
+    """Of OTLP: a file with headers of requests, one a line; empty: none."""
     queue_bytes: int = 64 << 20
     """How much of the log may wait for the other side; beyond it, the oldest is left out."""
 
