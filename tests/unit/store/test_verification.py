@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sqlite3
 
@@ -132,3 +133,31 @@ def test_store_without_signatures_and_one_of_another_key_are_found(folder: pathl
 def test_file_that_is_no_database_is_found(folder: pathlib.Path) -> None:
     partition_files(folder)[0][2].write_bytes(b"not a database")
     assert "cannot be read" in verify_store(folder, public_of(folder)).faults[0]
+
+
+def test_store_that_has_just_begun_is_signed_already(
+    tmp_path: pathlib.Path,
+) -> None:
+    clock = ManualClock(1000.0, 1_750_000_000.0)
+    store = open_store(tmp_path / "records", clock)
+    store.sign_when_due()  # as a keeper does that finds nothing
+    fill(store, clock, 3)
+    found = verify_store(tmp_path / "records", public_of(tmp_path / "records"))
+    assert (found.faults, found.checkpoints, found.signed_last) == ([], 1, 3)
+    store.close()
+
+
+def test_what_a_killed_keeper_has_not_signed_its_successor_signs_at_once(
+    tmp_path: pathlib.Path,
+) -> None:
+    clock = ManualClock(1000.0, 1_750_000_000.0)
+    killed = open_store(tmp_path / "records", clock)
+    fill(killed, clock, 3)
+    killed._newest._database.execute("DELETE FROM checkpoints")
+    killed._newest.close()
+    os.close(killed._lock)
+    store = open_store(tmp_path / "records", clock)
+    store.sign_when_due()
+    found = verify_store(tmp_path / "records", public_of(tmp_path / "records"))
+    assert (found.faults, found.signed_last) == ([], 3)
+    store.close()

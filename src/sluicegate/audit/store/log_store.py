@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import fcntl
+import math
 import os
 import pathlib
 from collections.abc import Sequence
@@ -90,7 +91,9 @@ class LogStore:
         else:
             self._day, self._number = self._today(), 1
             self._newest = Partition.make(self._path(), 1, FIRST_LINK, LogPosition())
-        self._signed_last, self._signed_at = self._newest.last, self._clock.monotonic()
+        self._signed_last = self._newest.signed_last
+        # What nobody has signed yet (a store that begins, or one that was killed) is soon.
+        self._signed_at = self._clock.monotonic() if self._signed_last else -math.inf
 
     @property
     def position(self) -> LogPosition:
@@ -146,9 +149,9 @@ class LogStore:
             sqlite3.Error: The checkpoint cannot be stored.
         """
         newest = self._newest
-        self._signed_at = self._clock.monotonic()
-        if newest.last == self._signed_last:
+        if newest.last == max(self._signed_last, newest.first - 1):
             return
+        self._signed_at = self._clock.monotonic()
         self._add_checkpoint(self._first())
         self._signed_last = newest.last
 

@@ -191,6 +191,12 @@ class Partition:
         return LogPosition(*json.loads(text))
 
     @property
+    def signed_last(self) -> int:
+        """The number of the last record that a checkpoint in it covers; 0: none is in it."""
+        (last,) = self._database.execute("SELECT max(last) FROM checkpoints").fetchone()
+        return int(last or 0)
+
+    @property
     def bytes_used(self) -> int:
         """Bytes of its file."""
         (pages,) = self._database.execute("PRAGMA page_count").fetchone()
