@@ -21,6 +21,9 @@ EXEMPT = {
     "sluicegate.address": {"inet_aton"},  # packs what ipaddress wrote
     # Of a client that a proxy announces, not of a destination; mapped ones are unwrapped before.
     "sluicegate.protocols.proxy_protocol": {"is_loopback"},
+    "sluicegate.audit.sinks.syslog": {
+        "create_connection"
+    },  # to where the operator has records sent
     "sluicegate.names.exchange": {"open_connection"},  # to the operator's DNS servers, by literal
 }
 

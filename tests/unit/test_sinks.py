@@ -17,10 +17,13 @@ import pytest
 from google.protobuf import json_format
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from sluicegate.app.config import read_configuration
+from sluicegate.app.secret_files import SecretFiles
 from sluicegate.audit.query import LogLine
 from sluicegate.audit.sinks import Sink, SinkSettings
 from sluicegate.audit.sinks.otlp import encode_logs
 from sluicegate.audit.sinks.syslog import format_message
+from sluicegate.documents import Findings
 from tests.pki import Authority
 from tests.unit.store.store_kit import line_of
 
@@ -34,6 +37,51 @@ HEADER = re.compile(
 def record(number: int = 0, **fields: object) -> LogLine:
     raw = line_of(number, 1_790_000_000.25 + number, **fields)
     return LogLine(raw, json.loads(raw))
+
+
+@pytest.mark.parametrize(
+    ("to", "place"),
+    [
+        ("tcp://logs.example.org", "logs.example.org:601 "),
+        ("tls://logs.example.org", "logs.example.org:6514 "),
+        ("tls://[2001:db8::1]:99", "[2001:db8::1]:99 "),
+        ("http://192.0.2.1:4318/v1/logs", "192.0.2.1:4318 /v1/logs"),
+        ("https://otel.example.org/in?key=1", "otel.example.org:443 /in?key=1"),
+    ],
+)
+def test_where_a_sink_sends_is_read(to: str, place: str) -> None:
+    authority, rest = SinkSettings(name="siem", to=to).place
+    assert f"{authority} {rest}" == place
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ('to = "udp://h:514"', "is nowhere to send records to"),
+        ('to = "tcp://"', "is nowhere to send records to"),
+        ('to = "tcp://h:99999"', "port"),
+        ('to = "tls://a b:1"', "tls://a b:1"),
+        ('to = "https://user:pass@h/"', "https://"),
+        ('to = "unix:/dev/log"\nquery = "verdict:"', "value"),
+    ],
+)
+def test_wrong_sinks_are_found_at_load(tmp_path: pathlib.Path, lines: str, expected: str) -> None:
+    text = (
+        f'[[log.sink]]\nname = "siem"\n{lines}\n[[listener]]\nname = "l"\naddress = "127.0.0.1:0"\n'
+    )
+    findings = Findings()
+    secrets = SecretFiles(tmp_path, None)
+    read = read_configuration(tmp_path / "sluicegate.toml", text, findings, secrets)
+    assert read is None or findings.errors
+    assert expected in str(findings.errors[0])
+
+
+def test_two_sinks_have_two_names(tmp_path: pathlib.Path) -> None:
+    one = '[[log.sink]]\nname = "siem"\nto = "unix:/dev/log"\n'
+    text = f'{one}{one}[[listener]]\nname = "l"\naddress = "127.0.0.1:0"\n'
+    findings = Findings()
+    read_configuration(tmp_path / "s.toml", text, findings, SecretFiles(tmp_path, None))
+    assert "is taken by another sink" in str(findings.errors[0])
 
 
 # -- messages --------------------------------------------------------------------------------------

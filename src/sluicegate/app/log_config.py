@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import pathlib
-import urllib.parse
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeAlias
 
 import pydantic
 
 from sluicegate.audit.search import QueryRefused, parse_query
-from sluicegate.audit.sinks.settings import SCHEMES, SinkSettings
+from sluicegate.audit.sinks.settings import SCHEMES, SinkSettings, read_place
 from sluicegate.documents import Document, Findings, Model, Wrong, parse_size
+from sluicegate.names import HostRefused
 from sluicegate.policy.parse_values import Name
 
 __all__ = ["LogTable", "StoreSettings", "WhenFull", "log_path", "to_sinks", "to_store"]
@@ -36,12 +36,11 @@ def _parse_to(value: object) -> str:
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in SCHEMES or not rest.strip("/"):
         raise Wrong(f"{text!r} is nowhere to send records to", _TO_CURE)
-    try:
-        has_port = scheme == "unix" or urllib.parse.urlsplit(text).port is not None
-    except ValueError:
-        raise Wrong(f"{text!r} has no port that there is", _TO_CURE) from None
-    if not has_port and scheme in {"tcp", "tls"}:
-        raise Wrong(f"{text!r} has no port", _TO_CURE)
+    if scheme != "unix":
+        try:
+            read_place(text)
+        except HostRefused as refused:
+            raise Wrong(f"{text!r}: {refused.hint}", _TO_CURE) from None
     return text
 
 

@@ -12,7 +12,6 @@ import json
 import pathlib
 import socket
 import ssl
-import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -102,7 +101,8 @@ class OtlpSender:
 
     def __init__(self, settings: SinkSettings) -> None:
         self._settings = settings
-        self._url = urllib.parse.urlsplit(settings.to)
+        authority, path = settings.place
+        self._authority, self._path = authority, path or "/v1/logs"
         self._host = socket.gethostname()
         self._connection: http.client.HTTPConnection | None = None
 
@@ -114,11 +114,11 @@ class OtlpSender:
         """
         connection = self._connection or self._make()
         self._connection = connection
-        path, headers = self._url.path or "/v1/logs", self._headers()
+        headers = self._headers()
         try:
             connection.request(
                 "POST",
-                f"{path}?{self._url.query}" if self._url.query else path,
+                self._path,
                 encode_logs(lines, self._host),
                 headers,
             )
@@ -163,13 +163,11 @@ class OtlpSender:
         return headers
 
     def _make(self) -> http.client.HTTPConnection:
-        url = self._url
+        host, port = self._authority.host.text, self._authority.port
         if self._settings.scheme == "http":
-            return http.client.HTTPConnection(url.hostname or "", url.port, timeout=SINK_TIMEOUT_S)
+            return http.client.HTTPConnection(host, port, timeout=SINK_TIMEOUT_S)
         context = ssl.create_default_context(cafile=self._settings.ca or None)
-        return http.client.HTTPSConnection(
-            url.hostname or "", url.port, timeout=SINK_TIMEOUT_S, context=context
-        )
+        return http.client.HTTPSConnection(host, port, timeout=SINK_TIMEOUT_S, context=context)
 
 
 def _rejected(body: bytes, most: int) -> int:

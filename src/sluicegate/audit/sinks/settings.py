@@ -6,7 +6,9 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["SCHEMES", "SinkSettings"]
+from sluicegate.names import Authority, parse_authority
+
+__all__ = ["SCHEMES", "SinkSettings", "read_place"]
 
 SCHEMES: Final = ("unix", "tcp", "tls", "http", "https")
 """What ``to`` may begin with: syslog over one of the first three, OTLP over one of the others."""
@@ -28,6 +30,26 @@ class SinkSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How much of the log may wait for the other side; beyond it, the oldest is left out."""
 
     @property
+    def place(self) -> tuple[Authority, str]:
+        """Host and port, and what stands behind them."""
+        return read_place(self.to)
+
+    @property
     def scheme(self) -> str:
         """How it is spoken to."""
         return self.to.partition(":")[0]
+
+
+_PORTS: Final = {"tcp": 601, "tls": 6514, "http": 80, "https": 443}
+"""RFC 6587, RFC 5425, and the web's."""
+
+
+def read_place(to: str) -> tuple[Authority, str]:
+    """Read host and port of where a sink sends to, and what stands behind them.
+
+    Raises:
+        HostRefused: There is no host, or none that can be.
+    """
+    scheme, _, rest = to.partition("://")
+    authority, slash, path = rest.partition("/")
+    return parse_authority(authority, default_port=_PORTS.get(scheme)), slash + path

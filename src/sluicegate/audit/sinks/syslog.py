@@ -10,7 +10,6 @@ import datetime as dt
 import os
 import socket
 import ssl
-import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
@@ -29,8 +28,6 @@ _ERROR, _WARNING, _NOTICE, _INFORMATION = 3, 4, 5, 6
 _KIND_MAX: Final = 32
 """What MSGID may have (section 6)."""
 _DATAGRAM: Final = "unix"
-_TLS_PORT: Final = 6514
-_TCP_PORT: Final = 601
 
 
 def format_message(line: LogLine, host: str, pid: int) -> bytes:
@@ -98,15 +95,14 @@ class SyslogSender:
                 made.close()
                 raise
             return made
-        url = urllib.parse.urlsplit(settings.to)
-        is_tls = settings.scheme == "tls"
-        place = url.hostname or "", url.port or (_TLS_PORT if is_tls else _TCP_PORT)
+        authority, _ = settings.place
+        place = authority.host.text, authority.port
         plain = socket.create_connection(place, SINK_TIMEOUT_S)
-        if not is_tls:
+        if settings.scheme != "tls":
             return plain
         context = ssl.create_default_context(cafile=settings.ca or None)
         try:
-            return context.wrap_socket(plain, server_hostname=url.hostname)
+            return context.wrap_socket(plain, server_hostname=authority.host.text)
         except OSError:
             plain.close()
             raise
