@@ -15,6 +15,7 @@ __all__ = [
     "CONSOLE_CLIENTS_MAX",
     "CONSOLE_KEEP_ALIVE_S",
     "CONSOLE_MEMORY_BYTES_MAX",
+    "CONSOLE_ORDER_TIMEOUT_S",
     "CONSOLE_PAGE_ROWS",
     "CONSOLE_QUESTIONS_MAX",
     "CONSOLE_SAMPLES_MAX",
@@ -83,6 +84,10 @@ CONSOLE_QUESTIONS_MAX: Final = 32
 
 CONSOLE_ANSWER_TIMEOUT_S: Final = 15.0
 """How long the console waits for the supervisor, which waits five seconds for its workers."""
+
+CONSOLE_ORDER_TIMEOUT_S: Final = 60.0
+"""How long it waits for a policy to come into force, or to be tried: every worker may take its
+time, and a trial has ``POLICY_TRIAL_S`` and its grace."""
 
 CONSOLE_SEARCH_S: Final = 2.0
 """How long one search of the log may take; then the page shows what was found, and goes on."""

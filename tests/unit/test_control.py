@@ -37,6 +37,8 @@ from sluicegate.gate.control_messages import (
     StatusReply,
     StatusRequest,
     StopRequest,
+    TransfersReply,
+    TransfersRequest,
     UpgradeRequest,
     decode_reply,
     read_message,
@@ -51,7 +53,14 @@ from sluicegate.gate.policy_orders import (
     RollBack,
     is_change,
 )
-from sluicegate.gate.views import ConnectionView, FilterView, Phase, SessionView, StatusView
+from sluicegate.gate.views import (
+    ConnectionView,
+    FilterView,
+    Phase,
+    SessionView,
+    StatusView,
+    TransferView,
+)
 from sluicegate.process_limits import CONTROL_REPLY_BYTES_MAX, CONTROL_REQUEST_BYTES_MAX
 
 STATUS = StatusView(
@@ -66,6 +75,19 @@ STATUS = StatusView(
 )
 
 
+HELD = TransferView(
+    connection="c-1",
+    session="s-1",
+    client="10.0.0.1:5",
+    rule="web",
+    name="a.zip",
+    direction="download",
+    protocol="http",
+    stage="judging",
+    started=1.0,
+)
+
+
 class Target:
     """A gate that answers from a list."""
 
@@ -73,6 +95,7 @@ class Target:
         self.stops = 0
         self.refusal: ConfigRefused | None = None
         self.session_count = 1
+        self.held_count = 1
         self.killed: list[tuple[str, str]] = []
         self.records: list[Record] = []
 
@@ -103,6 +126,9 @@ class Target:
         self, program: Sequence[str], drain_timeout_s: float | None, by: str
     ) -> list[str]:
         return [*program, str(drain_timeout_s)]
+
+    async def transfers(self) -> list[TransferView]:
+        return [HELD] * self.held_count
 
     async def answer_policy(self, order: AnyPolicyOrder, by: str) -> AnyPolicyAnswer:
         if is_change(order):
@@ -154,6 +180,8 @@ def test_every_question_has_its_answer(path: pathlib.Path) -> None:
             filters = await ask_gate(path, FiltersRequest())
             assert isinstance(filters, FiltersReply)
             assert await ask_gate(path, ReloadRequest()) == DoneReply(notes=["a warning"])
+            held = await ask_gate(path, TransfersRequest())
+            assert held == TransfersReply(rows=[HELD], total=1)
             assert await ask_gate(path, StopRequest()) == DoneReply()
             assert target.stops == 1
 

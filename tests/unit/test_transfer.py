@@ -23,6 +23,7 @@ from sluicegate.filterapi import (
     Wants,
 )
 from sluicegate.gate.settings import OnFailure
+from sluicegate.gate.views import TransferView
 from sluicegate.testing import FaultPlan
 from sluicegate.testing.peers import PeerStream
 from tests.unit.transfer_kit import Scripted, World, receives, sends, step
@@ -60,6 +61,28 @@ def test_released_object_arrives_whole_and_is_recorded(
     assert result.outcome.outcome is Outcome.RELEASED
     assert result.outcome.bytes_delivered == size
     assert result.judged.outcome is Outcome.RELEASED
+
+
+def test_held_object_is_described_as_it_is_until_it_is_over(directory: Path) -> None:
+    worlds: list[World] = []
+    seen: list[TransferView] = []
+
+    class Looking(ContentFilter):
+        async def inspect(self, transfer: Transfer) -> ContentVerdict:
+            seen.extend(worlds[0].service.views())
+            return Release()
+
+    world = World(directory, [step(Looking(), "looking")])
+    worlds.append(world)
+    stages: list[str] = []
+    world.on_turn = lambda _: stages.extend(one.stage for one in world.service.views())
+    world.run(sends(DATA), receives)
+    (view,) = seen
+    assert (view.stage, view.filters, view.bytes_held) == ("judging", ["looking"], len(DATA))
+    assert (view.client, view.rule, view.user) == ("192.0.2.7:4000", "ftp", "ada")
+    assert (view.name, view.direction, view.verdict) == ("a/file", "download", "")
+    assert list(dict.fromkeys(stages)) == ["filling", "storing", "delivering"]
+    assert world.service.views() == []
 
 
 @pytest.mark.parametrize("size", [0, 1000, 300_000])

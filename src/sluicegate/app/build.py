@@ -24,7 +24,14 @@ from sluicegate.gate.control import ControlServer
 from sluicegate.gate.operator_log import OperatorLog
 from sluicegate.gate.policy_orders import AnyPolicyAnswer, AnyPolicyOrder
 from sluicegate.gate.service import FirewallService
-from sluicegate.gate.views import ConnectionView, FilterView, Phase, SessionView, StatusView
+from sluicegate.gate.views import (
+    ConnectionView,
+    FilterView,
+    Phase,
+    SessionView,
+    StatusView,
+    TransferView,
+)
 from sluicegate.gate.watchdog import LoopWatchdog
 from sluicegate.port import CompletionPort, Listener
 from sluicegate.port.backend import RawSocket
@@ -278,6 +285,10 @@ class Gate:
     async def filters(self) -> list[FilterView]:
         """Return every installed filter."""
         return self.service.filters()
+
+    async def transfers(self) -> list[TransferView]:
+        """Return every object that is held, the oldest first."""
+        return self.service.transfers.views()
 
     async def status(self) -> StatusView:
         """Return the gate as a whole."""

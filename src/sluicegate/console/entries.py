@@ -10,7 +10,7 @@ from typing import Final
 
 from .api.operations import OPEN_DOCUMENT, OPERATIONS
 from .entry import Entry
-from .pages import connections, first, log, login, overview, system
+from .pages import connections, content, first, log, login, overview, policy, policy_change, system
 
 __all__ = ["ENTRIES"]
 
@@ -20,6 +20,9 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     *overview.ENTRIES,
     *connections.ENTRIES,
     *log.ENTRIES,
+    *policy.ENTRIES,
+    *policy_change.ENTRIES,
+    *content.ENTRIES,
     *system.ENTRIES,
     *(operation.entry for operation in OPERATIONS),
     OPEN_DOCUMENT.entry,

@@ -37,12 +37,16 @@ NAVIGATION: Final = (
             Link("Overview", "/", "o"),
             Link("Connections", "/connections", "c"),
             Link("Sessions", "/sessions", "s"),
+            Link("Held objects", "/transfers", "h"),
         ),
     ),
     Group("Past", (Link("Log", "/log", "l"),)),
     Group(
         "Gate",
         (
+            Link("Policy", "/policy", "p"),
+            Link("Filters", "/filters", "f"),
+            Link("Scanners", "/scanners", "n"),
             Link("System status", "/status", "y"),
             Link("About", "/about", "b"),
         ),

@@ -31,6 +31,11 @@ class Part(Generic[RowT]):
     """The page behind; 0: this is the last."""
 
     @property
+    def number(self) -> int:
+        """The page that this is."""
+        return self.before + 1
+
+    @property
     def last(self) -> int:
         """The number of the last of the rows."""
         return self.first + len(self.rows) - 1

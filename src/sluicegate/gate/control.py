@@ -49,6 +49,8 @@ from .control_messages import (
     StatusReply,
     StatusRequest,
     StopRequest,
+    TransfersReply,
+    TransfersRequest,
     UpgradeRequest,
     decode_request,
     read_message,
@@ -57,7 +59,7 @@ from .control_messages import (
 from .operator_log import OperatorLog
 from .policy_orders import AnyPolicyAnswer, AnyPolicyOrder
 from .reserve import DescriptorReserve
-from .views import ConnectionView, FilterView, SessionView, StatusView
+from .views import ConnectionView, FilterView, SessionView, StatusView, TransferView
 
 _Socket: TypeAlias = socket.socket  # noqa: TID251 - it carries commands, not traffic
 
@@ -81,6 +83,10 @@ class ControlTarget(Protocol):
 
     async def filters(self) -> list[FilterView]:
         """Return every installed filter."""
+        ...
+
+    async def transfers(self) -> list[TransferView]:
+        """Return every object that is held, the oldest first."""
         ...
 
     async def reload(self, by: str) -> list[str]:
@@ -324,6 +330,9 @@ async def answer(target: ControlTarget, request: AnyRequest, by: str) -> AnyRepl
             return ConnectionsReply(rows=connections[:CONTROL_ROWS_MAX], total=len(connections))
         case FiltersRequest():
             return FiltersReply(rows=await target.filters())
+        case TransfersRequest():
+            transfers = await target.transfers()
+            return TransfersReply(rows=transfers[:CONTROL_ROWS_MAX], total=len(transfers))
         case _:
             return await _obey(target, request, by)
 

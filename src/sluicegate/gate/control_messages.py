@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from .policy_orders import AnyPolicyAnswer, AnyPolicyOrder
-from .views import ConnectionView, FilterView, SessionView, StatusView
+from .views import ConnectionView, FilterView, SessionView, StatusView, TransferView
 
 __all__ = [
     "ActedRequest",
@@ -37,6 +37,8 @@ __all__ = [
     "StatusReply",
     "StatusRequest",
     "StopRequest",
+    "TransfersReply",
+    "TransfersRequest",
     "UpgradeRequest",
     "decode_reply",
     "decode_request",
@@ -66,6 +68,10 @@ class ConnectionsRequest(Request, tag="connections"):
 
 class FiltersRequest(Request, tag="filters"):
     """What became of the installed filters?"""
+
+
+class TransfersRequest(Request, tag="transfers"):
+    """Which objects are held?"""
 
 
 class ReloadRequest(Request, tag="reload"):
@@ -123,6 +129,7 @@ AnyRequest: TypeAlias = (
     | SessionsRequest
     | ConnectionsRequest
     | FiltersRequest
+    | TransfersRequest
     | ReloadRequest
     | KillRequest
     | UpgradeRequest
@@ -162,6 +169,13 @@ class FiltersReply(Reply, tag="filters"):
     rows: list[FilterView]
 
 
+class TransfersReply(Reply, tag="transfers"):
+    """Held objects, the oldest first: the first of ``total``."""
+
+    rows: list[TransferView]
+    total: int
+
+
 class KilledReply(Reply, tag="killed"):
     """What was ended."""
 
@@ -192,6 +206,7 @@ AnyReply: TypeAlias = (
     | SessionsReply
     | ConnectionsReply
     | FiltersReply
+    | TransfersReply
     | KilledReply
     | DoneReply
     | PolicyReply

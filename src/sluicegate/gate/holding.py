@@ -34,6 +34,7 @@ from sluicegate.port.scope import current_scope, entered
 from sluicegate.spool import Delivery, Sink, SpooledBody
 
 from .judgement import HeldObject, Judgement, bytes_limit, judge, wanting
+from .views import TransferView
 
 if TYPE_CHECKING:
     from .registry import ContentStep
@@ -170,8 +171,7 @@ class Holding:
             self.refuse(self._objection, cause=RefusalCause.POLICY)
             return False
         body = self.body()
-        if self._started < 0:
-            self._started = self._service.clock.monotonic()
+        self._begin()
         try:
             is_ready = body.append(window)
         except LimitExceeded as error:
@@ -190,10 +190,14 @@ class Holding:
             self.refuse(self._objection, cause=RefusalCause.POLICY)
             return
         body = self.body()
-        if self._started < 0:
-            self._started = self._service.clock.monotonic()
+        self._begin()
         self.stage = HoldingStage.STORING
         body.finish()
+
+    def _begin(self) -> None:
+        if self._started < 0:
+            self._started = self._service.clock.monotonic()
+            self._service.held[self] = None
 
     def body(self) -> SpooledBody:
         """Return where the bytes are kept; made when it is first asked for."""
@@ -327,6 +331,28 @@ class Holding:
         ahead = self.bytes_ahead
         return ahead + (self._delivery.bytes_delivered if self._delivery is not None else 0)
 
+    def view(self) -> TransferView:
+        """Describe it as it is now."""
+        connection, offer, clock = self._connection, self._offer, self._service.clock
+        judgement = self._judgement
+        return TransferView(
+            connection=connection.id,
+            session=connection.session.id,
+            client=str(connection.client_address),
+            rule=connection.rule,
+            name=offer.name,
+            direction=offer.direction.value,
+            protocol=offer.protocol,
+            stage=self.stage.value,
+            started=clock.wall() - (clock.monotonic() - self._started),
+            user=offer.user,
+            content_type=offer.content_type,
+            filters=[step.installed.name for step in self.steps],
+            verdict=judgement.reason if judgement is not None else "",
+            bytes_held=self._bytes_held if self._body is None else self._body.size,
+            bytes_delivered=self.bytes_delivered,
+        )
+
     # -- ending --------------------------------------------------------------------------------
 
     def settle_delivered(self) -> TransferOutcome:
@@ -339,6 +365,7 @@ class Holding:
         """Give everything back, and record the outcome; once."""
         assert self.stage is not HoldingStage.OVER, "a held object ends once"
         self.stage = HoldingStage.OVER
+        self._service.held.pop(self, None)
         if self._delivery is not None:
             self._delivery.stop()
         if self._task is not None:

@@ -28,11 +28,13 @@ from sluicegate.spool import SpoolStore
 from .open_transfer import GateOpenTransfer
 from .transfer_filter import TransferFilter
 from .verdict_cache import VerdictCache
+from .views import TransferView
 
 if TYPE_CHECKING:
     from sluicegate.port import CompletionPort
 
     from .connection import GateConnection
+    from .holding import Holding
     from .registry import ContentStep, WebStep
 
 __all__ = ["GateTransfer", "TransferService"]
@@ -50,6 +52,7 @@ class TransferService(Generic[ConnectionT]):
         "clock",
         "coding_bytes",
         "content_filters",
+        "held",
         "limits",
         "objection",
         "port",
@@ -81,6 +84,8 @@ class TransferService(Generic[ConnectionT]):
         self.coding_bytes = 0
         #: What decoders of held bodies may take in memory now (``coding_memory_bytes_max``).
         self.verdicts = VerdictCache(clock, limits.verdicts_kept_max, limits.verdicts_kept_s)
+        self.held: dict[Holding, None] = {}
+        #: What waits for its verdict or its receiver, the oldest first.
         self._recorder = recorder
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -95,6 +100,10 @@ class TransferService(Generic[ConnectionT]):
             self.objection(connection, offer),
             may_deliver=not deliver_later,
         )
+
+    def views(self) -> list[TransferView]:
+        """Describe what is held now, the oldest first."""
+        return [one.view() for one in self.held if one.is_recorded]
 
     def open(self, connection: GateConnection, offer: TransferOffer) -> GateOpenTransfer:
         """Begin to hold an object that moves inside the dialogue of ``connection``."""

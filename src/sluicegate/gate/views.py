@@ -25,6 +25,7 @@ __all__ = [
     "ScannerView",
     "SessionView",
     "StatusView",
+    "TransferView",
     "WorkerView",
 ]
 
@@ -289,6 +290,33 @@ class ConnectionView(msgspec.Struct, kw_only=True):
     datagrams_to_client: int = 0
     dropped: int = 0
     """Datagrams that were not passed on."""
+
+
+class TransferView(msgspec.Struct, kw_only=True):
+    """One object that is held."""
+
+    connection: str
+    session: str
+    client: str
+    rule: str
+    name: str
+    """What the protocol calls it; text of the client or the server."""
+    direction: str
+    """``download`` or ``upload``."""
+    protocol: str
+    stage: str
+    """``filling``, ``storing``, ``judging``, ``released`` or ``delivering``."""
+    started: float
+    """When its first byte came, in seconds since the Unix epoch."""
+    user: str = ""
+    content_type: str = ""
+    filters: list[str] = []
+    """Content filters that want to see it."""
+    verdict: str = ""
+    """Why it was released, once it is."""
+    bytes_held: int = 0
+    bytes_delivered: int = 0
+    """What its receiver has of it by now."""
 
 
 class FilterView(msgspec.Struct, kw_only=True):

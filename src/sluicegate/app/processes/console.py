@@ -22,8 +22,8 @@ from sluicegate.audit.records import OperatorRecord
 from sluicegate.clock import SystemClock
 from sluicegate.console.link import Explained, GateLost
 from sluicegate.console.server import ConsoleServer
-from sluicegate.console_limits import CONSOLE_ANSWER_TIMEOUT_S
-from sluicegate.gate.control_messages import AnyReply, AnyRequest
+from sluicegate.console_limits import CONSOLE_ANSWER_TIMEOUT_S, CONSOLE_ORDER_TIMEOUT_S
+from sluicegate.gate.control_messages import AnyReply, AnyRequest, PolicyRequest, ReloadRequest
 
 from .channel import Channel, ChannelBroken, FrameReader, receive_first, send_last
 from .orders import (
@@ -114,11 +114,15 @@ class _Life:
         answered: asyncio.Future[AnyMessage] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answered
         self._channel.send(question)
+        is_order = isinstance(question, AskFor) and isinstance(
+            question.request, PolicyRequest | ReloadRequest
+        )
+        timeout_s = CONSOLE_ORDER_TIMEOUT_S if is_order else CONSOLE_ANSWER_TIMEOUT_S
         try:
-            async with asyncio.timeout(CONSOLE_ANSWER_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 return await answered
         except TimeoutError:
-            raise GateLost(f"no answer within {CONSOLE_ANSWER_TIMEOUT_S:g} s") from None
+            raise GateLost(f"no answer within {timeout_s:g} s") from None
         finally:
             del self._waiting[number]
 

@@ -35,6 +35,7 @@ from sluicegate.gate.control_messages import (
     ReloadRequest,
     SessionsRequest,
     StatusRequest,
+    TransfersRequest,
 )
 from sluicegate.process_limits import WORKER_START_TIMEOUT_S
 
@@ -69,6 +70,7 @@ _MAY: Final = (
     ReloadRequest,
     SessionsRequest,
     StatusRequest,
+    TransfersRequest,
 )
 
 

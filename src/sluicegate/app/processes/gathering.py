@@ -19,6 +19,7 @@ from sluicegate.gate.views import (
     Phase,
     ScannerView,
     StatusView,
+    TransferView,
 )
 
 from .crew import Worker
@@ -33,6 +34,7 @@ __all__ = [
     "gather_phase",
     "gather_scanners",
     "gather_status",
+    "gather_transfers",
     "gather_warnings",
 ]
 
@@ -182,6 +184,11 @@ def gather_learned(views: Iterable[StatusView]) -> Counter[str]:
     for view in views:
         found.update(view.learned_by)
     return found
+
+
+def gather_transfers(answers: Iterable[Sequence[TransferView]]) -> list[TransferView]:
+    """Return all held objects, the oldest first."""
+    return sorted((row for rows in answers for row in rows), key=lambda row: row.started)
 
 
 def gather_lines(answers: Iterable[Sequence[str]]) -> list[str]:

@@ -32,14 +32,8 @@ from sluicegate.errors import ConfigError, TransportError
 from sluicegate.gate.census import Census
 from sluicegate.gate.control import ControlServer
 from sluicegate.gate.control_messages import (
-    ConnectionsReply,
-    ConnectionsRequest,
-    FiltersReply,
-    FiltersRequest,
     KilledReply,
     KillRequest,
-    SessionsReply,
-    SessionsRequest,
     StatusReply,
     StatusRequest,
 )
@@ -52,6 +46,7 @@ from sluicegate.gate.views import (
     Phase,
     SessionView,
     StatusView,
+    TransferView,
 )
 from sluicegate.process_limits import WORKER_GRACE_S, WORKER_START_TIMEOUT_S
 
@@ -60,10 +55,15 @@ from .change import change_authority, commit_all, prepare_all
 from .console_post import ConsolePost
 from .crew import Crew, Worker
 from .doors import Door, Doors
-from .gathering import gather_filters, gather_learned, gather_status, gather_warnings
+from .gathering import (
+    gather_learned,
+    gather_status,
+    gather_warnings,
+)
 from .handover import AuthorityLeft, Handover, PreflightFailed, preflight, start_program
 from .orders import AttachAudit, AttachSigner, BeginWorker
 from .process_views import process_warnings, worker_views
+from .questions import ask_connections, ask_filters, ask_sessions, ask_transfers
 from .signer_post import SignerPost
 from .store_post import StorePost
 from .tallies import CONNECTIONS, RECORDS, Tallies
@@ -505,20 +505,19 @@ class Supervisor:
 
     async def sessions(self) -> list[SessionView]:
         """Return every session."""
-        replies = await self._crew.ask(self._crew.all, SessionsRequest())
-        return [row for reply in replies if isinstance(reply, SessionsReply) for row in reply.rows]
+        return await ask_sessions(self._crew)
 
     async def connections(self) -> list[ConnectionView]:
         """Return every connection that has not ended."""
-        replies = await self._crew.ask(self._crew.all, ConnectionsRequest())
-        return [
-            row for reply in replies if isinstance(reply, ConnectionsReply) for row in reply.rows
-        ]
+        return await ask_connections(self._crew)
 
     async def filters(self) -> list[FilterView]:
         """Return every installed filter."""
-        replies = await self._crew.ask(self._crew.working, FiltersRequest())
-        return gather_filters([reply.rows for reply in replies if isinstance(reply, FiltersReply)])
+        return await ask_filters(self._crew)
+
+    async def transfers(self) -> list[TransferView]:
+        """Return every object that is held, the oldest first."""
+        return await ask_transfers(self._crew)
 
     async def status(self) -> StatusView:
         """Return the gate as a whole."""

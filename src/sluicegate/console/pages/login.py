@@ -15,7 +15,7 @@ from sluicegate.console.entry import Entry
 from sluicegate.console.sessions import COOKIE
 from sluicegate.errors import TransportError
 
-__all__ = ["ENTRIES", "let_in"]
+__all__ = ["ENTRIES", "let_in", "verify"]
 
 _TOO_MANY: Final = 429
 _FORBIDDEN: Final = 403
@@ -56,13 +56,13 @@ def _form(asked: Asked, path: str, fault: str = "", status_code: int = 200) -> R
 async def _log_in(asked: Asked) -> Response:
     name, password = asked.form.get("name", ""), asked.form.get("password", "")
     path = local_path(asked.form.get("next", "/"))
-    account, fault, status_code = await _verify(asked, name, password)
+    account, fault, status_code = await verify(asked, name, password)
     if account is None:
         return _form(asked, path, fault, status_code)
     return let_in(asked, account, path)
 
 
-async def _verify(asked: Asked, name: str, password: str) -> tuple[Account | None, str, int]:
+async def verify(asked: Asked, name: str, password: str) -> tuple[Account | None, str, int]:
     """Try a password; return whose it is, or what to say and with which status."""
     logins = asked.console.logins
     address = asked.request.client.host if asked.request.client else ""
@@ -99,7 +99,7 @@ async def _show_confirm(asked: Asked) -> Response:
 async def _confirm(asked: Asked) -> Response:
     path = local_path(asked.form.get("next", "/"))
     name = asked.who.account.name
-    account, fault, status_code = await _verify(asked, name, asked.form.get("password", ""))
+    account, fault, status_code = await verify(asked, name, asked.form.get("password", ""))
     if account is None:
         return asked.page("confirm.html", status_code, next=path, fault=fault)
     asked.console.sessions.prove(asked.who)

@@ -1,0 +1,81 @@
+"""What looks at content: filters, scanners, and the objects that wait for their verdict.
+
+The invariant: what failed is said first, with its cause; numbers are of all workers together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from sluicegate.console.asked import Asked
+from sluicegate.console.entry import Entry
+from sluicegate.console.link import GateLost
+from sluicegate.console.live import Live
+from sluicegate.console.paging import part_of
+from sluicegate.gate.control_messages import (
+    FiltersReply,
+    FiltersRequest,
+    TransfersReply,
+    TransfersRequest,
+)
+
+__all__ = ["ENTRIES"]
+
+_STAGES: Final = {
+    "filling": "arriving",
+    "storing": "written to the spool",
+    "judging": "being judged",
+    "released": "released",
+    "delivering": "being delivered",
+}
+
+
+async def _filters(asked: Asked) -> Response:
+    reply = await asked.ask_gate(FiltersRequest())
+    if not isinstance(reply, FiltersReply):
+        raise GateLost("the gate answered something else")
+    return asked.page("filters.html", rows=reply.rows)
+
+
+async def _scanners(asked: Asked) -> Response:
+    await asked.console.sampler.look()
+    status = asked.console.sampler.status
+    if status is None:
+        raise GateLost("the gate does not answer")
+    return asked.page("scanners.html", rows=status.scanners)
+
+
+async def _transfers(asked: Asked) -> dict[str, Any]:
+    reply = await asked.ask_gate(TransfersRequest())
+    if not isinstance(reply, TransfersReply):
+        raise GateLost("the gate answered something else")
+    return {
+        "part": part_of(reply.rows, asked.query("page", "1")),
+        "total": reply.total,
+        "beyond": reply.total - len(reply.rows),
+        "stages": _STAGES,
+    }
+
+
+async def _show_transfers(asked: Asked) -> Response:
+    return asked.page("transfers.html", **await _transfers(asked))
+
+
+async def _live_transfers(asked: Asked) -> Response:
+    async def parts() -> AsyncGenerator[str]:
+        while True:
+            await asked.console.sampler.wait()
+            yield asked.render("transfers_rows.html", **await _transfers(asked))
+
+    return Live(asked, "transfers", parts())
+
+
+ENTRIES: Final = (
+    Entry("/filters", _filters),
+    Entry("/scanners", _scanners),
+    Entry("/transfers", _show_transfers),
+    Entry("/live/transfers", _live_transfers, is_live=True),
+)
