@@ -26,6 +26,10 @@ __all__ = [
     "FIRST_LINK_S",
     "LOGINS_PER_MINUTE",
     "LOGIN_BURST",
+    "OIDC_ANSWER_BYTES_MAX",
+    "OIDC_ATTEMPTS_MAX",
+    "OIDC_ATTEMPT_S",
+    "OIDC_TIMEOUT_S",
     "REQUESTS_PER_SECOND",
     "REQUEST_BURST",
     "SESSION_ABSOLUTE_S",
@@ -44,6 +48,18 @@ STEP_UP_S: Final = 5 * 60.0
 
 FIRST_LINK_S: Final = 15 * 60.0
 """How long the link lets in that is printed at a start without users: time to find a browser."""
+
+OIDC_ATTEMPT_S: Final = 600.0
+"""How long somebody may take at the provider: to find the telephone with the second factor."""
+
+OIDC_ATTEMPTS_MAX: Final = 1_000
+"""People who are at the provider at a time; beyond it, those who left first begin again."""
+
+OIDC_TIMEOUT_S: Final = 10.0
+"""How long a provider may take for an answer."""
+
+OIDC_ANSWER_BYTES_MAX: Final = 1 << 20
+"""An answer of a provider: its keys are the longest, a few KiB."""
 
 CONSOLE_SESSIONS_MAX: Final = 1_000
 """Sessions at a time; with one more, the one that has asked nothing for the longest time is over.

@@ -49,6 +49,9 @@ def test_console_is_on_loopback_and_counts_among_the_gate_s_own(tmp_path: pathli
         ('hosts = ["gate:8643"]', "hosts"),
         ('listen = "localhost:8643"', "localhost"),
         ("port = 8643", "port"),
+        ('[console.oidc]\nissuer = "http://id.example"\nclient_id = "a"', "without TLS"),
+        ('[console.oidc]\nissuer = "https://id.example"\nclient_id = "a"', "nobody a role"),
+        ('[console.oidc]\nissuer = "https://id.example"\nviewers = ["a"]', "client_id"),
     ],
 )
 def test_wrong_console_is_refused(tmp_path: pathlib.Path, text: str, said: str) -> None:

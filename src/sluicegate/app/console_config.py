@@ -13,8 +13,10 @@ from typing import Annotated, Final
 import pydantic
 
 from sluicegate.address import SocketAddress
-from sluicegate.console.link import ConsoleSettings
+from sluicegate.console.link import ConsoleSettings, OidcSettings
 from sluicegate.documents import Document, Findings, Model
+from sluicegate.errors import ConfigError
+from sluicegate.identity import read_private_file
 from sluicegate.names import AddressClass, AddressClassifier
 from sluicegate.policy.parse_values import parse_address
 
@@ -23,10 +25,27 @@ from .log_config import StoreSettings
 __all__ = ["ConsoleTable", "console_folder", "to_console"]
 
 _DEFAULT: Final = SocketAddress("127.0.0.1", 8643)
+_SECRET_BYTES_MAX: Final = 4096
 _FOLDER: Final = "console"
 _HOST = Annotated[
     str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")
 ]
+
+
+class OidcTable(Model):
+    """``[console.oidc]``."""
+
+    issuer: str = pydantic.Field(min_length=1, examples=["https://id.example.com"])
+    client_id: str = pydantic.Field(min_length=1, examples=["sluicegate"])
+    client_secret_file: str = ""
+    """A private file with the secret in its first line; empty: there is none."""
+    scopes: tuple[str, ...] = ("openid", "profile")
+    name_claim: str = pydantic.Field(default="preferred_username", min_length=1)
+    roles_claim: str = pydantic.Field(default="groups", min_length=1)
+    administrators: tuple[str, ...] = ()
+    """Values of the claim that give this role."""
+    operators: tuple[str, ...] = ()
+    viewers: tuple[str, ...] = ()
 
 
 class ConsoleTable(Model, arbitrary_types_allowed=True):
@@ -40,6 +59,7 @@ class ConsoleTable(Model, arbitrary_types_allowed=True):
     """PEM, with the chain; empty: it speaks plain HTTP."""
     key: str = ""
     """PEM, of the certificate."""
+    oidc: OidcTable | None = None
     behind_tls: bool = False
     """Something before it speaks TLS: it may listen beyond this machine without."""
 
@@ -47,6 +67,33 @@ class ConsoleTable(Model, arbitrary_types_allowed=True):
 def console_folder(state_dir: pathlib.Path) -> pathlib.Path:
     """Return where a console keeps its users."""
     return state_dir / _FOLDER
+
+
+def _to_oidc(
+    table: OidcTable, folder: pathlib.Path, document: Document, findings: Findings
+) -> OidcSettings | None:
+    where = document.where(("console", "oidc"))
+    if not table.issuer.startswith(("https://", "http://127.0.0.1:", "http://[::1]:")):
+        findings.refuse(where, "the issuer is reached without TLS", 'issuer = "https://…"')
+        return None
+    if not (table.administrators or table.operators or table.viewers):
+        cure = 'for example administrators = ["gate-admins"]'
+        findings.refuse(where, "gives nobody a role", cure)
+        return None
+    secret = ""
+    if table.client_secret_file:
+        try:
+            secret = read_private_file(
+                folder / table.client_secret_file,
+                bytes_max=_SECRET_BYTES_MAX,
+                holds="the secret",
+                danger="could pass for this console",
+            ).text.partition("\n")[0]
+        except ConfigError as error:
+            findings.errors.append(error)
+            return None
+    named = table.model_dump(exclude={"client_secret_file"})
+    return OidcSettings(client_secret=secret, **named)
 
 
 def _is_of_this_machine(address: SocketAddress) -> bool:
@@ -78,6 +125,7 @@ def to_console(
             'give "certificate" and "key", or listen on 127.0.0.1',
         )
         return None
+    oidc = _to_oidc(table.oidc, folder, document, findings) if table.oidc else None
     return ConsoleSettings(
         folder=os.fspath(console_folder(state_dir)),
         listen=str(table.listen),
@@ -86,4 +134,5 @@ def to_console(
         key=os.fspath(folder / table.key) if table.key else "",
         store=os.fspath(store.folder) if store is not None else "",
         keep_days=store.keep_days if store is not None else 0,
+        oidc=oidc,
     )

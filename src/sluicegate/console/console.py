@@ -6,7 +6,7 @@ between two requests; what lasts is here, and bounded.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from jinja2 import Environment
 
@@ -31,6 +31,9 @@ from .sampler import Sampler
 from .saved_queries import SavedQueries
 from .sessions import Sessions
 from .tokens import Tokens
+
+if TYPE_CHECKING:
+    from .oidc import Oidc
 
 __all__ = ["Console"]
 
@@ -57,6 +60,7 @@ class Console:
         self.origins = Origins(bound, settings.hosts, has_tls=bool(settings.certificate))
         self.accounts = Accounts(settings.folder)
         self.tokens = Tokens(settings.folder)
+        self.oidc = _oidc_of(settings, self.origins.own, clock)
         self.sessions = Sessions(clock)
         self.first_link = FirstLink(clock)
         self.past = Past(settings.store, clock)
@@ -70,3 +74,12 @@ class Console:
     def close(self) -> None:
         """Let go of the store."""
         self.past.close()
+
+
+def _oidc_of(settings: ConsoleSettings, origin: str, clock: Clock) -> Oidc | None:
+    if settings.oidc is None:
+        return None
+    # It needs libraries that a console without a provider does without.
+    from .oidc import Oidc  # noqa: PLC0415 - an extra
+
+    return Oidc(settings.oidc, origin, clock)

@@ -10,12 +10,24 @@ from typing import Final
 
 from .api.operations import OPEN_DOCUMENT, OPERATIONS
 from .entry import Entry
-from .pages import connections, content, first, log, login, overview, policy, policy_change, system
+from .pages import (
+    connections,
+    content,
+    first,
+    log,
+    login,
+    oidc,
+    overview,
+    policy,
+    policy_change,
+    system,
+)
 
 __all__ = ["ENTRIES"]
 
 ENTRIES: Final[tuple[Entry, ...]] = (
     *login.ENTRIES,
+    *oidc.ENTRIES,
     *first.ENTRIES,
     *overview.ENTRIES,
     *connections.ENTRIES,

@@ -14,7 +14,23 @@ from sluicegate.audit.records import OperatorRecord
 from sluicegate.errors import SluicegateError
 from sluicegate.gate.control_messages import AnyReply, AnyRequest
 
-__all__ = ["ConsoleSettings", "Explained", "GateLink", "GateLost"]
+__all__ = ["ConsoleSettings", "Explained", "GateLink", "GateLost", "OidcSettings"]
+
+
+class OidcSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``[console.oidc]``."""
+
+    issuer: str
+    client_id: str
+    client_secret: str = ""
+    """Empty: the provider takes us without one, by PKCE alone."""
+    scopes: tuple[str, ...] = ("openid", "profile")
+    name_claim: str = "preferred_username"
+    roles_claim: str = "groups"
+    administrators: tuple[str, ...] = ()
+    """Values of ``roles_claim`` that give this role."""
+    operators: tuple[str, ...] = ()
+    viewers: tuple[str, ...] = ()
 
 
 class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +50,8 @@ class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Folder of the store of records; empty: there is none."""
     keep_days: int = 0
     """How long the store keeps records."""
+    oidc: OidcSettings | None = None
+    """A provider at which people log in, too; None: there is none."""
 
 
 class Explained(msgspec.Struct, frozen=True, kw_only=True):

@@ -54,6 +54,11 @@ class Session:
     """Whether it came by the link of the first start: there is no user behind it."""
 
     @property
+    def is_external(self) -> bool:
+        """Whether a provider let it in: no local user's name has a colon."""
+        return ":" in self.account.name
+
+    @property
     def role(self) -> Role:
         """What it may do."""
         return self.account.role
@@ -122,6 +127,10 @@ class Sessions:
     def prove(self, session: Session) -> None:
         """Take that the password was given again."""
         session.proved = self._clock.monotonic()
+
+    def doubt(self, session: Session) -> None:
+        """Take that nobody knows when the password was given."""
+        session.proved = -math.inf
 
     def is_proved(self, session: Session) -> bool:
         """Tell whether the password was given lately."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import pathlib
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 
 import httpx
 import pytest
+from cryptography import x509
 from playwright.sync_api import Browser, expect
 
 from sluicegate.console.entries import ENTRIES
 from sluicegate.console.guard import SECURITY_HEADERS
 from sluicegate.console.roles import Role
 from sluicegate.console_limits import LOGIN_BURST, REQUEST_BURST
+from tests.kernel.test_gate_process import EchoServer, echoed
+from tests.pki import authority
 from tests.real.console.conftest import run_gate
 from tests.real.console.console_kit import PASSWORD, ConsoleGate, csrf_of, log_in, open_page
 
@@ -247,3 +252,49 @@ def wait_for_records(gate: ConsoleGate, count: int) -> None:
             return
         waiting.wait(0.05)
     raise AssertionError(gate.lines)
+
+
+# -- tls ---------------------------------------------------------------------------------------
+
+
+def test_console_speaks_tls_with_a_certificate(tmp_path: pathlib.Path) -> None:
+    trusted = authority()
+    trusted.issue([], [x509.DNSName("localhost")]).write(tmp_path, "console")
+    (tmp_path / "ca.pem").write_text(trusted.pem)
+    server = EchoServer()
+    made = ConsoleGate(tmp_path, server.port)
+    made.write_main('hosts = ["localhost"]\ncertificate = "console.pem"\nkey = "console.key"\n')
+    made.add_users()
+    try:
+        made.start()
+        assert made.origin.startswith("https://localhost:")
+        context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+        with httpx.Client(verify=context, base_url=made.origin) as program:
+            answer = program.get("/login")
+        assert answer.status_code == 200
+        assert answer.headers["strict-transport-security"].startswith("max-age=")
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(made.origin.replace("https", "http") + "/login")
+    finally:
+        made.close()
+        server.close()
+
+
+def test_gate_in_one_process_has_a_console_too(tmp_path: pathlib.Path) -> None:
+    class Inline(ConsoleGate):
+        mode = ("--inline",)
+
+    server = EchoServer()
+    made = Inline(tmp_path, server.port)
+    made.add_users()
+    try:
+        made.start()
+        with made.connect() as client:
+            assert echoed(client, b"hello") == b"hello"
+            program = made.logged_in("operator")
+            assert "127.0.0.1" in program.get("/connections").text
+        assert made.end() == 0
+        assert "Traceback" not in "".join(made.lines)
+    finally:
+        made.close()
+        server.close()

@@ -61,6 +61,7 @@ _Socket: TypeAlias = socket.socket  # noqa: TID251 - it carries pages, not traff
 
 _BACKLOG: Final = 128
 _LIBRARIES: Final = ("jinja2", "starlette", "uvicorn")
+_OIDC_LIBRARIES: Final = ("httpx", "joserfc")
 
 _MAY: Final = (
     ConnectionsRequest,
@@ -146,11 +147,9 @@ class ConsolePost:
         """
         if self.settings is None:
             return
-        missing = [one for one in _LIBRARIES if importlib.util.find_spec(one) is None]
-        if missing:
-            raise ConfigError(
-                "[console]", f"{', '.join(missing)} is missing", "pip install 'sluicegate[console]'"
-            )
+        _check_libraries("[console]", "console", _LIBRARIES)
+        if self.settings.oidc is not None:
+            _check_libraries("[console.oidc]", "oidc", _OIDC_LIBRARIES)
         address = SocketAddress.parse(self.settings.listen)
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         listening = _Socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -265,3 +264,15 @@ class ConsolePost:
         self.restarts += 1
         delay_s = self._backoff.on_ended(self._clock.monotonic())
         self._retry = asyncio.get_running_loop().call_later(delay_s, self._start, settings)
+
+
+def _check_libraries(table: str, extra: str, libraries: tuple[str, ...]) -> None:
+    """Refuse to start what lacks a library.
+
+    Raises:
+        ConfigError: One is missing.
+    """
+    missing = [one for one in libraries if importlib.util.find_spec(one) is None]
+    if missing:
+        cure = f"pip install 'sluicegate[{extra}]'"
+        raise ConfigError(table, f"{', '.join(missing)} is missing", cure)

@@ -22,14 +22,25 @@ _FORBIDDEN: Final = 403
 _UNAVAILABLE: Final = 503
 
 
-def let_in(asked: Asked, account: Account, path: str, *, is_first: bool = False) -> Response:
-    """Begin a session, and send the browser on."""
+def let_in(
+    asked: Asked, account: Account, path: str, *, is_first: bool = False, by_page: str = ""
+) -> Response:
+    """Begin a session, and send the browser on.
+
+    Args:
+        asked: Whose browser it is.
+        account: Who it is.
+        path: Where to go on.
+        is_first: Whether it came by the link of the first start.
+        by_page: A page that leads on. A browser that came from another site brings no Strict cookie
+            along a redirect; along a page of ours it does.
+    """
     if asked.session is not None:
         asked.console.sessions.end(asked.session)
     session, token = asked.console.sessions.begin(account, asked.client, is_first=is_first)
     asked.session = session
     asked.record("login", account.name)
-    response = asked.go(path)
+    response = asked.page(by_page, path=path) if by_page else asked.go(path)
     response.set_cookie(COOKIE, token, path="/", secure=True, httponly=True, samesite="strict")
     return response
 
@@ -50,6 +61,7 @@ def _form(asked: Asked, path: str, fault: str = "", status_code: int = 200) -> R
         name=asked.form.get("name", ""),
         has_users=bool(len(asked.console.accounts.users)),
         faults=asked.console.accounts.faults,
+        provider=asked.console.oidc.settings.issuer if asked.console.oidc else "",
     )
 
 
