@@ -34,6 +34,7 @@ from sluicegate import (
 from sluicegate.app.config import configuration_schema
 from sluicegate.cli.main import cli
 from sluicegate.filterapi import WebFilter
+from sluicegate.metrics import CATALOGUE
 from sluicegate.policy import policy_schema
 
 DOCS = pathlib.Path(__file__).resolve().parent
@@ -51,6 +52,7 @@ PUBLIC = (
     ("The completion port", ("port",)),
     ("Test kit", ("testing",)),
     ("Records", ("audit",)),
+    ("Metrics", ("metrics",)),
 )
 
 
@@ -60,6 +62,7 @@ def write_generated_pages() -> None:
         "commands.md": describe_commands(),
         "filters.md": describe_filters(),
         "limits.md": describe_limits(),
+        "metrics.md": describe_metrics(),
         "records.md": describe_records(),
         "policy.schema.json": describe_schema(policy_schema()),
         "sluicegate.schema.json": describe_schema(configuration_schema()),
@@ -184,6 +187,27 @@ def describe_limits() -> str:
         table_of_limits(documented_names(scanners.body)),
     ]
     return "\n".join(parts)
+
+
+def describe_metrics() -> str:
+    """Make the page of every metric, from the catalogue."""
+    rows = [
+        f"| `{one.name}{'_total' if one.kind == 'counter' else ''}` | {one.kind} | "
+        f"{', '.join(f'`{label}`' for label in one.labels)} | {one.meaning} |"
+        for one in CATALOGUE.values()
+    ]
+    return "\n".join(
+        [
+            "# Metrics\n",
+            "What `/metrics` says: [how to watch a gate](../../howto/watch-metrics.md).",
+            "No label has a value that a client chooses. Behind `METRIC_SERIES_MAX` series of one",
+            "metric in one process, further ones are counted together, with labels of `other`.\n",
+            "| name | type | labels | meaning |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
 
 
 def table_of_limits(rows: Iterator[tuple[str, str, str]]) -> str:

@@ -22,6 +22,10 @@ __all__ = [
     "CONTROL_REQUEST_BYTES_MAX",
     "CONTROL_ROWS_MAX",
     "CONTROL_TIMEOUT_S",
+    "METRICS_CLIENTS_MAX",
+    "METRICS_HEAD_BYTES_MAX",
+    "METRICS_TIMEOUT_S",
+    "METRIC_SERIES_MAX",
     "PREFLIGHT_TIMEOUT_S",
     "PROCESS_MESSAGE_BYTES_MAX",
     "PROCESS_ROWS_MAX",
@@ -108,6 +112,24 @@ RESTART_DELAY_MAX_S: Final = 30.0
 
 RESTART_CALM_S: Final = 10.0
 """A process that has worked for so long did not fail at its start."""
+
+
+# Metrics.
+
+METRIC_SERIES_MAX: Final = 512
+"""Series of one metric in one process, a policy's rules among them; what is new behind it is
+counted together under ``other``. Prometheus and its like suffer from thousands."""
+
+METRICS_CLIENTS_MAX: Final = 8
+"""Who may ask for metrics at once; further ones are disconnected. A few collectors ask every some
+seconds."""
+
+METRICS_HEAD_BYTES_MAX: Final = 8192
+"""The head of a request for metrics: twenty times what Prometheus sends."""
+
+METRICS_TIMEOUT_S: Final = 10.0
+"""What a request for metrics may take, from its first byte to the last of the answer: what
+Prometheus waits by default."""
 
 
 # Control socket.

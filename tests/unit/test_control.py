@@ -61,6 +61,7 @@ from sluicegate.gate.views import (
     StatusView,
     TransferView,
 )
+from sluicegate.metrics import Series
 from sluicegate.process_limits import CONTROL_REPLY_BYTES_MAX, CONTROL_REQUEST_BYTES_MAX
 
 STATUS = StatusView(
@@ -111,6 +112,9 @@ class Target:
 
     async def filters(self) -> list[FilterView]:
         return [FilterView(name="f", source="m:F", tier="content")]
+
+    async def measures(self) -> list[Series]:
+        return [Series("sluicegate_connections_open", (), 3.0)]
 
     async def reload(self, by: str) -> list[str]:
         self.reloaded_by = by

@@ -33,6 +33,7 @@ from sluicegate.gate.views import (
     TransferView,
 )
 from sluicegate.gate.watchdog import LoopWatchdog
+from sluicegate.metrics import Series
 from sluicegate.port import CompletionPort, Listener
 from sluicegate.port.backend import RawSocket
 from sluicegate.spool import SpoolStore
@@ -43,6 +44,7 @@ from .gate_leaves import GateLeaves
 from .learning import LearnLog, learn_views
 from .load import Loaded, load
 from .machine import Usage
+from .measuring import measure_gate
 from .network_findings import NO_RIGHT_TO_ROUTE, lacks_right_to_route
 from .passed_sockets import listen
 from .policies.desk import PolicyDesk
@@ -107,7 +109,7 @@ class Gate:
         #: Set by whoever owns the process (``guard``).
         self._begun_with = loaded
         self._reloading = asyncio.Lock()
-        self._port = port
+        self.port = port
         self._clock = clock = port.clock
         self._diagnosis = diagnosis
         self._say = say
@@ -226,7 +228,7 @@ class Gate:
         findings = Findings()
         # Loading imports code and may start processes: clients do not wait for that.
         path, before = self.loaded.configuration.path, self.loaded
-        loaded = await self._port.run_blocking(load, path, findings, before)
+        loaded = await self.port.run_blocking(load, path, findings, before)
         if loaded is not None:
             try:
                 await self.put_in_force(loaded)
@@ -290,6 +292,10 @@ class Gate:
         """Return every object that is held, the oldest first."""
         return self.service.transfers.views()
 
+    async def measures(self) -> list[Series]:
+        """Return what is measured."""
+        return measure_gate(self)
+
     async def status(self) -> StatusView:
         """Return the gate as a whole."""
         return self.view()
@@ -307,7 +313,7 @@ class Gate:
             version=VERSION,
             pid=os.getpid(),
             boot=self._boot_mark,
-            backend=self._port.backend.name,
+            backend=self.port.backend.name,
             diagnosis=self._diagnosis,
             started=self._started,
             policy=service.policy.hash,
@@ -376,7 +382,7 @@ class Gate:
 
     def _internal_errors(self) -> list[str]:
         """Return a warning if something failed that belongs to no connection: a bug of ours."""
-        count = self._port.statistics().unhandled_errors
+        count = self.port.statistics().unhandled_errors
         return [f"{count} internal errors; the gate's own output has them"] if count else []
 
     def _record(
@@ -393,7 +399,7 @@ class Gate:
             event=event,
             version=VERSION,
             boot=self._boot_mark,
-            backend=self._port.backend.name,
+            backend=self.port.backend.name,
             diagnosis=diagnosis,
             policy=policy,
         )

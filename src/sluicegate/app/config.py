@@ -37,6 +37,7 @@ from .entry_config import (
 from .ldap_config import LdapTable
 from .limit_table import LimitTable, contradictions, to_limits
 from .log_config import LogTable, StoreSettings, WhenFull, log_path, to_sinks, to_store
+from .metrics_config import MetricsTable
 from .refusal_pages import WebTable
 from .scanners import ScannerTable, check_scanners
 from .secret_files import SecretFiles
@@ -137,6 +138,7 @@ class _Tables(Model):
     ca: AuthorityTable | None = None
     tls: ServerTlsTable = ServerTlsTable()
     console: ConsoleTable | None = None
+    metrics: MetricsTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,8 @@ class Configuration:
     """What is recorded beside decisions."""
     console: ConsoleSettings | None = None
     """Pages in the browser; None: there are none."""
+    metrics: MetricsTable | None = None
+    """Who may ask for metrics; None: nobody."""
     user: str = ""
     """Whom the gate works as; empty: whoever starts it."""
     group: str = ""
@@ -297,6 +301,7 @@ def read_configuration(
         tls=tables.tls,
         sinks=to_sinks(tables.log, folder, document, findings),
         when_log_full=tables.log.when_full,
+        metrics=tables.metrics,
         recorded=Recorded(sessions=tables.log.sessions, lookups=tables.log.lookups),
         user=tables.service.user,
         group=tables.service.group,

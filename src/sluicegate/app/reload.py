@@ -37,6 +37,7 @@ _FIXED: Final = {
     "console": "[console]",
     "when_log_full": "when_full",
     "sinks": "[[log.sink]]",
+    "metrics": "[metrics]",
     "authority_folder": "dir",
 }
 """Attributes of ``Configuration`` that a running gate keeps, with their keys."""

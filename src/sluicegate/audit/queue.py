@@ -11,6 +11,7 @@ from typing import Final
 from sluicegate.limits import RECORD_WRITE_BYTES_MAX
 
 from .lines import encode_record, encode_records
+from .record_counts import RecordCounts
 from .records import Record
 
 __all__ = ["RecordQueue"]
@@ -19,7 +20,16 @@ __all__ = ["RecordQueue"]
 class RecordQueue:
     """A bounded queue of records; base of who passes them on."""
 
-    __slots__ = ("_bytes_max", "_fresh", "_lost_untold", "_passed_on", "_queue", "goes_on", "lost")
+    __slots__ = (
+        "_bytes_max",
+        "_fresh",
+        "_lost_untold",
+        "_passed_on",
+        "_queue",
+        "counts",
+        "goes_on",
+        "lost",
+    )
 
     def __init__(self, bytes_max: int, *, goes_on: bool) -> None:
         """Begin.
@@ -30,6 +40,8 @@ class RecordQueue:
                 counted; else it is to be refused.
         """
         self.goes_on = goes_on
+        self.counts = RecordCounts()
+        #: What was recorded, in numbers; those that were lost among it.
         self.lost = 0
         #: Records that found the queue full, since the start.
         self._bytes_max = bytes_max
@@ -48,6 +60,7 @@ class RecordQueue:
     def _encode(self) -> None:
         """Make text of the records that wait for it."""
         fresh, self._fresh = self._fresh, []
+        self.counts.add(fresh)
         lines = encode_records(fresh)
         if len(self._queue) + self._passed_on + len(lines) <= self._bytes_max:
             self._queue += lines

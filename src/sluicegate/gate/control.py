@@ -21,6 +21,7 @@ import msgspec
 
 from sluicegate.documents import ConfigRefused
 from sluicegate.errors import ConfigError
+from sluicegate.metrics import Series
 from sluicegate.process_limits import (
     CONTROL_CLIENTS_MAX,
     CONTROL_REQUEST_BYTES_MAX,
@@ -39,9 +40,12 @@ from .control_messages import (
     FiltersRequest,
     KilledReply,
     KillRequest,
+    MeasuresReply,
+    MeasuresRequest,
     MessageTooLong,
     PolicyReply,
     PolicyRequest,
+    Question,
     RefusedReply,
     ReloadRequest,
     SessionsReply,
@@ -87,6 +91,10 @@ class ControlTarget(Protocol):
 
     async def transfers(self) -> list[TransferView]:
         """Return every object that is held, the oldest first."""
+        ...
+
+    async def measures(self) -> list[Series]:
+        """Return what is measured, counters since the start."""
         ...
 
     async def reload(self, by: str) -> list[str]:
@@ -318,6 +326,24 @@ async def answer(target: ControlTarget, request: AnyRequest, by: str) -> AnyRepl
         ConfigRefused: What was ordered is refused, and nothing was changed.
     """
     match request:
+        case ReloadRequest():
+            return DoneReply(notes=await target.reload(by))
+        case KillRequest(identifiers=identifiers):
+            return KilledReply(killed=await target.kill(identifiers, request.by or by))
+        case UpgradeRequest(program=program, drain_timeout_s=timeout_s):
+            return DoneReply(notes=await target.upgrade(program, timeout_s, by))
+        case PolicyRequest(order=order):
+            return PolicyReply(answer=await target.answer_policy(order, by))
+        case StopRequest(timeout_s=timeout_s):
+            target.request_stop(timeout_s)
+            return DoneReply()
+        case _:
+            return await _answer_question(target, request)
+
+
+async def _answer_question(target: ControlTarget, request: Question) -> AnyReply:
+    """Answer what changes nothing."""
+    match request:
         case StatusRequest():
             return StatusReply(status=await target.status())
         case SessionsRequest():
@@ -330,30 +356,11 @@ async def answer(target: ControlTarget, request: AnyRequest, by: str) -> AnyRepl
             return ConnectionsReply(rows=connections[:CONTROL_ROWS_MAX], total=len(connections))
         case FiltersRequest():
             return FiltersReply(rows=await target.filters())
+        case MeasuresRequest():
+            return MeasuresReply(series=await target.measures())
         case TransfersRequest():
             transfers = await target.transfers()
             return TransfersReply(rows=transfers[:CONTROL_ROWS_MAX], total=len(transfers))
-        case _:
-            return await _obey(target, request, by)
-
-
-async def _obey(
-    target: ControlTarget,
-    request: ReloadRequest | KillRequest | UpgradeRequest | StopRequest | PolicyRequest,
-    by: str,
-) -> AnyReply:
-    match request:
-        case ReloadRequest():
-            return DoneReply(notes=await target.reload(by))
-        case KillRequest(identifiers=identifiers):
-            return KilledReply(killed=await target.kill(identifiers, request.by or by))
-        case UpgradeRequest(program=program, drain_timeout_s=timeout_s):
-            return DoneReply(notes=await target.upgrade(program, timeout_s, by))
-        case PolicyRequest(order=order):
-            return PolicyReply(answer=await target.answer_policy(order, by))
-        case StopRequest(timeout_s=timeout_s):
-            target.request_stop(timeout_s)
-            return DoneReply()
 
 
 def _host(address: str) -> str:

@@ -11,6 +11,8 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from sluicegate.metrics import Series
+
 from .policy_orders import AnyPolicyAnswer, AnyPolicyOrder
 from .views import ConnectionView, FilterView, SessionView, StatusView, TransferView
 
@@ -25,9 +27,12 @@ __all__ = [
     "FiltersRequest",
     "KillRequest",
     "KilledReply",
+    "MeasuresReply",
+    "MeasuresRequest",
     "MessageTooLong",
     "PolicyReply",
     "PolicyRequest",
+    "Question",
     "RefusedReply",
     "ReloadRequest",
     "Reply",
@@ -72,6 +77,10 @@ class FiltersRequest(Request, tag="filters"):
 
 class TransfersRequest(Request, tag="transfers"):
     """Which objects are held?"""
+
+
+class MeasuresRequest(Request, tag="measures"):
+    """What is to be measured?"""
 
 
 class ReloadRequest(Request, tag="reload"):
@@ -124,17 +133,19 @@ class PolicyRequest(Request, tag="policy", kw_only=True):
     order: AnyPolicyOrder
 
 
-AnyRequest: TypeAlias = (
+Question: TypeAlias = (
     StatusRequest
     | SessionsRequest
     | ConnectionsRequest
     | FiltersRequest
     | TransfersRequest
-    | ReloadRequest
-    | KillRequest
-    | UpgradeRequest
-    | StopRequest
-    | PolicyRequest
+    | MeasuresRequest
+)
+"""What is asked, and changes nothing."""
+
+
+AnyRequest: TypeAlias = (
+    Question | ReloadRequest | KillRequest | UpgradeRequest | StopRequest | PolicyRequest
 )
 """What is asked of a gate, or ordered."""
 
@@ -176,6 +187,12 @@ class TransfersReply(Reply, tag="transfers"):
     total: int
 
 
+class MeasuresReply(Reply, tag="measures"):
+    """What was measured."""
+
+    series: list[Series]
+
+
 class KilledReply(Reply, tag="killed"):
     """What was ended."""
 
@@ -207,6 +224,7 @@ AnyReply: TypeAlias = (
     | ConnectionsReply
     | FiltersReply
     | TransfersReply
+    | MeasuresReply
     | KilledReply
     | DoneReply
     | PolicyReply

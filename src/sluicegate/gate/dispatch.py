@@ -219,8 +219,12 @@ def _ask(
             return _PASS
         event.rule_settings = step.settings
         step.installed.calls += 1
+        begun = service.clock.monotonic()
         with entered(connection):
-            return session_filter.on_event(event)
+            answer: object = session_filter.on_event(event)
+        if not inspect.isawaitable(answer):
+            step.installed.time.observe(service.clock.monotonic() - begun)
+        return answer
     except FILTER_ERRORS as error:
         return _failure(service, step, error)
 
@@ -232,7 +236,9 @@ async def _awaited(
     event: Event,
     answer: Awaitable[object],
 ) -> EventVerdict:
+    begun = service.clock.monotonic()
     verdict, failure = await _in_time(service, connection, answer)
+    step.installed.time.observe(service.clock.monotonic() - begun)
     return (
         _checked(service, step, event, verdict)
         if failure is None

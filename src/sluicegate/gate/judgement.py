@@ -224,7 +224,10 @@ async def _judge_by(step: ContentStep, asking: _Asking) -> Judgement | None:
     """Ask one filter; None: it has nothing against the object."""
     name = step.installed.name
     step.installed.calls += 1
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
     answer, cause = await _ask(step, asking)
+    step.installed.time.observe(loop.time() - begun)
     match answer:
         case Release():
             return None

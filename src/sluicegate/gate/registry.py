@@ -26,6 +26,7 @@ from sluicegate.filterapi import (
     StreamFilter,
     WebFilter,
 )
+from sluicegate.metrics import CATALOGUE, Histogram
 from sluicegate.policy import AnyRule, PolicySnapshot
 from sluicegate.policy.rules import Rule, RuleAction, RuleSettings
 from sluicegate.policy.tls_check import TlsCheck
@@ -63,7 +64,16 @@ A rule of its own, without these filters, lets tunnels pass.
 class Installed:
     """One installed filter and its state; kept over reloads while its installation is the same."""
 
-    __slots__ = ("calls", "events", "failed", "failures", "installation", "serial", "sessions")
+    __slots__ = (
+        "calls",
+        "events",
+        "failed",
+        "failures",
+        "installation",
+        "serial",
+        "sessions",
+        "time",
+    )
 
     def __init__(self, installation: Installation) -> None:
         self.installation = installation
@@ -75,6 +85,8 @@ class Installed:
         self.calls = 0
         self.failures = 0
         self.sessions = 0
+        self.time = Histogram(CATALOGUE["sluicegate_filter_seconds"].bounds)
+        #: How long it took to answer, in seconds.
 
     @property
     def name(self) -> str:
@@ -132,6 +144,8 @@ class Installed:
             sessions=self.sessions,
             calls=self.calls,
             failures=self.failures,
+            answer_s=self.time.total,
+            answer_buckets=list(self.time.buckets),
             isolation="process" if process is not None else "",
             pid=process.pid if process is not None else 0,
             restarts=process.restarts if process is not None else 0,

@@ -342,6 +342,10 @@ class FilterView(msgspec.Struct, kw_only=True):
     """Events, connections and transfers that it was asked about."""
     failures: int = 0
     """How often it raised, was late or answered nonsense."""
+    answer_s: float = 0.0
+    """How long it took to answer about events, messages and objects, in all."""
+    answer_buckets: list[int] = []
+    """How many answers took how long: the buckets of ``sluicegate_filter_seconds``."""
     isolation: str = ""
     """``process`` for one that runs in a process of its own."""
     pid: int = 0

@@ -157,6 +157,7 @@ class ProcessContentScanner:
             rules=max((one.rules for one in processes), default=0),
             processes=sum(one.pid != 0 for one in processes),
             pids=[one.pid for one in processes if one.pid],
+            waiting=self._pool.waiting,
             restarts=sum(one.restarts for one in processes),
             memory_bytes=sum(one.memory_bytes() for one in processes),
             asked=self._asked,

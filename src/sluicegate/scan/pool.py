@@ -92,6 +92,11 @@ class ScanPool:
         return self._rules.version
 
     @property
+    def waiting(self) -> int:
+        """How many objects wait for a process, or are with one."""
+        return len(self._jobs) + sum(one.stage is Stage.BUSY for one in self.processes)
+
+    @property
     def version_shown(self) -> str:
         """Of rules that some process uses, for people."""
         return next((one.version for one in self.processes if one.version), "")

@@ -28,6 +28,8 @@ class ScannerView(msgspec.Struct, kw_only=True):
     processes: int = 0
     """Running now."""
     pids: list[int] = []
+    waiting: int = 0
+    """Objects that wait for a process, or are with one."""
     restarts: int = 0
     """How often a process was replaced."""
     memory_bytes: int = 0

@@ -29,7 +29,13 @@ __all__ = ["Child", "Role"]
 _Socket: TypeAlias = socket.socket  # noqa: TID251 - it carries orders, not traffic
 
 Role: TypeAlias = Literal[
-    "worker", "audit_writer", "signer", "store_keeper", "forwarder", "console"
+    "worker",
+    "audit_writer",
+    "signer",
+    "store_keeper",
+    "forwarder",
+    "console",
+    "metrics_exporter",
 ]
 
 _START: Final = (

@@ -104,6 +104,7 @@ class ConsolePost:
             clock: For delays between attempts.
             say: Shows a line to whoever started the gate.
         """
+        self.name = "console"
         self.restarts = 0
         self.started = 0.0
         self.version = ""

@@ -133,6 +133,10 @@ def gather_filters(answers: Sequence[Sequence[FilterView]]) -> list[FilterView]:
             known.sessions += row.sessions
             known.calls += row.calls
             known.failures += row.failures
+            known.answer_s += row.answer_s
+            if len(known.answer_buckets) == len(row.answer_buckets):
+                pairs = zip(known.answer_buckets, row.answer_buckets, strict=True)
+                known.answer_buckets = [ours + theirs for ours, theirs in pairs]
             if row.state != "working":
                 known.state, known.cause = row.state, row.cause
     return list(found.values())
@@ -169,6 +173,7 @@ def gather_scanners(answers: Iterable[Sequence[ScannerView]]) -> list[ScannerVie
 
 _SCANNER_COUNTS: Final = (
     "processes",
+    "waiting",
     "restarts",
     "memory_bytes",
     "asked",

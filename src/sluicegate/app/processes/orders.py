@@ -29,6 +29,7 @@ __all__ = [
     "BeginAudit",
     "BeginConsole",
     "BeginForward",
+    "BeginMetrics",
     "BeginSigner",
     "BeginStore",
     "BeginWorker",
@@ -248,7 +249,7 @@ class BeginConsole(Message, tag="begin-console"):
 
 
 class AskFor(Message, tag="ask-for"):
-    """A person in the console wants to know or to do something; ``Answer`` answers."""
+    """Somebody in the console, or a process itself, wants something; ``Answer`` answers."""
 
     number: int
     request: AnyRequest
@@ -305,6 +306,15 @@ class Forwarded(Message, tag="forwarded"):
     sinks: list[SinkState]
 
 
+# To the exporter of metrics.
+
+
+class BeginMetrics(Message, tag="begin-metrics"):
+    """Be the exporter. Descriptor: the socket that it listens on."""
+
+    has_sandbox: bool = True
+
+
 # To the signer.
 
 
@@ -356,6 +366,7 @@ AnyMessage: TypeAlias = (
     | BeginSigner
     | TakeWorker
     | BeginConsole
+    | BeginMetrics
     | AskFor
     | Acted
     | Explain

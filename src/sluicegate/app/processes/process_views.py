@@ -6,11 +6,12 @@ answer, is a row that says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sluicegate.app.version import VERSION
 from sluicegate.gate.views import StatusView, WorkerView
 
+from .attendant_post import AttendantPost
 from .audit_post import AuditPost
 from .console_post import ConsolePost
 from .crew import Crew, Place, Worker
@@ -26,7 +27,7 @@ def worker_views(
     audit: AuditPost,
     signer: SignerPost,
     store: StorePost,
-    console: ConsolePost,
+    attendants: Sequence[ConsolePost | AttendantPost],
     views: Mapping[Worker, StatusView],
 ) -> list[WorkerView]:
     """Return a row for every process beside the supervisor.
@@ -36,7 +37,7 @@ def worker_views(
         audit: Where the audit writer is.
         signer: Where the signer is, if there is one.
         store: Where the keeper of the store of records is, if there is one.
-        console: Where the console is, if there is one.
+        attendants: Where the console is, and others that look after the gate.
         views: What those workers say of themselves that answered.
     """
     rows = [_place_view(place, views) for place in crew.places]
@@ -51,13 +52,13 @@ def worker_views(
         rows.append(_post_view("store keeper", store))
     if store.forward.begin.sinks:
         rows.append(_post_view("forwarder", store.forward))
-    if console.settings is not None:
-        rows.append(_post_view("console", console))
+    rows += [_post_view(one.name, one) for one in attendants]
     return rows
 
 
 def _post_view(
-    name: str, post: AuditPost | SignerPost | StorePost | ConsolePost | ForwardPost
+    name: str,
+    post: AuditPost | SignerPost | StorePost | ConsolePost | ForwardPost | AttendantPost,
 ) -> WorkerView:
     return WorkerView(
         name=name,

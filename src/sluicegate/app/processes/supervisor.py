@@ -31,12 +31,7 @@ from sluicegate.documents import ConfigRefused, Findings
 from sluicegate.errors import ConfigError, TransportError
 from sluicegate.gate.census import Census
 from sluicegate.gate.control import ControlServer
-from sluicegate.gate.control_messages import (
-    KilledReply,
-    KillRequest,
-    StatusReply,
-    StatusRequest,
-)
+from sluicegate.gate.control_messages import KilledReply, KillRequest, StatusReply, StatusRequest
 from sluicegate.gate.operator_log import OperatorLog
 from sluicegate.gate.policy_orders import AnyPolicyAnswer, AnyPolicyOrder
 from sluicegate.gate.settings import Place
@@ -50,17 +45,14 @@ from sluicegate.gate.views import (
 )
 from sluicegate.process_limits import WORKER_GRACE_S, WORKER_START_TIMEOUT_S
 
+from .attendants import Attendants
 from .audit_post import AuditPost
 from .change import change_authority, commit_all, prepare_all
-from .console_post import ConsolePost
 from .crew import Crew, Worker
 from .doors import Door, Doors
-from .gathering import (
-    gather_learned,
-    gather_status,
-    gather_warnings,
-)
+from .gathering import gather_learned, gather_status, gather_warnings
 from .handover import AuthorityLeft, Handover, PreflightFailed, preflight, start_program
+from .measuring import Measuring
 from .orders import AttachAudit, AttachSigner, BeginWorker
 from .process_views import process_warnings, worker_views
 from .questions import ask_connections, ask_filters, ask_sessions, ask_transfers
@@ -152,11 +144,15 @@ class Supervisor:
         self._store = StorePost(configuration, self._clock, say, self._audit)
         self._sender = self._make_sender(configuration)
         write = self._sender.write
-        self._console = ConsolePost(configuration, self, write, self._clock, say)
+        self._attendants = Attendants(configuration, self, write, self._clock, say)
         self._history = ReloadHistory(self._clock, write, self._boot_mark)
         self._learning = LearnLog(self._clock, write, self._count_learned)
         self._policies = PolicyDesk(lambda: self.loaded, self.reload, self._clock, say)
         self._crew = Crew(slots, self._clock, self)
+        self._measuring = Measuring(
+            self._crew, self._sender, self._signer, self._store, self.status
+        )
+        self.measures = self._measuring.measures
         self._control = self._make_control(left.control if left else None)
         self._upgrading: asyncio.Task[None] | None = None
         self._ended: dict[int, tuple[bool, ProcessRecord]] = {}
@@ -187,7 +183,7 @@ class Supervisor:
             self._doors.keep(self._doors.open(self._doors.missing(wanted)), wanted)
         except TransportError as error:
             raise cannot_listen(self.loaded, error) from error
-        self._console.listen()
+        self._attendants.listen()
         if self._left is None:
             await self._audit.start()
         self._sender.attach(_Socket(fileno=self._audit.connect(_OWN_ROW)))
@@ -198,7 +194,7 @@ class Supervisor:
             await self._crew.start()
         await self._control.start()
         self._store.start()
-        self._console.start()
+        self._attendants.start()
         self._phase = Phase.READY
         if self._left is not None:
             await self._renew(self._left.drain_timeout_s)
@@ -235,7 +231,7 @@ class Supervisor:
     async def stop(self) -> None:
         """End everything, in the order in which no record is lost; also after a failed start."""
         await self._control.stop()
-        await self._console.close()
+        await self._attendants.close()
         await self._learning.close()
         self._doors.close()
         await self._crew.end(0.0)
@@ -331,6 +327,7 @@ class Supervisor:
         if is_missed:
             self.say(f"{worker.name} (pid {worker.child.pid}) ended: {how}; it is started again")
         self._census.clear(worker.row)
+        self._measuring.retire(worker)
         self._ended[worker.row] = (
             is_missed,
             ProcessRecord(
@@ -455,7 +452,7 @@ class Supervisor:
         async with self._reloading:
             self._record("upgrading", causes=(f"asked by {by}",))
             control = await self._control.pause()
-            await self._console.close()
+            await self._attendants.close()
             await self._store.close()
             if await self._sender.close(WORKER_GRACE_S):
                 left = await self._describe(control, drain_timeout_s)
@@ -467,8 +464,8 @@ class Supervisor:
             self._sender.attach(_Socket(fileno=self._audit.connect(_OWN_ROW)))
             self._control.resume()
             self._store.start()
-            self._console.listen()
-            self._console.start()
+            self._attendants.listen()
+            self._attendants.start()
             self._upgrading = None
             self.say(f"the upgrade failed, nothing has changed: {cause}")
 
@@ -543,14 +540,14 @@ class Supervisor:
         view.certificates = self.loaded.certificates
         view.drain_ends = self._drain_ends
         view.workers = worker_views(
-            self._crew, self._audit, self._signer, self._store, self._console, views
+            self._crew, self._audit, self._signer, self._store, self._attendants.posts, views
         )
         view.steering = self._doors.steering
         view.warnings = [
             *process_warnings(self._crew, self._audit, self._signer, views),
             *self._store.warnings(),
             *self._policies.warnings,
-            *self._console.warnings(),
+            *self._attendants.warnings(),
             *gather_warnings([(worker.name, one) for worker, one in views.items()]),
             *settings_for_restart(self._begun_with, self.loaded),
         ]

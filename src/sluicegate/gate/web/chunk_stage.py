@@ -131,9 +131,9 @@ class ChunkStage(Generic[HeadT]):
 
     def _ask(self, *, is_last: bool) -> None:
         part, index = self._part, self._wanted.index
-        part.pipeline.steps[index].installed.calls += 1
         window = Window(ConstBuffer(self._held), 0, len(self._held))
-        answer = call_hook(part, self._hook, part.view(index), window, is_last)
+        installed = part.pipeline.steps[index].installed
+        answer = call_hook(part, installed, self._hook, part.view(index), window, is_last)
         if when_answered(part, answer, partial(self._take_late, is_last=is_last)):
             self._is_asking = True
         else:

@@ -146,8 +146,7 @@ class EventStage:
     def _ask(self, event: ServerSentEvent) -> object:
         part, index = self._part, self._wanted.index
         step = part.pipeline.steps[index]
-        step.installed.calls += 1
-        return call_hook(part, step.filter.on_event, part.view(index), event)
+        return call_hook(part, step.installed, step.filter.on_event, part.view(index), event)
 
     def _take(self, answer: object, event: ServerSentEvent) -> None:
         match answer:

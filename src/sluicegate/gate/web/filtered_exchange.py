@@ -239,8 +239,7 @@ class FilteredExchange:
             at += 1
             if phase.is_first:
                 self._reached = index + 1
-            installed.calls += 1
-            answer = call_hook(self, hook, self._views[index] or self.view(index))
+            answer = call_hook(self, installed, hook, self._views[index] or self.view(index))
             if answer is GO_ON:
                 continue
             if self._is_awaited(phase, at, index, answer) or not phase.take(self, index, answer):
@@ -258,8 +257,8 @@ class FilteredExchange:
 
     def _call(self, index: int, hook: str, *args: object) -> object:
         step = self.pipeline.steps[index]
-        step.installed.calls += 1
-        return call_hook(self, getattr(step.filter, hook), self.view(index), *args)
+        asked = getattr(step.filter, hook)
+        return call_hook(self, step.installed, asked, self.view(index), *args)
 
     def take_head(self, index: int, answer: object) -> bool:
         """Act on what was answered about a head; False: the exchange has ended."""

@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from types import CoroutineType
+from typing import TYPE_CHECKING, cast
 
 from sluicegate.errors import FILTER_ERRORS
 from sluicegate.port.scope import enter, entered, leave
 
 if TYPE_CHECKING:
     from sluicegate.filterapi import WebExchange
+    from sluicegate.gate.registry import Installed
 
     from .filtered_exchange import FilteredExchange
 
@@ -33,16 +35,36 @@ class HookFailed:
 
 
 def call_hook(
-    part: FilteredExchange, hook: Callable[..., object], view: WebExchange, *more: object
+    part: FilteredExchange,
+    installed: Installed,
+    hook: Callable[..., object],
+    view: WebExchange,
+    *more: object,
 ) -> object:
     """Return a hook's answer, an awaitable of one, or why there is none."""
+    installed.calls += 1
+    begun = part.service.clock.monotonic()
     before = enter(part)
     try:
-        return hook(view, *more) if more else hook(view)
+        answer = hook(view, *more) if more else hook(view)
     except FILTER_ERRORS as error:
         return HookFailed(describe(error))
     finally:
         leave(before)
+    if isinstance(answer, CoroutineType):
+        return _timed(part, installed, cast("Awaitable[object]", answer), begun)
+    installed.time.observe(part.service.clock.monotonic() - begun)
+    return answer
+
+
+async def _timed(
+    part: FilteredExchange, installed: Installed, asked: Awaitable[object], begun: float
+) -> object:
+    """Count how long a coroutine took to answer; one that is given up counts, too."""
+    try:
+        return await asked
+    finally:
+        installed.time.observe(part.service.clock.monotonic() - begun)
 
 
 def when_answered(part: FilteredExchange, asked: object, done: Callable[[object], None]) -> bool:

@@ -155,8 +155,8 @@ class MessageWay:
     def _ask(self, message: WebMessage, place: int) -> None:
         part, index = self._part, self._indices[place]
         step = part.pipeline.steps[index]
-        step.installed.calls += 1
-        answer = call_hook(part, step.filter.on_message, part.view(index), message)
+        hook = step.filter.on_message
+        answer = call_hook(part, step.installed, hook, part.view(index), message)
 
         def take_late(late: object) -> None:
             self._is_asking = False

@@ -1,0 +1,191 @@
+"""Metrics of a running gate: asked over HTTP, over all processes, whatever becomes of them."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import pathlib
+import re
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from sluicegate.metrics import CATALOGUE
+from tests.kernel.test_gate_process import EchoServer, echoed
+from tests.kernel.test_processes import Gate, wait_until_gone
+
+pytestmark = pytest.mark.either_driver
+
+OPEN = "application/openmetrics-text; version=1.0.0"
+
+
+class MeasuredGate(Gate):
+    """With an exporter."""
+
+    @property
+    def port(self) -> int:
+        (line,) = [line for line in self.lines if line.startswith("metrics on")]
+        found = re.search(r":(\d+)/metrics", line)
+        assert found is not None
+        return int(found[1])
+
+    def fetch(
+        self, path: str = "/metrics", method: str = "GET"
+    ) -> tuple[http.client.HTTPResponse, str]:
+        asked = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        asked.request(method, path, headers={"Accept": OPEN})
+        answer = asked.getresponse()
+        text = answer.read().decode()
+        asked.close()
+        return answer, text
+
+    def samples(self) -> dict[str, float]:
+        answer, text = self.fetch()
+        assert answer.status == 200
+        return {
+            "|".join([sample.name, *sample.labels.values()]): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def wait_for_sample(
+        self, is_so: Callable[[dict[str, float]], bool], what: str
+    ) -> dict[str, float]:
+        waiting = threading.Event()
+        found: dict[str, float] = {}
+        for _ in range(300):
+            found = self.samples()
+            if is_so(found):
+                return found
+            waiting.wait(0.02)
+        raise AssertionError(f"{what}: {found}")
+
+
+@pytest.fixture
+def gate(tmp_path: pathlib.Path) -> Iterator[MeasuredGate]:
+    server = EchoServer()
+    made = MeasuredGate(tmp_path, server.port)
+    made.write_main('[metrics]\nlisten = "127.0.0.1:0"\n')
+    yield made
+    made.close()
+    server.close()
+
+
+def visit(gate: Gate, count: int) -> None:
+    for _ in range(count):
+        with gate.connect() as client:
+            assert echoed(client, b"hello") == b"hello"
+
+
+def test_numbers_of_all_workers_are_one_page_that_openmetrics_reads(gate: MeasuredGate) -> None:
+    gate.start()
+    visit(gate, 5)
+    found = gate.wait_for_sample(
+        lambda one: one.get("sluicegate_connections_ended_total|echo|released") == 5, "ended"
+    )
+    assert found["sluicegate_decisions_total|echo|tcp|allowed"] == 5
+    assert found["sluicegate_rule_decisions_total|echo|allowed"] == 5
+    assert found["sluicegate_traffic_bytes_total|to_server"] == 25
+    assert found["sluicegate_traffic_bytes_total|to_client"] == 25
+    assert found["sluicegate_connections_allowed_total"] == 5
+    assert found["sluicegate_connection_duration_seconds_count|echo"] == 5
+    assert found["sluicegate_dials_total|connected"] == 5
+    assert found["sluicegate_phase|ready"] == 1
+    assert found["sluicegate_records_lost_total"] == 0
+    for process in ("supervisor", "worker 0", "worker 1", "audit writer", "metrics exporter"):
+        assert found[f"sluicegate_process_up|{process}"] == 1
+        assert found[f"sluicegate_process_resident_memory_bytes|{process}"] > 1 << 20
+    for process in ("supervisor", "worker 0", "worker 1"):
+        assert 3 < found[f"sluicegate_process_open_fds|{process}"] < 200
+    assert found["sluicegate_port_turns_total"] > 0
+    known = {family.name for family in text_string_to_metric_families(gate.fetch()[1])}
+    assert known <= set(CATALOGUE)
+    pids = gate.pids()
+    assert gate.end() == 0
+    wait_until_gone(pids)
+    assert "Traceback" not in "".join(gate.lines)
+
+
+def test_what_a_killed_worker_had_counted_stays(gate: MeasuredGate) -> None:
+    gate.start()
+    visit(gate, 4)
+    gate.wait_for_sample(
+        lambda one: one.get("sluicegate_connections_ended_total|echo|released") == 4, "ended"
+    )
+    for row in gate.workers():
+        os.kill(row["pid"], signal.SIGKILL)
+    found = gate.wait_for_sample(
+        lambda one: (
+            one.get("sluicegate_process_restarts_total|worker 0") == 1
+            and one.get("sluicegate_process_restarts_total|worker 1") == 1
+            and one.get("sluicegate_process_up|worker 0") == 1
+            and one.get("sluicegate_process_up|worker 1") == 1
+        ),
+        "replaced",
+    )
+    assert found["sluicegate_connections_ended_total|echo|released"] == 4
+    assert found["sluicegate_connections_allowed_total"] == 4
+    assert found["sluicegate_processes_ended_total|worker 0"] == 1
+
+
+def test_exporter_that_is_killed_is_replaced_on_the_same_address(gate: MeasuredGate) -> None:
+    gate.start()
+    (row,) = [row for row in gate.status()["workers"] if row["name"] == "metrics exporter"]
+    os.kill(row["pid"], signal.SIGKILL)
+    gate.wait_for("the metrics exporter")
+    found = gate.wait_for_sample(
+        lambda one: one.get("sluicegate_process_restarts_total|metrics exporter") == 1, "replaced"
+    )
+    assert found["sluicegate_phase|ready"] == 1
+    visit(gate, 1)
+
+
+def test_only_two_pages_can_be_read(gate: MeasuredGate) -> None:
+    gate.start()
+    asked = [
+        ("/healthz", "GET"),
+        ("/metrics?x=1", "GET"),
+        ("/", "GET"),
+        ("/metrics/", "GET"),
+        ("/metrics", "POST"),
+        ("/metrics", "DELETE"),
+    ]
+    answers = [gate.fetch(path, method)[0] for path, method in asked]
+    assert [answer.status for answer in answers] == [200, 200, 404, 404, 405, 405]
+    assert {answer.getheader("Connection") for answer in answers} == {"close"}
+
+
+def test_what_is_no_request_is_refused_and_the_next_is_answered(gate: MeasuredGate) -> None:
+    gate.start()
+    for name, sent, begins in (
+        ("no host", b"GET /metrics HTTP/1.1\r\n\r\n", b"HTTP/1.1 400"),
+        ("nonsense", b"nonsense\r\n\r\n", b"HTTP/1.1 400"),
+        ("head without an end", b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 9000, b""),
+        ("nothing", b"", b""),
+    ):
+        answer = exchanged(gate.port, sent)
+        assert (name, answer[: len(begins) or None]) == (name, begins)
+        assert gate.fetch("/healthz")[1] == "ready\n"
+
+
+def exchanged(port: int, sent: bytes) -> bytes:
+    answer = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):
+            while received := client.recv(4096):
+                answer += received
+    return answer
+
+
+def test_address_that_is_taken_ends_the_start_with_its_cause(gate: MeasuredGate) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        gate.write_main(f'[metrics]\nlisten = "127.0.0.1:{taken.getsockname()[1]}"\n')
+        with pytest.raises(AssertionError, match=r"cannot be listened on: Address already in use"):
+            gate.start()
