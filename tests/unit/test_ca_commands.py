@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.serialization import pkcs7
 
 from sluicegate.app.authority_config import AuthoritySettings
 from sluicegate.app.authority_store import AuthorityStore, generate_key, load_key
-from sluicegate.cli.ca_hints import PLATFORMS
 from sluicegate.cli.main import cli
 from sluicegate.tls.authority import Authority
 from sluicegate.tls.pkcs11_uri import Pkcs11Uri, parse_pkcs11_uri
+from sluicegate.tls.trust_hints import PLATFORMS
 
 from .leaf_kit import Clock, authority_certificate
 

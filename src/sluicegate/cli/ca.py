@@ -35,8 +35,8 @@ from sluicegate.tls.authority import SigningKey, name_for_people
 from sluicegate.tls.name_constraints import constraints_on
 from sluicegate.tls.pkcs11_key import KeyUnusable, open_token_key
 from sluicegate.tls.pkcs11_uri import parse_pkcs11_uri
+from sluicegate.tls.trust_hints import PLATFORMS, hints_for
 
-from .ca_hints import PLATFORMS, hints_for
 from .display import printable, show_json, show_table
 from .options import config_option, find_config, json_option
 

@@ -11,6 +11,7 @@ from typing import Final
 from .api.operations import OPEN_DOCUMENT, OPERATIONS
 from .entry import Entry
 from .pages import (
+    authority,
     connections,
     content,
     first,
@@ -35,6 +36,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     *policy.ENTRIES,
     *policy_change.ENTRIES,
     *content.ENTRIES,
+    *authority.ENTRIES,
     *system.ENTRIES,
     *(operation.entry for operation in OPERATIONS),
     OPEN_DOCUMENT.entry,

@@ -47,6 +47,7 @@ NAVIGATION: Final = (
             Link("Policy", "/policy", "p"),
             Link("Filters", "/filters", "f"),
             Link("Scanners", "/scanners", "n"),
+            Link("Certificate authority", "/authority", "a"),
             Link("System status", "/status", "y"),
             Link("About", "/about", "b"),
         ),

@@ -237,6 +237,8 @@ class StatusView(msgspec.Struct, kw_only=True):
     scanners: list[ScannerView] = []
     """Those that have processes."""
     leaves: LeavesView = msgspec.field(default_factory=LeavesView)
+    authority: str = ""
+    """The certificate that signs them and what is sent with it, as PEM; empty: none signs."""
     warnings: list[str] = []
     """What an operator should look at."""
 

@@ -70,6 +70,11 @@ class SignerPost:
         return self._child.pid if self._child is not None else 0
 
     @property
+    def chain(self) -> str:
+        """The certificate that it signs with and what is sent with it, as PEM; empty: none."""
+        return self.opened.chain if self.opened is not None else ""
+
+    @property
     def is_holding_back(self) -> bool:
         """Whether signers end soon after their start."""
         return self._backoff.is_holding_back

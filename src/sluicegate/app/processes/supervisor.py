@@ -538,7 +538,7 @@ class Supervisor:
             self.loaded.settings.policy, self._clock.wall(), view.learned_by
         )
         view.certificates = self.loaded.certificates
-        view.drain_ends = self._drain_ends
+        view.drain_ends, view.authority = self._drain_ends, self._signer.chain
         view.workers = worker_views(
             self._crew, self._audit, self._signer, self._store, self._attendants.posts, views
         )

@@ -1,7 +1,7 @@
 """How systems, browsers and languages are told to trust an authority: words for operators.
 
-``sluicegate ca export --hints`` shows them. The invariant: each names the file that ``export``
-writes, and none tells a client to stop verifying.
+``sluicegate ca export --hints`` and the console show them. The invariant: each names the file that
+``export`` writes, and none tells a client to stop verifying.
 """
 
 from __future__ import annotations
