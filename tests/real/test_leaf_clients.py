@@ -27,6 +27,7 @@ from sluicegate.tls.name_constraints import constraints_on
 from sluicegate.tls.server_fault import ServerFault
 from sluicegate.tls.signed_leaves import SignedLeaves
 from tests.unit.leaf_kit import Answers, LocalMinter, identity
+from tests.unit.server_tls_kit import taken
 
 pytestmark = pytest.mark.either_driver
 
@@ -61,13 +62,13 @@ def serve(client: socket.socket, engine: TlsEngine) -> None:
             try:
                 is_shaken = is_shaken or engine.shake_hands()
             finally:
-                client.sendall(engine.take())
+                client.sendall(taken(engine))
             while is_shaken and (count := engine.read_into(memoryview(view))):
                 request += view[:count]
         if request:
             engine.write(answer.encode())
             engine.say_goodbye()
-            client.sendall(engine.take())
+            client.sendall(taken(engine))
             client.shutdown(socket.SHUT_WR)
             while client.recv(65536):
                 pass
