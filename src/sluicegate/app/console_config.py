@@ -51,7 +51,9 @@ class OidcTable(Model):
 class ConsoleTable(Model, arbitrary_types_allowed=True):
     """``[console]``."""
 
-    listen: Annotated[SocketAddress, pydantic.PlainValidator(parse_address)] = _DEFAULT
+    listen: Annotated[
+        SocketAddress, pydantic.PlainValidator(parse_address, json_schema_input_type=str)
+    ] = pydantic.Field(default_factory=lambda: _DEFAULT, examples=["127.0.0.1:8643"])
     """Where browsers reach it."""
     hosts: tuple[_HOST, ...] = pydantic.Field(default=(), examples=[["gate.example.com"]])
     """Names that browsers may use for it, beside the address."""

@@ -21,7 +21,7 @@ _DEFAULT: Final = SocketAddress("127.0.0.1", 9310)
 class MetricsTable(Model, arbitrary_types_allowed=True):
     """``[metrics]``."""
 
-    listen: Annotated[SocketAddress, pydantic.PlainValidator(parse_address)] = pydantic.Field(
-        default_factory=lambda: _DEFAULT, examples=["127.0.0.1:9310"]
-    )
+    listen: Annotated[
+        SocketAddress, pydantic.PlainValidator(parse_address, json_schema_input_type=str)
+    ] = pydantic.Field(default_factory=lambda: _DEFAULT, examples=["127.0.0.1:9310"])
     """Where they are served over HTTP; nobody is asked for a password there."""
