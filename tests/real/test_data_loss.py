@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.flows.ftp_kit import GateThread, pyftpdlib_server
-from tests.unit.secret_finding.secret_kit import CARD, github_token, long_key
+from tests.unit.leaks.secret_kit import CARD, github_token, long_key
 
 from .dns_parts import dnsmasq_server
 from .entry_parts import tool

@@ -29,7 +29,7 @@ from sluicegate.filterapi import (
 )
 from sluicegate.testing import check_content_filter, inspect_object
 from sluicegate.testing.inspecting import InspectedObject
-from tests.unit.secret_finding.secret_kit import CARD, CARD_GROUPED, IBAN, github_token, long_key
+from tests.unit.leaks.secret_kit import CARD, CARD_GROUPED, IBAN, github_token, long_key
 
 UPLOAD = TransferOffer("object", Direction.UPLOAD, "http")
 

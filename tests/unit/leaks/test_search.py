@@ -16,7 +16,7 @@ from sluicegate.errors import LimitExceeded
 from sluicegate.protocol_limits import SECRET_DEPTH_MAX, SECRET_SPAN_BYTES_MAX
 from sluicegate.protocols.secrets import KINDS, Search
 from sluicegate.protocols.secrets.escapes import ESCAPES, QUOTED_PRINTABLE
-from tests.unit.secret_finding.secret_kit import (
+from tests.unit.leaks.secret_kit import (
     CARD,
     CARD_GROUPED,
     DEFAULT,

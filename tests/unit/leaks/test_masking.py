@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sluicegate.errors import LimitExceeded
 from sluicegate.protocols.secrets import KINDS, mask
-from tests.unit.secret_finding.secret_kit import (
+from tests.unit.leaks.secret_kit import (
     CARD,
     CARD_GROUPED,
     DEFAULT,
@@ -23,7 +23,7 @@ from tests.unit.secret_finding.secret_kit import (
     github_token,
     long_key,
 )
-from tests.unit.secret_finding.test_search import ENCODINGS
+from tests.unit.leaks.test_search import ENCODINGS
 
 ALL = set(KINDS)
 

@@ -8,7 +8,7 @@ import pytest
 
 from sluicegate.protocols.secrets import KINDS
 from sluicegate.protocols.secrets.cards import issuer_of
-from tests.unit.secret_finding.secret_kit import (
+from tests.unit.leaks.secret_kit import (
     CARD,
     CARD_GROUPED,
     ED25519,

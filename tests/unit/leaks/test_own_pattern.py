@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sluicegate.protocols.secrets import PatternError, SecretPatterns, own_kind
 from sluicegate.protocols.secrets.own_pattern import pattern_width
-from tests.unit.secret_finding.secret_kit import found_in
+from tests.unit.leaks.secret_kit import found_in
 
 
 @pytest.mark.parametrize(
