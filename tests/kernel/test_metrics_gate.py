@@ -111,6 +111,19 @@ def test_numbers_of_all_workers_are_one_page_that_openmetrics_reads(gate: Measur
     assert "Traceback" not in "".join(gate.lines)
 
 
+def test_gate_of_one_process_is_measured_like_others(gate: MeasuredGate) -> None:
+    gate.mode = ("--inline",)
+    gate.start()
+    visit(gate, 3)
+    found = gate.wait_for_sample(
+        lambda one: one.get("sluicegate_connections_ended_total|echo|released") == 3, "ended"
+    )
+    assert found["sluicegate_connections_allowed_total"] == 3
+    assert found["sluicegate_traffic_bytes_total|to_server"] == 15
+    assert gate.end() == 0
+    assert "Traceback" not in "".join(gate.lines)
+
+
 def test_what_a_killed_worker_had_counted_stays(gate: MeasuredGate) -> None:
     gate.start()
     visit(gate, 4)

@@ -33,7 +33,7 @@ from .machine import (
     raise_descriptor_limit,
 )
 from .passed_sockets import accept_passed
-from .processes.console_post import ConsolePost
+from .processes.attendants import Attendants
 from .processes.signer_post import SignerPost
 from .wishes import Wishes
 
@@ -115,15 +115,15 @@ class _Life:
             lambda _, __: gate.leaves.attach(WireSocket(fileno=signer.connect())),
         )
         write, configuration = gate.recorder.write, self._loaded.configuration
-        console = ConsolePost(configuration, gate, write, SystemClock(), self._say)
+        attendants = Attendants(configuration, gate, write, SystemClock(), self._say)
         try:
             with self._wishes.taken_from_signals():
-                console.listen()
+                attendants.listen()
                 await signer.change(self._authority)
                 if self._authority is not None:
                     gate.warnings.append(_KEY_IS_NEAR)
                 await self._start(gate)
-                console.start()
+                attendants.start()
                 async with asyncio.TaskGroup() as tasks:
                     reloading = tasks.create_task(self._reload_when_asked(gate))
                     await self._wishes.stop_asked.wait()
@@ -131,7 +131,7 @@ class _Life:
                 notify_service_manager("STOPPING=1")
                 await self._drain_gate(gate)
         finally:
-            await console.close()
+            await attendants.close()
             await gate.stop()
             await signer.close()
         self._say("stopped")
