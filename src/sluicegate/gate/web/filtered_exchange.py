@@ -8,7 +8,6 @@ refused unless that filter said otherwise.
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
@@ -54,7 +53,7 @@ from .decoding_stage import DecodingStage
 from .endless import is_endless
 from .event_stage import EventStage, is_event_stream
 from .exchange_view import ExchangeView
-from .hook import HookFailed, call_hook, describe, when_answered
+from .hook import HookFailed, LateAnswer, call_hook, describe, when_answered
 from .object_stage import ObjectStage
 
 if TYPE_CHECKING:
@@ -171,7 +170,7 @@ class FilteredExchange:
         return True
 
     def _take_interim(self, index: int, answer: object) -> bool:
-        if inspect.iscoroutine(answer):
+        if isinstance(answer, LateAnswer):
             answer.close()
             answer = HookFailed("on_interim is a coroutine")
         if isinstance(answer, Drop):

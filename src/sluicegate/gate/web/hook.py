@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import CoroutineType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sluicegate.errors import FILTER_ERRORS
 from sluicegate.port.scope import enter, entered, leave
@@ -22,7 +22,36 @@ if TYPE_CHECKING:
 
     from .filtered_exchange import FilteredExchange
 
-__all__ = ["HookFailed", "call_hook", "describe", "when_answered"]
+__all__ = ["HookFailed", "LateAnswer", "call_hook", "describe", "when_answered"]
+
+
+class LateAnswer:
+    """A hook's coroutine, whose time is counted when it has answered or is given up."""
+
+    __slots__ = ("_asked", "_begun", "_installed", "_part")
+
+    def __init__(
+        self,
+        part: FilteredExchange,
+        installed: Installed,
+        asked: Coroutine[Any, Any, object],
+        begun: float,
+    ) -> None:
+        self._part = part
+        self._installed = installed
+        self._asked = asked
+        self._begun = begun
+
+    def __await__(self) -> Generator[Any, Any, object]:
+        """Wait for it."""
+        try:
+            return (yield from self._asked.__await__())
+        finally:
+            self._installed.time.observe(self._part.service.clock.monotonic() - self._begun)
+
+    def close(self) -> None:
+        """Give it up: nobody waits for it."""
+        self._asked.close()
 
 
 class HookFailed:
@@ -52,19 +81,9 @@ def call_hook(
     finally:
         leave(before)
     if isinstance(answer, CoroutineType):
-        return _timed(part, installed, cast("Awaitable[object]", answer), begun)
+        return LateAnswer(part, installed, cast("Coroutine[Any, Any, object]", answer), begun)
     installed.time.observe(part.service.clock.monotonic() - begun)
     return answer
-
-
-async def _timed(
-    part: FilteredExchange, installed: Installed, asked: Awaitable[object], begun: float
-) -> object:
-    """Count how long a coroutine took to answer; one that is given up counts, too."""
-    try:
-        return await asked
-    finally:
-        installed.time.observe(part.service.clock.monotonic() - begun)
 
 
 def when_answered(part: FilteredExchange, asked: object, done: Callable[[object], None]) -> bool:
