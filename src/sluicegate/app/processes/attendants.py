@@ -38,16 +38,15 @@ class Attendants:
             clock: For delays between attempts.
             say: Shows a line to whoever started the gate.
         """
-        self.console = ConsolePost(configuration, target, record, clock, say)
-        self._others: tuple[AttendantPost, ...] = (MetricsPost(configuration, target, clock, say),)
+        self._all: tuple[AttendantPost, ...] = (
+            ConsolePost(configuration, target, record, clock, say),
+            MetricsPost(configuration, target, clock, say),
+        )
 
     @property
-    def posts(self) -> list[ConsolePost | AttendantPost]:
+    def posts(self) -> list[AttendantPost]:
         """Those that the configuration has."""
-        found: list[ConsolePost | AttendantPost] = []
-        if self.console.settings is not None:
-            found.append(self.console)
-        return [*found, *(one for one in self._others if one.is_wanted)]
+        return [one for one in self._all if one.is_wanted]
 
     def listen(self) -> None:
         """Open their addresses.
@@ -55,25 +54,19 @@ class Attendants:
         Raises:
             ConfigError: One cannot be opened.
         """
-        self.console.listen()
-        for one in self._others:
+        for one in self._all:
             one.listen()
 
     def start(self) -> None:
         """Start them."""
-        self.console.start()
-        for one in self._others:
+        for one in self._all:
             one.start()
 
     async def close(self) -> None:
         """End them, and close their addresses."""
-        await self.console.close()
-        for one in self._others:
+        for one in self._all:
             await one.close()
 
     def warnings(self) -> list[str]:
         """Return what an operator should know."""
-        return [
-            *self.console.warnings(),
-            *(line for one in self._others for line in one.warnings()),
-        ]
+        return [line for one in self._all for line in one.warnings()]

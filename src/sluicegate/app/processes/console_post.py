@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import socket
-from collections.abc import Callable, Coroutine
-from typing import Final, Protocol, TypeAlias
+from collections.abc import Callable
+from typing import ClassVar, Final, Protocol
 
 import msgspec
+from typing_extensions import override
 
 from sluicegate.address import SocketAddress
 from sluicegate.app.config import Configuration
@@ -21,17 +21,14 @@ from sluicegate.app.inquiry.record_explanation import explain_record
 from sluicegate.app.load import Loaded
 from sluicegate.audit.records import AnyRecord
 from sluicegate.clock import Clock
-from sluicegate.console.link import ConsoleSettings, Explained
-from sluicegate.documents import ConfigRefused
+from sluicegate.console.link import Explained
 from sluicegate.errors import ConfigError
-from sluicegate.gate.control import ControlTarget, answer
+from sluicegate.gate.control import ControlTarget
 from sluicegate.gate.control_messages import (
-    AnyReply,
     ConnectionsRequest,
     FiltersRequest,
     KillRequest,
     PolicyRequest,
-    RefusedReply,
     ReloadRequest,
     SessionsRequest,
     StatusRequest,
@@ -39,25 +36,12 @@ from sluicegate.gate.control_messages import (
 )
 from sluicegate.process_limits import WORKER_START_TIMEOUT_S
 
-from .backoff import Backoff
+from .attendant_post import AttendantPost
 from .child import Child
-from .orders import (
-    PROTOCOL,
-    Acted,
-    Answer,
-    AnyMessage,
-    AskFor,
-    BeginConsole,
-    Explain,
-    ExplainedLine,
-    Failed,
-    Ready,
-    Said,
-)
+from .child_post import Begin
+from .orders import Acted, AnyMessage, BeginConsole, Explain, ExplainedLine
 
 __all__ = ["ConsolePost", "ConsoleTarget"]
-
-_Socket: TypeAlias = socket.socket  # noqa: TID251 - it carries pages, not traffic
 
 _BACKLOG: Final = 128
 _LIBRARIES: Final = ("jinja2", "starlette", "uvicorn")
@@ -84,8 +68,10 @@ class ConsoleTarget(ControlTarget, Protocol):
         ...
 
 
-class ConsolePost:
+class ConsolePost(AttendantPost):
     """The console of one gate, and its replacements."""
+
+    end_s: ClassVar[float] = WORKER_START_TIMEOUT_S
 
     def __init__(
         self,
@@ -104,42 +90,13 @@ class ConsolePost:
             clock: For delays between attempts.
             say: Shows a line to whoever started the gate.
         """
-        self.name = "console"
-        self.restarts = 0
-        self.started = 0.0
-        self.version = ""
+        super().__init__("console", "console", _MAY, target, clock, say)
         self.settings = configuration.console
         self._target = target
         self._record = record
-        self._clock = clock
-        self._say = say
         self._has_sandbox = configuration.has_sandbox
-        self._backoff = Backoff()
-        self._listening: _Socket | None = None
-        self._child: Child | None = None
-        self._gone = asyncio.Event()
-        self._is_closing = False
-        self._retry: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    @property
-    def pid(self) -> int:
-        """The console's process; 0 while there is none."""
-        return self._child.pid if self._child is not None else 0
-
-    @property
-    def address(self) -> SocketAddress | None:
-        """Where it listens; None: nowhere."""
-        if self._listening is None:
-            return None
-        return SocketAddress.from_kernel(self._listening.getsockname())
-
-    def warnings(self) -> list[str]:
-        """Return what an operator should know."""
-        if self.settings is not None and (self._child is None or self._backoff.is_holding_back):
-            return [f"the console had to be started again {self.restarts} times"]
-        return []
-
+    @override
     def listen(self) -> None:
         """Open the console's address, if there is a console.
 
@@ -151,85 +108,24 @@ class ConsolePost:
         _check_libraries("[console]", "console", _LIBRARIES)
         if self.settings.oidc is not None:
             _check_libraries("[console.oidc]", "oidc", _OIDC_LIBRARIES)
-        address = SocketAddress.parse(self.settings.listen)
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        listening = _Socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((address.host, address.port))
-            listening.listen(_BACKLOG)
-        except OSError as error:
-            listening.close()
-            raise ConfigError(
-                '"listen" in [console]',
-                f"{address} cannot be listened on: {error.strerror}",
-                "choose another port, or leave [console] out",
-            ) from error
-        self._listening = listening
+        self._open(SocketAddress.parse(self.settings.listen), "[console]", _BACKLOG)
 
-    def start(self) -> None:
-        """Start the console, if there is one."""
-        self._is_closing = False
-        if self.settings is not None:
-            self._start(self.settings)
+    @override
+    def _begin(self) -> Begin | None:
+        if self.settings is None or self._listening is None:
+            return None
+        begin = BeginConsole(settings=self.settings, has_sandbox=self._has_sandbox)
+        return begin, [self._listening.fileno()]
 
-    def _start(self, settings: ConsoleSettings) -> None:
-        assert self._listening is not None, "its address was opened before"
-        self._retry = None
-        self._backoff.on_started(self._clock.monotonic())
-        self.started = self._clock.wall()
-        self._gone.clear()
-        try:
-            self._child = Child.start("console", settings.listen, self._on_message, self._on_ended)
-        except OSError as error:
-            self._say(f"the console cannot be started: {error.strerror}")
-            self._try_again(settings)
-            return
-        begin = BeginConsole(settings=settings, has_sandbox=self._has_sandbox)
-        self._child.send(begin, [self._listening.fileno()])
-
-    async def close(self) -> None:
-        """End the console, and close its address."""
-        self._is_closing = True
-        if self._retry is not None:
-            self._retry.cancel()
-        if self._child is not None:
-            self._child.let_go()
-            try:
-                async with asyncio.timeout(WORKER_START_TIMEOUT_S):
-                    await self._gone.wait()
-            except TimeoutError:
-                self._say("the console does not end: killed")
-                self._child.kill()
-                await self._gone.wait()
-        if self._listening is not None:
-            self._listening.close()
-            self._listening = None
-
-    def _on_message(self, child: Child, message: AnyMessage, _descriptors: list[int]) -> None:
+    @override
+    def _on_said(self, child: Child, message: AnyMessage) -> None:
         match message:
-            case Ready(version=version, protocol=protocol):
-                self.version = version
-                if protocol != PROTOCOL:
-                    child.kill()  # the program on disk is another one: it is started again
-            case Said(line=line):
-                self._say(line)
-            case Failed(causes=causes):
-                for cause in causes:
-                    self._say(f"error: {cause}")
             case Acted(record=record):
                 self._record(record)
-            case AskFor():
-                self._begin(self._answer(child, message))
             case Explain():
-                self._begin(self._explain(child, message))
+                self._run(self._explain(child, message))
             case _:
-                raise AssertionError(f"{message} is no console's")
-
-    def _begin(self, answering: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(answering)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+                super()._on_said(child, message)
 
     async def _explain(self, child: Child, asked: Explain) -> None:
         # Beside the loop: a policy of thousands of rules takes tens of milliseconds.
@@ -240,31 +136,6 @@ class ConsolePost:
             explained = Explained(tree=msgspec.to_builtins(found))
         if not child.has_ended:
             child.send(ExplainedLine(number=asked.number, explained=explained))
-
-    async def _answer(self, child: Child, asked: AskFor) -> None:
-        reply: AnyReply
-        if isinstance(asked.request, _MAY):
-            try:
-                reply = await answer(self._target, asked.request, asked.by)
-            except ConfigRefused as error:
-                reply = RefusedReply(causes=[str(one) for one in error.errors])
-        else:
-            reply = RefusedReply(causes=["a console may not ask that"])
-        if not child.has_ended:
-            child.send(Answer(number=asked.number, reply=reply))
-
-    def _on_ended(self, child: Child, how: str) -> None:
-        self._child = None
-        self._gone.set()
-        if not self._is_closing:
-            self._say(f"the console (pid {child.pid}) ended: {how}; it is started again")
-            assert self.settings is not None, "it is a console"
-            self._try_again(self.settings)
-
-    def _try_again(self, settings: ConsoleSettings) -> None:
-        self.restarts += 1
-        delay_s = self._backoff.on_ended(self._clock.monotonic())
-        self._retry = asyncio.get_running_loop().call_later(delay_s, self._start, settings)
 
 
 def _check_libraries(table: str, extra: str, libraries: tuple[str, ...]) -> None:

@@ -6,23 +6,28 @@ the end of the gate, and that not for long.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
+from typing import ClassVar
+
+from typing_extensions import override
 
 from sluicegate.app.config import Configuration
 from sluicegate.clock import Clock
 from sluicegate.log_limits import SINK_END_S
 from sluicegate.process_limits import WORKER_GRACE_S
 
-from .backoff import Backoff
 from .child import Child
-from .orders import PROTOCOL, AnyMessage, BeginForward, Forwarded, Ready, Said, SinkState
+from .child_post import Begin, ChildPost
+from .orders import AnyMessage, BeginForward, Forwarded, SinkState
 
 __all__ = ["ForwardPost"]
 
 
-class ForwardPost:
+class ForwardPost(ChildPost):
     """The forwarder of one gate, and its replacements."""
+
+    end_s: ClassVar[float] = SINK_END_S + WORKER_GRACE_S
+    """It sends what it can in a moment."""
 
     def __init__(
         self, configuration: Configuration, clock: Clock, say: Callable[[str], None]
@@ -34,9 +39,7 @@ class ForwardPost:
             clock: For delays between attempts.
             say: Shows a line to whoever started the gate.
         """
-        self.restarts = 0
-        self.started = 0.0
-        self.version = ""
+        super().__init__("forwarder", "forwarder", clock, say)
         self.sinks: list[SinkState] = []
         #: What the forwarder said last.
         self.begin = BeginForward(
@@ -44,24 +47,11 @@ class ForwardPost:
             folder=str(configuration.state_dir / _FOLDER),
             sinks=list(configuration.sinks),
         )
-        self._clock = clock
-        self._say = say
-        self._backoff = Backoff()
-        self._child: Child | None = None
-        self._gone = asyncio.Event()
-        self._is_closing = False
-        self._retry: asyncio.TimerHandle | None = None
 
-    @property
-    def pid(self) -> int:
-        """The forwarder's process; 0 while there is none."""
-        return self._child.pid if self._child is not None else 0
-
+    @override
     def warnings(self) -> list[str]:
         """Return what an operator should know."""
-        found: list[str] = []
-        if self.begin.sinks and (self._child is None or self._backoff.is_holding_back):
-            found.append(f"the forwarder had to be started again {self.restarts} times")
+        found = super().warnings()
         for sink in self.sinks:
             if sink.failure:
                 waiting = f"{sink.bytes_behind >> 10} KiB wait"
@@ -70,65 +60,16 @@ class ForwardPost:
                 found.append(f"{sink.lost} records did not get to the sink {sink.name}")
         return found
 
-    def start(self) -> None:
-        """Start the forwarder, if there are sinks."""
-        self._is_closing = False
-        if self.begin.sinks:
-            self._start()
+    @override
+    def _begin(self) -> Begin | None:
+        return (self.begin, []) if self.begin.sinks else None
 
-    def _start(self) -> None:
-        self._retry = None
-        self._backoff.on_started(self._clock.monotonic())
-        self.started = self._clock.wall()
-        self._gone.clear()
-        try:
-            self._child = Child.start("forwarder", self.begin.log, self._on_message, self._on_ended)
-        except OSError as error:
-            self._say(f"the forwarder cannot be started: {error.strerror}")
-            self._try_again()
-            return
-        self._child.send(self.begin)
-
-    async def close(self) -> None:
-        """Let the forwarder send what it can in a moment, and end."""
-        self._is_closing = True
-        if self._retry is not None:
-            self._retry.cancel()
-        child = self._child
-        if child is None:
-            return
-        child.let_go()
-        try:
-            async with asyncio.timeout(SINK_END_S + WORKER_GRACE_S):
-                await self._gone.wait()
-        except TimeoutError:
-            child.kill()
-            await self._gone.wait()
-
-    def _on_message(self, child: Child, message: AnyMessage, _descriptors: list[int]) -> None:
-        match message:
-            case Ready(version=version, protocol=protocol):
-                self.version = version
-                if protocol != PROTOCOL:
-                    child.kill()  # the program on disk is another one: it is started again
-            case Said(line=line):
-                self._say(line)
-            case Forwarded(sinks=sinks):
-                self.sinks = sinks
-            case _:
-                raise AssertionError(f"{message} is no forwarder's")
-
-    def _on_ended(self, child: Child, how: str) -> None:
-        self._child = None
-        self._gone.set()
-        if not self._is_closing:
-            self._say(f"the forwarder (pid {child.pid}) ended: {how}; it is started again")
-            self._try_again()
-
-    def _try_again(self) -> None:
-        self.restarts += 1
-        delay_s = self._backoff.on_ended(self._clock.monotonic())
-        self._retry = asyncio.get_running_loop().call_later(delay_s, self._start)
+    @override
+    def _on_said(self, child: Child, message: AnyMessage) -> None:
+        if isinstance(message, Forwarded):
+            self.sinks = message.sinks
+        else:
+            super()._on_said(child, message)
 
 
 _FOLDER = "sinks"

@@ -13,9 +13,8 @@ from sluicegate.gate.views import StatusView, WorkerView
 
 from .attendant_post import AttendantPost
 from .audit_post import AuditPost
-from .console_post import ConsolePost
+from .child_post import ChildPost
 from .crew import Crew, Place, Worker
-from .forward_post import ForwardPost
 from .signer_post import SignerPost
 from .store_post import StorePost
 
@@ -27,7 +26,7 @@ def worker_views(
     audit: AuditPost,
     signer: SignerPost,
     store: StorePost,
-    attendants: Sequence[ConsolePost | AttendantPost],
+    attendants: Sequence[AttendantPost],
     views: Mapping[Worker, StatusView],
 ) -> list[WorkerView]:
     """Return a row for every process beside the supervisor.
@@ -58,7 +57,7 @@ def worker_views(
 
 def _post_view(
     name: str,
-    post: AuditPost | SignerPost | StorePost | ConsolePost | ForwardPost | AttendantPost,
+    post: AuditPost | SignerPost | ChildPost,
 ) -> WorkerView:
     return WorkerView(
         name=name,
