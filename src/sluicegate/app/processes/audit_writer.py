@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 from typing import TypeAlias
 
@@ -16,7 +15,7 @@ from sluicegate.app.version import VERSION
 from sluicegate.audit.collector import Collector
 from sluicegate.audit.journal import Journal
 
-from .channel import Channel, ChannelBroken, FrameReader, receive_first
+from .channel import Channel, FrameReader
 from .confine import confine
 from .orders import (
     PROTOCOL,
@@ -29,7 +28,7 @@ from .orders import (
     StreamEnded,
     TakeStream,
 )
-from .start import follow_supervisor, name_process
+from .start import arrive
 
 __all__ = ["main"]
 
@@ -42,16 +41,11 @@ def main(channel: int) -> None:
     Args:
         channel: Descriptor of the socket to the supervisor.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends last, by its channel
-    follow_supervisor(os.getppid())
-    name_process("sluice-audit")
-    connected = _Socket(fileno=channel)
-    connected.set_inheritable(False)
-    try:
-        (begin, descriptors), reader = receive_first(connected)
-    except ChannelBroken:
+    # It ends last, by its channel.
+    arrived = arrive(channel, BeginAudit, "sluice-audit")
+    if arrived is None:
         return
-    assert isinstance(begin, BeginAudit), "it is the first that the supervisor says"
+    _, connected, begin, descriptors, reader = arrived
     confine(None)
     asyncio.run(_Writer(begin, descriptors).live(connected, reader))
 

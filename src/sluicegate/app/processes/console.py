@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import pathlib
-import signal
 import socket
 import ssl
 from typing import TypeAlias
@@ -25,7 +23,7 @@ from sluicegate.console.server import ConsoleServer
 from sluicegate.console_limits import CONSOLE_ANSWER_TIMEOUT_S, CONSOLE_ORDER_TIMEOUT_S
 from sluicegate.gate.control_messages import AnyReply, AnyRequest, PolicyRequest, ReloadRequest
 
-from .channel import Channel, ChannelBroken, FrameReader, receive_first, send_last
+from .channel import Channel, FrameReader, send_last
 from .orders import (
     PROTOCOL,
     Acted,
@@ -40,7 +38,7 @@ from .orders import (
     Ready,
     Said,
 )
-from .start import follow_supervisor, name_process
+from .start import arrive
 
 __all__ = ["main"]
 
@@ -53,16 +51,11 @@ def main(channel: int) -> None:
     Args:
         channel: Descriptor of the socket to the supervisor.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends by its channel
-    follow_supervisor(os.getppid())
-    name_process("sluice-console")
-    connected = _Socket(fileno=channel)
-    connected.set_inheritable(False)
-    try:
-        (begin, descriptors), reader = receive_first(connected)
-    except ChannelBroken:
+    # It ends by its channel.
+    arrived = arrive(channel, BeginConsole, "sluice-console")
+    if arrived is None:
         return
-    assert isinstance(begin, BeginConsole), "it is the first that the supervisor says"
+    _, connected, begin, descriptors, reader = arrived
     folder = pathlib.Path(begin.settings.folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     confine_process([folder], has_sandbox=begin.has_sandbox)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import pathlib
-import signal
 import socket
 from typing import TypeAlias
 
@@ -19,9 +18,9 @@ from sluicegate.app.version import VERSION
 from sluicegate.audit.sinks import Sink, SinkSettings
 from sluicegate.log_limits import SINK_END_S, STORE_REPORT_S
 
-from .channel import Channel, ChannelBroken, FrameReader, receive_first
+from .channel import Channel, FrameReader
 from .orders import PROTOCOL, AnyMessage, BeginForward, Forwarded, Ready, Said, SinkState
-from .start import follow_supervisor, name_process
+from .start import arrive
 
 __all__ = ["main"]
 
@@ -34,16 +33,11 @@ def main(channel: int) -> None:
     Args:
         channel: Descriptor of the socket to the supervisor.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends after the log's writer, by its channel
-    follow_supervisor(os.getppid())
-    name_process("sluice-forward")
-    connected = _Socket(fileno=channel)
-    connected.set_inheritable(False)
-    try:
-        (begin, _), reader = receive_first(connected)
-    except ChannelBroken:
+    # It ends after the log's writer, by its channel.
+    arrived = arrive(channel, BeginForward, "sluice-forward")
+    if arrived is None:
         return
-    assert isinstance(begin, BeginForward), "it is the first that the supervisor says"
+    _, connected, begin, _, reader = arrived
     folder = pathlib.Path(begin.folder)
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     confine_process([folder])

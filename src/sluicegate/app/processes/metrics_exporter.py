@@ -8,8 +8,6 @@ it can do nothing but read ``/metrics`` and ``/healthz``.
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import socket
 from typing import TypeAlias
 
@@ -41,9 +39,9 @@ from sluicegate.protocols.http1 import (
 )
 
 from .asking import Asking, GateSilent
-from .channel import ChannelBroken, FrameReader, receive_first
+from .channel import FrameReader
 from .orders import PROTOCOL, AnyMessage, BeginMetrics, Ready
-from .start import follow_supervisor, name_process
+from .start import arrive
 
 __all__ = ["main"]
 
@@ -56,16 +54,11 @@ def main(channel: int) -> None:
     Args:
         channel: Descriptor of the socket to the supervisor.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends by its channel
-    follow_supervisor(os.getppid())
-    name_process("sluice-metrics")
-    connected = _Socket(fileno=channel)
-    connected.set_inheritable(False)
-    try:
-        (begin, descriptors), reader = receive_first(connected)
-    except ChannelBroken:
+    # It ends by its channel.
+    arrived = arrive(channel, BeginMetrics, "sluice-metrics")
+    if arrived is None:
         return
-    assert isinstance(begin, BeginMetrics), "it is the first that the supervisor says"
+    _, connected, begin, descriptors, reader = arrived
     confine_process((), has_sandbox=begin.has_sandbox)
     asyncio.run(_Exporter().live(connected, reader, _Socket(fileno=descriptors[0])))
 

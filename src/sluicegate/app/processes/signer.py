@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import pathlib
-import signal
 import socket
 from typing import Final, TypeAlias
 
@@ -32,9 +31,9 @@ from sluicegate.tls.pkcs11_key import KeyUnusable, open_token_key
 from sluicegate.tls.pkcs11_uri import parse_pkcs11_uri
 from sluicegate.tls.signer_server import SignerServer
 
-from .channel import Channel, ChannelBroken, FrameReader, receive_first, send_last
+from .channel import Channel, FrameReader, send_last
 from .orders import PROTOCOL, AnyMessage, BeginSigner, Failed, Ready, Said, TakeWorker
-from .start import follow_supervisor, name_process
+from .start import arrive
 
 __all__ = ["main"]
 
@@ -47,18 +46,12 @@ def main(channel: int) -> None:
     Args:
         channel: Descriptor of the socket to the supervisor.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends by its channel, after the workers
-    supervisor = os.getppid()
-    follow_supervisor(supervisor)
-    name_process("sluice-signer")
     hide_memory()
-    connected = _Socket(fileno=channel)
-    connected.set_inheritable(False)
-    try:
-        (begin, descriptors), reader = receive_first(connected)
-    except ChannelBroken:
+    # It ends by its channel, after the workers.
+    arrived = arrive(channel, BeginSigner, "sluice-signer")
+    if arrived is None:
         return
-    assert isinstance(begin, BeginSigner), "it is the first that the supervisor says"
+    supervisor, connected, begin, descriptors, reader = arrived
     try:
         trusted, untrusted = _authorities(begin, descriptors)
     except (AuthorityUnusable, KeyUnusable) as error:

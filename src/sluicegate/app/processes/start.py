@@ -1,7 +1,7 @@
 """What every process of a gate does at its start, before it works for anybody.
 
-``worker`` and ``audit_writer`` call it. The invariant: a process whose supervisor is gone ends,
-also with its loop blocked; signals of a terminal are the supervisor's to answer.
+The ``main`` of each calls it. The invariant: a process whose supervisor is gone ends, also with its
+loop blocked; signals of a terminal are the supervisor's to answer.
 """
 
 from __future__ import annotations
@@ -9,20 +9,69 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import sys
 from types import FrameType
-from typing import Final
+from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from sluicegate.process_limits import WORKER_GRACE_S
 
-__all__ = ["follow_supervisor", "name_process"]
+from .channel import ChannelBroken, FrameReader, receive_first
+from .orders import Message
+
+__all__ = ["Arrived", "arrive", "name_process"]
+
+BeginT = TypeVar("BeginT", bound=Message)
+_Socket: TypeAlias = socket.socket  # noqa: TID251 - it carries orders, not traffic
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def follow_supervisor(supervisor: int) -> None:
+class Arrived(NamedTuple, Generic[BeginT]):
+    """What a process has when it begins."""
+
+    supervisor: int
+    """The process that started it."""
+    connected: _Socket
+    """To the supervisor."""
+    begin: BeginT
+    """What it is told first."""
+    descriptors: list[int]
+    """What it is given with that."""
+    reader: FrameReader
+    """What was read of the channel already."""
+
+
+def arrive(
+    channel: int, kind: type[BeginT], name: str = "", *, ends_by_signal: bool = False
+) -> Arrived[BeginT] | None:
+    """Take the place that the supervisor has for a process; None: the supervisor is gone.
+
+    Args:
+        channel: Descriptor of the socket to the supervisor.
+        kind: What it says first.
+        name: What ``ps`` shows; empty: it is named later.
+        ends_by_signal: Whether SIGTERM has a meaning for it; else it ends by its channel alone.
+    """
+    if not ends_by_signal:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    supervisor = os.getppid()
+    _follow_supervisor(supervisor)
+    if name:
+        name_process(name)
+    connected = _Socket(fileno=channel)
+    connected.set_inheritable(False)
+    try:
+        (begin, descriptors), reader = receive_first(connected)
+    except ChannelBroken:
+        return None
+    assert isinstance(begin, kind), "it is the first that the supervisor says"
+    return Arrived(supervisor, connected, begin, descriptors, reader)
+
+
+def _follow_supervisor(supervisor: int) -> None:
     """Leave signals to the supervisor, and end soon after it.
 
     The end of its channel is what a process usually sees first, and then it ends in order; the

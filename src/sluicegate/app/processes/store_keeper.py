@@ -8,9 +8,7 @@ it ends when the supervisor lets go of it, after it has stored what is in the lo
 from __future__ import annotations
 
 import asyncio
-import os
 import pathlib
-import signal
 import socket
 from typing import TypeAlias
 
@@ -20,9 +18,9 @@ from sluicegate.audit.store import Filler, Retention
 from sluicegate.clock import SystemClock
 from sluicegate.log_limits import STORE_REPORT_S
 
-from .channel import Channel, ChannelBroken, FrameReader, receive_first
+from .channel import Channel, FrameReader
 from .orders import PROTOCOL, AnyMessage, BeginStore, Ready, Said, Stored
-from .start import follow_supervisor, name_process
+from .start import arrive
 
 __all__ = ["main"]
 
@@ -35,16 +33,11 @@ def main(channel: int) -> None:
     Args:
         channel: Descriptor of the socket to the supervisor.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends after the log's writer, by its channel
-    follow_supervisor(os.getppid())
-    name_process("sluice-store")
-    connected = _Socket(fileno=channel)
-    connected.set_inheritable(False)
-    try:
-        (begin, _), reader = receive_first(connected)
-    except ChannelBroken:
+    # It ends after the log's writer, by its channel.
+    arrived = arrive(channel, BeginStore, "sluice-store")
+    if arrived is None:
         return
-    assert isinstance(begin, BeginStore), "it is the first that the supervisor says"
+    _, connected, begin, _, reader = arrived
     folder = pathlib.Path(begin.folder)
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     confine_process([folder])

@@ -40,7 +40,7 @@ from sluicegate.port.diagnosis import diagnose
 from sluicegate.port.loop import current_port, run
 from sluicegate.process_limits import WORKER_GRACE_S
 
-from .channel import Channel, ChannelBroken, FrameReader, receive_first, send_last
+from .channel import Channel, FrameReader, send_last
 from .confine import confine
 from .orders import (
     PROTOCOL,
@@ -61,7 +61,7 @@ from .orders import (
     Ready,
     Said,
 )
-from .start import follow_supervisor, name_process
+from .start import arrive, name_process
 from .tallies import Tallies
 
 __all__ = ["main"]
@@ -75,14 +75,10 @@ def main(channel: int) -> None:
     Args:
         channel: Descriptor of the socket to the supervisor.
     """
-    follow_supervisor(os.getppid())
-    connected = _Socket(fileno=channel)
-    connected.set_inheritable(False)
-    try:
-        (begin, descriptors), reader = receive_first(connected)
-    except ChannelBroken:
+    arrived = arrive(channel, BeginWorker, ends_by_signal=True)
+    if arrived is None:
         return
-    assert isinstance(begin, BeginWorker), "it is the first that the supervisor says"
+    _, connected, begin, descriptors, reader = arrived
     name_process(f"sluice-worker-{begin.slot}")
     findings = Findings()
     loaded = load(pathlib.Path(begin.path), findings, texts=begin.texts)
