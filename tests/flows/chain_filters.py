@@ -41,13 +41,16 @@ class Witness:
             self.after_detach.append("end")
         self.ends.append(side)
 
-    def check(self, *, is_whole: bool = True) -> None:
-        """Check what holds for every filter; with ``is_whole`` that it stayed to the end."""
-        assert self.detached == 1
-        assert self.after_detach == []
-        assert len(self.ends) == len(set(self.ends))
-        if is_whole:
-            assert sorted(self.ends) == [Side.CLIENT, Side.SERVER]
+    def faults(self, *, is_whole: bool = True) -> list[str]:
+        """Return what is wrong of what holds for every filter; whole: it stayed to the end."""
+        found = [f"saw {what} after it had left" for what in self.after_detach]
+        if self.detached != 1:
+            found.append(f"was detached {self.detached} times")
+        if len(self.ends) != len(set(self.ends)):
+            found.append(f"was told ends twice: {self.ends}")
+        if is_whole and sorted(self.ends) != [Side.CLIENT, Side.SERVER]:
+            found.append(f"was told the ends of {self.ends}")
+        return found
 
 
 class Passing(DataFilter):

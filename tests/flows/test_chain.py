@@ -97,7 +97,7 @@ def test_every_mix_of_two_passes_bytes_and_ends_on(kinds: tuple[str, ...]) -> No
     plan, witnesses = collect(*(KINDS[kind] for kind in kinds))
     gate = play(echo_scenario(DATA[:100_000]), plan)
     for witness in witnesses:
-        witness.check()
+        assert witness.faults() == []
         assert witness.seen[Side.CLIENT] == witness.seen[Side.SERVER] == DATA[:100_000]
     (end,) = gate.ends
     assert (end.outcome, end.reason) == ("released", "")
@@ -113,7 +113,7 @@ def test_long_mixes_pass_bytes_on_whatever_the_order_of_things(seed: int) -> Non
     data = DATA[: chance.choice([0, 1, 299, 5000, 100_000])]
     gate = play(echo_scenario(data), plan, seed=seed, faults=FaultPlan.disorder())
     for witness in witnesses:
-        witness.check()
+        assert witness.faults() == []
         assert witness.seen[Side.CLIENT] == witness.seen[Side.SERVER] == data
     assert gate.ends[0].outcome == "released"
 
@@ -196,7 +196,7 @@ def test_filters_leave_without_a_byte_lost_or_doubled(kinds: tuple[str, ...], co
     plan, witnesses = collect(*makes)
     gate = play(echo_scenario(DATA[:200_000]), plan)
     for witness in witnesses:
-        witness.check(is_whole=False)
+        assert witness.faults(is_whole=False) == []
         for side in (Side.CLIENT, Side.SERVER):
             assert DATA.startswith(bytes(witness.seen[side]))
     assert gate.ends[0].outcome == "released"
@@ -220,7 +220,7 @@ def test_filters_leave_in_any_order_in_any_world(seed: int) -> None:
     data = DATA[: chance.choice([10, 6000, 150_000])]
     gate = play(echo_scenario(data, within_s=400), plan, seed=seed, faults=FaultPlan.disorder())
     for witness in witnesses:
-        witness.check(is_whole=False)
+        assert witness.faults(is_whole=False) == []
     assert gate.ends[0].outcome == "released"
     assert gate.ends[0].bytes_to_client == len(data)
 
@@ -281,7 +281,7 @@ def test_filter_that_leaves_after_the_end_it_did_not_pass_on_ends_the_stream(pla
     plan, witnesses = collect(*makes)
     play(echo_scenario(DATA[:20_000]), plan)
     for witness in witnesses:
-        witness.check(is_whole=False)
+        assert witness.faults(is_whole=False) == []
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -534,7 +534,7 @@ def test_pending_operations_are_told_before_detach(count: int, seed: int) -> Non
 
     gate = play(scenario, plan, seed=seed, faults=FaultPlan.disorder())
     for witness in witnesses:
-        witness.check(is_whole=False)
+        assert witness.faults(is_whole=False) == []
     assert gate.ends[0].reason == "enough"
 
 
@@ -1010,4 +1010,4 @@ def test_hostile_network_leaves_nothing_behind_in_any_chain(seed: int) -> None:
 
     play(scenario, plan, seed=seed, faults=FaultPlan.hostile(), idle_timeout_s=300.0)
     for witness in witnesses:
-        witness.check(is_whole=False)
+        assert witness.faults(is_whole=False) == []

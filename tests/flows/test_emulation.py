@@ -221,7 +221,7 @@ def test_filters_in_front_of_the_emulation_see_both_directions(kind: Any, make: 
     witness = Witness()
     gate, received, telling = emulate(make, sends(DATA[:50_000]), lambda: kind(witness))
     assert received == DATA[:50_000]
-    witness.check()
+    assert witness.faults() == []
     assert witness.seen[Side.CLIENT] == witness.seen[Side.SERVER] == DATA[:50_000]
     assert (gate.ends[0].bytes_to_server, gate.ends[0].outcome) == (50_000, "released")
     assert gate.ends[0].filters == ("f1", telling.made[0].name)  # type: ignore[attr-defined]

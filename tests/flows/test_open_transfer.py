@@ -201,6 +201,7 @@ def test_nothing_reaches_the_server_before_the_verdict() -> None:
         play.wait(31)
         play.server.receives(parcel(BODY))
         play.client.receives(b"delivered\r\n")
+        assert record_of(play).verdict == "released"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -361,6 +362,8 @@ def test_quota_refuses_and_the_rest_of_the_object_is_dropped(limit: str) -> None
         play.client.sends(parcel(b"small"))
         play.server.receives(parcel(b"small"))
         play.client.receives(b"delivered\r\n")
+        verdicts = [record.verdict for record in play.records_of(TransferRecord)]
+    assert verdicts == ["refused", "released"]
 
 
 class OnlySmall(Judge):
@@ -371,6 +374,8 @@ def test_object_that_a_filter_cannot_judge_is_refused() -> None:
     with Playbook(Parcels, OnlySmall()) as play:
         play.client.sends(parcel(BODY))
         play.client.receives(b"no: larger than the 1000 bytes that judge can judge\r\n")
+        play.server.receives_nothing()
+        assert record_of(play).verdict == "refused"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -558,6 +563,7 @@ def test_wait_for_the_verdict_can_be_given_up_and_taken_up_again() -> None:
         play.wait(11)
         play.client.receives(b"patience\r\n" * 3)
         play.server.receives(b"body")
+        assert record_of(play).verdict == "released"
 
 
 class Opening(StreamFilter):

@@ -89,6 +89,7 @@ def test_rewriting_nothing_puts_bytes_in_front_of_what_is_held() -> None:
         play_it.server.receives(b"hello ")
         play_it.client.sends(b"ld")
         play_it.server.receives(b"world")
+        assert play_it.server.received_count == len(b"hello world")
 
 
 @both_places
@@ -131,6 +132,7 @@ def test_filter_that_leaves_releases_what_it_holds_of_the_other_direction(others
         play_it.server.sends(b" more")
         play_it.client.receives(b" more")
         play_it.server.receives(b"xy\n")
+        assert play_it.client.received_count == len(b"secret more")
 
 
 @both_places
@@ -147,6 +149,7 @@ def test_filter_that_leaves_stops_its_own_wait_of_the_other_direction(others: st
         play_it.client.sends(b"go")
         play_it.client.receives(b"early late")
         play_it.server.receives(b"go")
+        assert play_it.client.received_count == len(b"early late")
 
 
 @both_places
@@ -160,6 +163,7 @@ def test_what_one_filter_held_when_it_left_is_shown_to_those_behind_it(others: s
         play_it.server.sends(b"secret")
         play_it.client.sends(b"\n")
         play_it.client.receives(b"SECRET")
+        assert play_it.client.received_count == len(b"SECRET")
 
 
 # -- waiting ---------------------------------------------------------------------------------------
@@ -232,6 +236,7 @@ def test_end_of_the_stream_waits_for_a_filter_behind_one_that_held_to_the_end(ot
         play_it.server.receives(b"34")
         play_it.wait(1.0)
         play_it.server.receives_end()
+        assert play_it.server.received_count == len(b"01234")
 
 
 @both_places
@@ -244,6 +249,7 @@ def test_connection_that_ends_while_a_filter_waits_leaves_nothing_behind(others:
                 play_it.server.resets()
                 play_it.wait(5.0)
                 play_it.client.receives_reset()
+            assert play_it.server.received_count == len(b"012"), how
 
 
 @both_places
@@ -320,7 +326,7 @@ def test_any_mix_of_answers_passes_every_byte_once_and_in_order(seed: int) -> No
 
     gate = play(scenario, plan, seed=seed, faults=FaultPlan.disorder(), idle_timeout_s=10_000)
     for witness in witnesses:
-        witness.check(is_whole=False)
+        assert witness.faults(is_whole=False) == []
     assert gate.ends[0].outcome == "released"
 
 

@@ -131,6 +131,8 @@ def test_client_that_wants_no_reply_gets_none_and_nobody_is_out_of_step():
         play.server.receives(b"version\r\n")
         play.server.sends(b"VERSION 1.6\r\n")
         play.client.receives(b"VERSION 1.6\r\n")
+        judged = [(record.name, record.verdict) for record in play.records_of(TransferRecord)]
+    assert judged == [("a", "refused"), ("b", "released")]
 
 
 def test_commands_hidden_in_a_value_are_a_value():
@@ -138,6 +140,8 @@ def test_commands_hidden_in_a_value_are_a_value():
     with Playbook(guard(), NoEvil()) as play:
         play.client.sends(b"set a 0 0 %d\r\n%b\r\n" % (len(value), value))
         play.server.receives(b"set a 0 0 %d\r\n%b\r\n" % (len(value), value))
+        (stored,) = play.records_of(TransferRecord)
+    assert (stored.name, stored.bytes) == ("a", len(value))
 
 
 @pytest.mark.parametrize(

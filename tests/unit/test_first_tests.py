@@ -31,6 +31,7 @@ def test_greeting_reaches_the_client() -> None:
     with Playbook(Greeting) as play:
         play.server.sends(b"220 hello\r\n")
         play.client.receives(b"220 hello\r\n")
+        assert play.server.received_count == 0
 
 
 def test_scripts_are_refused_and_nobody_gets_a_byte_of_them() -> None:

@@ -163,6 +163,7 @@ def test_filter_that_leaves_sees_nothing_more_and_nothing_is_lost(
         play.client.ends()
         play.server.receives_end()
         play.server.ends()
+        assert play.server.received_count == len(b"leavecutraisehold")
 
 
 @pytest.mark.parametrize("where", [lambda make: make, isolated], ids=["in the gate", "in a cell"])
@@ -183,6 +184,7 @@ def test_data_filter_returns_and_the_rest_passes_without_it(
         play.server.ends()
         play.client.receives_end()
         play.client.ends()
+        assert play.client.received_count == 100_000
 
 
 def test_filter_that_raises_in_its_cell_ends_its_connection_by_its_name() -> None:

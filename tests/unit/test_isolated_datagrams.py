@@ -161,6 +161,7 @@ def test_filter_with_sockets_keeps_datagrams_and_their_peers(
         talk.server.receives(arrives)
         talk.client.sends(b"x")
         talk.server.receives(arrives)
+        assert talk.server.received_count == 2
 
 
 def test_datagram_filter_on_a_stream_fails_it() -> None:
@@ -240,6 +241,7 @@ def test_filter_is_attached_for_a_peer_from_a_cell() -> None:
         talk = play.connect_udp()
         talk.client.sends(b"r")
         talk.server.receives(b"rewritten")
+        assert talk.server.received_count == 1
 
 
 # -- a cell that lies, or dies ---------------------------------------------------------------------

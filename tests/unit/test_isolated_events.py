@@ -154,6 +154,7 @@ def test_data_filters_that_are_attached_relay(where: Callable[[Any], Any]) -> No
         play.server.receives_end()
         play.server.ends()
         play.client.receives_end()
+        assert play.server.received_count == 100_000
 
 
 @WHERES
@@ -166,6 +167,7 @@ def test_emulating_filter_is_the_server(where: Callable[[Any], Any]) -> None:
         play.client.receives(b"8\n")
         play.client.ends()
         play.client.receives_end()
+        assert play.client.received_count == len(b"5\n8\n")
 
 
 @WHERES
