@@ -380,3 +380,18 @@ def asks_in_http2(
         return answers
 
     return speaks_http2(then)
+
+
+def hears_its_end(seen: list[str]) -> Callable[[PeerStream], Coroutine[Any, Any, None]]:
+    """Make a server's end that notes whether what it is sent is ended, or reset."""
+
+    async def serve(stream: PeerStream) -> None:
+        try:
+            while await stream.receive():
+                pass
+            seen.append("ended")
+        except OSError:
+            seen.append("reset")
+        stream.close()
+
+    return serve

@@ -16,7 +16,15 @@ from sluicegate.protocols.http2 import ErrorCode
 from sluicegate.protocols.websocket import Close, Message
 from sluicegate.testing.peers import PeerStream, SimulatedPeers
 from tests.flows.gate_kit import installation
-from tests.flows.http2_kit import Answer, Http2Peer, StreamPeer, ask, http2_settings, visit
+from tests.flows.http2_kit import (
+    Answer,
+    Http2Peer,
+    StreamPeer,
+    ask,
+    hears_its_end,
+    http2_settings,
+    visit,
+)
 from tests.flows.web_kit import RULES, Origin, Visit, reply
 from tests.flows.websocket_kit import End, Judge, handshake, switched
 
@@ -211,15 +219,6 @@ def test_the_end_of_a_stream_is_the_end_of_its_direction(*, ends_with_head: bool
 def test_a_reset_of_either_side_resets_the_other() -> None:
     seen: list[str] = []
 
-    async def hears(stream: PeerStream) -> None:
-        try:
-            while await stream.receive():
-                pass
-            seen.append("ended")
-        except OSError:
-            seen.append("reset")
-        stream.close()
-
     async def resets(client: Http2Peer) -> Answer:
         number = await opened(client)
         await client.send_body(number, b"x", ends=False)
@@ -227,7 +226,7 @@ def test_a_reset_of_either_side_resets_the_other() -> None:
         await client.flush()
         return await client.ask(ask("/", "evil.example"))
 
-    found = tunnel(resets, origin=Switching(hears))
+    found = tunnel(resets, origin=Switching(hears_its_end(seen)))
     assert found.answers.status == 403, "the connection goes on"
     assert seen == ["reset"]
     assert [one.outcome for one in found.gate.ends if "." in one.connection] == ["failed"]

@@ -18,7 +18,7 @@ from sluicegate.protocols.websocket import Close, Message, accept_of
 from sluicegate.testing.peers import PeerStream
 from tests.chains import root
 from tests.flows.gate_kit import installation
-from tests.flows.http2_kit import Http2Peer, StreamPeer, speaks_http2
+from tests.flows.http2_kit import Http2Peer, StreamPeer, hears_its_end, speaks_http2
 from tests.flows.opening_kit import Inside, Met, client_context, open_tls, rule
 from tests.flows.test_extended_connect import Switching, echoes
 from tests.flows.test_web_server_tls import RULES, SITE, TlsOrigin, get
@@ -309,19 +309,11 @@ def test_a_reset_of_the_servers_stream_is_one_of_the_clients_side(*, in_http2: b
 def test_a_client_that_is_gone_resets_the_stream_alone() -> None:
     seen: list[str] = []
 
-    async def hears(stream: PeerStream) -> None:
-        try:
-            while await stream.receive():
-                pass
-            seen.append("ended")
-        except OSError:
-            seen.append("reset")
-
     async def leaves(stream: PeerStream) -> None:
         await stream.send_all(b"x")
         stream.reset()
 
-    origin = Both(hears)
+    origin = Both(hears_its_end(seen))
     found, _ = switches(origin, leaves)
     assert seen == ["reset"]
     assert [one.outcome for one in found.gate.ends] == ["failed"]

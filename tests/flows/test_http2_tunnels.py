@@ -12,7 +12,7 @@ from sluicegate.protocols.http2 import ErrorCode
 from sluicegate.testing.peers import PeerStream
 from tests.flows.entry_kit import WEB, proxy_settings
 from tests.flows.gate_kit import Gate, echoes, play
-from tests.flows.http2_kit import Answer, Http2Peer, ask, speaks_http2
+from tests.flows.http2_kit import Answer, Http2Peer, ask, hears_its_end, speaks_http2
 from tests.flows.tls_kit import with_tls
 
 HOST = "93.184.216.34:443"
@@ -149,15 +149,6 @@ def test_who_asks_is_asked_for_with_407_and_known_by_a_password() -> None:
 def test_a_stream_that_the_client_resets_resets_its_server() -> None:
     seen: list[str] = []
 
-    async def serve(stream: PeerStream) -> None:
-        try:
-            while await stream.receive():
-                pass
-            seen.append("ended")
-        except OSError:
-            seen.append("reset")
-        stream.close()
-
     async def then(client: Http2Peer) -> Answer:
         number = await opened(client)
         await client.send_body(number, b"x", ends=False)
@@ -165,7 +156,7 @@ def test_a_stream_that_the_client_resets_resets_its_server() -> None:
         await client.flush()
         return await client.ask(ask("/", "evil.example"))
 
-    answer, gate = tunnel(then, serve=serve)
+    answer, gate = tunnel(then, serve=hears_its_end(seen))
     assert answer.status == 403
     assert seen == ["reset"]
     assert [one.outcome for one in gate.ends if one.entry == "http-connect"] == ["failed"]
