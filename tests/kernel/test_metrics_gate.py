@@ -173,6 +173,61 @@ def test_only_two_pages_can_be_read(gate: MeasuredGate) -> None:
     assert {answer.getheader("Connection") for answer in answers} == {"close"}
 
 
+PROXY = """
+[[listener]]
+name = "proxy"
+address = "127.0.0.1:0"
+entry = "proxy"
+"""
+RULE = """
+[[rule]]
+name = "all"
+action = "allow"
+listener = "proxy"
+clients = ["127.0.0.0/8"]
+to = ["127.0.0.1"]
+protocols = ["tcp:1-65535"]
+"""
+
+
+def test_q1_no_client_is_led_to_the_numbers(gate: MeasuredGate) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    gate.write_main(f'[metrics]\nlisten = "127.0.0.1:{port}"\n{PROXY}')
+    gate.write_policy()
+    with (gate.folder / "policy.toml").open("a") as policy:
+        policy.write(RULE)
+    gate.start()
+    assert gate.fetch("/healthz")[1] == "ready\n"
+    proxy = next(one["address"] for one in gate.status()["listeners"] if one["name"] == "proxy")
+    for asked in (f"CONNECT 127.0.0.1:{port}", f"GET http://127.0.0.1:{port}/metrics"):
+        sent = f"{asked} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+        answer = exchanged(int(proxy.rpartition(":")[2]), sent)
+        assert answer.startswith(b"HTTP/1.1 403")
+        assert b"sluicegate_" not in answer
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9310", b"200"),
+        ("LOCALHOST", b"200"),
+        ("[::1]:9310", b"200"),
+        ("evil.example", b"421"),
+        ("127.0.0.1.evil.example", b"421"),
+        ("localhost.evil.example:9310", b"421"),
+    ],
+)
+def test_q2_no_name_that_somebody_made_lead_here_reads_numbers(
+    gate: MeasuredGate, host: str, status: bytes
+) -> None:
+    gate.start()
+    sent = f"GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+    answer = exchanged(gate.port, sent)
+    assert answer.split(b" ", 2)[1] == status
+    assert (b"sluicegate_" in answer) == (status == b"200")
+
+
 def test_what_is_no_request_is_refused_and_the_next_is_answered(gate: MeasuredGate) -> None:
     gate.start()
     for name, sent, begins in (

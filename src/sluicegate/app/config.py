@@ -209,8 +209,13 @@ class Configuration:
 
     @property
     def own_services(self) -> tuple[SocketAddress, ...]:
-        """What the gate listens on for people, and clients are not to be led to."""
-        return (SocketAddress.parse(self.console.listen),) if self.console is not None else ()
+        """What the gate listens on for operators, and clients are not to be led to."""
+        found: list[SocketAddress] = []
+        if self.console is not None:
+            found.append(SocketAddress.parse(self.console.listen))
+        if self.metrics is not None:
+            found.append(self.metrics.listen)
+        return tuple(found)
 
     @property
     def authority_folder(self) -> pathlib.Path | None:

@@ -8,6 +8,8 @@ it can do nothing but read ``/metrics`` and ``/healthz``.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import re
 import socket
 from typing import TypeAlias
 
@@ -74,6 +76,7 @@ class _Exporter:
         self._gate = Asking(connected, reader, "metrics", self._on_message)
         self._gate.say(Ready(protocol=PROTOCOL, version=VERSION))
         self._gate.deliver()
+        self._is_local = ipaddress.ip_address(listening.getsockname()[0]).is_loopback
         server = await asyncio.start_server(
             self._serve, sock=listening, limit=METRICS_HEAD_BYTES_MAX
         )
@@ -120,6 +123,8 @@ class _Exporter:
 
     async def _respond(self, request: Request) -> tuple[Response, bytes]:
         path = request.target.path.partition(b"?")[0]
+        if self._is_local and not _names_this_machine(request):
+            return Response(421, b"Misdirected Request", _PLAIN), b"no name leads here\n"
         if request.method != b"GET":
             return Response(405, b"Method Not Allowed", Fields([(b"Allow", b"GET")])), b"GET it\n"
         try:
@@ -148,4 +153,15 @@ class _Exporter:
         return Response(503, b"Service Unavailable", _PLAIN), text
 
 
+def _names_this_machine(request: Request) -> bool:
+    """Tell whether a request was meant for a loopback address.
+
+    Else a page in a browser of this machine could read numbers, by a name that it has made lead
+    here (DNS rebinding).
+    """
+    # Browsers always say one; a program of HTTP/1.0 may say none.
+    return all(map(_OF_LOOPBACK.fullmatch, request.fields.all(b"host")))
+
+
+_OF_LOOPBACK = re.compile(rb"(?i:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?")
 _PLAIN = Fields([(b"Content-Type", b"text/plain; charset=utf-8")])
