@@ -24,6 +24,7 @@ from sluicegate.gate.control_messages import (
 from sluicegate.gate.views import Phase
 from sluicegate.metrics import CATALOGUE
 from sluicegate.metrics.exposition import write_metrics
+from sluicegate.names import AddressClass, classify
 from sluicegate.process_limits import (
     METRICS_CLIENTS_MAX,
     METRICS_HEAD_BYTES_MAX,
@@ -76,7 +77,8 @@ class _Exporter:
         self._gate = Asking(connected, reader, "metrics", self._on_message)
         self._gate.say(Ready(protocol=PROTOCOL, version=VERSION))
         self._gate.deliver()
-        self._is_local = ipaddress.ip_address(listening.getsockname()[0]).is_loopback
+        address = ipaddress.ip_address(listening.getsockname()[0])
+        self._is_local = classify(address).address_class is AddressClass.LOOPBACK
         server = await asyncio.start_server(
             self._serve, sock=listening, limit=METRICS_HEAD_BYTES_MAX
         )
