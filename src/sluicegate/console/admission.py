@@ -15,6 +15,8 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from sluicegate.documents import ConfigRefused
+
 from .api.operation import problem
 from .asked import Asked
 from .console import Console
@@ -47,6 +49,8 @@ def admit(console: Console, entry: Entry) -> Callable[[Request], Awaitable[Respo
             return _say(asked, entry, _UNAVAILABLE, str(error))
         except PastUnknown as error:
             return _say(asked, entry, _UNAVAILABLE, error.cause, error.cure)
+        except ConfigRefused as error:
+            return _say(asked, entry, _UNAVAILABLE, "; ".join(str(one) for one in error.errors))
 
     return answer
 

@@ -40,6 +40,12 @@ def bare_gate(tmp_path: pathlib.Path) -> Iterator[ConsoleGate]:
     yield from run_gate(tmp_path, has_users=False)
 
 
+@pytest.fixture
+def own_gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleGate]:
+    """A gate of the test's own, for what would hold up other tests."""
+    yield from run_gate(tmp_path_factory.mktemp("console"), has_users=True)
+
+
 def run_gate(
     folder: pathlib.Path, *, has_users: bool, has_proxy: bool = False
 ) -> Iterator[ConsoleGate]:

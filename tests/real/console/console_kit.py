@@ -71,11 +71,12 @@ class ConsoleGate(GateProcess):
         super().start(*before, **environment)
         self.origin = self.wait_for("console on ").removeprefix("console on ").strip()
 
-    def operated(self, action: str) -> dict[str, Any]:
-        """Wait until somebody's action is recorded, and return the newest record of it."""
+    def operated(self, action: str, by: str = "") -> dict[str, Any]:
+        """Wait until an action, of somebody's, is recorded, and return the newest record of it."""
         waiting = threading.Event()
         for _ in range(200):
-            found = [one for one in self.records("operator") if one["action"] == action]
+            acts = [one for one in self.records("operator") if one["action"] == action]
+            found = [one for one in acts if by in {"", one["by"]}]
             if found:
                 return found[-1]
             waiting.wait(0.05)

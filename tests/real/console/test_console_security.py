@@ -7,7 +7,6 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -24,12 +23,6 @@ from tests.real.console.conftest import run_gate
 from tests.real.console.console_kit import PASSWORD, ConsoleGate, csrf_of, log_in, open_page
 
 pytestmark = [pytest.mark.real, pytest.mark.either_driver]
-
-
-@pytest.fixture
-def own_gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleGate]:
-    """A gate of the test's own, for what would hold up other tests."""
-    yield from run_gate(tmp_path_factory.mktemp("console"), has_users=True)
 
 
 # -- headers -----------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ _FAILURES: Final = {
     429: "Too many requests; ask again in a moment.",
     503: "The gate or the store does not answer.",
 }
+_FAILURES_OF_BODIES: Final = {413: "That is too long."}
 _REFERENCE: Final = "#/components/schemas/{name}"
 
 
@@ -72,6 +73,17 @@ def make_document(operations: Iterable[Operation]) -> dict[str, Any]:
     }
 
 
+def _describe_rights(operation: Operation) -> str:
+    if operation.role is None:
+        return "For everybody."
+    if not operation.needs_proof:
+        return f"Needs the role {operation.role}."
+    return (
+        f"Needs the role {operation.role}, and the password: given by this session in the last "
+        "five minutes, or sent as proof."
+    )
+
+
 def _describe(
     operation: Operation,
     reply: dict[str, Any],
@@ -79,10 +91,12 @@ def _describe(
     problem: dict[str, Any],
 ) -> dict[str, Any]:
     failures = {**_FAILURES, **operation.failures}
+    if operation.body is not None:
+        failures |= _FAILURES_OF_BODIES
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
-        "description": f"Needs the role {operation.role}." if operation.role else "For everybody.",
+        "description": _describe_rights(operation),
         "responses": {
             "200": {
                 "description": "It is so, or was done.",

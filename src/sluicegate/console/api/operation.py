@@ -9,24 +9,29 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from starlette.responses import Response
 
 from sluicegate.console.asked import Asked
 from sluicegate.console.entry import Entry, Method
+from sluicegate.console.proof import prove
 from sluicegate.console.roles import Role
 
-__all__ = ["Called", "Operation", "Parameter", "Problem", "ProblemRaised", "problem"]
+__all__ = ["Called", "Operation", "Parameter", "Problem", "ProblemRaised", "Proof", "problem"]
 
 _BAD_REQUEST: Final = 400
 _JSON: Final = "application/json"
 _PROBLEM: Final = "application/problem+json"
 _TITLES: Final = {
     400: "Wrong request", 401: "Not logged in", 403: "Refused", 404: "Not there",
-    413: "Too long", 429: "Too many requests", 503: "Not available",
+    405: "Not done so", 409: "Refused", 413: "Too long", 429: "Too many requests",
+    503: "Not available",
 }  # fmt: skip
+
+_PASSWORD_CHARACTERS_MAX: Final = 1024
+_NAME_CHARACTERS_MAX: Final = 128
 
 Query: TypeAlias = dict[str, str]
 
@@ -102,6 +107,21 @@ class Called:
         return int(self.values.get(name, default))
 
 
+class Proof(msgspec.Struct, forbid_unknown_fields=True):
+    """Somebody's password: a program's token does not stand for a person."""
+
+    password: Annotated[str, msgspec.Meta(max_length=_PASSWORD_CHARACTERS_MAX)]
+    name: Annotated[str, msgspec.Meta(max_length=_NAME_CHARACTERS_MAX)] = ""
+    """Whose it is, with a token; with a session it is the session's."""
+
+
+async def _prove(asked: Asked, proof: Proof | None) -> None:
+    given = proof if proof is not None else Proof("")
+    fault, status = await prove(asked, given.password, given.name)
+    if fault:
+        raise ProblemRaised(status, fault, "send the name and password of a user as proof")
+
+
 Answering: TypeAlias = Callable[[Called], Awaitable[object]]
 
 
@@ -124,7 +144,8 @@ class Operation:
     failures: Mapping[int, str] = field(default_factory=dict[int, str])
     """What else it may answer, beside what every operation may."""
     reply_type: str = _JSON
-    needs_password: bool = False
+    needs_proof: bool = False
+    """Whether the password must have been given lately, or comes with it: ``proof`` of the body."""
     is_live: bool = False
     """Whether it goes on until the program has enough."""
 
@@ -136,7 +157,6 @@ class Operation:
             self._page,
             role=self.role,
             method=self.method,
-            needs_password=self.needs_password,
             is_live=self.is_live,
             is_api=True,
         )
@@ -144,6 +164,8 @@ class Operation:
     async def _page(self, asked: Asked) -> Response:
         try:
             called = Called(asked, self._read_values(asked), await self._read_body(asked))
+            if self.needs_proof:
+                await _prove(asked, called.body.proof)
             reply = await self.answer(called)
         except ProblemRaised as error:
             return problem(error.status, error.detail, error.cure)

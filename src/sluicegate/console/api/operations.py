@@ -1,13 +1,14 @@
-"""The operations of the API, one function for each, and the table of them.
+"""The operations of the API, and the table of them; those of one subject have their own modules.
 
 The invariant: they ask and order by the same ways as the pages, with the same rights.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
-from collections.abc import AsyncGenerator, Sequence
-from typing import Annotated, Any, Final, TypeVar
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any, Final
 
 import msgspec
 from starlette.responses import Response
@@ -23,26 +24,21 @@ from sluicegate.console.roles import Role
 from sluicegate.console_limits import CONSOLE_SEARCH_S
 from sluicegate.gate.control_messages import (
     DoneReply,
-    FiltersReply,
-    FiltersRequest,
     KilledReply,
     KillRequest,
     RefusedReply,
     ReloadRequest,
 )
-from sluicegate.gate.views import ConnectionView, FilterView, SessionView, StatusView
+from sluicegate.gate.views import ConnectionView, SessionView, StatusView
 from sluicegate.log_limits import QUERY_BYTES_MAX
 
+from . import authority, content, policy, queries
 from .document import make_document
 from .operation import Called, Operation, Parameter, ProblemRaised
+from .parameters import CURSOR, FILTER, LIMIT, NUMBER_MAX, ROWS_DEFAULT, page_of
 
 __all__ = ["OPEN_DOCUMENT", "OPERATIONS"]
 
-RowT = TypeVar("RowT")
-
-_ROWS_DEFAULT: Final = 100
-_ROWS_MAX: Final = 500
-_NUMBER_MAX: Final = 10**17
 _NOT_FOUND: Final = 404
 _WRONG: Final = 400
 _REFUSED: Final = 409
@@ -53,23 +49,12 @@ _HOURS_2_S: Final = 2 * 3600
 _DAYS_31_S: Final = 31 * 86_400
 _TIME_MAX: Final = 10**11
 
-_LIMIT: Final = Parameter(
-    "limit", "At most so many rows.",
-    {"type": "integer", "minimum": 1, "maximum": _ROWS_MAX, "default": _ROWS_DEFAULT},
-)  # fmt: skip
-_CURSOR: Final = Parameter(
-    "cursor", "Where to go on: next of the answer before.",
-    {"type": "integer", "minimum": 0, "maximum": _NUMBER_MAX},
-)  # fmt: skip
-_FILTER: Final = Parameter(
-    "filter", "Words that a row has, in whatever case.", {"type": "string", "maxLength": 200}
-)
 _QUERY: Final = Parameter(
     "query", "Which records, in the language of sluicegate log.",
     {"type": "string", "maxLength": QUERY_BYTES_MAX},
 )  # fmt: skip
 _NUMBER: Final = Parameter(
-    "number", "Of the record.", {"type": "integer", "minimum": 0, "maximum": _NUMBER_MAX},
+    "number", "Of the record.", {"type": "integer", "minimum": 0, "maximum": NUMBER_MAX},
     in_path=True,
 )  # fmt: skip
 _SINCE: Final = Parameter(
@@ -97,12 +82,6 @@ class Sessions(msgspec.Struct):
     rows: list[SessionView]
     total: int
     next: int | None
-
-
-class Filters(msgspec.Struct):
-    """Installed filters, in their order."""
-
-    rows: list[FilterView]
 
 
 class StoredLine(msgspec.Struct):
@@ -162,6 +141,20 @@ class Top(msgspec.Struct):
     rows: list[TopValue]
 
 
+class About(msgspec.Struct):
+    """This program."""
+
+    version: str
+    origin: str
+    """Where browsers reach it."""
+    has_store: bool
+    """Whether records are kept in a store."""
+    keep_days: int
+    """How long; 0: until there is no room."""
+    sessions: int
+    """People who are logged in."""
+
+
 class Kill(msgspec.Struct, forbid_unknown_fields=True):
     """What is to be ended."""
 
@@ -188,12 +181,6 @@ class Nothing(msgspec.Struct, forbid_unknown_fields=True):
     """An empty object."""
 
 
-def _page_of(rows: Sequence[RowT], called: Called) -> tuple[list[RowT], int | None]:
-    begin, limit = called.number("cursor"), called.number("limit", _ROWS_DEFAULT)
-    end = begin + limit
-    return list(rows[begin:end]), end if end < len(rows) else None
-
-
 async def _status(called: Called) -> StatusView:
     await called.asked.console.sampler.look()
     status = called.asked.console.sampler.status
@@ -205,22 +192,15 @@ async def _status(called: Called) -> StatusView:
 async def _connections(called: Called) -> Connections:
     rows = (await called.asked.console.present.rows()).connections
     found = matching(rows, called.values.get("filter", ""), connection_text)
-    shown, further = _page_of(found, called)
+    shown, further = page_of(found, called)
     return Connections(shown, len(found), further)
 
 
 async def _sessions(called: Called) -> Sessions:
     rows = (await called.asked.console.present.rows()).sessions
     found = matching(rows, called.values.get("filter", ""), session_text)
-    shown, further = _page_of(found, called)
+    shown, further = page_of(found, called)
     return Sessions(shown, len(found), further)
-
-
-async def _filters(called: Called) -> Filters:
-    reply = await called.asked.ask_gate(FiltersRequest())
-    if not isinstance(reply, FiltersReply):
-        raise ProblemRaised(_UNAVAILABLE, "the gate does not say which filters it has")
-    return Filters(reply.rows)
 
 
 async def _kill(called: Called) -> Killed:
@@ -261,7 +241,7 @@ async def _search(called: Called, text: str, limit: int, before: int) -> Found:
 
 
 async def _records(called: Called) -> Records:
-    limit = called.number("limit", _ROWS_DEFAULT)
+    limit = called.number("limit", ROWS_DEFAULT)
     found = await _search(called, called.values.get("query", ""), limit, called.number("cursor"))
     rows = [StoredLine(one.seq, json.loads(one.line)) for one in found.records]
     has_looked = found.searched_to < float("inf")
@@ -327,6 +307,17 @@ async def _events(called: Called) -> Response:
     return Live(called.asked, "status", parts())
 
 
+async def _about(called: Called) -> About:
+    console = called.asked.console
+    return About(
+        importlib.metadata.version("sluicegate"),
+        console.origins.own,
+        console.past.is_kept,
+        console.settings.keep_days,
+        len(console.sessions),
+    )
+
+
 async def _document(_called: Called) -> dict[str, Any]:
     return _DOCUMENT
 
@@ -344,11 +335,9 @@ OPERATIONS: Final = (
               summary="How the gate is, every few seconds, as server-sent events named status.",
               answer=_events),
     Operation(name="listConnections", path="/connections", summary="Open connections.",
-              answer=_connections, reply=Connections, parameters=(_FILTER, _CURSOR, _LIMIT)),
+              answer=_connections, reply=Connections, parameters=(FILTER, CURSOR, LIMIT)),
     Operation(name="listSessions", path="/sessions", summary="Clients that the gate knows.",
-              answer=_sessions, reply=Sessions, parameters=(_FILTER, _CURSOR, _LIMIT)),
-    Operation(name="listFilters", path="/filters", summary="Installed filters.",
-              answer=_filters, reply=Filters),
+              answer=_sessions, reply=Sessions, parameters=(FILTER, CURSOR, LIMIT)),
     Operation(name="kill", path="/kill", method="POST", role=Role.OPERATOR,
               summary="End connections, and all connections of sessions.",
               answer=_kill, body=Kill, reply=Killed),
@@ -357,7 +346,7 @@ OPERATIONS: Final = (
               answer=_reload, body=Nothing, reply=Done,
               failures={409: "The files are wrong; what was in force stays in force."}),
     Operation(name="searchRecords", path="/records", summary="Records of the log.",
-              answer=_records, reply=Records, parameters=(_QUERY, _CURSOR, _LIMIT)),
+              answer=_records, reply=Records, parameters=(_QUERY, CURSOR, LIMIT)),
     Operation(name="readRecord", path="/records/{number}", summary="One record.",
               answer=_record, reply=StoredLine, parameters=(_NUMBER,),
               failures={404: "The store has no such record."}),
@@ -370,7 +359,13 @@ OPERATIONS: Final = (
               parameters=(_SINCE, _UNTIL)),
     Operation(name="readTop", path="/top/{subject}", reply=Top, answer=_top,
               summary="The values that most records have.",
-              parameters=(_SUBJECT, _SINCE, _UNTIL, _LIMIT)),
+              parameters=(_SUBJECT, _SINCE, _UNTIL, LIMIT)),
+    Operation(name="readProgram", path="/about", reply=About, answer=_about,
+              summary="What this program is."),
+    *queries.OPERATIONS,
+    *policy.OPERATIONS,
+    *content.OPERATIONS,
+    *authority.OPERATIONS,
 )  # fmt: skip
 """All of it but the document itself."""
 

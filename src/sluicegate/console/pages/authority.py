@@ -18,10 +18,11 @@ from sluicegate.console.asked import Asked
 from sluicegate.console.entry import Entry
 from sluicegate.console.link import GateLost
 from sluicegate.console.roles import Role
+from sluicegate.gate.views import LeavesView
 from sluicegate.tls.authority import name_for_people
 from sluicegate.tls.trust_hints import PLATFORMS
 
-__all__ = ["ENTRIES"]
+__all__ = ["ENTRIES", "Certificate", "Exported", "describe_chain", "export"]
 
 _DAY_S: Final = 86_400
 _NOT_FOUND: Final = 404
@@ -50,7 +51,17 @@ class Certificate:
     excluded: tuple[str, ...]
 
 
-async def _chain(asked: Asked) -> list[x509.Certificate]:
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A file that browsers and programs keep."""
+
+    name: str
+    type: str
+    """Of its content."""
+    content: bytes
+
+
+async def _find_chain(asked: Asked) -> list[x509.Certificate]:
     """Return the certificate that signs, and those above it; empty: none signs."""
     await asked.console.sampler.look()
     status = asked.console.sampler.status
@@ -96,31 +107,57 @@ def _constraints(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[
     return tuple(str(one.value) for one in permitted), tuple(str(one.value) for one in excluded)
 
 
-async def _show(asked: Asked) -> Response:
+async def describe_chain(asked: Asked) -> tuple[list[Certificate], LeavesView | None]:
+    """Return the certificate that signs, those above it, and what was signed.
+
+    Raises:
+        GateLost: The gate does not answer.
+    """
     now = asked.console.clock.wall()
+    chain = [_describe(one, now) for one in await _find_chain(asked)]
     status = asked.console.sampler.status
+    return chain, status.leaves if status is not None else None
+
+
+async def export(asked: Asked, form: str) -> Exported | None:
+    """Return the certificate that signs, as a file, and have that recorded; None: there is none.
+
+    Args:
+        asked: Who wants it.
+        form: ``pem`` or ``der``.
+
+    Raises:
+        GateLost: The gate does not answer.
+    """
+    chain = await _find_chain(asked)
+    if not chain or form not in _FORMS:
+        asked.record("ca-export", form, result="failed", causes=("there is no such certificate",))
+        return None
+    name, kind = _FORMS[form]
+    encoding = serialization.Encoding.PEM if form == "pem" else serialization.Encoding.DER
+    asked.record("ca-export", name)
+    return Exported(name, kind, chain[0].public_bytes(encoding))
+
+
+async def _show(asked: Asked) -> Response:
+    chain, leaves = await describe_chain(asked)
     return asked.page(
         "authority.html",
-        chain=[_describe(one, now) for one in await _chain(asked)],
-        leaves=status.leaves if status is not None else None,
+        chain=chain,
+        leaves=leaves,
         warning_days=AUTHORITY_EXPIRY_WARNING_DAYS,
         platforms=PLATFORMS,
     )
 
 
 async def _export(asked: Asked) -> Response:
-    chain = await _chain(asked)
-    form = asked.form.get("form", "")
-    if not chain or form not in _FORMS:
-        asked.record("ca-export", form, result="failed", causes=("there is no such certificate",))
+    exported = await export(asked, asked.form.get("form", ""))
+    if exported is None:
         return asked.page("authority_none.html", _NOT_FOUND)
-    name, kind = _FORMS[form]
-    encoding = serialization.Encoding.PEM if form == "pem" else serialization.Encoding.DER
-    asked.record("ca-export", name)
     return Response(
-        chain[0].public_bytes(encoding),
-        media_type=kind,
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+        exported.content,
+        media_type=exported.type,
+        headers={"Content-Disposition": f'attachment; filename="{exported.name}"'},
     )
 
 

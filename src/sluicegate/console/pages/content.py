@@ -21,8 +21,9 @@ from sluicegate.gate.control_messages import (
     TransfersReply,
     TransfersRequest,
 )
+from sluicegate.gate.views import FilterView, ScannerView, TransferView
 
-__all__ = ["ENTRIES"]
+__all__ = ["ENTRIES", "find_filters", "find_scanners", "find_transfers"]
 
 _STAGES: Final = {
     "filling": "arriving",
@@ -33,29 +34,57 @@ _STAGES: Final = {
 }
 
 
-async def _filters(asked: Asked) -> Response:
+async def find_filters(asked: Asked) -> list[FilterView]:
+    """Return the installed filters, in the operator's order.
+
+    Raises:
+        GateLost: There was no answer.
+    """
     reply = await asked.ask_gate(FiltersRequest())
     if not isinstance(reply, FiltersReply):
-        raise GateLost("the gate answered something else")
-    return asked.page("filters.html", rows=reply.rows)
+        raise GateLost("the gate does not say which filters it has")
+    return reply.rows
 
 
-async def _scanners(asked: Asked) -> Response:
+async def find_scanners(asked: Asked) -> list[ScannerView]:
+    """Return the scanners that have processes or services.
+
+    Raises:
+        GateLost: There was no answer.
+    """
     await asked.console.sampler.look()
     status = asked.console.sampler.status
     if status is None:
         raise GateLost("the gate does not answer")
-    return asked.page("scanners.html", rows=status.scanners)
+    return status.scanners
+
+
+async def find_transfers(asked: Asked) -> tuple[list[TransferView], int]:
+    """Return the held objects, the oldest first, and how many there are.
+
+    Raises:
+        GateLost: There was no answer.
+    """
+    reply = await asked.ask_gate(TransfersRequest())
+    if not isinstance(reply, TransfersReply):
+        raise GateLost("the gate does not say what it holds")
+    return reply.rows, reply.total
+
+
+async def _filters(asked: Asked) -> Response:
+    return asked.page("filters.html", rows=await find_filters(asked))
+
+
+async def _scanners(asked: Asked) -> Response:
+    return asked.page("scanners.html", rows=await find_scanners(asked))
 
 
 async def _transfers(asked: Asked) -> dict[str, Any]:
-    reply = await asked.ask_gate(TransfersRequest())
-    if not isinstance(reply, TransfersReply):
-        raise GateLost("the gate answered something else")
+    rows, total = await find_transfers(asked)
     return {
-        "part": part_of(reply.rows, asked.query("page", "1")),
-        "total": reply.total,
-        "beyond": reply.total - len(reply.rows),
+        "part": part_of(rows, asked.query("page", "1")),
+        "total": total,
+        "beyond": total - len(rows),
         "stages": _STAGES,
     }
 

@@ -26,7 +26,7 @@ from sluicegate.console.summary import Summary, summary_of
 from sluicegate.console_limits import CONSOLE_PAGE_ROWS, CONSOLE_SEARCH_S
 from sluicegate.documents import Wrong
 
-__all__ = ["ENTRIES", "RANGES"]
+__all__ = ["ENTRIES", "RANGES", "remove_query", "save_query"]
 
 RANGES: Final = {
     "15m": ("15 minutes", 900, 60),
@@ -200,22 +200,45 @@ def _quoted(text: str) -> str:
 # -- saved queries -----------------------------------------------------------------------------
 
 
-async def _save(asked: Asked) -> Response:
-    title, text = asked.form.get("title", "").strip(), asked.form.get("q", "").strip()
+def save_query(asked: Asked, title: str, text: str) -> None:
+    """Keep a query for everybody, and have that recorded.
+
+    Raises:
+        QueryRefused: It is none.
+        Wrong: Its title is none, or there are too many.
+        OSError: It cannot be written.
+    """
     try:
         parse_query(text, asked.console.clock.wall())
         asked.console.saved_queries.save(SavedQuery(title, text, asked.by))
     except (QueryRefused, Wrong, OSError) as error:
         asked.record("query-save", title, result="failed", causes=(str(error),))
-        return asked.page("refused.html", _WRONG, cause=str(error), cure="")
+        raise
     asked.record("query-save", title)
+
+
+def remove_query(asked: Asked, title: str) -> bool:
+    """Forget a query, and have that recorded; tell whether it was there.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    was_there = asked.console.saved_queries.remove(title)
+    asked.record("query-remove", title, result="done" if was_there else "failed")
+    return was_there
+
+
+async def _save(asked: Asked) -> Response:
+    title, text = asked.form.get("title", "").strip(), asked.form.get("q", "").strip()
+    try:
+        save_query(asked, title, text)
+    except (QueryRefused, Wrong, OSError) as error:
+        return asked.page("refused.html", _WRONG, cause=str(error), cure="")
     return asked.go(f"/log?{urllib.parse.urlencode({'q': text})}")
 
 
 async def _remove(asked: Asked) -> Response:
-    title = asked.form.get("title", "")
-    was_there = asked.console.saved_queries.remove(title)
-    asked.record("query-remove", title, result="done" if was_there else "failed")
+    remove_query(asked, asked.form.get("title", ""))
     return asked.go("/log")
 
 

@@ -1,6 +1,6 @@
 """Logging in, logging out, and giving the password again for what needs it.
 
-The invariant: a wrong name and a wrong password look alike, and both are slow to try.
+``proof`` tries passwords. The invariant: a wrong name and a wrong password look alike.
 """
 
 from __future__ import annotations
@@ -12,14 +12,10 @@ from starlette.responses import Response
 from sluicegate.console.accounts import Account
 from sluicegate.console.asked import Asked, local_path
 from sluicegate.console.entry import Entry
+from sluicegate.console.proof import verify
 from sluicegate.console.sessions import COOKIE
-from sluicegate.errors import TransportError
 
-__all__ = ["ENTRIES", "let_in", "verify"]
-
-_TOO_MANY: Final = 429
-_FORBIDDEN: Final = 403
-_UNAVAILABLE: Final = 503
+__all__ = ["ENTRIES", "let_in"]
 
 
 def let_in(
@@ -72,28 +68,6 @@ async def _log_in(asked: Asked) -> Response:
     if account is None:
         return _form(asked, path, fault, status_code)
     return let_in(asked, account, path)
-
-
-async def verify(asked: Asked, name: str, password: str) -> tuple[Account | None, str, int]:
-    """Try a password; return whose it is, or what to say and with which status."""
-    logins = asked.console.logins
-    address = asked.request.client.host if asked.request.client else ""
-    keys = f"address {address}", f"name {name.lower()}"
-    # Both, always: who is held back by one of them learns nothing about the other.
-    has_room = [logins.take(key) for key in keys]
-    if not all(has_room):
-        asked.record("login", name, result="refused", causes=("too many attempts",), by=name)
-        return None, "Too many attempts. Wait a minute.", _TOO_MANY
-    try:
-        account = await asked.console.accounts.verify(name, password)
-    except TransportError as error:
-        return None, f"The password cannot be checked now: {error}", _UNAVAILABLE
-    if account is None:
-        asked.record("login", name, result="refused", causes=("wrong name or password",), by=name)
-        return None, "Wrong name or password.", _FORBIDDEN
-    for key in keys:
-        logins.give_back(key)
-    return account, "", 0
 
 
 async def _log_out(asked: Asked) -> Response:

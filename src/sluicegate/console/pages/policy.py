@@ -32,7 +32,7 @@ from sluicegate.gate.policy_orders import (
 )
 from sluicegate.policy.differences import DifferentLine, differences
 
-__all__ = ["ENTRIES", "ask_policy", "differences_of", "texts_of"]
+__all__ = ["ENTRIES", "Ruled", "ask_policy", "differences_of", "look_at_rules", "texts_of"]
 
 AnswerT = TypeVar("AnswerT")
 
@@ -105,35 +105,66 @@ def _days_of(asked: Asked) -> int:
     return int(wanted) if wanted in {str(days) for days in _DAYS} else _DAYS[1]
 
 
-async def _show(asked: Asked) -> Response:
+@dataclass(frozen=True, slots=True)
+class Ruled:
+    """The rules in force, with what they did lately."""
+
+    rules: PolicyRules
+    hits: dict[str, Hits] | None
+    """By rule; a rule that decided nothing is not there. None: nobody knows."""
+    unknown: str
+    """Why nobody knows."""
+    now: float
+
+    def is_unused(self, row: RuleView) -> bool:
+        """Tell whether a rule decided nothing, as far as that is known."""
+        return self.hits is not None and row.is_enabled and row.name not in self.hits
+
+    def is_covered(self, row: RuleView) -> bool:
+        """Tell whether others decide whenever a rule would."""
+        return bool(row.covered_by) and row.is_enabled
+
+    def is_expired(self, row: RuleView) -> bool:
+        """Tell whether a rule's time is over."""
+        return 0 < row.expires <= self.now
+
+
+async def look_at_rules(asked: Asked, days: int) -> Ruled:
+    """Return the rules in force, with what they did in the last days.
+
+    Raises:
+        ConfigRefused: The gate does not tell.
+        GateLost: There was no answer.
+    """
     rules = await ask_policy(asked, ReadRules(), PolicyRules)
-    days, now = _days_of(asked), asked.console.clock.wall()
-    hits: dict[str, Hits] | None = None
-    unknown = ""
+    now = asked.console.clock.wall()
     try:
         hits = await asked.console.past.ask(
             lambda reader: _count_hits(reader, now - days * _DAY_S, now)
         )
     except PastUnknown as error:
-        unknown = str(error)
+        return Ruled(rules, None, str(error), now)
+    return Ruled(rules, hits, "", now)
+
+
+async def _show(asked: Asked) -> Response:
+    days = _days_of(asked)
+    found = await look_at_rules(asked, days)
+    rows = found.rules.rows
     return asked.page(
         "policy.html",
-        rules=rules,
-        hits=hits,
+        rules=found.rules,
+        hits=found.hits,
         no_hits=Hits(),
-        unused=[] if hits is None else [row for row in rules.rows if _is_unused(row, hits)],
-        covered=[row for row in rules.rows if row.covered_by and row.is_enabled],
-        expired=[row for row in rules.rows if 0 < row.expires <= now],
-        most=max((one.count for one in (hits or {}).values()), default=0),
-        unknown=unknown,
+        unused=[row for row in rows if found.is_unused(row)],
+        covered=[row for row in rows if found.is_covered(row)],
+        expired=[row for row in rows if found.is_expired(row)],
+        most=max((one.count for one in (found.hits or {}).values()), default=0),
+        unknown=found.unknown,
         days=days,
         all_days=_DAYS,
-        now=now,
+        now=found.now,
     )
-
-
-def _is_unused(row: RuleView, hits: dict[str, Hits]) -> bool:
-    return row.is_enabled and row.name not in hits
 
 
 async def _history(asked: Asked) -> Response:

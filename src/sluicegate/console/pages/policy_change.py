@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from sluicegate.console.asked import Asked
 from sluicegate.console.entry import Entry
+from sluicegate.console.proof import prove
 from sluicegate.console.roles import Role
 from sluicegate.documents import ConfigRefused
 from sluicegate.gate.policy_orders import (
@@ -28,10 +29,9 @@ from sluicegate.gate.policy_orders import (
     VersionTexts,
 )
 
-from .login import verify
 from .policy import ask_policy, differences_of, texts_of
 
-__all__ = ["ENTRIES"]
+__all__ = ["ENTRIES", "put_in_force", "try_policy"]
 
 _DAY_S: Final = 86_400
 _TRIED_DAYS: Final = {"1": "the last day", "7": "the last seven days"}
@@ -118,16 +118,27 @@ async def _show_review(
     )
 
 
+async def try_policy(asked: Asked, files: list[PolicyFile], days: int) -> dict[str, Any]:
+    """Return what a policy would have decided in the last days, as ``simulate --json`` has it.
+
+    Raises:
+        ConfigRefused: It is none, or another trial runs.
+        GateLost: There was no answer.
+    """
+    order = TryPolicy(files=files, since_s=days * _DAY_S)
+    tried = await ask_policy(asked, order, PolicyTried)
+    report: dict[str, Any] = json.loads(tried.report)
+    return report
+
+
 async def _try(asked: Asked) -> Response:
     name, text = _sent(asked)
     days = asked.form.get("days", "1")
     days = days if days in _TRIED_DAYS else "1"
-    order = TryPolicy(files=[PolicyFile(name=name, text=text)], since_s=int(days) * _DAY_S)
     report: dict[str, Any] | None = None
     causes: list[str] = []
     try:
-        tried = await ask_policy(asked, order, PolicyTried)
-        report = json.loads(tried.report)
+        report = await try_policy(asked, [PolicyFile(name=name, text=text)], int(days))
     except ConfigRefused as refused:
         causes = [str(one) for one in refused.errors]
     return asked.page(
@@ -135,43 +146,47 @@ async def _try(asked: Asked) -> Response:
     )
 
 
-async def _proved(asked: Asked) -> tuple[str, int]:
-    """Take the password that was sent, if one is needed; return what is wrong with it."""
-    if asked.console.sessions.is_proved(asked.who):
-        return "", 0
-    account, fault, status_code = await verify(
-        asked, asked.who.account.name, asked.form.get("password", "")
-    )
-    if account is None:
-        return fault, status_code
-    asked.console.sessions.prove(asked.who)
-    asked.record("confirm", asked.by)
-    return "", 0
+async def put_in_force(asked: Asked, order: ChangePolicy | RollBack) -> PolicyChanged:
+    """Order a change in the name of who asks, and have recorded what became of it.
+
+    Raises:
+        ConfigRefused: It was refused, and nothing was changed.
+        GateLost: There was no answer.
+    """
+    if isinstance(order, ChangePolicy):
+        action, subject = "policy-change", ", ".join(file.name for file in order.files)
+    else:
+        action, subject = "policy-roll-back", order.version
+    try:
+        changed = await ask_policy(asked, order, PolicyChanged)
+    except ConfigRefused as refused:
+        causes = tuple(str(one) for one in refused.errors)
+        asked.record(action, subject, result="refused", causes=causes)
+        raise
+    asked.record(action, subject, f"version {changed.version.number}")
+    return changed
 
 
 async def _save(asked: Asked) -> Response:
     name, text = _sent(asked)
     note = asked.form.get("note", "").strip()
-    fault, status_code = await _proved(asked)
+    fault, status_code = await prove(asked, asked.form.get("password", ""))
     if fault:
         return await _show_review(asked, [fault], status_code)
     order = ChangePolicy(
         files=[PolicyFile(name=name, text=text)], base=asked.form.get("base", ""), note=note
     )
     try:
-        changed = await ask_policy(asked, order, PolicyChanged)
+        changed = await put_in_force(asked, order)
     except ConfigRefused as refused:
-        causes = tuple(str(one) for one in refused.errors)
-        asked.record("policy-change", name, result="refused", causes=causes)
-        return await _show_review(asked, list(causes), _CONFLICT)
-    asked.record("policy-change", name, f"version {changed.version.number}")
+        return await _show_review(asked, [str(one) for one in refused.errors], _CONFLICT)
     return asked.go(f"/policy/history?done={changed.version.number}")
 
 
 async def _roll_back(asked: Asked) -> Response:
     version = asked.form.get("n", "")
-    fault, status_code = await _proved(asked)
-    causes: tuple[str, ...] = (fault,) if fault else ()
+    fault, status_code = await prove(asked, asked.form.get("password", ""))
+    causes = [fault]
     if not fault:
         order = RollBack(
             version=version,
@@ -179,12 +194,10 @@ async def _roll_back(asked: Asked) -> Response:
             note=asked.form.get("note", "").strip(),
         )
         try:
-            changed = await ask_policy(asked, order, PolicyChanged)
+            changed = await put_in_force(asked, order)
         except ConfigRefused as refused:
-            causes, status_code = tuple(str(one) for one in refused.errors), _CONFLICT
-            asked.record("policy-roll-back", version, result="refused", causes=causes)
+            causes, status_code = [str(one) for one in refused.errors], _CONFLICT
         else:
-            asked.record("policy-roll-back", version, f"version {changed.version.number}")
             return asked.go(f"/policy/history?done={changed.version.number}")
     return asked.page("policy_not_done.html", status_code, causes=causes, number=version)
 
