@@ -10,6 +10,7 @@ where ``tools/test_report.py`` reads it: a silent fall-back cannot pass for a te
 from __future__ import annotations
 
 import collections
+import gc
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -102,6 +103,17 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     yield
     if not may_open_port(item) and sum(opened[name] for name in BACKENDS) > before:
         raise AssertionError("it opened a real port without asking for backend_name")
+
+
+def pytest_collection() -> None:
+    """Let the collector wait: everything that is made while tests are collected is kept."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Never go through the tests themselves again: those that call the collector are many."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -1,4 +1,7 @@
-"""The tree as the tests of this folder see it: parsed modules, tracked files, pages."""
+"""The tree as the tests of this folder see it: modules, tracked files, pages.
+
+A parsed module is many times its text: who goes through all of them keeps none.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,17 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """One Python file, parsed."""
+    """One Python file, read and parsed once it is asked for."""
 
     path: pathlib.Path
-    text: str
-    tree: ast.Module
+
+    @functools.cached_property
+    def text(self) -> str:
+        return self.path.read_text(encoding="utf-8")
+
+    @functools.cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text, str(self.path))
 
     @property
     def name(self) -> str:
@@ -58,18 +67,14 @@ def functions_in(node: ast.AST, prefix: str) -> Iterator[tuple[str, Function]]:
             yield from functions_in(child, prefix)
 
 
-@functools.cache
-def modules(*folders: str) -> tuple[Module, ...]:
-    """Parse every Python file under these folders of the root."""
-    found = []
+def modules(*folders: str) -> Iterator[Module]:
+    """Every Python file under these folders of the root."""
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
-            text = path.read_text(encoding="utf-8")
-            found.append(Module(path, text, ast.parse(text, str(path))))
-    return tuple(found)
+            yield Module(path)
 
 
-def package_modules() -> tuple[Module, ...]:
+def package_modules() -> Iterator[Module]:
     return modules("src/sluicegate")
 
 

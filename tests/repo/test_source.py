@@ -1,14 +1,18 @@
-"""Rules of the source tree that no linter knows; CONTRIBUTING.md gives their reasons."""
+"""Rules of the source tree that no linter knows; CONTRIBUTING.md gives their reasons.
+
+A rule yields what it has against a module. All rules are asked about a module while it is parsed,
+so that the tree is read once; each rule is a test, which shows every breach of it.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.repo.source_tree import Module, modules, package_modules
+from tests.repo.source_tree import ROOT, Module, modules
 
 VAGUE_MODULES = {
     "base", "common", "core", "helper", "helpers", "manager", "managers", "misc", "util", "utils",
@@ -19,8 +23,6 @@ GETTERS_OF_LIBRARIES = {"get_command", "get_key", "get_map"}
 
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 600
-#: May only shrink: dotted name -> lines it still has.
-LONG_FUNCTIONS: dict[str, int] = {}
 
 CLOCK_READERS = {
     "time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns", "time.perf_counter",
@@ -28,70 +30,48 @@ CLOCK_READERS = {
     "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.date.today", "date.today",
 }  # fmt: skip
 
-package = pytest.mark.parametrize("module", package_modules(), ids=lambda m: m.name)
-everything = pytest.mark.parametrize(
-    "module",
-    modules("src", "tests", "benchmarks", "examples", "tools", "docs"),
-    ids=lambda m: m.name,
-)
+Rule = Callable[[Module], Iterator[str]]
 
 
-@package
-def test_module_has_a_docstring(module: Module) -> None:
-    assert ast.get_docstring(module.tree), "say what it is, where it sits, its one invariant"
+def module_has_a_docstring(module: Module) -> Iterator[str]:
+    if not ast.get_docstring(module.tree):
+        yield "say what it is, where it sits, its one invariant"
 
 
-@package
-def test_module_and_class_names_are_not_vague(module: Module) -> None:
-    assert not VAGUE_MODULES & set(module.dotted.split(".")), "name it after the one thing it holds"
-    classes = [n.name for n in ast.walk(module.tree) if isinstance(n, ast.ClassDef)]
-    assert not [name for name in classes if VAGUE_CLASS.search(name)]
+def module_and_class_names_are_not_vague(module: Module) -> Iterator[str]:
+    yield from VAGUE_MODULES & set(module.dotted.split("."))
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ClassDef) and VAGUE_CLASS.search(node.name):
+            yield f"{node.name}: name it after the one thing it holds"
 
 
-@package
-def test_functions_are_verbs_without_get(module: Module) -> None:
-    named = {function.name for _, function in module.functions()}
-    getters = {name for name in named if name.startswith("get_")}
-    assert not getters - GETTERS_OF_LIBRARIES, "make it a property, or a noun"
+def functions_are_verbs_without_get(module: Module) -> Iterator[str]:
+    for _, function in module.functions():
+        if function.name.startswith("get_") and function.name not in GETTERS_OF_LIBRARIES:
+            yield f"{function.name}: make it a property, or a noun"
 
 
-@everything
-def test_functions_and_files_are_short(module: Module) -> None:
-    longer = {
-        f"{module.name}:{name}": lines
-        for name, function in module.functions()
-        if (lines := (function.end_lineno or 0) - function.lineno + 1) > FUNCTION_LINES_MAX
-    }
-    assert {k: v for k, v in longer.items() if v > LONG_FUNCTIONS.get(k, 0)} == {}
-    if not module.name.startswith("tests/"):
-        assert module.text.count("\n") <= FILE_LINES_MAX
-
-
-def test_list_of_long_functions_has_no_entry_that_became_short() -> None:
-    lengths = {
-        f"{module.name}:{name}": (function.end_lineno or 0) - function.lineno + 1
-        for module in modules("src", "tests", "benchmarks", "examples", "tools", "docs")
-        for name, function in module.functions()
-    }
-    assert {k: lengths.get(k) for k in LONG_FUNCTIONS} == LONG_FUNCTIONS
-
-
-@package
-def test_public_module_says_what_it_exports(module: Module) -> None:
-    defined = [
-        node.name
-        for node in module.tree.body
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        and not node.name.startswith("_")
-    ]
+def public_module_says_what_it_exports(module: Module) -> Iterator[str]:
     if module.path.name.startswith("_") and module.path.name != "__init__.py":
         return
+    defined = any(
+        isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and not node.name.startswith("_")
+        for node in module.tree.body
+    )
     exported = module.exported()
-    assert exported is not None or not defined, "list its public names in __all__"
-    assert sorted(set(exported or [])) == sorted(exported or []), "a name is listed twice"
-    assert not [name for name in exported or [] if name.startswith("_") and name != "__version__"]
+    if exported is None:
+        if defined:
+            yield "list its public names in __all__"
+        return
     known = set(names_bound_by(module.tree))
-    assert not [name for name in exported or [] if name not in known]
+    for name in exported:
+        if exported.count(name) > 1:
+            yield f"{name}: listed twice"
+        if name.startswith("_") and name != "__version__":
+            yield f"{name}: private"
+        if name not in known:
+            yield f"{name}: unknown"
 
 
 def names_bound_by(tree: ast.Module) -> Iterator[str]:
@@ -113,38 +93,35 @@ def names_bound_by(tree: ast.Module) -> Iterator[str]:
                 )
 
 
-@package
-def test_only_clock_py_reads_the_clock(module: Module) -> None:
+def only_clock_py_reads_the_clock(module: Module) -> Iterator[str]:
     if module.dotted == "sluicegate.clock":
         return
-    readers = {
-        f"line {node.lineno}: {ast.unparse(node.func)}"
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in CLOCK_READERS
-    }
-    imported = {
-        f"line {node.lineno}: from {node.module} import {alias.name}"
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.ImportFrom) and node.module == "time"
-        for alias in node.names
-    }
-    assert readers | imported == set(), "take a sluicegate.clock.Clock as an argument"
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in CLOCK_READERS:
+            yield f"line {node.lineno}: take a sluicegate.clock.Clock as an argument"
+        elif isinstance(node, ast.ImportFrom) and node.module == "time":
+            yield f"line {node.lineno}: import the module, so that its readers are seen"
 
 
-@everything
-def test_no_exception_is_swallowed(module: Module) -> None:
+def functions_and_files_are_short(module: Module) -> Iterator[str]:
+    for name, function in module.functions():
+        lines = (function.end_lineno or 0) - function.lineno + 1
+        if lines > FUNCTION_LINES_MAX:
+            yield f"{name}: {lines} lines"
+    lines = module.text.count("\n")
+    if lines > FILE_LINES_MAX and not module.name.startswith("tests/"):
+        yield f"{lines} lines"
+
+
+def no_exception_is_swallowed(module: Module) -> Iterator[str]:
     broad = {"everything", "Exception", "BaseException"}
-    swallowed = [
-        f"line {node.lineno}"
-        for node in ast.walk(module.tree)
-        if (isinstance(node, ast.ExceptHandler) and is_silent(node) and kind_of(node) in broad)
-        or (
+    for node in ast.walk(module.tree):
+        if (isinstance(node, ast.ExceptHandler) and is_silent(node) and kind_of(node) in broad) or (
             isinstance(node, ast.Call)
             and ast.unparse(node.func).endswith("suppress")
             and broad & {ast.unparse(argument) for argument in node.args}
-        )
-    ]
-    assert swallowed == []
+        ):
+            yield f"line {node.lineno}"
 
 
 def kind_of(handler: ast.ExceptHandler) -> str:
@@ -159,20 +136,86 @@ def is_silent(handler: ast.ExceptHandler) -> bool:
     )
 
 
-@everything
-def test_an_exemption_from_a_check_carries_its_reason(module: Module) -> None:
+def an_exemption_from_a_check_carries_its_reason(module: Module) -> Iterator[str]:
     exemption = re.compile(r"#\s*(?:noqa(?:: [A-Z0-9, ]+)?|type: ignore(?:\[[\w, -]+\])?)\s*(.*)$")
     if "tests" in module.path.parts:
         return
-    bare = [
-        f"line {number}: {line.strip()}"
-        for number, line in enumerate(module.text.split("\n"), 1)
-        if (found := exemption.search(line)) and len(found[1].strip(" -#:")) < 3
-    ]
-    assert bare == []
+    for number, line in enumerate(module.text.split("\n"), 1):
+        if (found := exemption.search(line)) and len(found[1].strip(" -#:")) < 3:
+            yield f"line {number}: {line.strip()}"
 
 
-@everything
-def test_what_is_left_to_do_names_an_issue(module: Module) -> None:
+def what_is_left_to_do_names_an_issue(module: Module) -> Iterator[str]:
     marks = re.compile(r"#\s*(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b(?!\(#\d+\): )")
-    assert [line for line in module.text.split("\n") if marks.search(line)] == []
+    yield from (line for line in module.text.split("\n") if marks.search(line))
+
+
+OF_THE_PACKAGE: tuple[Rule, ...] = (
+    module_has_a_docstring,
+    module_and_class_names_are_not_vague,
+    functions_are_verbs_without_get,
+    public_module_says_what_it_exports,
+    only_clock_py_reads_the_clock,
+)
+OF_EVERYTHING: tuple[Rule, ...] = (
+    functions_and_files_are_short,
+    no_exception_is_swallowed,
+    an_exemption_from_a_check_carries_its_reason,
+    what_is_left_to_do_names_an_issue,
+)
+
+
+def breaches(rules: tuple[Rule, ...], *folders: str) -> dict[Rule, list[str]]:
+    found: dict[Rule, list[str]] = {rule: [] for rule in rules}
+    asked = 0
+    for module in modules(*folders):
+        asked += 1
+        for rule in rules:
+            found[rule] += [f"{module.name}: {said}" for said in rule(module)]
+    assert asked, folders
+    return found
+
+
+@pytest.fixture(scope="module")
+def breaches_in_the_package() -> dict[Rule, list[str]]:
+    return breaches(OF_THE_PACKAGE, "src/sluicegate")
+
+
+@pytest.fixture(scope="module")
+def breaches_anywhere() -> dict[Rule, list[str]]:
+    return breaches(OF_EVERYTHING, "src", "tests", "benchmarks", "examples", "tools", "docs")
+
+
+@pytest.mark.parametrize("rule", OF_THE_PACKAGE, ids=lambda rule: rule.__name__)
+def test_package_keeps(rule: Rule, breaches_in_the_package: dict[Rule, list[str]]) -> None:
+    assert breaches_in_the_package[rule] == []
+
+
+@pytest.mark.parametrize("rule", OF_EVERYTHING, ids=lambda rule: rule.__name__)
+def test_every_module_keeps(rule: Rule, breaches_anywhere: dict[Rule, list[str]]) -> None:
+    assert breaches_anywhere[rule] == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        (module_has_a_docstring, "import ast\n"),
+        (module_and_class_names_are_not_vague, "class SocketManager: pass\n"),
+        (functions_are_verbs_without_get, "class A:\n    def get_size(self): ...\n"),
+        (public_module_says_what_it_exports, "def run(): ...\n"),
+        (public_module_says_what_it_exports, "__all__ = ['gone']\n"),
+        (public_module_says_what_it_exports, "__all__ = ['run', 'run']\ndef run(): ...\n"),
+        (only_clock_py_reads_the_clock, "import time\nthen = time.time()\n"),
+        (only_clock_py_reads_the_clock, "from time import monotonic\n"),
+        (functions_and_files_are_short, "def run():\n" + "    run()\n" * 71),
+        (functions_and_files_are_short, "A = 1\n" * 601),
+        (no_exception_is_swallowed, "try:\n    run()\nexcept Exception:\n    pass\n"),
+        (no_exception_is_swallowed, "with contextlib.suppress(Exception):\n    run()\n"),
+        (an_exemption_from_a_check_carries_its_reason, "import ast  # no" + "qa: F401\n"),
+        (what_is_left_to_do_names_an_issue, "# TO" + "DO: later\n"),
+    ],
+)
+def test_rule_sees_a_breach(rule: Rule, text: str) -> None:
+    module = Module(ROOT / "src" / "sluicegate" / "example.py")
+    vars(module)["text"] = text
+    assert len(list(rule(module))) >= 1
