@@ -35,6 +35,11 @@ __all__ = [
     "SESSION_ABSOLUTE_S",
     "SESSION_IDLE_S",
     "STEP_UP_S",
+    "TOP_INTERVAL_S",
+    "TOP_LOG_BYTES",
+    "TOP_REFUSALS_MAX",
+    "TOP_ROWS_MAX",
+    "TOP_SAMPLES_MAX",
 ]
 
 SESSION_IDLE_S: Final = 30 * 60.0
@@ -116,3 +121,18 @@ CONSOLE_SAMPLE_S: Final = 2.0
 
 CONSOLE_SAMPLES_MAX: Final = 150
 """Samples that live plots show: five minutes."""
+
+TOP_INTERVAL_S: Final = 2.0
+"""How often ``sluicegate top`` asks the gate: six questions each time."""
+
+TOP_ROWS_MAX: Final = 500
+"""Rows of a table that it draws; beyond them a filter helps more than the keys of a cursor."""
+
+TOP_SAMPLES_MAX: Final = 240
+"""Moments that its lines show: eight minutes, and more columns than a wide screen has for one."""
+
+TOP_REFUSALS_MAX: Final = 500
+"""Refusals that it remembers."""
+
+TOP_LOG_BYTES: Final = 1 << 20
+"""How much of the end of the log it reads for them at its start: some thousand records."""

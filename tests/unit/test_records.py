@@ -158,6 +158,22 @@ def test_followed_log_begins_again_when_it_was_cut_in_place(log: pathlib.Path) -
     opened.close()
 
 
+@pytest.mark.parametrize(
+    ("bytes_max", "wanted"),
+    [(0, []), (7, []), (8, [2]), (9, [2]), (15, [2]), (16, [1, 2]), (100, [1, 2])],
+)
+def test_only_whole_lines_of_the_end_are_read(
+    log: pathlib.Path, bytes_max: int, wanted: list[int]
+) -> None:
+    assert log.read_bytes() == b'{"n":1}\n{"n":2}\n'
+    opened = LogFile(log)
+    opened.skip_to_last(bytes_max)
+    assert numbers(opened) == wanted
+    append(log, b'{"n":3}\n')
+    assert numbers(opened) == [3]
+    opened.close()
+
+
 def test_line_that_is_no_record_is_skipped_and_counted(log: pathlib.Path) -> None:
     append(log, b"garbage\n[1]\n\n")
     opened = LogFile(log)

@@ -64,6 +64,13 @@ class LogFile:
             self._rest = b""
             yield from self._read()
 
+    def skip_to_last(self, bytes_max: int) -> None:
+        """Begin with the first whole line of so many bytes at the end; not in a compressed file."""
+        size = os.fstat(self._file.fileno()).st_size
+        if size > bytes_max:
+            self._file.seek(size - bytes_max - 1)
+            self._file.readline()
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

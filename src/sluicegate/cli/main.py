@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "schema": "sluicegate.cli.schema:schema",
     "demo": "sluicegate.cli.demo:demo",
     "status": "sluicegate.cli.status:status",
+    "top": "sluicegate.cli.top.command:top",
     "sessions": "sluicegate.cli.tables:sessions",
     "connections": "sluicegate.cli.tables:connections",
     "filters": "sluicegate.cli.tables:filters",
@@ -120,6 +121,7 @@ def cli() -> None:
         sluicegate run          start the gate
         sluicegate status       is it ready? (the exit code says so)
         sluicegate log -f       see what it decides
+        sluicegate top          watch it
 
     Every command looks for sluicegate.toml in this folder, then in /etc/sluicegate; --config
     chooses another.
