@@ -17,21 +17,38 @@ MUST_RUN = ("real", "kernel")
 OUTCOMES = ("passed", "failed", "skipped")
 
 
-class Report:
-    """One run of the suite: what it was asked for, what it opened, outcomes by folder."""
+WITHOUT_PORT = "without a port"
 
-    def __init__(self, path: pathlib.Path) -> None:
-        """Read one JUnit file."""
-        suite = ET.parse(path).getroot().find("testsuite")
-        if suite is None:
-            raise SystemExit(f"test: FAILED: {path} holds no test suite; was pytest interrupted?")
-        found = {p.get("name", ""): p.get("value", "") for p in suite.iter("property")}
-        self.is_on_port = "backend_asked" in found
-        self.backend = found.get("backend_asked", "without a port")
-        self.opened = int(found.get(f"backend_opened_{self.backend}", "0"))
-        self.seconds = float(suite.get("time", "0"))
+
+def suite_of(path: pathlib.Path) -> ET.Element:
+    """Read one JUnit file."""
+    suite = ET.parse(path).getroot().find("testsuite")
+    if suite is None:
+        raise SystemExit(f"test: FAILED: {path} holds no test suite; was pytest interrupted?")
+    return suite
+
+
+def properties_of(suite: ET.Element) -> dict[str, str]:
+    """Return what a run says of itself."""
+    return {p.get("name", ""): p.get("value", "") for p in suite.iter("property")}
+
+
+class Report:
+    """The runs on one backend: what they opened, outcomes by folder."""
+
+    def __init__(self, backend: str) -> None:
+        """Have none yet."""
+        self.backend = backend
+        self.is_on_port = backend != WITHOUT_PORT
+        self.opened = 0
+        self.seconds = 0.0
         self.outcomes: collections.Counter[tuple[str, str]] = collections.Counter()
         self.skips: list[str] = []
+
+    def add(self, suite: ET.Element) -> None:
+        """Count one run in."""
+        self.opened += int(properties_of(suite).get(f"backend_opened_{self.backend}", "0"))
+        self.seconds += float(suite.get("time", "0"))
         for case in suite.iter("testcase"):
             name = case.get("classname", "")
             folder = name.split(".")[1] if name.startswith("tests.") else "other"
@@ -78,7 +95,12 @@ class Report:
 
 def main(arguments: list[str]) -> int:
     """Print the table; tell whether all that must hold does."""
-    reports = [Report(pathlib.Path(path)) for path in arguments]
+    by_backend: dict[str, Report] = {}
+    for path in arguments:
+        suite = suite_of(pathlib.Path(path))
+        backend = properties_of(suite).get("backend_asked", WITHOUT_PORT)
+        by_backend.setdefault(backend, Report(backend)).add(suite)
+    reports = list(by_backend.values())
     print()
     for report in reports:
         report.show()
