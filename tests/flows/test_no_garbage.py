@@ -41,6 +41,7 @@ from tests.flows.gate_kit import (
     settings,
 )
 from tests.flows.model_kit import PlayingEcho, Telling
+from tests.flows.opening_kit import NAME, Met, Talk, get, meets, open_tls, requests
 
 DATA = bytes(range(256)) * 400
 #: More than a small slot, and than half of a bulky one.
@@ -205,3 +206,33 @@ def test_ended_ftp_sessions_leave_nothing_to_the_collector(
         with collecting() as found:
             visit(gate)
         assert found.kinds == {}
+
+
+OPENINGS: dict[str, Talk] = {
+    "web": requests(get("/a"), get("/b")),
+    "web, closed by its answer": requests(get("/", NAME, "Connection: close")),
+    "refused inside": requests(get("/", "other.example")),
+    "without a request": requests(),
+}
+
+
+@pytest.mark.parametrize("kind", OPENINGS)
+def test_ended_connections_whose_tls_was_opened_leave_nothing_to_the_collector(kind: str) -> None:
+    found: list[Garbage] = []
+
+    async def visit(gate: Gate) -> None:
+        before = len(gate.ends)
+        await gate.ended(gate.call(meets(OPENINGS[kind], met=Met())))
+        await gate.until(lambda: len(gate.ends) > before)
+        await asyncio.sleep(1.0)
+
+    async def come_again(gate: Gate) -> None:
+        await gate.until(lambda: bool(gate.ends))
+        await visit(gate)  # so that what is shared by all is there
+        with collecting() as garbage:
+            await visit(gate)
+        found.append(garbage)
+
+    opened = open_tls(get("/"), during=come_again)
+    assert found[0].kinds == {}
+    assert len(opened.gate.ends) == 3

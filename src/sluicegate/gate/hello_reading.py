@@ -22,7 +22,6 @@ from .hello_name import HelloName
 if TYPE_CHECKING:
     from sluicegate.port import Timer
 
-    from .opener import Opener
     from .opening_connection import OpeningConnection
 
 __all__ = ["HelloReading"]
@@ -37,7 +36,6 @@ class HelloReading:
         "_is_paused",
         "_is_stopped",
         "_name",
-        "_opener",
         "_reader",
         "_timer",
         "_wait_s",
@@ -45,13 +43,12 @@ class HelloReading:
         "hello",
     )
 
-    def __init__(self, connection: OpeningConnection, opener: Opener) -> None:
+    def __init__(self, connection: OpeningConnection) -> None:
         self.hello: ClientHello | None = None
         #: Once it is whole.
         self.facts: HelloFacts | None = None
         #: What of it is judged.
         self._connection = connection
-        self._opener = opener
         self._reader: HelloReader | None = HelloReader()
         self._held = bytearray()
         self._is_paused = self._is_stopped = False
@@ -113,7 +110,7 @@ class HelloReading:
         if self._reader is None:
             return  # the hello was whole; whoever answers it will see the end
         if self._held:
-            self._opener.refuse_hello(HELLO_CUT_OFF)
+            self._connection.opener.refuse_hello(HELLO_CUT_OFF)
         else:
             self._connection.close(abortive=False)
 
@@ -130,7 +127,7 @@ class HelloReading:
             if refused.fault is TlsFault.NOT_TLS:
                 self._judge(NO_TLS)
             else:
-                self._opener.refuse_hello(refused.fault.code)
+                self._connection.opener.refuse_hello(refused.fault.code)
             return
         if hello is not None:
             self._reader = None
@@ -161,16 +158,16 @@ class HelloReading:
             return
         verdict = judge_hello(self._check, facts, connection.host)
         if verdict.is_refusal:
-            self._opener.refuse_hello(verdict.reason)
+            self._connection.opener.refuse_hello(verdict.reason)
         elif verdict.leads_here is not None:
             self._name = HelloName(connection, verdict.leads_here, facts)
             self._name.begin()
             self._await_name(verdict.leads_here)
         elif not facts.is_tls:
-            self._opener.pass_on()
+            self._connection.opener.pass_on()
         else:
             # Whom the server has to be: the host that was asked for and judged.
-            self._opener.on_hello(connection.host)
+            self._connection.opener.on_hello(connection.host)
 
     def _await_name(self, host: CanonicalHost) -> None:
         """Look until it is known where the name leads."""
@@ -188,9 +185,9 @@ class HelloReading:
             return
         refusal = name.refusal()
         if refusal:
-            self._opener.refuse_hello(refusal)
+            self._connection.opener.refuse_hello(refusal)
         else:
-            self._opener.on_hello(host)
+            self._connection.opener.on_hello(host)
 
     def object_by(self, check: TlsCheck) -> str:
         """Say why another rule would refuse the hello; empty if it would not, or is yet to."""

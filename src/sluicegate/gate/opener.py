@@ -78,7 +78,7 @@ class Opener:
         #: When it has to be further, on the port's clock.
         self._connection = connection
         self._state = _State.HELLO
-        self._hello = HelloReading(connection, self)
+        self._hello = HelloReading(connection)
         self._handshake: ServerHandshake | None = None
         self._server: ServerStream | None = None
         self._leaf: LeafContext | None = None

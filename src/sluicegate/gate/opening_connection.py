@@ -100,6 +100,13 @@ class OpeningConnection(EntryConnection):
         self._words: LastWords | None = None
         self._late_server_op: Operation | None = None
 
+    @property
+    def opener(self) -> Opener:
+        """What brings its TLS up."""
+        opener = self._opener
+        assert opener is not None, "its TLS is being brought up"
+        return opener
+
     # -- policy ----------------------------------------------------------------------------------
 
     def mode_for(self, host: CanonicalHost) -> TlsMode:

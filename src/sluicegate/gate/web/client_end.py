@@ -168,6 +168,8 @@ class ClientEnd:
     def _after_reading(self) -> None:
         """Note what is not whole: a head, or requests that wait behind the present one."""
         exchange, http = self.exchange, self._http
+        if self.wire.is_closing:
+            return
         if exchange is None:
             if http.waiting and not self.head_began and not self.linger_until:
                 now = self._connection.port.now
@@ -530,6 +532,10 @@ class ClientEnd:
         operation = wire.give_away()
         connection.desk.hand_back(connection, wire.raw, operation, said, ended=wire.is_ended)
         return True
+
+    def let_go(self) -> None:
+        """Take that its connection has ended, and be no circle with it."""
+        del self._connection
 
     def close_after_answer(self) -> None:
         """End the connection with the answer to the present request."""

@@ -152,7 +152,7 @@ class WebConnection(GateConnection):
         self._tunnelled: GateExchange | None = None
         #: What was switched to another protocol.
         self.client: ClientSide = self._new_client(raw)
-        self._deadlines = WebDeadlines(self)
+        self._deadlines = WebDeadlines()
 
     def _new_client(self, raw: RawSocket) -> ClientSide:
         return ClientEnd(self, raw, self.desk.known)
@@ -554,6 +554,12 @@ class WebConnection(GateConnection):
         if self.from_client is not None:
             super().join()
 
+    @override
+    def _finish(self) -> None:
+        super()._finish()
+        if isinstance(self.client, ClientEnd):
+            self.client.let_go()
+
     # -- deadlines -----------------------------------------------------------------------------
 
     def hasten(self, when: float) -> None:
@@ -562,11 +568,11 @@ class WebConnection(GateConnection):
 
     def begin_window(self) -> None:
         """Watch from now on how fast the client sends, or takes what it is sent."""
-        self._deadlines.begin_window()
+        self._deadlines.begin_window(self)
 
     def begin_server_window(self, origin: ServerSide) -> None:
         """Watch from now on how fast the server sends, or takes what it is sent."""
-        self._deadlines.begin_server_window(origin)
+        self._deadlines.begin_server_window(self, origin)
 
     @override
     def due(self) -> float:
@@ -574,7 +580,7 @@ class WebConnection(GateConnection):
         if self.from_client is not None:
             return super().due()
         relay = self._relay
-        return self._deadlines.due() if relay is None else relay.due()
+        return self._deadlines.due(self) if relay is None else relay.due()
 
     @override
     def on_expired(self) -> None:
@@ -584,7 +590,7 @@ class WebConnection(GateConnection):
             return
         relay = self._relay
         if relay is None:
-            self._deadlines.on_expired()
+            self._deadlines.on_expired(self)
         else:
             relay.on_expired()
         if not self.is_closing and self.wheel_slot < 0:

@@ -14,6 +14,7 @@ from sluicegate.errors import LimitExceeded, Side
 from sluicegate.filterapi import Outcome
 
 if TYPE_CHECKING:
+    from .client_side import ClientSide
     from .connection import WebConnection
     from .gate_exchange import GateExchange
     from .server_side import ServerSide
@@ -22,10 +23,12 @@ __all__ = ["WebDeadlines"]
 
 
 class WebDeadlines:
-    """The deadlines of one client's connection."""
+    """The deadlines of one client's connection, which says itself: it has them, not they it.
+
+    (Else both were a circle, which only the collector of garbage would free.)
+    """
 
     __slots__ = (
-        "_connection",
         "_server_began",
         "_server_bytes",
         "_server_stops",
@@ -33,8 +36,7 @@ class WebDeadlines:
         "_window_bytes",
     )
 
-    def __init__(self, connection: WebConnection) -> None:
-        self._connection = connection
+    def __init__(self) -> None:
         self._window_began = 0.0
         self._window_bytes = 0
         #: What the client had sent and taken when the window began.
@@ -42,39 +44,20 @@ class WebDeadlines:
         self._server_bytes = self._server_stops = 0
         #: What the server had, and how often it had been told to wait.
 
-    def begin_window(self) -> None:
+    def begin_window(self, connection: WebConnection) -> None:
         """Measure from now on how fast the client sends, or takes what it is sent."""
-        connection = self._connection
         self._window_began = now = connection.port.now
-        self._window_bytes = self._moved
+        self._window_bytes = _moved_by(connection.client)
         connection.hasten(now + connection.service.limits.web_window_s)
 
-    def begin_server_window(self, origin: ServerSide) -> None:
+    def begin_server_window(self, connection: WebConnection, origin: ServerSide) -> None:
         """Measure from now on how fast the server sends, or takes what it is sent."""
-        connection = self._connection
         self._server_began = now = connection.port.now
         self._server_bytes, self._server_stops = _moved_by(origin), origin.stops
         connection.hasten(now + connection.service.limits.web_window_s)
 
-    @property
-    def _bytes_min(self) -> int:
-        connection = self._connection
-        of_rule = connection.plan.rule.limits.window_bytes_min
-        return connection.service.limits.web_window_bytes_min if of_rule is None else of_rule
-
-    @property
-    def _moved(self) -> int:
-        wire = self._connection.client.wire
-        return wire.bytes_received + wire.bytes_sent
-
-    @property
-    def _is_client_awaited(self) -> bool:
-        client = self._connection.client
-        return client.is_awaited or client.wire.is_blocked
-
-    def due(self) -> float:
+    def due(self, connection: WebConnection) -> float:
         """Return when the first of them is reached if nothing happens."""
-        connection = self._connection
         client, limits = connection.client, connection.service.limits
         if client.linger_until:
             return client.linger_until
@@ -88,7 +71,7 @@ class WebDeadlines:
         due = exchange.started + limits.web_exchange_s
         if exchange.is_dialling:
             due = min(due, exchange.last_active + limits.connect_timeout_s)
-        elif self._is_client_awaited:
+        elif _is_awaited(client):
             due = min(due, self._window_began + limits.web_window_s)
         elif exchange.is_server_measured:
             # (One that began before this exchange is another server's, and due at once.)
@@ -103,22 +86,20 @@ class WebDeadlines:
         deadlines = connection.plan.deadlines
         return due if deadlines is None else min(due, deadlines.due_for(exchange))
 
-    def on_expired(self) -> None:
+    def on_expired(self, connection: WebConnection) -> None:
         """End what has taken too long."""
-        connection = self._connection
         client, now = connection.client, connection.port.clock.monotonic()
         exchange = client.exchange
         if client.linger_until:
             connection.close(abortive=True)
         elif exchange is not None:
-            self._end_exchange(exchange, now)
+            self._end_exchange(connection, exchange, now)
         elif client.head_began:
             client.refuse_unread(408, "limit web_head_timeout_s")
         else:
             connection.close(abortive=False)
 
-    def _end_exchange(self, exchange: GateExchange, now: float) -> None:
-        connection = self._connection
+    def _end_exchange(self, connection: WebConnection, exchange: GateExchange, now: float) -> None:
         limits, plan = connection.service.limits, connection.plan
         limit = plan.deadlines.reached_by(exchange, now) if plan.deadlines is not None else None
         if limit is None and exchange.started + limits.web_exchange_s <= now:
@@ -128,14 +109,14 @@ class WebDeadlines:
         elif exchange.is_dialling:
             doing = "wait for a descriptor" if exchange.waits_for_descriptor else "connect"
             exchange.fail(504, f"server {doing} ETIMEDOUT")
-        elif self._is_client_awaited:
-            self._judge_client(exchange)
+        elif _is_awaited(connection.client):
+            self._judge_client(connection, exchange)
         elif connection.half_closed and (
             connection.half_closed + limits.half_closed_timeout_s <= now
         ):
             connection.fail("half-closed time-out", errno.ETIMEDOUT, Side.CLIENT)
         elif exchange.is_server_measured and exchange.origin is not None:
-            self._judge_server(exchange, exchange.origin)
+            self._judge_server(connection, exchange, exchange.origin)
         elif exchange.origin is not None:
             is_gates = plan.response_timeout_s is None
             of_rule = "" if is_gates else f": rule {plan.rule.name} response_timeout_s"
@@ -143,28 +124,38 @@ class WebDeadlines:
         else:
             exchange.fail(504, "limit web_response_timeout_s")
 
-    def _judge_client(self, exchange: GateExchange) -> None:
+    def _judge_client(self, connection: WebConnection, exchange: GateExchange) -> None:
         """End an exchange whose client is too slow; one that is not has another window."""
-        connection = self._connection
-        if self._moved - self._window_bytes >= self._bytes_min:
-            self.begin_window()
+        if _moved_by(connection.client) - self._window_bytes >= _bytes_min(connection):
+            self.begin_window(connection)
         elif connection.client.wire.is_blocked:
             # Its answer has begun, so it can only be reset.
             connection.end_exchange(Outcome.FAILED, "client takes its answer too slowly")
         else:
             exchange.refuse(408, "limit web_window_bytes_min")
 
-    def _judge_server(self, exchange: GateExchange, origin: ServerSide) -> None:
+    def _judge_server(
+        self, connection: WebConnection, exchange: GateExchange, origin: ServerSide
+    ) -> None:
         """End an exchange whose server is too slow; one that had to wait for its client is not."""
         is_new = self._server_began < exchange.started or origin.stops != self._server_stops
-        if is_new or _moved_by(origin) - self._server_bytes >= self._bytes_min:
-            self.begin_server_window(origin)
+        if is_new or _moved_by(origin) - self._server_bytes >= _bytes_min(connection):
+            self.begin_server_window(connection, origin)
         else:
             exchange.on_origin_failed("server too slow: web_window_bytes_min", origin, _TIMED_OUT)
 
 
-def _moved_by(origin: ServerSide) -> int:
-    return origin.wire.bytes_received + origin.wire.bytes_sent
+def _moved_by(end: ClientSide | ServerSide) -> int:
+    return end.wire.bytes_received + end.wire.bytes_sent
+
+
+def _is_awaited(client: ClientSide) -> bool:
+    return client.is_awaited or client.wire.is_blocked
+
+
+def _bytes_min(connection: WebConnection) -> int:
+    of_rule = connection.plan.rule.limits.window_bytes_min
+    return connection.service.limits.web_window_bytes_min if of_rule is None else of_rule
 
 
 _TIMED_OUT: Final = errno.ETIMEDOUT
