@@ -26,7 +26,7 @@ import msgspec
 from sluicegate.audit import ConnectionRecord, RecordSender
 from sluicegate.audit.frames import BatchReader, Note, NoteKind, frame_note
 from sluicegate.audit.search import parse_query
-from sluicegate.audit.store import LogPosition, LogStore, StoreReader
+from sluicegate.audit.store import LogPosition, LogStore, SqlitePlace, StoreReader
 from sluicegate.audit.store.log_store import Retention
 from sluicegate.clock import SystemClock
 from sluicegate.testing.clock import ManualClock
@@ -139,7 +139,7 @@ async def _enqueue() -> float:
 def store(folder: pathlib.Path, count: int) -> float:
     """Store records; return how many of each second of CPU time."""
     clock = ManualClock(0.0, BEGIN)
-    opened = LogStore(folder, clock, Retention(days=90, bytes_max=1 << 50))
+    opened = LogStore(SqlitePlace(folder=str(folder)), clock, Retention(days=90, bytes_max=1 << 50))
     used, offset = 0.0, 0
     batch: list[bytes] = []
     for number, record in enumerate(records(count), 1):
@@ -192,7 +192,7 @@ def ask(folder: pathlib.Path, count: int) -> dict[str, float]:
     for name, question in questions(count).items():
         taken: list[float] = []
         for _ in range(ROUNDS):
-            reader = StoreReader(folder, SystemClock())
+            reader = StoreReader(SqlitePlace(folder=str(folder)), SystemClock())
             began = time.perf_counter()
             question(reader)
             taken.append((time.perf_counter() - began) * 1000)

@@ -13,6 +13,14 @@ __all__ = [
     "CHECKPOINT_S",
     "LOG_ROTATION_LOOK_S",
     "PARTITION_BYTES_MAX",
+    "POSTGRES_ANALYZE_RECORDS",
+    "POSTGRES_CONNECT_S",
+    "POSTGRES_LOCK_S",
+    "POSTGRES_QUESTION_S",
+    "POSTGRES_SILENCE_S",
+    "POSTGRES_VALUE_CHARACTERS_MAX",
+    "POSTGRES_WORDS_MAX",
+    "POSTGRES_WORD_CHARACTERS_MAX",
     "QUERY_BYTES_MAX",
     "QUERY_DEPTH_MAX",
     "QUERY_STARS_MAX",
@@ -89,6 +97,31 @@ STORE_KEYS_KNOWN_MAX: Final = 65_536
 
 STORE_WAIT_MS: Final = 10_000
 """How long one waits for another one that writes: a batch takes a tenth of a second."""
+
+POSTGRES_CONNECT_S: Final = 10
+"""How long a PostgreSQL server may take to let us in."""
+
+POSTGRES_SILENCE_S: Final = 20
+"""How long one may say nothing at all, not even that it got something, before it counts as gone."""
+
+POSTGRES_QUESTION_S: Final = 60
+"""How long one may work on a statement: a slice of a search takes a second where it is slow."""
+
+POSTGRES_LOCK_S: Final = 10
+"""How long we wait for somebody who holds our tables, a copy being made of them, say."""
+
+POSTGRES_ANALYZE_RECORDS: Final = 20_000
+"""Records of a partition with which the server looks what is in it, and again at four times as
+many: a plan for an empty table reads all of a full one."""
+
+POSTGRES_WORDS_MAX: Final = 255
+"""Words of a record that its index of words takes: of one word it keeps so many places."""
+
+POSTGRES_WORD_CHARACTERS_MAX: Final = 500
+"""The longest word that the index takes: 2,000 bytes, of the 2,046 of a lexeme."""
+
+POSTGRES_VALUE_CHARACTERS_MAX: Final = 500
+"""Of a client, a host or a reason that an hour counts: an entry of an index has 2,700 bytes."""
 
 RECORD_LINE_BYTES_MAX: Final = 1 << 20
 """One line of the log: a record with the longest names that parsers let pass, many times over."""

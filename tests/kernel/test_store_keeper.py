@@ -21,7 +21,7 @@ from sluicegate.clock import SystemClock
 from sluicegate.errors import ConfigError
 from tests.kernel.test_gate_process import EchoServer, echoed
 from tests.kernel.test_processes import Gate, wait_until_gone
-from tests.unit.store.store_kit import line_of
+from tests.unit.store.store_kit import line_of, sqlite
 
 pytestmark = pytest.mark.either_driver
 
@@ -36,7 +36,7 @@ def gate(tmp_path: pathlib.Path) -> Iterator[Gate]:
 
 
 def stored(gate: Gate) -> list[bytes]:
-    reader = StoreReader(gate.folder / "state" / "records", SystemClock())
+    reader = StoreReader(sqlite(gate.folder / "state" / "records"), SystemClock())
     with contextlib.closing(reader):
         return [record.line.encode() for record in reader.read(EVERYTHING)]
 
@@ -77,7 +77,7 @@ def test_all_that_is_recorded_is_stored_to_the_last_record(gate: Gate) -> None:
     assert stored(gate) == recorded(gate)
     assert b'"event":"stopped"' in stored(gate)[-1]
     folder = gate.folder / "state" / "records"
-    found = verify_store(folder, bytes.fromhex((folder / "chain.pub").read_text()))
+    found = verify_store(sqlite(folder), bytes.fromhex((folder / "chain.pub").read_text()))
     assert (found.faults, found.signed_last) == ([], len(recorded(gate)))
     assert "Traceback" not in "".join(gate.lines)
 
@@ -158,7 +158,9 @@ def test_log_is_rotated_by_the_gate_and_nothing_is_lost_whoever_is_killed(gate: 
     assert len(set(decided)) == len(decided) == kinds["connection"]
     assert lines[-len(recorded(gate)) :] == recorded(gate)
     folder = state / "records"
-    assert not verify_store(folder, bytes.fromhex((folder / "chain.pub").read_text())).faults
+    assert not verify_store(
+        sqlite(folder), bytes.fromhex((folder / "chain.pub").read_text())
+    ).faults
 
 
 def test_gate_without_a_store_has_no_keeper(gate: Gate) -> None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from sluicegate.audit import Record
 from sluicegate.audit.lines import encode_record
-from sluicegate.audit.store import Filler, Retention
+from sluicegate.audit.store import Filler, Retention, SqlitePlace
 from sluicegate.cli.main import cli
 from sluicegate.clock import SystemClock
 from tests.unit.record_kit import KINDS, full_record, tag_of
@@ -46,7 +46,13 @@ def config(tmp_path: pathlib.Path) -> pathlib.Path:
     state.mkdir()
     log = state / "records.jsonl"
     log.write_bytes(b"".join(map(line_of, range(1, COUNT - 3))))
-    filler = Filler(log, state / "records", Retention(90, 1 << 40), SystemClock(), print)
+    filler = Filler(
+        log,
+        SqlitePlace(folder=str(state / "records")),
+        Retention(90, 1 << 40),
+        SystemClock(),
+        print,
+    )
     filler.close()
     with log.open("ab") as file:
         file.writelines(map(line_of, range(COUNT - 3, COUNT + 1)))

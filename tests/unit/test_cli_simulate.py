@@ -11,12 +11,12 @@ import pytest
 
 from sluicegate.audit import ServiceRecord
 from sluicegate.audit.records import Record
-from sluicegate.audit.store import LogPosition, LogStore
+from sluicegate.audit.store import LogPosition
 from sluicegate.clock import SystemClock
 from sluicegate.policy_limits import SIMULATION_GROUPS_MAX
 from sluicegate.testing.clock import ManualClock
 from tests.unit.inquiry_kit import NOON, POLICY, Decisions, Folder, rule
-from tests.unit.store.store_kit import KEPT
+from tests.unit.store.store_kit import open_store
 
 
 @pytest.fixture
@@ -281,7 +281,7 @@ def test_store_is_read_where_the_gate_has_one(folder: Folder) -> None:
     make = Decisions(folder.policy_hash()).make
     records = [make("a.example.org:443") for _ in range(3)]
     path = folder.write_log(records)
-    store = LogStore(folder.log.parent / "records", ManualClock(wall=NOON), KEPT)
+    store = open_store(folder.log.parent / "records", ManualClock(wall=NOON))
     lines = path.read_bytes().splitlines()
     store.append(lines, LogPosition(path.stat().st_ino, path.stat().st_size))
     store.close()

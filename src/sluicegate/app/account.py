@@ -51,7 +51,7 @@ def take_account(path: pathlib.Path) -> None:
             configuration.state_dir,
             configuration.spool_dir,
             configuration.log_path.parent,
-            *((configuration.store.folder,) if configuration.store is not None else ()),
+            *((configuration.store.place.path,) if configuration.store is not None else ()),
         ):
             try:
                 prepare_folder(folder, account)

@@ -36,7 +36,15 @@ from .entry_config import (
 )
 from .ldap_config import LdapTable
 from .limit_table import LimitTable, contradictions, to_limits
-from .log_config import LogTable, StoreSettings, WhenFull, log_path, to_sinks, to_store
+from .log_config import (
+    LogTable,
+    StoreSettings,
+    WhenFull,
+    check_store,
+    log_path,
+    to_sinks,
+    to_store,
+)
 from .metrics_config import MetricsTable
 from .refusal_pages import WebTable
 from .scanners import ScannerTable, check_scanners
@@ -250,7 +258,7 @@ def find_state(path: pathlib.Path, findings: Findings) -> StatePaths | None:
     return StatePaths(
         control_path=state_dir / _CONTROL_NAME,
         log_path=log_path(log, folder, state_dir),
-        store=to_store(log, folder, state_dir),
+        store=to_store(log, path, state_dir, document, findings),
         users_path=folder / service.users,
         authority=authority,
         has_authority="ca" in document.tree,
@@ -276,6 +284,8 @@ def read_configuration(
     check_scanners(tables.scanner, document, findings)
     folder = path.absolute().parent
     state_dir = folder / tables.service.state_dir
+    store = to_store(tables.log, path, state_dir, document, findings)
+    check_store(store, document, findings, secrets)
     return Configuration(
         path=path,
         document=document,
@@ -286,15 +296,8 @@ def read_configuration(
         users_path=folder / tables.service.users,
         spool_dir=folder / tables.spool.dir if tables.spool.dir else state_dir / "spool",
         log_path=log_path(tables.log, folder, state_dir),
-        store=to_store(tables.log, folder, state_dir),
-        console=to_console(
-            tables.console,
-            folder,
-            state_dir,
-            to_store(tables.log, folder, state_dir),
-            document,
-            findings,
-        ),
+        store=store,
+        console=to_console(tables.console, folder, state_dir, store, document, findings),
         listeners=tuple(_to_listeners(tables, document, secrets, findings)),
         limits=limits,
         filters=tables.filter,

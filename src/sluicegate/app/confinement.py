@@ -12,7 +12,7 @@ import contextlib
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from sluicegate.errors import errno_name
@@ -39,6 +39,7 @@ def confine_process(
     capabilities: int = 0,
     has_sandbox: bool = True,
     unreadable: pathlib.Path | None = None,
+    ports: Collection[int] | None = None,
 ) -> Confinement:
     """Give up capabilities, writing elsewhere, and calls that nobody needs.
 
@@ -47,6 +48,7 @@ def confine_process(
         capabilities: A mask of those to keep.
         has_sandbox: False leaves Landlock and seccomp out, because the operator said so.
         unreadable: A folder with what the process must not read.
+        ports: TCP ports that it may connect to, and it listens nowhere; None: it may anything.
 
     Raises:
         OSError: Capabilities cannot be given up.
@@ -62,13 +64,16 @@ def confine_process(
     if not has_sandbox:
         done.lacking.append('Landlock and seccomp: "sandbox" in [service] is false')
         return done
-    _restrict_files(writable, unreadable, done)
+    _restrict_files(writable, unreadable, ports, done)
     _refuse_calls(done)
     return done
 
 
 def _restrict_files(
-    writable: Iterable[pathlib.Path], unreadable: pathlib.Path | None, done: Confinement
+    writable: Iterable[pathlib.Path],
+    unreadable: pathlib.Path | None,
+    ports: Collection[int] | None,
+    done: Confinement,
 ) -> None:
     version = landlock.abi_version()
     if not version:
@@ -79,7 +84,10 @@ def _restrict_files(
     # Reading and executing are left to permissions: an interpreter imports from many places.
     rights = landlock.WRITING | (landlock.READ_FILE if unreadable is not None else 0)
     try:
-        with landlock.Ruleset(rights, scopes=landlock.SCOPE_SIGNAL) as ruleset:
+        network = landlock.TCP if ports is not None else 0
+        with landlock.Ruleset(rights, network=network, scopes=landlock.SCOPE_SIGNAL) as ruleset:
+            for port in ports or ():
+                ruleset.allow_connecting(port)
             for path in dict.fromkeys(paths):
                 if path.exists():
                     ruleset.allow(path, landlock.WRITING & ~landlock.MAKE_DEVICE)
@@ -91,6 +99,11 @@ def _restrict_files(
         done.lacking.append(f"Landlock: {errno_name(error.errno or 0)}")
         return
     done.in_force.append(f"Landlock (version {version}): writes only in {', '.join(allowed)}")
+    if ports is not None and version >= landlock.NETWORK_SINCE:
+        where = ", ".join(map(str, ports)) or "none"
+        done.in_force.append(f"Landlock: connects to no TCP port but {where}")
+    elif ports is not None:
+        done.lacking.append("Landlock: this kernel does not tell TCP ports apart (Linux 6.7)")
     if unreadable is not None:
         done.in_force.append(f"Landlock: reads nothing in {unreadable}")
 

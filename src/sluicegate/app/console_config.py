@@ -134,7 +134,7 @@ def to_console(
         hosts=table.hosts,
         certificate=os.fspath(folder / table.certificate) if table.certificate else "",
         key=os.fspath(folder / table.key) if table.key else "",
-        store=os.fspath(store.folder) if store is not None else "",
+        store=store.place if store is not None else None,
         keep_days=store.keep_days if store is not None else 0,
         oidc=oidc,
     )

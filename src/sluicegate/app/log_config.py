@@ -5,19 +5,35 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pathlib
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeAlias
 
+import msgspec
 import pydantic
 
 from sluicegate.audit.search import QueryRefused, parse_query
 from sluicegate.audit.sinks.settings import SCHEMES, SinkSettings, read_place
-from sluicegate.documents import Document, Findings, Model, Wrong, parse_size
+from sluicegate.audit.store import PostgresPlace, SqlitePlace, StorePlace
+from sluicegate.documents import ConfigRefused, Document, Findings, Model, Wrong, parse_size
 from sluicegate.names import HostRefused
 from sluicegate.policy.parse_values import Name
 
-__all__ = ["LogTable", "StoreSettings", "WhenFull", "log_path", "to_sinks", "to_store"]
+from .postgres_config import PostgresTable, to_postgres
+from .secret_files import SecretFiles, SecretTable, read_secret_of
+
+__all__ = [
+    "LogTable",
+    "StoreSettings",
+    "WhenFull",
+    "check_store",
+    "known_place",
+    "log_path",
+    "open_place",
+    "to_sinks",
+    "to_store",
+]
 
 _Size = Annotated[
     int,
@@ -79,9 +95,10 @@ class LogTable(Model):
     """``[log]``."""
 
     path: str = pydantic.Field(default="", description="default: records.jsonl in state_dir")
-    store: Literal["none", "sqlite"] = "sqlite"
+    store: Literal["none", "sqlite", "postgresql"] = "sqlite"
     """What records are put into beside the file, to be asked for fast."""
     store_dir: str = pydantic.Field(default="", description="default: records in state_dir")
+    postgresql: PostgresTable | None = None
     keep_days: int = pydantic.Field(default=90, ge=1, le=3650)
     """How long the store keeps records."""
     keep_bytes: _Size = 20 << 30
@@ -105,12 +122,16 @@ class LogTable(Model):
 class StoreSettings:
     """The store of records."""
 
-    folder: pathlib.Path
+    place: StorePlace
     keep_days: int
     keep_bytes: int
     rotate_bytes: int
     rotate_hours: int
     unstored_bytes: int
+    config: pathlib.Path
+    """The file that says so."""
+    password: SecretTable | None = None
+    """Where the password is; None: there is none."""
 
 
 def log_path(table: LogTable, folder: pathlib.Path, state_dir: pathlib.Path) -> pathlib.Path:
@@ -142,21 +163,86 @@ def to_sinks(
 
 
 def to_store(
-    table: LogTable, folder: pathlib.Path, state_dir: pathlib.Path
+    table: LogTable,
+    path: pathlib.Path,
+    state_dir: pathlib.Path,
+    document: Document,
+    findings: Findings,
 ) -> StoreSettings | None:
-    """Return the store of records; None: there is none."""
+    """Return the store of records; None: there is none, or, with findings, it is wrong.
+
+    Args:
+        table: What the operator wrote.
+        path: Of ``sluicegate.toml``; relative paths begin at its folder.
+        state_dir: Where the store is unless something else is said.
+        document: Where it was written.
+        findings: Where errors go.
+    """
     if table.store == "none":
         return None
-    path = folder / table.store_dir if table.store_dir else state_dir / _STORE_NAME
+    folder = path.absolute().parent
+    own = folder / table.store_dir if table.store_dir else state_dir / _STORE_NAME
+    place: StorePlace | None = SqlitePlace(folder=str(own))
+    server = table.postgresql
+    if table.store == "postgresql":
+        if server is None:
+            findings.refuse(document.where(("log", "store")), "no server is named", _SERVER_CURE)
+            return None
+        place = to_postgres(server, folder, own, document, findings)
+    elif server is not None:
+        where = document.where(("log", "postgresql"))
+        findings.refuse(where, "is for a store that is not used", 'store = "postgresql" in [log]')
+    if place is None:
+        return None
     return StoreSettings(
-        path,
+        place,
         keep_days=table.keep_days,
         keep_bytes=table.keep_bytes,
         rotate_bytes=table.rotate_bytes,
         rotate_hours=table.rotate_hours,
         unstored_bytes=table.unstored_bytes,
+        config=path.absolute(),
+        password=server.password if server is not None else None,
     )
 
 
+def check_store(
+    settings: StoreSettings | None, document: Document, findings: Findings, secrets: SecretFiles
+) -> None:
+    """Find out whether the store can be used, without handing its password to workers."""
+    if settings is None or secrets.is_given:
+        return
+    is_postgres = isinstance(settings.place, PostgresPlace)
+    if is_postgres and importlib.util.find_spec("psycopg") is None:
+        where = document.where(("log", "store"))
+        findings.refuse(where, "psycopg is missing", "pip install 'sluicegate[postgresql]'")
+    if settings.password is not None:
+        own = SecretFiles(settings.config.parent)
+        own.read_secret(settings.password, document, _PASSWORD_KEY, findings)
+
+
+def open_place(settings: StoreSettings) -> StorePlace:
+    """Return where the store is, with its password, for whoever opens it.
+
+    Raises:
+        ConfigRefused: The password cannot be had.
+    """
+    if settings.password is None:
+        return settings.place
+    text = read_secret_of(settings.config, settings.password, _PASSWORD_KEY)
+    return msgspec.structs.replace(settings.place, password=text)
+
+
+def known_place(settings: StoreSettings) -> StorePlace:
+    """Return where the store is, for a process that says by itself when it cannot be reached."""
+    try:
+        return open_place(settings)
+    except ConfigRefused as refused:
+        fault = "; ".join(str(error) for error in refused.errors)
+        return msgspec.structs.replace(settings.place, fault=fault)
+
+
+_PASSWORD_KEY: Final = ("log", "postgresql", "password")
+_SERVER_CURE: Final = '[log.postgresql] with server = "postgresql://USER@HOST/DATABASE"'
 _LOG_NAME: Final = "records.jsonl"
 _STORE_NAME: Final = "records"

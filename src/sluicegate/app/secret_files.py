@@ -45,7 +45,8 @@ class SecretFiles:
             given: What somebody else has read; nothing is read then.
         """
         self.texts: dict[str, str] = dict(given or {})
-        self._is_given = given is not None
+        self.is_given = given is not None
+        #: Whether somebody else has read them: this is a worker.
         self._folder = folder
 
     def read_file(
@@ -67,7 +68,7 @@ class SecretFiles:
         """Return the text of the first file of the system's that is there; None: none of them."""
         for path in paths:
             key = f"file:{path}"
-            if key not in self.texts and not self._is_given and pathlib.Path(path).is_file():
+            if key not in self.texts and not self.is_given and pathlib.Path(path).is_file():
                 # It may be a link, and is the system's: whoever owns it owns everything here.
                 with contextlib.suppress(OSError):
                     self.texts[key] = pathlib.Path(path).read_text("utf-8", "replace")
@@ -123,7 +124,7 @@ class SecretFiles:
         read: Callable[[], str],
     ) -> str | None:
         if key not in self.texts:
-            if self._is_given:
+            if self.is_given:
                 findings.refuse(document.where(at), "was not handed over", "restart the gate")
                 return None
             try:

@@ -15,7 +15,7 @@ from sluicegate.clock import Clock
 from .query import LogLine
 from .search.matching import predicate_of
 from .search.query import Query
-from .store import Follower, LogPosition, StoreReader
+from .store import Follower, LogPosition, StorePlace, StoreReader
 
 __all__ = ["StoredLog", "line_of"]
 
@@ -25,7 +25,7 @@ _decoder: msgspec.json.Decoder[dict[str, object]] = msgspec.json.Decoder(dict[st
 class StoredLog:
     """A store and the log that it follows, open for questions."""
 
-    def __init__(self, log: pathlib.Path, folder: pathlib.Path, clock: Clock) -> None:
+    def __init__(self, log: pathlib.Path, place: StorePlace, clock: Clock) -> None:
         """Open both.
 
         Raises:
@@ -34,7 +34,7 @@ class StoredLog:
         self.skipped = 0
         #: Lines that were no records.
         self._log = log
-        self.store = StoreReader(folder, clock)
+        self.store = StoreReader(place, clock)
 
     def close(self) -> None:
         """Close the store."""

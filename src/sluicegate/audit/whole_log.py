@@ -13,6 +13,7 @@ from sluicegate.clock import Clock
 
 from .query import LogLine
 from .search import EVERYTHING
+from .store import StorePlace
 from .stored_log import StoredLog, line_of
 
 __all__ = ["WholeLog"]
@@ -21,16 +22,20 @@ __all__ = ["WholeLog"]
 class WholeLog:
     """A store and its log; satisfies ``LogSource``."""
 
-    def __init__(self, log: pathlib.Path, folder: pathlib.Path, clock: Clock) -> None:
+    def __init__(self, log: pathlib.Path, place: StorePlace, clock: Clock) -> None:
         """Open both.
 
         Raises:
             ConfigError: There is no store, or it cannot be read.
         """
-        self.names: Sequence[str] = [str(folder), str(log)]
+        self.names: Sequence[str] = [place.name, str(log)]
         self.read = 0
         #: Records that were come past.
-        self._log = StoredLog(log, folder, clock)
+        self._log = StoredLog(log, place, clock)
+
+    def close(self) -> None:
+        """Close the store."""
+        self._log.close()
 
     @property
     def size(self) -> int:

@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from sluicegate.app.config import find_state
+from sluicegate.app.log_config import open_place
 from sluicegate.audit.log_source import FileLogs, LogSource
 from sluicegate.audit.query import rotated_files
 from sluicegate.audit.store import has_store
@@ -43,8 +44,10 @@ def find_logs(config: pathlib.Path | None, files: tuple[pathlib.Path, ...]) -> L
     state = find_state(find_config(config), findings)
     findings.raise_errors()
     assert state is not None, "a state that cannot be found is a finding"
-    if state.store is not None and has_store(state.store.folder):
-        return WholeLog(state.log_path, state.store.folder, SystemClock())
+    if state.store is not None and has_store(place := open_place(state.store)):
+        whole = WholeLog(state.log_path, place, SystemClock())
+        click.get_current_context().call_on_close(whole.close)
+        return whole
     try:
         found = rotated_files(state.log_path)
     except OSError as error:

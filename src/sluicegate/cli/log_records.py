@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from sluicegate.app.config import StatePaths
+from sluicegate.app.log_config import open_place
 from sluicegate.audit.query import LogFile, LogLine
 from sluicegate.audit.search.matching import predicate_of
 from sluicegate.audit.search.query import Query
@@ -86,6 +87,6 @@ def open_records(paths: StatePaths) -> Records:
     Raises:
         ConfigError: They cannot be read.
     """
-    if paths.store is not None and has_store(paths.store.folder):
-        return StoredLog(paths.log_path, paths.store.folder, SystemClock())
+    if paths.store is not None and has_store(place := open_place(paths.store)):
+        return StoredLog(paths.log_path, place, SystemClock())
     return FileRecords(paths.log_path)

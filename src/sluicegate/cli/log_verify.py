@@ -7,7 +7,8 @@ from typing import Final
 
 import click
 
-from sluicegate.audit.store import verify_store
+from sluicegate.app.log_config import open_place
+from sluicegate.audit.store import SqlitePlace, StorePlace, verify_store
 from sluicegate.errors import ConfigError
 
 from .display import format_time, printable, show_json
@@ -26,13 +27,13 @@ _LINK_DIGITS: Final = 64
     "--store",
     "folder",
     type=click.Path(path_type=pathlib.Path, exists=True, file_okay=False),
-    help="The folder of a store, in place of the one that the configuration names.",
+    help="The folder of an SQLite store, in place of the one that the configuration names.",
 )
 @click.option(
     "--key",
     "key",
     type=click.Path(path_type=pathlib.Path, exists=True, dir_okay=False),
-    help="The public key of its checkpoints, kept elsewhere  [default: the store's chain.pub]",
+    help="The public key of its checkpoints, kept elsewhere  [default: chain.pub in store_dir]",
 )
 @click.option("--expect", metavar="LINK", help="The link that an earlier verification printed.")
 @json_option
@@ -55,10 +56,10 @@ def verify(
         sluicegate log verify
         sluicegate log verify --key /media/usb/chain.pub --expect 5b1f…
     """
-    folder = folder or _store_of(config)
-    public = _read_key(key or folder / "chain.pub")
+    place = SqlitePlace(folder=str(folder)) if folder is not None else _store_of(config)
+    public = _read_key(key or place.path / "chain.pub")
     wanted = _link_of(expect)
-    found = verify_store(folder, public, expected=wanted)
+    found = verify_store(place, public, expected=wanted)
     if as_json:
         show_json(
             {
@@ -82,13 +83,14 @@ def verify(
     click.get_current_context().exit(_FAULTY if found.faults else 0)
 
 
-def _store_of(config: pathlib.Path | None) -> pathlib.Path:
+def _store_of(config: pathlib.Path | None) -> StorePlace:
     store = find_paths(config).store
     if store is None:
         raise ConfigError("[log]", "there is no store of records", 'store = "sqlite"')
-    if not store.folder.is_dir():
-        raise ConfigError(str(store.folder), "there is no such folder", "did the gate ever run?")
-    return store.folder
+    folder = store.place.path
+    if not folder.is_dir():
+        raise ConfigError(str(folder), "there is no such folder", "did the gate ever run?")
+    return open_place(store)
 
 
 def _read_key(path: pathlib.Path) -> bytes:

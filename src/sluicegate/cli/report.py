@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from sluicegate.app.log_config import open_place
 from sluicegate.app.report import Period, make_report, write_page
 from sluicegate.audit.store import StoreReader
 from sluicegate.clock import SystemClock
@@ -92,7 +93,7 @@ def _make(
     store = find_paths(config).store
     if store is None:
         raise ConfigError("[log]", "there is no store of records", 'store = "sqlite"')
-    reader = StoreReader(store.folder, SystemClock())
+    reader = StoreReader(open_place(store), SystemClock())
     try:
         made = make_report(reader, period)
     finally:

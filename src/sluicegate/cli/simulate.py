@@ -13,6 +13,7 @@ import msgspec
 
 from sluicegate.app.inquiry.offline_gate import OfflineGate
 from sluicegate.app.inquiry.simulation import ChangeGroup, Simulated, Simulation
+from sluicegate.app.log_config import open_place
 from sluicegate.audit.log_source import LogSource
 from sluicegate.audit.query import LogLine
 from sluicegate.audit.search.fields import FIELDS
@@ -140,7 +141,7 @@ def _lines(
     """Yield the decisions since a time; a store finds them without reading what is older."""
     if not files and math.isfinite(earliest):
         paths = find_paths(config)
-        if paths.store is not None and has_store(paths.store.folder):
+        if paths.store is not None and has_store(open_place(paths.store)):
             records = open_records(paths)
             kinds = Compare(
                 FIELDS["kind"], Operator.IS, (Pattern(("decision",)), Pattern(("request",)))

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from sluicegate.audit.records import OperatorRecord
+from sluicegate.audit.store import StorePlace
 from sluicegate.errors import SluicegateError
 from sluicegate.gate.control_messages import AnyReply, AnyRequest
 
@@ -46,8 +47,8 @@ class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Path of a certificate, with its chain; empty: without TLS."""
     key: str = ""
     """Path of its key."""
-    store: str = ""
-    """Folder of the store of records; empty: there is none."""
+    store: StorePlace | None = None
+    """The store of records; None: there is none."""
     keep_days: int = 0
     """How long the store keeps records."""
     oidc: OidcSettings | None = None

@@ -7,12 +7,11 @@ no more questions wait than are worth waiting for.
 from __future__ import annotations
 
 import asyncio
-import pathlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from sluicegate.audit.store import StoreReader
+from sluicegate.audit.store import StorePlace, StoreReader
 from sluicegate.clock import Clock
 from sluicegate.console_limits import CONSOLE_QUESTIONS_MAX
 from sluicegate.errors import ConfigError, SluicegateError
@@ -34,8 +33,8 @@ class PastUnknown(SluicegateError):
 class Past:
     """The store of one gate, if it has one."""
 
-    def __init__(self, folder: str, clock: Clock) -> None:
-        self._folder = folder
+    def __init__(self, place: StorePlace | None, clock: Clock) -> None:
+        self._place = place
         self._clock = clock
         self._reader: StoreReader | None = None
         self._thread = ThreadPoolExecutor(1, "store")
@@ -44,7 +43,7 @@ class Past:
     @property
     def is_kept(self) -> bool:
         """Whether the gate has a store."""
-        return bool(self._folder)
+        return self._place is not None
 
     async def ask(self, question: Callable[[StoreReader], AnswerT]) -> AnswerT:
         """Return the answer to a question, which runs in a thread of its own.
@@ -52,7 +51,7 @@ class Past:
         Raises:
             PastUnknown: There is no store, it cannot be read, or too many questions wait.
         """
-        if not self._folder:
+        if self._place is None:
             raise PastUnknown("this gate keeps no store of records", _NO_STORE)
         if self._waiting >= CONSOLE_QUESTIONS_MAX:
             raise PastUnknown("too many questions to the store wait", "ask again in a moment")
@@ -73,7 +72,8 @@ class Past:
 
     def _ask(self, question: Callable[[StoreReader], AnswerT]) -> AnswerT:
         if self._reader is None:
-            self._reader = StoreReader(pathlib.Path(self._folder), self._clock)
+            assert self._place is not None, "who has no store is not asked"
+            self._reader = StoreReader(self._place, self._clock)
         return question(self._reader)
 
 

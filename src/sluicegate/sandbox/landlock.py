@@ -20,6 +20,7 @@ from typing import Final, Self
 __all__ = [
     "EXECUTE",
     "MAKE_DEVICE",
+    "NETWORK_SINCE",
     "READ_DIR",
     "READ_FILE",
     "SCOPE_ALL",
@@ -36,6 +37,7 @@ _ADD_RULE: Final = 445
 _RESTRICT_SELF: Final = 446
 _CREATE_RULESET_VERSION: Final = 1
 _RULE_PATH_BENEATH: Final = 1
+_RULE_NETWORK_PORT: Final = 2
 
 EXECUTE: Final = 1 << 0
 _WRITE_FILE: Final = 1 << 1
@@ -57,7 +59,8 @@ _KNOWN_SINCE: Final = {1: 1 << 13, 2: 1 << 14, 3: 1 << 15, 5: 1 << 16}
 
 TCP: Final = 0b11
 """Binding and connecting TCP sockets (version 4)."""
-_NETWORK_SINCE: Final = 4
+NETWORK_SINCE: Final = 4
+_CONNECT_TCP: Final = 0b10
 
 SCOPE_SIGNAL: Final = 0b10
 """Signals stay among the confined (version 6)."""
@@ -101,7 +104,7 @@ class Ruleset:
         version = abi_version()
         self._rights = rights & known_rights(max(version, 1))
         attributes = struct.pack("<Q", self._rights)
-        if version >= _NETWORK_SINCE:
+        if version >= NETWORK_SINCE:
             attributes += struct.pack("<Q", network)
         if version >= _SCOPES_SINCE:
             attributes += struct.pack("<Q", scopes)
@@ -124,6 +127,17 @@ class Ruleset:
             _call(_ADD_RULE, self._descriptor, _RULE_PATH_BENEATH, rule, ctypes.c_uint32(0))
         finally:
             os.close(descriptor)
+
+    def allow_connecting(self, port: int) -> None:
+        """Allow to connect TCP sockets to a port, wherever; before version 4 there is no telling.
+
+        Raises:
+            OSError: The kernel refuses.
+        """
+        if abi_version() < NETWORK_SINCE:
+            return
+        rule = struct.pack("<QQ", _CONNECT_TCP, port)
+        _call(_ADD_RULE, self._descriptor, _RULE_NETWORK_PORT, rule, ctypes.c_uint32(0))
 
     def enforce(self) -> None:
         """Put it in force on this thread and those that it starts; needs ``no_new_privs``.

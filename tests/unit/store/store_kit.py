@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 
-from sluicegate.audit.store import LogPosition, LogStore
+from sluicegate.audit.store import LogPosition, LogStore, SqlitePlace
 from sluicegate.audit.store.log_store import Retention
 from sluicegate.testing.clock import ManualClock
 
@@ -31,8 +31,12 @@ def line_of(number: int, time: float, **fields: object) -> bytes:
     return json.dumps(record, separators=(",", ":")).encode()
 
 
+def sqlite(folder: pathlib.Path) -> SqlitePlace:
+    return SqlitePlace(folder=str(folder))
+
+
 def open_store(folder: pathlib.Path, clock: ManualClock, kept: Retention = KEPT) -> LogStore:
-    return LogStore(folder, clock, kept)
+    return LogStore(sqlite(folder), clock, kept)
 
 
 def fill(store: LogStore, clock: ManualClock, count: int, batch: int = 10) -> list[bytes]:

@@ -16,7 +16,7 @@ from sluicegate.audit.store.filler import Filler
 from sluicegate.log_limits import STORE_BATCH_RECORDS_MAX, STORE_LOOK_S, STORE_READ_BYTES_MAX
 from sluicegate.testing.clock import ManualClock
 
-from .store_kit import KEPT, line_of
+from .store_kit import KEPT, line_of, sqlite
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_bytes_behind_are_those_that_were_not_read(log: Log) -> None:
 
 
 def stored(folder: pathlib.Path, clock: ManualClock) -> list[bytes]:
-    reader = StoreReader(folder, clock)
+    reader = StoreReader(sqlite(folder), clock)
     found = [record.line.encode() for record in reader.read(EVERYTHING)]
     reader.close()
     return found
@@ -206,7 +206,7 @@ def test_every_line_is_stored_once_whenever_the_filler_is_killed(
     chance = random.Random(3)
     folder = tmp_path / "store"
     for _ in range(60):
-        filler = Filler(log.path, folder, KEPT, clock, no_gap)
+        filler = Filler(log.path, sqlite(folder), KEPT, clock, no_gap)
         for _ in range(chance.randrange(6)):
             match chance.randrange(4):
                 case 0:
@@ -222,7 +222,7 @@ def test_every_line_is_stored_once_whenever_the_filler_is_killed(
             filler._store._newest.close()
             os.close(filler._store._lock)
             filler._store = None
-    last = Filler(log.path, folder, KEPT, clock, no_gap)
+    last = Filler(log.path, sqlite(folder), KEPT, clock, no_gap)
     last.close()
     assert stored(folder, clock) == log.written
     assert len(log.written) > 200
@@ -233,7 +233,7 @@ def test_store_that_cannot_be_written_is_said_once_and_tried_again(
 ) -> None:
     said: list[str] = []
     folder = tmp_path / "store"
-    filler = Filler(log.path, folder, KEPT, clock, said.append)
+    filler = Filler(log.path, sqlite(folder), KEPT, clock, said.append)
     log.write(5)
 
     def is_full(*_: object) -> None:
@@ -258,10 +258,10 @@ def test_lines_that_are_no_records_are_said_and_passed_by_for_good(
 ) -> None:
     said: list[str] = []
     log.path.write_bytes(b"nonsense\n{}\n")
-    filler = Filler(log.path, tmp_path / "store", KEPT, clock, said.append)
+    filler = Filler(log.path, sqlite(tmp_path / "store"), KEPT, clock, said.append)
     filler.turn()
     filler.close()
-    again = Filler(log.path, tmp_path / "store", KEPT, clock, no_gap)
+    again = Filler(log.path, sqlite(tmp_path / "store"), KEPT, clock, no_gap)
     assert again.turn() == STORE_LOOK_S
     again.close()
     assert said == [f"{log.path}: 2 lines are no records: left out"]

@@ -10,7 +10,7 @@ from sluicegate.app.log_config import StoreSettings
 from sluicegate.app.processes.log_rotation import LogRotation
 from sluicegate.app.processes.orders import Stored
 from sluicegate.testing.clock import ManualClock
-from tests.unit.store.store_kit import line_of
+from tests.unit.store.store_kit import line_of, sqlite
 
 HOUR_S = 3600.0
 STAMP = "-20261128183000"
@@ -25,7 +25,9 @@ class Scene:
         self.clock = ManualClock()
         self.said: list[str] = []
         self.held: list[str] = []
-        settings = StoreSettings(folder / "records", 90, 1 << 40, 4096, 24, 1 << 20)
+        settings = StoreSettings(
+            sqlite(folder / "records"), 90, 1 << 40, 4096, 24, 1 << 20, folder / "sluicegate.toml"
+        )
         self.rotation = LogRotation(
             self.path, settings, self.clock, self.said.append,
             reopen=self.path.touch, hold=self.held.append,

@@ -11,11 +11,11 @@ import pytest
 from sluicegate.audit.search import EVERYTHING, parse_query
 from sluicegate.audit.store import ChainKey, LogPosition, StoreReader, verify_store
 from sluicegate.audit.store.log_store import Retention
-from sluicegate.audit.store.partition import Partition, partition_files
+from sluicegate.audit.store.sqlite_partition import SqlitePartition, partition_files
 from sluicegate.errors import ConfigError
 from sluicegate.testing.clock import ManualClock
 
-from .store_kit import DAY_S, fill, line_of, open_store
+from .store_kit import DAY_S, fill, line_of, open_store, sqlite
 
 
 class SetClock(ManualClock):
@@ -38,7 +38,7 @@ def clock() -> SetClock:
 
 
 def numbers_in(folder: pathlib.Path, clock: ManualClock) -> list[int]:
-    reader = StoreReader(folder, clock)
+    reader = StoreReader(sqlite(folder), clock)
     found = [record.seq for record in reader.read(EVERYTHING)]
     reader.close()
     return found
@@ -49,7 +49,7 @@ def test_records_are_kept_as_they_came_and_numbered_from_one_on(
 ) -> None:
     store = open_store(tmp_path, clock)
     lines = fill(store, clock, 25)
-    reader = StoreReader(tmp_path, clock)
+    reader = StoreReader(sqlite(tmp_path), clock)
     found = list(reader.read(EVERYTHING))
     assert [record.seq for record in found] == list(range(1, 26))
     assert [record.line.encode() for record in found] == lines
@@ -81,7 +81,7 @@ def test_batch_that_fails_leaves_nothing_of_it_behind(
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patched:
-        patched.setattr("sluicegate.audit.store.totals.Totals.add", break_down)
+        patched.setattr("sluicegate.audit.store.totals.Totals.count", break_down)
         with pytest.raises(sqlite3.OperationalError):
             store.append([line_of(6, clock.wall())], LogPosition(7, 9999))
     assert (store.last, store.position) == (5, position)
@@ -89,7 +89,7 @@ def test_batch_that_fails_leaves_nothing_of_it_behind(
     store.close()
     assert numbers_in(tmp_path, clock) == list(range(1, 11))
     public = ChainKey.open(tmp_path / "chain.key").public
-    assert verify_store(tmp_path, public).faults == []
+    assert verify_store(sqlite(tmp_path), public).faults == []
 
 
 def test_lines_that_are_no_records_are_counted_and_left_out(
@@ -146,7 +146,7 @@ def test_what_is_too_old_goes_and_the_chain_says_where_the_log_begins(
     assert store.retain() == []
     store.close()
     assert numbers_in(tmp_path, clock) == list(range(13, 21))
-    verification = verify_store(tmp_path, ChainKey.open(tmp_path / "chain.key").public)
+    verification = verify_store(sqlite(tmp_path), ChainKey.open(tmp_path / "chain.key").public)
     assert (verification.first, verification.last, verification.faults) == (13, 20, [])
 
 
@@ -195,8 +195,8 @@ def test_partition_of_another_version_is_refused(
     database.execute("PRAGMA user_version = 99")
     database.close()
     with pytest.raises(sqlite3.DatabaseError, match="is of version 99"):
-        Partition(path)
-    reader = StoreReader(tmp_path, clock)
+        SqlitePartition(path)
+    reader = StoreReader(sqlite(tmp_path), clock)
     with pytest.raises(ConfigError, match="is of version 99"):
         reader.search(parse_query("", 0), 1, seconds_max=1)
 

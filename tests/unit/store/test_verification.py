@@ -9,10 +9,10 @@ import sqlite3
 import pytest
 
 from sluicegate.audit.store import ChainKey, verify_store
-from sluicegate.audit.store.partition import partition_files
+from sluicegate.audit.store.sqlite_partition import partition_files
 from sluicegate.testing.clock import ManualClock
 
-from .store_kit import DAY_S, fill, open_store
+from .store_kit import DAY_S, fill, open_store, sqlite
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def public_of(folder: pathlib.Path) -> bytes:
 
 def test_store_that_nobody_touched_is_whole(folder: pathlib.Path) -> None:
     told: list[int] = []
-    found = verify_store(folder, public_of(folder), on_progress=told.append)
+    found = verify_store(sqlite(folder), public_of(folder), on_progress=told.append)
     assert found.faults == []
     assert (found.first, found.last, found.signed_last) == (1, 60, 60)
     assert found.checkpoints >= 2
@@ -83,7 +83,7 @@ def test_change_behind_our_back_is_found(folder: pathlib.Path, script: str, word
     database = sqlite3.connect(path)
     database.executescript(script)
     database.close()
-    faults = verify_store(folder, public_of(folder)).faults
+    faults = verify_store(sqlite(folder), public_of(folder)).faults
     assert any(words in fault for fault in faults), faults
 
 
@@ -103,7 +103,7 @@ def test_chain_made_anew_without_the_key_is_found(folder: pathlib.Path) -> None:
             previous = link_of(previous, first, [body.encode() for (body,) in rows])
             database.execute("UPDATE links SET link = ? WHERE first = ?", (previous, first))
         database.close()
-    faults = verify_store(folder, public_of(folder)).faults
+    faults = verify_store(sqlite(folder), public_of(folder)).faults
     assert any("says that the records before it were others" in fault for fault in faults)
 
 
@@ -111,28 +111,30 @@ def test_day_that_was_removed_is_found(folder: pathlib.Path) -> None:
     oldest, newest = (path for _, _, path in partition_files(folder))
     content = newest.read_bytes()
     newest.unlink()
-    found = verify_store(folder, public_of(folder))
+    found = verify_store(sqlite(folder), public_of(folder))
     assert (found.faults, found.last) == ([], 30)  # whoever kept the last link sees it
     newest.write_bytes(content)
     oldest.unlink()
-    assert verify_store(folder, public_of(folder)).faults == [
+    assert verify_store(sqlite(folder), public_of(folder)).faults == [
         "the log begins with record 31, and should with 1"
     ]
 
 
 def test_store_without_signatures_and_one_of_another_key_are_found(folder: pathlib.Path) -> None:
     other = ChainKey.generate().public
-    assert all("not signed by this key" in fault for fault in verify_store(folder, other).faults)
+    assert all(
+        "not signed by this key" in fault for fault in verify_store(sqlite(folder), other).faults
+    )
     for _, _, path in partition_files(folder):
         database = sqlite3.connect(path, isolation_level=None)
         database.execute("DELETE FROM checkpoints")
         database.close()
-    assert verify_store(folder, public_of(folder)).faults == ["nothing in it is signed"]
+    assert verify_store(sqlite(folder), public_of(folder)).faults == ["nothing in it is signed"]
 
 
 def test_file_that_is_no_database_is_found(folder: pathlib.Path) -> None:
     partition_files(folder)[0][2].write_bytes(b"not a database")
-    assert "cannot be read" in verify_store(folder, public_of(folder)).faults[0]
+    assert "cannot be read" in verify_store(sqlite(folder), public_of(folder)).faults[0]
 
 
 def test_store_that_has_just_begun_is_signed_already(
@@ -142,7 +144,7 @@ def test_store_that_has_just_begun_is_signed_already(
     store = open_store(tmp_path / "records", clock)
     store.sign_when_due()  # as a keeper does that finds nothing
     fill(store, clock, 3)
-    found = verify_store(tmp_path / "records", public_of(tmp_path / "records"))
+    found = verify_store(sqlite(tmp_path / "records"), public_of(tmp_path / "records"))
     assert (found.faults, found.checkpoints, found.signed_last) == ([], 1, 3)
     store.close()
 
@@ -158,6 +160,6 @@ def test_what_a_killed_keeper_has_not_signed_its_successor_signs_at_once(
     os.close(killed._lock)
     store = open_store(tmp_path / "records", clock)
     store.sign_when_due()
-    found = verify_store(tmp_path / "records", public_of(tmp_path / "records"))
+    found = verify_store(sqlite(tmp_path / "records"), public_of(tmp_path / "records"))
     assert (found.faults, found.signed_last) == ([], 3)
     store.close()

@@ -19,6 +19,7 @@ from sluicegate.app.config import Configuration
 from sluicegate.app.inquiry.past import Unanswerable
 from sluicegate.app.inquiry.record_explanation import explain_record
 from sluicegate.app.load import Loaded
+from sluicegate.app.log_config import known_place
 from sluicegate.audit.records import AnyRecord
 from sluicegate.clock import Clock
 from sluicegate.console.link import Explained
@@ -92,6 +93,7 @@ class ConsolePost(AttendantPost):
         """
         super().__init__("console", "console", _MAY, target, clock, say)
         self.settings = configuration.console
+        self._store = configuration.store
         self._target = target
         self._record = record
         self._has_sandbox = configuration.has_sandbox
@@ -114,7 +116,11 @@ class ConsolePost(AttendantPost):
     def _begin(self) -> Begin | None:
         if self.settings is None or self._listening is None:
             return None
-        begin = BeginConsole(settings=self.settings, has_sandbox=self._has_sandbox)
+        settings = self.settings
+        if self._store is not None:
+            place = known_place(self._store)
+            settings = msgspec.structs.replace(settings, store=place)
+        begin = BeginConsole(settings=settings, has_sandbox=self._has_sandbox)
         return begin, [self._listening.fileno()]
 
     @override

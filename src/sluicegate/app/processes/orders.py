@@ -13,6 +13,7 @@ import msgspec
 from sluicegate.app.texts import Texts
 from sluicegate.audit.records import OperatorRecord
 from sluicegate.audit.sinks.settings import SinkSettings
+from sluicegate.audit.store import StorePlace
 from sluicegate.console.link import ConsoleSettings, Explained
 from sluicegate.gate.control_messages import AnyReply, AnyRequest
 
@@ -219,8 +220,7 @@ class BeginStore(Message, tag="begin-store"):
 
     log: str
     """Path of the log that it follows."""
-    folder: str
-    """Path of the store."""
+    place: StorePlace
     keep_days: int
     keep_bytes: int
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from sluicegate.app.confinement import confine_process
 from sluicegate.app.version import VERSION
-from sluicegate.audit.store import Filler, Retention
+from sluicegate.audit.store import Filler, PostgresPlace, Retention, StorePlace
 from sluicegate.clock import SystemClock
 from sluicegate.log_limits import STORE_REPORT_S
 
@@ -38,10 +38,15 @@ def main(channel: int) -> None:
     if arrived is None:
         return
     _, connected, begin, _, reader = arrived
-    folder = pathlib.Path(begin.folder)
+    folder = begin.place.path
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-    confine_process([folder])
+    confine_process([folder], ports=_ports_of(begin.place))
     asyncio.run(_Keeper(begin).live(connected, reader))
+
+
+def _ports_of(place: StorePlace) -> list[int]:
+    """Return which TCP ports the keeper needs: that of its server, if it has one."""
+    return [place.port] if isinstance(place, PostgresPlace) and not place.is_local else []
 
 
 class _Keeper:
@@ -50,7 +55,7 @@ class _Keeper:
     def __init__(self, begin: BeginStore) -> None:
         self._filler = Filler(
             pathlib.Path(begin.log),
-            pathlib.Path(begin.folder),
+            begin.place,
             Retention(begin.keep_days, begin.keep_bytes),
             SystemClock(),
             self._say,

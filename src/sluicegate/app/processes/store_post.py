@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol
 from typing_extensions import override
 
 from sluicegate.app.config import Configuration
-from sluicegate.app.log_config import StoreSettings
+from sluicegate.app.log_config import StoreSettings, known_place
 from sluicegate.clock import Clock
 from sluicegate.log_limits import LOG_ROTATION_LOOK_S
 from sluicegate.process_limits import WORKER_START_TIMEOUT_S
@@ -119,7 +119,7 @@ class StorePost(ChildPost):
             return None
         begin = BeginStore(
             log=str(self._log),
-            folder=str(settings.folder),
+            place=known_place(settings),
             keep_days=settings.keep_days,
             keep_bytes=settings.keep_bytes,
         )

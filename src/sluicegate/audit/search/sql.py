@@ -18,10 +18,22 @@ from typing_extensions import override
 from .fields import KINDS, Field, FieldType
 from .query import All, Any, Compare, Network, Not, Operator, Pattern, Query, Words
 
-__all__ = ["COLUMNS", "Dialect", "Parameter", "PostgresDialect", "SqliteDialect", "Statement"]
+__all__ = [
+    "COLUMNS",
+    "INDEXED_CHARACTERS",
+    "Dialect",
+    "Parameter",
+    "PostgresDialect",
+    "SqliteDialect",
+    "Statement",
+]
 
 COLUMNS: Final = ("kind", "verdict", "outcome", "host", "rule", "user", "connection", "session")
 """Texts that have a column of their own; empty where a record has none."""
+
+INDEXED_CHARACTERS: Final = 200
+"""Of a text an index of PostgreSQL has so many: no name is longer, and no text that somebody sends
+makes an entry that a page of an index does not take."""
 
 _SIGNS: Final = {
     Operator.IS: "=",
@@ -75,6 +87,14 @@ class Dialect(abc.ABC):
     @abc.abstractmethod
     def body_fact(self, table: str, key: str, values: list[Parameter]) -> str:
         """Say a fact of a table in the body as text, NULL where it has none."""
+
+    def column(self, name: str) -> str:
+        """Say a column of ``COLUMNS``."""
+        return name
+
+    def column_is_like(self, name: str, pattern: Pattern, values: list[Parameter]) -> str:
+        """Say that a column of ``COLUMNS`` is as a pattern wants it."""
+        return self.is_like(self.column(name), pattern, values)
 
     @abc.abstractmethod
     def is_like(self, said: str, pattern: Pattern, values: list[Parameter]) -> str:
@@ -150,7 +170,7 @@ class Dialect(abc.ABC):
         said = " OR ".join(self._text(wanted, pattern, values) for pattern in patterns)
         if wanted.name in COLUMNS and not any(pattern.matches("") for pattern in patterns):
             # Said as the indexes say it, which have no empty texts.
-            return f"{wanted.name} <> '' AND ({said})"
+            return f"{self.column(wanted.name)} <> '' AND ({said})"
         return said
 
     def _either(self, patterns: tuple[Pattern, ...], values: list[Parameter]) -> str:
@@ -160,14 +180,14 @@ class Dialect(abc.ABC):
             if pattern.matches(""):
                 said.append("(verdict = '' AND outcome = '')")
             said += [
-                f"({column} <> '' AND {self.is_like(column, pattern, values)})"
+                f"({column} <> '' AND {self.column_is_like(column, pattern, values)})"
                 for column in ("verdict", "outcome")
             ]
         return " OR ".join(said)
 
     def _text(self, wanted: Field, pattern: Pattern, values: list[Parameter]) -> str:
         if wanted.name in COLUMNS:
-            return self.is_like(wanted.name, pattern, values)
+            return self.column_is_like(wanted.name, pattern, values)
         if wanted.key:
             said = self.body_fact(wanted.read_from[0], wanted.key, values)
         else:
@@ -235,37 +255,69 @@ class SqliteDialect(Dialect):
 
 
 class PostgresDialect(Dialect):
-    """PostgreSQL 13 and later; ``body`` is ``jsonb``, ``searched`` has the words."""
+    """PostgreSQL 13 and later.
+
+    Columns of texts are in lower case. ``words`` is a ``tsvector``, and NULL where ``searched`` has
+    the words as they are; ``fields`` is the line where ``body`` has what JSON of the server's does
+    not take.
+    """
 
     parameter = "%s"
 
     @override
     def words(self, words: tuple[str, ...], values: list[Parameter]) -> str:
-        values.append("% " + " ".join(words) + "%")
-        return "' ' || searched LIKE %s"
+        *whole, last = words
+        phrase = [*(f"'{word}'" for word in whole), f"'{last}':*"]  # the last word may go on
+        values += (" <-> ".join(phrase), "% " + " ".join(words) + "%")
+        return (
+            "(words IS NOT NULL AND words @@ %s::tsquery)"
+            " OR (searched IS NOT NULL AND ' ' || searched LIKE %s)"
+        )
+
+    @override
+    def column(self, name: str) -> str:
+        return f'"{name}"'  # user is a word of the language
+
+    @override
+    def column_is_like(self, name: str, pattern: Pattern, values: list[Parameter]) -> str:
+        column = self.column(name)
+        if not pattern.is_exact:
+            said = f"{column} LIKE %s"
+            values.append("%".join(map(_escaped, pattern.pieces)))
+            begin, *_, end = pattern.pieces
+            if name == "host" and not begin and len(end) > 1:
+                # The names below a domain stand together where names are read from their ends.
+                values.append(_escaped(end[::-1][:INDEXED_CHARACTERS]) + "%")
+                said += f" AND left(reverse(host), {INDEXED_CHARACTERS}) LIKE %s"
+            return said
+        if name in _BY_BEGINNING:
+            values += (pattern.pieces[0][:INDEXED_CHARACTERS], pattern.pieces[0])
+            return f"left({column}, {INDEXED_CHARACTERS}) = %s AND {column} = %s"
+        values.append(pattern.pieces[0])
+        return f"{column} = %s"
 
     @override
     def body_text(self, name: str, values: list[Parameter]) -> str:
         values.append(name)
-        return "body ->> %s"
+        return f"{_JSON} ->> %s"
 
     @override
     def body_number(self, name: str, values: list[Parameter]) -> str:
         values += (name, name, name)
         return (
-            "CASE jsonb_typeof(body -> %s) WHEN 'boolean' THEN (body ->> %s)::boolean::int"
-            " ELSE (body ->> %s)::double precision END"
+            f"CASE json_typeof({_JSON} -> %s) WHEN 'boolean' THEN ({_JSON} ->> %s)::boolean::int"
+            f" WHEN 'number' THEN ({_JSON} ->> %s)::double precision END"
         )
 
     @override
     def body_list(self, name: str, values: list[Parameter]) -> str:
         values.append(name)
-        return "jsonb_array_elements_text(COALESCE(body -> %s, '[]'::jsonb)) AS value"
+        return f"json_array_elements_text(COALESCE({_JSON} -> %s, '[]'::json)) AS value"
 
     @override
     def body_fact(self, table: str, key: str, values: list[Parameter]) -> str:
         values += (table, key)
-        return "body -> %s ->> %s"
+        return f"{_JSON} -> %s ->> %s"
 
     @override
     def is_like(self, said: str, pattern: Pattern, values: list[Parameter]) -> str:
@@ -275,3 +327,7 @@ class PostgresDialect(Dialect):
             return f"{lower} = %s"
         values.append("%".join(map(_escaped, pattern.pieces)))
         return f"{lower} LIKE %s"
+
+
+_JSON: Final = "COALESCE(fields, body)::json"
+_BY_BEGINNING: Final = frozenset({"host", "connection"})

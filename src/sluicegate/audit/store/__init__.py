@@ -1,4 +1,4 @@
-"""The store of records: SQLite files by day, a hash chain, totals. This file only re-exports.
+"""The store of records: partitions by day, a hash chain, totals. This file only re-exports.
 
 The log's lines are what is written first; the store is made from them, in their order, and is what
 questions are put to. The invariant: every line is in it exactly once, whatever is killed when.
@@ -8,8 +8,10 @@ from .chain import ChainKey, Checkpoint
 from .filler import Filler
 from .follower import Chunk, Follower
 from .log_store import LogStore, Retention
-from .partition import LogPosition, has_store
-from .reader import Found, StoredRecord, StoreReader
+from .partition import LogPosition
+from .place import PostgresPlace, SqlitePlace, StorePlace
+from .reader import Found, StoreReader, has_store
+from .reading import StoredRecord
 from .verification import Verification, verify_store
 
 __all__ = [
@@ -21,7 +23,10 @@ __all__ = [
     "Found",
     "LogPosition",
     "LogStore",
+    "PostgresPlace",
     "Retention",
+    "SqlitePlace",
+    "StorePlace",
     "StoreReader",
     "StoredRecord",
     "Verification",

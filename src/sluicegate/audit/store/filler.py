@@ -23,6 +23,7 @@ from sluicegate.log_limits import (
 from .follower import Follower
 from .log_store import LogStore, Retention
 from .partition import LogPosition
+from .place import StorePlace
 
 __all__ = ["Filler"]
 
@@ -35,7 +36,7 @@ class Filler:
     def __init__(
         self,
         log: pathlib.Path,
-        folder: pathlib.Path,
+        place: StorePlace,
         retention: Retention,
         clock: Clock,
         say: Callable[[str], None],
@@ -47,7 +48,7 @@ class Filler:
         self.inode = 0
         #: The number of the log's file in which what is stored ends.
         self._log = log
-        self._folder = folder
+        self._place = place
         self._retention = retention
         self._clock = clock
         self._say = say
@@ -64,7 +65,7 @@ class Filler:
             return self._fail(error)
         if self.failure:
             self.failure = ""
-            self._say(f"{self._folder}: records are stored again")
+            self._say(f"{self._place.name}: records are stored again")
         self._retry_s = STORE_RETRY_S
         return 0.0 if has_more else STORE_LOOK_S
 
@@ -87,7 +88,7 @@ class Filler:
     def _step(self) -> bool:
         """Store one batch; tell whether there may be more."""
         if self._store is None:
-            self._store = LogStore(self._folder, self._clock, self._retention)
+            self._store = LogStore(self._place, self._clock, self._retention)
             self._note(self._store)
         store = self._store
         if self._follower is None:
@@ -96,7 +97,9 @@ class Filler:
         if now >= self._retain_at:
             self._retain_at = now + STORE_RETAIN_S
             for name in store.retain():
-                self._say(f"{self._folder / name} was let go: it is too old, or there is too much")
+                self._say(
+                    f"{self._place.name}: {name} was let go: it is too old, or there is too much"
+                )
         chunk = self._follower.read()
         if chunk is None:
             store.sign_when_due()
@@ -112,12 +115,12 @@ class Filler:
         self.last, self.inode = store.last, store.position.inode
 
     def _on_gap(self, cause: str) -> None:
-        self._say(f"{self._folder}: {cause}")
+        self._say(f"{self._place.name}: {cause}")
 
     def _fail(self, error: Exception) -> float:
         cause = str(error)
         if self.failure != cause:
-            self._say(f"{self._folder}: {cause}; records wait in {self._log}")
+            self._say(f"{self._place.name}: {cause}; records wait in {self._log}")
         self.failure = cause
         self._drop()
         retry_s, self._retry_s = self._retry_s, min(2 * self._retry_s, STORE_RETRY_MAX_S)
@@ -134,4 +137,4 @@ class Filler:
                 store.close()
             except _ERRORS as error:
                 if not self.failure:
-                    self._say(f"{self._folder}: {error}")
+                    self._say(f"{self._place.name}: {error}")

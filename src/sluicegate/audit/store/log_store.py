@@ -1,4 +1,4 @@
-"""LogStore: the partitions of a folder, for their one writer.
+"""LogStore: the partitions of a store, for their one writer, whatever database has them.
 
 The store's process has one. The invariant: records have numbers without a gap from the first that
 was ever stored; what is let go is whole partitions from the oldest on, and a signed checkpoint says
@@ -7,12 +7,10 @@ so.
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import fcntl
 import math
 import os
-import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -29,7 +27,9 @@ from sluicegate.log_limits import (
 )
 
 from .chain import FIRST_LINK, ChainKey
-from .partition import LogPosition, Partition, open_to_read, partition_files, partition_path
+from .partition import LogPosition, PartitionName, Partitions
+from .place import PostgresPlace, StorePlace
+from .sqlite_partition import SqlitePartitions
 
 __all__ = ["LogStore", "Retention"]
 
@@ -47,16 +47,17 @@ class Retention:
 
 
 class LogStore:
-    """The store in a folder."""
+    """The store at a place; the key of its chain is in a folder of this machine in any case."""
 
-    def __init__(self, folder: pathlib.Path, clock: Clock, retention: Retention) -> None:
+    def __init__(self, place: StorePlace, clock: Clock, retention: Retention) -> None:
         """Open it, or begin one.
 
         Raises:
-            ConfigError: The folder or the key cannot be used, or somebody else writes there.
+            ConfigError: The folder, the key or the server cannot be used, or somebody else writes
+                there.
             sqlite3.Error: The newest partition cannot be opened.
         """
-        self.folder = folder
+        self.folder = folder = place.path
         self.skipped = 0
         #: Lines that were no records.
         self._clock = clock
@@ -74,8 +75,14 @@ class LogStore:
             os.close(self._lock)
             raise ConfigError(str(folder), "another process stores records there") from error
         try:
+            self._partitions = _partitions_of(place)
+        except BaseException:
+            os.close(self._lock)
+            raise
+        try:
             self._open()
         except BaseException:
+            self._partitions.close()
             os.close(self._lock)
             raise
 
@@ -84,13 +91,13 @@ class LogStore:
         folder = self.folder
         self._key = ChainKey.open(folder / "chain.key")
         (folder / "chain.pub").write_text(self._key.public.hex() + "\n", encoding="ascii")
-        files = partition_files(folder)
-        if files:
-            self._day, self._number, path = files[-1]
-            self._newest = Partition(path)
+        names = self._partitions.names()
+        if names:
+            self._name = names[-1]
+            self._newest = self._partitions.open(self._name)
         else:
-            self._day, self._number = self._today(), 1
-            self._newest = Partition.make(self._path(), 1, FIRST_LINK, LogPosition())
+            self._name = PartitionName(self._today(), 1)
+            self._newest = self._partitions.make(self._name, 1, FIRST_LINK, LogPosition())
         self._signed_last = self._newest.signed_last
         # What nobody has signed yet (a store that begins, or one that was killed) is soon.
         self._signed_at = self._clock.monotonic() if self._signed_last else -math.inf
@@ -164,23 +171,20 @@ class LogStore:
             sqlite3.Error: The checkpoint cannot be stored.
             OSError: A file cannot be removed.
         """
-        files = partition_files(self.folder)[:-1]
+        names, partitions = self._partitions.names(), self._partitions
         oldest_day = self._day_of(self._clock.wall() - self._retention.days * _DAY_S)
-        used = sum(_bytes_of(path) for _, _, path in files) + self._newest.bytes_used
-        gone: list[pathlib.Path] = []
-        for day, _, path in files:
-            if day >= oldest_day and used <= self._retention.bytes_max:
+        sizes = [partitions.size(name) for name in names[:-1]]
+        used = sum(sizes) + self._newest.bytes_used
+        count = 0
+        for name, size in zip(names[:-1], sizes, strict=True):
+            if name.day >= oldest_day and used <= self._retention.bytes_max:
                 break
-            used -= _bytes_of(path)
-            gone.append(path)
-        if gone:
-            rest = files[len(gone) :]
-            first = _first_of(rest[0][2]) if rest else self._newest.first
-            self._add_checkpoint(first)
-        for path in gone:
-            for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-                path.with_name(name).unlink(missing_ok=True)
-        return [path.name for path in gone]
+            used -= size
+            count += 1
+        if not count:
+            return []
+        self._add_checkpoint(partitions.first_of(names[count]))
+        return [partitions.remove(name) for name in names[:count]]
 
     def close(self) -> None:
         """Sign, and close.
@@ -192,23 +196,25 @@ class LogStore:
             self.sign()
         finally:
             self._newest.close()
+            self._partitions.close()
             os.close(self._lock)
 
     # -- partitions ----------------------------------------------------------------------------
 
     def _begin_partition(self) -> None:
         """Go on in a new one on another day, or when this one is large; time never goes back."""
-        newest, today = self._newest, self._today()
+        newest, name, today = self._newest, self._name, self._today()
         if newest.last < newest.first:
             return
-        if today > self._day:
-            self._day, self._number = today, 1
-        elif newest.bytes_used >= PARTITION_BYTES_MAX:
-            self._number += 1
+        if today > name.day:
+            name = PartitionName(today, 1)
+        elif newest.bytes_used >= PARTITION_BYTES_MAX or newest.is_outdated:
+            name = PartitionName(name.day, name.number + 1)
         else:
             return
         self.sign()
-        self._newest = Partition.make(self._path(), newest.last + 1, newest.link, newest.position)
+        begun = self._partitions.make(name, newest.last + 1, newest.link, newest.position)
+        self._name, self._newest = name, begun
         newest.close()
 
     def _add_checkpoint(self, first: int) -> None:
@@ -219,10 +225,7 @@ class LogStore:
 
     def _first(self) -> int:
         """Return the number of the oldest record that is kept."""
-        return _first_of(partition_files(self.folder)[0][2])
-
-    def _path(self) -> pathlib.Path:
-        return partition_path(self.folder, self._day, self._number)
+        return self._partitions.first_of(self._partitions.names()[0])
 
     def _today(self) -> str:
         return self._day_of(self._clock.wall())
@@ -232,7 +235,17 @@ class LogStore:
         return dt.datetime.fromtimestamp(time, dt.UTC).date().isoformat()
 
 
+def _partitions_of(place: StorePlace) -> Partitions:
+    if isinstance(place, PostgresPlace):
+        from .postgres_partition import PostgresPartitions  # noqa: PLC0415 - psycopg is optional
+
+        return PostgresPartitions(place)
+    return SqlitePartitions(place.path)
+
+
 _DAY_S: Final = 86_400
+_TIME_MAX: Final = 1 << 36
+"""Some two thousand years: what lies beyond is no time that a clock gave."""
 
 
 def _decoded(line: bytes) -> dict[str, object] | None:
@@ -244,15 +257,5 @@ def _decoded(line: bytes) -> dict[str, object] | None:
         line.decode("utf-8")
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return fields if isinstance(fields.get("time"), int | float) else None
-
-
-def _bytes_of(path: pathlib.Path) -> int:
-    return path.stat().st_size
-
-
-def _first_of(path: pathlib.Path) -> int:
-    database = open_to_read(path)
-    with contextlib.closing(database):
-        (first,) = database.execute("SELECT value FROM facts WHERE name = 'first'").fetchone()
-    return int(first)
+    time = fields.get("time")
+    return fields if isinstance(time, int | float) and 0 <= time < _TIME_MAX else None

@@ -1,20 +1,20 @@
 """Totals: what is counted of records while they are stored, so that nobody counts them later.
 
-``partition`` keeps them in the transaction of their records; ``reader`` adds them up. The
-invariant: they are as many as the records say, and their rows are bounded whatever clients send.
+Partitions keep them in the transaction of their records; ``reader`` adds them up. The invariant:
+they are as many as the records say, and their rows are bounded whatever clients send.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from sluicegate.audit.search.words import host_of_record
 from sluicegate.log_limits import TOTALS_VALUES_MAX
 
-__all__ = ["HOUR_S", "MINUTE_S", "OTHERS", "SCHEMA", "SUBJECTS", "Totals", "latency_bucket"]
+__all__ = ["HOUR_S", "MINUTE_S", "OTHERS", "SUBJECTS", "Counted", "Totals", "latency_bucket"]
 
 MINUTE_S: Final = 60
 HOUR_S: Final = 3600
@@ -25,39 +25,7 @@ OTHERS: Final = ""
 SUBJECTS: Final = ("client", "host", "user", "filter", "reason")
 """What is counted by its values."""
 
-SCHEMA: Final = (
-    (
-        "CREATE TABLE minutes (minute INTEGER, kind TEXT, result TEXT, rule TEXT, count INTEGER,"
-        " bytes_to_client INTEGER, bytes_to_server INTEGER,"
-        " PRIMARY KEY (minute, kind, result, rule)) WITHOUT ROWID"
-    ),
-    (
-        "CREATE TABLE hours (hour INTEGER, subject TEXT, value TEXT, kind TEXT, result TEXT,"
-        " count INTEGER, bytes INTEGER,"
-        " PRIMARY KEY (hour, subject, value, kind, result)) WITHOUT ROWID"
-    ),
-    (
-        "CREATE TABLE latencies (hour INTEGER, kind TEXT, bucket INTEGER, count INTEGER,"
-        " PRIMARY KEY (hour, kind, bucket)) WITHOUT ROWID"
-    ),
-)
-
 _COUNTED: Final = frozenset({"decision", "connection", "request", "transfer"})
-
-_ADD_MINUTE: Final = (
-    "INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-    " count = count + excluded.count,"
-    " bytes_to_client = bytes_to_client + excluded.bytes_to_client,"
-    " bytes_to_server = bytes_to_server + excluded.bytes_to_server"
-)
-_ADD_HOUR: Final = (
-    "INSERT INTO hours VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-    " count = count + excluded.count, bytes = bytes + excluded.bytes"
-)
-_ADD_LATENCY: Final = (
-    "INSERT INTO latencies VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-    " count = count + excluded.count"
-)
 
 Fields: TypeAlias = Mapping[str, object]
 
@@ -67,15 +35,36 @@ def latency_bucket(milliseconds: float) -> int:
     return max(0, int(milliseconds * 1000)).bit_length()
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a batch adds to the totals: rows, the columns of their keys first."""
+
+    minutes: list[tuple[int, str, str, str, int, int, int]]
+    """Minute, kind, result, rule; records, bytes to the client, bytes to the server."""
+    hours: list[tuple[int, str, str, str, str, int, int]]
+    """Hour, subject, value, kind, result; records, bytes."""
+    latencies: list[tuple[int, str, int, int]]
+    """Hour, kind, bucket; records."""
+
+
 class Totals:
     """What one partition counts; its own table of the values that each hour has."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
+    def __init__(self, values_of: Callable[[int, str], Iterable[str]]) -> None:
+        """Begin.
+
+        Args:
+            values_of: Tells which values of a subject an hour has already.
+        """
+        self._values_of = values_of
         self._known: dict[tuple[int, str], set[str]] = {}
 
-    def add(self, records: list[dict[str, object]]) -> None:
-        """Count records, within the transaction that is open."""
+    def forget(self) -> None:
+        """Ask anew which values there are: a batch was not stored."""
+        self._known.clear()
+
+    def count(self, records: list[dict[str, object]]) -> Counted:
+        """Count the records of a batch."""
         minutes: defaultdict[tuple[int, str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
         hours: defaultdict[tuple[int, str, str, str, str], list[int]] = defaultdict(lambda: [0, 0])
         latencies: defaultdict[tuple[int, str, int], int] = defaultdict(int)
@@ -100,21 +89,19 @@ class Totals:
                 counts[1] += down + up
             if kind == "request":
                 latencies[hour, kind, latency_bucket(_number(fields, "duration_ms"))] += 1
-        execute = self._database.executemany
-        execute(_ADD_MINUTE, [(*key, *row) for key, row in minutes.items()])
-        execute(_ADD_HOUR, [(*key, *row) for key, row in hours.items()])
-        execute(_ADD_LATENCY, [(*key, count) for key, count in latencies.items()])
+        return Counted(
+            [(*key, row[0], row[1], row[2]) for key, row in minutes.items()],
+            [(*key, row[0], row[1]) for key, row in hours.items()],
+            [(*key, count) for key, count in latencies.items()],
+        )
 
     def _bounded(self, hour: int, subject: str, value: str) -> str:
         """Return the value, or what stands for all that came too late in an hour."""
         known = self._known.get((hour, subject))
         if known is None:
-            rows = self._database.execute(
-                "SELECT DISTINCT value FROM hours WHERE hour = ? AND subject = ?", (hour, subject)
-            )
             if len(self._known) > _HOURS_KNOWN_MAX:
                 self._known.clear()
-            known = self._known[hour, subject] = {found for (found,) in rows}
+            known = self._known[hour, subject] = set(self._values_of(hour, subject))
         if value in known:
             return value
         if len(known) >= TOTALS_VALUES_MAX:
@@ -155,4 +142,8 @@ def _text(fields: Fields, name: str) -> str:
 
 def _number(fields: Fields, name: str) -> float:
     value = fields.get(name)
-    return value if isinstance(value, int | float) else 0
+    # No database takes greater ones, and no record that we wrote has them.
+    return min(value, _NUMBER_MAX) if isinstance(value, int | float) else 0
+
+
+_NUMBER_MAX: Final = 1 << 53

@@ -7,14 +7,15 @@ is found by whoever kept the link that an earlier verification printed.
 
 from __future__ import annotations
 
-import contextlib
-import pathlib
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sluicegate.errors import ConfigError
+
 from .chain import FIRST_LINK, Checkpoint, is_signed_by, link_of
-from .partition import open_to_read, partition_files
+from .place import StorePlace
+from .reader import open_readings
+from .reading import SqlReading
 
 __all__ = ["Verification", "verify_store"]
 
@@ -40,7 +41,7 @@ class Verification:
 
 
 def verify_store(
-    folder: pathlib.Path,
+    place: StorePlace,
     public: bytes,
     *,
     expected: bytes | None = None,
@@ -49,32 +50,29 @@ def verify_store(
     """Read all of a store, and check every link and every signature.
 
     Args:
-        folder: The store.
+        place: The store.
         public: The key that its checkpoints are checked with; kept elsewhere, if it can be.
         expected: A link that an earlier verification found at the end.
         on_progress: Told how many records were read, now and then.
 
     Raises:
-        OSError: The folder cannot be read.
+        ConfigError: There is no store, or none of it can be read.
     """
     found = Verification()
     starts: list[Checkpoint] = []
     links: dict[int, bytes] = {}
     previous: tuple[int, bytes] | None = None
-    for _, _, path in partition_files(folder):
-        try:
-            database = open_to_read(path)
-        except sqlite3.Error as error:
-            found.faults.append(f"{path.name}: cannot be read: {error}")
-            previous = None
-            continue
-        with contextlib.closing(database):
+    readings = open_readings(place)
+    try:
+        for partition in reversed(list(readings.newest_first())):
             try:
-                previous = _verify_partition(path, database, previous, found, links, on_progress)
-                starts += _checkpoints_of(database)
-            except sqlite3.Error as error:
-                found.faults.append(f"{path.name}: cannot be read: {error}")
+                previous = _verify_partition(partition, previous, found, links, on_progress)
+                starts += partition.checkpoints()
+            except ConfigError as error:
+                found.faults.append(f"{partition.name}: {error.cause}")
                 previous = None
+    finally:
+        readings.close()
     _verify_checkpoints(starts, public, links, found)
     if expected is not None and expected not in links.values():
         found.faults.append("the expected link is not in the chain: it was cut off or made anew")
@@ -82,55 +80,41 @@ def verify_store(
 
 
 def _verify_partition(
-    path: pathlib.Path,
-    database: sqlite3.Connection,
+    partition: SqlReading,
     previous: tuple[int, bytes] | None,
     found: Verification,
     links: dict[int, bytes],
     on_progress: Callable[[int], None],
-) -> tuple[int, bytes]:
+) -> tuple[int, bytes] | None:
     """Check one partition; return the number of its last record, and its last link."""
-    facts = dict(database.execute("SELECT name, value FROM facts").fetchall())
-    first, link = int(facts["first"]), bytes(facts["before"])
+    begun = partition.begin()
+    if begun is None:
+        return previous  # let go meanwhile
+    first, link = begun
+    name = partition.name
     if not found.first:
         found.first = first
         links[first - 1] = link
     elif previous != (first - 1, link):
-        found.faults.append(f"{path.name}: does not go on where the one before it ends")
+        found.faults.append(f"{name}: does not go on where the one before it ends")
     expected = first
-    for begin, last, stored in _links(database):
+    for begin, last, stored in partition.links():
         if begin != expected:
-            found.faults.append(f"{path.name}: record {expected} and those behind it are missing")
-        rows = database.execute(
-            "SELECT seq, body FROM records WHERE seq BETWEEN ? AND ? ORDER BY seq", (begin, last)
-        ).fetchall()
-        lines = [str(body).encode("utf-8") for _, body in rows]
-        if [seq for seq, _ in rows] != list(range(begin, last + 1)):
-            found.faults.append(f"{path.name}: some of records {begin} to {last} are missing")
+            found.faults.append(f"{name}: record {expected} and those behind it are missing")
+        records = partition.records(begin, last)
+        lines = [record.line.encode("utf-8") for record in records]
+        if [record.seq for record in records] != list(range(begin, last + 1)):
+            found.faults.append(f"{name}: some of records {begin} to {last} are missing")
         elif link_of(link, begin, lines) != stored:
-            found.faults.append(f"{path.name}: records {begin} to {last} are not what was stored")
+            found.faults.append(f"{name}: records {begin} to {last} are not what was stored")
         link, expected = stored, last + 1
         links[last] = stored
         on_progress(last)
-    (beyond,) = database.execute(
-        "SELECT count(*) FROM records WHERE seq >= ? OR seq < ?", (expected, first)
-    ).fetchone()
+    beyond = partition.count_outside(first, expected)
     if beyond:
-        found.faults.append(f"{path.name}: {beyond} records are in no link")
+        found.faults.append(f"{name}: {beyond} records are in no link")
     found.last, found.link = expected - 1, link
     return expected - 1, link
-
-
-def _links(database: sqlite3.Connection) -> Iterator[tuple[int, int, bytes]]:
-    for first, last, link in database.execute("SELECT first, last, link FROM links ORDER BY first"):
-        yield int(first), int(last), bytes(link)
-
-
-def _checkpoints_of(database: sqlite3.Connection) -> list[Checkpoint]:
-    rows = database.execute(
-        "SELECT last, link, time, first, signature FROM checkpoints ORDER BY rowid"
-    )
-    return [Checkpoint(*row) for row in rows]
 
 
 def _verify_checkpoints(

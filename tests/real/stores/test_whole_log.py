@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from sluicegate.audit.log_source import FileLogs, LogSource
 from sluicegate.audit.query import LogLine
 from sluicegate.audit.search import EVERYTHING
-from sluicegate.audit.store import Filler, Retention, reader
+from sluicegate.audit.store import Filler, Retention, StorePlace, reader
 from sluicegate.audit.stored_log import StoredLog
 from sluicegate.audit.whole_log import WholeLog
 from sluicegate.clock import SystemClock
@@ -20,27 +20,30 @@ COUNT = 25
 
 
 @pytest.fixture
-def log(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+def log(tmp_path: pathlib.Path, place: StorePlace, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     """Return a log all of which but the last five records is stored, in slices of three."""
     monkeypatch.setattr(reader, "SEARCH_SLICE_RECORDS", 3)
     path = tmp_path / "records.jsonl"
     lines = [line_of(number, 100.0 + number, user="é") + b"\n" for number in range(COUNT)]
     path.write_bytes(b"".join(lines[:-5]))
-    Filler(path, tmp_path / "records", Retention(90, 1 << 40), SystemClock(), print).close()
+    Filler(path, place, Retention(90, 1 << 40), SystemClock(), print).close()
     with path.open("ab") as file:
         file.writelines(lines[-5:])
     return path
 
 
-def sources(log: pathlib.Path) -> tuple[LogSource, LogSource]:
-    return FileLogs([log]), WholeLog(log, log.parent / "records", SystemClock())
+@pytest.fixture
+def sources(log: pathlib.Path, place: StorePlace) -> Iterator[tuple[LogSource, LogSource]]:
+    whole = WholeLog(log, place, SystemClock())
+    yield FileLogs([log]), whole
+    whole.close()
 
 
 @pytest.mark.parametrize("texts", [(), ("r-7",), ("r-2", "c-11"), ("nowhere",), ("é",)])
 def test_both_give_the_same_lines_in_the_same_order(
-    log: pathlib.Path, texts: tuple[str, ...]
+    sources: tuple[LogSource, LogSource], texts: tuple[str, ...]
 ) -> None:
-    by_files, by_store = ([line.raw for line in it.lines(*texts)] for it in sources(log))
+    by_files, by_store = ([line.raw for line in it.lines(*texts)] for it in sources)
     assert by_files == by_store
     assert len(by_files) == {(): COUNT, ("nowhere",): 0, ("é",): COUNT}.get(texts, len(by_files))
 
@@ -54,24 +57,25 @@ def test_both_give_the_same_lines_in_the_same_order(
         lambda line: False,
     ],
 )
-def test_both_give_the_same_last_line(log: pathlib.Path, wanted: Callable[[LogLine], bool]) -> None:
-    by_files, by_store = (it.last(wanted) for it in sources(log))
+def test_both_give_the_same_last_line(
+    sources: tuple[LogSource, LogSource], wanted: Callable[[LogLine], bool]
+) -> None:
+    by_files, by_store = (it.last(wanted) for it in sources)
     assert by_files == by_store
 
 
-def test_how_much_was_read_grows_to_all_of_it(log: pathlib.Path) -> None:
-    for source in sources(log):
+def test_how_much_was_read_grows_to_all_of_it(sources: tuple[LogSource, LogSource]) -> None:
+    for source in sources:
         for _ in source.lines():
             pass
         assert 0 < source.read <= source.size
 
 
 def test_file_that_goes_between_two_looks_is_read_from_the_store(
-    log: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    log: pathlib.Path, place: StorePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that was stored to its end goes right after somebody has asked where it ends."""
-    folder = log.parent / "records"
-    stored = StoredLog(log, folder, SystemClock())
+    stored = StoredLog(log, place, SystemClock())
     whole = log.read_bytes().splitlines()
     unstored = stored._unstored
     is_first = True
@@ -82,10 +86,11 @@ def test_file_that_goes_between_two_looks_is_read_from_the_store(
             is_first = False
             moved = log.rename(log.with_name("records.jsonl-20261128183000"))
             log.write_bytes(line_of(99, 200.0) + b"\n")
-            Filler(log, folder, Retention(90, 1 << 40), SystemClock(), print).close()
+            Filler(log, place, Retention(90, 1 << 40), SystemClock(), print).close()
             moved.unlink()
         return unstored(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(stored, "_unstored", goes_first)
     found = [line.raw for line in stored.read(EVERYTHING)]
+    stored.close()
     assert found == [*whole, line_of(99, 200.0)]

@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 import json
-import pathlib
-from collections.abc import Iterator
 
 import pytest
 
 from sluicegate.audit.search import parse_query
 from sluicegate.audit.search.matching import predicate_of
-from sluicegate.audit.store import LogPosition, LogStore, StoreReader
+from sluicegate.audit.store import LogPosition, LogStore, StorePlace, StoreReader, has_store
 from sluicegate.audit.store.totals import HOUR_S, OTHERS, latency_bucket
 from sluicegate.errors import ConfigError
 from sluicegate.testing.clock import ManualClock
-
-from .store_kit import DAY_S, fill, line_of, open_store
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(1000.0, 1_750_000_000.0)
-
-
-@pytest.fixture
-def store(tmp_path: pathlib.Path, clock: ManualClock) -> Iterator[LogStore]:
-    store = open_store(tmp_path, clock)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def reader(store: LogStore, tmp_path: pathlib.Path, clock: ManualClock) -> Iterator[StoreReader]:
-    reader = StoreReader(tmp_path, clock)
-    yield reader
-    reader.close()
-
+from tests.unit.store.store_kit import DAY_S, fill, line_of
 
 QUERIES = [
     "",
@@ -126,12 +103,12 @@ def test_new_records_and_partitions_are_seen_by_an_open_reader(
     assert [one.seq for one in reader.read(parse_query("", 0), after=4)] == [5, 6]
 
 
-def test_folder_without_a_store_is_an_error_with_a_cure(
-    tmp_path: pathlib.Path, clock: ManualClock
+def test_place_without_a_store_is_an_error_with_a_cure(
+    place: StorePlace, clock: ManualClock
 ) -> None:
-    for folder in (tmp_path, tmp_path / "none"):
-        with pytest.raises(ConfigError, match="there is no store"):
-            StoreReader(folder, clock)
+    assert not has_store(place)
+    with pytest.raises(ConfigError, match="there is no store"):
+        StoreReader(place, clock)
 
 
 def test_minutes_are_what_the_records_say(

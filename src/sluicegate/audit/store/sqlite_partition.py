@@ -1,0 +1,361 @@
+"""SqlitePartition: one file of the store, with the records of a day or of a part of one.
+
+``log_store`` fills the newest, ``sqlite_reading`` opens them all. The invariant: what a batch
+brings is written in one transaction or not at all.
+
+SQLite in WAL mode (sqlite.org/wal.html): readers never wait for the writer. A partition is never
+changed but at its end, and goes as a whole, so nothing is ever deleted within a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+import re
+import sqlite3
+from collections.abc import Sequence
+from typing import Final
+
+from sluicegate.audit.search.sql import COLUMNS
+from sluicegate.audit.search.words import searched_text
+from sluicegate.log_limits import STORE_CACHE_BYTES, STORE_WAIT_MS
+
+from .chain import Checkpoint, link_of
+from .partition import LogPosition, PartitionName
+from .row import KEYS, Keys, texts_of, time_of
+from .totals import Totals
+
+__all__ = [
+    "SqlitePartition",
+    "SqlitePartitions",
+    "open_to_read",
+    "partition_files",
+    "partition_path",
+]
+
+_VERSION: Final = 1
+
+_TEXTS: Final = ", ".join(f"{name} TEXT NOT NULL COLLATE NOCASE" for name in COLUMNS)
+_TOTALS: Final = (
+    (
+        "CREATE TABLE minutes (minute INTEGER, kind TEXT, result TEXT, rule TEXT, count INTEGER,"
+        " bytes_to_client INTEGER, bytes_to_server INTEGER,"
+        " PRIMARY KEY (minute, kind, result, rule)) WITHOUT ROWID"
+    ),
+    (
+        "CREATE TABLE hours (hour INTEGER, subject TEXT, value TEXT, kind TEXT, result TEXT,"
+        " count INTEGER, bytes INTEGER,"
+        " PRIMARY KEY (hour, subject, value, kind, result)) WITHOUT ROWID"
+    ),
+    (
+        "CREATE TABLE latencies (hour INTEGER, kind TEXT, bucket INTEGER, count INTEGER,"
+        " PRIMARY KEY (hour, kind, bucket)) WITHOUT ROWID"
+    ),
+)
+
+_SCHEMA: Final = (
+    (
+        f"CREATE TABLE records (seq INTEGER PRIMARY KEY, time REAL NOT NULL, {_TEXTS},"
+        " client_key BLOB, server_key BLOB, peer_key BLOB, body TEXT NOT NULL)"
+    ),
+    "CREATE INDEX by_client ON records (client_key) WHERE client_key IS NOT NULL",
+    "CREATE INDEX by_host ON records (host) WHERE host <> ''",
+    "CREATE INDEX by_connection ON records (connection) WHERE connection <> ''",
+    # The records have the texts; what is kept here is the index alone.
+    (
+        "CREATE VIRTUAL TABLE words USING fts5 (text, content='', columnsize=0,"
+        " tokenize='unicode61 remove_diacritics 0')"
+    ),
+    (
+        "CREATE TABLE links (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, link BLOB NOT NULL,"
+        " time_min REAL NOT NULL, time_max REAL NOT NULL)"
+    ),
+    (
+        "CREATE TABLE checkpoints (last INTEGER NOT NULL, link BLOB NOT NULL, time REAL NOT NULL,"
+        " first INTEGER NOT NULL, signature BLOB NOT NULL)"
+    ),
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    *_TOTALS,
+)
+_MARKS: Final = ", ".join("?" * (2 + len(COLUMNS) + len(KEYS) + 1))
+_ADD: Final = f"INSERT INTO records VALUES ({_MARKS})"  # noqa: S608 - our own words
+_ADD_WORDS: Final = "INSERT INTO words (rowid, text) VALUES (?, ?)"
+_ADD_LINK: Final = "INSERT INTO links VALUES (?, ?, ?, ?, ?)"
+_ADD_MINUTE: Final = (
+    "INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+    " count = count + excluded.count,"
+    " bytes_to_client = bytes_to_client + excluded.bytes_to_client,"
+    " bytes_to_server = bytes_to_server + excluded.bytes_to_server"
+)
+_ADD_HOUR: Final = (
+    "INSERT INTO hours VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+    " count = count + excluded.count, bytes = bytes + excluded.bytes"
+)
+_ADD_LATENCY: Final = (
+    "INSERT INTO latencies VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+    " count = count + excluded.count"
+)
+_SET: Final = "INSERT INTO facts VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+
+_NAME: Final = re.compile(r"records-(\d{4}-\d{2}-\d{2})\.(\d{1,6})\.sqlite", re.ASCII)
+
+
+def partition_path(folder: pathlib.Path, day: str, number: int) -> pathlib.Path:
+    """Return the path of a partition of a day, ``2026-11-28``; a day has them from 1 on."""
+    return folder / f"records-{day}.{number}.sqlite"
+
+
+def partition_files(folder: pathlib.Path) -> list[tuple[str, int, pathlib.Path]]:
+    """Return the partitions of a folder with their days and numbers, the oldest first."""
+    found = [
+        (name[1], int(name[2]), path)
+        for path in folder.iterdir()
+        if (name := _NAME.fullmatch(path.name)) is not None
+    ]
+    return sorted(found)
+
+
+class SqlitePartition:
+    """One file, open for its writer; there is one writer."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        """Open a file that ``make`` has made.
+
+        Raises:
+            sqlite3.Error: It cannot be opened, or is no partition.
+        """
+        self.path = path
+        self._database = sqlite3.connect(path, isolation_level=None, timeout=STORE_WAIT_MS / 1000)
+        try:
+            self._open()
+        except sqlite3.Error:
+            self._database.close()
+            raise
+
+    def _open(self) -> None:
+        execute = self._database.execute
+        (version,) = execute("PRAGMA user_version").fetchone()
+        if version != _VERSION:
+            raise sqlite3.DatabaseError(f"is of version {version}, this one writes {_VERSION}")
+        # A power failure may take the last transactions, never the file; a killed process takes
+        # none. What is taken is read from the log again.
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL"):
+            execute(f"PRAGMA {pragma}")
+        execute(f"PRAGMA cache_size = -{STORE_CACHE_BYTES >> 10}")
+        (first,) = execute("SELECT value FROM facts WHERE name = 'first'").fetchone()
+        self.first = int(first)
+        #: The number of its first record, there or to come.
+        (before,) = execute("SELECT value FROM facts WHERE name = 'before'").fetchone()
+        row = execute("SELECT last, link FROM links ORDER BY first DESC LIMIT 1").fetchone()
+        last, link = row if row is not None else (self.first - 1, before)
+        self.last, self.link = int(last), bytes(link)
+        #: The number of its last record, and the link that ends with it.
+        self._totals = Totals(self._values_of)
+        self._keys = Keys()
+
+    @classmethod
+    def make(
+        cls, path: pathlib.Path, first: int, before: bytes, position: LogPosition
+    ) -> SqlitePartition:
+        """Make an empty one, whole or not at all.
+
+        Args:
+            path: There is no such file.
+            first: The number of its first record.
+            before: The link that its first one follows.
+            position: Where its first record begins.
+
+        Raises:
+            sqlite3.Error: It cannot be made.
+            OSError: It cannot be given its name.
+        """
+        partial = path.with_suffix(".new")
+        partial.unlink(missing_ok=True)
+        database = sqlite3.connect(partial, isolation_level=None)
+        with contextlib.closing(database):
+            execute = database.execute
+            execute("PRAGMA page_size = 8192")
+            execute("BEGIN")
+            for statement in _SCHEMA:
+                execute(statement)
+            facts = {"first": first, "before": before, "position": _written(position)}
+            database.executemany(_SET, facts.items())
+            execute(f"PRAGMA user_version = {_VERSION}")
+            execute("COMMIT")
+        partial.rename(path)
+        return cls(path)
+
+    @property
+    def position(self) -> LogPosition:
+        """Where in the log what it holds ends."""
+        (text,) = self._database.execute(
+            "SELECT value FROM facts WHERE name = 'position'"
+        ).fetchone()
+        return LogPosition(*json.loads(text))
+
+    @property
+    def signed_last(self) -> int:
+        """The number of the last record that a checkpoint in it covers; 0: none is in it."""
+        (last,) = self._database.execute("SELECT max(last) FROM checkpoints").fetchone()
+        return int(last or 0)
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes of its file."""
+        (pages,) = self._database.execute("PRAGMA page_count").fetchone()
+        (size,) = self._database.execute("PRAGMA page_size").fetchone()
+        return int(pages) * int(size)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether an earlier version made it."""
+        return False
+
+    def append(
+        self, lines: Sequence[bytes], records: list[dict[str, object]], position: LogPosition
+    ) -> None:
+        """Store a batch, with everything that goes with it.
+
+        Args:
+            lines: The records as they stand in the log, without line ends; one at least.
+            records: The same, decoded.
+            position: Where the last one ends.
+
+        Raises:
+            sqlite3.Error: They cannot be stored; nothing of them is.
+        """
+        first = self.last + 1
+        rows = [
+            self._row(seq, line, fields)
+            for seq, (line, fields) in enumerate(zip(lines, records, strict=True), first)
+        ]
+        times = [time_of(fields) for fields in records]
+        words = [(seq, searched_text(fields)) for seq, fields in enumerate(records, first)]
+        link = link_of(self.link, first, lines)
+        last = first + len(lines) - 1
+        database = self._database
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            database.executemany(_ADD, rows)
+            database.executemany(_ADD_WORDS, words)
+            database.execute(_ADD_LINK, (first, last, link, min(times), max(times)))
+            database.execute(_SET, ("position", _written(position)))
+            counted = self._totals.count(records)
+            database.executemany(_ADD_MINUTE, counted.minutes)
+            database.executemany(_ADD_HOUR, counted.hours)
+            database.executemany(_ADD_LATENCY, counted.latencies)
+            database.execute("COMMIT")
+        except BaseException:
+            self._totals.forget()
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+            raise
+        self.last, self.link = last, link
+
+    def move(self, position: LogPosition) -> None:
+        """Note where in the log it is, when nothing there was a record.
+
+        Raises:
+            sqlite3.Error: It cannot be stored.
+        """
+        self._database.execute(_SET, ("position", _written(position)))
+
+    def add_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint.
+
+        Raises:
+            sqlite3.Error: It cannot be stored.
+        """
+        self._database.execute(
+            "INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?)",
+            (
+                checkpoint.last,
+                checkpoint.link,
+                checkpoint.time,
+                checkpoint.first,
+                checkpoint.signature,
+            ),
+        )
+
+    def close(self) -> None:
+        """Close the file; what the journal holds goes into it."""
+        self._database.close()
+
+    def _values_of(self, hour: int, subject: str) -> list[str]:
+        rows = self._database.execute(
+            "SELECT DISTINCT value FROM hours WHERE hour = ? AND subject = ?", (hour, subject)
+        )
+        return [value for (value,) in rows]
+
+    def _row(self, seq: int, line: bytes, fields: dict[str, object]) -> tuple[object, ...]:
+        texts, keys = texts_of(fields), self._keys.of(fields)
+        return (seq, time_of(fields), *texts, *keys, line.decode("utf-8"))
+
+
+class SqlitePartitions:
+    """The files of a folder; satisfies ``Partitions``."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._folder = folder
+
+    def names(self) -> list[PartitionName]:
+        """As in ``Partitions``."""
+        return [PartitionName(day, number) for day, number, _ in partition_files(self._folder)]
+
+    def open(self, name: PartitionName) -> SqlitePartition:
+        """As in ``Partitions``."""
+        return SqlitePartition(self._path(name))
+
+    def make(
+        self, name: PartitionName, first: int, before: bytes, position: LogPosition
+    ) -> SqlitePartition:
+        """As in ``Partitions``."""
+        return SqlitePartition.make(self._path(name), first, before, position)
+
+    def size(self, name: PartitionName) -> int:
+        """As in ``Partitions``."""
+        return self._path(name).stat().st_size
+
+    def first_of(self, name: PartitionName) -> int:
+        """As in ``Partitions``."""
+        with contextlib.closing(open_to_read(self._path(name))) as database:
+            (first,) = database.execute("SELECT value FROM facts WHERE name = 'first'").fetchone()
+        return int(first)
+
+    def remove(self, name: PartitionName) -> str:
+        """As in ``Partitions``."""
+        path = self._path(name)
+        for one in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+            path.with_name(one).unlink(missing_ok=True)
+        return path.name
+
+    def close(self) -> None:
+        """As in ``Partitions``; each file is closed by whoever has it."""
+
+    def _path(self, name: PartitionName) -> pathlib.Path:
+        return partition_path(self._folder, name.day, name.number)
+
+
+def open_to_read(path: pathlib.Path) -> sqlite3.Connection:
+    """Open a partition for questions.
+
+    Raises:
+        sqlite3.Error: It cannot be opened.
+    """
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    database = sqlite3.connect(
+        uri, uri=True, isolation_level=None, timeout=STORE_WAIT_MS / 1000, check_same_thread=False
+    )
+    try:
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version != _VERSION:
+            raise sqlite3.DatabaseError(f"is of version {version}, this one reads {_VERSION}")
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def _written(position: LogPosition) -> str:
+    return json.dumps([position.inode, position.offset, position.mark])
