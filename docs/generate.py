@@ -23,6 +23,7 @@ import pydantic
 import sluicegate
 from sluicegate import (
     access_limits,
+    alert_limits,
     limits,
     log_limits,
     policy_limits,
@@ -158,6 +159,7 @@ def describe_limits() -> str:
     access = ast.parse(inspect.getsource(access_limits))
     web = ast.parse(inspect.getsource(web_limits))
     logs = ast.parse(inspect.getsource(log_limits))
+    alerts = ast.parse(inspect.getsource(alert_limits))
     bodies = [
         body
         for module, name in ((tree, "Limits"), (web, "WebLimits"))
@@ -183,6 +185,8 @@ def describe_limits() -> str:
         table_of_limits(documented_names(policies.body)),
         "\n## The log\n",
         table_of_limits(documented_names(logs.body)),
+        "\n## Alerts\n",
+        table_of_limits(documented_names(alerts.body)),
         "\n## What scanners take\n",
         table_of_limits(documented_names(scanners.body)),
     ]
@@ -219,6 +223,7 @@ def table_of_limits(rows: Iterator[tuple[str, str, str]]) -> str:
         sources = (
             limits,
             access_limits,
+            alert_limits,
             log_limits,
             policy_limits,
             process_limits,

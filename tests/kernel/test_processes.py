@@ -32,7 +32,7 @@ from tests.kernel.test_gate_process import EchoServer, GateProcess, ask_and_wait
 
 
 class Gate(GateProcess):
-    """A supervisor with two workers, an audit writer and a store's keeper."""
+    """A supervisor with two workers, an audit writer, a store's keeper and an alert process."""
 
     mode = ("--workers", "2")
 
@@ -118,9 +118,9 @@ def test_gate_of_several_processes_relays_records_and_ends(gate: Gate, backend_n
     first, second = gate.clients_of_both()
     status = gate.status()
     assert (status["phase"], status["backend"]) == ("ready", backend_name)
-    assert [row["state"] for row in status["workers"]] == ["ready"] * 4
+    assert [row["state"] for row in status["workers"]] == ["ready"] * 5
     assert {row["policy"] for row in gate.workers()} == {status["policy"]}
-    assert len({os.getpid(), status["pid"], *gate.pids()}) == 6
+    assert len({os.getpid(), status["pid"], *gate.pids()}) == 7
     assert "one worker" in status["steering"]
     with first, second:
         assert echoed(first, b"hello") == echoed(second, b"hello") == b"hello"

@@ -22,6 +22,9 @@ EXEMPT = {
     "sluicegate.audit.sinks.syslog": {
         "create_connection"
     },  # to where the operator has records sent
+    # To where the operator has alerts told.
+    "sluicegate.app.alerts.mail": {"create_connection"},
+    "sluicegate.app.alerts.webhook": {"open_connection"},
     "sluicegate.names.exchange": {"open_connection"},  # to the operator's DNS servers, by literal
 }
 

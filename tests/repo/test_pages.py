@@ -15,6 +15,7 @@ import pytest
 from docs.generate import describe_limits, describe_records
 from sluicegate import (
     access_limits,
+    alert_limits,
     limits,
     log_limits,
     policy_limits,
@@ -97,6 +98,7 @@ def test_every_limit_is_explained_in_the_reference() -> None:
         *policy_limits.__all__,
         *process_limits.__all__,
         *access_limits.__all__,
+        *alert_limits.__all__,
         *protocol_limits.__all__,
         *scan_limits.__all__,
         *web_limits.__all__,

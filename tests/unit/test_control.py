@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from sluicegate.audit import OperatorRecord, Record
+from sluicegate.audit.alerts import Raising
 from sluicegate.clock import SystemClock
 from sluicegate.documents import ConfigRefused
 from sluicegate.errors import ConfigError
@@ -21,6 +22,7 @@ from sluicegate.gate import control
 from sluicegate.gate.control import ControlServer
 from sluicegate.gate.control_client import GateUnreachable, ask_gate
 from sluicegate.gate.control_messages import (
+    AcknowledgeRequest,
     ActedRequest,
     ConnectionsReply,
     ConnectionsRequest,
@@ -99,6 +101,7 @@ class Target:
         self.held_count = 1
         self.killed: list[tuple[str, str]] = []
         self.records: list[Record] = []
+        self.raised: list[Raising] = []
 
     async def status(self) -> StatusView:
         return STATUS
@@ -133,6 +136,13 @@ class Target:
 
     async def transfers(self) -> list[TransferView]:
         return [HELD] * self.held_count
+
+    async def alerts(self) -> list[Raising]:
+        return self.raised
+
+    async def acknowledge(self, identifiers: Sequence[str], by: str) -> list[str]:
+        self.acknowledged_by = by
+        return [one.raising for one in self.raised if one.raising in identifiers]
 
     async def answer_policy(self, order: AnyPolicyOrder, by: str) -> AnyPolicyAnswer:
         if is_change(order):
@@ -370,6 +380,7 @@ def recorded(path: pathlib.Path, request: Request, target: Target) -> list[Opera
         (ReloadRequest(), ("reload", "done", ())),
         (KillRequest(identifiers=["c-1", "s-2"]), ("kill", "done", ("c-1", "s-2"))),
         (KillRequest(identifiers=[]), ("kill", "failed", ())),
+        (AcknowledgeRequest(alerts=["a-1"]), ("alert-acknowledge", "failed", ("a-1",))),
         (UpgradeRequest(program=["/usr/bin/new"]), ("upgrade", "done", ("/usr/bin/new",))),
         (StopRequest(timeout_s=2.5), ("drain", "done", ())),
         (

@@ -12,10 +12,11 @@ import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sluicegate.address import SocketAddress
 from sluicegate.audit import Record, RecordSender, RecordWriter, ServiceRecord
+from sluicegate.audit.alerts import Raising
 from sluicegate.audit.records import ServiceEvent
 from sluicegate.documents import ConfigRefused, Findings
 from sluicegate.errors import ConfigError, TransportError
@@ -51,6 +52,9 @@ from .policies.desk import PolicyDesk
 from .reload import ReloadHistory, settings_for_restart
 from .version import VERSION
 
+if TYPE_CHECKING:
+    from .processes.alert_post import AlertPost
+
 __all__ = ["Gate", "Share", "cannot_listen"]
 
 _LISTENING: Final = frozenset({Phase.READY, Phase.REFUSING})
@@ -75,6 +79,9 @@ class Gate:
 
     Made on the port's thread, after ``app.run`` prepared the machine; ``start`` and ``stop`` once.
     """
+
+    alerting: AlertPost | None = None
+    """Where alerts are raised; set by whoever starts processes beside this one (``run``)."""
 
     def __init__(
         self,
@@ -242,11 +249,26 @@ class Gate:
         if self._policies is not None:
             await self._policies.note(before, by)
         await self._learning.follow(self.service.policy)
+        if self.alerting is not None:
+            self.alerting.change(loaded.configuration)
         return [*loaded.warnings, *settings_for_restart(self._begun_with, loaded)]
 
     async def kill(self, identifiers: Sequence[str], by: str) -> list[str]:
         """End connections, and all connections of sessions; return what was there."""
         return [one for one in identifiers if self.service.kill(one, f"killed by {by}")]
+
+    async def alerts(self) -> list[Raising]:
+        """Return what was raised, where a process raises alerts beside this one."""
+        return await self._alert_post().alerts()
+
+    async def acknowledge(self, identifiers: Sequence[str], by: str) -> list[str]:
+        """Acknowledge alerts; return the identifiers of those that were open."""
+        return await self._alert_post().acknowledge(identifiers, by)
+
+    def _alert_post(self) -> AlertPost:
+        if self.alerting is None:
+            raise ConfigRefused((ConfigError("alerts", "this process raises none"),))
+        return self.alerting
 
     async def upgrade(
         self, program: Sequence[str], drain_timeout_s: float | None, by: str
@@ -294,7 +316,8 @@ class Gate:
 
     async def measures(self) -> list[Series]:
         """Return what is measured."""
-        return measure_gate(self)
+        told = self.alerting.measures() if self.alerting is not None else []
+        return [*measure_gate(self), *told]
 
     async def status(self) -> StatusView:
         """Return the gate as a whole."""
@@ -333,6 +356,7 @@ class Gate:
             records_queued_bytes=recorder.queued_bytes,
             records_lost=recorder.lost,
             records_failure=recorder.failure,
+            alerts_open=self.alerting.open if self.alerting is not None else 0,
             descriptors_max=self.descriptors_max,
             memory_bytes=self._usage.resident_bytes(),
             reloads=self._history.view,

@@ -25,6 +25,7 @@ from sluicegate.limits import Limits
 from sluicegate.policy.parse_values import Name, parse_address, parse_network
 from sluicegate.process_limits import WORKERS_MAX
 
+from .alerts_config import AlertSettings, AlertsTable, AlertTable, to_alerts
 from .authority_config import AuthoritySettings, AuthorityTable, to_authority
 from .console_config import ConsoleTable, to_console
 from .entry_config import (
@@ -147,6 +148,8 @@ class _Tables(Model):
     tls: ServerTlsTable = ServerTlsTable()
     console: ConsoleTable | None = None
     metrics: MetricsTable | None = None
+    alerts: AlertsTable = AlertsTable()
+    alert: tuple[AlertTable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +204,8 @@ class Configuration:
     """Pages in the browser; None: there are none."""
     metrics: MetricsTable | None = None
     """Who may ask for metrics; None: nobody."""
+    alerts: AlertSettings = field(default_factory=AlertSettings)
+    """What operators are told of."""
     user: str = ""
     """Whom the gate works as; empty: whoever starts it."""
     group: str = ""
@@ -310,6 +315,7 @@ def read_configuration(
         sinks=to_sinks(tables.log, folder, document, findings),
         when_log_full=tables.log.when_full,
         metrics=tables.metrics,
+        alerts=to_alerts(tables.alerts, tables.alert, folder, document, findings),
         recorded=Recorded(sessions=tables.log.sessions, lookups=tables.log.lookups),
         user=tables.service.user,
         group=tables.service.group,

@@ -40,6 +40,7 @@ def confine_process(
     has_sandbox: bool = True,
     unreadable: pathlib.Path | None = None,
     ports: Collection[int] | None = None,
+    may_fork: bool = False,
 ) -> Confinement:
     """Give up capabilities, writing elsewhere, and calls that nobody needs.
 
@@ -49,6 +50,7 @@ def confine_process(
         has_sandbox: False leaves Landlock and seccomp out, because the operator said so.
         unreadable: A folder with what the process must not read.
         ports: TCP ports that it may connect to, and it listens nowhere; None: it may anything.
+        may_fork: Whether it starts programs of operators, which may fork.
 
     Raises:
         OSError: Capabilities cannot be given up.
@@ -65,7 +67,7 @@ def confine_process(
         done.lacking.append('Landlock and seccomp: "sandbox" in [service] is false')
         return done
     _restrict_files(writable, unreadable, ports, done)
-    _refuse_calls(done)
+    _refuse_calls(done, may_fork=may_fork)
     return done
 
 
@@ -124,15 +126,16 @@ def _allow_reading_beside(unreadable: pathlib.Path, ruleset: landlock.Ruleset) -
                     ruleset.allow(one, landlock.READ_FILE)
 
 
-def _refuse_calls(done: Confinement) -> None:
+def _refuse_calls(done: Confinement, *, may_fork: bool) -> None:
     try:
-        seccomp.install(general_program())
+        seccomp.install(general_program(may_fork=may_fork))
     except UnsupportedMachineError as error:
         done.lacking.append(f"seccomp: {error}")
     except OSError as error:
         done.lacking.append(f"seccomp: {errno_name(error.errno or 0)}")
     else:
-        done.in_force.append("seccomp: no fork, ptrace, mount, modules, bpf, or raw sockets")
+        fork = "" if may_fork else "fork, "
+        done.in_force.append(f"seccomp: no {fork}ptrace, mount, modules, bpf, or raw sockets")
 
 
 def refuse_new_rings(confinement: Confinement) -> None:

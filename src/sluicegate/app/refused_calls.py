@@ -29,20 +29,25 @@ _CLONE_NAMESPACES: Final = 0x7E020080
 """All ``CLONE_NEW*`` flags."""
 
 
-def general_program() -> list[bytes]:
+def general_program(*, may_fork: bool = False) -> list[bytes]:
     """Return the filter for every process of the gate.
+
+    Args:
+        may_fork: Whether copies of the process are left alone: of one that has no clients, and
+            starts operators' programs, which may be scripts of a shell.
 
     Raises:
         UnsupportedMachineError: There is no list for this architecture.
     """
     machine = this_machine()
+    # A thread, or what is followed by an exec; a plain fork shares no memory.
+    only_threads = [seccomp.any_bit(_CLONE_VM, 1, 0), seccomp.refuse()]
+    refused = [one for one in REFUSED if not (may_fork and one == "fork")]
     clone = [
         seccomp.look_at_first_argument(),
         seccomp.any_bit(_CLONE_NAMESPACES, 0, 1),
         seccomp.refuse(),
-        # A thread, or what is followed by an exec; a plain fork shares no memory.
-        seccomp.any_bit(_CLONE_VM, 1, 0),
-        seccomp.refuse(),
+        *([] if may_fork else only_threads),
         seccomp.returns(seccomp.ALLOW),
     ]
     families = [
@@ -60,7 +65,7 @@ def general_program() -> list[bytes]:
         # Its flags are in memory, where no filter can look; the C library then takes clone.
         seccomp.equals(machine.number("clone3"), 0, 1),
         seccomp.refuse(errno.ENOSYS),
-        *seccomp.refuse_all(machine.numbers(REFUSED)),
+        *seccomp.refuse_all(machine.numbers(refused)),
     ]
 
 

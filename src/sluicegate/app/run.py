@@ -8,6 +8,7 @@ checked, and whatever ends a gate, its records are written and its folder is fre
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import pathlib
 from collections.abc import Callable
 from typing import Final
@@ -19,6 +20,7 @@ from sluicegate.port.loop import current_port, run
 from sluicegate.sandbox.wire import WireSocket
 
 from .account import kept_capabilities, take_account
+from .alerts_config import AlertSettings
 from .authority_files import OpenAuthority, open_authority_of
 from .build import Gate
 from .confinement import Confinement, confine_process, refuse_new_rings
@@ -115,7 +117,11 @@ class _Life:
             lambda _, __: gate.leaves.attach(WireSocket(fileno=signer.connect())),
         )
         write, configuration = gate.recorder.write, self._loaded.configuration
+        if not configuration.alerts.is_asked_for:
+            # One process is what is wanted here: another one only for who has asked for it.
+            configuration = dataclasses.replace(configuration, alerts=AlertSettings())
         attendants = Attendants(configuration, gate, write, SystemClock(), self._say)
+        gate.alerting = attendants.alerts
         try:
             with self._wishes.taken_from_signals():
                 attendants.listen()

@@ -509,27 +509,35 @@ class OperatorRecord(Record, tag="operator", kw_only=True):
 
 
 class AlertRecord(Record, tag="alert", kw_only=True):
-    """An alert was raised, acknowledged, or is over."""
+    """An alert was raised, acknowledged, or is over; or what it was to do failed."""
 
     alert: str
     """Its name, as operators have it in the configuration."""
-    event: Literal["raised", "acknowledged", "over"]
+    event: Literal["raised", "raised-again", "acknowledged", "over", "action-failed"]
     """Which step; ``over``: what it was raised for is not so any more."""
     severity: Literal["information", "warning", "error"]
     """How bad it is."""
     raising: str = ""
     """The identifier of this raising, which acknowledging it names."""
+    category: str = ""
+    """A word that alerts are chosen by."""
     message: str = ""
     """What happened, in a sentence."""
+    about: str = ""
+    """The value that was counted: a client, a host; absent where all were counted together."""
     count: int = 1
-    """How many events it was raised for."""
+    """How many events it was raised for, until now."""
+    times: int = 1
+    """How often it was raised since it was acknowledged last."""
+    query: str = ""
+    """The query that finds the records that it was raised for."""
     by: str = ""
     """Who acknowledged it."""
     client: str = ""
     """The client that it is about, if it is about one."""
     facts: dict[str, str | int] = {}
-    """What is known of it: values that were compared, the filter or the scanner that it is about,
-    what became of its actions."""
+    """What is known of it: of the last record that counted, what an alert tells; of a failed
+    ``action`` its ``cause``."""
 
 
 AnyRecord: TypeAlias = (

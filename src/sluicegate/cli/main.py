@@ -30,6 +30,7 @@ _COMMANDS: Final = {
     "sessions": "sluicegate.cli.tables:sessions",
     "connections": "sluicegate.cli.tables:connections",
     "filters": "sluicegate.cli.tables:filters",
+    "alerts": "sluicegate.cli.alerts:alerts",
     "reload": "sluicegate.cli.orders:reload",
     "kill": "sluicegate.cli.kill:kill",
     "upgrade": "sluicegate.cli.upgrade:upgrade",

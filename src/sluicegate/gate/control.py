@@ -19,6 +19,7 @@ from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
+from sluicegate.audit.alerts import Raising
 from sluicegate.documents import ConfigRefused
 from sluicegate.errors import ConfigError
 from sluicegate.metrics import Series
@@ -30,7 +31,11 @@ from sluicegate.process_limits import (
 )
 
 from .control_messages import (
+    AcknowledgedReply,
+    AcknowledgeRequest,
     ActedRequest,
+    AlertsReply,
+    AlertsRequest,
     AnyReply,
     AnyRequest,
     ConnectionsReply,
@@ -95,6 +100,26 @@ class ControlTarget(Protocol):
 
     async def measures(self) -> list[Series]:
         """Return what is measured, counters since the start."""
+        ...
+
+    async def alerts(self) -> list[Raising]:
+        """Return the alerts that were raised and are known still, the last one first.
+
+        Raises:
+            ConfigRefused: Who knows is not there.
+        """
+        ...
+
+    async def acknowledge(self, identifiers: Sequence[str], by: str) -> list[str]:
+        """Acknowledge alerts; return the identifiers of the raisings that were open.
+
+        Args:
+            identifiers: Of raisings, or names of alerts.
+            by: Who asked for it, for the records.
+
+        Raises:
+            ConfigRefused: Who keeps them is not there; nothing was changed.
+        """
         ...
 
     async def reload(self, by: str) -> list[str]:
@@ -330,6 +355,9 @@ async def answer(target: ControlTarget, request: AnyRequest, by: str) -> AnyRepl
             return DoneReply(notes=await target.reload(by))
         case KillRequest(identifiers=identifiers):
             return KilledReply(killed=await target.kill(identifiers, request.by or by))
+        case AcknowledgeRequest(alerts=alerts):
+            acknowledged = await target.acknowledge(alerts, request.by or by)
+            return AcknowledgedReply(acknowledged=acknowledged)
         case UpgradeRequest(program=program, drain_timeout_s=timeout_s):
             return DoneReply(notes=await target.upgrade(program, timeout_s, by))
         case PolicyRequest(order=order):
@@ -358,6 +386,9 @@ async def _answer_question(target: ControlTarget, request: Question) -> AnyReply
             return FiltersReply(rows=await target.filters())
         case MeasuresRequest():
             return MeasuresReply(series=await target.measures())
+        case AlertsRequest():
+            alerts = await target.alerts()
+            return AlertsReply(rows=alerts[:CONTROL_ROWS_MAX], total=len(alerts))
         case TransfersRequest():
             transfers = await target.transfers()
             return TransfersReply(rows=transfers[:CONTROL_ROWS_MAX], total=len(transfers))

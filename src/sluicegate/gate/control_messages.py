@@ -11,13 +11,18 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from sluicegate.audit.alerts import Raising
 from sluicegate.metrics import Series
 
 from .policy_orders import AnyPolicyAnswer, AnyPolicyOrder
 from .views import ConnectionView, FilterView, SessionView, StatusView, TransferView
 
 __all__ = [
+    "AcknowledgeRequest",
+    "AcknowledgedReply",
     "ActedRequest",
+    "AlertsReply",
+    "AlertsRequest",
     "AnyReply",
     "AnyRequest",
     "ConnectionsReply",
@@ -77,6 +82,19 @@ class FiltersRequest(Request, tag="filters"):
 
 class TransfersRequest(Request, tag="transfers"):
     """Which objects are held?"""
+
+
+class AlertsRequest(Request, tag="alerts"):
+    """Which alerts were raised?"""
+
+
+class AcknowledgeRequest(Request, tag="acknowledge"):
+    """Acknowledge alerts: somebody has seen them."""
+
+    alerts: list[str]
+    """Identifiers of raisings, or names of alerts: all of that name."""
+    by: str = ""
+    """Who; empty: whoever is at the other end of the socket."""
 
 
 class MeasuresRequest(Request, tag="measures"):
@@ -140,12 +158,19 @@ Question: TypeAlias = (
     | FiltersRequest
     | TransfersRequest
     | MeasuresRequest
+    | AlertsRequest
 )
 """What is asked, and changes nothing."""
 
 
 AnyRequest: TypeAlias = (
-    Question | ReloadRequest | KillRequest | UpgradeRequest | StopRequest | PolicyRequest
+    Question
+    | ReloadRequest
+    | KillRequest
+    | UpgradeRequest
+    | StopRequest
+    | PolicyRequest
+    | AcknowledgeRequest
 )
 """What is asked of a gate, or ordered."""
 
@@ -193,6 +218,20 @@ class MeasuresReply(Reply, tag="measures"):
     series: list[Series]
 
 
+class AlertsReply(Reply, tag="alerts"):
+    """Alerts that were raised, the last one first."""
+
+    rows: list[Raising]
+    total: int
+
+
+class AcknowledgedReply(Reply, tag="acknowledged"):
+    """What was acknowledged."""
+
+    acknowledged: list[str]
+    """Identifiers of the raisings that were open."""
+
+
 class KilledReply(Reply, tag="killed"):
     """What was ended."""
 
@@ -225,6 +264,8 @@ AnyReply: TypeAlias = (
     | FiltersReply
     | TransfersReply
     | MeasuresReply
+    | AlertsReply
+    | AcknowledgedReply
     | KilledReply
     | DoneReply
     | PolicyReply

@@ -14,6 +14,8 @@ from sluicegate.audit import OperatorRecord, Record
 from sluicegate.clock import Clock
 
 from .control_messages import (
+    AcknowledgedReply,
+    AcknowledgeRequest,
     ActedRequest,
     AnyReply,
     AnyRequest,
@@ -71,7 +73,9 @@ class OperatorLog:
             causes, result = tuple(reply.causes), "refused"
         elif isinstance(reply, KilledReply) and not reply.killed:
             causes, result = ("nothing of that name was there",), "failed"
-        claimed = request.by if isinstance(request, KillRequest) else ""
+        elif isinstance(reply, AcknowledgedReply) and not reply.acknowledged:
+            causes, result = ("no such alert was open",), "failed"
+        claimed = request.by if isinstance(request, KillRequest | AcknowledgeRequest) else ""
         self._note(order, claimed or by, result, causes)
 
     def note_act(self, request: ActedRequest, by: str) -> None:
@@ -123,6 +127,8 @@ def _order_in(request: AnyRequest) -> _Order | None:
             return _Order("reload")
         case KillRequest(identifiers=identifiers):
             return _Order("kill", tuple(identifiers))
+        case AcknowledgeRequest(alerts=alerts):
+            return _Order("alert-acknowledge", tuple(alerts))
         case UpgradeRequest(program=program):
             return _Order("upgrade", tuple(program))
         case PolicyRequest(order=ChangePolicy(files=files, note=note)):

@@ -239,6 +239,8 @@ class StatusView(msgspec.Struct, kw_only=True):
     leaves: LeavesView = msgspec.field(default_factory=LeavesView)
     authority: str = ""
     """The certificate that signs them and what is sent with it, as PEM; empty: none signs."""
+    alerts_open: int = 0
+    """Alerts that wait to be acknowledged."""
     warnings: list[str] = []
     """What an operator should look at."""
 

@@ -207,6 +207,12 @@ _RECORDS: Final = (
     _counter("alerts", "Alerts that were raised, acknowledged or are over.", "alert", "event"),
 )
 
+_ALERTS: Final = (
+    _common("alerts_open", "Alerts that wait to be acknowledged."),
+    _counter("alerts_raised", "Alerts that were raised, once more each time.", "alert", "severity"),
+    _counter("alert_actions_failed", "Actions of alerts that failed for good.", "action"),
+)
+
 _PORT: Final = (
     _counter("port_turns", "Turns of the completion port."),
     _counter("port_submitted", "Operations that were submitted."),
@@ -234,6 +240,7 @@ CATALOGUE: Final = {
         *_NAMES,
         *_LIMITS,
         *_RECORDS,
+        *_ALERTS,
         *_PORT,
     )
 }

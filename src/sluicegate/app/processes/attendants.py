@@ -11,6 +11,7 @@ from sluicegate.app.config import Configuration
 from sluicegate.audit.records import AnyRecord
 from sluicegate.clock import Clock
 
+from .alert_post import AlertPost
 from .attendant_post import AttendantPost
 from .console_post import ConsolePost, ConsoleTarget
 from .metrics_post import MetricsPost
@@ -19,7 +20,7 @@ __all__ = ["Attendants"]
 
 
 class Attendants:
-    """The console, and who is asked for metrics."""
+    """The console, who is asked for metrics, and who raises alerts."""
 
     def __init__(
         self,
@@ -38,7 +39,9 @@ class Attendants:
             clock: For delays between attempts.
             say: Shows a line to whoever started the gate.
         """
+        self.alerts = AlertPost(configuration, target, record, clock, say)
         self._all: tuple[AttendantPost, ...] = (
+            self.alerts,
             ConsolePost(configuration, target, record, clock, say),
             MetricsPost(configuration, target, clock, say),
         )

@@ -36,6 +36,7 @@ Role: TypeAlias = Literal[
     "forwarder",
     "console",
     "metrics_exporter",
+    "alerter",
 ]
 
 _START: Final = (

@@ -21,6 +21,7 @@ from sluicegate.gate.control_messages import MeasuresReply, MeasuresRequest
 from sluicegate.gate.views import Phase, StatusView
 from sluicegate.metrics import CATALOGUE, Series, add_up
 
+from .attendants import Attendants
 from .crew import Crew, Worker
 from .signer_post import SignerPost
 from .store_post import StorePost
@@ -40,6 +41,7 @@ class Measuring:
         sender: RecordSender,
         signer: SignerPost,
         store: StorePost,
+        attendants: Attendants,
         status: Callable[[], Awaitable[StatusView]],
     ) -> None:
         """Have counted nothing yet.
@@ -49,12 +51,14 @@ class Measuring:
             sender: The supervisor's own records.
             signer: Where the signer is, if there is one.
             store: Where the keeper of the store of records is, if there is one.
+            attendants: Where alerts are counted.
             status: Says how the gate is.
         """
         self._crew = crew
         self._sender = sender
         self._signer = signer
         self._store = store
+        self._attendants = attendants
         self._status = status
         self._said: dict[Worker, list[Series]] = {}
         #: What each worker said last.
@@ -89,6 +93,7 @@ class Measuring:
             *_measure_status(status),
             *self._measure_processes(status),
             *self._measure_store(),
+            *self._attendants.alerts.measures(),
             *_measure_certificates(status, self._signer),
             Series("sluicegate_records_lost", (), self._sender.lost),
             Series("sluicegate_records_queued_bytes", (), self._sender.queued_bytes),

@@ -10,8 +10,11 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from sluicegate.app.alert_conditions import SpoolRoom
 from sluicegate.app.texts import Texts
-from sluicegate.audit.records import OperatorRecord
+from sluicegate.audit.alerts import AlertRule
+from sluicegate.audit.alerts.action import ActionSettings
+from sluicegate.audit.records import AlertRecord, OperatorRecord
 from sluicegate.audit.sinks.settings import SinkSettings
 from sluicegate.audit.store import StorePlace
 from sluicegate.console.link import ConsoleSettings, Explained
@@ -21,12 +24,14 @@ __all__ = [
     "PROTOCOL",
     "Abandon",
     "Acted",
+    "Alerting",
     "Answer",
     "AnyMessage",
     "Ask",
     "AskFor",
     "AttachAudit",
     "AttachSigner",
+    "BeginAlerts",
     "BeginAudit",
     "BeginConsole",
     "BeginForward",
@@ -48,6 +53,7 @@ __all__ = [
     "Prepare",
     "Prepared",
     "Ready",
+    "RecordAlert",
     "Said",
     "SinkState",
     "Stored",
@@ -56,7 +62,7 @@ __all__ = [
     "TakeWorker",
 ]
 
-PROTOCOL: Final = 6
+PROTOCOL: Final = 7
 """Raised with every change of a message here, of a batch of records, of the journal, or of the
 memory that workers share."""
 
@@ -306,6 +312,41 @@ class Forwarded(Message, tag="forwarded"):
     sinks: list[SinkState]
 
 
+# To and from the alerter.
+
+
+class BeginAlerts(Message, tag="begin-alerts"):
+    """Be the alerter; said again, work by this from now on."""
+
+    log: str
+    """Path of the log that it follows."""
+    folder: str
+    """Path of where it keeps what was raised."""
+    since: float
+    """When the gate was started, in seconds since the Unix epoch."""
+    rules: list[AlertRule]
+    actions: list[ActionSettings]
+    room: SpoolRoom
+    writable: list[str] = []
+    """Where programs may write that it starts."""
+    has_sandbox: bool = True
+
+
+class RecordAlert(Message, tag="record-alert"):
+    """Write what has become of an alert."""
+
+    record: AlertRecord
+
+
+class Alerting(Message, tag="alerting"):
+    """How it is with alerts."""
+
+    open: int
+    """How many wait to be acknowledged."""
+    trouble: str = ""
+    """Why they cannot be kept, or the log not be read."""
+
+
 # To the exporter of metrics.
 
 
@@ -367,6 +408,9 @@ AnyMessage: TypeAlias = (
     | TakeWorker
     | BeginConsole
     | BeginMetrics
+    | BeginAlerts
+    | RecordAlert
+    | Alerting
     | AskFor
     | Acted
     | Explain

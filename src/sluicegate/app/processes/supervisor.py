@@ -115,11 +115,9 @@ class Supervisor:
         Raises:
             ConfigError: The log cannot be opened.
         """
-        self._seat, configuration = seat, loaded.configuration
-        self._left = left
-        self.loaded = loaded
+        self._seat, self._left, configuration = seat, left, loaded.configuration
+        self.loaded = self._begun_with = loaded
         self.say = say
-        self._begun_with = loaded
         self._diagnosis = diagnosis
         self._on_stop_requested = on_stop_requested
         self._clock = SystemClock()
@@ -145,12 +143,14 @@ class Supervisor:
         self._sender = self._make_sender(configuration)
         write = self._sender.write
         self._attendants = Attendants(configuration, self, write, self._clock, say)
+        self.alerts = self._attendants.alerts.alerts
+        self.acknowledge = self._attendants.alerts.acknowledge
         self._history = ReloadHistory(self._clock, write, self._boot_mark)
         self._learning = LearnLog(self._clock, write, self._count_learned)
         self._policies = PolicyDesk(lambda: self.loaded, self.reload, self._clock, say)
         self._crew = Crew(slots, self._clock, self)
         self._measuring = Measuring(
-            self._crew, self._sender, self._signer, self._store, self.status
+            self._crew, self._sender, self._signer, self._store, self._attendants, self.status
         )
         self.measures = self._measuring.measures
         self._control = self._make_control(left.control if left else None)
@@ -291,6 +291,7 @@ class Supervisor:
             self.loaded = loaded
             self._doors.keep(opened, wanted)
             await commit_all(self._crew, loaded, self.say)
+            self._attendants.alerts.change(loaded.configuration)
             self._history.note_done(before, loaded.settings.policy, by)
             await self._policies.note(old, by)
             await self._learning.follow(loaded.settings.policy)
@@ -539,6 +540,7 @@ class Supervisor:
         )
         view.certificates = self.loaded.certificates
         view.drain_ends, view.authority = self._drain_ends, self._signer.chain
+        view.alerts_open = self._attendants.alerts.open
         view.workers = worker_views(
             self._crew, self._audit, self._signer, self._store, self._attendants.posts, views
         )

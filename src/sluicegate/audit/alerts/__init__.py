@@ -1,0 +1,23 @@
+"""Alerts: what operators are told of. This file only re-exports.
+
+``rule`` says when, ``engine`` finds out, ``actions`` tell somebody.
+"""
+
+from .condition import CONDITIONS, Condition
+from .engine import AlertEngine, AlertState, Step
+from .raising import Raising, RaisingState
+from .rule import LOG_ACTION, AlertRule, RaiseAgain, Severity
+
+__all__ = [
+    "CONDITIONS",
+    "LOG_ACTION",
+    "AlertEngine",
+    "AlertRule",
+    "AlertState",
+    "Condition",
+    "RaiseAgain",
+    "Raising",
+    "RaisingState",
+    "Severity",
+    "Step",
+]

@@ -1,0 +1,290 @@
+"""Alerts of a running gate: raised from its log, told to real receivers, lost by no kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from sluicegate.app.alerts.webhook import sign
+from sluicegate.gate.control_messages import AcknowledgeRequest, AlertsRequest, MeasuresRequest
+from tests.kernel.alert_kit import HOST, PASSWORD, Mailbox, Webhook
+from tests.kernel.test_gate_process import EchoServer, echoed
+from tests.kernel.test_processes import Gate, wait_until_gone
+
+pytestmark = pytest.mark.either_driver
+
+VISITS = '[[alert]]\nname = "visit"\nquery = "kind:connection"\nagain = "immediately"\n'
+
+
+@pytest.fixture
+def gate(tmp_path: pathlib.Path) -> Iterator[Gate]:
+    server = EchoServer()
+    made = Gate(tmp_path, server.port)
+    yield made
+    made.close()
+    server.close()
+
+
+def visit(gate: Gate) -> None:
+    with gate.connect() as client:
+        assert echoed(client, b"hello") == b"hello"
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    waiting = threading.Event()
+    for _ in range(600):
+        found = condition()
+        if found:
+            return found
+        waiting.wait(0.05)
+    raise AssertionError("it does not come")
+
+
+def alerter(gate: Gate) -> dict[str, Any]:
+    (row,) = [row for row in gate.status()["workers"] if row["name"] == "alert process"]
+    return row
+
+
+def raised(gate: Gate, name: str = "visit") -> list[dict[str, Any]]:
+    return [one for one in gate.records("alert") if one["alert"] == name]
+
+
+def measures(gate: Gate) -> dict[str, tuple[list[str], float]]:
+    series = gate.reply(MeasuresRequest())["series"]
+    return {one[0]: (list(one[1]), one[2]) for one in series}
+
+
+def write_action(gate: Gate, action: str) -> None:
+    gate.write_main(
+        f'{VISITS}actions = ["log", "told"]\n[[alerts.action]]\nname = "told"\n{action}\n'
+    )
+
+
+def write_secret(gate: Gate, name: str, text: str) -> None:
+    path = gate.folder / name
+    path.touch(0o600)
+    path.write_text(f"{text}\n")
+
+
+def test_alert_is_raised_listed_acknowledged_and_recorded_once_each(gate: Gate) -> None:
+    gate.write_main(VISITS.replace("immediately", "after-acknowledged"))
+    gate.start()
+    visit(gate)
+    gate.wait_for("alert visit")
+    visit(gate)
+    (row,) = until(lambda: gate.reply(AlertsRequest())["rows"])
+    assert (row["alert"], row["state"]) == ("visit", "open")
+    assert until(lambda: gate.status()["alerts_open"]) == 1
+    reply = gate.reply(AcknowledgeRequest(alerts=[row["raising"]]))
+    assert reply["acknowledged"] == [row["raising"]]
+    assert gate.reply(AcknowledgeRequest(alerts=[row["raising"]]))["acknowledged"] == []
+    until(lambda: len(raised(gate)) == 2)
+    measured = measures(gate)
+    assert measured["sluicegate_alerts_open"] == ([], 0.0)
+    assert measured["sluicegate_alerts_raised"] == (["visit", "warning"], 1.0)
+    assert gate.end() == 0
+    assert [one["event"] for one in raised(gate)] == ["raised", "acknowledged"]
+    acts = [one for one in gate.records("operator") if one["action"] == "alert-acknowledge"]
+    assert [one["result"] for one in acts] == ["done", "failed"]
+    assert raised(gate)[1]["by"] == acts[0]["by"]
+
+
+def test_mail_goes_to_a_real_server_over_tls_with_a_password_and_is_tried_again(
+    gate: Gate, tmp_path: pathlib.Path
+) -> None:
+    mailbox = Mailbox(tmp_path, refusals=1)
+    write_secret(gate, "mail.password", PASSWORD)
+    write_action(
+        gate,
+        f'mail = {{ server = "{HOST}:{mailbox.port}", from = "gate@example.org", '
+        'to = ["ops@example.org", "night@example.org"], user = "gate", '
+        'password_file = "mail.password", ca = "ca.pem" }',
+    )
+    gate.start()
+    visit(gate)
+    assert "it answers 451 try again later" in gate.wait_for("alert visit: the action told failed")
+    mail = mailbox.mails.get(timeout=30)
+    assert mailbox.envelopes[0].rcpt_tos == ["ops@example.org", "night@example.org"]
+    assert "warning: visit" in mail["Subject"]
+    raising = raised(gate)[0]["raising"]
+    assert f"sluicegate alerts ack {raising}" in mail.get_content()
+    assert gate.end() == 0
+    assert [one["event"] for one in raised(gate)] == ["raised"]
+    mailbox.close()
+
+
+def test_webhook_is_called_over_tls_with_a_signature(gate: Gate, tmp_path: pathlib.Path) -> None:
+    webhook = Webhook(tmp_path)
+    write_secret(gate, "hook.key", "shared")
+    write_action(
+        gate,
+        f'webhook = {{ url = "https://{HOST}:{webhook.port}/hooks/1?team=net", '
+        'key_file = "hook.key", ca = "ca.pem" }',
+    )
+    gate.start()
+    visit(gate)
+    headers, body = webhook.calls.get(timeout=30)
+    assert headers[":path"] == "/hooks/1?team=net"
+    time = headers["Sluicegate-Signature"].partition(",")[0].removeprefix("t=")
+    assert headers["Sluicegate-Signature"] == sign("shared", int(time), body)
+    told = json.loads(body)
+    assert (told["version"], told["alert"], told["event"]) == (1, "visit", "raised")
+    assert headers["Sluicegate-Delivery"] == f"{told['raising']}.1"
+    assert gate.end() == 0
+    webhook.close()
+
+
+def test_webhook_whose_certificate_is_not_believed_is_not_told(
+    gate: Gate, tmp_path: pathlib.Path
+) -> None:
+    webhook = Webhook(tmp_path)
+    write_action(gate, f'webhook = {{ url = "https://{HOST}:{webhook.port}/" }}')
+    gate.start()
+    visit(gate)
+    gate.wait_for("alert visit: the action told failed: its certificate is not believed")
+    assert webhook.calls.empty()
+    assert gate.end() == 0
+    webhook.close()
+
+
+def test_action_that_fails_for_good_is_recorded_and_counted(
+    gate: Gate, tmp_path: pathlib.Path
+) -> None:
+    webhook = Webhook(tmp_path, answers=(404,))
+    write_action(gate, f'webhook = {{ url = "https://{HOST}:{webhook.port}/", ca = "ca.pem" }}')
+    gate.start()
+    visit(gate)
+    failed = until(lambda: [one for one in raised(gate) if one["event"] == "action-failed"])
+    assert failed[0]["facts"] == {"action": "told", "cause": "it answers 404", "attempts": 1}
+    (row,) = gate.reply(AlertsRequest())["rows"]
+    assert row["failures"] == {"told": "it answers 404"}
+    assert measures(gate)["sluicegate_alert_actions_failed"] == (["told"], 1.0)
+    assert gate.end() == 0
+    webhook.close()
+
+
+def test_command_gets_facts_and_no_shell_and_no_rights(gate: Gate, tmp_path: pathlib.Path) -> None:
+    told = tmp_path / "told"
+    told.mkdir()
+    script = tmp_path / "page"
+    script.write_text(
+        f'#!/bin/sh\ncat > {told}/input\nenv > {told}/environment\necho "$@" > {told}/arguments\n'
+        f"grep -E '^(NoNewPrivs|CapEff|CapBnd)' /proc/self/status > {told}/rights\n"
+        f"touch /dev/shm/{told.parent.name} 2> {told}/refusal\nmv {told}/rights {told}/done\n"
+    )
+    script.chmod(0o755)
+    gate.write_main(
+        f'[service]\nwritable = ["{told}"]\n{VISITS}actions = ["told"]\n[[alerts.action]]\n'
+        f'name = "told"\ncommand = {{ run = ["{script}", "$(id)", "a b"] }}\n'
+    )
+    gate.start()
+    visit(gate)
+    until((told / "done").exists)
+    assert (told / "arguments").read_text() == "$(id) a b\n"
+    assert json.loads((told / "input").read_text())["alert"] == "visit"
+    environment = dict(
+        line.partition("=")[::2] for line in (told / "environment").read_text().splitlines()
+    )
+    assert environment["SLUICEGATE_ALERT_NAME"] == "visit"
+    assert "SLUICEGATE_CONFIG" not in environment
+    rights = (told / "done").read_text().split()
+    assert rights == ["CapEff:", "0" * 16, "CapBnd:", "0" * 16, "NoNewPrivs:", "1"]
+    if not any("Landlock" in one for one in gate.status()["protections_lacking"]):
+        assert "Permission denied" in (told / "refusal").read_text()
+    assert gate.end() == 0
+
+
+def test_command_that_does_not_end_is_killed_and_tried_again(
+    gate: Gate, tmp_path: pathlib.Path
+) -> None:
+    script = tmp_path / "page"
+    script.write_text("#!/bin/sh\nsleep 600 &\nsleep 600\n")
+    script.chmod(0o755)
+    write_action(gate, f'command = {{ run = ["{script}"], timeout_s = 1 }}')
+    gate.start()
+    visit(gate)
+    assert "did not end within 1 s" in gate.wait_for("alert visit: the action told failed")
+    pids = gate.pids()
+    assert gate.end() == 0
+    wait_until_gone(pids)
+
+
+def wait_until_replaced(gate: Gate, pid: int) -> None:
+    until(lambda: alerter(gate)["pid"] not in {0, pid})
+
+
+def wait_until_raised(gate: Gate, count: int) -> None:
+    until(lambda: len(raised(gate)) >= count)
+
+
+def test_killed_alerter_loses_no_alert_and_doubles_no_record(
+    gate: Gate, tmp_path: pathlib.Path
+) -> None:
+    webhook = Webhook(tmp_path)
+    gate.write_main(
+        f'{VISITS}count = 2\nactions = ["told"]\n[[alerts.action]]\nname = "told"\n'
+        f'webhook = {{ url = "https://{HOST}:{webhook.port}/", ca = "ca.pem" }}\n'
+    )
+    gate.start()
+    seen: set[str] = set()
+    for number in range(1, 5):
+        visit(gate)
+        pid = until(lambda: alerter(gate)["pid"])
+        os.kill(pid, signal.SIGKILL)
+        visit(gate)
+        wait_until_replaced(gate, pid)
+        wait_until_raised(gate, number)
+        while len(seen) < number:
+            headers, _ = webhook.calls.get(timeout=30)
+            seen.add(headers["Sluicegate-Delivery"])
+    assert gate.end() == 0
+    records = raised(gate)
+    assert [one["times"] for one in records if "times" in one] == [2, 3, 4]
+    assert len(records) == 4
+    assert len({one["raising"] for one in records}) == 1
+    webhook.close()
+
+
+def test_alert_of_before_is_known_after_a_restart_of_the_gate(gate: Gate) -> None:
+    gate.write_main(VISITS.replace("immediately", "after-acknowledged"))
+    gate.start()
+    visit(gate)
+    gate.wait_for("alert visit")
+    assert gate.end() == 0
+    gate.close()
+    gate.start()
+    (row,) = until(lambda: gate.reply(AlertsRequest())["rows"])
+    visit(gate)
+    until(lambda: gate.reply(AlertsRequest())["rows"][0]["count"] == 2)
+    assert gate.reply(AcknowledgeRequest(alerts=["visit"]))["acknowledged"] == [row["raising"]]
+    assert gate.end() == 0
+    assert [one["event"] for one in raised(gate)] == ["raised", "acknowledged"]
+
+
+def test_reload_puts_other_alerts_in_force(gate: Gate) -> None:
+    gate.start()
+    visit(gate)
+    gate.write_main(VISITS)
+    assert gate.ask("reload").returncode == 0
+    visit(gate)
+    gate.wait_for("alert visit")
+    gate.write_main("[alerts]\nenabled = false\n")
+    assert gate.ask("reload").returncode == 0
+    assert gate.end() == 0
+
+
+def test_killed_worker_is_an_alert_of_its_own(gate: Gate) -> None:
+    gate.start()
+    worker = gate.workers()[0]
+    os.kill(worker["pid"], signal.SIGKILL)
+    gate.wait_for(f"alert process-died ({worker['name']})")
+    (record,) = until(lambda: raised(gate, "process-died"))
+    assert record["facts"]["cause"] == "signal SIGKILL"
+    assert gate.end() == 0
