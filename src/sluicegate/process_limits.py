@@ -32,6 +32,8 @@ __all__ = [
     "RESTART_CALM_S",
     "RESTART_DELAY_MAX_S",
     "RESTART_DELAY_MIN_S",
+    "SHOWN_SETTINGS_MAX",
+    "SHOWN_SETTING_CHARACTERS_MAX",
     "SIGNER_MEMORY_BYTES_MAX",
     "UPGRADE_TIMEOUT_S",
     "WORKERS_MAX",
@@ -131,6 +133,14 @@ METRICS_TIMEOUT_S: Final = 10.0
 """What a request for metrics may take, from its first byte to the last of the answer: what
 Prometheus waits by default."""
 
+
+# What people are shown of the configuration.
+
+SHOWN_SETTINGS_MAX: Final = 60
+"""Settings of one filter or scanner: what is still read; how many more there are is said."""
+
+SHOWN_SETTING_CHARACTERS_MAX: Final = 200
+"""Of one setting: two lines; by how much it is longer is said."""
 
 # Control socket.
 

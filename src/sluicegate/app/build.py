@@ -50,6 +50,7 @@ from .network_findings import NO_RIGHT_TO_ROUTE, lacks_right_to_route
 from .passed_sockets import listen
 from .policies.desk import PolicyDesk
 from .reload import ReloadHistory, settings_for_restart
+from .shown_settings import show_filter_settings, show_scanner_settings
 from .version import VERSION
 
 if TYPE_CHECKING:
@@ -308,7 +309,7 @@ class Gate:
 
     async def filters(self) -> list[FilterView]:
         """Return every installed filter."""
-        return self.service.filters()
+        return show_filter_settings(self.service.filters(), self.loaded.configuration)
 
     async def transfers(self) -> list[TransferView]:
         """Return every object that is held, the oldest first."""
@@ -370,7 +371,7 @@ class Gate:
             protections=self.confinement.in_force,
             protections_lacking=self.confinement.lacking,
             flood=service.flood.view(),
-            scanners=service.scanners.views(),
+            scanners=show_scanner_settings(service.scanners.views(), self.loaded.configuration),
             leaves=self.leaves.view(),
             warnings=[
                 *self._internal_errors(),

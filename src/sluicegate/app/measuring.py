@@ -118,6 +118,7 @@ def _measure_scanner(view: ScannerView) -> Iterator[Series]:
     yield _labelled("scanner_found", view.name, view.found)
     yield _labelled("scanner_unfinished", view.name, view.unfinished)
     yield _labelled("scanner_remembered", view.name, view.remembered)
+    yield Series("sluicegate_scanner_seconds", (view.name,), view.answer_s, view.answer_buckets)
 
 
 def _measure_names(gate: Gate) -> Iterator[Series]:

@@ -42,6 +42,7 @@ __all__ = [
     "ScannerTable",
     "check_asked",
     "check_scanners",
+    "keys_of",
     "make_scanners",
 ]
 
@@ -138,6 +139,12 @@ _OF_KIND: Final[dict[str, frozenset[str]]] = {
     ),
 }
 """Keys that mean nothing for the other kinds."""
+
+
+def keys_of(kind: str) -> list[str]:
+    """Return the keys that mean something for a kind, in their order."""
+    others = frozenset[str]().union(*_OF_KIND.values()) - _OF_KIND[kind]
+    return [key for key in ScannerTable.model_fields if key not in {"name", "kind", *others}]
 
 
 def make_scanners(

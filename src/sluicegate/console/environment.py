@@ -48,6 +48,7 @@ def make_environment(clock: Clock) -> Environment:
         "bytes": format_bytes,
         "count": format_count,
         "duration": format_duration,
+        "short": format_short,
         "moment": format_moment,
         "clear": clear,
         "file": file_path,
@@ -83,6 +84,15 @@ def format_duration(seconds: float) -> str:
     if seconds < _DAY_S:
         return f"{seconds // _HOUR_S:.0f} h {seconds % _HOUR_S // _MINUTE_S:.0f} min"
     return f"{seconds // _DAY_S:.0f} d {seconds % _DAY_S // _HOUR_S:.0f} h"
+
+
+def format_short(seconds: float) -> str:
+    """Write a duration that may be of microseconds."""
+    if seconds >= 1:
+        return f"{seconds:.1f} s" if seconds < _MINUTE_S else format_duration(seconds)
+    if seconds >= 1 / _THOUSAND:
+        return f"{seconds * _THOUSAND:.3g} ms"
+    return f"{seconds * _THOUSAND**2:.3g} µs"
 
 
 def format_moment(time: float) -> str:

@@ -350,6 +350,8 @@ class FilterView(msgspec.Struct, kw_only=True):
     """How long it took to answer about events, messages and objects, in all."""
     answer_buckets: list[int] = []
     """How many answers took how long: the buckets of ``sluicegate_filter_seconds``."""
+    settings: dict[str, str] = {}
+    """What the operator has set, for people; without what may be a secret."""
     isolation: str = ""
     """``process`` for one that runs in a process of its own."""
     pid: int = 0

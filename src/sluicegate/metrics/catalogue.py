@@ -172,13 +172,19 @@ _FILTERS: Final = (
 _SCANNERS: Final = (
     _common("scanner_failed", "1 while a scanner takes no objects.", "scanner"),
     _gauge("scanner_processes", "Processes that run now.", "scanner"),
-    _gauge("scanner_waiting", "Objects that wait for a process of it, or are with one.", "scanner"),
+    _gauge("scanner_waiting", "Objects that wait for it, or are with it.", "scanner"),
     _counter("scanner_restarts", "How often a process was replaced.", "scanner"),
     _gauge("scanner_memory_bytes", "Resident memory of its processes.", "scanner"),
     _counter("scanner_asked", "Objects that it was asked about.", "scanner"),
     _counter("scanner_found", "Objects in which it found something.", "scanner"),
     _counter("scanner_unfinished", "Objects that were not looked at to their end.", "scanner"),
     _counter("scanner_remembered", "Objects whose answer was known.", "scanner"),
+    _spread(
+        "scanner_seconds",
+        "How long a scanner took to answer about an object, waiting included.",
+        _MIDDLE,
+        "scanner",
+    ),
 )
 
 _NAMES: Final = (

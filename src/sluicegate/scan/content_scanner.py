@@ -29,6 +29,7 @@ from sluicegate.filterapi import (
     Unpacked,
     lend_descriptor,
 )
+from sluicegate.metrics import CATALOGUE, Histogram
 from sluicegate.scan_limits import RULES_LOOK_S, SCAN_ANSWERS_KEPT_MAX, SCAN_PARTS_MAX
 
 from .member import HeldMember
@@ -98,6 +99,7 @@ class ProcessContentScanner:
         self.rules = rules
         #: What was read last.
         self._asked = self._found = self._unfinished = self._remembered = 0
+        self._time = Histogram(CATALOGUE["sluicegate_scanner_seconds"].bounds)
         self._seen = seen
         self._tell: Callable[[str], None] = lambda _: None
         begin = Begin(settings.bounds, settings.cpu_s, list(settings.passes_closed))
@@ -164,6 +166,8 @@ class ProcessContentScanner:
             found=self._found,
             unfinished=self._unfinished,
             remembered=self._remembered,
+            answer_s=self._time.total,
+            answer_buckets=list(self._time.buckets),
         )
 
     @property
@@ -198,7 +202,9 @@ class ProcessContentScanner:
     async def examine(self, transfer: Transfer) -> Contents:
         """As ``filterapi.ContentScanner.examine``."""
         self._asked += 1
+        began = asyncio.get_running_loop().time()
         contents = await self._examine(transfer)
+        self._time.observe(asyncio.get_running_loop().time() - began)
         if contents.result.outcome is ScanOutcome.FOUND:
             self._found += 1
         elif contents.result.outcome is not ScanOutcome.CLEAN:
@@ -208,6 +214,7 @@ class ProcessContentScanner:
     async def unpack(self, transfer: Transfer) -> Unpacked:
         """As ``filterapi.ContentScanner.unpack``; nothing of it is kept."""
         self._asked += 1
+        began = asyncio.get_running_loop().time()
         question = self._question(transfer)
         question.is_shown = question.has_texts = True
         try:
@@ -221,6 +228,7 @@ class ProcessContentScanner:
             result = self._without(ScanOutcome.NOT_SCANNED, reason).result
         except (SluicegateError, OSError) as error:
             result = self._without(ScanOutcome.NOT_SCANNED, str(error)).result
+        self._time.observe(asyncio.get_running_loop().time() - began)
         self._found += result.outcome is ScanOutcome.FOUND
         self._unfinished += result.outcome not in {ScanOutcome.CLEAN, ScanOutcome.FOUND}
         return Unpacked(result, tuple((path, bytes(data)) for path, data in question.members))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from sluicegate.errors import ProtocolError, SluicegateError, TransportError, errno_name
 from sluicegate.filterapi import ScanOutcome, ScanResult, Transfer
+from sluicegate.metrics import CATALOGUE, Histogram
 
 from .reach import Place, Reach
 from .view import ScannerView
@@ -66,6 +67,7 @@ class ReachedScanner(abc.ABC, Generic[SettingsT]):
         self._tell: Callable[[str], None] | None = None
         self._problem = ""
         self._asked = self._found = self._unfinished = 0
+        self._time = Histogram(CATALOGUE["sluicegate_scanner_seconds"].bounds)
 
     # -- what each is ----------------------------------------------------------------------------
 
@@ -111,6 +113,7 @@ class ReachedScanner(abc.ABC, Generic[SettingsT]):
 
     async def scan(self, transfer: Transfer) -> ScanResult:
         """As ``filterapi.Scanner.scan``."""
+        began = self._clock.monotonic()
         task = asyncio.get_running_loop().create_task(self._scan(transfer))
         self._running.add(task)
         try:
@@ -121,6 +124,7 @@ class ReachedScanner(abc.ABC, Generic[SettingsT]):
             await asyncio.wait({task})
             self._running.discard(task)
         result = self._not_scanned("the scanner was stopped") if task.cancelled() else task.result()
+        self._time.observe(self._clock.monotonic() - began)
         self._count(result)
         return result
 
@@ -200,9 +204,12 @@ class ReachedScanner(abc.ABC, Generic[SettingsT]):
             state="failed" if self._problem else "working",
             problem=self._problem,
             signatures=self._signatures,
+            waiting=len(self._running),
             asked=self._asked,
             found=self._found,
             unfinished=self._unfinished,
+            answer_s=self._time.total,
+            answer_buckets=list(self._time.buckets),
         )
 
 

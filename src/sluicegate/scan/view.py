@@ -29,7 +29,7 @@ class ScannerView(msgspec.Struct, kw_only=True):
     """Running now."""
     pids: list[int] = []
     waiting: int = 0
-    """Objects that wait for a process, or are with one."""
+    """Objects that wait for a process or a connection, or are with one."""
     restarts: int = 0
     """How often a process was replaced."""
     memory_bytes: int = 0
@@ -42,3 +42,9 @@ class ScannerView(msgspec.Struct, kw_only=True):
     """Of these, those that were not looked at to their end."""
     remembered: int = 0
     """Of these, those whose answer was known."""
+    answer_s: float = 0.0
+    """How long it took to answer, in all, waiting included."""
+    answer_buckets: list[int] = []
+    """How many answers took how long: the buckets of ``sluicegate_scanner_seconds``."""
+    settings: dict[str, str] = {}
+    """What is set for it, for people."""

@@ -133,13 +133,18 @@ def gather_filters(answers: Sequence[Sequence[FilterView]]) -> list[FilterView]:
             known.sessions += row.sessions
             known.calls += row.calls
             known.failures += row.failures
-            known.answer_s += row.answer_s
-            if len(known.answer_buckets) == len(row.answer_buckets):
-                pairs = zip(known.answer_buckets, row.answer_buckets, strict=True)
-                known.answer_buckets = [ours + theirs for ours, theirs in pairs]
+            _add_times(known, row)
             if row.state != "working":
                 known.state, known.cause = row.state, row.cause
     return list(found.values())
+
+
+def _add_times(known: FilterView | ScannerView, row: FilterView | ScannerView) -> None:
+    """Add how long it took elsewhere; a worker of another version may have other buckets."""
+    known.answer_s += row.answer_s
+    if len(known.answer_buckets) == len(row.answer_buckets):
+        pairs = zip(known.answer_buckets, row.answer_buckets, strict=True)
+        known.answer_buckets = [ours + theirs for ours, theirs in pairs]
 
 
 def gather_flood(answers: Iterable[FloodView]) -> FloodView:
@@ -164,6 +169,7 @@ def gather_scanners(answers: Iterable[Sequence[ScannerView]]) -> list[ScannerVie
                 continue
             for count in _SCANNER_COUNTS:
                 setattr(known, count, getattr(known, count) + getattr(row, count))
+            _add_times(known, row)
             known.pids = [*known.pids, *row.pids]
             known.problem = known.problem or row.problem
             if row.state != "working":

@@ -10,11 +10,16 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
+from sluicegate.audit.search import parse_query
 from sluicegate.console.asked import Asked
 from sluicegate.console.entry import Entry
 from sluicegate.console.link import GateLost
 from sluicegate.console.live import Live
 from sluicegate.console.paging import part_of
+from sluicegate.console.past import PastUnknown
+from sluicegate.console.summary import Summary, summary_of
+from sluicegate.console.times import times_of
+from sluicegate.console_limits import CONSOLE_SEARCH_S
 from sluicegate.gate.control_messages import (
     FiltersReply,
     FiltersRequest,
@@ -25,6 +30,7 @@ from sluicegate.gate.views import FilterView, ScannerView, TransferView
 
 __all__ = ["ENTRIES", "find_filters", "find_scanners", "find_transfers"]
 
+_FAILURES_MAX: Final = 10
 _STAGES: Final = {
     "filling": "arriving",
     "storing": "written to the spool",
@@ -72,11 +78,41 @@ async def find_transfers(asked: Asked) -> tuple[list[TransferView], int]:
 
 
 async def _filters(asked: Asked) -> Response:
-    return asked.page("filters.html", rows=await find_filters(asked))
+    rows = await find_filters(asked)
+    failures, unknown = await _latest_failures(asked)
+    spent = times_of(rows, "sluicegate_filter_seconds")
+    return asked.page("filters.html", rows=rows, spent=spent, failures=failures, unknown=unknown)
+
+
+async def _latest_failures(asked: Asked) -> tuple[list[Summary], str]:
+    """Return what filters failed at lately, the newest first; or why nobody knows."""
+    query = parse_query("kind:filter-failure", asked.console.clock.wall())
+    try:
+        found = await asked.console.past.ask(
+            lambda reader: reader.search(query, _FAILURES_MAX, seconds_max=CONSOLE_SEARCH_S)
+        )
+    except PastUnknown as error:
+        return [], str(error)
+    return [summary_of(one) for one in found.records], ""
 
 
 async def _scanners(asked: Asked) -> Response:
-    return asked.page("scanners.html", rows=await find_scanners(asked))
+    return asked.page("scanners.html", **_scanner_values(await find_scanners(asked)))
+
+
+async def _live_scanners(asked: Asked) -> Response:
+    async def parts() -> AsyncGenerator[str]:
+        while True:
+            await asked.console.sampler.wait()
+            status = asked.console.sampler.status
+            if status is not None:
+                yield asked.render("scanners_rows.html", **_scanner_values(status.scanners))
+
+    return Live(asked, "scanners", parts())
+
+
+def _scanner_values(rows: list[ScannerView]) -> dict[str, Any]:
+    return {"scanners": rows, "spent": times_of(rows, "sluicegate_scanner_seconds")}
 
 
 async def _transfers(asked: Asked) -> dict[str, Any]:
@@ -105,6 +141,7 @@ async def _live_transfers(asked: Asked) -> Response:
 ENTRIES: Final = (
     Entry("/filters", _filters),
     Entry("/scanners", _scanners),
+    Entry("/live/scanners", _live_scanners, is_live=True),
     Entry("/transfers", _show_transfers),
     Entry("/live/transfers", _live_transfers, is_live=True),
 )
