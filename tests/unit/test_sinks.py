@@ -146,6 +146,7 @@ class Collector:
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
         self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
         self.answers: list[tuple[int, bytes]] = []
         outer = self
 
@@ -154,6 +155,7 @@ class Collector:
 
             def do_POST(self) -> None:
                 outer.headers.append(dict(self.headers))
+                outer.paths.append(self.path)
                 outer.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
                 status, body = outer.answers.pop(0) if outer.answers else (200, b"{}")
                 self.send_response(status)

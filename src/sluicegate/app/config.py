@@ -52,6 +52,7 @@ from .scanners import ScannerTable, check_scanners
 from .secret_files import SecretFiles
 from .server_tls_config import ServerTlsTable
 from .tls_config import TlsTable
+from .traces_config import TracesTable, to_trace_sink
 
 __all__ = [
     "Configuration",
@@ -148,6 +149,7 @@ class _Tables(Model):
     tls: ServerTlsTable = ServerTlsTable()
     console: ConsoleTable | None = None
     metrics: MetricsTable | None = None
+    traces: TracesTable | None = None
     alerts: AlertsTable = AlertsTable()
     alert: tuple[AlertTable, ...] = ()
 
@@ -195,7 +197,7 @@ class Configuration:
     store: StoreSettings | None = None
     """The store of records; None: there is none."""
     sinks: tuple[SinkSettings, ...] = ()
-    """Where records are sent beside."""
+    """Where records are sent beside, and traces."""
     when_log_full: WhenFull = "refuse"
     """What becomes of new traffic while nothing can be recorded."""
     recorded: Recorded = field(default_factory=Recorded)
@@ -312,11 +314,18 @@ def read_configuration(
         web=tables.web,
         authority=to_authority(tables.ca, folder, state_dir, document, findings),
         tls=tables.tls,
-        sinks=to_sinks(tables.log, folder, document, findings),
+        sinks=(
+            *to_sinks(tables.log, folder, document, findings),
+            *to_trace_sink(tables.traces, folder),
+        ),
         when_log_full=tables.log.when_full,
         metrics=tables.metrics,
         alerts=to_alerts(tables.alerts, tables.alert, folder, document, findings),
-        recorded=Recorded(sessions=tables.log.sessions, lookups=tables.log.lookups),
+        recorded=Recorded(
+            sessions=tables.log.sessions,
+            lookups=tables.log.lookups,
+            trace_ratio=tables.traces.ratio if tables.traces is not None else 0.0,
+        ),
         user=tables.service.user,
         group=tables.service.group,
         has_sandbox=tables.service.sandbox,

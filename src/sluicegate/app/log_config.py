@@ -22,6 +22,7 @@ from sluicegate.policy.parse_values import Name
 
 from .postgres_config import PostgresTable, to_postgres
 from .secret_files import SecretFiles, SecretTable, read_secret_of
+from .traces_config import TRACES_NAME
 
 __all__ = [
     "LogTable",
@@ -143,7 +144,8 @@ def to_sinks(
     table: LogTable, folder: pathlib.Path, document: Document, findings: Findings
 ) -> tuple[SinkSettings, ...]:
     """Return where records are sent; two of one name are a finding."""
-    names: set[str] = set()
+    # One of the name is made where there are traces.
+    names = {TRACES_NAME}
     for index, sink in enumerate(table.sink):
         if sink.name in names:
             place = document.where(("log", "sink", index, "name"))

@@ -36,7 +36,7 @@ _FIXED: Final = {
     "store": "store",
     "console": "[console]",
     "when_log_full": "when_full",
-    "sinks": "[[log.sink]]",
+    "sinks": "[[log.sink]] or [traces]",
     "metrics": "[metrics]",
     "authority_folder": "dir",
 }

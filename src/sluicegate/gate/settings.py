@@ -216,6 +216,8 @@ class Recorded:
 
     sessions: bool = False
     lookups: bool = False
+    trace_ratio: float = 0.0
+    """The share of connections whose steps are recorded (``audit.sampling``)."""
 
 
 @dataclass(frozen=True, slots=True)

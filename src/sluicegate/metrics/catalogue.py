@@ -209,6 +209,10 @@ _RECORDS: Final = (
     _common("store_last", "The number of the last record in the store."),
     _common("store_behind_bytes", "Bytes of the log that are not in the store."),
     _common("store_failing", "1 while records cannot be stored."),
+    _counter("sink_sent", "Records, or spans of traces, that another system has taken.", "sink"),
+    _counter("sink_lost", "Those that did not get there.", "sink"),
+    _common("sink_behind_bytes", "Bytes of the log that wait for another system.", "sink"),
+    _common("sink_failing", "1 while another system takes nothing.", "sink"),
     _counter("operator_actions", "What operators did.", "action", "result"),
     _counter("alerts", "Alerts that were raised, acknowledged or are over.", "alert", "event"),
 )

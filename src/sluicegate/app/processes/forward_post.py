@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+import msgspec
 from typing_extensions import override
 
 from sluicegate.app.config import Configuration
@@ -42,6 +43,10 @@ class ForwardPost(ChildPost):
         super().__init__("forwarder", "forwarder", clock, say)
         self.sinks: list[SinkState] = []
         #: What the forwarder said last.
+        self._told_by: Child | None = None
+        #: Which one that was.
+        self._left: dict[str, tuple[int, int]] = {}
+        #: What those before it had sent and lost, by sink.
         self.begin = BeginForward(
             log=str(configuration.log_path),
             folder=str(configuration.state_dir / _FOLDER),
@@ -60,6 +65,14 @@ class ForwardPost(ChildPost):
                 found.append(f"{sink.lost} records did not get to the sink {sink.name}")
         return found
 
+    def totals(self) -> list[SinkState]:
+        """Return how far sinks are, with what forwarders that have ended did."""
+        found: list[SinkState] = []
+        for one in self.sinks:
+            sent, lost = self._left.get(one.name, (0, 0))
+            found.append(msgspec.structs.replace(one, sent=one.sent + sent, lost=one.lost + lost))
+        return found
+
     @override
     def _begin(self) -> Begin | None:
         return (self.begin, []) if self.begin.sinks else None
@@ -67,6 +80,9 @@ class ForwardPost(ChildPost):
     @override
     def _on_said(self, child: Child, message: AnyMessage) -> None:
         if isinstance(message, Forwarded):
+            if child is not self._told_by:
+                self._left = {one.name: (one.sent, one.lost) for one in self.totals()}
+                self._told_by = child
             self.sinks = message.sinks
         else:
             super()._on_said(child, message)

@@ -117,6 +117,11 @@ class Measuring:
             yield Series("sluicegate_store_last", (), stored.last)
             yield Series("sluicegate_store_behind_bytes", (), stored.bytes_behind)
             yield Series("sluicegate_store_failing", (), float(bool(stored.failure)))
+        for one in self._store.forward.totals():
+            yield Series("sluicegate_sink_sent", (one.name,), one.sent)
+            yield Series("sluicegate_sink_lost", (one.name,), one.lost)
+            yield Series("sluicegate_sink_behind_bytes", (one.name,), one.bytes_behind)
+            yield Series("sluicegate_sink_failing", (one.name,), float(bool(one.failure)))
 
 
 def _named(one: Series, worker: Worker) -> Series:

@@ -1,4 +1,4 @@
-"""Records as logs of OpenTelemetry: OTLP over HTTP, in JSON (OTLP 1.x, "JSON Protobuf Encoding").
+"""Records as logs and spans of OpenTelemetry: OTLP over HTTP, JSON ("JSON Protobuf Encoding").
 
 ``sink`` sends with it. The invariant: what the collector has not said that it took is sent again,
 or counted as lost.
@@ -12,15 +12,17 @@ import json
 import pathlib
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sluicegate.audit.query import LogLine
+from sluicegate.audit.query import LogLine, host_of
 from sluicegate.log_limits import SINK_ANSWER_BYTES_MAX, SINK_TIMEOUT_S
 
 from .settings import SinkSettings
+from .spans import span_of
 
-__all__ = ["OtlpSender", "encode_logs"]
+__all__ = ["LOGS", "TRACES", "OtlpSender", "Signal", "encode_logs", "encode_spans"]
 
 _RETRIED: Final = frozenset({429, 502, 503, 504})
 """Answers after which the same is to be sent again (OTLP, "Retryable Response Codes")."""
@@ -32,21 +34,63 @@ _SEVERITIES: Final = {"INFO": 9, "INFO2": 10, "WARN": 13, "ERROR": 17}
 
 def encode_logs(lines: Sequence[LogLine], host: str) -> bytes:
     """Return the body of a request: one log record for each record."""
+    records = [_log_record(line) for line in lines]
+    return _encode("resourceLogs", "scopeLogs", "logRecords", records, host)
+
+
+def encode_spans(lines: Sequence[LogLine], host: str) -> bytes:
+    """Return the body of a request: one span for each record."""
+    spans = [{**span_of(line), "attributes": _span_attributes(line)} for line in lines]
+    return _encode("resourceSpans", "scopeSpans", "spans", spans, host)
+
+
+def _encode(
+    resources: str, scopes: str, name: str, items: list[dict[str, Any]], host: str
+) -> bytes:
     resource = {"service.name": "sluicegate", "service.version": _VERSION, "host.name": host}
-    body = {
-        "resourceLogs": [
-            {
-                "resource": {"attributes": _attributes(resource)},
-                "scopeLogs": [
-                    {
-                        "scope": {"name": "sluicegate.audit"},
-                        "logRecords": [_log_record(line) for line in lines],
-                    }
-                ],
-            }
-        ]
-    }
+    scope = {"scope": {"name": "sluicegate.audit"}, name: items}
+    body = {resources: [{"resource": {"attributes": _attributes(resource)}, scopes: [scope]}]}
     return json.dumps(body, separators=(",", ":")).encode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What is sent, of the kinds that OTLP has."""
+
+    path: str
+    """Where collectors take it, when a URL does not say."""
+    encode: Callable[[Sequence[LogLine], str], bytes]
+    rejected: str
+    """How an answer calls what was not taken ("Partial Success")."""
+
+
+LOGS: Final = Signal("/v1/logs", encode_logs, "rejectedLogRecords")
+TRACES: Final = Signal("/v1/traces", encode_spans, "rejectedSpans")
+
+
+def _span_attributes(line: LogLine) -> list[dict[str, Any]]:
+    """Return a record's fields, some of them once more as conventions for spans call them."""
+    fields = {name: line.fields[name] for name in line.fields if name not in _OF_SPANS}
+    known = {
+        other: fields[name] for name, other in _CONVENTIONS.items() if fields.get(name) is not None
+    }
+    for name in ("client", "server"):
+        if host := host_of(line.text(name)):
+            known[f"{name}.address"] = host
+    return _attributes({**known, **{f"sluicegate.{name}": fields[name] for name in fields}})
+
+
+_OF_SPANS: Final = frozenset({"time", "started", "duration_s", "duration_ms"})
+"""What the span itself says."""
+
+_CONVENTIONS: Final = {
+    "method": "http.request.method",
+    "status": "http.response.status_code",
+    "url": "url.full",
+    "sni": "tls.client.server_name",
+    "user": "user.name",
+}
+"""Semantic conventions of OpenTelemetry."""
 
 
 def _log_record(line: LogLine) -> dict[str, Any]:
@@ -99,10 +143,11 @@ def _value(value: Any) -> dict[str, Any]:
 class OtlpSender:
     """One connection to a collector, made when there is something to send."""
 
-    def __init__(self, settings: SinkSettings) -> None:
+    def __init__(self, settings: SinkSettings, signal: Signal = LOGS) -> None:
         self._settings = settings
+        self._signal = signal
         authority, path = settings.place
-        self._authority, self._path = authority, path or "/v1/logs"
+        self._authority, self._path = authority, path or signal.path
         self._host = socket.gethostname()
         self._connection: http.client.HTTPConnection | None = None
 
@@ -119,7 +164,7 @@ class OtlpSender:
             connection.request(
                 "POST",
                 self._path,
-                encode_logs(lines, self._host),
+                self._signal.encode(lines, self._host),
                 headers,
             )
             answer = connection.getresponse()
@@ -134,7 +179,7 @@ class OtlpSender:
             self.close()
         if answer.status != _OK:
             return len(lines)
-        return _rejected(body, len(lines))
+        return _rejected(body, self._signal.rejected, len(lines))
 
     def close(self) -> None:
         """End the connection."""
@@ -170,10 +215,10 @@ class OtlpSender:
         return http.client.HTTPSConnection(host, port, timeout=SINK_TIMEOUT_S, context=context)
 
 
-def _rejected(body: bytes, most: int) -> int:
+def _rejected(body: bytes, name: str, most: int) -> int:
     """Return how many records an answer says it did not take ("Partial Success")."""
     try:
-        found = json.loads(body or b"{}")["partialSuccess"]["rejectedLogRecords"]
+        found = json.loads(body or b"{}")["partialSuccess"][name]
         return min(max(int(found), 0), most)
     except (ValueError, KeyError, TypeError):
         return 0

@@ -26,6 +26,8 @@ class SinkSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A file of certificates that the other side is verified with; empty: the system's."""
     headers: str = ""
     """Of OTLP: a file with headers of requests, one a line; empty: none."""
+    trace_ratio: float = 0.0
+    """0: records are sent; else it is OTLP, and spans are sent of this share of connections."""
     queue_bytes: int = 64 << 20
     """How much of the log may wait for the other side; beyond it, the oldest is left out."""
 

@@ -16,12 +16,13 @@ import msgspec
 
 from sluicegate.audit.query import LogLine
 from sluicegate.audit.search import parse_query
-from sluicegate.audit.search.matching import predicate_of
+from sluicegate.audit.search.matching import Predicate, predicate_of
 from sluicegate.audit.store import Chunk, Follower, LogPosition
 from sluicegate.log_limits import SINK_LOOK_S, STORE_RETRY_MAX_S, STORE_RETRY_S
 
-from .otlp import OtlpSender
+from .otlp import LOGS, TRACES, OtlpSender
 from .settings import SinkSettings
+from .spans import is_traced
 from .syslog import SyslogSender
 
 __all__ = ["Sender", "Sink"]
@@ -71,13 +72,9 @@ class Sink:
         #: Why nothing is taken; empty while it works.
         self._say = say
         self._place = folder / f"{settings.name}.json"
-        self._passes = predicate_of(parse_query(settings.query, 0.0))
+        self._passes = _predicate_of(settings)
         self._follower = Follower(log, self._read_place(), self._on_gap)
-        self._sender: Sender = (
-            OtlpSender(settings)
-            if settings.scheme in {"http", "https"}
-            else SyslogSender(settings)
-        )  # fmt: skip
+        self._sender = _sender_of(settings)
         self._chunk: Chunk | None = None
         #: What is being sent.
         self._retry_s = STORE_RETRY_S
@@ -165,3 +162,16 @@ class Sink:
 
 
 _PARTIAL: Final = ".new"
+
+
+def _predicate_of(settings: SinkSettings) -> Predicate:
+    ratio = settings.trace_ratio
+    if ratio:
+        return lambda fields: is_traced(fields, ratio)
+    return predicate_of(parse_query(settings.query, 0.0))
+
+
+def _sender_of(settings: SinkSettings) -> Sender:
+    if settings.scheme in {"http", "https"}:
+        return OtlpSender(settings, TRACES if settings.trace_ratio else LOGS)
+    return SyslogSender(settings)

@@ -1,0 +1,39 @@
+"""Sampling: which connections are traced, and what their traces and spans are called.
+
+Workers ask before they record steps, the forwarder when it makes spans. The invariant: whether a
+connection is traced, and all identifiers of its trace, follow from its own identifier, which the
+gate gives: nobody outside has a say, and processes agree without a word.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final
+
+__all__ = ["is_sampled", "span_id", "trace_id"]
+
+
+def is_sampled(connection: str, ratio: float) -> bool:
+    """Tell whether a connection is among the share ``ratio`` (0 to 1) of those that are traced."""
+    digest = blake2b(connection.encode(), digest_size=8, person=_SAMPLE).digest()
+    return int.from_bytes(digest, "big") < ratio * _ALL
+
+
+def trace_id(connection: str) -> str:
+    """Return the identifier of a connection's trace: 16 bytes, hexadecimal."""
+    return blake2b(connection.encode(), digest_size=16, person=_TRACE).hexdigest()
+
+
+def span_id(*what: str) -> str:
+    """Return the identifier of a span: 8 bytes, hexadecimal.
+
+    Args:
+        what: What it is about, so that no other span is about the same.
+    """
+    return blake2b("\0".join(what).encode(), digest_size=8, person=_SPAN).hexdigest()
+
+
+_ALL: Final = 1 << 64
+_SAMPLE: Final = b"sluice-sample"
+_TRACE: Final = b"sluice-trace"
+_SPAN: Final = b"sluice-span"
