@@ -127,10 +127,16 @@ class Cluster:
         return False
 
     def kill(self) -> None:
-        """Kill it, with all that works for it: those see that it is gone, and end."""
+        """Kill it, and all that works for it, as a power failure does."""
         assert self.running is not None
+        pid = self.running.pid
+        self.running.send_signal(signal.SIGSTOP)  # nobody is started meanwhile
+        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
         self.running.send_signal(signal.SIGKILL)
         self.running.wait(10)
+        wait_until(lambda: not any(map(_is_alive, children)), "its processes are gone")
         self.running = None
 
     def stop(self) -> None:
@@ -177,6 +183,13 @@ class Cluster:
             **changes,
         }
         return self.place(folder, **settings)
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        return ") Z " not in pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from sluicegate.errors import ConfigError
 
 from .partition import LogPosition, PartitionName
 from .place import PostgresPlace
-from .postgres_connection import Connection, connect, telling
+from .postgres_connection import Connection, connect, said_of, telling
 from .postgres_schema import check_version, suffix_of
 from .reading import Rows, SqlReading, StoredRecord
 
@@ -41,7 +41,7 @@ class PostgresReading(SqlReading):
 
     @override
     def ask(self, text: str, values: Sequence[Parameter] = ()) -> Rows:
-        return self._all.ask(text.replace("?", "%s"), values)
+        return self._all.ask(text.replace("?", "%s"), values, self._partition)
 
     @override
     def begin(self) -> tuple[int, bytes] | None:
@@ -116,15 +116,17 @@ class PostgresReadings:
             raise ConfigError(self._place.name, "there is no store of records", _CURE)
         return int(rows[0][0]), LogPosition(*json.loads(rows[0][1]))
 
-    def ask(self, text: str, values: Sequence[object] = ()) -> Rows:
-        """Return the rows that the server answers with; none of tables that were let go.
+    def ask(
+        self, text: str, values: Sequence[object] = (), partition: PartitionName | None = None
+    ) -> Rows:
+        """Return the rows that the server answers with; none of a partition that was let go.
 
         Raises:
             ConfigError: It cannot be asked.
         """
         is_old = self._connection is not None
         try:
-            return self._ask(text, values)
+            return self._ask(text, values, partition)
         except psycopg.OperationalError:
             if not is_old or not self._is_lost:
                 with telling(self._place):
@@ -132,10 +134,11 @@ class PostgresReadings:
             # The server was started anew since the last question, say: it is asked once more.
             self.close()
             with telling(self._place):
-                return self._ask(text, values)
-        except psycopg.Error:
-            with telling(self._place):
-                raise
+                return self._ask(text, values, partition)
+        except psycopg.Error as error:
+            cause, _ = said_of(error)
+            where = self._place.name
+            raise ConfigError(where, f"cannot be read: {cause}", _DAMAGED) from error
 
     def close(self) -> None:
         """As in ``Readings``."""
@@ -143,19 +146,23 @@ class PostgresReadings:
             self._connection.close()
             self._connection = None
 
-    def _ask(self, text: str, values: Sequence[object]) -> Rows:
+    def _ask(self, text: str, values: Sequence[object], partition: PartitionName | None) -> Rows:
         if self._connection is None:
             self._connection = connect(self._place, is_writer=False)
         try:
             return self._connection.execute(text.encode(), values).fetchall()
         except errors.UndefinedTable:
-            if self._has_store():
-                return []
-            raise
+            if partition is None or self._is_there(partition):
+                raise
+            return []
 
     @property
     def _is_lost(self) -> bool:
         return self._connection is not None and self._connection.closed
+
+    def _is_there(self, partition: PartitionName) -> bool:
+        text = "SELECT 1 FROM partitions WHERE day = %s AND piece = %s"
+        return bool(self._ask(text, partition, None))
 
     def _has_store(self) -> bool:
         if self._connection is None:
@@ -178,4 +185,5 @@ def has_tables(place: PostgresPlace) -> bool:
         connection.close()
 
 
+_DAMAGED: Final = "what is wrong with it is said by: sluicegate log verify"
 _CURE: Final = 'the gate makes one with store = "postgresql" in [log]'

@@ -1,0 +1,163 @@
+"""A gate whose records are kept by a PostgreSQL server, over TLS and with a password."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sluicegate.audit.search import EVERYTHING
+from sluicegate.audit.store import PostgresPlace, StoreReader, verify_store
+from sluicegate.cli.main import cli
+from sluicegate.clock import SystemClock
+from sluicegate.errors import ConfigError
+from tests.kernel.test_gate_process import EchoServer, echoed
+from tests.kernel.test_processes import Gate
+from tests.real.postgres_parts import PASSWORD, Cluster
+
+TABLE = """
+[log]
+store = "postgresql"
+[log.postgresql]
+server = "postgresql://keeper@127.0.0.1:{place.port}/audit"
+password = {{ file = "audit.password" }}
+ca = "{place.ca}"
+schema_name = "{place.schema}"
+"""
+
+
+class StoredGate(Gate):
+    """A gate with a place of its own on the server."""
+
+    place: PostgresPlace
+
+    def stored(self) -> list[bytes]:
+        reader = StoreReader(self.place, SystemClock())
+        try:
+            return [record.line.encode() for record in reader.read(EVERYTHING)]
+        finally:
+            reader.close()
+
+    def recorded(self) -> list[bytes]:
+        return (self.folder / "state" / "records.jsonl").read_bytes().splitlines()
+
+    def keeper(self) -> dict[str, Any]:
+        (row,) = [row for row in self.status()["workers"] if row["name"] == "store keeper"]
+        return row
+
+    def visit(self, count: int) -> None:
+        for _ in range(count):
+            with self.connect() as client:
+                assert echoed(client, b"hello") == b"hello"
+
+    def wait_until(self, condition: Any, what: str) -> None:
+        waiting = threading.Event()
+        for _ in range(1000):
+            if condition():
+                return
+            waiting.wait(0.03)
+        raise AssertionError(f"{what}:\n{''.join(self.lines)}")
+
+    def wait_until_stored(self) -> None:
+        def is_stored() -> bool:
+            try:
+                return self.stored() == self.recorded()
+            except ConfigError:
+                return False
+
+        self.wait_until(is_stored, "records are not stored")
+
+    def tell(self, *arguments: str) -> Result:
+        return CliRunner().invoke(cli, [*arguments, "-c", str(self.config)])
+
+
+def memory_of(pid: int) -> bytes:
+    """Return what a process can write to, all of it."""
+    found: list[bytes] = []
+    with pathlib.Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, rights, *_ = line.split()
+            if rights.startswith("rw") and "[v" not in line:
+                begin, end = (int(one, 16) for one in span.split("-"))
+                memory.seek(begin)
+                with contextlib.suppress(OSError):
+                    found.append(memory.read(end - begin))
+    return b"".join(found)
+
+
+@pytest.fixture
+def gate(postgres: Cluster, tmp_path: pathlib.Path) -> Iterator[StoredGate]:
+    server = EchoServer()
+    made = StoredGate(tmp_path, server.port)
+    made.place = postgres.by_network(tmp_path / "state" / "records")
+    (tmp_path / "audit.password").write_text(PASSWORD + "\n")
+    (tmp_path / "audit.password").chmod(0o600)
+    made.write_main(TABLE.format(place=made.place))
+    yield made
+    made.close()
+    server.close()
+
+
+def test_every_command_reads_the_store_of_the_server(gate: StoredGate) -> None:
+    gate.start()
+    gate.visit(3)
+    gate.wait_until_stored()
+    newest = json.loads(gate.tell("log", "kind:connection", "-n", "1", "--json").output)
+    connection = newest["connection"]
+    found = gate.tell("log", f"connection:{connection}", "--json").output.splitlines()
+    assert {json.loads(line)["kind"] for line in found} == {"decision", "connection"}
+    assert json.loads(gate.tell("why", connection, "--json").output)["connection"] == connection
+    assert len(gate.tell("log", "export", "kind:decision").output.splitlines()) == 3
+    assert gate.tell("log", "verify").exit_code == 0
+    report = json.loads(gate.tell("report", "--day", "today", "--json").output)
+    assert report["asked"] == 3
+    assert gate.tell("simulate", "--policy", str(gate.folder / "policy.toml")).exit_code == 0
+    assert gate.end() == 0
+    assert gate.stored() == gate.recorded()
+    assert "Traceback" not in "".join(gate.lines)
+
+
+def test_keeper_and_server_are_killed_and_every_record_is_stored_once(
+    gate: StoredGate, postgres: Cluster
+) -> None:
+    gate.start()
+    for _ in range(2):
+        pid = gate.keeper()["pid"]
+        gate.visit(2)
+        os.kill(pid, signal.SIGKILL)
+        gate.visit(2)
+        gate.wait_until(lambda: gate.keeper()["pid"] not in {0, pid}, "the keeper is replaced")  # noqa: B023
+        postgres.kill()
+        gate.visit(2)
+        gate.wait_until(
+            lambda: any("records are not stored" in one for one in gate.status()["warnings"]),
+            "it is said that the server is gone",
+        )
+        refused = gate.tell("log")
+        assert refused.exit_code == 2
+        assert "is it running, and does it listen there?" in refused.output
+        postgres.start()
+        gate.wait_until_stored()
+    assert gate.end() == 0
+    assert gate.stored() == gate.recorded()
+    public = bytes.fromhex((gate.place.path / "chain.pub").read_text())
+    assert verify_store(gate.place, public).faults == []
+
+
+def test_password_is_in_no_process_that_meets_clients(gate: StoredGate) -> None:
+    gate.start()
+    gate.visit(1)
+    for row in gate.workers():
+        assert PASSWORD.encode() not in memory_of(row["pid"])
+    assert PASSWORD.encode() in memory_of(gate.keeper()["pid"])  # so looking there is enough
+    assert PASSWORD not in gate.tell("status", "--json").output
+    assert gate.end() == 0
+    assert PASSWORD not in "".join(gate.lines)
