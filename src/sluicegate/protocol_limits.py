@@ -83,7 +83,10 @@ __all__ = [
     "SOCKS_HOST_BYTES_MAX",
     "SOCKS_USER_ID_BYTES_MAX",
     "SSE_EVENT_BYTES_MAX",
+    "TLS_HELLOS_ALIKE_MAX",
+    "TLS_HELLOS_KNOWN_MAX",
     "TLS_HELLO_BYTES_MAX",
+    "TLS_HELLO_KNOWN_BYTES_MAX",
     "WEBSOCKET_FRAGMENTS_MAX",
     "WEBSOCKET_MESSAGE_BYTES_MAX",
     "WEBSOCKET_RATIO_FLOOR_BYTES",
@@ -238,6 +241,15 @@ HTTP_INFORMATIONAL_RESPONSES_MAX: Final = 16
 TLS_HELLO_BYTES_MAX: Final = 64 << 10
 """A ClientHello with the heads of its records, in memory until it is whole: OpenSSL takes 128 KiB,
 nginx 16 KiB. Browsers send 2 KiB with a post-quantum key share, padded ones 16 KiB."""
+
+TLS_HELLOS_KNOWN_MAX: Final = 1024
+"""ClientHellos of which a worker remembers what they say: programs, times the servers they ask."""
+
+TLS_HELLOS_ALIKE_MAX: Final = 4
+"""Those of one length among them: each is compared with the next hello that is as long."""
+
+TLS_HELLO_KNOWN_BYTES_MAX: Final = 4096
+"""The longest that is remembered: with a post-quantum key share they have 2 KiB."""
 
 PROXY_HEADER_BYTES_MAX: Final = 16 << 10
 """A PROXY protocol header of version 2; its length field allows 64 KiB. haproxy's own are below

@@ -40,6 +40,7 @@ from sluicegate.policy.destinations import DENIED_BY_RULE, NO_RULE, USER_NEEDED,
 from sluicegate.port.backend import RawSocket
 from sluicegate.protocols.entry import Destination, HostKind
 from sluicegate.protocols.socks import SocksCommand
+from sluicegate.protocols.tls_hello import KnownHellos
 from sluicegate.tls import ClientCertificates, TlsLayer
 
 from .asker import Asker
@@ -103,6 +104,7 @@ class EntryDesk:
         self._own_listeners = OwnListeners()
         self._classifier = AddressClassifier()
         self.openings = KnownOpenings()
+        self.hellos = KnownHellos()
         self.known = KnownDestinations()
         self.foreseen = Foreseen()
         self._heard: set[tuple[str, str]] = set()

@@ -85,7 +85,7 @@ class HelloCheck(OwnStage):
         #: What is judged of the hello, once it is whole.
         self._connection = connection
         self._state = _State.FIRST
-        self._reader: HelloReader | None = HelloReader()
+        self._reader: HelloReader | None = HelloReader(known=connection.firewall.entries.hellos)
         self._seen = 0
         #: How much of what is held was read before.
         self._answer: AnswerReader | None = None

@@ -49,7 +49,7 @@ class HelloReading:
         self.facts: HelloFacts | None = None
         #: What of it is judged.
         self._connection = connection
-        self._reader: HelloReader | None = HelloReader()
+        self._reader: HelloReader | None = HelloReader(known=connection.firewall.entries.hellos)
         self._held = bytearray()
         self._is_paused = self._is_stopped = False
         self._name: HelloName | None = None

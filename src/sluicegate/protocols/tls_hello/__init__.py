@@ -8,6 +8,7 @@ takes it; everything else is refused with a ``TlsRefused`` before any name is ma
 from .answer import AnswerReader, RecordSkipper
 from .fault import SniFault, TlsFault, TlsRefused
 from .hello import ClientHello, EchKind, is_grease
+from .known_hellos import KnownHellos
 from .reader import HelloReader
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "ClientHello",
     "EchKind",
     "HelloReader",
+    "KnownHellos",
     "RecordSkipper",
     "SniFault",
     "TlsFault",

@@ -19,6 +19,7 @@ from sluicegate.protocol_limits import TLS_HELLO_BYTES_MAX
 
 from .fault import TlsFault, TlsRefused
 from .hello import ClientHello
+from .known_hellos import KnownHellos
 from .message import MESSAGE_HEAD_SIZE, read_message
 from .records import HANDSHAKE, RecordHead
 
@@ -30,12 +31,25 @@ class HelloReader:
 
     Args:
         bytes_max: Bound of the hello with the heads of its records.
+        known: Those that were read before.
     """
 
-    __slots__ = ("_bytes_max", "_message", "_needed", "_record", "_refusal", "hello", "length")
+    __slots__ = (
+        "_bytes_max",
+        "_known",
+        "_message",
+        "_needed",
+        "_record",
+        "_refusal",
+        "hello",
+        "length",
+    )
 
-    def __init__(self, *, bytes_max: int = TLS_HELLO_BYTES_MAX) -> None:
+    def __init__(
+        self, *, bytes_max: int = TLS_HELLO_BYTES_MAX, known: KnownHellos | None = None
+    ) -> None:
         self._bytes_max = bytes_max
+        self._known = known
         self._record = RecordHead(Side.CLIENT)
         self._message = bytearray()
         self._needed = MESSAGE_HEAD_SIZE
@@ -105,7 +119,8 @@ class HelloReader:
                 return
         if record.left:
             raise record.refused(TlsFault.HELLO_TRAILING)
-        self.hello = read_message(bytes(message))
+        whole, known = bytes(message), self._known
+        self.hello = read_message(whole) if known is None else known.read(whole)
 
 
 _CLIENT_HELLO: Final = 1
