@@ -28,6 +28,7 @@ __all__ = [
     "ENTRY_READ_BYTES_MAX",
     "FLOOD_RECORD_S",
     "HELD_COMFORT_S",
+    "HOSTS_KNOWN_MAX",
     "HOST_LABEL_CHARACTERS_MAX",
     "HOST_NAME_CHARACTERS_MAX",
     "HOST_TEXT_MAX",
@@ -208,6 +209,9 @@ FLOOD_RECORD_S: Final = 10.0
 HOST_TEXT_MAX: Final = 512
 """Characters of a host as a client may write it: a name of ``HOST_NAME_CHARACTERS_MAX`` in any
 spelling, and a bound on the work of mapping it."""
+
+HOSTS_KNOWN_MAX: Final = 4096
+"""Texts of hosts of which a process remembers what they say: the sites of an office in a day."""
 
 HOST_NAME_CHARACTERS_MAX: Final = 253
 """A name in ASCII without its final dot: 255 bytes on the wire (RFC 1035 section 2.3.4)."""

@@ -12,6 +12,7 @@ canonicalising that again changes nothing.
 from __future__ import annotations
 
 import enum
+import functools
 import re
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -21,7 +22,12 @@ from typing_extensions import override
 
 from sluicegate.address import IpAddress
 from sluicegate.errors import ProtocolError, Side
-from sluicegate.limits import HOST_LABEL_CHARACTERS_MAX, HOST_NAME_CHARACTERS_MAX, HOST_TEXT_MAX
+from sluicegate.limits import (
+    HOST_LABEL_CHARACTERS_MAX,
+    HOST_NAME_CHARACTERS_MAX,
+    HOST_TEXT_MAX,
+    HOSTS_KNOWN_MAX,
+)
 
 from .literals import address_text, parse_ipv4, parse_ipv6
 
@@ -112,6 +118,12 @@ def canonical_host(text: str | bytes, *, allow_underscore: bool = False) -> Cano
     Raises:
         HostRefused: The text has no reading, or more than one.
     """
+    return _reading_of(text, allow_underscore)
+
+
+@functools.lru_cache(HOSTS_KNOWN_MAX)
+def _reading_of(text: str | bytes, allow_underscore: bool, /) -> CanonicalHost:
+    """Read a host's text: the same few, again and again (what is refused is not remembered)."""
     if isinstance(text, bytes):
         text = _decoded(text)
     if not text:
