@@ -211,17 +211,17 @@ class TlsEngine:
     @property
     def version(self) -> str:
         """The protocol's version, ``TLSv1.3``."""
-        return self._connection.get_protocol_version_name()
+        return self._connection.version_name
 
     @property
     def cipher(self) -> str:
         """What encrypts, ``TLS_AES_128_GCM_SHA256``."""
-        return self._connection.get_cipher_name() or ""
+        return self._connection.cipher_name
 
     @property
     def alpn(self) -> str:
         """The protocol that both ends agreed on by ALPN; empty: none."""
-        return self._connection.get_alpn_proto_negotiated().decode("ascii", "replace")
+        return self._connection.protocol_name.decode("ascii", "replace")
 
     @property
     def server_name(self) -> str:

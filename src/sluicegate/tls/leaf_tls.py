@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from typing import Final
 
 from cryptography import x509
 from OpenSSL import SSL
@@ -19,7 +20,7 @@ from .engine import TlsEngine, prepare
 from .key_log import KeyLog
 from .leaf_keys import LeafPrivateKey
 from .leaf_source import Leaf
-from .record_connection import RecordConnection
+from .record_connection import ChoosingContext, RecordConnection
 
 __all__ = ["KeptLeaf", "LeafTls"]
 
@@ -41,20 +42,19 @@ class LeafTls:
         self.alpn = alpn
         self.key_log = key_log
         #: Who is told the keys of all connections.
-        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context = ChoosingContext(SSL.TLS_SERVER_METHOD)
         prepare(context)
         context.set_min_proto_version(minimum)
         # What clients resume by is in their tickets: nothing of them is kept here.
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.use_certificate(x509.load_der_x509_certificate(leaf.certificate))
+        # Else OpenSSL looks for what is above it, for each client anew.
+        context.set_mode(_MODE_NO_AUTO_CHAIN)
         for one in leaf.above:
             context.add_extra_chain_cert(x509.load_der_x509_certificate(one))
         context.use_privatekey(key)
         if alpn:
-            wanted = alpn.encode("ascii")
-            context.set_alpn_select_callback(
-                lambda _, offered: wanted if wanted in offered else SSL.NO_OVERLAPPING_PROTOCOLS
-            )
+            context.choose(alpn)
         if key_log is not None:
             key_log.watch(context)
         self._context = context
@@ -88,3 +88,7 @@ class KeptLeaf:
             found = LeafTls(self.leaf, self.key, alpn, self.minimum, key_log)
             self.contexts[alpn] = found
         return found
+
+
+_MODE_NO_AUTO_CHAIN: Final = 8
+"""``SSL_MODE_NO_AUTO_CHAIN``, for which pyOpenSSL has no name."""

@@ -15,8 +15,36 @@ from typing import Any, Final
 
 from cryptography.hazmat.bindings.openssl.binding import Binding
 from OpenSSL import SSL
+from typing_extensions import override
 
-__all__ = ["RecordConnection"]
+__all__ = ["ChoosingContext", "RecordConnection"]
+
+
+class ChoosingContext(SSL.Context):
+    """pyOpenSSL's context, for servers whose clients may agree on one protocol by ALPN.
+
+    What OpenSSL calls is ours, and looks for the one name: pyOpenSSL's makes a list of all, and
+    looks for the connection.
+    """
+
+    def choose(self, protocol: str) -> None:
+        """Choose a protocol; a client that does not offer it gets none."""
+        name = protocol.encode("ascii")
+        size, written = len(name), bytes([len(name)]) + name
+        memory = _ffi.new("unsigned char[]", name)
+
+        def choose(_ssl: Any, out: Any, out_size: Any, offered: Any, length: int, _: Any) -> int:
+            names, at = _ffi.buffer(offered, length)[:], 0
+            while at < length:
+                end = at + 1 + names[at]
+                if names[at:end] == written:
+                    out[0], out_size[0] = memory, size
+                    return _CHOSEN
+                at = end
+            return _NONE_CHOSEN
+
+        self._chooses = _ffi.callback(_CHOOSES, choose, error=_FATAL)
+        _choose_by(self._context, self._chooses, _NULL)
 
 
 class RecordConnection(SSL.Connection):
@@ -26,6 +54,7 @@ class RecordConnection(SSL.Connection):
         super().__init__(context, None)
         #: What stopped the last ``decrypt_into``; nothing: the memory was full.
         self.stopped_by = 0
+        self._has_input_ended = False
 
     @property
     def outgoing(self) -> int:
@@ -47,6 +76,11 @@ class RecordConnection(SSL.Connection):
         with _buffer(data) as source:
             if _feed(self._into_ssl, source, len(data)) != len(data):
                 raise MemoryError
+
+    @override
+    def bio_shutdown(self) -> None:
+        self._has_input_ended = True
+        super().bio_shutdown()
 
     def begin_or_go_on(self) -> bool:
         """Go on with the handshake; False: more has to come first.
@@ -73,14 +107,18 @@ class RecordConnection(SSL.Connection):
         It ends where the memory is full, where more has to come, or by something else, which
         ``raise_why`` raises.
         """
-        tls, filled, size = self._ssl, 0, len(memory)
+        tls, source, filled, size = self._ssl, self._into_ssl, 0, len(memory)
         with _buffer(memory) as target:
             while filled < size:
                 count = _decrypt(tls, target + filled, size - filled)
                 if count <= 0:
                     self.stopped_by = count
-                    return filled
+                    return int(filled)
                 filled += count
+                if filled < size and not (self._has_input_ended or _pending(source, _NULL)):
+                    # It was a whole record, and there is neither another nor an end.
+                    self.stopped_by = _STARVED
+                    return int(filled)
         self.stopped_by = _FULL
         return filled
 
@@ -88,15 +126,17 @@ class RecordConnection(SSL.Connection):
     def is_starved(self) -> bool:
         """Whether it was for want of bytes from the peer that the last ``decrypt_into`` ended."""
         why = self.stopped_by
-        return why != _FULL and _why(self._ssl, why) == _WANTS_INPUT
+        if why > 0:
+            return bool(why == _STARVED)
+        return bool(_why(self._ssl, why) == _WANTS_INPUT)
 
     def raise_why(self) -> None:
         """Raise what ended the last ``decrypt_into``.
 
         Raises:
-            SSL.Error: Unless the memory was full.
+            SSL.Error: Unless the memory was full, or more has to come.
         """
-        if self.stopped_by != _FULL:
+        if self.stopped_by <= 0:
             self._raise_ssl_error(self._ssl, self.stopped_by)
 
     def encrypt(self, data: bytes | memoryview) -> int:
@@ -111,11 +151,41 @@ class RecordConnection(SSL.Connection):
             self._raise_ssl_error(self._ssl, count)
         return int(count)
 
+    @property
+    def version_name(self) -> str:
+        """The protocol's version, ``TLSv1.3``."""
+        version = _version(self._ssl)
+        if version not in _version_names:
+            _version_names[version] = self.get_protocol_version_name()
+        return _version_names[version]
+
+    @property
+    def cipher_name(self) -> str:
+        """What encrypts, ``TLS_AES_128_GCM_SHA256``; empty before that was agreed on."""
+        cipher = _cipher(self._ssl)
+        if cipher not in _cipher_names:
+            _cipher_names[cipher] = self.get_cipher_name() or ""
+        return _cipher_names[cipher]
+
+    @property
+    def protocol_name(self) -> bytes:
+        """The protocol that both ends agreed on by ALPN; empty: none."""
+        _protocol(self._ssl, _found, _found_size)
+        size = _found_size[0]
+        return bytes(_ffi.buffer(_found[0], size)) if size else b""
+
 
 Binding()
 _lib: Final[Any] = Binding.lib
-_buffer: Final[Any] = Binding.ffi.from_buffer
-_NULL: Final[Any] = Binding.ffi.NULL
+_ffi: Final[Any] = Binding.ffi
+_buffer: Final[Any] = _ffi.from_buffer
+_NULL: Final[Any] = _ffi.NULL
+_version_names: Final[dict[int, str]] = {}
+_cipher_names: Final[dict[Any, str]] = {}
+"""By what OpenSSL has one of for each, as long as the process lives."""
+_found: Final[Any] = _ffi.new("unsigned char **")
+_found_size: Final[Any] = _ffi.new("unsigned int *")
+"""Where OpenSSL puts what it is asked for; connections are the loop's."""
 _pending: Final[Any] = _lib.BIO_get_mem_data
 _take: Final[Any] = _lib.BIO_read
 _feed: Final[Any] = _lib.BIO_write
@@ -125,6 +195,16 @@ _TLS_1_3: Final = 0x0304
 _decrypt: Final[Any] = _lib.SSL_read
 _encrypt: Final[Any] = _lib.SSL_write
 _why: Final[Any] = _lib.SSL_get_error
+_cipher: Final[Any] = _lib.SSL_get_current_cipher
+_protocol: Final[Any] = _lib.SSL_get0_alpn_selected
+_choose_by: Final[Any] = _lib.SSL_CTX_set_alpn_select_cb
+_CHOOSES: Final = (
+    "int (*)(SSL *, unsigned char **, unsigned char *, const unsigned char *, unsigned int, void *)"
+)
+_CHOSEN: Final[int] = _lib.SSL_TLSEXT_ERR_OK
+_NONE_CHOSEN: Final[int] = _lib.SSL_TLSEXT_ERR_NOACK
+_FATAL: Final[int] = _lib.SSL_TLSEXT_ERR_ALERT_FATAL
 _WANTS_INPUT: Final[int] = _lib.SSL_ERROR_WANT_READ
 _FULL: Final = 1
+_STARVED: Final = 2
 """No result that stops is more than 0."""
