@@ -229,26 +229,27 @@ def test_killed_alerter_loses_no_alert_and_doubles_no_record(
 ) -> None:
     webhook = Webhook(tmp_path)
     gate.write_main(
-        f'{VISITS}count = 2\nactions = ["told"]\n[[alerts.action]]\nname = "told"\n'
+        f'{VISITS}by = "connection"\nactions = ["told"]\n[[alerts.action]]\nname = "told"\n'
         f'webhook = {{ url = "https://{HOST}:{webhook.port}/", ca = "ca.pem" }}\n'
     )
     gate.start()
-    seen: set[str] = set()
-    for number in range(1, 5):
+    for _ in range(4):
         visit(gate)
         pid = until(lambda: alerter(gate)["pid"])
         os.kill(pid, signal.SIGKILL)
         visit(gate)
         wait_until_replaced(gate, pid)
-        wait_until_raised(gate, number)
-        while len(seen) < number:
-            headers, _ = webhook.calls.get(timeout=30)
-            seen.add(headers["Sluicegate-Delivery"])
+    wait_until_raised(gate, 8)
+    raisings = {one["raising"] for one in raised(gate)}
+    seen: set[str] = set()
+    while len(seen) < 8:
+        headers, _ = webhook.calls.get(timeout=30)
+        seen.add(headers["Sluicegate-Delivery"].removesuffix(".1"))
     assert gate.end() == 0
-    records = raised(gate)
-    assert [one["times"] for one in records if "times" in one] == [2, 3, 4]
-    assert len(records) == 4
-    assert len({one["raising"] for one in records}) == 1
+    assert [one["event"] for one in raised(gate)] == ["raised"] * 8
+    assert seen == raisings
+    connections = {one["connection"] for one in gate.records("connection")}
+    assert {one["about"] for one in raised(gate)} == connections
     webhook.close()
 
 
@@ -277,6 +278,22 @@ def test_reload_puts_other_alerts_in_force(gate: Gate) -> None:
     gate.wait_for("alert visit")
     gate.write_main("[alerts]\nenabled = false\n")
     assert gate.ask("reload").returncode == 0
+    assert gate.end() == 0
+
+
+@pytest.mark.parametrize("name", ["store keeper", "forwarder", "metrics exporter", "alert process"])
+def test_end_of_every_process_is_recorded(gate: Gate, name: str, tmp_path: pathlib.Path) -> None:
+    gate.write_main(
+        '[metrics]\nlisten = "127.0.0.1:0"\n'
+        f'[[log.sink]]\nname = "local"\nto = "unix:{tmp_path}/nobody"\n'
+    )
+    gate.start()
+    (row,) = [row for row in gate.status()["workers"] if row["name"] == name]
+    os.kill(row["pid"], signal.SIGKILL)
+    (record,) = until(lambda: gate.records("process"))
+    assert (record["process"], record["pid"]) == (name, row["pid"])
+    assert (record["cause"], record["restarts"]) == ("signal SIGKILL", 1)
+    until(lambda: raised(gate, "process-died"))
     assert gate.end() == 0
 
 

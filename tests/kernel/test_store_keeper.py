@@ -89,7 +89,7 @@ def test_killed_keeper_is_replaced_and_every_record_is_stored_once(gate: Gate) -
         visit(gate, 2)
         os.kill(pid, signal.SIGKILL)
         visit(gate, 2)
-        gate.wait_for("the store's keeper")
+        gate.wait_for("the store keeper")
         waiting = threading.Event()
         while keeper(gate)["pid"] in {0, pid}:
             waiting.wait(0.02)

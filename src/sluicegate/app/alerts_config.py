@@ -71,13 +71,13 @@ _PORTS: Final = {"http": 80, "https": 443}
 def _parse_query(value: object) -> str:
     """Check which records count."""
     text = str(value)
+    if not text.strip():
+        raise Wrong("is empty: every record would count", "kind:transfer verdict:refused")
     try:
         parse_query(records_query(text, "", "", 0.0, 0.0), 0.0)
         parse_query(text, 0.0)
     except QueryRefused as refused:
         raise Wrong(refused.cause, refused.cure) from None
-    if not text.strip():
-        raise Wrong("is empty: every record would count", "kind:transfer verdict:refused")
     return text
 
 

@@ -36,6 +36,7 @@ from .machine import (
 )
 from .passed_sockets import accept_passed
 from .processes.attendants import Attendants
+from .processes.child_post import Upkeep
 from .processes.signer_post import SignerPost
 from .wishes import Wishes
 
@@ -120,7 +121,8 @@ class _Life:
         if not configuration.alerts.is_asked_for:
             # One process is what is wanted here: another one only for who has asked for it.
             configuration = dataclasses.replace(configuration, alerts=AlertSettings())
-        attendants = Attendants(configuration, gate, write, SystemClock(), self._say)
+        upkeep = Upkeep(write, SystemClock(), self._say)
+        attendants = Attendants(configuration, gate, upkeep)
         gate.alerting = attendants.alerts
         try:
             with self._wishes.taken_from_signals():

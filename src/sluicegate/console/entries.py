@@ -11,6 +11,7 @@ from typing import Final
 from .api.operations import OPEN_DOCUMENT, OPERATIONS
 from .entry import Entry
 from .pages import (
+    alerts,
     authority,
     connections,
     content,
@@ -33,6 +34,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     *overview.ENTRIES,
     *connections.ENTRIES,
     *log.ENTRIES,
+    *alerts.ENTRIES,
     *policy.ENTRIES,
     *policy_change.ENTRIES,
     *content.ENTRIES,

@@ -38,6 +38,7 @@ NAVIGATION: Final = (
             Link("Connections", "/connections", "c"),
             Link("Sessions", "/sessions", "s"),
             Link("Held objects", "/transfers", "h"),
+            Link("Alerts", "/alerts", "e"),
         ),
     ),
     Group("Past", (Link("Log", "/log", "l"),)),

@@ -14,9 +14,21 @@ from sluicegate.audit.store.reader import StoredRecord
 
 __all__ = ["Summary", "summary_of"]
 
-_GOOD: Final = frozenset({"allowed", "released", "done", "ready", "reloaded", "over"})
+_GOOD: Final = frozenset(
+    {"allowed", "released", "done", "ready", "reloaded", "over", "acknowledged"}
+)
 _BAD: Final = frozenset(
-    {"denied", "refused", "failed", "reload-refused", "raised", "bypassed", "error"}
+    {
+        "denied",
+        "refused",
+        "failed",
+        "reload-refused",
+        "raised",
+        "raised-again",
+        "action-failed",
+        "bypassed",
+        "error",
+    }
 )
 _RESULTS: Final = ("verdict", "outcome", "result", "action", "event")
 _SUBJECTS: Final = (

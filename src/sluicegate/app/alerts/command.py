@@ -66,8 +66,8 @@ async def _talk(process: asyncio.subprocess.Process, text: bytes) -> bytes:
     assert process.stderr is not None, "it has a pipe"
     with contextlib.suppress(ConnectionError):  # it need not read what it is told
         process.stdin.write(text)
-        await process.stdin.drain()
-    process.stdin.close()
+        process.stdin.close()
+        await process.stdin.wait_closed()
     kept = b""
     while block := await process.stderr.read(_READ_BYTES):
         kept = (kept + block)[:ALERT_OUTPUT_BYTES_MAX]

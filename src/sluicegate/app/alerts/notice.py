@@ -106,12 +106,10 @@ class Notice(msgspec.Struct, kw_only=True, frozen=True):
     def to_environment(self) -> dict[str, str]:
         """Return it as variables for a program."""
         found = msgspec.structs.asdict(self)
-        facts = found.pop("facts")
+        del found["facts"]  # of any length: they are in the JSON
         named = {f"SLUICEGATE_ALERT_{name.upper()}": str(value) for name, value in found.items()}
         named["SLUICEGATE_ALERT_NAME"] = named.pop("SLUICEGATE_ALERT_ALERT")
-        return {name: clean_line(value) for name, value in named.items()} | {
-            "SLUICEGATE_ALERT_FACTS": msgspec.json.encode(facts).decode()
-        }
+        return {name: clean_line(value) for name, value in named.items()}
 
 
 _FEW: Final = 2

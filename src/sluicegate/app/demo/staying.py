@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable
 
 from sluicegate.app.build import Gate
+from sluicegate.app.processes.child_post import Upkeep
 from sluicegate.app.processes.console_post import ConsolePost
 from sluicegate.app.processes.store_post import StorePost
 from sluicegate.clock import Clock
@@ -39,8 +40,9 @@ async def stay(gate: Gate, clock: Clock, say: Callable[[str], None]) -> None:
         ConfigError: The console lacks a library, or its address cannot be opened.
     """
     configuration = gate.loaded.configuration
-    store = StorePost(configuration, clock, say, _Log(gate))
-    console = ConsolePost(configuration, gate, gate.recorder.write, clock, say)
+    upkeep = Upkeep(gate.recorder.write, clock, say)
+    store = StorePost(configuration, upkeep, _Log(gate))
+    console = ConsolePost(configuration, gate, upkeep)
     console.listen()
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from typing_extensions import override
@@ -20,8 +20,7 @@ from sluicegate.app.alert_conditions import SpoolRoom
 from sluicegate.app.alerts.desk import key_of
 from sluicegate.app.config import Configuration
 from sluicegate.audit.alerts import Raising
-from sluicegate.audit.records import AlertRecord, AnyRecord
-from sluicegate.clock import Clock
+from sluicegate.audit.records import AlertRecord
 from sluicegate.documents import ConfigRefused
 from sluicegate.errors import ConfigError
 from sluicegate.gate.control import ControlTarget
@@ -39,7 +38,7 @@ from sluicegate.process_limits import WORKER_GRACE_S
 
 from .attendant_post import AttendantPost
 from .child import Child
-from .child_post import Begin
+from .child_post import Begin, Upkeep
 from .orders import Alerting, Answer, AnyMessage, Ask, BeginAlerts, RecordAlert
 
 __all__ = ["AlertPost"]
@@ -57,25 +56,20 @@ class AlertPost(AttendantPost):
         self,
         configuration: Configuration,
         target: ControlTarget,
-        record: Callable[[AnyRecord], None],
-        clock: Clock,
-        say: Callable[[str], None],
+        upkeep: Upkeep,
     ) -> None:
         """Have none yet.
 
         Args:
             configuration: Says which alerts there are; without any nothing is started.
             target: Who answers how the gate is.
-            record: Writes what becomes of alerts.
-            clock: For delays between attempts.
-            say: Shows a line to whoever started the gate.
+            upkeep: What every place needs; also what becomes of alerts is recorded.
         """
-        super().__init__("alerter", "alert process", (StatusRequest,), target, clock, say)
+        super().__init__("alerter", "alert process", (StatusRequest,), target, upkeep)
         self.open = 0
         #: Alerts that wait to be acknowledged, as the process said last.
-        self._started_at = clock.wall()
+        self._started_at = upkeep.clock.wall()
         self._settings = self._begin_of(configuration)
-        self._record = record
         self._waiting: dict[int, asyncio.Future[AnyReply]] = {}
         self._numbers = itertools.count(1)
         self._written: OrderedDict[tuple[object, ...], None] = OrderedDict()
@@ -112,8 +106,10 @@ class AlertPost(AttendantPost):
         """Return what was raised and is known still, the last one first.
 
         Raises:
-            ConfigRefused: The process that knows is not there, or there is to be none.
+            ConfigRefused: The process that knows is not there.
         """
+        if not self._settings.rules:
+            return []
         reply = await self._ask(AlertsRequest())
         assert isinstance(reply, AlertsReply), "it is what was asked"
         return reply.rows
@@ -128,6 +124,8 @@ class AlertPost(AttendantPost):
         Raises:
             ConfigRefused: The process that keeps them is not there.
         """
+        if not self._settings.rules:
+            return []
         reply = await self._ask(AcknowledgeRequest(alerts=list(identifiers), by=by))
         assert isinstance(reply, AcknowledgedReply), "it is what was asked"
         return reply.acknowledged
@@ -201,8 +199,6 @@ class AlertPost(AttendantPost):
 
     async def _ask(self, request: AlertsRequest | AcknowledgeRequest) -> AnyReply:
         child = self._child
-        if not self._settings.rules:
-            raise _refused("there are no alerts", 'set "enabled" in [alerts]')
         if child is None:
             raise _refused("the process that raises alerts is not there", "try again in a moment")
         number = next(self._numbers)

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import TypeAlias
 
 from typing_extensions import override
 
 from sluicegate.address import SocketAddress
-from sluicegate.clock import Clock
 from sluicegate.documents import ConfigRefused
 from sluicegate.errors import ConfigError
 from sluicegate.gate.control import ControlTarget, answer
 from sluicegate.gate.control_messages import AnyReply, RefusedReply, Request
 
 from .child import Child, Role
-from .child_post import ChildPost
+from .child_post import ChildPost, Upkeep
 from .orders import Answer, AnyMessage, AskFor
 
 __all__ = ["AttendantPost"]
@@ -39,8 +38,7 @@ class AttendantPost(ChildPost):
         name: str,
         may: tuple[type[Request], ...],
         target: ControlTarget,
-        clock: Clock,
-        say: Callable[[str], None],
+        upkeep: Upkeep,
     ) -> None:
         """Have none yet.
 
@@ -49,10 +47,9 @@ class AttendantPost(ChildPost):
             name: What people call it.
             may: What it may ask.
             target: Who answers it.
-            clock: For delays between attempts.
-            say: Shows a line to whoever started the gate.
+            upkeep: What every place needs.
         """
-        super().__init__(role, name, clock, say)
+        super().__init__(role, name, upkeep)
         self._may = may
         self._answerer = target
         self._listening: _Socket | None = None

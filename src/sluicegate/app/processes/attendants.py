@@ -5,14 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from sluicegate.app.config import Configuration
-from sluicegate.audit.records import AnyRecord
-from sluicegate.clock import Clock
 
 from .alert_post import AlertPost
 from .attendant_post import AttendantPost
+from .child_post import Upkeep
 from .console_post import ConsolePost, ConsoleTarget
 from .metrics_post import MetricsPost
 
@@ -26,24 +23,20 @@ class Attendants:
         self,
         configuration: Configuration,
         target: ConsoleTarget,
-        record: Callable[[AnyRecord], None],
-        clock: Clock,
-        say: Callable[[str], None],
+        upkeep: Upkeep,
     ) -> None:
         """Have none yet.
 
         Args:
             configuration: Says which there are.
             target: Who answers them.
-            record: Writes what they want recorded.
-            clock: For delays between attempts.
-            say: Shows a line to whoever started the gate.
+            upkeep: What every place needs.
         """
-        self.alerts = AlertPost(configuration, target, record, clock, say)
+        self.alerts = AlertPost(configuration, target, upkeep)
         self._all: tuple[AttendantPost, ...] = (
             self.alerts,
-            ConsolePost(configuration, target, record, clock, say),
-            MetricsPost(configuration, target, clock, say),
+            ConsolePost(configuration, target, upkeep),
+            MetricsPost(configuration, target, upkeep),
         )
 
     @property

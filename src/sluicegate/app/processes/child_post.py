@@ -2,15 +2,17 @@
 
 Base of the places of the store's keeper, the forwarder, and those that look after the gate
 (``attendant_post``). The invariant: whatever becomes of the process, the gate goes on; one that
-ends is started again, later each time.
+ends is started again, later each time, and its end is recorded.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
+from sluicegate.audit.records import AnyRecord, ProcessRecord
 from sluicegate.clock import Clock
 from sluicegate.process_limits import WORKER_GRACE_S
 
@@ -18,10 +20,22 @@ from .backoff import Backoff
 from .child import Child, Role
 from .orders import PROTOCOL, AnyMessage, Failed, Message, Ready, Said
 
-__all__ = ["Begin", "ChildPost"]
+__all__ = ["Begin", "ChildPost", "Upkeep"]
 
 Begin: TypeAlias = tuple[Message, list[int]]
 """What a process is told first, and the descriptors that it is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What every such place needs to keep its process."""
+
+    record: Callable[[AnyRecord], None]
+    """Writes how a process ended."""
+    clock: Clock
+    """For delays between attempts."""
+    say: Callable[[str], None]
+    """Shows a line to whoever started the gate."""
 
 
 class ChildPost:
@@ -30,22 +44,22 @@ class ChildPost:
     end_s: ClassVar[float] = WORKER_GRACE_S
     """How long it may take to end when it is let go, in seconds."""
 
-    def __init__(self, role: Role, name: str, clock: Clock, say: Callable[[str], None]) -> None:
+    def __init__(self, role: Role, name: str, upkeep: Upkeep) -> None:
         """Have none yet.
 
         Args:
             role: Which process.
             name: What people call it.
-            clock: For delays between attempts.
-            say: Shows a line to whoever started the gate.
+            upkeep: What it needs.
         """
         self.name = name
         self.restarts = 0
         self.started = 0.0
         self.version = ""
         self._role: Role = role
-        self._clock = clock
-        self._say = say
+        self._clock = upkeep.clock
+        self._say = upkeep.say
+        self._record = upkeep.record
         self._backoff = Backoff()
         self._child: Child | None = None
         self._gone = asyncio.Event()
@@ -139,6 +153,15 @@ class ChildPost:
         if not self._is_closing:
             self._say(f"the {self.name} (pid {child.pid}) ended: {how}; it is started again")
             self._try_again()
+            self._record(
+                ProcessRecord(
+                    time=self._clock.wall(),
+                    process=self.name,
+                    pid=child.pid,
+                    cause=how,
+                    restarts=self.restarts,
+                )
+            )
 
     def _try_again(self) -> None:
         self.restarts += 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-from collections.abc import Callable
 from typing import ClassVar, Final, Protocol
 
 import msgspec
@@ -20,12 +19,12 @@ from sluicegate.app.inquiry.past import Unanswerable
 from sluicegate.app.inquiry.record_explanation import explain_record
 from sluicegate.app.load import Loaded
 from sluicegate.app.log_config import known_place
-from sluicegate.audit.records import AnyRecord
-from sluicegate.clock import Clock
 from sluicegate.console.link import Explained
 from sluicegate.errors import ConfigError
 from sluicegate.gate.control import ControlTarget
 from sluicegate.gate.control_messages import (
+    AcknowledgeRequest,
+    AlertsRequest,
     ConnectionsRequest,
     FiltersRequest,
     KillRequest,
@@ -39,7 +38,7 @@ from sluicegate.process_limits import WORKER_START_TIMEOUT_S
 
 from .attendant_post import AttendantPost
 from .child import Child
-from .child_post import Begin
+from .child_post import Begin, Upkeep
 from .orders import Acted, AnyMessage, BeginConsole, Explain, ExplainedLine
 
 __all__ = ["ConsolePost", "ConsoleTarget"]
@@ -49,6 +48,8 @@ _LIBRARIES: Final = ("jinja2", "starlette", "uvicorn")
 _OIDC_LIBRARIES: Final = ("httpx", "joserfc")
 
 _MAY: Final = (
+    AcknowledgeRequest,
+    AlertsRequest,
     ConnectionsRequest,
     FiltersRequest,
     KillRequest,
@@ -78,24 +79,19 @@ class ConsolePost(AttendantPost):
         self,
         configuration: Configuration,
         target: ConsoleTarget,
-        record: Callable[[AnyRecord], None],
-        clock: Clock,
-        say: Callable[[str], None],
+        upkeep: Upkeep,
     ) -> None:
         """Have none yet.
 
         Args:
             configuration: Says whether there is a console, and what the operator wants of it.
             target: Who answers it.
-            record: Writes what was done there.
-            clock: For delays between attempts.
-            say: Shows a line to whoever started the gate.
+            upkeep: What every place needs; also what was done there is recorded.
         """
-        super().__init__("console", "console", _MAY, target, clock, say)
+        super().__init__("console", "console", _MAY, target, upkeep)
         self.settings = configuration.console
         self._store = configuration.store
         self._target = target
-        self._record = record
         self._has_sandbox = configuration.has_sandbox
 
     @override

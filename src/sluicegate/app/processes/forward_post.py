@@ -6,19 +6,17 @@ the end of the gate, and that not for long.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import msgspec
 from typing_extensions import override
 
 from sluicegate.app.config import Configuration
-from sluicegate.clock import Clock
 from sluicegate.log_limits import SINK_END_S
 from sluicegate.process_limits import WORKER_GRACE_S
 
 from .child import Child
-from .child_post import Begin, ChildPost
+from .child_post import Begin, ChildPost, Upkeep
 from .orders import AnyMessage, BeginForward, Forwarded, SinkState
 
 __all__ = ["ForwardPost"]
@@ -30,17 +28,14 @@ class ForwardPost(ChildPost):
     end_s: ClassVar[float] = SINK_END_S + WORKER_GRACE_S
     """It sends what it can in a moment."""
 
-    def __init__(
-        self, configuration: Configuration, clock: Clock, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, configuration: Configuration, upkeep: Upkeep) -> None:
         """Have none yet.
 
         Args:
             configuration: Says where the log is, and the sinks; without any nothing is started.
-            clock: For delays between attempts.
-            say: Shows a line to whoever started the gate.
+            upkeep: What every place needs.
         """
-        super().__init__("forwarder", "forwarder", clock, say)
+        super().__init__("forwarder", "forwarder", upkeep)
         self.sinks: list[SinkState] = []
         #: What the forwarder said last.
         self._told_by: Child | None = None

@@ -6,18 +6,15 @@ what others send is read by a process that can do nothing but ask for numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from typing_extensions import override
 
 from sluicegate.app.config import Configuration
-from sluicegate.clock import Clock
 from sluicegate.gate.control import ControlTarget
 from sluicegate.gate.control_messages import MeasuresRequest, StatusRequest
 from sluicegate.process_limits import METRICS_CLIENTS_MAX
 
 from .attendant_post import AttendantPost
-from .child_post import Begin
+from .child_post import Begin, Upkeep
 from .orders import BeginMetrics
 
 __all__ = ["MetricsPost"]
@@ -30,12 +27,11 @@ class MetricsPost(AttendantPost):
         self,
         configuration: Configuration,
         target: ControlTarget,
-        clock: Clock,
-        say: Callable[[str], None],
+        upkeep: Upkeep,
     ) -> None:
         """Have none yet; the arguments as of ``AttendantPost``."""
         may = (MeasuresRequest, StatusRequest)
-        super().__init__("metrics_exporter", "metrics exporter", may, target, clock, say)
+        super().__init__("metrics_exporter", "metrics exporter", may, target, upkeep)
         self._wanted = configuration.metrics
         self._has_sandbox = configuration.has_sandbox
 

@@ -7,19 +7,17 @@ has not stored is in the log, and the next one stores it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import ClassVar, Protocol
 
 from typing_extensions import override
 
 from sluicegate.app.config import Configuration
 from sluicegate.app.log_config import StoreSettings, known_place
-from sluicegate.clock import Clock
 from sluicegate.log_limits import LOG_ROTATION_LOOK_S
 from sluicegate.process_limits import WORKER_START_TIMEOUT_S
 
 from .child import Child
-from .child_post import Begin, ChildPost
+from .child_post import Begin, ChildPost, Upkeep
 from .forward_post import ForwardPost
 from .log_rotation import LogRotation
 from .orders import AnyMessage, BeginStore, Stored
@@ -51,19 +49,17 @@ class StorePost(ChildPost):
     def __init__(
         self,
         configuration: Configuration,
-        clock: Clock,
-        say: Callable[[str], None],
+        upkeep: Upkeep,
         audit: LogKeeper,
     ) -> None:
         """Have none yet.
 
         Args:
             configuration: Says where the log is, and the store; without one nothing is started.
-            clock: For delays between attempts.
-            say: Shows a line to whoever started the gate.
+            upkeep: What every place needs.
             audit: Has the log's files, which are rotated here as they are stored.
         """
-        super().__init__("store_keeper", "store's keeper", clock, say)
+        super().__init__("store_keeper", "store keeper", upkeep)
         self.settings: StoreSettings | None = configuration.store
         self.stored = Stored(last=0, bytes_behind=0)
         #: What the keeper said last.
@@ -71,9 +67,14 @@ class StorePost(ChildPost):
         self._rotation: LogRotation | None = None
         if self.settings is not None:
             self._rotation = LogRotation(
-                log, self.settings, clock, say, reopen=audit.reopen, hold=audit.hold
+                log,
+                self.settings,
+                upkeep.clock,
+                upkeep.say,
+                reopen=audit.reopen,
+                hold=audit.hold,
             )
-        self.forward = ForwardPost(configuration, clock, say)
+        self.forward = ForwardPost(configuration, upkeep)
         #: Who sends records on, and follows the log as the keeper does.
         self._turning: asyncio.TimerHandle | None = None
 

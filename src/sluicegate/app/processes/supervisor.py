@@ -48,6 +48,7 @@ from sluicegate.process_limits import WORKER_GRACE_S, WORKER_START_TIMEOUT_S
 from .attendants import Attendants
 from .audit_post import AuditPost
 from .change import change_authority, commit_all, prepare_all
+from .child_post import Upkeep
 from .crew import Crew, Worker
 from .doors import Door, Doors
 from .gathering import gather_learned, gather_status, gather_warnings
@@ -121,9 +122,8 @@ class Supervisor:
         self._diagnosis = diagnosis
         self._on_stop_requested = on_stop_requested
         self._clock = SystemClock()
-        self._started = self._clock.wall()
+        self._started, self._usage = self._clock.wall(), Usage()
         self._boot_mark = f"{int(self._started):x}"
-        self._usage = Usage()
         self._phase, self._drain_ends = Phase.STARTING, 0.0
         self._tallies_fd = Tallies.make() if left is None else left.tallies
         self._tallies = Tallies(self._tallies_fd)
@@ -139,10 +139,11 @@ class Supervisor:
             left=left,
         )
         self._signer = SignerPost(self._clock, say, self._on_signer_replaced)
-        self._store = StorePost(configuration, self._clock, say, self._audit)
         self._sender = self._make_sender(configuration)
         write = self._sender.write
-        self._attendants = Attendants(configuration, self, write, self._clock, say)
+        upkeep = Upkeep(write, self._clock, say)
+        self._store = StorePost(configuration, upkeep, self._audit)
+        self._attendants = Attendants(configuration, self, upkeep)
         self.alerts = self._attendants.alerts.alerts
         self.acknowledge = self._attendants.alerts.acknowledge
         self._history = ReloadHistory(self._clock, write, self._boot_mark)

@@ -32,7 +32,7 @@ from sluicegate.gate.control_messages import (
 from sluicegate.gate.views import ConnectionView, SessionView, StatusView
 from sluicegate.log_limits import QUERY_BYTES_MAX
 
-from . import authority, content, policy, queries
+from . import alerts, authority, content, policy, queries
 from .document import make_document
 from .operation import Called, Operation, Parameter, ProblemRaised
 from .parameters import CURSOR, FILTER, LIMIT, NUMBER_MAX, ROWS_DEFAULT, page_of
@@ -365,6 +365,7 @@ OPERATIONS: Final = (
     *queries.OPERATIONS,
     *policy.OPERATIONS,
     *content.OPERATIONS,
+    *alerts.OPERATIONS,
     *authority.OPERATIONS,
 )  # fmt: skip
 """All of it but the document itself."""
