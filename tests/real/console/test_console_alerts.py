@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 import threading
 from collections.abc import Iterator
 
@@ -164,12 +163,11 @@ def test_program_lists_reads_and_acknowledges(gate: ConsoleGate) -> None:
     assert program.get("/api/v1/alerts/nothing").status_code == 404
 
 
-def test_picture_of_an_alert_is_kept_for_the_guide(
-    browser: Browser, gate: ConsoleGate, tmp_path: pathlib.Path
-) -> None:
+def test_picture_of_an_alert_is_kept_for_the_guide(browser: Browser, gate: ConsoleGate) -> None:
     raise_alert(gate)
     page = open_page(browser, gate, color_scheme="dark", viewport={"width": 1280, "height": 800})
     log_in(page, "viewer")
     page.goto("/alerts")
+    expect(page.get_by_role("heading", name="Alerts")).to_be_visible()
     keep_screenshot(page, "alerts-open-dark")
     page.context.close()

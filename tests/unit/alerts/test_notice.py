@@ -114,6 +114,7 @@ def test_program_that_is_not_there_says_so() -> None:
 
 def test_program_need_not_read_what_it_is_told() -> None:
     big = notice_of(facts={"name": "x" * 500_000})
+    assert len(big.to_json()) > 500_000
     asyncio.run(run_command(CommandSettings(run=("/bin/true",)), big))
 
 
