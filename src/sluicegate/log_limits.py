@@ -43,6 +43,7 @@ __all__ = [
     "STORE_RETRY_S",
     "STORE_WAIT_MS",
     "TOTALS_VALUES_MAX",
+    "TRACE_STEPS_PER_S_MAX",
 ]
 
 QUERY_BYTES_MAX: Final = 4096
@@ -151,3 +152,7 @@ SINK_END_S: Final = 2.0
 
 SINK_ANSWER_BYTES_MAX: Final = 1 << 16
 """What is read of a collector's answer: it says how many records it refused, and why."""
+
+TRACE_STEPS_PER_S_MAX: Final = 1_000
+"""Steps of traced connections that a worker records each second: a tenth of what it records when it
+is busy. Filters may be asked of every message, so that one connection could fill the log."""

@@ -193,6 +193,32 @@ def test_announced_connection_is_a_trace_of_its_own_with_a_link() -> None:
     assert (link.trace_id, link.span_id) == (control.trace_id, control.span_id)
 
 
+STEP = {"kind": "step", "time": BEGUN + 1, "connection": "c-1", "started": BEGUN, "duration_ms": 1}
+
+
+def test_steps_are_children_of_what_they_were_for() -> None:
+    connection, request, dial, asked = spans_of(
+        line(CONNECTION),
+        line(REQUEST),
+        line(STEP, step="dial", reason="ECONNREFUSED"),
+        line(STEP, step="filter", filter="f", request="r-1"),
+    )
+    assert (dial.name, dial.parent_span_id) == ("dial", connection.span_id)
+    assert (dial.kind, dial.status.code) == (Span.SPAN_KIND_CLIENT, Status.STATUS_CODE_ERROR)
+    assert (asked.name, asked.parent_span_id) == ("filter f", request.span_id)
+    assert asked.end_time_unix_nano - asked.start_time_unix_nano == 1_000_000
+
+
+def test_streams_belong_to_the_trace_of_what_carries_them() -> None:
+    carrier, stream, step = spans_of(
+        line(CONNECTION),
+        line(CONNECTION, connection="c-1.3"),
+        line(STEP, connection="c-1.5", step="tls-server"),
+    )
+    assert carrier.trace_id == stream.trace_id == step.trace_id
+    assert stream.parent_span_id == step.parent_span_id == carrier.span_id != stream.span_id
+
+
 def test_denied_decision_is_a_trace_of_one_moment() -> None:
     (span,) = spans_of(
         line({"kind": "decision", "time": BEGUN, "connection": "c-9", "verdict": "denied"})

@@ -131,6 +131,7 @@ def _measure_names(gate: Gate) -> Iterator[Series]:
 
 def _measure_records(gate: Gate) -> Iterator[Series]:
     recorder = gate.recorder
+    yield _plain("trace_steps_left_out", gate.service.records.steps.left_out)
     yield _plain("records_lost", recorder.lost)
     yield _plain("records_queued_bytes", recorder.queued_bytes)
     yield _plain("records_failing", bool(recorder.failure))

@@ -18,6 +18,8 @@ from .records import (
     RuleChangeRecord,
     ServiceRecord,
     SessionRecord,
+    StepName,
+    StepRecord,
     TransferRecord,
 )
 from .sender import RecordSender
@@ -44,5 +46,7 @@ __all__ = [
     "RuleChangeRecord",
     "ServiceRecord",
     "SessionRecord",
+    "StepName",
+    "StepRecord",
     "TransferRecord",
 ]

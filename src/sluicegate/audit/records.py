@@ -35,6 +35,8 @@ __all__ = [
     "ServiceEvent",
     "ServiceRecord",
     "SessionRecord",
+    "StepName",
+    "StepRecord",
     "TransferRecord",
 ]
 
@@ -540,6 +542,30 @@ class AlertRecord(Record, tag="alert", kw_only=True):
     ``action`` its ``cause``."""
 
 
+StepName: TypeAlias = Literal["dial", "tls-server", "leaf", "tls-client", "filter"]
+
+
+class StepRecord(Record, tag="step", kw_only=True):
+    """What a traced connection spent time on; ``[traces]`` says which share of them is traced."""
+
+    connection: str
+    """Which one."""
+    step: StepName
+    """What: the ``dial`` of its server, the handshake with the server (``tls-server``), the wait
+    for the ``leaf`` that the client is shown, the handshake with the client (``tls-client``), or a
+    ``filter`` that was asked about an event, a message or an object."""
+    started: float
+    """When it began, in seconds since the Unix epoch."""
+    duration_ms: float
+    """How long it took."""
+    filter: str = ""
+    """Which filter."""
+    request: str = ""
+    """The request that it was for, where it was for one."""
+    reason: str = ""
+    """Why it failed, if it did."""
+
+
 AnyRecord: TypeAlias = (
     DecisionRecord
     | ConnectionRecord
@@ -558,4 +584,5 @@ AnyRecord: TypeAlias = (
     | LookupRecord
     | OperatorRecord
     | AlertRecord
+    | StepRecord
 )

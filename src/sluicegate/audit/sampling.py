@@ -10,18 +10,18 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Final
 
-__all__ = ["is_sampled", "span_id", "trace_id"]
+__all__ = ["carrier_of", "is_sampled", "span_id", "trace_id"]
 
 
 def is_sampled(connection: str, ratio: float) -> bool:
     """Tell whether a connection is among the share ``ratio`` (0 to 1) of those that are traced."""
-    digest = blake2b(connection.encode(), digest_size=8, person=_SAMPLE).digest()
+    digest = blake2b(carrier_of(connection).encode(), digest_size=8, person=_SAMPLE).digest()
     return int.from_bytes(digest, "big") < ratio * _ALL
 
 
 def trace_id(connection: str) -> str:
     """Return the identifier of a connection's trace: 16 bytes, hexadecimal."""
-    return blake2b(connection.encode(), digest_size=16, person=_TRACE).hexdigest()
+    return blake2b(carrier_of(connection).encode(), digest_size=16, person=_TRACE).hexdigest()
 
 
 def span_id(*what: str) -> str:
@@ -31,6 +31,11 @@ def span_id(*what: str) -> str:
         what: What it is about, so that no other span is about the same.
     """
     return blake2b("\0".join(what).encode(), digest_size=8, person=_SPAN).hexdigest()
+
+
+def carrier_of(connection: str) -> str:
+    """Return the identifier of the connection that carries a stream; of any other, its own."""
+    return connection.partition(".")[0]
 
 
 _ALL: Final = 1 << 64

@@ -301,7 +301,7 @@ class GateConnection(FilteredConnection):
         if not self._is_still_admitted():
             return
         now = self.last_active = self.port.now
-        self.connect_s = now - self._dial_began
+        self.connect_s = self._service.records.steps.dialled(self.id, now - self._dial_began)
         self._open_both()
 
     def _open_both(self) -> None:

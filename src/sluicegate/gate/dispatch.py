@@ -223,7 +223,7 @@ def _ask(
         with entered(connection):
             answer: object = session_filter.on_event(event)
         if not inspect.isawaitable(answer):
-            step.installed.time.observe(service.clock.monotonic() - begun)
+            _count(service, connection, step, begun)
         return answer
     except FILTER_ERRORS as error:
         return _failure(service, step, error)
@@ -238,12 +238,24 @@ async def _awaited(
 ) -> EventVerdict:
     begun = service.clock.monotonic()
     verdict, failure = await _in_time(service, connection, answer)
-    step.installed.time.observe(service.clock.monotonic() - begun)
+    _count(service, connection, step, begun)
     return (
         _checked(service, step, event, verdict)
         if failure is None
         else _failure(service, step, failure)
     )
+
+
+def _count(
+    service: FirewallService,
+    connection: GateConnection | UdpConnection,
+    step: EventStep,
+    begun: float,
+) -> None:
+    """Count how long a filter has taken to answer."""
+    taken_s = service.clock.monotonic() - begun
+    step.installed.time.observe(taken_s)
+    service.records.steps.write(connection.id, "filter", taken_s, filter_name=step.installed.name)
 
 
 async def _in_time(

@@ -139,7 +139,7 @@ class EntryDesk:
         self._authenticator.directory = self.directory.directory
         if self._settings is not None:
             self._note_users(self._settings.users, settings)
-        self.service.records.recorded = settings.recorded
+        self.service.records.apply(settings.recorded)
         if settings.resolver != self.resolver.settings:
             self.resolver.settings = settings.resolver
             self.resolver.forget()

@@ -242,6 +242,9 @@ class Holding:
                 service.limits.inspect_timeout_s,
                 lambda step, cause: service.record_filter_failure(step, cause, connection),
                 service.verdicts,
+                lambda name, seconds: service.steps.write(
+                    connection.id, "filter", seconds, filter_name=name
+                ),
             )
         finally:
             # Also after a bug of ours: an object that nobody judged is refused.

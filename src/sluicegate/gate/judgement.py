@@ -141,6 +141,7 @@ async def judge(
     timeout_s: float,
     on_failure: Callable[[ContentStep, str], None],
     kept: VerdictCache | None = None,
+    on_answer: Callable[[str, float], None] = lambda _name, _seconds: None,
 ) -> Judgement:
     """Ask the filters; the first refusal ends it.
 
@@ -150,8 +151,9 @@ async def judge(
         timeout_s: What each may take.
         on_failure: Told of a filter that failed, and how, before anything follows from it.
         kept: Verdicts of before.
+        on_answer: Told which filter has answered, or failed, and how many seconds it took.
     """
-    asking = _Asking(held, timeout_s, on_failure, kept)
+    asking = _Asking(held, timeout_s, on_failure, kept, on_answer)
     replaced: list[ReplacedObject] = []
     decided = Judgement(Release(), "released by every content filter" if steps else UNWANTED)
     try:
@@ -198,6 +200,7 @@ class _Asking:
     timeout_s: float
     on_failure: Callable[[ContentStep, str], None]
     kept: VerdictCache | None
+    on_answer: Callable[[str, float], None]
 
 
 async def _judge_beside(steps: Sequence[ContentStep], asking: _Asking) -> Judgement | None:
@@ -227,7 +230,9 @@ async def _judge_by(step: ContentStep, asking: _Asking) -> Judgement | None:
     loop = asyncio.get_running_loop()
     begun = loop.time()
     answer, cause = await _ask(step, asking)
-    step.installed.time.observe(loop.time() - begun)
+    taken_s = loop.time() - begun
+    step.installed.time.observe(taken_s)
+    asking.on_answer(name, taken_s)
     match answer:
         case Release():
             return None

@@ -21,6 +21,7 @@ import errno
 import math
 from typing import TYPE_CHECKING, Final
 
+from sluicegate.audit import StepName
 from sluicegate.errors import Side, errno_name
 from sluicegate.filterapi import Outcome
 from sluicegate.policy.tls_check import HELLO_LATE
@@ -68,6 +69,7 @@ class Opener:
         "_hello",
         "_leaf",
         "_server",
+        "_since",
         "_state",
         "_stream",
         "due",
@@ -84,6 +86,8 @@ class Opener:
         self._leaf: LeafContext | None = None
         self._stream: TlsStream | None = None
         #: With the client.
+        self._since = 0.0
+        #: When the step began that it is at.
 
     def begin(self) -> None:
         """Read the client's hello."""
@@ -171,6 +175,7 @@ class Opener:
         connection, opened = self._connection, self.opened
         host, mode = opened.host, opened.mode
         raw = connection.take_server()
+        self._since = connection.port.now
         handshake = connection.firewall.server_tls.begin(
             raw,
             host,
@@ -214,6 +219,7 @@ class Opener:
     ) -> None:
         self._handshake = None
         connection = self._connection
+        self._note_step("tls-server", outcome.reason if isinstance(outcome, ServerFailure) else "")
         if stream is None:
             assert isinstance(outcome, ServerFailure), "who the server is comes with its stream"
             self._on_server_failed(outcome)
@@ -243,6 +249,7 @@ class Opener:
             self._refuse(f"{outcome.fault.code}: {outcome.fault_detail}".removesuffix(": "))
         else:
             self._state = _State.LEAF
+            self._since = connection.port.now
             connection.firewall.leaves.leaf_for(outcome, self._on_leaf)
 
     def _on_server_failed(self, failure: ServerFailure) -> None:
@@ -276,12 +283,14 @@ class Opener:
         connection = self._connection
         if self._state is not _State.LEAF or not self._goes_on():
             return
+        self._note_step("leaf", answer.reason if isinstance(answer, LeafFailure) else "")
         if isinstance(answer, LeafFailure):
             self._fail(answer.reason)
             return
         self._leaf = answer
         self.opened.leaf = answer.leaf
         self._state = _State.CLIENT
+        self._since = connection.port.now
         self._stream = connection.meet_client(answer, self._hello.held, self._on_client_failed)
         self._stream.on_established = self._on_client
 
@@ -290,6 +299,7 @@ class Opener:
         connection, stream = self._connection, self._stream
         assert stream is not None, "it has met the client"
         self.opened.take_client(stream.engine)
+        self._note_step("tls-client", "")
         if not self._goes_on():
             return
         self._wait_for(connection.firewall.limits.web_idle_timeout_s)
@@ -316,12 +326,19 @@ class Opener:
         else:
             reason = f"{OpeningReason.CLIENT_FAILED}: {words}"
         self._state = _State.OVER
+        self._note_step("tls-client", reason)
         connection.fail(reason, error, Side.CLIENT)
 
     def on_open(self) -> None:
         """Take that somebody else goes on with what is inside."""
         self._state = _State.OVER
         self.due = math.inf
+
+    def _note_step(self, step: StepName, reason: str) -> None:
+        """Record what it spent time on, if its connection is traced."""
+        connection = self._connection
+        seconds = connection.port.now - self._since
+        connection.firewall.records.steps.write(connection.id, step, seconds, reason=reason)
 
     # -- the end ---------------------------------------------------------------------------------
 

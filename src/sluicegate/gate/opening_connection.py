@@ -323,7 +323,7 @@ class OpeningConnection(EntryConnection):
         if not self._take_client_over():
             return
         now = self.last_active = self.port.now
-        self.connect_s = now - self._dial_began
+        self.connect_s = self._service.records.steps.dialled(self.id, now - self._dial_began)
         self._opener = opener = Opener(self)
         opener.begin()
 

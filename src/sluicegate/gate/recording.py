@@ -30,6 +30,7 @@ from sluicegate.port import CompletionPort
 
 from .registry import Installed
 from .settings import Recorded
+from .steps import StepRecords
 
 if TYPE_CHECKING:
     from .connection import GateConnection
@@ -42,7 +43,7 @@ __all__ = ["GateRecords"]
 class GateRecords:
     """Makes the records of one worker's gate."""
 
-    __slots__ = ("_clock", "_connection_ids", "_port", "_recorder", "learned", "recorded")
+    __slots__ = ("_clock", "_connection_ids", "_port", "_recorder", "learned", "recorded", "steps")
 
     def __init__(
         self,
@@ -57,8 +58,15 @@ class GateRecords:
         self._connection_ids = connection_ids
         self.recorded = Recorded()
         #: What is recorded beside decisions, and what became of them.
+        self.steps = StepRecords(recorder, clock)
+        #: Of connections that are traced.
         self.learned: Counter[str] = Counter()
         #: Connections that passed to be learned from, by the name of their rule.
+
+    def apply(self, recorded: Recorded) -> None:
+        """Take what is to be recorded from now on."""
+        self.recorded = recorded
+        self.steps.ratio = recorded.trace_ratio
 
     def decision(
         self, connection: GateConnection, verdict: Literal["allowed", "denied"], reason: str

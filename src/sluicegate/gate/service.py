@@ -123,6 +123,7 @@ class FirewallService:
             self._content_steps,
             recorder,
             objection=lambda connection, offer: connection.objection_to(offer),
+            steps=self.records.steps,
         )
         self.phase = Phase.STARTING
         self.allowed = self.denied = self.bytes_from_clients = self.bytes_from_servers = 0

@@ -26,6 +26,7 @@ from sluicegate.limits import Limits
 from sluicegate.spool import SpoolStore
 
 from .open_transfer import GateOpenTransfer
+from .steps import StepRecords
 from .transfer_filter import TransferFilter
 from .verdict_cache import VerdictCache
 from .views import TransferView
@@ -56,6 +57,7 @@ class TransferService(Generic[ConnectionT]):
         "limits",
         "objection",
         "port",
+        "steps",
         "store",
         "verdicts",
     )
@@ -70,6 +72,7 @@ class TransferService(Generic[ConnectionT]):
         recorder: Recorder,
         *,
         objection: Callable[[ConnectionT, TransferOffer], str] = lambda _connection, _offer: "",
+        steps: StepRecords | None = None,
     ) -> None:
         self.port = port
         self.store = store
@@ -86,6 +89,8 @@ class TransferService(Generic[ConnectionT]):
         self.verdicts = VerdictCache(clock, limits.verdicts_kept_max, limits.verdicts_kept_s)
         self.held: dict[Holding, None] = {}
         #: What waits for its verdict or its receiver, the oldest first.
+        self.steps = steps or StepRecords(recorder, clock)
+        #: What filters are recorded to have taken, of connections that are traced.
         self._recorder = recorder
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -211,6 +211,7 @@ _RECORDS: Final = (
     _common("store_failing", "1 while records cannot be stored."),
     _counter("sink_sent", "Records, or spans of traces, that another system has taken.", "sink"),
     _counter("sink_lost", "Those that did not get there.", "sink"),
+    _counter("trace_steps_left_out", "Steps of traced connections beyond TRACE_STEPS_PER_S_MAX."),
     _common("sink_behind_bytes", "Bytes of the log that wait for another system.", "sink"),
     _common("sink_failing", "1 while another system takes nothing.", "sink"),
     _counter("operator_actions", "What operators did.", "action", "result"),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from sluicegate.audit.query import LogLine
-from sluicegate.audit.sampling import is_sampled, span_id, trace_id
+from sluicegate.audit.sampling import carrier_of, is_sampled, span_id, trace_id
 
 __all__ = ["is_traced", "span_of"]
 
@@ -56,7 +56,8 @@ def span_of(line: LogLine) -> dict[str, Any]:
     if primary := line.text("primary"):
         # Another connection announced it: it is a trace of its own.
         made["links"] = [{"traceId": trace_id(primary), "spanId": _of_connection(primary)}]
-    if line.text("outcome") == "failed" or line.text("kind") == "filter-failure":
+    is_failed = line.text("kind") == "step" and line.text("reason")
+    if is_failed or line.text("outcome") == "failed" or line.text("kind") == "filter-failure":
         why = line.text("ended") or line.text("cause") or line.text("reason")
         made["status"] = {"code": _ERROR, "message": why}
     return made
@@ -69,8 +70,11 @@ _Made = tuple[str, int, str, str, float]
 
 def _connection(fields: _Fields) -> _Made:
     name = f"connection {_text(fields, 'listener')}"
-    span = _of_connection(_text(fields, "connection"))
-    return name, _SERVER, span, "", _number(fields, "duration_s")
+    connection = _text(fields, "connection")
+    # A stream that became a connection of its own is a part of the one that carries it.
+    parent = "" if carrier_of(connection) == connection else _of_connection(connection)
+    span = span_id("connection", connection)
+    return name, _SERVER, span, parent, _number(fields, "duration_s")
 
 
 def _request(fields: _Fields) -> _Made:
@@ -89,6 +93,15 @@ def _transfer(fields: _Fields) -> _Made:
     return name, _INTERNAL, span, _of_connection(connection), _number(fields, "held_ms") / 1000
 
 
+def _step(fields: _Fields) -> _Made:
+    connection, step = _text(fields, "connection"), _text(fields, "step")
+    request, name = _text(fields, "request"), _text(fields, "filter")
+    parent = _of_request(request) if request else _of_connection(connection)
+    span = span_id("step", connection, step, name, request, repr(fields.get("started")))
+    kind = _CLIENT if step in {"dial", "tls-server"} else _INTERNAL
+    return f"{step} {name}".rstrip(), kind, span, parent, _number(fields, "duration_ms") / 1000
+
+
 def _moment(fields: _Fields) -> _Made:
     """What takes no time: a failure, a limit."""
     kind, connection = _text(fields, "kind"), _text(fields, "connection")
@@ -104,11 +117,12 @@ _MADE: Final[dict[str, Callable[[_Fields], _Made]]] = {
     "transfer": _transfer,
     "filter-failure": _moment,
     "limit": _moment,
+    "step": _step,
 }
 
 
 def _of_connection(connection: str) -> str:
-    return span_id("connection", connection)
+    return span_id("connection", carrier_of(connection))
 
 
 def _of_request(request: str) -> str:

@@ -47,7 +47,7 @@ class LateAnswer:
         try:
             return (yield from self._asked.__await__())
         finally:
-            self._installed.time.observe(self._part.service.clock.monotonic() - self._begun)
+            _count(self._part, self._installed, self._begun)
 
     def close(self) -> None:
         """Give it up: nobody waits for it."""
@@ -82,8 +82,22 @@ def call_hook(
         leave(before)
     if isinstance(answer, CoroutineType):
         return LateAnswer(part, installed, cast("Coroutine[Any, Any, object]", answer), begun)
-    installed.time.observe(part.service.clock.monotonic() - begun)
+    _count(part, installed, begun)
     return answer
+
+
+def _count(part: FilteredExchange, installed: Installed, begun: float) -> None:
+    """Count how long a filter has taken to answer."""
+    service, exchange = part.service, part.exchange
+    taken_s = service.clock.monotonic() - begun
+    installed.time.observe(taken_s)
+    service.records.steps.write(
+        exchange.connection.id,
+        "filter",
+        taken_s,
+        filter_name=installed.name,
+        request=exchange.id,
+    )
 
 
 def when_answered(part: FilteredExchange, asked: object, done: Callable[[object], None]) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
+from sluicegate.audit import StepName
 from sluicegate.errors import LimitExceeded, Side, errno_name
 from sluicegate.filterapi import ConnectRequested, Emulate, EventVerdict
 from sluicegate.gate.dial_queue import NO_DESCRIPTOR
@@ -305,15 +306,28 @@ class RoutedExchange(AdmittedExchange):
         relations = service.policy.network_relations
         self.touch()
         connection.hasten(connection.port.now + service.limits.connect_timeout_s)
+        began = connection.port.now
+
+        def on_over(raw: RawSocket | None, address: SocketAddress, error: int) -> None:
+            self._note_step("dial", began, errno_name(error) if raw is None else "")
+            self._on_race_over(raw, address, error)
+
         self._race = DialRace(
             connection.port,
             addresses,
             port,
             judge,
-            self._on_race_over,
+            on_over,
             self._prepare_dial if relations.rules else None,
         )
         self._race.start()
+
+    def _note_step(self, step: StepName, began: float, reason: str) -> None:
+        """Record what the exchange spent time on, if its connection is traced."""
+        connection = self.connection
+        connection.service.records.steps.write(
+            connection.id, step, connection.port.now - began, request=self.id, reason=reason
+        )
 
     def _prepare_dial(self, raw: RawSocket, server: SocketAddress) -> NoSource | None:
         connection = self.connection
@@ -397,9 +411,12 @@ class RoutedExchange(AdmittedExchange):
     ) -> None:
         """Let the server, or a parent, prove who it is, before it is sent anything."""
         self.touch()
+        began = self.connection.port.now
 
         def go_on(stream: ServerStream | None, outcome: ServerIdentity | ServerFailure) -> None:
             self._server_handshake = None
+            reason = outcome.reason if isinstance(outcome, ServerFailure) else ""
+            self._note_step("tls-server", began, reason)
             self._on_handshake_over(stream, outcome, address, is_parent=is_parent)
 
         inside = self.connection.inside
