@@ -28,6 +28,7 @@ ZONE = """
 host-record=www.names.test,93.184.216.34,2606:2800:220:1::1
 host-record=v4.names.test,93.184.216.35
 host-record=web.names.test,127.0.0.1
+host-record=downloads.names.test,127.0.0.1
 host-record=ldap.names.test,127.0.0.1
 host-record=v6.names.test,2606:2800:220:1::6
 host-record=private.names.test,10.1.2.3

@@ -19,7 +19,7 @@ from sluicegate.clock import Clock
 from .files import file_path
 from .plots import bars, lines, spark
 
-__all__ = ["make_environment"]
+__all__ = ["make_environment", "quoted"]
 
 _STEP: Final = 1024
 _UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -51,6 +51,7 @@ def make_environment(clock: Clock) -> Environment:
         "short": format_short,
         "moment": format_moment,
         "clear": clear,
+        "quoted": quoted,
         "file": file_path,
         "bars": bars,
         "lines": lines,
@@ -101,6 +102,12 @@ def format_moment(time: float) -> str:
         return dt.datetime.fromtimestamp(time, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, ValueError, OSError):
         return f"{time}"
+
+
+def quoted(text: str) -> str:
+    """Write a text as a value of a query."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def clear(text: object) -> str:

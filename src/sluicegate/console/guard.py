@@ -60,7 +60,7 @@ class Guard:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._add_headers(MutableHeaders(scope=message), scope["path"])
+                self._add_headers(MutableHeaders(scope=message))
             await send(message)
 
         refused = self._refuse(scope)
@@ -69,13 +69,13 @@ class Guard:
             return
         await self._application(scope, _Bounded(receive), send_guarded)
 
-    def _add_headers(self, headers: MutableHeaders, path: str) -> None:
+    def _add_headers(self, headers: MutableHeaders) -> None:
         for name, value in SECURITY_HEADERS.items():
             headers[name] = value
         if self._has_tls:
             headers["Strict-Transport-Security"] = _HSTS
-        if not path.startswith("/static/"):
-            headers["Cache-Control"] = "no-store"
+        # Only files that are there say something else: their names change with their content.
+        headers.setdefault("Cache-Control", "no-store")
 
     def _refuse(self, scope: Scope) -> Response | None:
         """Return the answer to a request that gets no further; None: it does."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, Response
 
 from sluicegate.console.accounts import users_file
 from sluicegate.console.roles import Role
@@ -150,12 +150,16 @@ class Faults:
 
 def page_bytes(page: Page, path: str) -> Mapping[str, int]:
     """Return what a page and all that belongs to it weigh, by address, from nothing."""
-    sizes: dict[str, int] = {}
-    page.on("response", lambda answer: sizes.update({answer.url: len(answer.body())})
-            if "/live/" not in answer.url else None)  # fmt: skip
+    answers: list[Response] = []
+    page.on("response", lambda answer: answers.append(answer))  # noqa: PLW0108 - it takes no built-in
     page.goto(path)
     page.wait_for_load_state("load")
-    return sizes
+    # Not as they come: what is not read before the window closes would weigh nothing.
+    return {
+        answer.url: len(answer.body())
+        for answer in answers
+        if "/live/" not in answer.url and not 300 <= answer.status < 400
+    }
 
 
 __all__ = ["EchoServer"]

@@ -100,6 +100,29 @@ def test_program_reads_the_time_that_filters_took(program: httpx.Client) -> None
     assert rows["moody"]["failures"] == 1
 
 
+# -- the overview ------------------------------------------------------------------------------
+
+
+def test_what_stands_out_on_the_overview_leads_to_its_records(window: Page) -> None:
+    def shows_the_refusals() -> bool:
+        window.goto("/")
+        return window.locator("#overview td a", has_text="web").count() > 1  # a host, and a rule
+
+    wait_until(shows_the_refusals, "refusals are not shown")
+    rows = window.locator("#overview tbody tr")
+    found = [
+        (row.locator("a").get_attribute("href") or "", row.locator("td.number").inner_text())
+        for row in rows.all()
+    ]
+    assert len(found) >= 3
+    for path, count in found:
+        window.goto(path)
+        shown = window.locator("table.records tbody tr td a").count()
+        assert shown >= int(count), path
+        if "denied" in path:
+            assert shown == int(count), path
+
+
 # -- scanners ----------------------------------------------------------------------------------
 
 

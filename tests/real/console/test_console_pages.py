@@ -10,9 +10,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from sluicegate.console.navigation import NAVIGATION
+from sluicegate.console.navigation import NAVIGATION, Link
 from tests.kernel.test_gate_process import echoed
 from tests.real.console.console_kit import (
+    PASSWORD,
     ConsoleGate,
     keep_screenshot,
     log_in,
@@ -23,6 +24,12 @@ from tests.real.console.console_kit import (
 pytestmark = [pytest.mark.real, pytest.mark.either_driver]
 
 PAGES = [link.path for group in NAVIGATION for link in group.links]
+OTHERS = [
+    "/policy/edit", "/policy/history", "/policy/version?n=1", "/log/record?seq=1", "/confirm",
+    "/log?q=kind:decision&range=15m&follow=yes", "/log?q=verdikt:denied", "/connections/end?id=c-0",
+]  # fmt: skip
+"""Pages that others lead to."""
+
 BYTES_MAX = 150_000
 
 
@@ -95,14 +102,71 @@ def test_page_fits_a_narrow_window(
     assert width <= 360
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("path", PAGES + OTHERS)
 def test_page_with_all_that_it_loads_is_light(
     browser: Browser, gate: ConsoleGate, everyone: Page, path: str
 ) -> None:
     page = open_page(browser, gate, storage_state=everyone.context.storage_state())
     sizes = page_bytes(page, path)
     page.context.close()
+    assert len(sizes) > 3, "a style and scripts belong to it"
     assert sum(sizes.values()) <= BYTES_MAX, sizes
+
+
+def focused(page: Page) -> str:
+    """Return what the focused element says, which must be seen to have the focus."""
+    found: str = page.evaluate(
+        "() => { const one = document.activeElement; const style = getComputedStyle(one);"
+        " const seen = style.outlineStyle !== 'none' || style.boxShadow !== 'none';"
+        " return seen ? (one.innerText || one.value || one.id || one.tagName).trim() : ''; }"
+    )
+    assert found, "nobody sees what has the focus"
+    return found
+
+
+def tab_to(page: Page, words: str) -> None:
+    """Press Tab until something has the focus."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if focused(page) == words:
+            return
+    raise AssertionError(f"{words} never has the focus")
+
+
+def test_policy_is_written_and_checked_without_a_mouse(browser: Browser, gate: ConsoleGate) -> None:
+    page = open_page(browser, gate)
+    page.goto("/login")
+    page.keyboard.type("administrator")
+    page.keyboard.press("Tab")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/")
+    page.keyboard.press("Tab")
+    assert focused(page) == "Skip to the page"
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+    page.keyboard.press("g")
+    page.keyboard.press("p")
+    page.wait_for_url("**/policy")
+    tab_to(page, "Edit")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/policy/edit")
+    page.locator("textarea.code").focus()
+    page.keyboard.press("Control+Home")
+    page.keyboard.type("# by hand\n")
+    tab_to(page, "Check and compare")
+    page.keyboard.press("Enter")
+    expect(page.locator("table.diff tr.plus")).to_contain_text("# by hand")
+    page.context.close()
+
+
+@pytest.mark.parametrize("link", [link for group in NAVIGATION for link in group.links])
+def test_every_page_has_its_key(everyone: Page, gate: ConsoleGate, link: Link) -> None:
+    everyone.goto("/about" if link.path != "/about" else "/")
+    everyone.keyboard.press("g")
+    everyone.keyboard.press(link.key)
+    everyone.wait_for_url(f"{gate.origin}{link.path}")
+    expect(everyone.locator("h1")).to_have_text(link.title)
 
 
 def test_keys_lead_to_pages_and_to_the_search(everyone: Page, gate: ConsoleGate) -> None:

@@ -80,7 +80,7 @@ name = "web"
 action = "allow"
 listener = "proxy"
 clients = ["127.0.0.0/8"]
-to = ["{host}", "127.0.0.1"]
+to = ["*.names.test", "127.0.0.1"]
 protocols = ["tcp:{port}"]
 filters = ["antivirus", "judge", "moody"]
 comment = "everybody may read the web; what comes is looked through"
@@ -109,7 +109,7 @@ class WebConsoleGate(ConsoleGate):
 
     def write_policy(self, clients: str = "127.0.0.0/8") -> None:
         del clients
-        text = POLICY.format(host=HOST, port=self.server_port)
+        text = POLICY.format(port=self.server_port)
         (self.folder / "policy.toml").write_text(text)
 
     @functools.cached_property
@@ -121,11 +121,11 @@ class WebConsoleGate(ConsoleGate):
         """Have the web server serve something."""
         (self.www / name).write_bytes(content)
 
-    def download(self, name: str) -> int:
+    def download(self, name: str, host: str = HOST) -> int:
         """Ask for something through the proxy; return the status of the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request("GET", f"http://{HOST}:{self.server_port}/{name}")
+            connection.request("GET", f"http://{host}:{self.server_port}/{name}")
             answer = connection.getresponse()
             answer.read()
             return answer.status

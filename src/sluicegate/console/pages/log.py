@@ -19,6 +19,7 @@ from sluicegate.audit.store import StoreReader
 from sluicegate.audit.store.reader import Found
 from sluicegate.console.asked import Asked
 from sluicegate.console.entry import Entry
+from sluicegate.console.environment import quoted
 from sluicegate.console.live import Live
 from sluicegate.console.roles import Role
 from sluicegate.console.saved_queries import SavedQuery
@@ -170,7 +171,7 @@ async def _show_record(asked: Asked) -> Response:
         summary = summary_of(record)
         related: list[Summary] = []
         if summary.connection:
-            query = parse_query(f'connection:"{_quoted(summary.connection)}"', now)
+            query = parse_query(f"connection:{quoted(summary.connection)}", now)
             seen = reader.search(query, _HISTORY_MAX, seconds_max=CONSOLE_SEARCH_S)
             related = [summary_of(one) for one in reversed(seen.records)]
         return summary, record.line, related
@@ -191,10 +192,6 @@ async def _show_record(asked: Asked) -> Response:
 def _number(text: str) -> int:
     is_number = text.isascii() and text.isdigit() and len(text) <= _NUMBER_DIGITS_MAX
     return int(text) if is_number else 0
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 # -- saved queries -----------------------------------------------------------------------------

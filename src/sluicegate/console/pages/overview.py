@@ -27,7 +27,6 @@ _HOUR_S: Final = 3600
 _DAY_S: Final = 86_400
 _TOP: Final = 8
 _REFUSED: Final = ("denied", "refused", "failed")
-_NO_RULE: Final = "(no rule)"
 _DECIDED: Final = ("decision", "request")
 
 
@@ -70,7 +69,7 @@ def _refusing(reader: StoreReader, since: float, now: float) -> list[SubjectTota
     sums: dict[str, list[int]] = {}
     for total in reader.minutes(since, now + _MINUTE_S, _HOUR_S):
         if total.kind in _DECIDED and total.result in _REFUSED:
-            numbers = sums.setdefault(total.rule or _NO_RULE, [0, 0])
+            numbers = sums.setdefault(total.rule, [0, 0])
             numbers[0] += total.records
             numbers[1] += total.bytes_to_client + total.bytes_to_server
     ordered = sorted(sums.items(), key=lambda one: (-one[1][0], one[0]))
