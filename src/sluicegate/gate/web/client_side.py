@@ -191,6 +191,10 @@ class ClientSide(Protocol):
         """
         ...
 
+    def let_go(self) -> None:
+        """Take that its connection has ended: nothing comes, and nobody is told of anything."""
+        ...
+
     def drop_exchange(self) -> None:
         """End the present exchange, unanswered: the connection is closing."""
         ...

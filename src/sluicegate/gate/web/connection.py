@@ -557,8 +557,11 @@ class WebConnection(GateConnection):
     @override
     def _finish(self) -> None:
         super()._finish()
-        if isinstance(self.client, ClientEnd):
-            self.client.let_go()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._tunnelled = None
+        self.client.let_go()
 
     # -- deadlines -----------------------------------------------------------------------------
 

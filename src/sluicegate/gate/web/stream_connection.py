@@ -163,6 +163,7 @@ class StreamConnection(WebConnection):
         if self.plan.events:
             tell(service, self, ConnectionTerminating(self, is_secondary=False))
         self.carrier.on_place_closed(self)
+        self._let_go()
 
     def end_unused(self) -> None:
         """End it with its carrier."""

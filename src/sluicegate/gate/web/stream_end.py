@@ -522,6 +522,11 @@ class StreamEnd:
             exchange.end()
             self._carrier.on_stream_over(self._connection)
 
+    def let_go(self) -> None:
+        """Take that its connection has ended; a connection that it has would be a circle."""
+        del self._connection
+        self._switched = None
+
     def _leave_exchange(self) -> GateExchange | None:
         """Let go of the exchange, and of what waits for either side of it."""
         exchange, self.exchange = self.exchange, None

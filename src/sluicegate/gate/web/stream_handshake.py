@@ -86,7 +86,7 @@ class StreamHandshake(EntryHandshake):
         assert entry is not None, "only proxy listeners have such clients"
         desk = carrier.service.entries
         name = carrier.listener_name
-        super().__init__(desk, name, entry, tunnel.socket, carrier.client_address, flood)
+        super().__init__(desk, name, entry, tunnel.as_socket(), carrier.client_address, flood)
         self._refusal = carrier.refusal
         self.user = carrier.session.user
         self.announced = carrier.announced

@@ -100,7 +100,6 @@ class StreamTunnel(LayeredDriver):
         "_timer",
         "exchange",
         "has_ended",
-        "socket",
         "stream",
     )
 
@@ -123,7 +122,6 @@ class StreamTunnel(LayeredDriver):
         """
         super().__init__(carrier.port, carrier.service.entries.tls.pool)
         self.stream = stream
-        self.socket = StreamSocket(self, carrier.wire.raw)
         self.exchange: GateExchange | None = None
         #: What it was before it switched, while that goes on; a tunnel is no exchange.
         self._carrier = carrier
@@ -139,6 +137,10 @@ class StreamTunnel(LayeredDriver):
         #: Until when its peer may end it, once its user has closed it.
         self._refused = 1
         #: How much was to be written last: whether there is room depends on it.
+
+    def as_socket(self) -> RawSocket:
+        """Return what its user has in the place of a socket; it is had by that, and has it not."""
+        return StreamSocket(self, self._carrier.wire.raw)
 
     # -- what comes on the stream (StreamUser) ---------------------------------------------------
 

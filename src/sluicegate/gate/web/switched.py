@@ -65,7 +65,7 @@ def switch_stream(
     # RFC 8441 section 5: what is a reset of TCP in HTTP/1.1 is CANCEL.
     tunnel = StreamTunnel(carrier, stream, came, on_over, ErrorCode.CANCEL)
     tunnel.has_ended = has_ended
-    wire = Wire(service, tunnel.socket, NOBODY)
+    wire = Wire(service, tunnel.as_socket(), NOBODY)
     wire.session = session
     wire.start()
     return tunnel, Switched(wire, b"", is_ended=False, on_closed=on_closed)

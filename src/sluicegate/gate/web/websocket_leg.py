@@ -213,3 +213,4 @@ class WebSocketLeg:
     def on_wire_closed(self) -> None:
         """Take that the descriptor is free."""
         self._on_closed()
+        del self._relay, self._on_closed

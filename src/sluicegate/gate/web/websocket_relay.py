@@ -360,6 +360,9 @@ class WebSocketRelay:
         facts["messages_to_server"] = counts[Direction.UPLOAD]
         facts["messages_to_client"] = counts[Direction.DOWNLOAD]
         self._server.wire.close(abortive=is_abortive)
+        # Whoever has it would be had by it: circles that only the collector would free.
+        self._exchange.relay = None
+        self._ways.clear()
 
     # -- deadlines -------------------------------------------------------------------------------
 
