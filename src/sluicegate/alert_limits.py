@@ -92,7 +92,7 @@ ALERT_OUTPUT_BYTES_MAX: Final = 4096
 """Bytes of a command's error output that its record may quote."""
 
 ALERT_LOOK_S: Final = 0.25
-"""Seconds between looks into the log while there is nothing new: an alert is for people."""
+"""Seconds between looks into the log, but for what is behind: an alert is for people."""
 
 ALERT_STATUS_S: Final = 10.0
 """Seconds between questions how the gate is: spool, scanners, certificates."""

@@ -44,6 +44,7 @@ __all__ = [
     "STORE_WAIT_MS",
     "TOTALS_VALUES_MAX",
     "TRACE_STEPS_PER_S_MAX",
+    "WORDS_KNOWN_MAX",
 ]
 
 QUERY_BYTES_MAX: Final = 4096
@@ -136,6 +137,9 @@ CHECKPOINT_S: Final = 60.0
 TOTALS_VALUES_MAX: Final = 5_000
 """Clients, hosts and the like that one hour counts by their names; the others are counted together.
 Random names of one client must not fill the disk."""
+
+WORDS_KNOWN_MAX: Final = 1024
+"""Texts of records of which the store remembers the words."""
 
 SEARCH_SLICE_RECORDS: Final = 200_000
 """Records that a search looks through before it looks at the clock: some tenths of a second where

@@ -235,6 +235,7 @@ def test_store_that_cannot_be_written_is_said_once_and_tried_again(
     folder = tmp_path / "store"
     filler = Filler(log.path, sqlite(folder), KEPT, clock, said.append)
     log.write(5)
+    monkeypatch.setattr("sluicegate.audit.store.follower.STORE_BATCH_RECORDS_MAX", 4)
 
     def is_full(*_: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
@@ -249,6 +250,20 @@ def test_store_that_cannot_be_written_is_said_once_and_tried_again(
     assert filler.turn() == STORE_LOOK_S
     assert filler.failure == ""
     assert "records are stored again" in said[1]
+    assert stored(folder, clock) == log.written
+    filler.close()
+
+
+def test_closing_stores_what_is_left_in_every_file(
+    log: Log, tmp_path: pathlib.Path, clock: ManualClock
+) -> None:
+    folder = tmp_path / "store"
+    filler = Filler(log.path, sqlite(folder), KEPT, clock, no_gap)
+    for _ in range(3):
+        log.write(5)
+        log.rotate()
+    log.write(5)
+    assert filler.turn() == STORE_LOOK_S, "the first file was read to its end"
     filler.close()
     assert stored(folder, clock) == log.written
 

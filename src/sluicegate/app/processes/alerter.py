@@ -171,7 +171,7 @@ class _Alerter:
                     steps += self._desk.take(_decoder.decode(line))
         self._desk.move(chunk.position)
         self._show(steps)
-        return 0.0
+        return 0.0 if chunk.has_more else ALERT_LOOK_S
 
     async def _look_at_the_gate(self) -> None:
         while True:

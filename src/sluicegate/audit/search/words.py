@@ -6,9 +6,12 @@ function cuts texts and queries alike.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Final
+
+from sluicegate.log_limits import WORDS_KNOWN_MAX
 
 from .query import in_lower_case
 
@@ -35,9 +38,13 @@ def searched_text(fields: Mapping[str, object]) -> str:
     Between two fields stands a word that no query has, so that no run of words goes across.
     """
     found = (fields.get(name) for name in SEARCHED)
-    return _BARRIER.join(
-        " ".join(words_of(text)) for text in found if isinstance(text, str) and text
-    )
+    return _BARRIER.join(_spaced(text) for text in found if isinstance(text, str) and text)
+
+
+@functools.lru_cache(WORDS_KNOWN_MAX)
+def _spaced(text: str) -> str:
+    """Return the words of a text; names of hosts and servers come again and again."""
+    return " ".join(words_of(text))
 
 
 def host_of_record(fields: Mapping[str, object]) -> str:

@@ -56,9 +56,14 @@ class Filler:
         self._follower: Follower | None = None
         self._retry_s = STORE_RETRY_S
         self._retain_at = 0.0
+        self._has_read = False
+        #: Whether the last step has found something in the log.
 
     def turn(self) -> float:
-        """Store what is there, a batch at most; returns after how many seconds to come again."""
+        """Store what is there, a batch at most; returns after how many seconds to come again.
+
+        What comes meanwhile waits: a batch of many records costs much less than many of a few.
+        """
         try:
             has_more = self._step()
         except _ERRORS as error:
@@ -81,12 +86,14 @@ class Filler:
 
     def close(self) -> None:
         """Store what is there, as long as that works, and close."""
-        while not self.failure and self.turn() == 0.0:
-            pass
+        self._has_read = True
+        while self._has_read and not self.failure:
+            self.turn()
         self._drop()
 
     def _step(self) -> bool:
-        """Store one batch; tell whether there may be more."""
+        """Store one batch; tell whether there is more."""
+        self._has_read = False
         if self._store is None:
             self._store = LogStore(self._place, self._clock, self._retention)
             self._note(self._store)
@@ -109,7 +116,8 @@ class Filler:
         if store.skipped > skipped:
             self._say(f"{self._log}: {store.skipped - skipped} lines are no records: left out")
         self._note(store)
-        return True
+        self._has_read = True
+        return chunk.has_more
 
     def _note(self, store: LogStore) -> None:
         self.last, self.inode = store.last, store.position.inode

@@ -33,6 +33,8 @@ class Chunk:
     """Without line ends; those that are empty are left out."""
     position: LogPosition
     """Where the last one ends."""
+    has_more: bool = False
+    """Whether it ends where it is full, and not where the log did when it was read."""
 
 
 class Follower:
@@ -165,9 +167,10 @@ class Follower:
         pieces = block.split(b"\n")[:-1]
         if not pieces:
             return self._pass_by_a_long_line() if len(block) == STORE_READ_BYTES_MAX else None
+        is_full = len(pieces) > STORE_BATCH_RECORDS_MAX or len(block) == STORE_READ_BYTES_MAX
         pieces = pieces[:STORE_BATCH_RECORDS_MAX]
         self._move(sum(map(len, pieces)) + len(pieces))
-        return Chunk([line for line in pieces if line], self._position)
+        return Chunk([line for line in pieces if line], self._position, is_full)
 
     def _pass_by_a_long_line(self) -> Chunk | None:
         """Leave out a line that is longer than any record."""
@@ -181,7 +184,7 @@ class Follower:
             if end:
                 self._on_gap(f"a line of {length} bytes is no record, and is left out")
                 self._move(length)
-                return Chunk([], self._position)
+                return Chunk([], self._position, has_more=True)
         return None
 
     def _move(self, length: int) -> None:
