@@ -44,24 +44,31 @@ class _Controller(Controller):
 class Mailbox:
     """A mail server (aiosmtpd), and what it was given."""
 
-    def __init__(self, folder: pathlib.Path, *, refusals: int = 0) -> None:
+    def __init__(self, folder: pathlib.Path, *, refusals: int = 0, tls: str = "starttls") -> None:
         """Listen.
 
         Args:
             folder: For the certificate.
             refusals: How many messages are refused for now, before one is taken.
+            tls: As an action's.
         """
+        more: dict[str, Any] = {}
+        if tls == "starttls":
+            more = {"tls_context": server_context(folder), "require_starttls": True}
+        elif tls == "tls":
+            # It takes no other TLS than that of STARTTLS for such.
+            more = {"ssl_context": server_context(folder), "auth_require_tls": False}
         self.mails: queue.Queue[EmailMessage] = queue.Queue()
         self.envelopes: list[Envelope] = []
+        self.logins: list[bytes] = []
         self.refusals = refusals
         self._controller = _Controller(
             self,
             hostname=HOST,
             port=0,
-            tls_context=server_context(folder),
-            require_starttls=True,
-            auth_required=True,
+            auth_required=tls == "starttls",
             authenticator=self._authenticate,
+            **more,
         )
         self._controller.start()
         self.port = self._controller.port
@@ -70,6 +77,7 @@ class Mailbox:
         self, _server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, data: Any
     ) -> AuthResult:
         login = cast("LoginPassword", data)
+        self.logins.append(login.login)
         is_right = (login.login, login.password) == (b"gate", PASSWORD.encode())
         return AuthResult(success=is_right, handled=False)
 

@@ -216,6 +216,23 @@ def test_command_that_does_not_end_is_killed_and_tried_again(
     wait_until_gone(pids)
 
 
+def test_acknowledging_is_refused_while_it_cannot_be_kept(gate: Gate) -> None:
+    gate.write_main(VISITS.replace("immediately", "after-acknowledged"))
+    gate.start()
+    visit(gate)
+    until(lambda: gate.reply(AlertsRequest())["rows"])
+    file = gate.folder / "state" / "alerts" / "alerts.json"
+    file.unlink()
+    file.mkdir()
+    refused = gate.reply(AcknowledgeRequest(alerts=["visit"]))
+    assert "nothing can be kept" in refused["causes"][0]
+    assert gate.reply(AlertsRequest())["rows"][0]["state"] == "open"
+    until(lambda: any("nothing can be kept" in one for one in gate.status()["warnings"]))
+    file.rmdir()
+    assert gate.reply(AcknowledgeRequest(alerts=["visit"]))["acknowledged"]
+    assert gate.end() == 0
+
+
 def wait_until_replaced(gate: Gate, pid: int) -> None:
     until(lambda: alerter(gate)["pid"] not in {0, pid})
 

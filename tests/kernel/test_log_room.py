@@ -109,6 +109,21 @@ def test_log_without_room_refuses_traffic_until_there_is_some(gate: SmallGate) -
     gate.end()
 
 
+def test_log_without_room_is_an_alert_that_is_recorded_when_there_is_some(
+    gate: SmallGate,
+) -> None:
+    gate.start_small('store = "none"\n')
+    gate.fill()
+    while gate.is_served():
+        pass  # the last block of the file had room still
+    assert "ENOSPC" in gate.wait_for("alert log-unwritable")
+    assert gate.status()["alerts_open"] == 1
+    assert b'"alert":"log-unwritable"' not in gate.written()
+    gate.make_room()
+    gate.until(lambda: b'"alert":"log-unwritable"' in gate.written())
+    gate.end()
+
+
 def test_log_without_room_lets_traffic_go_on_where_the_operator_wants_it(gate: SmallGate) -> None:
     gate.start_small('store = "none"\nwhen_full = "count"\n')
     gate.fill()

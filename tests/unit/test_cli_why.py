@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sluicegate.audit import (
+    AlertRecord,
     ConnectionRecord,
     FilterFailureRecord,
     LimitRecord,
@@ -136,6 +137,19 @@ def test_objects_limits_failures_and_ends_are_told(folder: Folder) -> None:
         "filters    ftp_access (filter)",
     ):
         assert text in said
+
+
+def test_alert_is_told_with_the_connection_that_raised_it_and_leads_to_it(folder: Folder) -> None:
+    make = Decisions(folder.policy_hash()).make
+    raised = AlertRecord(
+        time=NOON + 10, alert="malware-found", event="raised", severity="error", raising="a-1-1",
+        message="malware was found", client="10.1.2.3:5",
+        facts={"connection": "b-0-1", "reason": "malware: EICAR"},
+    )  # fmt: skip
+    folder.write_log([make("a.example.org:443"), end("b-0-1"), raised, make("b.example.org:443")])
+    said = folder.invoke("why", "b-0-1").stdout
+    assert "malware-found raised: malware was found (a-1-1)" in said
+    assert folder.told("why", "a-1-1")["connection"] == "b-0-1"
 
 
 def test_record_that_cannot_be_asked_about_again_is_shown_with_the_reason(folder: Folder) -> None:

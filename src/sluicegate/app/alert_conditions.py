@@ -47,20 +47,20 @@ class ConditionWatch:
 
     def __init__(self) -> None:
         """Begin without having looked."""
-        self._before: set[tuple[str, str]] = set()
+        self._before: set[tuple[str, str]] | None = None
 
-    def steady(self, found: list[Condition]) -> list[Condition]:
-        """Return those that were so at the last look, too."""
-        now = {(one.name, one.about) for one in found}
-        steady = [one for one in found if (one.name, one.about) in self._before]
-        self._before = now
-        return steady
+    def steady(self, found: list[Condition]) -> list[Condition] | None:
+        """Return those that were so at the last look, too; None: there was none to compare with."""
+        before, self._before = self._before, {(one.name, one.about) for one in found}
+        if before is None:
+            return None
+        return [one for one in found if (one.name, one.about) in before]
 
 
 def conditions_in(
     status: StatusView, room: SpoolRoom, free_bytes: int, now: float
-) -> list[Condition]:
-    """Return what is so.
+) -> list[Condition] | None:
+    """Return what is so; None: the gate begins or ends, and nothing can be said.
 
     Args:
         status: Of the gate.
@@ -68,8 +68,8 @@ def conditions_in(
         free_bytes: What their file system has left.
         now: In seconds since the Unix epoch.
     """
-    if status.phase is not Phase.READY:
-        return []
+    if status.phase not in {Phase.READY, Phase.REFUSING}:
+        return None
     return [
         *_of_processes(status),
         *_of_scanners(status),
@@ -93,8 +93,9 @@ def _of_scanners(status: StatusView) -> Iterator[Condition]:
 
 
 def _of_the_log(status: StatusView) -> Iterator[Condition]:
-    if status.records_failure:
-        yield Condition(name="log-unwritable", message=status.records_failure)
+    if status.records_failure or status.phase is Phase.REFUSING:
+        message = status.records_failure or "new traffic is refused"
+        yield Condition(name="log-unwritable", message=message)
 
 
 def _of_the_spool(status: StatusView, room: SpoolRoom, free_bytes: int) -> Iterator[Condition]:

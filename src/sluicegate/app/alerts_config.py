@@ -42,7 +42,10 @@ __all__ = ["AlertSettings", "AlertTable", "AlertsTable", "to_alerts"]
 
 _Timeout = Annotated[float, pydantic.Field(ge=1, le=600)]
 _ADDRESS = Annotated[
-    str, pydantic.StringConstraints(pattern=r"^[^\s@<>,;:\"\\]{1,64}@[A-Za-z0-9.-]{1,255}$")
+    str,
+    pydantic.StringConstraints(
+        pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,255}$"
+    ),
 ]
 
 

@@ -41,7 +41,7 @@ __all__ = ["why"]
 @click.command()
 @config_option
 @logs_option
-@click.argument("what", metavar="[CONNECTION|REQUEST|SESSION|ADDRESS]", default="")
+@click.argument("what", metavar="[CONNECTION|REQUEST|SESSION|ADDRESS|ALERT]", default="")
 @click.option("--last-refusal", is_flag=True, help="What was refused last, whatever refused it.")
 @click.option("--client", default="", metavar="ADDRESS", help="The last refusal of this client.")
 @click.option("--all", "all_rules", is_flag=True, help="Show every rule before, however many.")
@@ -59,9 +59,10 @@ def why(
     """Say why a connection or request was allowed, refused or ended, then and by the policy of now.
 
     Name a connection, an HTTP request or a session as records and refused clients do, or a client's
-    address: its last decision is meant. The log and its rotated files are read; what was decided is
-    shown with all that came of it (objects and who judged them, limits, failures of filters, the
-    end), and explained again with the files as they are, for the time of the record.
+    address: its last decision is meant; or an alert, by its identifier: what raised it last. The
+    log and its rotated files are read; what was decided is shown with all that came of it (objects
+    and who judged them, limits, failures of filters, alerts, the end), and explained again with the
+    files as they are, for the time of the record.
 
     Exit code 0: it was found; 1: the log does not have it; 2: the files are wrong.
 
@@ -316,7 +317,14 @@ def _rule_change(record: Mapping[str, Any]) -> tuple[str, str]:
     return "rule", f"from {record.get('before')} to {record.get('rule')}, as the policy changed"
 
 
+def _alert(record: Mapping[str, Any]) -> tuple[str, str]:
+    by = f" by {record['by']}" if record.get("by") else ""
+    name, message = record.get("alert"), record.get("message")
+    return "alert", f"{name} {record.get('event')}{by}: {message} ({record.get('raising')})"
+
+
 _SHOWN = {
+    "alert": _alert,
     "transfer": _transfer,
     "connection": _end,
     "decision": _decision,

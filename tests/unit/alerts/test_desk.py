@@ -200,7 +200,7 @@ CONDITIONS = [
         1000,
         [("authority-expires", "listener web: a.example")],
     ),
-    ({"phase": Phase.DRAINING, "records_failure": "ENOSPC"}, 1000, []),
+    ({"phase": Phase.REFUSING}, 1000, [("log-unwritable", "")]),
 ]
 
 
@@ -210,13 +210,20 @@ def test_conditions_are_read_from_the_status(
 ) -> None:
     status = msgspec.structs.replace(CALM, **more)
     found = conditions_in(status, ROOM, free, 0.0)
+    assert found is not None
     assert [(one.name, one.about) for one in found] == expected
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.DRAINING, Phase.STOPPED])
+def test_gate_that_begins_or_ends_says_nothing_of_conditions(phase: Phase) -> None:
+    status = msgspec.structs.replace(CALM, phase=phase, records_failure="ENOSPC")
+    assert conditions_in(status, ROOM, 1000, 0.0) is None
 
 
 def test_condition_counts_when_two_looks_have_seen_it() -> None:
     watch = ConditionWatch()
     down = Condition(name="scanner-down", about="yara")
-    assert watch.steady([down]) == []
+    assert watch.steady([down]) is None
     assert watch.steady([down]) == [down]
     assert watch.steady([]) == []
     assert watch.steady([down]) == []

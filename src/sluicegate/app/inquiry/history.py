@@ -65,7 +65,8 @@ def find_connection(log: LogSource, identifier: str) -> Found:
 
     Args:
         log: All of it.
-        identifier: Of a connection, of a request, or of a session, whose last decision is meant.
+        identifier: Of a connection, of a request; of a session, whose last decision is meant; or of
+            an alert, and the last connection or request is meant that raised it.
     """
     found = NOT_FOUND
     for line in log.lines(identifier):
@@ -73,6 +74,8 @@ def find_connection(log: LogSource, identifier: str) -> Found:
             return _found(line)
         if line.text("connection") == identifier:
             return Found(identifier)
+        if line.text("raising") == identifier:
+            found = _raised_by(line)
         if line.text("session") == identifier and line.fields.get("kind") in _DECISIONS:
             found = _found(line)
     return found
@@ -102,6 +105,15 @@ def is_decision(line: LogLine) -> bool:
 
 def _found(line: LogLine) -> Found:
     return Found(line.text("connection"), line.text("request"))
+
+
+def _raised_by(line: LogLine) -> Found:
+    """Return what the last record was about for which an alert was raised."""
+    facts = line.fields.get("facts")
+    if not isinstance(facts, dict):
+        return NOT_FOUND
+    known = cast("dict[str, object]", facts)
+    return Found(str(known.get("connection", "")), str(known.get("request", "")))
 
 
 def is_refusal(line: LogLine) -> bool:

@@ -86,7 +86,7 @@ class AlertPost(AttendantPost):
         """Return what an operator should know."""
         found = super().warnings()
         if self._trouble:
-            found.append(f"alerts cannot be kept over a restart: {self._trouble}")
+            found.append(f"alerts: {self._trouble}")
         return found
 
     def change(self, configuration: Configuration) -> None:

@@ -115,6 +115,8 @@ class _Alerter:
         self._doing: dict[str, asyncio.Task[None]] = {}
         #: By action: one at a time, so that one that hangs keeps no other from being tried.
         self._said = Alerting(open=0)
+        self._log_trouble = self._file_trouble = ""
+        #: Why the log cannot be read, and why nothing can be kept.
         self._saved = 0.0
         self._take(begin)
 
@@ -158,8 +160,9 @@ class _Alerter:
         try:
             chunk = self._follower.read()
         except OSError as error:
-            self._trouble(f"the log cannot be read: {error.strerror}")
+            self._log_trouble = f"the log cannot be read: {error.strerror}"
             return ALERT_LOOK_S
+        self._log_trouble = ""
         if chunk is None:
             self._has_caught_up = True
             return ALERT_LOOK_S
@@ -183,8 +186,10 @@ class _Alerter:
             assert isinstance(reply, StatusReply), "an alerter may ask that"
             room, now = self._begin.room, self._clock.wall()
             found = conditions_in(reply.status, room, room.free_bytes(), now)
-            self._show(self._desk.look(self._watch.steady(found), now))
-            self._settle()
+            steady = self._watch.steady(found) if found is not None else None
+            if steady is not None:
+                self._show(self._desk.look(steady, now))
+                self._settle()
 
     # -- what becomes of it --------------------------------------------------------------------
 
@@ -212,25 +217,26 @@ class _Alerter:
                     self._gate.say(RecordAlert(record=record))
             self._offered = set(unseen)
         self._deliver()
-        state = Alerting(open=self._desk.open_count, trouble=self._said.trouble)
+        self._report()
+
+    def _report(self) -> None:
+        """Tell the supervisor how it is, if that has changed."""
+        trouble = self._file_trouble or self._log_trouble
+        state = Alerting(open=self._desk.open_count, trouble=trouble)
         if state != self._said:
+            if trouble not in {"", self._said.trouble}:
+                self._say(f"alerts: {trouble}")
             self._said = state
             self._gate.say(state)
 
     def _save(self) -> None:
         try:
             self._desk.save()
-            self._trouble("")
+            self._file_trouble = ""
         except OSError as error:
-            self._trouble(f"{self._begin.folder}: {error.strerror}")
+            cause = error.strerror or str(error)
+            self._file_trouble = f"{self._begin.folder}: nothing can be kept: {cause}"
         self._saved = self._clock.monotonic()
-
-    def _trouble(self, cause: str) -> None:
-        if cause != self._said.trouble:
-            self._said = Alerting(open=self._said.open, trouble=cause)
-            self._gate.say(self._said)
-            if cause:
-                self._say(f"alerts: {cause}")
 
     # -- actions -------------------------------------------------------------------------------
 
@@ -250,6 +256,10 @@ class _Alerter:
             await _perform(action, delivery, self._clock.wall())
         except ActionFailed as error:
             self._on_failed(delivery, error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours is not tried for ever
+            # Its words may hold a secret: its kind has to do.
+            cause = f"a fault in the action: {type(error).__name__}"
+            self._on_failed(delivery, ActionFailed(cause, is_final=True))
         else:
             self._desk.finish(delivery)
         finally:
@@ -285,10 +295,11 @@ class _Alerter:
                 rows = self._desk.raisings()
                 return AlertsReply(rows=rows, total=len(rows))
             case AcknowledgeRequest(alerts=alerts, by=by):
+                self._save()
+                if self._file_trouble:
+                    return RefusedReply(causes=[self._file_trouble])
                 steps = self._desk.acknowledge(alerts, by, self._clock.wall())
                 self._save()
-                if self._said.trouble:
-                    return RefusedReply(causes=[f"it cannot be kept: {self._said.trouble}"])
                 self._settle()
                 return AcknowledgedReply(acknowledged=[step.raising.raising for step in steps])
             case _:

@@ -105,7 +105,7 @@ class AlertEngine:
 
     def raisings(self) -> list[Raising]:
         """Return all that are known, the last one first."""
-        return list(reversed(self.state.raisings.values()))
+        return sorted(self.state.raisings.values(), key=lambda one: one.last, reverse=True)
 
     # -- what happens --------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ from sluicegate.audit.search.words import host_of_record
 __all__ = ["facts_of", "records_query", "value_of"]
 
 _FACTS: Final = (
+    "connection",
+    "request",
     "rule",
     "reason",
     "cause",
