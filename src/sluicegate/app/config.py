@@ -325,6 +325,7 @@ def read_configuration(
             sessions=tables.log.sessions,
             lookups=tables.log.lookups,
             trace_ratio=tables.traces.ratio if tables.traces is not None else 0.0,
+            tells_servers=tables.traces is not None and tables.traces.propagate,
         ),
         user=tables.service.user,
         group=tables.service.group,

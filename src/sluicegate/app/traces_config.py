@@ -45,6 +45,8 @@ class TracesTable(Model):
     """A collector that takes OTLP over HTTP."""
     ratio: float = pydantic.Field(default=0.01, gt=0, le=1)
     """The share of connections that are traced; 1: all."""
+    propagate: bool = False
+    """Whether servers are told of the trace that a request is in (``traceparent``)."""
     ca: str = ""
     """A file of certificates that the collector is verified with; empty: the system's."""
     headers: str = ""

@@ -15,8 +15,9 @@ __all__ = ["carrier_of", "is_sampled", "span_id", "trace_id"]
 
 def is_sampled(connection: str, ratio: float) -> bool:
     """Tell whether a connection is among the share ``ratio`` (0 to 1) of those that are traced."""
-    digest = blake2b(carrier_of(connection).encode(), digest_size=8, person=_SAMPLE).digest()
-    return int.from_bytes(digest, "big") < ratio * _ALL
+    found = _SAMPLE.copy()  # a third cheaper than to make another
+    found.update(carrier_of(connection).encode())
+    return int.from_bytes(found.digest(), "big") < ratio * _ALL
 
 
 def trace_id(connection: str) -> str:
@@ -39,6 +40,6 @@ def carrier_of(connection: str) -> str:
 
 
 _ALL: Final = 1 << 64
-_SAMPLE: Final = b"sluice-sample"
+_SAMPLE: Final = blake2b(digest_size=8, person=b"sluice-sample")
 _TRACE: Final = b"sluice-trace"
 _SPAN: Final = b"sluice-span"

@@ -66,7 +66,7 @@ class GateRecords:
     def apply(self, recorded: Recorded) -> None:
         """Take what is to be recorded from now on."""
         self.recorded = recorded
-        self.steps.ratio = recorded.trace_ratio
+        self.steps.ratio, self.steps.tells_servers = recorded.trace_ratio, recorded.tells_servers
 
     def decision(
         self, connection: GateConnection, verdict: Literal["allowed", "denied"], reason: str

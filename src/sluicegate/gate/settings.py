@@ -218,6 +218,8 @@ class Recorded:
     lookups: bool = False
     trace_ratio: float = 0.0
     """The share of connections whose steps are recorded (``audit.sampling``)."""
+    tells_servers: bool = False
+    """Whether servers are told of the trace that a request is in."""
 
 
 @dataclass(frozen=True, slots=True)

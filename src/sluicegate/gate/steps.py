@@ -8,7 +8,7 @@ writes a bounded number of steps each second, whatever clients make it do.
 from __future__ import annotations
 
 from sluicegate.audit import Recorder, StepName, StepRecord
-from sluicegate.audit.sampling import is_sampled
+from sluicegate.audit.sampling import is_sampled, span_id, trace_id
 from sluicegate.clock import Clock
 from sluicegate.log_limits import TRACE_STEPS_PER_S_MAX
 
@@ -18,11 +18,13 @@ __all__ = ["StepRecords"]
 class StepRecords:
     """Makes the records of one worker's steps."""
 
-    __slots__ = ("_clock", "_count", "_recorder", "_second", "left_out", "ratio")
+    __slots__ = ("_clock", "_count", "_recorder", "_second", "left_out", "ratio", "tells_servers")
 
     def __init__(self, recorder: Recorder, clock: Clock) -> None:
         self.ratio = 0.0
         #: The share of connections that are traced.
+        self.tells_servers = False
+        #: Whether servers are told of traces.
         self.left_out = 0
         #: Steps beyond the bound.
         self._recorder = recorder
@@ -74,6 +76,15 @@ class StepRecords:
         if reason:
             record.reason = reason
         self._recorder.write(record)
+
+    def traceparent(self, connection: str, request: str) -> bytes:
+        """Return what its server is told of the trace of a request; empty: nothing.
+
+        W3C Trace Context, section 3.2: version 00, and the flag that says that it is sampled.
+        """
+        if not self.tells_servers or not is_sampled(connection, self.ratio):
+            return b""
+        return f"00-{trace_id(connection)}-{span_id('request', request)}-01".encode("ascii")
 
     def dialled(self, connection: str, seconds: float) -> float:
         """Record that a server was dialled, and return how long it took."""

@@ -355,6 +355,9 @@ class WebDesk:
             fields.add(b"X-Forwarded-Proto", exchange.scheme.encode("ascii"))
             if request.authority is not None:
                 fields.add(b"X-Forwarded-Host", bytes(request.authority))
+        if trace := self.service.records.steps.traceparent(connection.id, exchange.id):
+            going.fields.remove(b"traceparent", b"tracestate")
+            going.fields.add(b"traceparent", trace)
         return going
 
     def to_client(self, response: Response) -> Response:

@@ -197,8 +197,10 @@ class GateExchange(SwitchingExchange):
     @property
     def _goes_as_it_came(self) -> bool:
         """Whether nothing but the target, and what filters set, is changed on the way."""
-        target = self.target
-        return target is not None and not target.is_sent_on
+        target, steps = self.target, self.connection.service.records.steps
+        if target is None or target.is_sent_on:
+            return False
+        return not (steps.tells_servers and steps.traceparent(self.connection.id, self.id))
 
     def on_request_sent(self) -> None:
         """Take that the server has been sent all of it, and is to answer."""
