@@ -22,8 +22,9 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, Static
 
+from sluicegate.audit.alerts import Raising
 from sluicegate.cli.top.dashboard import Dashboard
-from sluicegate.cli.top.screens import DetailsScreen, EndScreen, HelpScreen
+from sluicegate.cli.top.screens import AskScreen, DetailsScreen, HelpScreen
 from sluicegate.gate.views import FilterView, Phase, ScannerView, WorkerView
 from sluicegate.testing.clock import ManualClock
 from tests.kernel.test_gate_process import EchoServer, echoed
@@ -110,7 +111,7 @@ def test_gauges_and_tables_show_what_the_gate_does(fake: FakeGate) -> None:
             assert said(app, "gate").startswith("ready")
             assert column(app, 0) == ["10.0.0.1:5000"]
             found = {}
-            for number in range(1, 8):
+            for number in range(1, 9):
                 await pilot.press(str(number))
                 await pilot.pause()
                 found[number] = column(app, 0)
@@ -119,9 +120,10 @@ def test_gauges_and_tables_show_what_the_gate_does(fake: FakeGate) -> None:
                 2: ["10.0.0.1"],
                 3: ["10.0.0.1:5000"],
                 4: [],
-                5: ["exe_block"],
-                6: ["av"],
-                7: ["supervisor", "worker 0"],
+                5: [],
+                6: ["exe_block"],
+                7: ["av"],
+                8: ["supervisor", "worker 0"],
             }
 
     asyncio.run(play())
@@ -255,7 +257,7 @@ def test_connection_ends_only_when_that_is_confirmed(
         async with opened(fake.control, fake.log) as (app, pilot, _):
             await pilot.press("k")
             await pilot.pause()
-            assert isinstance(app.screen, EndScreen)
+            assert isinstance(app.screen, AskScreen)
             await pilot.press(*keys)
             await app.workers.wait_for_complete()
             await pilot.pause()
@@ -272,7 +274,7 @@ def test_session_is_ended_as_one_and_filters_cannot_be(fake: FakeGate) -> None:
 
     async def play() -> None:
         async with opened(fake.control, fake.log) as (app, pilot, _):
-            await pilot.press("5", "k")
+            await pilot.press("6", "k")
             await pilot.pause()
             assert len(app.screen_stack) == 1
             await pilot.press("2", "k")
@@ -429,6 +431,51 @@ def test_log_that_cannot_be_read_is_said_where_refusals_would_be(fake: FakeGate)
     asyncio.run(play())
 
 
+def raising(identifier: str, message: str = "much is refused") -> Raising:
+    return Raising(
+        raising=identifier, alert="refusals", state="open", severity="error", message=message
+    )
+
+
+@pytest.mark.parametrize(("key", "state"), [("n", "open"), ("y", "acknowledged")])
+def test_alert_is_acknowledged_when_that_is_confirmed(fake: FakeGate, key: str, state: str) -> None:
+    fake.alerts = [raising("a-1"), raising("a-2", HOSTILE)]
+
+    async def play() -> None:
+        async with opened(fake.control, fake.log, (160, 30)) as (app, pilot, _):
+            assert said(app, "wrong") == "2 alerts wait to be acknowledged (key 5)"
+            await pilot.press("5")
+            await typed(pilot, "a-2")
+            assert column(app, 6) == [SHOWN]
+            await typed(pilot, "raising:a-1 severity:error")
+            await pilot.press("enter", "a")
+            await pilot.pause()
+            await pilot.press(key)
+            await app.workers.wait_for_complete()
+            await pilot.pause()
+            assert column(app, 2) == [state]
+
+    asyncio.run(play())
+    assert [row.state for row in fake.alerts] == [state, "open"]
+
+
+def test_gate_that_raises_no_alerts_is_watched_all_the_same(fake: FakeGate) -> None:
+    fake.has_alerter = False
+    fake.connections = [connection_view()]
+
+    async def play() -> None:
+        async with opened(fake.control, fake.log) as (app, pilot, _):
+            assert len(shown(app)) == 1
+            await pilot.press("a")
+            await pilot.pause()
+            assert len(app.screen_stack) == 1
+            await pilot.press("5")
+            await pilot.pause()
+            assert said(app, "said") == "the gate refused: this process raises none"
+
+    asyncio.run(play())
+
+
 def test_pause_stops_the_questions_and_theme_changes(fake: FakeGate) -> None:
     async def play() -> None:
         async with opened(fake.control, fake.log) as (app, pilot, _):
@@ -466,7 +513,7 @@ def test_real_gate_is_watched_and_ends_what_is_chosen(gate: Gate) -> None:
         async with opened(state / "control.sock", state / "records.jsonl") as (app, pilot, clock):
             assert len(shown(app)) == 2
             await look(app, pilot, clock)
-            for name, key in (("dark", "1"), ("light", "t"), ("processes", "7")):
+            for name, key in (("dark", "1"), ("light", "t"), ("processes", "8")):
                 await pilot.press(key)
                 await pilot.pause()
                 picture = app.export_screenshot()

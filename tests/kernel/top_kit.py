@@ -6,7 +6,12 @@ import asyncio
 import pathlib
 import threading
 
+from sluicegate.audit.alerts import Raising
 from sluicegate.gate.control_messages import (
+    AcknowledgedReply,
+    AcknowledgeRequest,
+    AlertsReply,
+    AlertsRequest,
     AnyReply,
     ConnectionsReply,
     ConnectionsRequest,
@@ -72,6 +77,8 @@ class FakeGate:
         self.scanners: list[ScannerView] = []
         self.paths = {"spliced": 0.0, "inspected": 0.0}
         self.killed: list[str] = []
+        self.alerts: list[Raising] = []
+        self.has_alerter = True
         self.refuses_kills = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -111,6 +118,7 @@ class FakeGate:
                 self.status.connections = len(self.connections)
                 self.status.workers = self.workers
                 self.status.scanners = self.scanners
+                self.status.alerts_open = sum(row.state == "open" for row in self.alerts)
                 return StatusReply(status=self.status)
             case ConnectionsRequest():
                 return ConnectionsReply(rows=self.connections, total=len(self.connections))
@@ -118,6 +126,15 @@ class FakeGate:
                 return SessionsReply(rows=self.sessions, total=len(self.sessions))
             case TransfersRequest():
                 return TransfersReply(rows=self.transfers, total=len(self.transfers))
+            case AlertsRequest():
+                if not self.has_alerter:
+                    return RefusedReply(causes=["this process raises none"])
+                return AlertsReply(rows=self.alerts, total=len(self.alerts))
+            case AcknowledgeRequest(alerts=names):
+                found = [row for row in self.alerts if row.raising in names and row.state == "open"]
+                for row in found:
+                    row.state = "acknowledged"
+                return AcknowledgedReply(acknowledged=[row.raising for row in found])
             case FiltersRequest():
                 return FiltersReply(rows=self.filters)
             case MeasuresRequest():

@@ -26,21 +26,33 @@ from sluicegate.clock import Clock
 from sluicegate.console_limits import TOP_ROWS_MAX
 from sluicegate.errors import SluicegateError
 from sluicegate.gate.control_client import ask_gate
-from sluicegate.gate.control_messages import KilledReply, KillRequest
+from sluicegate.gate.control_messages import (
+    AcknowledgedReply,
+    AcknowledgeRequest,
+    KilledReply,
+    KillRequest,
+)
 from sluicegate.gate.views import Phase
 
 from .gauges import Gauges
-from .listings import LISTINGS, REFUSALS, Listing
+from .listings import ALERTS, LISTINGS, REFUSALS, Listing
 from .look import Look, Rates, look_at, rates_between
 from .refusals import Refusals
 from .row import Cell, Row
-from .screens import DetailsScreen, EndScreen, HelpScreen
+from .screens import AskScreen, DetailsScreen, HelpScreen
 from .sieve import Sieve, sieve_of
 
 __all__ = ["Dashboard"]
 
 _DARK: Final = "textual-dark"
 _LIGHT: Final = "textual-light"
+
+_END_WARNING: Final = (
+    "Both sides are reset at once. The client may come back: to keep it out, change the policy."
+)
+_ACKNOWLEDGE_WARNING: Final = (
+    "It says that somebody has seen it. When its condition is met anew, it is raised anew."
+)
 
 
 class Dashboard(App[None]):
@@ -57,6 +69,7 @@ class Dashboard(App[None]):
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("enter", "details", "Details", show=True),
         Binding("k", "end", "End"),
+        Binding("a", "acknowledge", "Acknowledge", show=False),
         Binding("s", "sort", "Sort"),
         Binding("r", "turn", "Turn"),
         Binding("p", "pause", "Pause"),
@@ -261,6 +274,8 @@ class Dashboard(App[None]):
             words += f"; the gate tells of {known}"
         if listing.name == REFUSALS and self._refusals.cause:
             words = printable(self._refusals.cause)
+        if listing.name == ALERTS and look is not None and look.alerts_failure:
+            words = printable(look.alerts_failure)
         said = self.query_one("#said", Static)
         said.update(self._filter_cause or words)
         said.set_class(bool(self._filter_cause), "bad")
@@ -375,11 +390,12 @@ class Dashboard(App[None]):
         about = "  ".join(cell.shown for cell in row.cells[:4] if cell.shown)
         noun = "all connections of" if self._listing.name == "Sessions" else "the connection"
 
-        def answered(ends: bool | None) -> None:
-            if ends:
+        def answered(agrees: bool | None) -> None:
+            if agrees:
                 self.run_worker(self._end(row.ends), name="end")
 
-        self.push_screen(EndScreen(f"End {noun} {printable(row.ends)}?", about), answered)
+        question = f"End {noun} {printable(row.ends)}?"
+        self.push_screen(AskScreen(question, about, _END_WARNING), answered)
 
     async def _end(self, identifier: str) -> None:
         try:
@@ -393,6 +409,35 @@ class Dashboard(App[None]):
             self._tell(f"ended {identifier}")
         else:
             self._tell(f"{identifier} is not there any more", is_bad=True)
+        await self.look()
+
+    def action_acknowledge(self) -> None:
+        """Ask whether somebody has seen an alert."""
+        row = self._rows.get(self._under_cursor)
+        if row is None or self._listing.name != ALERTS:
+            self._tell("there is no alert here to be acknowledged", is_bad=True)
+            return
+        about = "  ".join(cell.shown for cell in row.cells[3:7] if cell.shown)
+
+        def answered(agrees: bool | None) -> None:
+            if agrees:
+                self.run_worker(self._acknowledge(row.identity), name="acknowledge")
+
+        question = f"Acknowledge the alert {printable(row.identity)}?"
+        self.push_screen(AskScreen(question, about, _ACKNOWLEDGE_WARNING), answered)
+
+    async def _acknowledge(self, identifier: str) -> None:
+        try:
+            reply = await ask_gate(self._control, AcknowledgeRequest(alerts=[identifier]))
+            if not isinstance(reply, AcknowledgedReply):
+                raise unexpected(reply)
+        except SluicegateError as error:
+            self._tell(str(error), is_bad=True)
+            return
+        if identifier in reply.acknowledged:
+            self._tell(f"acknowledged {identifier}")
+        else:
+            self._tell(f"{identifier} is not open any more", is_bad=True)
         await self.look()
 
     def _tell(self, words: str, *, is_bad: bool = False) -> None:
@@ -422,5 +467,8 @@ def _warnings(look: Look) -> list[str]:
         f"{format_duration(max(one.until - look.time, 0.0))} more"
         for one in status.learning
     ]
+    if status.alerts_open:
+        word = "alert waits" if status.alerts_open == 1 else "alerts wait"
+        found.append(f"{status.alerts_open} {word} to be acknowledged (key 5)")
     found += [f"{one.name} accepts nobody" for one in status.listeners if one.is_paused]
     return found + status.warnings

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from sluicegate.audit.alerts import Raising
 from sluicegate.audit.query import LogLine
 from sluicegate.audit.search.words import host_of_record
 from sluicegate.cli.display import format_bytes, format_duration, format_time
@@ -25,7 +26,7 @@ from sluicegate.gate.views import (
 from .look import Look
 from .row import Cell, Row, number, searched_text, text
 
-__all__ = ["LISTINGS", "REFUSALS", "Listing", "refusal_row"]
+__all__ = ["ALERTS", "LISTINGS", "REFUSALS", "Listing", "refusal_row"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,35 @@ def refusal_row(line: LogLine, place: int) -> Row:
     return Row(str(place), cells, searched, fields, fields)
 
 
+def _alert(row: Raising, now: float) -> Row:
+    fields: dict[str, object] = {
+        "kind": "alert",
+        "alert": row.alert,
+        "raising": row.raising,
+        "severity": row.severity,
+        "category": row.category,
+        "message": row.message,
+        "about": row.about,
+        "client": row.client,
+        "count": row.count,
+        "times": row.times,
+        "time": row.last,
+    }
+    is_open = row.state == "open"
+    cells = (
+        number(f"{format_duration(max(now - row.last, 0.0))} ago", now - row.last),
+        text(row.severity, is_alarming=is_open and row.severity == "error"),
+        text(row.state, is_alarming=is_open),
+        text(row.alert),
+        text(row.about),
+        _count(row.count),
+        text(row.message),
+        text(row.raising),
+    )
+    words = (row.alert, row.severity, row.state, row.about, row.message, row.raising, row.client)
+    return Row(row.raising, cells, searched_text(words), fields, row)
+
+
 # -- what works for all of them ------------------------------------------------------------------
 
 
@@ -266,6 +296,9 @@ def _transfers(look: Look) -> list[Row]:
 REFUSALS: Final = "Refusals"
 """The table whose rows come from the log."""
 
+ALERTS: Final = "Alerts"
+"""The table whose lines can be acknowledged."""
+
 LISTINGS: Final = (
     Listing(
         "Connections",
@@ -300,6 +333,14 @@ LISTINGS: Final = (
         lambda _look: [],
         lambda _look: 0,
         0,
+    ),
+    Listing(
+        ALERTS,
+        ("RAISED", "SEVERITY", "STATE", "ALERT", "ABOUT", "EVENTS", "MESSAGE", "ID"),
+        lambda look: [_alert(row, look.time) for row in look.alerts],
+        lambda look: look.alerts_total,
+        0,
+        is_falling=False,
     ),
     Listing(
         "Filters",

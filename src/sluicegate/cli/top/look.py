@@ -11,10 +11,13 @@ from typing import TypeVar
 
 import msgspec
 
+from sluicegate.audit.alerts import Raising
 from sluicegate.cli.replies import unexpected
 from sluicegate.clock import Clock
 from sluicegate.gate.control_client import ask_gate
 from sluicegate.gate.control_messages import (
+    AlertsReply,
+    AlertsRequest,
     AnyReply,
     ConnectionsReply,
     ConnectionsRequest,
@@ -60,6 +63,11 @@ class Look(msgspec.Struct, kw_only=True):
     """Held objects."""
     transfers_total: int = 0
     filters: list[FilterView] = []
+    alerts: list[Raising] = []
+    """Alerts that were raised: the last ones of ``alerts_total``."""
+    alerts_total: int = 0
+    alerts_failure: str = ""
+    """Why nobody knows of alerts; empty: somebody does."""
     bytes_by_path: dict[str, float] = {}
     """Of ended connections, since the start: ``spliced``, ``inspected``, ``relayed``."""
 
@@ -87,6 +95,7 @@ async def look_at(path: pathlib.Path, clock: Clock) -> Look:
     sessions = await _ask(path, SessionsRequest(), SessionsReply)
     transfers = await _ask(path, TransfersRequest(), TransfersReply)
     filters = await _ask(path, FiltersRequest(), FiltersReply)
+    alerts = await ask_gate(path, AlertsRequest())
     measures = await _ask(path, MeasuresRequest(), MeasuresReply)
     return Look(
         time=clock.wall(),
@@ -99,6 +108,9 @@ async def look_at(path: pathlib.Path, clock: Clock) -> Look:
         transfers=transfers.rows,
         transfers_total=transfers.total,
         filters=filters.rows,
+        alerts=alerts.rows if isinstance(alerts, AlertsReply) else [],
+        alerts_total=alerts.total if isinstance(alerts, AlertsReply) else 0,
+        alerts_failure="" if isinstance(alerts, AlertsReply) else str(unexpected(alerts)),
         bytes_by_path={
             one.labels[0]: one.value
             for one in measures.series

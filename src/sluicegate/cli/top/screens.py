@@ -18,7 +18,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 from typing_extensions import override
 
-__all__ = ["DetailsScreen", "EndScreen", "HelpScreen"]
+__all__ = ["AskScreen", "DetailsScreen", "HelpScreen"]
 
 
 class _Pane(ModalScreen[None]):
@@ -64,7 +64,7 @@ class HelpScreen(_Pane):
 
 
 _HELP = """\
-1 … 7, Tab   another table; arrows move in it
+1 … 8, Tab   another table; arrows move in it
 /            filter: words, or a query as "sluicegate log" takes it:
                client:10.0.0.0/8 rule:web*
                bytes_to_client>10MiB duration_s>1h -transport:udp
@@ -73,6 +73,7 @@ s, r         sort by the next column; turn the order round
 Enter        everything about the line
 k            end the connection, or those of the session
              (it asks first, and the log says who did it)
+a            acknowledge the alert (it asks first, too)
 p            stop asking the gate, and go on
 t            dark or light
 q, Ctrl+C    leave
@@ -87,43 +88,46 @@ may end what he sees. Without colors: NO_COLOR=1 sluicegate top.
 For programs: sluicegate top --json."""
 
 
-class EndScreen(ModalScreen[bool]):
-    """The question before something is ended."""
+class AskScreen(ModalScreen[bool]):
+    """The question before something is done."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("y", "answer(True)", "End"),
-        ("n", "answer(False)", "Keep"),
-        ("escape", "answer(False)", "Keep"),
+        ("y", "answer(True)", "Yes"),
+        ("n", "answer(False)", "No"),
+        ("escape", "answer(False)", "No"),
     ]
 
-    def __init__(self, question: str, details: str) -> None:
+    def __init__(self, question: str, details: str, warning: str) -> None:
+        """Ask.
+
+        Args:
+            question: One that "yes" does something to.
+            details: What it is about; printable.
+            warning: What follows from it.
+        """
         super().__init__()
         self._question = question
         self._details = details
+        self._warning = warning
 
     @override
     def compose(self) -> ComposeResult:
-        with Vertical(classes="pane", id="end"):
+        with Vertical(classes="pane", id="ask"):
             yield Static(self._question, markup=False, classes="title")
             yield Static(self._details, markup=False)
-            yield Static(
-                "Both sides are reset at once. The client may come back: to keep it out, change "
-                "the policy.",
-                markup=False,
-                classes="hint",
-            )
+            yield Static(self._warning, markup=False, classes="hint")
             with Horizontal():
-                yield Button("Keep (n)", id="keep")
-                yield Button("End (y)", id="do-end", variant="error")
+                yield Button("No (n)", id="no")
+                yield Button("Yes (y)", id="yes", variant="error")
 
     def on_mount(self) -> None:
         """Choose the answer that does nothing."""
-        self.query_one("#keep", Button).focus()
+        self.query_one("#no", Button).focus()
 
-    def action_answer(self, ends: bool) -> None:
+    def action_answer(self, agrees: bool) -> None:
         """Give the answer of a key."""
-        self.dismiss(ends)
+        self.dismiss(agrees)
 
     @on(Button.Pressed)
     def _on_pressed(self, event: Button.Pressed) -> None:
-        self.dismiss(event.button.id == "do-end")
+        self.dismiss(event.button.id == "yes")
