@@ -7,7 +7,8 @@ from __future__ import annotations
 import pathlib
 import ssl
 import tempfile
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import pytest
 from typing_extensions import override
@@ -16,7 +17,9 @@ from sluicegate.errors import Side
 from sluicegate.filterapi import EntryMode
 from sluicegate.testing import FaultPlan
 from sluicegate.testing.peers import PeerStream
+from sluicegate.tls.leaf_keys import LeafKeys
 from sluicegate.tls.leaf_source import NoLeaves
+from sluicegate.tls.signed_leaves import SignedLeaves
 from tests.chains import Certified, root
 from tests.flows.chain_filters import Passing, Stream, Witness
 from tests.flows.gate_kit import Gate, installation
@@ -28,9 +31,11 @@ from tests.flows.opening_kit import (
     Inside,
     Met,
     Opened,
+    RealClock,
     TlsOrigin,
     client_context,
     get,
+    minter,
     open_tls,
     plan_of,
     requests,
@@ -767,6 +772,32 @@ def test_policy_that_wants_something_else_ends_what_is_open(policy: str, reason:
 
     assert found.met.statuses == [200]
     assert found.end.reason == reason
+
+
+class LateLeaves(SignedLeaves):
+    """Has leaves only when it is told to."""
+
+    waiting: ClassVar[list[Callable[[], None]]] = []
+
+    @override
+    def leaf_for(self, identity: Any, then: Any) -> None:
+        self.waiting.append(lambda: super(LateLeaves, self).leaf_for(identity, then))
+
+
+@pytest.mark.parametrize("tls", ["", 'mode = "splice"', 'mode = "validate"', 'mode = "inspect"'])
+def test_policy_that_comes_while_tls_is_opened_is_heeded_before_the_client_is_met(tls: str) -> None:
+    async def during(gate: Gate) -> None:
+        await gate.until(lambda: bool(LateLeaves.waiting))
+        await gate.service.apply(plan_of(rule(tls, more='comment = "another"')))
+        LateLeaves.waiting.pop()()
+
+    keys = LeafKeys(has_rsa=False)
+    found = open_tls(get(), leaves=lambda _: LateLeaves(minter(), keys, RealClock()), during=during)
+    if "inspect" in tls:
+        assert found.met.statuses == [200]
+    else:
+        assert found.met.alpn is None, "its handshake is not done"
+        assert found.end.reason == "tls-mode-changed"
 
 
 def test_spliced_connection_ends_where_its_tls_is_to_be_opened_now() -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import functools
 import math
 from typing import TYPE_CHECKING, Final
 
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from .server_tls import ServerHandshake
 
 __all__ = ["Opener"]
+
+_OFFERS_KNOWN_MAX: Final = 64
+"""What clients offer, that is remembered: programs have a list each, of two or three."""
 
 
 class _State(enum.Enum):
@@ -197,10 +201,7 @@ class Opener:
         """
         hello = self._hello.hello
         assert hello is not None, "it was judged"
-        offered = tuple(one.decode("ascii", "replace") for one in hello.alpn)
-        served = self._connection.firewall.web.protocols_inside
-        known = tuple(one for one in served if one in offered)
-        return known or tuple(one for one in offered if one.isascii() and one != "h2")
+        return _protocols_for(hello.alpn, self._connection.firewall.web.protocols_inside)
 
     def _goes_on(self) -> bool:
         """Tell whether it may: neither over, nor refused by another policy; False ends it."""
@@ -302,9 +303,9 @@ class Opener:
         self._note_step("tls-client", "")
         if not self._goes_on():
             return
-        self._wait_for(connection.firewall.limits.web_idle_timeout_s)
         alpn = stream.engine.alpn
         if connection.has_server:
+            self._wait_for(connection.firewall.limits.web_idle_timeout_s)
             InsideDetection(connection, self, alpn).begin()
         elif alpn in _OF_THE_WEB:
             self.on_open()
@@ -376,6 +377,13 @@ class Opener:
             handshake.stop()
         if self._stream is not None:
             self._stream.on_established = None
+
+
+@functools.lru_cache(_OFFERS_KNOWN_MAX)
+def _protocols_for(alpn: tuple[bytes, ...], served: tuple[str, ...]) -> tuple[str, ...]:
+    offered = tuple(one.decode("ascii", "replace") for one in alpn)
+    known = tuple(one for one in served if one in offered)
+    return known or tuple(one for one in offered if one.isascii() and one != "h2")
 
 
 _ACCESS_DENIED: Final = 49

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from sluicegate.address import SocketAddress
     from sluicegate.names import CanonicalHost, Destination
+    from sluicegate.policy.tls_check import TlsCheck
     from sluicegate.port.account import Kept
     from sluicegate.tls import ServerProof, ServerStream, TlsStream
     from sluicegate.tls.engine import EngineSource
@@ -66,6 +67,7 @@ class OpeningConnection(EntryConnection):
 
     __slots__ = (
         "_anew",
+        "_known_check",
         "_late_server_op",
         "_opener",
         "_parent_address",
@@ -95,6 +97,8 @@ class OpeningConnection(EntryConnection):
         #: While TLS is being brought up.
         self._anew: DialRace | ParentDial | None = None
         #: A second dial of the same server, or the way there through a parent.
+        self._known_check: TlsCheck | None = None
+        #: By which its mode was found to be what it was.
         self._parent_address: SocketAddress | None = None
         #: The parent that leads to its server.
         self._words: LastWords | None = None
@@ -118,11 +122,14 @@ class OpeningConnection(EntryConnection):
         """Tell whether it is to go on as it began; False: another policy has ended it."""
         if not self._is_still_admitted():
             return False
-        opened = self.opened
+        opened, check = self.opened, self.plan.tls
         if opened is None:
             if may_open(self.plan, self.target_port):
                 return True
+        elif check is not None and check is self._known_check:
+            return True  # nothing that the mode depends on has changed
         elif self.mode_for(opened.host) is opened.mode:
+            self._known_check = check
             return True
         self.refuse(OpeningReason.MODE_CHANGED)
         return False
@@ -301,7 +308,7 @@ class OpeningConnection(EntryConnection):
 
     def _is_let(self, address: SocketAddress) -> bool:
         """Whether the decision on it allows an address."""
-        if address is self.server_address:
+        if address == self.server_address:
             return True  # the usual case: what was found for the last client, and for this one
         destination = self._destination
         assert destination is not None, "it was judged"

@@ -13,8 +13,7 @@ makes room for itself among its own.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from sluicegate.access_limits import LEAF_LIFETIME_S_MIN, LEAVES_PER_CHAIN_DIVISOR
 
@@ -23,8 +22,7 @@ from .server_identity import ServerIdentity
 __all__ = ["Kept", "LeafCache", "LeafKey"]
 
 
-@dataclass(frozen=True, slots=True)
-class LeafKey:
+class LeafKey(NamedTuple):
     """What must be the same for a leaf to be the same."""
 
     host: str

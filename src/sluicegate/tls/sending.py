@@ -91,6 +91,9 @@ class TlsSending(LayeredDriver):
             OSError: The connection failed.
         """
         self._check_writable()
+        if 0 < len(data) <= TLS_RECORD_BYTES_MAX:
+            self._write_record(data, is_more_coming=is_more_coming)
+            return len(data)
         view = memoryview(data)
         sent = 0
         while sent < len(view) and self._unsent is None:
@@ -107,6 +110,18 @@ class TlsSending(LayeredDriver):
             if self.error:
                 raise OSError(self.error, self.failure)
         return sent
+
+    def _write_record(self, data: memoryview | bytes, *, is_more_coming: bool) -> None:
+        """Encrypt and send what fits one record: most of what is sent."""
+        try:
+            self._engine.write(data)
+        except TlsBroken as error:
+            self._note_error(errno.EPROTO, error.words)
+        else:
+            if not is_more_coming:
+                self._flush()
+        if self.error:
+            raise OSError(self.error, self.failure)
 
     def _encrypt(self, piece: memoryview, *, is_more_coming: bool) -> int:
         """Encrypt into the scratch memory, and what waited before it; return how much that is.

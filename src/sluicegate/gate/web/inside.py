@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["Inside"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Inside:
-    """What one connection is for."""
+    """What one connection is for; nobody changes it (frozen, it would take twice as long)."""
 
     named: CanonicalHost
     """What the client asked the gate for: a name, or an address."""

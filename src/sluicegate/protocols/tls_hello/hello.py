@@ -61,7 +61,12 @@ class ClientHello:
         Without the extension it is the one of the message, and whatever is older (RFC 8446 section
         4.1.2); the older ones are not listed.
         """
-        known = tuple(one for one in self.supported_versions if not is_grease(one))
+        offered = self.supported_versions
+        known = (
+            offered
+            if not any(map(is_grease, offered))
+            else tuple(one for one in offered if not is_grease(one))
+        )
         return known or (self.legacy_version,)
 
     @property
