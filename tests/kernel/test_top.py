@@ -20,11 +20,12 @@ from fcntl import ioctl
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import DataTable, Input, Static
+from textual.widgets import DataTable, Input, Sparkline, Static
 
 from sluicegate.audit.alerts import Raising
 from sluicegate.cli.top.dashboard import Dashboard
 from sluicegate.cli.top.screens import AskScreen, DetailsScreen, HelpScreen
+from sluicegate.clock import SystemClock
 from sluicegate.gate.views import FilterView, Phase, ScannerView, WorkerView
 from sluicegate.testing.clock import ManualClock
 from tests.kernel.test_gate_process import EchoServer, echoed
@@ -49,10 +50,13 @@ def fake(tmp_path: pathlib.Path) -> Iterator[FakeGate]:
 
 @contextlib.asynccontextmanager
 async def opened(
-    control: pathlib.Path, log: pathlib.Path, size: tuple[int, int] = (80, 24)
+    control: pathlib.Path,
+    log: pathlib.Path,
+    size: tuple[int, int] = (80, 24),
+    clock: ManualClock | None = None,
 ) -> AsyncIterator[tuple[Dashboard, Pilot[None], ManualClock]]:
     """Run a dashboard that looks only when it is told to."""
-    clock = ManualClock()
+    clock = clock or ManualClock()
     app = Dashboard(control, log, clock, NEVER_S)
     async with app.run_test(size=size, notifications=True) as pilot:
         await app.workers.wait_for_complete()
@@ -104,6 +108,9 @@ def test_gauges_and_tables_show_what_the_gate_does(fake: FakeGate) -> None:
             fake.paths["spliced"] = 4096.0
             await look(app, pilot, clock)
             assert said(app, "now-open") == "open 1"
+            line = app.query_one("#line-down", Sparkline)
+            assert line.data is not None
+            assert list(line.data) == [0.0] * (line.size.width - 1) + [10.0 * 1024]
             assert said(app, "now-allowed") == "let in 5.0/s"
             assert said(app, "now-denied") == "refused 2.0/s"
             assert said(app, "now-down") == "down 10.0 KiB/s"
@@ -510,8 +517,12 @@ def test_real_gate_is_watched_and_ends_what_is_chosen(gate: Gate) -> None:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
 
     async def play() -> None:
-        async with opened(state / "control.sock", state / "records.jsonl") as (app, pilot, clock):
+        now = ManualClock(wall=SystemClock().wall())
+        place = (state / "control.sock", state / "records.jsonl")
+        async with opened(*place, clock=now) as (app, pilot, clock):
             assert len(shown(app)) == 2
+            assert said(app, "gate").startswith("ready  up ")
+            assert "-" not in said(app, "gate").partition("version")[0]
             await look(app, pilot, clock)
             for name, key in (("dark", "1"), ("light", "t"), ("processes", "8")):
                 await pilot.press(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sluicegate.cli.top.gauges import drawn
 from sluicegate.cli.top.listings import LISTINGS
 from sluicegate.cli.top.look import Look, rates_between
 from sluicegate.cli.top.sieve import sieve_of
@@ -45,6 +46,23 @@ def test_bytes_count_as_they_move_and_once_when_the_connection_ends() -> None:
     assert second is not None
     assert (first.bytes_to_client, second.bytes_to_client) == (100.0, 0.0)
     assert (first.bytes_by_path, second.bytes_by_path) == ({"spliced": 0.0}, {"spliced": 150.0})
+
+
+@pytest.mark.parametrize(
+    ("kept", "columns", "shown"),
+    [
+        ([], 3, [0, 0, 0]),
+        ([5], 3, [0, 0, 5]),
+        ([5, 6], 3, [0, 5, 6]),
+        ([4, 5, 6, 7], 3, [0, 6, 7]),
+        ([5, 6], 1, [0]),
+        ([5, 6], 0, []),
+    ],
+)
+def test_lines_begin_at_nothing_and_end_now(
+    kept: list[float], columns: int, shown: list[float]
+) -> None:
+    assert drawn(kept, columns) == shown
 
 
 def test_counters_that_begin_again_are_no_negative_rates() -> None:

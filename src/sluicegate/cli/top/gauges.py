@@ -6,7 +6,7 @@ The invariant: what cannot be known now is shown as a dash, never as nothing hap
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,7 +20,7 @@ from sluicegate.console_limits import TOP_SAMPLES_MAX
 
 from .look import Look, Rates
 
-__all__ = ["Gauges"]
+__all__ = ["Gauges", "drawn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,16 @@ _MEASURES: Final = (
     _Measure("down", "down", lambda _, rates: rates.bytes_to_client, _bytes_per_second),
     _Measure("up", "up", lambda _, rates: rates.bytes_to_server, _bytes_per_second),
 )
+
+
+def drawn(kept: Sequence[float], columns: int) -> list[float]:
+    """Return what a line of so many columns shows: the last moments, one each, at its right.
+
+    The widget stretches what it is given, and has the least of it at the bottom: so its first
+    column is always nothing, as are those of moments before the first.
+    """
+    shown = list(kept)[-(columns - 1) :] if columns > 1 else []
+    return [0.0] * (columns - len(shown)) + shown
 
 
 class Gauges(Horizontal):
@@ -85,8 +95,7 @@ class Gauges(Horizontal):
             kept.append(value)
             now.update(f"{one.title} {one.shown(value)}")
             line = self.query_one(f"#line-{one.name}", Sparkline)
-            # A line has as many columns as the screen gives it: the last moments, one each.
-            line.data = list(kept)[-max(line.size.width, 1) :]
+            line.data = drawn(kept, line.size.width)
 
     def silence(self) -> None:
         """Show that nothing is known."""
