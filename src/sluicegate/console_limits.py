@@ -35,6 +35,7 @@ __all__ = [
     "SESSION_ABSOLUTE_S",
     "SESSION_IDLE_S",
     "STEP_UP_S",
+    "TICKET_GRACE_S",
     "TOP_INTERVAL_S",
     "TOP_LOG_BYTES",
     "TOP_REFUSALS_MAX",
@@ -50,6 +51,10 @@ SESSION_ABSOLUTE_S: Final = 12 * 3600.0
 
 STEP_UP_S: Final = 5 * 60.0
 """How long ago the password may have been given for what needs it again."""
+
+TICKET_GRACE_S: Final = 10.0
+"""How much longer the gate takes a password for given than the console does, so that who was not
+asked again is not refused."""
 
 FIRST_LINK_S: Final = 15 * 60.0
 """How long the link lets in that is printed at a start without users: time to find a browser."""

@@ -26,7 +26,7 @@ from sluicegate.console.origins import Origins
 from sluicegate.console.paging import part_of
 from sluicegate.console.plots import bars, lines, spark
 from sluicegate.console.roles import Role, role_of
-from sluicegate.console.saved_queries import SavedQueries, SavedQuery
+from sluicegate.console.saved_queries import SavedQueries, SavedQuery, queries_folder
 from sluicegate.console.sessions import Sessions
 from sluicegate.console.summary import summary_of
 from sluicegate.console_limits import (
@@ -295,6 +295,7 @@ def test_record_of_an_unknown_kind_has_a_row(tmp_path: pathlib.Path) -> None:
 def test_saved_queries_outlive_the_console_and_are_bounded_texts(tmp_path: pathlib.Path) -> None:
     saved = SavedQueries(str(tmp_path))
     assert saved.read() == []
+    queries_folder(tmp_path).mkdir()
     saved.save(SavedQuery("Refused", "verdict:denied", "ann"))
     saved.save(SavedQuery("Refused", "verdict:denied,refused", "bob"))
     assert [one.text for one in SavedQueries(str(tmp_path)).read()] == ["verdict:denied,refused"]

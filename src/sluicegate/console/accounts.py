@@ -12,8 +12,17 @@ import pathlib
 from dataclasses import dataclass
 from typing import Final
 
-from sluicegate.documents import Findings
-from sluicegate.identity import User, UserFile, Users, hash_password, read_users, verify_password
+from sluicegate.documents import Findings, Wrong
+from sluicegate.identity import (
+    User,
+    UserFile,
+    Users,
+    check_user_name,
+    hash_password,
+    read_users,
+    verify_password,
+)
+from sluicegate.identity.passwords import check_new_password
 
 from .roles import Role, role_of
 
@@ -84,15 +93,20 @@ class Accounts:
             return None
         return Account(user.name, role)
 
-    async def add(self, name: str, password: str, role: Role) -> None:
-        """Add a user.
+    async def add_first(self, name: str, password: str) -> None:
+        """Add an administrator, where there is no user yet.
 
         Raises:
+            Wrong: There are users, or it is no name or password.
             ConfigError: There is one of this name, or the file cannot be changed.
             ConfigRefused: The file is wrong.
             TransportError: There is not enough memory.
         """
+        check_user_name(name)
+        check_new_password(password.encode())
         async with self._turn:
+            if len(self.users) or self.faults:
+                raise Wrong("there are users already", "log in as one of them")
             hashed = await asyncio.to_thread(hash_password, password.encode())
-        user = User(name, hashed, (str(role),))
-        await asyncio.to_thread(UserFile(self._path).add, user)
+            user = User(name, hashed, (str(Role.ADMINISTRATOR),))
+            await asyncio.to_thread(UserFile(self._path).add, user)

@@ -73,7 +73,7 @@ class Asked:
         Raises:
             GateLost: There was no answer.
         """
-        return await self.console.link.ask(request, f"console user {self.by}")
+        return await self.console.link.ask(request, f"console user {self.by}", self.who.ticket)
 
     def record(
         self,

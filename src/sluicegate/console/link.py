@@ -71,12 +71,32 @@ class GateLost(SluicegateError):
 class GateLink(Protocol):
     """The gate, as far as the console sees it."""
 
-    async def ask(self, request: AnyRequest, by: str) -> AnyReply:
+    async def ask(self, request: AnyRequest, by: str, ticket: str = "") -> AnyReply:
         """Ask or order something.
 
         Args:
             request: What; the gate refuses what is not the console's to ask.
             by: The person who wants it, for the records.
+            ticket: Of ``prove``, without which the gate changes no policy.
+
+        Raises:
+            GateLost: There was no answer in time.
+        """
+        ...
+
+    async def prove(self, name: str, password: str) -> str:
+        """Have the gate check a password, too.
+
+        Returns:
+            A ticket that stands for it for some minutes; empty: it is not an administrator's.
+
+        Raises:
+            GateLost: There was no answer in time.
+        """
+        ...
+
+    async def add_first(self, name: str, password: str) -> str:
+        """Have the gate make the first user; return why not, or an empty text.
 
         Raises:
             GateLost: There was no answer in time.

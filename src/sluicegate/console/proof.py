@@ -12,8 +12,10 @@ from sluicegate.errors import TransportError
 
 from .accounts import Account
 from .asked import Asked
+from .link import GateLost
+from .roles import Role
 
-__all__ = ["prove", "verify"]
+__all__ = ["prove", "take_ticket", "verify"]
 
 _TOO_MANY: Final = 429
 _FORBIDDEN: Final = 403
@@ -68,5 +70,24 @@ async def prove(asked: Asked, password: str, name: str = "") -> tuple[str, int]:
         asked.record("confirm", account.name, result="refused", causes=("lacks the role",))
         return f"{account.name} has not the role {who.role}.", _FORBIDDEN
     asked.console.sessions.prove(who)
+    await take_ticket(asked, account.name, password)
+    if account.role is Role.ADMINISTRATOR and not who.ticket:
+        return "The gate cannot check the password now. Wait a minute.", _UNAVAILABLE
     asked.record("confirm", account.name)
     return "", 0
+
+
+async def take_ticket(asked: Asked, name: str, password: str) -> None:
+    """Have the gate check an administrator's password, too; without it, it changes no policy.
+
+    A session whose password the gate does not take is asked for it again.
+    """
+    who = asked.who
+    if who.role is not Role.ADMINISTRATOR:
+        return
+    try:
+        who.ticket = await asked.console.link.prove(name, password)
+    except GateLost:
+        who.ticket = ""
+    if not who.ticket:
+        asked.console.sessions.doubt(who)

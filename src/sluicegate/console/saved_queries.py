@@ -1,7 +1,8 @@
 """SavedQueries: questions to the log that people have named, for everybody who logs in.
 
-They are one small file in the console's folder. The invariant: at every moment the file is one
-whole version, and a query in it was one when it was saved.
+They are one small file in a folder of their own, the only one that the console writes in. The
+invariant: at every moment the file is one whole version, and a query in it was one when it was
+saved.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ import msgspec
 
 from sluicegate.documents import Wrong
 
-__all__ = ["SavedQueries", "SavedQuery"]
+__all__ = ["SavedQueries", "SavedQuery", "queries_folder"]
 
 _NAME: Final = "queries.json"
 _QUERIES_MAX: Final = 200
 """Queries: a list that is still read."""
 _TITLE: Final = re.compile(r"[^\W_][\w .,:()/+-]{0,59}")
+
+
+def queries_folder(folder: str | pathlib.Path) -> pathlib.Path:
+    """Return where the queries of a console are kept, of whose folder."""
+    return pathlib.Path(folder) / "queries"
 
 
 class SavedQuery(msgspec.Struct, frozen=True):
@@ -34,7 +40,7 @@ class SavedQueries:
     """All of one console."""
 
     def __init__(self, folder: str) -> None:
-        self._path = pathlib.Path(folder) / _NAME
+        self._path = queries_folder(folder) / _NAME
 
     def read(self) -> list[SavedQuery]:
         """Return them, by title; none where the file is not there or is no such file."""

@@ -23,10 +23,13 @@ from sluicegate.console_limits import (
 from .accounts import Account
 from .roles import Role
 
-__all__ = ["COOKIE", "Session", "Sessions"]
+__all__ = ["COOKIE", "EXTERNAL", "Session", "Sessions"]
 
 COOKIE: Final = "__Host-sluicegate"
 """The prefix makes browsers insist on Secure, on the whole host, and on no other host."""
+
+EXTERNAL: Final = "oidc:"
+"""Before the names of people whom a provider let in: no local user's name has a colon."""
 
 _TOKEN_BYTES: Final = 32
 
@@ -46,6 +49,8 @@ class Session:
     digest: bytes
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(_TOKEN_BYTES))
     """What a form must carry to have been made by us."""
+    ticket: str = ""
+    """What stands for the password at the gate, for some minutes."""
     streams: int = 0
     """Pages that are updated live."""
     is_token: bool = False
@@ -55,8 +60,8 @@ class Session:
 
     @property
     def is_external(self) -> bool:
-        """Whether a provider let it in: no local user's name has a colon."""
-        return ":" in self.account.name
+        """Whether a provider let it in."""
+        return self.account.name.startswith(EXTERNAL)
 
     @property
     def role(self) -> Role:

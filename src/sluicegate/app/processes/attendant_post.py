@@ -106,11 +106,19 @@ class AttendantPost(ChildPost):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _who(self, asked: AskFor) -> str:
+        """Return who wants it, for the records.
+
+        Raises:
+            ConfigRefused: It is not to be done for them.
+        """
+        return asked.by
+
     async def _answer(self, child: Child, asked: AskFor) -> None:
         reply: AnyReply
         if isinstance(asked.request, self._may):
             try:
-                reply = await answer(self._answerer, asked.request, asked.by)
+                reply = await answer(self._answerer, asked.request, self._who(asked))
             except ConfigRefused as error:
                 reply = RefusedReply(causes=[str(one) for one in error.errors])
         else:

@@ -1,8 +1,8 @@
 """The console's process: pages and an API, far from traffic, keys and the control socket.
 
 The supervisor starts it where the configuration has a console. The invariant: it has a listening
-socket and a channel on which it may ask the few things of ``console_post``; it writes nowhere but
-in the folder of its users.
+socket and a channel on which it may ask the few things of ``console_post``; it reads its
+users and writes nowhere but among the queries that they save.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sluicegate.app.version import VERSION
 from sluicegate.audit.records import OperatorRecord
 from sluicegate.clock import SystemClock
 from sluicegate.console.link import Explained, GateLost
+from sluicegate.console.saved_queries import queries_folder
 from sluicegate.console.server import ConsoleServer
 from sluicegate.console_limits import CONSOLE_ANSWER_TIMEOUT_S, CONSOLE_ORDER_TIMEOUT_S
 from sluicegate.gate.control_messages import AnyReply, AnyRequest, PolicyRequest, ReloadRequest
@@ -27,6 +28,8 @@ from .channel import Channel, FrameReader, send_last
 from .orders import (
     PROTOCOL,
     Acted,
+    AddedFirst,
+    AddFirst,
     Answer,
     AnyMessage,
     AskFor,
@@ -35,6 +38,8 @@ from .orders import (
     ExplainedLine,
     Failed,
     Message,
+    Prove,
+    Proved,
     Ready,
     Said,
 )
@@ -58,7 +63,9 @@ def main(channel: int) -> None:
     _, connected, begin, descriptors, reader = arrived
     folder = pathlib.Path(begin.settings.folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    confine_process([folder], has_sandbox=begin.has_sandbox)
+    queries = queries_folder(folder)
+    queries.mkdir(mode=0o700, exist_ok=True)
+    confine_process([queries], has_sandbox=begin.has_sandbox)
     listening = _Socket(fileno=descriptors[0])
     try:
         asyncio.run(_Life(connected, reader).live(begin, listening))
@@ -88,12 +95,29 @@ class _Life:
         await server.serve()
         self._channel.close()
 
-    async def ask(self, request: AnyRequest, by: str) -> AnyReply:
+    async def ask(self, request: AnyRequest, by: str, ticket: str = "") -> AnyReply:
         """Ask the supervisor."""
         number = next(self._numbers)
-        answer = await self._wait(number, AskFor(number=number, request=request, by=by))
+        question = AskFor(number=number, request=request, by=by, ticket=ticket)
+        answer = await self._wait(number, question)
         assert isinstance(answer, Answer), "each question has its own kind of answer"
         return answer.reply
+
+    async def prove(self, name: str, password: str) -> str:
+        """Have the supervisor check a password."""
+        number = next(self._numbers)
+        question = Prove(number=number, name=name, password=password)
+        answer = await self._wait(number, question)
+        assert isinstance(answer, Proved), "each question has its own kind of answer"
+        return answer.ticket
+
+    async def add_first(self, name: str, password: str) -> str:
+        """Have the supervisor make the first user."""
+        number = next(self._numbers)
+        question = AddFirst(number=number, name=name, password=password)
+        answer = await self._wait(number, question)
+        assert isinstance(answer, AddedFirst), "each question has its own kind of answer"
+        return answer.fault
 
     async def explain(self, line: str) -> Explained:
         """Ask what the policy says of a record."""
@@ -124,7 +148,9 @@ class _Life:
         self._channel.send(Acted(record=record))
 
     def _on_message(self, message: AnyMessage, _descriptors: list[int]) -> None:
-        assert isinstance(message, Answer | ExplainedLine), f"{message} is for another process"
+        assert isinstance(message, Answer | ExplainedLine | Proved | AddedFirst), (
+            f"{type(message).__name__} is for another process"
+        )
         waiting = self._waiting.get(message.number)
         if waiting is not None and not waiting.done():  # else it came too late
             waiting.set_result(message)

@@ -1,7 +1,7 @@
 """ConsolePost: the place that the console fills, in the supervisor or in a gate of one process.
 
-The invariant: the console may ask what ``_MAY`` lists, and nothing else; whatever becomes of it,
-the gate goes on.
+The invariant: the console may ask what ``_MAY`` lists, and nothing else; the policy is changed only
+for somebody whose password was checked here; whatever becomes of the console, the gate goes on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from sluicegate.app.inquiry.record_explanation import explain_record
 from sluicegate.app.load import Loaded
 from sluicegate.app.log_config import known_place
 from sluicegate.console.link import Explained
-from sluicegate.errors import ConfigError
+from sluicegate.console.sessions import EXTERNAL
+from sluicegate.documents import ConfigRefused, Wrong
+from sluicegate.errors import ConfigError, TransportError
 from sluicegate.gate.control import ControlTarget
 from sluicegate.gate.control_messages import (
     AcknowledgeRequest,
@@ -34,18 +36,35 @@ from sluicegate.gate.control_messages import (
     StatusRequest,
     TransfersRequest,
 )
+from sluicegate.gate.policy_orders import is_change
 from sluicegate.process_limits import WORKER_START_TIMEOUT_S
 
 from .attendant_post import AttendantPost
 from .child import Child
 from .child_post import Begin, Upkeep
-from .orders import Acted, AnyMessage, BeginConsole, Explain, ExplainedLine
+from .console_proofs import ConsoleProofs
+from .orders import (
+    Acted,
+    AddedFirst,
+    AddFirst,
+    AnyMessage,
+    AskFor,
+    BeginConsole,
+    Explain,
+    ExplainedLine,
+    Prove,
+    Proved,
+)
 
 __all__ = ["ConsolePost", "ConsoleTarget"]
 
 _BACKLOG: Final = 128
 _LIBRARIES: Final = ("jinja2", "starlette", "uvicorn")
 _OIDC_LIBRARIES: Final = ("httpx", "joserfc")
+
+_USER: Final = "console user "
+"""Before the name of who wants it."""
+_NOT_PROVED: Final = "nobody's password was given for this"
 
 _MAY: Final = (
     AcknowledgeRequest,
@@ -93,6 +112,8 @@ class ConsolePost(AttendantPost):
         self._store = configuration.store
         self._target = target
         self._has_sandbox = configuration.has_sandbox
+        folder = self.settings.folder if self.settings is not None else ""
+        self._proofs = ConsoleProofs(folder, upkeep.clock)
 
     @override
     def listen(self) -> None:
@@ -126,8 +147,39 @@ class ConsolePost(AttendantPost):
                 self._record(record)
             case Explain():
                 self._run(self._explain(child, message))
+            case Prove():
+                self._run(self._prove(child, message))
+            case AddFirst():
+                self._run(self._add_first(child, message))
             case _:
                 super()._on_said(child, message)
+
+    @override
+    def _who(self, asked: AskFor) -> str:
+        request = asked.request
+        if not isinstance(request, PolicyRequest) or not is_change(request.order):
+            return asked.by
+        holder = self._proofs.holder(asked.ticket)
+        if holder:
+            return f"{_USER}{holder}"
+        has_provider = self.settings is not None and self.settings.oidc is not None
+        if has_provider and asked.by.startswith(f"{_USER}{EXTERNAL}"):
+            return asked.by  # no password of theirs is known here
+        raise ConfigRefused((ConfigError("the policy", _NOT_PROVED, "give the password again"),))
+
+    async def _prove(self, child: Child, asked: Prove) -> None:
+        ticket = await self._proofs.prove(asked.name, asked.password)
+        if not child.has_ended:
+            child.send(Proved(number=asked.number, ticket=ticket))
+
+    async def _add_first(self, child: Child, asked: AddFirst) -> None:
+        fault = ""
+        try:
+            await self._proofs.accounts.add_first(asked.name, asked.password)
+        except (Wrong, ConfigError, ConfigRefused, TransportError) as error:
+            fault = str(error)
+        if not child.has_ended:
+            child.send(AddedFirst(number=asked.number, fault=fault))
 
     async def _explain(self, child: Child, asked: Explain) -> None:
         # Beside the loop: a policy of thousands of rules takes tens of milliseconds.

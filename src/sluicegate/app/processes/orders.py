@@ -24,6 +24,8 @@ __all__ = [
     "PROTOCOL",
     "Abandon",
     "Acted",
+    "AddFirst",
+    "AddedFirst",
     "Alerting",
     "Answer",
     "AnyMessage",
@@ -52,6 +54,8 @@ __all__ = [
     "Message",
     "Prepare",
     "Prepared",
+    "Prove",
+    "Proved",
     "Ready",
     "RecordAlert",
     "Said",
@@ -62,7 +66,7 @@ __all__ = [
     "TakeWorker",
 ]
 
-PROTOCOL: Final = 7
+PROTOCOL: Final = 8
 """Raised with every change of a message here, of a batch of records, of the journal, or of the
 memory that workers share."""
 
@@ -261,6 +265,40 @@ class AskFor(Message, tag="ask-for"):
     request: AnyRequest
     by: str
     """Who."""
+    ticket: str = ""
+    """Of ``Proved``, for what needs the password; of the console alone."""
+
+
+class Prove(Message, tag="prove"):
+    """Somebody has given a password in the console; ``Proved`` answers."""
+
+    number: int
+    name: str
+    password: str
+
+
+class Proved(Message, tag="proved"):
+    """The answer to ``Prove``."""
+
+    number: int
+    ticket: str = ""
+    """What stands for the password for some minutes; empty: it is not an administrator's."""
+
+
+class AddFirst(Message, tag="add-first"):
+    """Make the first user of the console, who came by the link of the first start."""
+
+    number: int
+    name: str
+    password: str
+
+
+class AddedFirst(Message, tag="added-first"):
+    """The answer to ``AddFirst``."""
+
+    number: int
+    fault: str = ""
+    """Why not; empty: there is a user now."""
 
 
 class Explain(Message, tag="explain"):
@@ -413,6 +451,10 @@ AnyMessage: TypeAlias = (
     | Alerting
     | AskFor
     | Acted
+    | Prove
+    | Proved
+    | AddFirst
+    | AddedFirst
     | Explain
     | ExplainedLine
 )

@@ -12,10 +12,12 @@ from starlette.responses import Response
 from sluicegate.console.accounts import Account
 from sluicegate.console.asked import Asked, local_path
 from sluicegate.console.entry import Entry
-from sluicegate.console.proof import verify
+from sluicegate.console.proof import take_ticket, verify
 from sluicegate.console.sessions import COOKIE
 
 __all__ = ["ENTRIES", "let_in"]
+
+_UNAVAILABLE: Final = 503
 
 
 def let_in(
@@ -67,7 +69,9 @@ async def _log_in(asked: Asked) -> Response:
     account, fault, status_code = await verify(asked, name, password)
     if account is None:
         return _form(asked, path, fault, status_code)
-    return let_in(asked, account, path)
+    response = let_in(asked, account, path)
+    await take_ticket(asked, name, password)
+    return response
 
 
 async def _log_out(asked: Asked) -> Response:
@@ -85,10 +89,15 @@ async def _show_confirm(asked: Asked) -> Response:
 async def _confirm(asked: Asked) -> Response:
     path = local_path(asked.form.get("next", "/"))
     name = asked.who.account.name
-    account, fault, status_code = await verify(asked, name, asked.form.get("password", ""))
+    password = asked.form.get("password", "")
+    account, fault, status_code = await verify(asked, name, password)
     if account is None:
         return asked.page("confirm.html", status_code, next=path, fault=fault)
     asked.console.sessions.prove(asked.who)
+    await take_ticket(asked, name, password)
+    if not asked.console.sessions.is_proved(asked.who):
+        fault = "The gate cannot check the password now. Wait a minute."
+        return asked.page("confirm.html", _UNAVAILABLE, next=path, fault=fault)
     asked.record("confirm", name)
     return asked.go(path)
 
