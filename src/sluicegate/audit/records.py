@@ -542,7 +542,7 @@ class AlertRecord(Record, tag="alert", kw_only=True):
     ``action`` its ``cause``."""
 
 
-StepName: TypeAlias = Literal["dial", "tls-server", "leaf", "tls-client", "filter"]
+StepName: TypeAlias = Literal["dial", "tls-server", "leaf", "tls-client", "filter", "scan"]
 
 
 class StepRecord(Record, tag="step", kw_only=True):
@@ -552,14 +552,16 @@ class StepRecord(Record, tag="step", kw_only=True):
     """Which one."""
     step: StepName
     """What: the ``dial`` of its server, the handshake with the server (``tls-server``), the wait
-    for the ``leaf`` that the client is shown, the handshake with the client (``tls-client``), or a
-    ``filter`` that was asked about an event, a message or an object."""
+    for the ``leaf`` that the client is shown, the handshake with the client (``tls-client``), a
+    ``filter`` that was asked about an event, a message or an object, or the ``scan`` of one."""
     started: float
     """When it began, in seconds since the Unix epoch."""
     duration_ms: float
     """How long it took."""
     filter: str = ""
     """Which filter."""
+    scanner: str = ""
+    """Which scanner."""
     request: str = ""
     """The request that it was for, where it was for one."""
     reason: str = ""

@@ -57,6 +57,7 @@ from .settings import ListenerSettings, ServiceSettings
 from .showing import view_of_connection
 from .slow import SlowFilters
 from .system_traffic import PermittedExchange
+from .traced_scanner import traced_scanner
 from .transfer import TransferService
 from .udp_connection import UdpConnection
 from .udp_service import UdpService
@@ -556,7 +557,7 @@ class FirewallService:
 
     def scanner(self, name: str) -> Scanner:
         """As ``filterapi.Firewall.scanner``."""
-        return self.scanners.find(name)
+        return traced_scanner(self.scanners.find(name), self.records.steps)
 
     def note(self, filter_name: str, message: str, facts: Mapping[str, str | int]) -> None:
         """Write a record in a filter's name."""

@@ -38,6 +38,7 @@ class StepRecords:
         seconds: float,
         *,
         filter_name: str = "",
+        scanner: str = "",
         request: str = "",
         reason: str = "",
     ) -> None:
@@ -48,6 +49,7 @@ class StepRecords:
             step: What took the time.
             seconds: How long it took.
             filter_name: Whose it was, if it was a filter's.
+            scanner: The scanner that it was, if it was one's.
             request: The request that it was for, if it was for one.
             reason: Why it failed, if it did.
         """
@@ -71,11 +73,17 @@ class StepRecords:
         )
         if filter_name:
             record.filter = filter_name
+        if scanner:
+            record.scanner = scanner
         if request:
             record.request = request
         if reason:
             record.reason = reason
         self._recorder.write(record)
+
+    def now(self) -> float:
+        """Return the time that steps are measured by, in seconds."""
+        return self._clock.monotonic()
 
     def traceparent(self, connection: str, request: str) -> bytes:
         """Return what its server is told of the trace of a request; empty: nothing.

@@ -95,7 +95,8 @@ def _transfer(fields: _Fields) -> _Made:
 
 def _step(fields: _Fields) -> _Made:
     connection, step = _text(fields, "connection"), _text(fields, "step")
-    request, name = _text(fields, "request"), _text(fields, "filter")
+    request = _text(fields, "request")
+    name = _text(fields, "filter") or _text(fields, "scanner")
     parent = _of_request(request) if request else _of_connection(connection)
     span = span_id("step", connection, step, name, request, repr(fields.get("started")))
     kind = _CLIENT if step in {"dial", "tls-server"} else _INTERNAL
