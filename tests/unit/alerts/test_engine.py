@@ -112,7 +112,7 @@ def test_an_alert_is_acknowledged_by_its_name_for_all_values() -> None:
 def test_records_of_alerts_raise_none() -> None:
     engine = engine_of(AlertRule(name="loop", query="kind:alert or kind:transfer"))
     assert engine.take({"kind": "alert", "time": 1.0, "alert": "loop", "event": "raised"}) == []
-    assert "alert" not in engine.kinds
+    assert "alert" not in engine.signs
 
 
 def test_a_condition_is_raised_once_and_over_when_it_is() -> None:

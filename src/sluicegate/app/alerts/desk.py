@@ -25,6 +25,7 @@ from sluicegate.audit.alerts import (
     Step,
 )
 from sluicegate.audit.alerts.action import ActionSettings
+from sluicegate.audit.alerts.signs import Signs
 from sluicegate.audit.records import AlertRecord
 from sluicegate.audit.store import LogPosition
 
@@ -108,9 +109,9 @@ class AlertDesk:
         return self._engine.open_count
 
     @property
-    def kinds(self) -> frozenset[str]:
-        """Kinds of records that it is to be told of."""
-        return self._engine.kinds | {"alert"}
+    def signs(self) -> Mapping[str, Signs]:
+        """What tells, by kind, that it is to be told of a record; of no other kinds."""
+        return {**self._engine.signs, "alert": None}
 
     def raisings(self) -> list[Raising]:
         """Return what is known of alerts, the last one first."""

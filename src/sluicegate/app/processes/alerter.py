@@ -43,6 +43,7 @@ from sluicegate.audit.alerts.action import (
     MailSettings,
     WebhookSettings,
 )
+from sluicegate.audit.alerts.signs import may_be_chosen
 from sluicegate.audit.store import Follower
 from sluicegate.clock import SystemClock
 from sluicegate.gate.control_messages import (
@@ -167,9 +168,10 @@ class _Alerter:
             self._has_caught_up = True
             return ALERT_LOOK_S
         steps: list[Step] = []
-        kinds = self._desk.kinds
+        signs = self._desk.signs
         for line in chunk.lines:
-            if _kind_of(line) in kinds:
+            kind = _kind_of(line)
+            if kind in signs and may_be_chosen(line, signs[kind]):
                 with contextlib.suppress(msgspec.DecodeError):  # the store says so
                     steps += self._desk.take(_decoder.decode(line))
         self._desk.move(chunk.position)

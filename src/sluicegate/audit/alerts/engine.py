@@ -30,6 +30,7 @@ from .counters import Counter, Counters
 from .kinds import kinds_chosen
 from .raising import Raising
 from .rule import AlertRule
+from .signs import Signs, signs_of, signs_of_any
 from .subject import facts_of, records_query, value_of
 
 __all__ = ["AlertEngine", "AlertState", "Step"]
@@ -82,21 +83,25 @@ class AlertEngine:
         self.state = state
         self._rules = {rule.name: rule for rule in rules}
         self._watches: dict[str, list[_Watch]] = {}
+        self._signs: dict[str, Signs] = {}
         for rule in rules:
             if rule.query:
                 query = parse_query(rule.query, 0.0)
                 watch = _Watch(rule, predicate_of(query), find_field(rule.by) if rule.by else None)
                 for kind in kinds_chosen(query):
                     self._watches.setdefault(kind, []).append(watch)
+                    before = self._signs.get(kind, frozenset())
+                    self._signs[kind] = signs_of_any((before, signs_of(query, kind)))
         self._watches.pop("alert", None)  # else an alert could raise itself
+        self._signs.pop("alert", None)
         self._open = {
             (one.alert, one.about): one for one in state.raisings.values() if one.state == "open"
         }
 
     @property
-    def kinds(self) -> frozenset[str]:
-        """Kinds of records that some alert is about: no other needs to be shown."""
-        return frozenset(self._watches)
+    def signs(self) -> Mapping[str, Signs]:
+        """What tells, by kind, that some alert may be about a record: no other is to be shown."""
+        return self._signs
 
     @property
     def open_count(self) -> int:
