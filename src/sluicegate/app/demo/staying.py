@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable
 
 from sluicegate.app.build import Gate
+from sluicegate.app.processes.alert_post import AlertPost
 from sluicegate.app.processes.child_post import Upkeep
 from sluicegate.app.processes.console_post import ConsolePost
 from sluicegate.app.processes.store_post import StorePost
@@ -34,7 +35,7 @@ class _Log:
 
 
 async def stay(gate: Gate, clock: Clock, say: Callable[[str], None]) -> None:
-    """Keep a gate, with a console that shows what it has recorded, until SIGINT or SIGTERM.
+    """Keep a gate, a console that shows its records, and its alerts, until SIGINT or SIGTERM.
 
     Raises:
         ConfigError: The console lacks a library, or its address cannot be opened.
@@ -43,12 +44,14 @@ async def stay(gate: Gate, clock: Clock, say: Callable[[str], None]) -> None:
     upkeep = Upkeep(gate.recorder.write, clock, say)
     store = StorePost(configuration, upkeep, _Log(gate))
     console = ConsolePost(configuration, gate, upkeep)
+    gate.alerting = alerts = AlertPost(configuration, gate, upkeep, since=0.0)
     console.listen()
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, over.set)
     try:
         store.start()
+        alerts.start()
         console.start()
         say("gate, servers and console stay until Ctrl-C (--exit ends at once)")
         await over.wait()
@@ -56,4 +59,5 @@ async def stay(gate: Gate, clock: Clock, say: Callable[[str], None]) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
         await console.close()
+        await alerts.close()
         await store.close()

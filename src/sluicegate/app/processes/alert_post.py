@@ -57,6 +57,7 @@ class AlertPost(AttendantPost):
         configuration: Configuration,
         target: ControlTarget,
         upkeep: Upkeep,
+        since: float | None = None,
     ) -> None:
         """Have none yet.
 
@@ -64,11 +65,13 @@ class AlertPost(AttendantPost):
             configuration: Says which alerts there are; without any nothing is started.
             target: Who answers how the gate is.
             upkeep: What every place needs; also what becomes of alerts is recorded.
+            since: Where there never were alerts: from when on records count, in seconds since the
+                Unix epoch; None: from now on.
         """
         super().__init__("alerter", "alert process", (StatusRequest,), target, upkeep)
         self.open = 0
         #: Alerts that wait to be acknowledged, as the process said last.
-        self._started_at = upkeep.clock.wall()
+        self._since = upkeep.clock.wall() if since is None else since
         self._settings = self._begin_of(configuration)
         self._waiting: dict[int, asyncio.Future[AnyReply]] = {}
         self._numbers = itertools.count(1)
@@ -153,7 +156,7 @@ class AlertPost(AttendantPost):
         return BeginAlerts(
             log=str(configuration.log_path),
             folder=str(configuration.state_dir / _FOLDER),
-            since=self._started_at,
+            since=self._since,
             rules=list(configuration.alerts.rules),
             actions=list(configuration.alerts.actions),
             room=SpoolRoom(

@@ -10,7 +10,7 @@ import msgspec
 
 from sluicegate.alert_limits import ALERT_KEYS_MAX
 
-from .window import Window
+from .recent_events import RecentEvents
 
 __all__ = ["Counter", "Counters"]
 
@@ -18,7 +18,7 @@ __all__ = ["Counter", "Counters"]
 class Counter(msgspec.Struct):
     """One value's."""
 
-    window: Window
+    recent: RecentEvents
     raised: float = 0.0
     """When the alert was raised last for it, in seconds since the Unix epoch; 0: never."""
 
@@ -45,5 +45,5 @@ class Counters(msgspec.Struct):
         if is_full:
             del self.values[next(iter(self.values))]
             self.forgotten += 1
-        made = self.values[value] = Counter(Window())
+        made = self.values[value] = Counter(RecentEvents())
         return made, is_full

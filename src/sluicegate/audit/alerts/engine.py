@@ -192,11 +192,11 @@ class AlertEngine:
         raising = self._open.get((rule.name, about))
         if raising is not None:
             raising.count += 1
-        total = counter.window.add(time, rule.seconds)
+        total = counter.recent.add(time, rule.seconds)
         if total < rule.count:
             return
-        first = counter.window.first
-        counter.window.clear()
+        first = counter.recent.first
+        counter.recent.clear()
         if not _may_raise(rule, raising, counter, time):
             return
         minute = int(time // 60)

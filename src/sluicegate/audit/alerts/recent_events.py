@@ -1,4 +1,4 @@
-"""Window: how many events there were lately, counted in slots of time.
+"""RecentEvents: how many events there were lately, counted in slots of time.
 
 ``counters`` has one for each value that an alert counts apart. The invariant: it holds at most
 ``ALERT_SLOTS`` + 1 numbers; every event of the last ``seconds`` is counted, and none that is older
@@ -13,10 +13,10 @@ import msgspec
 
 from sluicegate.alert_limits import ALERT_SLOTS
 
-__all__ = ["Window"]
+__all__ = ["RecentEvents"]
 
 
-class Window(msgspec.Struct):
+class RecentEvents(msgspec.Struct):
     """Events of one value; kept over a restart."""
 
     first: float = 0.0
