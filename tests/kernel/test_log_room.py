@@ -117,7 +117,7 @@ def test_log_without_room_is_an_alert_that_is_recorded_when_there_is_some(
     while gate.is_served():
         pass  # the last block of the file had room still
     assert "ENOSPC" in gate.wait_for("alert log-unwritable")
-    assert gate.status()["alerts_open"] == 1
+    gate.until(lambda: gate.status()["alerts_open"] == 1)
     assert b'"alert":"log-unwritable"' not in gate.written()
     gate.make_room()
     gate.until(lambda: b'"alert":"log-unwritable"' in gate.written())
