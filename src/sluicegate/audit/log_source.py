@@ -45,6 +45,24 @@ class LogSource(Protocol):
         """
         ...
 
+    def about(self, identifier: str) -> Iterator[LogLine]:
+        """Yield the records about a connection, a request or a session, the oldest first.
+
+        A record that is given need not be about it.
+
+        Raises:
+            ConfigError: It cannot be read.
+        """
+        ...
+
+    def around(self, time: float, seconds: float, *texts: str) -> Iterator[LogLine]:
+        """Yield the records with one of these texts about a time; others may come, too.
+
+        Raises:
+            ConfigError: It cannot be read.
+        """
+        ...
+
     def last(self, wanted: Callable[[LogLine], bool], *texts: str) -> LogLine | None:
         """Return the newest record that is wanted of those with one of these texts.
 
@@ -76,6 +94,14 @@ class FileLogs:
         """As in ``LogSource``."""
         for path in self._paths:
             yield from self._lines_of(path, texts)
+
+    def about(self, identifier: str) -> Iterator[LogLine]:
+        """As in ``LogSource``."""
+        return self.lines(identifier)
+
+    def around(self, time: float, seconds: float, *texts: str) -> Iterator[LogLine]:  # noqa: ARG002 - files are read whole
+        """As in ``LogSource``."""
+        return self.lines(*texts)
 
     def last(self, wanted: Callable[[LogLine], bool], *texts: str) -> LogLine | None:
         """As in ``LogSource``; files are read from the newest on."""

@@ -13,6 +13,7 @@ from sluicegate.clock import Clock
 
 from .query import LogLine
 from .search import EVERYTHING
+from .search.bounds import TimeBounds
 from .store import StorePlace
 from .stored_log import StoredLog, line_of
 
@@ -49,6 +50,27 @@ class WholeLog:
         first = self._log.store.first
         for record in self._log.store.holding(wanted, before=last + 1):
             self.read = record.seq - first + 1
+            yield line_of(record.line.encode("utf-8"))
+        yield from (line for line in rest if _holds(line, wanted))
+
+    def about(self, identifier: str) -> Iterator[LogLine]:
+        """As in ``LogSource``; sessions have no index, and are found by their text."""
+        last, rest = self._log.end_and_rest(EVERYTHING)
+        wanted = _escaped([identifier])
+        found = list(self._log.store.about(identifier, before=last + 1))
+        held = [line for line in rest if _holds(line, wanted)]
+        if not found and not held:
+            yield from self.lines(identifier)
+            return
+        yield from (line_of(record.line.encode("utf-8")) for record in found)
+        yield from held
+
+    def around(self, time: float, seconds: float, *texts: str) -> Iterator[LogLine]:
+        """As in ``LogSource``."""
+        last, rest = self._log.end_and_rest(EVERYTHING)
+        wanted = _escaped(texts)
+        bounds = TimeBounds(time - seconds, time + seconds)
+        for record in self._log.store.holding(wanted, before=last + 1, bounds=bounds):
             yield line_of(record.line.encode("utf-8"))
         yield from (line for line in rest if _holds(line, wanted))
 

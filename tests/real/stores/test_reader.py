@@ -14,6 +14,17 @@ from sluicegate.errors import ConfigError
 from sluicegate.testing.clock import ManualClock
 from tests.unit.store.store_kit import DAY_S, fill, line_of
 
+
+@pytest.fixture(params=["walked", "by index", "neither"])
+def found_how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let everything be in the first slice, or be left to indexes, or to slices of a few."""
+    if request.param != "walked":
+        monkeypatch.setattr("sluicegate.audit.store.reading.SEARCH_FIRST_RECORDS", 5)
+    if request.param == "neither":
+        monkeypatch.setattr("sluicegate.audit.store.reading.SEARCH_SLICE_RECORDS", 7)
+        monkeypatch.setattr("sluicegate.audit.store.sqlite_reading.SEARCH_INDEXED_RECORDS", 3)
+
+
 QUERIES = [
     "",
     "host:h1.example.com",
@@ -34,9 +45,19 @@ QUERIES = [
     "since:20s",
     "time<30s time>=70s",
     "status:404",
+    "client:10.0.0.0/24 rule:web kind:request",
+    "client:10.0.0.0/24 rule:none",
+    "client:10.9.0.0/16 kind:request",
+    "client:10.9.0.0/16 kind:session",
+    "rule:WEB kind:request client:10.0.0.1,10.0.0.2",
+    "file-17 host:*.example.com verdict:allowed",
+    "host:H1.example.COM not client:10.0.0.1",
+    "fil",
+    '"example com" "file"',
 ]
 
 
+@pytest.mark.usefixtures("found_how")
 @pytest.mark.parametrize("text", QUERIES)
 def test_store_finds_what_the_query_chooses_the_newest_first(
     store: LogStore, reader: StoreReader, clock: ManualClock, text: str
@@ -53,6 +74,7 @@ def test_store_finds_what_the_query_chooses_the_newest_first(
     assert [record.seq for record in reader.read(query)] == expected
 
 
+@pytest.mark.usefixtures("found_how")
 @pytest.mark.parametrize("text", QUERIES)
 def test_search_goes_on_where_it_ended(
     store: LogStore, reader: StoreReader, clock: ManualClock, text: str
@@ -77,7 +99,7 @@ def test_search_goes_on_where_it_ended(
 def test_search_whose_time_is_over_says_how_far_it_looked(
     store: LogStore, reader: StoreReader, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sluicegate.audit.store.reader.SEARCH_SLICE_RECORDS", 10)
+    monkeypatch.setattr("sluicegate.audit.store.reading.SEARCH_SLICE_RECORDS", 10)
     began = clock.wall()
     fill(store, clock, 100)
     query = parse_query("facts.none:x", clock.wall())

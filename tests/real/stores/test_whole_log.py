@@ -94,3 +94,33 @@ def test_file_that_goes_between_two_looks_is_read_from_the_store(
     found = [line.raw for line in stored.read(EVERYTHING)]
     stored.close()
     assert found == [*whole, line_of(99, 200.0)]
+
+
+def test_what_is_about_a_connection_is_found_by_indexes(
+    place: StorePlace, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "records.jsonl"
+    lines = [line_of(number, 100.0 + number) for number in range(40)]
+    lines += [
+        line_of(41, 141.0, connection="c-99", primary="c-7"),
+        line_of(42, 142.0, connection="", facts={"connection": "c-7", "size": "1"}),
+        line_of(43, 143.0, connection="c-7", session="s-1"),
+        line_of(44, 144.0, reason="it has c-7 in its reason alone"),
+    ]
+    path.write_bytes(b"".join(line + b"\n" for line in lines[:-2]))
+    Filler(path, place, Retention(90, 1 << 40), SystemClock(), print).close()
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    whole = WholeLog(path, place, SystemClock())
+    by_text = list(whole.about("s-1"))
+    limits = list(whole.around(141.5, 1.0, "c-7"))
+
+    def is_slow(*_: object, **__: object) -> None:
+        raise AssertionError("the texts of all records are looked through")
+
+    monkeypatch.setattr(reader.StoreReader, "holding", is_slow)
+    numbers = [int(line.text("request")[2:]) for line in whole.about("c-7")]
+    assert numbers == [14, 15, 41, 42, 43, 44]
+    assert [line.text("request") for line in whole.about("r-17")] == ["r-17"]
+    whole.close()
+    assert [line.text("request") for line in by_text] == ["r-43"]
+    assert {"r-41", "r-42"} <= {line.text("request") for line in limits}

@@ -15,8 +15,8 @@ from sluicegate.audit.search import FIELDS, FieldType, parse_query
 from sluicegate.audit.search.fields import KINDS
 from sluicegate.audit.search.matching import address_key, predicate_of
 from sluicegate.audit.search.query import Query
-from sluicegate.audit.search.sql import COLUMNS, PostgresDialect, SqliteDialect
-from sluicegate.audit.search.words import host_of_record, searched_text
+from sluicegate.audit.search.sql import COLUMNS, PostgresDialect, SqliteDialect, WalkingDialect
+from sluicegate.audit.search.words import host_of_record, indexed_text
 
 NOW = 1_800_000_000.0
 
@@ -105,13 +105,17 @@ QUERIES = st.recursive(
 @pytest.fixture(scope="module")
 def database() -> Iterator[sqlite3.Connection]:
     database = sqlite3.connect(":memory:")
+    for name, function in SqliteDialect.functions.items():
+        database.create_function(name, 2, function, deterministic=True)
     columns = ", ".join(f"{name} TEXT COLLATE NOCASE" for name in COLUMNS)
     database.execute(
         f"CREATE TABLE records (seq INTEGER PRIMARY KEY, time REAL, {columns},"
         " client_key BLOB, server_key BLOB, peer_key BLOB, body TEXT)"
     )
     tokenizer = "unicode61 remove_diacritics 0"
-    database.execute(f'CREATE VIRTUAL TABLE words USING fts5(text, tokenize="{tokenizer}")')
+    database.execute(
+        f'CREATE VIRTUAL TABLE words USING fts5(text, detail=none, tokenize="{tokenizer}")'
+    )
     yield database
     database.close()
 
@@ -130,12 +134,14 @@ def fill(database: sqlite3.Connection, found: list[dict[str, Any]]) -> None:
         names = ", ".join(("seq", "time", *COLUMNS, "client_key", "server_key", "peer_key", "body"))
         database.execute(f"INSERT INTO records ({names}) VALUES ({marks})", row)
         database.execute(
-            "INSERT INTO words (rowid, text) VALUES (?, ?)", (number, searched_text(record))
+            "INSERT INTO words (rowid, text) VALUES (?, ?)", (number, indexed_text(record))
         )
 
 
-def chosen_by(database: sqlite3.Connection, query: Query) -> list[int]:
-    condition = SqliteDialect().condition(query)
+def chosen_by(
+    database: sqlite3.Connection, query: Query, dialect: SqliteDialect | None = None
+) -> list[int]:
+    condition = (dialect or SqliteDialect()).condition(query)
     rows = database.execute(
         f"SELECT seq FROM records WHERE {condition.text} ORDER BY seq", condition.values
     )
@@ -149,13 +155,15 @@ def test_database_and_memory_choose_the_same(
     fill(database, found)
     query = parse_query(text, NOW)
     passes = predicate_of(query)
-    assert chosen_by(database, query) == [n for n, one in enumerate(found, 1) if passes(one)]
+    expected = [n for n, one in enumerate(found, 1) if passes(one)]
+    assert chosen_by(database, query) == expected
+    assert chosen_by(database, query, WalkingDialect()) == expected
 
 
 @given(text=QUERIES)
 def test_no_character_of_a_value_gets_into_a_statement(text: str) -> None:
     query = parse_query(text.replace("web", "zq'zq").replace("a.example", "zq--zq"), NOW)
-    for dialect in (SqliteDialect(), PostgresDialect()):
+    for dialect in (SqliteDialect(), WalkingDialect(), PostgresDialect()):
         condition = dialect.condition(query)
         assert "zq" not in condition.text
         assert condition.text.count(dialect.parameter) == len(condition.values)

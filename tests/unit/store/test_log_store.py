@@ -9,7 +9,7 @@ import stat
 import pytest
 
 from sluicegate.audit.search import EVERYTHING, parse_query
-from sluicegate.audit.store import ChainKey, StoreReader
+from sluicegate.audit.store import ChainKey, StoreReader, verify_store
 from sluicegate.audit.store.sqlite_partition import SqlitePartition, partition_files
 from sluicegate.errors import ConfigError
 from sluicegate.testing.clock import ManualClock
@@ -32,7 +32,7 @@ def numbers_in(folder: pathlib.Path, clock: ManualClock) -> list[int]:
 def test_day_with_more_than_one_file_holds_has_several(
     tmp_path: pathlib.Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sluicegate.audit.store.log_store.PARTITION_BYTES_MAX", 150_000)
+    monkeypatch.setattr("sluicegate.audit.store.log_store.PARTITION_BYTES_MAX", 190_000)
     store = open_store(tmp_path, clock)
     fill(store, clock, 600, batch=100)
     store.close()
@@ -79,3 +79,31 @@ def test_half_made_partition_of_a_killed_writer_is_made_anew(
     fill(store, clock, 1)
     store.close()
     assert numbers_in(tmp_path, clock) == [1]
+
+
+def test_partition_of_an_earlier_version_is_read_and_another_one_is_begun(
+    tmp_path: pathlib.Path, clock: ManualClock
+) -> None:
+    store = open_store(tmp_path, clock)
+    fill(store, clock, 20)
+    store.close()
+    ((_, _, path),) = partition_files(tmp_path)
+    database = sqlite3.connect(path)
+    database.executescript(
+        "DROP INDEX by_request; DROP INDEX by_parent; ALTER TABLE records DROP COLUMN request;"
+        "ALTER TABLE records DROP COLUMN parent; PRAGMA user_version = 1"
+    )
+    database.close()
+    store = open_store(tmp_path, clock)
+    fill(store, clock, 20)
+    store.close()
+    assert [number for _, number, _ in partition_files(tmp_path)] == [1, 2]
+    reader = StoreReader(sqlite(tmp_path), clock)
+    for text, expected in (("", 40), ("host:h1.example.com", 14), ('"example com file"', 40)):
+        found = reader.search(parse_query(text, 0), 50, seconds_max=60)
+        assert len(found.records) == expected, text
+    assert [record.seq for record in reader.about("c-7", before=99)] == [14, 15]
+    assert [record.seq for record in reader.about("r-31", before=99)] == [31]
+    reader.close()
+    public = ChainKey.open(tmp_path / "chain.key").public
+    assert verify_store(sqlite(tmp_path), public).faults == []

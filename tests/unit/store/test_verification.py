@@ -63,7 +63,7 @@ CHANGES = [
     (
         (
             "INSERT INTO records SELECT seq + 1000, time, kind, verdict, outcome, host, rule,"
-            " user, connection, session, client_key, server_key, peer_key, body"
+            " user, connection, session, client_key, server_key, peer_key, request, parent, body"
             " FROM records WHERE seq = 1"
         ),
         "1 records are in no link",

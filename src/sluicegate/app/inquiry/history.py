@@ -69,7 +69,7 @@ def find_connection(log: LogSource, identifier: str) -> Found:
             an alert, and the last connection or request is meant that raised it.
     """
     found = NOT_FOUND
-    for line in log.lines(identifier):
+    for line in log.about(identifier):
         if line.text("request") == identifier:
             return _found(line)
         if line.text("connection") == identifier:
@@ -139,7 +139,7 @@ def find_history(log: LogSource, found: Found) -> History | None:
     #: The record of the decision so far, where a later request may take its place.
     kept: deque[dict[str, Any]] = deque(maxlen=HISTORY_RECORDS_MAX)
     count = 0
-    for line in log.lines(connection):
+    for line in log.about(connection):
         if not _is_about(line, connection):
             continue
         if line.text("connection") == connection and _may_be(line, found, decision):
@@ -182,7 +182,7 @@ def _limits_before(log: LogSource, decision: PastDecision) -> Iterator[dict[str,
     if not decision.reason.startswith("limit "):
         return
     client = host_of(decision.client)
-    for line in log.lines("limit"):
+    for line in log.around(decision.time, _BEFORE_S, "limit"):
         fields = line.fields
         if fields.get("kind") != "limit" or fields.get("connection") == decision.connection:
             continue

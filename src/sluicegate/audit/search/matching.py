@@ -12,7 +12,7 @@ from typing import Final, TypeAlias, cast
 
 from .fields import Field, FieldType
 from .query import All, Any, Compare, Network, Not, Operator, Pattern, Query, Words
-from .words import host_of_record, searched_text
+from .words import holds_words, host_of_record
 
 __all__ = ["Predicate", "address_key", "predicate_of"]
 
@@ -39,8 +39,8 @@ def predicate_of(query: Query) -> Predicate:
 
 
 def _words(words: tuple[str, ...]) -> Predicate:
-    wanted = " " + " ".join(words)
-    return lambda fields: wanted in " " + searched_text(fields)
+    wanted = " ".join(words)
+    return lambda fields: holds_words(fields, wanted)
 
 
 def _comparison(query: Compare) -> Predicate:

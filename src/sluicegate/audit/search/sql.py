@@ -9,14 +9,16 @@ The invariant: no character of a query gets into the text of a statement.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias, cast
+from typing import ClassVar, Final, TypeAlias, cast
 
+import msgspec
 from typing_extensions import override
 
 from .fields import KINDS, Field, FieldType
 from .query import All, Any, Compare, Network, Not, Operator, Pattern, Query, Words
+from .words import holds_words
 
 __all__ = [
     "COLUMNS",
@@ -26,6 +28,7 @@ __all__ = [
     "PostgresDialect",
     "SqliteDialect",
     "Statement",
+    "WalkingDialect",
 ]
 
 COLUMNS: Final = ("kind", "verdict", "outcome", "host", "rule", "user", "connection", "session")
@@ -43,6 +46,8 @@ _SIGNS: Final = {
     Operator.BELOW: "<",
     Operator.AT_MOST: "<=",
 }
+
+_decoder: msgspec.json.Decoder[dict[str, object]] = msgspec.json.Decoder(dict[str, object])
 
 Parameter: TypeAlias = str | float | bytes
 
@@ -64,6 +69,12 @@ class Dialect(abc.ABC):
         """Return the condition that is true of what a query chooses, and never NULL."""
         statement = Statement()
         statement.text = self._say(query, statement.values)
+        return statement
+
+    def test(self, query: Compare) -> Statement:
+        """Return what a comparison says of its field alone, whatever the kind: for an index."""
+        statement = Statement()
+        statement.text = self._test(query, statement.values)
         return statement
 
     # -- what differs --------------------------------------------------------------------------
@@ -215,15 +226,26 @@ class SqliteDialect(Dialect):
 
     parameter = "?"
 
+    functions: ClassVar[Mapping[str, Callable[[str, str], bool]]] = {
+        "holds_words": lambda body, words: holds_words(_decoder.decode(body), words)
+    }
+    """What a connection must know, by name: functions of a record's body and a text."""
+
     @override
     def words(self, words: tuple[str, ...], values: list[Parameter]) -> str:
-        values.append(self.phrase(words))
-        return "seq IN (SELECT rowid FROM words WHERE words MATCH ?)"
+        # The index says which records have the words at all, and not where.
+        values += (self.terms(words), " ".join(words))
+        return "seq IN (SELECT rowid FROM words WHERE words MATCH ?) AND holds_words(body, ?)"
 
     @staticmethod
-    def phrase(words: tuple[str, ...]) -> str:
-        """Return words in the language of FTS5: quoted, so that nothing in them is part of it."""
-        return '"' + " ".join(words) + '"*'  # the last word may go on
+    def terms(words: tuple[str, ...]) -> str:
+        """Return words in the language of FTS5: quoted, so that nothing in them is part of it.
+
+        The last one may go on; what begins so is looked for only where it is alone, for FTS5 puts
+        together all that begins so before it looks at the others.
+        """
+        *whole, last = words
+        return " AND ".join(f'"{word}"' for word in whole) or f'"{last}"*'
 
     @override
     def body_text(self, name: str, values: list[Parameter]) -> str:
@@ -252,6 +274,18 @@ class SqliteDialect(Dialect):
             return f"{said} = ? COLLATE NOCASE"
         values.append("%".join(map(_escaped, pattern.pieces)))
         return f"{said} LIKE ? ESCAPE '\\'"
+
+
+class WalkingDialect(SqliteDialect):
+    """For records that are looked at one by one, or of which an index has found a few."""
+
+    @override
+    def words(self, words: tuple[str, ...], values: list[Parameter]) -> str:
+        # A letter may be written as an escape, by other programs than ours.
+        looked_for = [word for word in words if word.isascii()]
+        values += (*(f"%{word}%" for word in looked_for), " ".join(words))
+        said = ["(body LIKE ? OR body LIKE '%\\u00%')"] * len(looked_for)
+        return " AND ".join([*said, "holds_words(body, ?)"])
 
 
 class PostgresDialect(Dialect):

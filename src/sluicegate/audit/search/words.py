@@ -15,7 +15,7 @@ from sluicegate.log_limits import WORDS_KNOWN_MAX
 
 from .query import in_lower_case
 
-__all__ = ["SEARCHED", "host_of_record", "searched_text", "words_of"]
+__all__ = ["SEARCHED", "holds_words", "host_of_record", "indexed_text", "searched_text", "words_of"]
 
 SEARCHED: Final = ("host", "url", "target", "sni", "name", "server", "reason", "cause", "message")
 """The record's fields in which words are looked for."""
@@ -45,6 +45,24 @@ def searched_text(fields: Mapping[str, object]) -> str:
 def _spaced(text: str) -> str:
     """Return the words of a text; names of hosts and servers come again and again."""
     return " ".join(words_of(text))
+
+
+def indexed_text(fields: Mapping[str, object]) -> str:
+    """Return a text of which FTS5 makes the words of ``searched_text``, in any order.
+
+    Its tokenizer cuts ASCII as we do, so that is left to it.
+    """
+    found = (fields.get(name) for name in SEARCHED)
+    return " ".join(
+        text if text.isascii() else " ".join(words_of(text))
+        for text in found
+        if isinstance(text, str) and text
+    )
+
+
+def holds_words(fields: Mapping[str, object], words: str) -> bool:
+    """Tell whether words, parted by spaces, stand one behind the other; the last may go on."""
+    return " " + words in " " + searched_text(fields)
 
 
 def host_of_record(fields: Mapping[str, object]) -> str:

@@ -30,7 +30,7 @@ from .partition import LogPosition, PartitionName
 from .place import PostgresPlace
 from .postgres_connection import Connection, connect, telling
 from .postgres_schema import TABLES, migrate, suffix_of
-from .row import KEYS, Keys, texts_of, time_of
+from .row import KEYS, Keys, parent_of, request_of, texts_of, time_of
 from .totals import Counted, Totals
 
 __all__ = ["PostgresPartition", "PostgresPartitions", "word_index"]
@@ -39,7 +39,7 @@ _COLUMNS: Final = (
     *("day", "piece", "seq", "time"),
     *COLUMNS,
     *(f"{name}_key" for name in KEYS),
-    *("words", "searched", "fields", "body"),
+    *("request", "parent", "words", "searched", "fields", "body"),
 )
 
 
@@ -285,6 +285,7 @@ class PostgresPartition:
             time_of(fields),
             *texts,
             *self._keys.of(fields),
+            *(_known(one) for one in (request_of(fields), parent_of(fields))),
             words,
             searched,
             replaced,
@@ -298,6 +299,10 @@ class PostgresPartition:
 
 _NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 """A character that no text of PostgreSQL has, as JSON writes it."""
+
+
+def _known(text: str | None) -> str | None:
+    return None if text is None else _without_nul(in_lower_case(text))
 
 
 def _without_nul(text: str) -> str:

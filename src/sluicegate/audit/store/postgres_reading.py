@@ -15,7 +15,7 @@ from psycopg import errors
 from typing_extensions import override
 
 from sluicegate.audit.search.query import Query
-from sluicegate.audit.search.sql import Dialect, Parameter, PostgresDialect
+from sluicegate.audit.search.sql import INDEXED_CHARACTERS, Dialect, Parameter, PostgresDialect
 from sluicegate.errors import ConfigError
 
 from .partition import LogPosition, PartitionName
@@ -56,6 +56,21 @@ class PostgresReading(SqlReading):
     ) -> list[StoredRecord]:
         condition = " OR ".join("strpos(body, ?) > 0" for _ in texts) or "true"
         return self._records(condition, list(texts), numbers, -1, newest_first=newest_first)
+
+    @override
+    def about(self, identifier: str) -> list[StoredRecord] | None:
+        tests = [
+            f'left("{name}", {INDEXED_CHARACTERS}) = ? AND "{name}" = ?'
+            for name in ("connection", "request", "parent")
+        ]
+        text = identifier.lower().replace("\0", "")
+        found = [f"SELECT seq FROM records{self.suffix} WHERE {test}" for test in tests]  # noqa: S608 - our own words
+        rows = self.ask(
+            f"SELECT seq, body FROM records{self.suffix}"  # noqa: S608 - our own words
+            f" WHERE seq IN ({' UNION '.join(found)}) ORDER BY seq",
+            [text[:INDEXED_CHARACTERS], text] * len(tests),
+        )
+        return [StoredRecord(*row) for row in rows]
 
     @override
     def select(

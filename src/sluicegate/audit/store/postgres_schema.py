@@ -43,7 +43,8 @@ _FIRST: Final = (
     # take is in searched.
     (
         f"CREATE TABLE records ({_OF}, seq bigint NOT NULL, time double precision NOT NULL,"
-        f" {_TEXTS}, {_ADDRESSES}, words tsvector, searched text, fields text, body text NOT NULL,"
+        f" {_TEXTS}, {_ADDRESSES}, request text, parent text,"
+        " words tsvector, searched text, fields text, body text NOT NULL,"
         f" PRIMARY KEY (seq, day, piece)) {_BY}"
     ),
     "CREATE INDEX ON records (client_key, seq) WHERE client_key IS NOT NULL",
@@ -52,6 +53,10 @@ _FIRST: Final = (
     (
         f'CREATE INDEX ON records (left("connection", {INDEXED_CHARACTERS}), seq)'
         " WHERE \"connection\" <> ''"
+    ),
+    *(
+        f"CREATE INDEX ON records (left({name}, {INDEXED_CHARACTERS})) WHERE {name} IS NOT NULL"
+        for name in ("request", "parent")
     ),
     "CREATE INDEX ON records USING gin (words)",
     "CREATE INDEX ON records (seq) WHERE searched IS NOT NULL",

@@ -75,6 +75,9 @@ class Latency(NamedTuple):
     records: int
 
 
+_ANY_TIME: Final = TimeBounds()
+
+
 class StoreReader:
     """A store, open for questions; used by one thread at a time."""
 
@@ -115,18 +118,16 @@ class StoreReader:
         for partition in self._readings.newest_first():
             first, last = partition.range_of(bounds)
             last = min(last, at - 1)
-            while first <= last:
-                begin = max(first, last - SEARCH_SLICE_RECORDS + 1)
-                found += partition.select(
-                    query, (begin, last), limit - len(found), newest_first=True
-                )
+            if first > last:
+                continue
+            for part, begin in partition.newest(query, (first, last), limit - len(found)):
+                found += part
                 is_full = len(found) >= limit
                 at = found[-1].seq if is_full else begin
                 time = partition.time_of(at)
                 searched_to = searched_to if time is None else time
                 if is_full or self._clock.monotonic() >= due:
                     return Found(found, at, is_complete=False, searched_to=searched_to)
-                last = begin - 1
         return Found(found, at, is_complete=True, searched_to=searched_to)
 
     def read(self, query: Query, *, after: int = 0) -> Iterator[StoredRecord]:
@@ -139,13 +140,37 @@ class StoreReader:
         for partition in self._oldest_first():
             first, last = partition.range_of(bounds)
             first = max(first, after + 1)
-            while first <= last:
-                end = min(last, first + SEARCH_SLICE_RECORDS - 1)
-                yield from partition.select(query, (first, end), -1, newest_first=False)
-                first = end + 1
+            if first <= last:
+                yield from partition.oldest(query, (first, last))
+
+    def about(self, identifier: str, *, before: int) -> Iterator[StoredRecord]:
+        """Yield what is about a connection or a request, the oldest first.
+
+        What an earlier version has stored without such indexes is found by its text, so that a
+        record that is given need not be about it.
+
+        Args:
+            identifier: Of a connection or a request.
+            before: Only records with smaller numbers.
+
+        Raises:
+            ConfigError: A partition cannot be read.
+        """
+        for partition in self._oldest_first():
+            found = partition.about(identifier)
+            if found is None:
+                first, last = partition.range_of(TimeBounds())
+                numbers = (first, min(last, before - 1))
+                found = partition.holding([identifier], numbers, newest_first=False)
+            yield from (record for record in found if record.seq < before)
 
     def holding(
-        self, texts: Sequence[str], *, before: int, newest_first: bool = False
+        self,
+        texts: Sequence[str],
+        *,
+        before: int,
+        newest_first: bool = False,
+        bounds: TimeBounds = _ANY_TIME,
     ) -> Iterator[StoredRecord]:
         """Yield the records in whose lines one of these texts stands; of no texts: all.
 
@@ -153,13 +178,14 @@ class StoreReader:
             texts: As they stand in lines.
             before: Only those with smaller numbers.
             newest_first: In this order; else the oldest first.
+            bounds: Only what may lie within these times.
 
         Raises:
             ConfigError: A partition cannot be read.
         """
         partitions = self._readings.newest_first() if newest_first else self._oldest_first()
         for partition in partitions:
-            first, last = partition.range_of(TimeBounds())
+            first, last = partition.range_of(bounds)
             begins = range(first, min(last, before - 1) + 1, SEARCH_SLICE_RECORDS)
             for begin in reversed(begins) if newest_first else begins:
                 end = min(last, before - 1, begin + SEARCH_SLICE_RECORDS - 1)

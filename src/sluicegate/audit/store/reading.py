@@ -12,11 +12,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from sluicegate.audit.search.bounds import TimeBounds
-from sluicegate.audit.search.query import Query
+from sluicegate.audit.search.matching import address_key
+from sluicegate.audit.search.query import All, Compare, Network, Operator, Pattern, Query
 from sluicegate.audit.search.sql import Dialect, Parameter
+from sluicegate.log_limits import SEARCH_FIRST_RECORDS, SEARCH_SLICE_RECORDS
 
 from .chain import Checkpoint
 from .partition import LogPosition
+from .totals import COUNTED, OTHERS
 
 __all__ = ["Link", "Readings", "Rows", "SqlReading", "StoredRecord"]
 
@@ -94,6 +97,92 @@ class SqlReading(abc.ABC):
         self, texts: Sequence[str], numbers: tuple[int, int], *, newest_first: bool
     ) -> list[StoredRecord]:
         """Return the records in whose lines one of these texts stands; of no texts: all.
+
+        Raises:
+            ConfigError: It cannot be read.
+        """
+
+    def newest(
+        self, query: Query, numbers: tuple[int, int], limit: int
+    ) -> Iterator[tuple[list[StoredRecord], int]]:
+        """Yield what a query chooses, the newest first, a slice at a time.
+
+        Args:
+            query: Which ones.
+            numbers: The first and the last that are looked at.
+            limit: At most so many, of all slices together.
+
+        Yields:
+            Records, and the number down to which all were looked at.
+
+        Raises:
+            ConfigError: It cannot be read.
+        """
+        first, last = numbers
+        begin = max(first, last - min(SEARCH_FIRST_RECORDS, SEARCH_SLICE_RECORDS) + 1)
+        found = self.select(query, (begin, last), limit, newest_first=True)
+        yield found, begin
+        limit -= len(found)
+        if begin > first and limit > 0:
+            yield from self.older(query, (first, begin - 1), limit)
+
+    def older(
+        self, query: Query, numbers: tuple[int, int], limit: int
+    ) -> Iterator[tuple[list[StoredRecord], int]]:
+        """Go on as ``newest``, where the first slice did not have enough."""
+        first, last = numbers
+        if self.rules_out(query):
+            yield [], first
+            return
+        while first <= last and limit > 0:
+            begin = max(first, last - SEARCH_SLICE_RECORDS + 1)
+            found = self.select(query, (begin, last), limit, newest_first=True)
+            yield found, begin
+            limit, last = limit - len(found), begin - 1
+
+    def oldest(self, query: Query, numbers: tuple[int, int]) -> Iterator[StoredRecord]:
+        """Yield all that a query chooses, the oldest first, without a bound.
+
+        Raises:
+            ConfigError: It cannot be read.
+        """
+        first, last = numbers
+        for begin in range(first, last + 1, SEARCH_SLICE_RECORDS):
+            end = min(last, begin + SEARCH_SLICE_RECORDS - 1)
+            yield from self.select(query, (begin, end), -1, newest_first=False)
+
+    def rules_out(self, query: Query) -> bool:
+        """Tell by the totals that nothing in it can be chosen: no such rule, no such client."""
+        parts = query.parts if isinstance(query, All) else (query,)
+        asked = {
+            part.field.name: part
+            for part in parts
+            if isinstance(part, Compare) and part.operator is Operator.IS
+        }
+        kinds, rules = _exact(asked.get("kind")), _exact(asked.get("rule"))
+        if rules:
+            text = f"SELECT 1 FROM {{}} WHERE lower(rule) IN ({_marks(rules)})"  # noqa: S608 - our own words
+            if kinds:
+                text += f" AND kind IN ({_marks(kinds)})"
+            if not self._from("minutes", f"{text} LIMIT 1", [*rules, *kinds]):
+                return True
+        client = asked.get("client")
+        if client is None or not kinds or not COUNTED.issuperset(kinds):
+            return False
+        networks = [one for one in client.values if isinstance(one, Network)]
+        rows = self._from(
+            "hours",
+            "SELECT DISTINCT value FROM {} WHERE subject = 'client'"  # noqa: S608 - our own words
+            f" AND kind IN ({_marks(kinds)})",
+            kinds,
+        )
+        return not any(_may_be_in(value, networks) for (value,) in rows)
+
+    @abc.abstractmethod
+    def about(self, identifier: str) -> list[StoredRecord] | None:
+        """Return the records of a connection or a request, and those of others about it.
+
+        Found by indexes, the oldest first. None: it has no such indexes.
 
         Raises:
             ConfigError: It cannot be read.
@@ -187,6 +276,28 @@ class SqlReading(abc.ABC):
     def _from(self, table: str, text: str, values: Sequence[Parameter] = ()) -> Rows:
         """Return the rows of a statement about one of its tables."""
         return self.ask(text.format(table + self.suffix), values)
+
+
+def _exact(asked: Compare | None) -> list[str]:
+    """Return the texts one of which a field has to have; none: it may have others."""
+    found = [
+        one.pieces[0]
+        for one in (asked.values if asked is not None else ())
+        if isinstance(one, Pattern) and one.is_exact and one.pieces[0]
+    ]
+    return found if asked is not None and len(found) == len(asked.values) else []
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _may_be_in(client: str, networks: Sequence[Network]) -> bool:
+    """Tell whether a client, or one of those that were counted together, may be in networks."""
+    if client == OTHERS:
+        return True
+    key = address_key(client)
+    return key is not None and any(one.first <= key <= one.last for one in networks)
 
 
 class Readings(Protocol):

@@ -6,14 +6,14 @@ Both kinds of partitions fill theirs from here. The invariant: a column says of 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 from sluicegate.audit.search.matching import address_key
 from sluicegate.audit.search.sql import COLUMNS
 from sluicegate.audit.search.words import host_of_record
 from sluicegate.log_limits import STORE_KEYS_KNOWN_MAX
 
-__all__ = ["KEYS", "Keys", "texts_of", "time_of"]
+__all__ = ["KEYS", "Keys", "parent_of", "request_of", "texts_of", "time_of"]
 
 KEYS: Final = ("client", "server", "peer")
 """Fields whose addresses have a column of their own, ``client_key`` and so on."""
@@ -42,9 +42,10 @@ class Keys:
 
 def texts_of(fields: dict[str, object]) -> list[str]:
     """Return the texts of ``COLUMNS``; empty where a record has none."""
-    return [
-        host_of_record(fields) if name == "host" else _text(fields.get(name)) for name in COLUMNS
-    ]
+    found = fields.get
+    texts = [value if isinstance(value := found(name), str) else "" for name in COLUMNS]
+    texts[_HOST] = host_of_record(fields)
+    return texts
 
 
 def time_of(fields: dict[str, object]) -> float:
@@ -53,5 +54,21 @@ def time_of(fields: dict[str, object]) -> float:
     return float(time) if isinstance(time, int | float) else 0.0
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+def request_of(fields: dict[str, object]) -> str | None:
+    """Return the request that a record is about; None: it is about none."""
+    request = fields.get("request")
+    return request if isinstance(request, str) and request else None
+
+
+def parent_of(fields: dict[str, object]) -> str | None:
+    """Return the connection that a record of another one is about; None: it is about no other."""
+    parent = fields.get("primary")
+    if isinstance(parent, str) and parent:
+        return parent
+    facts = fields.get("facts")
+    if isinstance(facts, dict):
+        parent = cast("dict[str, object]", facts).get("connection")
+    return parent if isinstance(parent, str) and parent else None
+
+
+_HOST: Final = COLUMNS.index("host")

@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from sluicegate.audit.search.sql import COLUMNS
-from sluicegate.audit.search.words import searched_text
+from sluicegate.audit.search.words import indexed_text
 from sluicegate.log_limits import STORE_CACHE_BYTES, STORE_WAIT_MS
 
 from .chain import Checkpoint, link_of
 from .partition import LogPosition, PartitionName
-from .row import KEYS, Keys, texts_of, time_of
+from .row import KEYS, Keys, parent_of, request_of, texts_of, time_of
 from .totals import Totals
 
 __all__ = [
@@ -34,7 +34,9 @@ __all__ = [
     "partition_path",
 ]
 
-_VERSION: Final = 1
+_VERSION: Final = 2
+_READABLE: Final = frozenset({1, 2})
+"""Version 1 has no columns ``request`` and ``parent``, and the places of words in its index."""
 
 _TEXTS: Final = ", ".join(f"{name} TEXT NOT NULL COLLATE NOCASE" for name in COLUMNS)
 _TOTALS: Final = (
@@ -57,15 +59,19 @@ _TOTALS: Final = (
 _SCHEMA: Final = (
     (
         f"CREATE TABLE records (seq INTEGER PRIMARY KEY, time REAL NOT NULL, {_TEXTS},"
-        " client_key BLOB, server_key BLOB, peer_key BLOB, body TEXT NOT NULL)"
+        " client_key BLOB, server_key BLOB, peer_key BLOB, request TEXT, parent TEXT,"
+        " body TEXT NOT NULL)"
     ),
     "CREATE INDEX by_client ON records (client_key) WHERE client_key IS NOT NULL",
     "CREATE INDEX by_host ON records (host) WHERE host <> ''",
     "CREATE INDEX by_connection ON records (connection) WHERE connection <> ''",
-    # The records have the texts; what is kept here is the index alone.
+    "CREATE INDEX by_request ON records (request) WHERE request IS NOT NULL",
+    "CREATE INDEX by_parent ON records (parent) WHERE parent IS NOT NULL",
+    # The records have the texts, and say where the words stand; what is kept here is which records
+    # have a word.
     (
         "CREATE VIRTUAL TABLE words USING fts5 (text, content='', columnsize=0,"
-        " tokenize='unicode61 remove_diacritics 0')"
+        " detail=none, tokenize='unicode61 remove_diacritics 0')"
     ),
     (
         "CREATE TABLE links (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, link BLOB NOT NULL,"
@@ -78,7 +84,7 @@ _SCHEMA: Final = (
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
     *_TOTALS,
 )
-_MARKS: Final = ", ".join("?" * (2 + len(COLUMNS) + len(KEYS) + 1))
+_MARKS: Final = ", ".join("?" * (2 + len(COLUMNS) + len(KEYS) + 3))
 _ADD: Final = f"INSERT INTO records VALUES ({_MARKS})"  # noqa: S608 - our own words
 _ADD_WORDS: Final = "INSERT INTO words (rowid, text) VALUES (?, ?)"
 _ADD_LINK: Final = "INSERT INTO links VALUES (?, ?, ?, ?, ?)"
@@ -136,8 +142,10 @@ class SqlitePartition:
     def _open(self) -> None:
         execute = self._database.execute
         (version,) = execute("PRAGMA user_version").fetchone()
-        if version != _VERSION:
+        if version not in _READABLE:
             raise sqlite3.DatabaseError(f"is of version {version}, this one writes {_VERSION}")
+        self.is_outdated = version != _VERSION
+        #: Whether an earlier version made it: nothing more is written there.
         # A power failure may take the last transactions, never the file; a killed process takes
         # none. What is taken is read from the log again.
         for pragma in ("journal_mode = WAL", "synchronous = NORMAL"):
@@ -207,11 +215,6 @@ class SqlitePartition:
         (size,) = self._database.execute("PRAGMA page_size").fetchone()
         return int(pages) * int(size)
 
-    @property
-    def is_outdated(self) -> bool:
-        """Whether an earlier version made it."""
-        return False
-
     def append(
         self, lines: Sequence[bytes], records: list[dict[str, object]], position: LogPosition
     ) -> None:
@@ -231,7 +234,7 @@ class SqlitePartition:
             for seq, (line, fields) in enumerate(zip(lines, records, strict=True), first)
         ]
         times = [time_of(fields) for fields in records]
-        words = [(seq, searched_text(fields)) for seq, fields in enumerate(records, first)]
+        words = [(seq, indexed_text(fields)) for seq, fields in enumerate(records, first)]
         link = link_of(self.link, first, lines)
         last = first + len(lines) - 1
         database = self._database
@@ -290,7 +293,8 @@ class SqlitePartition:
 
     def _row(self, seq: int, line: bytes, fields: dict[str, object]) -> tuple[object, ...]:
         texts, keys = texts_of(fields), self._keys.of(fields)
-        return (seq, time_of(fields), *texts, *keys, line.decode("utf-8"))
+        about = (request_of(fields), parent_of(fields))
+        return (seq, time_of(fields), *texts, *keys, *about, line.decode("utf-8"))
 
 
 class SqlitePartitions:
@@ -349,7 +353,7 @@ def open_to_read(path: pathlib.Path) -> sqlite3.Connection:
     )
     try:
         (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version != _VERSION:
+        if version not in _READABLE:
             raise sqlite3.DatabaseError(f"is of version {version}, this one reads {_VERSION}")
     except sqlite3.Error:
         database.close()

@@ -10,14 +10,33 @@ import json
 import pathlib
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from typing_extensions import override
 
-from sluicegate.audit.search.query import All, Compare, Operator, Pattern, Query, Words
-from sluicegate.audit.search.sql import Dialect, Parameter, SqliteDialect
+from sluicegate.audit.search.query import (
+    All,
+    Compare,
+    Network,
+    Operator,
+    Pattern,
+    Query,
+    Value,
+    Words,
+)
+from sluicegate.audit.search.sql import (
+    Dialect,
+    Parameter,
+    SqliteDialect,
+    Statement,
+    WalkingDialect,
+)
 from sluicegate.audit.search.words import SEARCHED, words_of
 from sluicegate.errors import ConfigError
+from sluicegate.log_limits import (
+    SEARCH_INDEXED_RECORDS,
+)
 
 from .partition import LogPosition
 from .reading import Rows, SqlReading, StoredRecord
@@ -49,6 +68,8 @@ class SqliteReading(SqlReading):
         try:
             if self._database is None:
                 self._database = open_to_read(self._path)
+                for name, function in SqliteDialect.functions.items():
+                    self._database.create_function(name, 2, function, deterministic=True)
             return self._database.execute(text, values).fetchall()
         except sqlite3.Error as error:
             if self._database is None and not self._path.exists():
@@ -85,27 +106,131 @@ class SqliteReading(SqlReading):
         return [StoredRecord(*row) for row in rows]
 
     @override
+    def about(self, identifier: str) -> list[StoredRecord] | None:
+        ((version,),) = self.ask("PRAGMA user_version") or [(0,)]
+        if version < _INDEXED_SINCE:
+            return None
+        rows = self.ask(
+            "SELECT seq, body FROM records WHERE seq IN ("
+            "SELECT seq FROM records WHERE connection = ? AND connection <> ''"
+            " UNION SELECT seq FROM records WHERE request = ?"
+            " UNION SELECT seq FROM records WHERE parent = ?) ORDER BY seq",
+            [identifier] * 3,
+        )
+        return [StoredRecord(*row) for row in rows]
+
+    @override
     def select(
         self, query: Query, numbers: tuple[int, int], limit: int, *, newest_first: bool
     ) -> list[StoredRecord]:
-        driver, rest = _driving_words(query)
-        condition = self.dialect.condition(rest)
-        values: list[Parameter]
-        if driver is None:
-            source, number = "records", "seq"
-            values = []
+        return self._find(_WALK, query, numbers, limit, newest_first=newest_first)
+
+    @override
+    def older(
+        self, query: Query, numbers: tuple[int, int], limit: int
+    ) -> Iterator[tuple[list[StoredRecord], int]]:
+        index = self._index_for(query, numbers)
+        if index is not None:
+            yield self._find(index, query, numbers, limit, newest_first=True), numbers[0]
         else:
-            # The index of words is walked in the order of numbers, so nothing is sorted.
-            source, number = "words JOIN records ON seq = words.rowid", "words.rowid"
-            values = [SqliteDialect.phrase(driver.words)]
-        matches = "words MATCH ? AND " if driver is not None else ""
+            yield from super().older(query, numbers, limit)
+
+    @override
+    def oldest(self, query: Query, numbers: tuple[int, int]) -> Iterator[StoredRecord]:
+        index = self._index_for(query, numbers)
+        if index is not None:
+            yield from self._find(index, query, numbers, -1, newest_first=False)
+        else:
+            yield from super().oldest(query, numbers)
+
+    def _find(
+        self,
+        index: _Index,
+        query: Query,
+        numbers: tuple[int, int],
+        limit: int,
+        *,
+        newest_first: bool,
+    ) -> list[StoredRecord]:
+        condition = WalkingDialect().condition(query)
         order = "DESC" if newest_first else "ASC"
         rows = self.ask(
-            f"SELECT seq, body FROM {source} WHERE {matches}{number} BETWEEN ? AND ?"  # noqa: S608 - our own words
-            f" AND ({condition.text}) ORDER BY {number} {order} LIMIT ?",
-            [*values, *numbers, *condition.values, limit],
+            f"SELECT seq, body FROM {index.source} WHERE {index.condition.text}"  # noqa: S608 - our own words
+            f" AND {index.number} BETWEEN ? AND ? AND ({condition.text})"
+            f" ORDER BY {index.number} {order} LIMIT ?",
+            [*index.condition.values, *numbers, *condition.values, limit],
         )
         return [StoredRecord(*row) for row in rows]
+
+    def _index_for(self, query: Query, numbers: tuple[int, int]) -> _Index | None:
+        """Return the index that finds the fewest records for a query; None: none finds a few."""
+        bound = SEARCH_INDEXED_RECORDS
+        counted = [
+            (count, number, index)
+            for number, index in enumerate(_indexes(query))
+            if (count := self._count(index, numbers, bound)) < bound
+        ]
+        return min(counted)[2] if counted else None
+
+    def _count(self, index: _Index, numbers: tuple[int, int], bound: int) -> int:
+        """Return how many records an index finds, counted to a bound."""
+        rows = self.ask(
+            f"SELECT count(*) FROM (SELECT 1 FROM {index.counted} WHERE {index.condition.text}"  # noqa: S608 - our own words
+            f" AND {index.counted_number} BETWEEN ? AND ? LIMIT {bound:d})",
+            [*index.condition.values, *numbers],
+        )
+        return int(rows[0][0]) if rows else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """A way to records: what a statement reads, and what the index can tell by itself."""
+
+    source: str
+    number: str
+    """The column with the records' numbers."""
+    condition: Statement
+    counted: str
+    """What is read to count them: the index alone."""
+    counted_number: str
+
+
+_INDEXED_SINCE: Final = 2
+"""The version of partitions that have columns for requests and for connections beside."""
+
+_WALK: Final = _Index("records NOT INDEXED", "seq", Statement("1=1"), "records", "seq")
+
+
+def _indexes(query: Query) -> Iterator[_Index]:
+    """Yield the ways to all records that a query chooses, and to others."""
+    dialect = SqliteDialect()
+    words: list[tuple[str, ...]] = []
+    for part in query.parts if isinstance(query, All) else (query,):
+        if isinstance(part, Words):
+            words.append(part.words)
+        elif isinstance(part, Compare) and part.operator is Operator.IS:
+            found = _words_in(part)
+            if found:
+                words.append(found)
+            name = _BY_FIELD.get(part.field.name)
+            if name is not None and all(map(_is_found, part.values)):
+                source = f"records INDEXED BY {name}"
+                yield _Index(source, "seq", dialect.test(part), source, "seq")
+    source, number = "words CROSS JOIN records ON seq = words.rowid", "words.rowid"
+    terms = [term for found in words for term in SqliteDialect.terms(found).split(" AND ")]
+    for match in dict.fromkeys([*terms, " AND ".join(terms)] if terms else ()):
+        condition = Statement("words MATCH ?", [match])
+        yield _Index(source, number, condition, "words", "rowid")
+
+
+_BY_FIELD: Final = {"client": "by_client", "host": "by_host", "connection": "by_connection"}
+
+
+def _is_found(value: Value) -> bool:
+    """Tell whether an index finds a value: addresses, and whole texts that are not empty."""
+    if isinstance(value, Pattern):
+        return value.is_exact and bool(value.pieces[0])
+    return isinstance(value, Network)
 
 
 def has_files(folder: pathlib.Path) -> bool:
@@ -165,19 +290,6 @@ class SqliteReadings:
 
 _DAMAGED: Final = "what is wrong with it is said by: sluicegate log verify"
 _CURE: Final = 'the gate makes one with store = "sqlite" in [log]; its group may read it'
-
-
-def _driving_words(query: Query) -> tuple[Words | None, Query]:
-    """Return words that all it chooses must have, and what is left to ask; None: there are none."""
-    parts = query.parts if isinstance(query, All) else (query,)
-    for index, part in enumerate(parts):
-        if isinstance(part, Words):
-            return part, All((*parts[:index], *parts[index + 1 :]))
-    for part in parts:
-        words = _words_in(part)
-        if words:
-            return Words(words), query
-    return None, query
 
 
 def _words_in(query: Query) -> tuple[str, ...]:

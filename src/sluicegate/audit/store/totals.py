@@ -14,7 +14,16 @@ from typing import Final, TypeAlias
 from sluicegate.audit.search.words import host_of_record
 from sluicegate.log_limits import TOTALS_VALUES_MAX
 
-__all__ = ["HOUR_S", "MINUTE_S", "OTHERS", "SUBJECTS", "Counted", "Totals", "latency_bucket"]
+__all__ = [
+    "COUNTED",
+    "HOUR_S",
+    "MINUTE_S",
+    "OTHERS",
+    "SUBJECTS",
+    "Counted",
+    "Totals",
+    "latency_bucket",
+]
 
 MINUTE_S: Final = 60
 HOUR_S: Final = 3600
@@ -25,7 +34,7 @@ OTHERS: Final = ""
 SUBJECTS: Final = ("client", "host", "user", "filter", "reason")
 """What is counted by its values."""
 
-_COUNTED: Final = frozenset({"decision", "connection", "request", "transfer"})
+COUNTED: Final = frozenset({"decision", "connection", "request", "transfer"})
 
 Fields: TypeAlias = Mapping[str, object]
 
@@ -70,19 +79,23 @@ class Totals:
         latencies: defaultdict[tuple[int, str, int], int] = defaultdict(int)
         for fields in records:
             kind = _text(fields, "kind")
-            time = _number(fields, "time")
             # Two of a kind: what was decided, and what became of it.
-            result = _text(fields, "outcome") or _text(fields, "verdict")
+            outcome, verdict = _text(fields, "outcome"), _text(fields, "verdict")
+            result = outcome or verdict
+            time = _number(fields, "time")
             minute, hour = int(time // MINUTE_S), int(time // HOUR_S)
-            down = int(_number(fields, "bytes_to_client"))
-            up = int(_number(fields, "bytes_to_server"))
+            down = up = 0
+            if "bytes_to_client" in fields or "bytes_to_server" in fields:
+                down = int(_number(fields, "bytes_to_client"))
+                up = int(_number(fields, "bytes_to_server"))
             row = minutes[minute, kind, result, _text(fields, "rule")]
             row[0] += 1
             row[1] += down
             row[2] += up
-            if kind not in _COUNTED:
+            if kind not in COUNTED:
                 continue
-            for subject, value in _subjects(fields):
+            is_refused = outcome == "refused" or verdict in _REFUSALS
+            for subject, value in _subjects(fields, is_refused=is_refused):
                 known = self._bounded(hour, subject, value)
                 counts = hours[hour, subject, known, kind, result]
                 counts[0] += 1
@@ -114,7 +127,7 @@ _HOURS_KNOWN_MAX: Final = 64
 """Records come in the order of time but for seconds; a log that is read in has hours in a row."""
 
 
-def _subjects(fields: Fields) -> Iterator[tuple[str, str]]:
+def _subjects(fields: Fields, *, is_refused: bool) -> Iterator[tuple[str, str]]:
     client = _text(fields, "client")
     if client:
         host, colon, port = client.rpartition(":")
@@ -128,7 +141,7 @@ def _subjects(fields: Fields) -> Iterator[tuple[str, str]]:
     stopped = _text(fields, "filter")
     if stopped:
         yield "filter", stopped
-    if _text(fields, "outcome") == "refused" or _text(fields, "verdict") in _REFUSALS:
+    if is_refused:
         yield "reason", _text(fields, "ended") or _text(fields, "reason")
 
 
