@@ -104,3 +104,12 @@ def test_collector_that_is_gone_holds_up_nobody_and_gets_all_later(
     )
     assert more["sluicegate_sink_failing|traces"] == 0
     assert gate.end() == 0
+
+
+def test_gate_of_one_process_says_that_it_sends_none(gate: MeasuredGate) -> None:
+    gate.mode = ("--inline",)
+    gate.start()
+    expected = "with --inline nothing is sent to: traces"
+    assert any(line.startswith(f"warning: {expected}") for line in gate.lines), gate.lines
+    assert any(line.startswith(expected) for line in gate.status()["warnings"])
+    assert gate.end() == 0

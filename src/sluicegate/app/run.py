@@ -121,6 +121,8 @@ class _Life:
         if not configuration.alerts.is_asked_for:
             # One process is what is wanted here: another one only for who has asked for it.
             configuration = dataclasses.replace(configuration, alerts=AlertSettings())
+        if names := ", ".join(one.name for one in configuration.sinks):
+            gate.warnings.append(f"with --inline nothing is sent to: {names}; run it with workers")
         upkeep = Upkeep(write, SystemClock(), self._say)
         attendants = Attendants(configuration, gate, upkeep)
         gate.alerting = attendants.alerts
