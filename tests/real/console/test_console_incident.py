@@ -96,25 +96,36 @@ def test_guide_names_each_picture_and_says_what_is_on_it() -> None:
         "incident-trial",
         "incident-history",
         "incident-refused",
+        "incident-acknowledged",
         "incident-roll-back",
     ]
     assert all(len(words) > 20 for words, _ in PICTURES)
 
 
-def alert_names_what_was_found_and_how_to_find_it(_gate: WebConsoleGate, window: Page) -> None:
-    search(window, "kind:alert")
-    open_first(window)
-    expect(window.get_by_role("heading", name="Alert record")).to_be_visible()
-    expect(window.locator("main")).to_contain_text("malware-found")
-    expect(window.get_by_role("link", name="reason:malware*")).to_be_visible()
+def alert_names_what_was_found_and_where(_gate: WebConsoleGate, window: Page) -> None:
+    waiting = threading.Event()
+    row = window.get_by_role("region", name="Open alerts").locator("tr", has_text="malware-found")
+    for _ in range(100):
+        window.goto("/alerts")
+        if row.count():
+            break
+        waiting.wait(0.1)
+    row.get_by_role("link").click()
+    expect(window.get_by_role("heading", name="malware-found")).to_be_visible()
+    raised = window.get_by_role("region", name="Records that raised it")
+    for _ in range(100):  # the log is stored a moment after alerts are raised from it
+        if raised.locator("tbody tr td a").count():
+            break
+        waiting.wait(0.1)
+        window.reload()
+    expect(raised).to_contain_text("invoice-4711.txt")
     keep(window, "incident-alert")
 
 
-def object_is_found_by_the_alert_s_query(_gate: WebConsoleGate, window: Page) -> None:
-    window.get_by_role("link", name="reason:malware*").click()
-    open_first(window)
+def object_is_one_of_the_records_that_raised_it(_gate: WebConsoleGate, window: Page) -> None:
+    raised = window.get_by_role("region", name="Records that raised it")
+    raised.locator("tbody tr").first.get_by_role("link").first.click()
     main = window.locator("main")
-    expect(main).to_contain_text("invoice-4711.txt")
     expect(main).to_contain_text("Eicar-Test")
     expect(main.get_by_role("region", name="Records of this connection")).to_contain_text(HOST)
     keep(window, "incident-object")
@@ -175,6 +186,17 @@ def rule_refuses_the_host_and_nothing_else(gate: WebConsoleGate, window: Page) -
     keep(window, "incident-refused")
 
 
+def alert_is_acknowledged(_gate: WebConsoleGate, window: Page) -> None:
+    window.goto("/alerts")
+    row = window.get_by_role("region", name="Open alerts").locator("tr", has_text="malware-found")
+    row.get_by_role("checkbox").check()
+    window.get_by_role("button", name="Acknowledge the chosen").click()
+    expect(window.get_by_role("status")).to_contain_text("Acknowledged")
+    closed = window.get_by_role("region", name="Alerts that need nobody")
+    expect(closed.locator("tr", has_text="malware-found")).to_contain_text("administrator")
+    keep(window, "incident-acknowledged")
+
+
 def policy_is_rolled_back_when_all_is_well(gate: WebConsoleGate, window: Page) -> None:
     window.goto("/policy/history")
     window.locator("tbody tr").nth(1).get_by_role("link").click()
@@ -186,14 +208,15 @@ def policy_is_rolled_back_when_all_is_well(gate: WebConsoleGate, window: Page) -
 
 
 STEPS: tuple[Callable[[WebConsoleGate, Page], None], ...] = (
-    alert_names_what_was_found_and_how_to_find_it,
-    object_is_found_by_the_alert_s_query,
+    alert_names_what_was_found_and_where,
+    object_is_one_of_the_records_that_raised_it,
     request_is_explained_rule_by_rule,
     overview_leads_to_what_else_the_host_sent,
     rule_is_written_before_the_one_that_let_it_pass,
     rule_is_tried_on_what_the_log_has,
     rule_is_put_in_force_with_its_reason,
     rule_refuses_the_host_and_nothing_else,
+    alert_is_acknowledged,
     policy_is_rolled_back_when_all_is_well,
 )
 

@@ -63,3 +63,23 @@ def test_session_is_a_secure_cookie_that_scripts_cannot_read(viewer: Page) -> No
     assert cookie["httpOnly"]
     assert cookie["sameSite"] == "Strict"
     assert viewer.evaluate("document.cookie") == ""
+
+
+def test_pages_that_keep_people_out_say_why(browser: Browser, gate: ConsoleGate) -> None:
+    page = open_page(browser, gate)
+    page.goto("/login")
+    page.get_by_label("Name").fill("viewer")
+    page.get_by_label("Password").fill("wrong")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_have_text("Wrong name or password.")
+    keep_screenshot(page, "login-refused")
+    log_in(page, "viewer")
+    page.goto("/confirm?next=/about")
+    keep_screenshot(page, "confirm")
+    page.goto("/policy/edit")
+    expect(page.get_by_text("this needs the role administrator")).to_be_visible()
+    keep_screenshot(page, "refused")
+    page.goto("/no-such-page")
+    expect(page.get_by_role("heading")).to_have_text("There is no such page")
+    keep_screenshot(page, "no-such-page")
+    page.context.close()

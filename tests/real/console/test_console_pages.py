@@ -185,10 +185,13 @@ def test_overview_is_updated_live(everyone: Page, gate: ConsoleGate) -> None:
     everyone.goto("/")
     tile = everyone.locator(".tile", has_text="Open connections").locator(".value")
     expect(tile).to_have_text("3")
+    line = everyone.locator(".tile", has_text="Open connections").locator("svg path.line")
+    before = line.get_attribute("d", timeout=15_000)  # there is one once there are two samples
     with gate.connect() as client:
         assert echoed(client, b"hello") == b"hello"
         expect(tile).to_have_text("4", timeout=10_000)
         expect(everyone.locator("[data-live=yes]")).to_be_visible()
+        assert line.get_attribute("d") != before, "the plot has another sample"
     expect(tile).to_have_text("3", timeout=10_000)
 
 
@@ -224,6 +227,7 @@ def test_log_is_searched_saved_and_a_record_explained(everyone: Page, gate: Cons
     everyone.get_by_label("Title").fill("Allowed")
     everyone.get_by_role("button", name="Save", exact=True).click()
     expect(everyone.get_by_role("link", name="Allowed")).to_be_visible()
+    keep_screenshot(everyone, "log-saved-query")
     rows.first.get_by_role("link").click()
     expect(everyone.get_by_role("heading", name="Decision record")).to_be_visible()
     expect(everyone.get_by_text("a publication names the client")).to_be_visible()

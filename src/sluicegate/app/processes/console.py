@@ -45,7 +45,7 @@ from .orders import (
 )
 from .start import arrive
 
-__all__ = ["main"]
+__all__ = ["confine", "main"]
 
 _Socket: TypeAlias = socket.socket  # noqa: TID251 - it carries orders and pages, not traffic
 
@@ -61,16 +61,25 @@ def main(channel: int) -> None:
     if arrived is None:
         return
     _, connected, begin, descriptors, reader = arrived
-    folder = pathlib.Path(begin.settings.folder)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    queries = queries_folder(folder)
-    queries.mkdir(mode=0o700, exist_ok=True)
-    confine_process([queries], has_sandbox=begin.has_sandbox)
+    confine(pathlib.Path(begin.settings.folder), has_sandbox=begin.has_sandbox)
     listening = _Socket(fileno=descriptors[0])
     try:
         asyncio.run(_Life(connected, reader).live(begin, listening))
     except (OSError, ssl.SSLError) as error:
         send_last(connected, Failed(causes=[f"the console cannot work: {error}"]))
+
+
+def confine(folder: pathlib.Path, *, has_sandbox: bool) -> None:
+    """Give up writing, but for saved queries: users made here would have passwords made here.
+
+    Args:
+        folder: The console's; made, if it is not there.
+        has_sandbox: False leaves it at that, because the operator said so.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    queries = queries_folder(folder)
+    queries.mkdir(mode=0o700, exist_ok=True)
+    confine_process([queries], has_sandbox=has_sandbox)
 
 
 class _Life:
