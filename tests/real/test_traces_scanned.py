@@ -54,13 +54,15 @@ def test_download_shows_its_hold_its_filters_and_its_scans(
 
     spans = Spans(collector).wait_for(is_over)
     (connection,) = [span for span in spans if span.name.startswith("connection ")]
+    (request,) = [span for span in spans if span.name == "GET"]
     (held,) = [span for span in spans if span.name == "hold download"]
     (antivirus,) = [span for span in spans if span.name == "filter antivirus"]
     (kinds,) = [span for span in spans if span.name == "filter file_types"]
     scans = [span for span in spans if span.name == "scan yara"]
     assert len(scans) == 2  # one for each filter; the second answer may have been remembered
     for span in (held, antivirus, kinds, *scans):
-        check_inside(span, connection)
+        check_inside(span, request)
+    check_inside(request, connection)
     assert attributes(held)["sluicegate.bytes"] == len(RANDOM)
     waited = held.end_time_unix_nano - held.start_time_unix_nano
     for asked, scan in zip((antivirus, kinds), scans, strict=True):

@@ -9,7 +9,15 @@ import pytest
 
 from sluicegate.audit import Record, StepRecord
 from sluicegate.audit.sampling import is_sampled
-from sluicegate.filterapi import Contents, ContentScanner, ScanOutcome, ScanResult, Unpacked
+from sluicegate.filterapi import (
+    Contents,
+    ContentScanner,
+    Direction,
+    ScanOutcome,
+    ScanResult,
+    TransferOffer,
+    Unpacked,
+)
 from sluicegate.gate.steps import StepRecords
 from sluicegate.gate.traced_scanner import traced_scanner
 from sluicegate.log_limits import TRACE_STEPS_PER_S_MAX
@@ -92,6 +100,7 @@ class Connected:
     """An object, as far as a scanner's answer is about its connection."""
 
     connection = types.SimpleNamespace(id="c-1.4")
+    offer = TransferOffer("x", Direction.DOWNLOAD, "http", facts={"exchange": "c-1-7"})
 
 
 class PlainScanner:
@@ -144,7 +153,7 @@ def test_scan_is_a_step_and_its_answer_the_scanners(
     (record,) = written.records
     assert isinstance(record, StepRecord)
     assert (record.step, record.scanner, record.connection) == ("scan", "av", "c-1.4")
-    assert (record.duration_ms, record.reason) == (250.0, reason)
+    assert (record.duration_ms, record.reason, record.request) == (250.0, reason, "c-1-7")
 
 
 def test_scanner_that_opens_archives_still_does(written: Written) -> None:

@@ -209,6 +209,11 @@ def test_steps_are_children_of_what_they_were_for() -> None:
     assert asked.end_time_unix_nano - asked.start_time_unix_nano == 1_000_000
 
 
+def test_object_of_a_request_is_its_child() -> None:
+    request, held = spans_of(line(REQUEST), line(TRANSFER, facts={"exchange": "r-1"}))
+    assert held.parent_span_id == request.span_id
+
+
 def test_streams_belong_to_the_trace_of_what_carries_them() -> None:
     carrier, stream, step = spans_of(
         line(CONNECTION),

@@ -34,6 +34,7 @@ from sluicegate.port.scope import current_scope, entered
 from sluicegate.spool import Delivery, Sink, SpooledBody
 
 from .judgement import HeldObject, Judgement, bytes_limit, judge, wanting
+from .steps import request_of
 from .views import TransferView
 
 if TYPE_CHECKING:
@@ -243,7 +244,11 @@ class Holding:
                 lambda step, cause: service.record_filter_failure(step, cause, connection),
                 service.verdicts,
                 lambda name, seconds: service.steps.write(
-                    connection.id, "filter", seconds, filter_name=name
+                    connection.id,
+                    "filter",
+                    seconds,
+                    filter_name=name,
+                    request=request_of(self._offer),
                 ),
             )
         finally:

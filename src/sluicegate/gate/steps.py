@@ -7,12 +7,22 @@ writes a bounded number of steps each second, whatever clients make it do.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sluicegate.audit import Recorder, StepName, StepRecord
 from sluicegate.audit.sampling import is_sampled, span_id, trace_id
 from sluicegate.clock import Clock
 from sluicegate.log_limits import TRACE_STEPS_PER_S_MAX
 
-__all__ = ["StepRecords"]
+if TYPE_CHECKING:
+    from sluicegate.filterapi import TransferOffer
+
+__all__ = ["StepRecords", "request_of"]
+
+
+def request_of(offer: TransferOffer) -> str:
+    """Return the request that an object belongs to; empty: its protocol has none."""
+    return offer.facts.get("exchange", "")
 
 
 class StepRecords:

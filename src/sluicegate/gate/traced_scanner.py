@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from sluicegate.filterapi import ContentScanner, Scanner, ScanOutcome
 
+from .steps import request_of
+
 if TYPE_CHECKING:
     from sluicegate.filterapi import Contents, ScanResult, Transfer, Unpacked
 
@@ -55,6 +57,7 @@ class _TracedScanner:
             "scan",
             self._steps.now() - begun,
             scanner=self._inner.name,
+            request=request_of(transfer.offer),
             reason=result.reason if is_lacking else "",
         )
 

@@ -8,7 +8,7 @@ connection lives, and what is sent twice has the same identifiers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sluicegate.audit.query import LogLine
 from sluicegate.audit.sampling import carrier_of, is_sampled, span_id, trace_id
@@ -90,7 +90,11 @@ def _transfer(fields: _Fields) -> _Made:
     name = f"hold {_text(fields, 'direction')}"
     what = (_text(fields, "name"), _text(fields, "sha256"), repr(fields.get("time")))
     span = span_id("transfer", connection, *what)
-    return name, _INTERNAL, span, _of_connection(connection), _number(fields, "held_ms") / 1000
+    facts = fields.get("facts")
+    known = cast("dict[str, object]", facts) if isinstance(facts, dict) else {}
+    request = str(known.get(_EXCHANGE, ""))
+    parent = _of_request(request) if request else _of_connection(connection)
+    return name, _INTERNAL, span, parent, _number(fields, "held_ms") / 1000
 
 
 def _step(fields: _Fields) -> _Made:
@@ -120,6 +124,10 @@ _MADE: Final[dict[str, Callable[[_Fields], _Made]]] = {
     "limit": _moment,
     "step": _step,
 }
+
+
+_EXCHANGE: Final = "exchange"
+"""The fact of an object of HTTP that names its request."""
 
 
 def _of_connection(connection: str) -> str:
