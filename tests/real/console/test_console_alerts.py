@@ -157,7 +157,7 @@ def test_program_lists_reads_and_acknowledges(gate: ConsoleGate) -> None:
     found = program.get(f"/api/v1/alerts/{raising}").json()
     assert (found["alert"], found["state"], found["message"]) == ("visit", "open", MESSAGE)
     answer: httpx.Response = program.post(
-        "/api/v1/alerts/acknowledge", json={"alerts": [raising, "nothing"]}
+        "/api/v1/acknowledge", json={"alerts": [raising, "nothing"]}
     )
     assert answer.json() == {"acknowledged": [raising]}
     assert program.get(f"/api/v1/alerts/{raising}").json()["state"] == "acknowledged"

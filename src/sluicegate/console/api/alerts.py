@@ -92,7 +92,7 @@ OPERATIONS: Final = (
     Operation(name="readAlert", path="/alerts/{raising}", answer=_alert, reply=Raising,
               summary="One alert.", parameters=(_RAISING,),
               failures={404: "No such alert is known."}),
-    Operation(name="acknowledgeAlerts", path="/alerts/acknowledge", method="POST",
+    Operation(name="acknowledgeAlerts", path="/acknowledge", method="POST",
               role=Role.OPERATOR, answer=_acknowledge, body=Acknowledge, reply=Acknowledged,
               summary="Acknowledge alerts: somebody has seen them."),
 )  # fmt: skip
