@@ -56,6 +56,8 @@ async def prove(asked: Asked, password: str, name: str = "") -> tuple[str, int]:
         What is wrong with it, and the status to answer with; an empty text: nothing is.
     """
     who = asked.who
+    if who.is_first:
+        return "Make yourself a user first: behind the first link there is no password.", _FORBIDDEN
     if asked.console.sessions.is_proved(who):
         return "", 0
     if not password:

@@ -83,3 +83,19 @@ def test_pages_that_keep_people_out_say_why(browser: Browser, gate: ConsoleGate)
     expect(page.get_by_role("heading")).to_have_text("There is no such page")
     keep_screenshot(page, "no-such-page")
     page.context.close()
+
+
+def test_who_came_by_the_first_link_changes_no_policy_before_there_is_a_user(
+    browser: Browser, bare_gate: ConsoleGate
+) -> None:
+    before = (bare_gate.folder / "policy.toml").read_text()
+    page = open_page(browser, bare_gate)
+    page.goto(bare_gate.first_link())
+    page.get_by_role("button", name="Open the console").click()
+    page.goto("/policy/edit")
+    page.locator("textarea.code").fill("# mine\n" + before)
+    page.get_by_role("button", name="Check and compare").click()
+    page.get_by_role("button", name="Put in force").click()
+    expect(page.get_by_text("Make yourself a user first")).to_be_visible()
+    page.context.close()
+    assert (bare_gate.folder / "policy.toml").read_text() == before
