@@ -160,12 +160,14 @@ class _Alerter:
     def _follow(self) -> float:
         try:
             chunk = self._follower.read()
+            if not self._has_caught_up:
+                is_end = chunk is None or not (chunk.has_more or self._follower.bytes_behind)
+                self._has_caught_up = is_end
         except OSError as error:
             self._log_trouble = f"the log cannot be read: {error.strerror}"
             return ALERT_LOOK_S
         self._log_trouble = ""
         if chunk is None:
-            self._has_caught_up = True
             return ALERT_LOOK_S
         steps: list[Step] = []
         signs = self._desk.signs
