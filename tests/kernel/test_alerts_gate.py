@@ -284,6 +284,7 @@ def test_alert_of_before_is_known_after_a_restart_of_the_gate(gate: Gate) -> Non
     visit(gate)
     until(lambda: gate.reply(AlertsRequest())["rows"][0]["count"] == 2)
     assert gate.reply(AcknowledgeRequest(alerts=["visit"]))["acknowledged"] == [row["raising"]]
+    wait_until_raised(gate, 2)
     assert gate.end() == 0
     assert [one["event"] for one in raised(gate)] == ["raised", "acknowledged"]
 

@@ -178,7 +178,8 @@ class _Alerter:
                     steps += self._desk.take(_decoder.decode(line))
         self._desk.move(chunk.position)
         self._show(steps)
-        return 0.0 if chunk.has_more else ALERT_LOOK_S
+        # What was raised before is not offered until it is known to be missing in the log.
+        return 0.0 if chunk.has_more or not self._has_caught_up else ALERT_LOOK_S
 
     async def _look_at_the_gate(self) -> None:
         while True:
