@@ -8,11 +8,18 @@ import pytest
 
 from sluicegate.audit.search import parse_query
 from sluicegate.audit.search.matching import predicate_of
-from sluicegate.audit.store import LogPosition, LogStore, StorePlace, StoreReader, has_store
+from sluicegate.audit.store import (
+    LogPosition,
+    LogStore,
+    SqlitePlace,
+    StorePlace,
+    StoreReader,
+    has_store,
+)
 from sluicegate.audit.store.totals import HOUR_S, OTHERS, latency_bucket
 from sluicegate.errors import ConfigError
 from sluicegate.testing.clock import ManualClock
-from tests.unit.store.store_kit import DAY_S, fill, line_of
+from tests.unit.store.store_kit import DAY_S, KEPT, fill, line_of
 
 
 @pytest.fixture(params=["walked", "by index", "neither"])
@@ -57,43 +64,50 @@ QUERIES = [
 ]
 
 
-@pytest.mark.usefixtures("found_how")
-@pytest.mark.parametrize("text", QUERIES)
-def test_store_finds_what_the_query_chooses_the_newest_first(
-    store: LogStore, reader: StoreReader, clock: ManualClock, text: str
-) -> None:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def filled(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[StorePlace, list[bytes], float]:
+    """Return a store of two days with forty records each, them, and the time; nobody changes it."""
+    folder = tmp_path_factory.mktemp("filled")
+    place: StorePlace = SqlitePlace(folder=str(folder))
+    if request.param == "postgresql":
+        place = request.getfixturevalue("postgres").place(folder)
+    clock = ManualClock(1000.0, 1_750_000_000.0)
+    store = LogStore(place, clock, KEPT)
     lines = fill(store, clock, 40)
     clock.advance(DAY_S)
     lines += fill(store, clock, 40)
-    query = parse_query(text, clock.wall())
-    passes = predicate_of(query)
-    expected = [number for number, line in enumerate(lines, 1) if passes(json.loads(line))]
-    found = reader.search(query, 1000, seconds_max=60)
-    assert [record.seq for record in found.records] == expected[::-1]
-    assert found.is_complete
-    assert [record.seq for record in reader.read(query)] == expected
+    store.close()
+    return place, lines, clock.wall()
 
 
 @pytest.mark.usefixtures("found_how")
 @pytest.mark.parametrize("text", QUERIES)
-def test_search_goes_on_where_it_ended(
-    store: LogStore, reader: StoreReader, clock: ManualClock, text: str
+def test_store_finds_what_the_query_chooses_the_newest_first_and_goes_on_where_it_ended(
+    filled: tuple[StorePlace, list[bytes], float], clock: ManualClock, text: str
 ) -> None:
-    fill(store, clock, 15)
-    clock.advance(DAY_S)
-    fill(store, clock, 15)
-    query = parse_query(text, clock.wall())
-    whole = reader.search(query, 1000, seconds_max=60).records
-    pieces = []
+    place, lines, now = filled
+    query = parse_query(text, now)
+    passes = predicate_of(query)
+    expected = [number for number, line in enumerate(lines, 1) if passes(json.loads(line))]
+    reader = StoreReader(place, clock)
+    whole = reader.search(query, 1000, seconds_max=60)
+    read = [record.seq for record in reader.read(query)]
+    pieces: list[int] = []
     before = None
     while True:
         found = reader.search(query, 4, before=before, seconds_max=60)
-        pieces += found.records
+        pieces += [record.seq for record in found.records]
         before = found.before
         if found.is_complete:
             break
         assert len(found.records) == 4
-    assert pieces == whole
+    reader.close()
+    assert [record.seq for record in whole.records] == expected[::-1]
+    assert whole.is_complete
+    assert read == expected
+    assert pieces == expected[::-1]
 
 
 def test_search_whose_time_is_over_says_how_far_it_looked(
