@@ -82,6 +82,8 @@ class TransferOffer:
     preceding: bytes = b""
     """The end of what was delivered before it in the same direction, where objects are pieces of
     one conversation (messages of a WebSocket): for filters that look for what was cut in two."""
+    bytes_announced: int | None = None
+    """How long it is to be, as its sender says before its first byte; None: it does not say."""
 
 
 @dataclass(frozen=True, slots=True)

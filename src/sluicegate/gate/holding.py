@@ -359,6 +359,7 @@ class Holding:
             verdict=judgement.reason if judgement is not None else "",
             bytes_held=self._bytes_held if self._body is None else self._body.size,
             bytes_delivered=self.bytes_delivered,
+            bytes_announced=offer.bytes_announced or 0,
         )
 
     # -- ending --------------------------------------------------------------------------------

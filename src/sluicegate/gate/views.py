@@ -321,6 +321,8 @@ class TransferView(msgspec.Struct, kw_only=True):
     bytes_held: int = 0
     bytes_delivered: int = 0
     """What its receiver has of it by now."""
+    bytes_announced: int = 0
+    """How long it is to be, as its sender says; 0: it does not say."""
 
 
 class FilterView(msgspec.Struct, kw_only=True):

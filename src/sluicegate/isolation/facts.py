@@ -109,6 +109,7 @@ class OfferFacts(msgspec.Struct, array_like=True):
     is_text: bool
     facts: dict[str, str]
     preceding: bytes = b""
+    bytes_announced: int | None = None
 
     @classmethod
     def of(cls, offer: TransferOffer) -> OfferFacts:
@@ -122,6 +123,7 @@ class OfferFacts(msgspec.Struct, array_like=True):
             offer.is_text,
             offer.facts,
             offer.preceding,
+            offer.bytes_announced,
         )
 
     def offer(self) -> TransferOffer:
@@ -139,6 +141,7 @@ class OfferFacts(msgspec.Struct, array_like=True):
             is_text=self.is_text,
             facts=self.facts,
             preceding=self.preceding,
+            bytes_announced=self.bytes_announced,
         )
 
 

@@ -174,6 +174,21 @@ def test_held_object_is_shown_while_it_is_judged(
         expect(window.get_by_role("heading", name="Connections")).to_be_visible()
 
 
+def test_object_that_arrives_shows_how_far_it_is(gate: WebConsoleGate, window: Page) -> None:
+    gate.offer("long.bin", bytes(8 << 20))
+    with gate.downloading("limited/long.bin"):  # at one MiB a second
+        window.goto("/transfers")
+        row = window.locator("tbody tr", has_text="long.bin")
+        expect(row).to_contain_text("of 8.0 MiB", timeout=10_000)
+        arrived = row.get_by_role("progressbar")
+        first = int(arrived.get_attribute("value") or "0")
+        assert 0 < first < 8 << 20
+        expect(arrived).not_to_have_attribute("value", str(first))
+        assert_accessible(window)
+        keep_screenshot(window, "transfers-arriving")
+        expect(row).to_have_count(0, timeout=20_000)
+
+
 def test_scanner_that_is_gone_is_said_in_red(gate: WebConsoleGate, window: Page) -> None:
     gate.offer("other.txt", b"something else\n" * 300)
     window.goto("/scanners")

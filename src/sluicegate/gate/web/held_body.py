@@ -31,7 +31,7 @@ from sluicegate.protocols.text import printable
 from .held_forms import BodyPlan
 from .held_stage import HeldRequest, HeldResponse
 from .named_object import has_body, names_of
-from .offer import offers_of
+from .offer import bytes_announced, offers_of
 from .targets import path_of
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def hold_request(exchange: GateExchange) -> BodyStage[Request] | None:
         user=_user_of(exchange),
         content_type=_content_type(request.fields),
         facts={"exchange": exchange.id, "method": printable(request.method)},
+        bytes_announced=bytes_announced(request),
     )
     objection = exchange.connection.objection_to(offer)
     if objection:

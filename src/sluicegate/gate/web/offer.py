@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sluicegate.filterapi import Direction, TransferOffer
+from sluicegate.protocols.http1.messages import FramingKind, Request, Response
 from sluicegate.protocols.text import printable
 
 from .named_object import names_of
@@ -18,7 +19,13 @@ from .targets import path_of
 if TYPE_CHECKING:
     from .gate_exchange import GateExchange
 
-__all__ = ["offers_of"]
+__all__ = ["bytes_announced", "offers_of"]
+
+
+def bytes_announced(message: Request | Response) -> int | None:
+    """Return how long a body is to be; None: nobody says, or only of its coded form."""
+    is_told = message.framing.kind is FramingKind.LENGTH
+    return message.framing.length if is_told and b"content-encoding" not in message.fields else None
 
 
 def offers_of(exchange: GateExchange) -> list[TransferOffer]:
@@ -34,6 +41,7 @@ def offers_of(exchange: GateExchange) -> list[TransferOffer]:
             user="" if user is None else user.name,
             content_type=content_type,
             facts={"exchange": exchange.id, "status": str(response.status)},
+            bytes_announced=bytes_announced(response),
         )
         for name in names_of(path_of(exchange.request), response.fields)
     ]
