@@ -23,11 +23,19 @@ from collections.abc import Callable, Iterator
 import click
 import msgspec
 
+from sluicegate.app.postgres_config import PostgresTable, place_at
 from sluicegate.audit import ConnectionRecord, RecordSender
 from sluicegate.audit.frames import BatchReader, Note, NoteKind, frame_note
 from sluicegate.audit.search import parse_query
-from sluicegate.audit.store import LogPosition, LogStore, SqlitePlace, StoreReader
-from sluicegate.audit.store.log_store import Retention
+from sluicegate.audit.store import (
+    LogPosition,
+    LogStore,
+    SqlitePlace,
+    StorePlace,
+    StoreReader,
+    has_store,
+)
+from sluicegate.audit.store.log_store import Retention, open_partitions
 from sluicegate.clock import SystemClock
 from sluicegate.testing.clock import ManualClock
 
@@ -36,6 +44,7 @@ QUESTION_MS_MAX = 200.0
 ENQUEUE_US_MAX = 20.0
 ENQUEUED = 200_000
 BATCH = 1_000
+SCHEMA = "sluicegate_benchmark"
 ROUNDS = 5
 BEGIN = 1_790_000_000.0
 RATE = 2_000
@@ -136,10 +145,10 @@ async def _enqueue() -> float:
     return statistics.quantiles(taken, n=100)[98] / 1000
 
 
-def store(folder: pathlib.Path, count: int) -> float:
+def store(place: StorePlace, count: int) -> float:
     """Store records; return how many of each second of CPU time."""
     clock = ManualClock(0.0, BEGIN)
-    opened = LogStore(SqlitePlace(folder=str(folder)), clock, Retention(days=90, bytes_max=1 << 50))
+    opened = LogStore(place, clock, Retention(days=90, bytes_max=1 << 50))
     used, offset = 0.0, 0
     batch: list[bytes] = []
     for number, record in enumerate(records(count), 1):
@@ -186,13 +195,13 @@ def questions(count: int) -> dict[str, Callable[[StoreReader], object]]:
     }
 
 
-def ask(folder: pathlib.Path, count: int) -> dict[str, float]:
+def ask(place: StorePlace, count: int) -> dict[str, float]:
     """Ask everything; return the median of each in milliseconds."""
     medians: dict[str, float] = {}
     for name, question in questions(count).items():
         taken: list[float] = []
         for _ in range(ROUNDS):
-            reader = StoreReader(SqlitePlace(folder=str(folder)), SystemClock())
+            reader = StoreReader(place, SystemClock())
             began = time.perf_counter()
             question(reader)
             taken.append((time.perf_counter() - began) * 1000)
@@ -201,20 +210,48 @@ def ask(folder: pathlib.Path, count: int) -> dict[str, float]:
     return medians
 
 
+def place_of(folder: pathlib.Path, server: str | None) -> StorePlace:
+    """Return where records are to be stored, and are not yet."""
+    if server is None:
+        return SqlitePlace(folder=str(folder))
+    place = place_at(PostgresTable(server=server, schema_name=SCHEMA), folder, folder)
+    if has_store(place):
+        raise click.UsageError(f"DROP SCHEMA {SCHEMA} CASCADE; first")
+    return place
+
+
+def bytes_of(place: StorePlace) -> int:
+    """Return the bytes of a store's files, or of its tables with their indexes."""
+    partitions = open_partitions(place)
+    try:
+        return sum(partitions.size(name) for name in partitions.names())
+    finally:
+        partitions.close()
+
+
 @click.command(help=__doc__)
 @click.option("--records", "count", default=10_000_000, show_default=True, type=click.IntRange(1))
 @click.option("--folder", type=click.Path(path_type=pathlib.Path), help="for some ten gigabytes")
+@click.option(
+    "--server",
+    metavar="ADDRESS",
+    help="A PostgreSQL server in place of SQLite: postgresql://USER@/DATABASE?host=/run/postgresql;"
+    f" schema {SCHEMA} must not be there, and stays.",
+)
 @click.option("--json", "json_file", type=click.Path(path_type=pathlib.Path))
-def main(count: int, folder: pathlib.Path | None, json_file: pathlib.Path | None) -> None:
+def main(
+    count: int, folder: pathlib.Path | None, server: str | None, json_file: pathlib.Path | None
+) -> None:
     """Hand over, store and ask, and print one table."""
     enqueue_us = enqueue()
     is_cheap = enqueue_us <= ENQUEUE_US_MAX
     verdict = "yes" if is_cheap else "NO"
     click.echo(f"handing over, p99: {enqueue_us:.1f} us (at most {ENQUEUE_US_MAX:.0f}: {verdict})")
     with tempfile.TemporaryDirectory(dir=folder) as made:
-        rate = store(pathlib.Path(made), count)
-        size = sum(path.stat().st_size for path in pathlib.Path(made).iterdir())
-        medians = ask(pathlib.Path(made), count)
+        place = place_of(pathlib.Path(made) / "records", server)
+        rate = store(place, count)
+        size = bytes_of(place)
+        medians = ask(place, count)
     is_fast = rate >= RECORDS_PER_S_MIN
     click.echo(
         f"stored {count:,} records: {rate:,.0f} of each second of CPU time (at least"

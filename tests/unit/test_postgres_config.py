@@ -90,6 +90,14 @@ def test_server_for_another_store_is_refused(tmp_path: pathlib.Path) -> None:
     assert any("is for a store that is not used" in str(error) for error in findings.errors)
 
 
+def test_library_that_is_missing_is_said_before_the_gate_starts(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    _, errors = read(tmp_path, '[log.postgresql]\nserver = "postgresql://g@db/a"\n')
+    assert any("pip install 'sluicegate[postgresql]'" in error for error in errors), errors
+
+
 SERVER = '[log.postgresql]\nserver = "postgresql://g@db/a"\npassword = { file = "p" }\n'
 
 

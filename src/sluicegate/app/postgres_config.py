@@ -20,7 +20,7 @@ from sluicegate.names import HostRefused, parse_authority
 
 from .secret_files import SecretTable
 
-__all__ = ["PostgresTable", "to_postgres"]
+__all__ = ["PostgresTable", "place_at", "to_postgres"]
 
 _PORT: Final = 5432
 _CURE: Final = (
@@ -115,11 +115,22 @@ def to_postgres(
         findings: Where errors go.
     """
     at = ("log", "postgresql")
-    server = _read_server(table.server)
     if bool(table.certificate) is not bool(table.key):
         given = "certificate" if table.certificate else "key"
         findings.refuse(document.where((*at, given)), "is one half", 'give "certificate" and "key"')
         return None
+    return place_at(table, folder, keys)
+
+
+def place_at(table: PostgresTable, folder: pathlib.Path, keys: pathlib.Path) -> PostgresPlace:
+    """Return where records are kept, without the password.
+
+    Args:
+        table: What the operator wrote, which is right.
+        folder: Where relative paths begin.
+        keys: The folder of the chain's key.
+    """
+    server = _read_server(table.server)
     return PostgresPlace(
         folder=str(keys),
         host=server.host,

@@ -31,7 +31,7 @@ from .partition import LogPosition, PartitionName, Partitions
 from .place import PostgresPlace, StorePlace
 from .sqlite_partition import SqlitePartitions
 
-__all__ = ["LogStore", "Retention"]
+__all__ = ["LogStore", "Retention", "open_partitions"]
 
 _decoder: msgspec.json.Decoder[dict[str, object]] = msgspec.json.Decoder(dict[str, object])
 
@@ -75,7 +75,7 @@ class LogStore:
             os.close(self._lock)
             raise ConfigError(str(folder), "another process stores records there") from error
         try:
-            self._partitions = _partitions_of(place)
+            self._partitions = open_partitions(place)
         except BaseException:
             os.close(self._lock)
             raise
@@ -235,7 +235,12 @@ class LogStore:
         return dt.datetime.fromtimestamp(time, dt.UTC).date().isoformat()
 
 
-def _partitions_of(place: StorePlace) -> Partitions:
+def open_partitions(place: StorePlace) -> Partitions:
+    """Open the partitions of a store for their one writer.
+
+    Raises:
+        ConfigError: The server cannot be used, or somebody else writes there.
+    """
     if isinstance(place, PostgresPlace):
         from .postgres_partition import PostgresPartitions  # noqa: PLC0415 - psycopg is optional
 
