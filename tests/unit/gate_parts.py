@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import types
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -12,9 +13,11 @@ from sluicegate.gate.registry import EventStep, Installed, RulePlan
 from sluicegate.gate.session import GateSession
 from sluicegate.gate.settings import Installation, OnFailure
 from sluicegate.gate.slow import SlowFilters
+from sluicegate.gate.steps import StepRecords
 from sluicegate.limits import Limits
 from sluicegate.port.timers import DeadlineWheel, Timers
 from sluicegate.testing import ManualClock
+from sluicegate.testing.recorder import MemoryRecorder
 from tests.flows.gate_kit import publication
 
 CLIENT = SocketAddress.parse("192.0.2.7:0")
@@ -73,6 +76,7 @@ class Service:
         self.failures: list[tuple[str, str]] = []
         self.tasks: list[asyncio.Task[None]] = []
         self.forgotten: list[GateSession] = []
+        self.records = types.SimpleNamespace(steps=StepRecords(MemoryRecorder(), self.clock))
 
     @property
     def now(self) -> float:
@@ -97,6 +101,7 @@ class Service:
 class Connection:
     """What dispatch uses of a connection."""
 
+    id = "c-1"
     is_secondary = False
     entry_mode = EntryMode.PUBLISHED
 
