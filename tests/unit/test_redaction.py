@@ -42,6 +42,7 @@ def failure(cause: str) -> Record:
         # Schemes without their header.
         (f"refused: Bearer {JWT}", f"refused: Bearer {REDACTED}"),
         (f"sent basic {BASIC} twice", f"sent basic {REDACTED} twice"),
+        (f"sent bEARER {JWT}", f"sent bEARER {REDACTED}"),
         ("Negotiate YIIJvwYGKwYBBQUC", f"Negotiate {REDACTED}"),
         ("NTLM TlRMTVNTUAABAAAA", f"NTLM {REDACTED}"),
         # Commands.
@@ -58,6 +59,7 @@ def failure(cause: str) -> Record:
         (f"api-key={SECRET}", f"api-key={REDACTED}"),
         (f'{{"password": "{SECRET}"}}', f'{{"password": "{REDACTED}"}}'),
         (f"password: {SECRET}", f"password: {REDACTED}"),
+        (f"PassWord:{SECRET}", f"PassWord:{REDACTED}"),
         (f"bind failed: passwd={SECRET}", f"bind failed: passwd={REDACTED}"),
         # Keys.
         ("key -----BEGIN RSA PRIVATE KEY-----\nMIIEpAIB\n-----END RSA PRIVATE KEY----- is bad",
