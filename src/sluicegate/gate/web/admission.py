@@ -273,8 +273,6 @@ class AdmittedExchange(AnsweredExchange):
 
     def _find_target(self, authority: Authority) -> Target | None:
         connection = self.connection
-        if connection.inside is not None and not self._fits_inside(connection.inside):
-            return None
         targets, last = connection.desk.targets, connection.last_target
         user, is_secure = connection.session.rules_user, self.is_secure
         found = targets.find_again(last, user, authority, is_secure=is_secure)

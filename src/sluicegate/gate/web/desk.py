@@ -299,7 +299,7 @@ class WebDesk:
             carrier = OriginCarrier(
                 self, key, server.raw, address, connection.session, given=server
             )
-            carrier.bound_to = owner
+            carrier.bind_to(owner)
             self.pool.add_carrier(carrier)
             if not is_wanted:
                 carrier.close()
@@ -307,7 +307,7 @@ class WebDesk:
         origin = OriginEnd(
             self.service, self.pool, key, server.raw, address, self.known, given=server
         )
-        origin.bound_to = owner
+        origin.bind_to(owner)
         self.pool.add(origin)
         if not (is_wanted and is_usable):
             origin.close()
@@ -328,11 +328,11 @@ class WebDesk:
             self.first_dials.note_version(exchange.pool_key, is_http2=is_http2)
         if is_http2:
             carrier = OriginCarrier(self, exchange.pool_key, raw, address, exchange.session)
-            carrier.bound_to = owner
+            carrier.bind_to(owner)
             self.pool.add_carrier(carrier)
             return carrier.open()
         origin = OriginEnd(self.service, self.pool, exchange.pool_key, raw, address, self.known)
-        origin.bound_to = owner
+        origin.bind_to(owner)
         self.pool.add(origin)
         return origin
 

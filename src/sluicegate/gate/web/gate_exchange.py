@@ -111,6 +111,9 @@ class GateExchange(SwitchingExchange):
         if authority is None:
             self.refuse(502, "a filter left the request without a host")
             return False
+        inside = self.connection.inside
+        if inside is not None and not self._fits_inside(inside):
+            return False
         target = self._find_target(authority)
         if target is None:
             return False

@@ -111,6 +111,15 @@ class OriginCarrier:
         """Whether another exchange may use it."""
         return self.http.has_room_for(self._taken + 1) and not self.wire.is_closing
 
+    def bind_to(self, client: object) -> None:
+        """Let nobody but one client's connection use it from here on."""
+        self._pool.bind(self, client)
+
+    @property
+    def may_be_given_out(self) -> bool:
+        """Whether the pool has it, to give out its streams."""
+        return not self.wire.is_closing
+
     @property
     def takes_protocols(self) -> bool:
         """Whether the server has said that its streams may switch protocols (RFC 8441)."""

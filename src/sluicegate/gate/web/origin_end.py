@@ -141,7 +141,12 @@ class OriginEnd:
 
     def bind_to(self, client: object) -> None:
         """Let nobody but one client's connection use it from here on."""
-        self.bound_to = client
+        self._pool.bind(self, client)
+
+    @property
+    def may_be_given_out(self) -> bool:
+        """Whether it waits in the pool."""
+        return self.is_idle
 
     def let_go(self) -> None:
         """End the service of an exchange: back to the pool, or closed if anything is left of it."""

@@ -8,7 +8,8 @@ before, and is for nobody else when it was logged in for one client.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+import itertools
+from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 from sluicegate.address import SocketAddress
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OriginPool", "PoolKey"]
 
-PoolKey: TypeAlias = tuple[str, int, str]
+PoolKey: TypeAlias = tuple[str, int, Hashable]
 """Host (canonical) and port that are asked for, and the way there: the parent proxy, or the client
 on whose behalf it is dialled where network rules may tell clients apart."""
 
@@ -34,6 +35,7 @@ class OriginPool:
     """The connections of one worker that no exchange uses, and all others while they live."""
 
     __slots__ = (
+        "_bound",
         "_carriers",
         "_everything",
         "_idle",
@@ -53,6 +55,8 @@ class OriginPool:
         #: Connections of HTTP/2, whether or not they are used just now.
         self._everything: set[OriginEnd | OriginCarrier] = set()
         #: Whose descriptors are open.
+        self._bound: set[OriginEnd | OriginCarrier] = set()
+        #: Those of them that are for one client's connection alone: few, most often none.
         self._on_empty: asyncio.Event | None = None
 
     def __len__(self) -> int:
@@ -127,9 +131,10 @@ class OriginPool:
             is_let: Whether an address is allowed.
         """
         wall = self._service.port.wall
-        waiting: list[OriginEnd | OriginCarrier] = []
-        waiting += [one for one in self._carriers.get(key, ()) if one.has_room]
-        waiting += reversed(self._idle.get(key, ()))
+        waiting: Iterable[OriginEnd | OriginCarrier] = reversed(self._idle.get(key, ()))
+        if self._carriers:
+            streams = [one for one in self._carriers.get(key, ()) if one.has_room]
+            waiting = itertools.chain(streams, waiting)
         for one in waiting:
             proof = proof_of(one.wire.raw)
             if proof is None or one.bound_to is not None or not is_let(one.address):
@@ -174,10 +179,12 @@ class OriginPool:
     def on_given_away(self, origin: OriginEnd) -> None:
         """Take that a connection goes on as another one's: a tunnel's."""
         self._everything.discard(origin)
+        self._bound.discard(origin)
 
     def on_closed(self, origin: OriginEnd | OriginCarrier) -> None:
         """Take that a connection's descriptor is free."""
         self._everything.discard(origin)
+        self._bound.discard(origin)
         if not self._everything and self._on_empty is not None:
             self._on_empty.set()
         self._service.dials.on_ended()
@@ -190,14 +197,17 @@ class OriginPool:
         min(firsts, key=lambda one: one.idle_since).close()
         return True
 
+    def bind(self, server: OriginEnd | OriginCarrier, client: object) -> None:
+        """Give a connection to nobody but one client's from here on; None: to anybody."""
+        server.bound_to = client
+        if client is not None:
+            self._bound.add(server)
+
     def release(self, client: object) -> None:
-        """Close what is bound to a client that has gone."""
-        for waiting in list(self._idle.values()):
-            for origin in [one for one in waiting if one.bound_to is client]:
-                origin.close()
-        for carriers in list(self._carriers.values()):
-            for carrier in [one for one in carriers if one.bound_to is client]:
-                carrier.close()
+        """Close what is bound to a client that has gone, but for what is in use."""
+        for one in [one for one in self._bound if one.bound_to is client]:
+            if one.may_be_given_out:
+                one.close()
 
     def close(self) -> None:
         """Close everything that waits."""

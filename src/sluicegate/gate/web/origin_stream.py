@@ -128,7 +128,7 @@ class OriginStream:
 
     def bind_to(self, client: object) -> None:
         """Let nobody but one client's connection use its connection from here on."""
-        self._carrier.bound_to = client
+        self._carrier.bind_to(client)
 
     # -- exchanges -----------------------------------------------------------------------------
 

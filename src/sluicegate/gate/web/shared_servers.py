@@ -34,13 +34,21 @@ def shared_key(connection: OpeningConnection, host: CanonicalHost) -> PoolKey | 
         connection: Its rule has let it in.
         host: Who the server is.
     """
-    service, rule, user = connection.firewall, connection.plan.rule, connection.session.user
-    if not service.server_tls.are_shared:
+    service = connection.firewall
+    servers = service.server_tls
+    if not servers.are_shared:
         return None
-    who = "" if user is None else f"{user.scheme} {user.name!r}"
-    epochs = f"{service.entries.known.epoch} {service.revocation.epoch} {service.server_tls.epoch}"
-    way = f"opened {connection.client_address.host} {connection.listener_name} {rule.name!r} {who}"
-    return host.text, connection.named_port, f"{way} {epochs}"
+    user = connection.session.user
+    way = (
+        connection.client_address.host,
+        connection.listener_name,
+        connection.plan.rule.name,
+        None if user is None else (user.scheme, user.name),
+        service.entries.known.epoch,
+        service.revocation.epoch,
+        servers.epoch,
+    )
+    return host.text, connection.named_port, way
 
 
 def proof_of(raw: RawSocket) -> ServerProof | None:
