@@ -95,7 +95,9 @@ class Opener:
 
     def begin(self) -> None:
         """Read the client's hello."""
-        self._wait_for(self._connection.firewall.limits.hello_timeout_s)
+        connection = self._connection
+        self.due = connection.port.now + connection.firewall.limits.hello_timeout_s
+        connection.firewall.wheel.add(connection, self.due)
         self._hello.begin()
 
     def _wait_for(self, seconds: float) -> None:
@@ -125,10 +127,8 @@ class Opener:
     # -- the hello -------------------------------------------------------------------------------
 
     def on_hello(self, host: CanonicalHost) -> None:
-        """Take that the hello has passed, and which host it is about."""
+        """Take that the hello has passed, by the policy in force, and which host it is about."""
         connection = self._connection
-        if not self._goes_on():
-            return
         mode = connection.mode_for(host)
         connection.opened = OpenedTls(host, mode, sni=self._hello.server_name)
         if mode is TlsMode.SPLICE and connection.has_server:
@@ -143,6 +143,7 @@ class Opener:
         if mode is TlsMode.INSPECT:
             proof = connection.find_proof(host, self._protocols())
         if proof is not None and proof.identity.alpn in _OF_THE_WEB:
+            connection.opened.take_identity(proof.identity)
             self._on_identity(proof.identity)
         elif connection.has_server:
             self._begin_server()
@@ -228,14 +229,13 @@ class Opener:
         assert isinstance(outcome, ServerIdentity), "a stream comes with who the server is"
         self._server = stream
         connection.take_server_stream(stream)
-        self._on_identity(outcome)
+        self.opened.take_identity(outcome)
+        if self._goes_on():
+            self._on_identity(outcome)
 
     def _on_identity(self, outcome: ServerIdentity) -> None:
-        """Take who the server is."""
+        """Take who the server is, of a connection that goes on."""
         connection, opened = self._connection, self.opened
-        opened.take_identity(outcome)
-        if not self._goes_on():
-            return
         wish = self._opening.client_certificates
         if opened.mode is TlsMode.VALIDATE:
             proof = None if self._server is None else self._server.proof

@@ -220,8 +220,9 @@ class OpeningConnection(EntryConnection):
         self.state = State.DIALLING
         self._dialled_side = Side.SERVER
         self._dial_began = now = self.port.now
-        self._service.wheel.add(self, now + self._service.limits.connect_timeout_s)
         handshake.send(handshake.granted, self._join_server)
+        if self._handshake is not None and not self.is_closing:  # the answer is on its way
+            self._service.wheel.add(self, now + self._service.limits.connect_timeout_s)
         return True
 
     # -- a parent ------------------------------------------------------------------------------
@@ -381,8 +382,8 @@ class OpeningConnection(EntryConnection):
         """
         given, self.client_given = self.client_given, None
         assert given is not None, "the client was taken over"
-        stream = self._service.entries.tls.accept(given.raw, source)
-        stream.adopt(given.receive_op, held, has_ended=given.ended)
+        stream = self._service.entries.tls.accept(given.raw, source, given.receive_op)
+        stream.adopt(held, has_ended=given.ended)
         self._client_raw = stream.socket
 
         def on_received(result: int, flags: int) -> None:

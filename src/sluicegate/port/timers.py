@@ -86,7 +86,10 @@ class DeadlineWheel:
     def add(self, item: Expiring, when: float) -> None:
         """Put an object on the wheel, or move it to an earlier deadline."""
         slot = int(when / self.tick_s) + 1
-        if item.wheel_slot >= 0:
+        before = item.wheel_slot
+        if before == slot:
+            return
+        if before >= 0:
             self.remove(item)
         item.wheel_slot = slot
         items = self._ticks.get(slot)

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from sluicegate.access_limits import TLS_RECORD_BYTES_MAX, TLS_WRITE_BYTES_MAX
-from sluicegate.port.backend import RawSocket
+from sluicegate.port.backend import Operation, RawSocket
 from sluicegate.port.shared_slots import SharedSlots
 
 from .engine import EngineSource
@@ -49,9 +49,18 @@ class TlsLayer:
         self._emptied: asyncio.Event | None = None
         #: Somebody waits for the last connection.
 
-    def accept(self, inner: RawSocket, source: EngineSource) -> TlsStream:
-        """Put TLS on a client's socket, which belongs to the layer from now on."""
-        stream = TlsStream(self, inner, source.engine())
+    def accept(
+        self, inner: RawSocket, source: EngineSource, receive_op: Operation | None = None
+    ) -> TlsStream:
+        """Put TLS on a client's socket, which belongs to the layer from now on.
+
+        Args:
+            inner: The socket.
+            source: What the client is shown.
+            receive_op: Of whoever has stopped to read there, in flight or not; None: nobody has
+                begun.
+        """
+        stream = TlsStream(self, inner, source.engine(), receive_op)
         self._streams[stream] = None
         return stream
 

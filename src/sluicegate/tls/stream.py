@@ -76,7 +76,13 @@ class TlsStream(TlsSending):
         "socket",
     )
 
-    def __init__(self, layer: TlsLayer, inner: RawSocket, engine: TlsEngine) -> None:
+    def __init__(
+        self,
+        layer: TlsLayer,
+        inner: RawSocket,
+        engine: TlsEngine,
+        receive_op: Operation | None = None,
+    ) -> None:
         super().__init__(layer, inner, engine)
         self.socket = TlsSocket(self)
         #: For the user.
@@ -87,7 +93,11 @@ class TlsStream(TlsSending):
         self.on_established: Callable[[], None] | None = None
         #: Told when the handshake is done, before the first byte is delivered.
         self._layer = layer
-        self._receive_op = layer.port.operations.take(self._on_received)
+        if receive_op is None:
+            self._receive_op = layer.port.operations.take(self._on_received)
+        else:
+            layer.port.backend.redirect(receive_op, self._on_received)
+            self._receive_op = receive_op
         self._received = 0
         #: Bytes of ciphertext.
         self._full_count = 0
@@ -101,18 +111,13 @@ class TlsStream(TlsSending):
         self._discarded = 0
         self._timer: Timer | None = None
 
-    def adopt(self, operation: Operation, early: bytes, *, has_ended: bool) -> None:
+    def adopt(self, early: bytes, *, has_ended: bool) -> None:
         """Go on where somebody has stopped to read; before anybody receives from this one.
 
         Args:
-            operation: Receives below, in flight or not.
             early: What has come by now.
             has_ended: Whether the peer's stream has ended behind it.
         """
-        port = self._layer.port
-        port.operations.give(self._receive_op)
-        self._receive_op = operation
-        port.backend.redirect(operation, self._on_received)
         self._received = len(early)
         self._engine.feed(early)
         if has_ended:
@@ -189,7 +194,14 @@ class TlsStream(TlsSending):
 
     def _on_received(self, result: int, flags: int) -> None:
         if flags & BUFFER:
-            self._on_slot(result, flags)
+            pool, engine = self._backend.pool, self._engine
+            slot = pool.slots[flags >> SLOT_SHIFT]
+            try:
+                self._take(slot.view[: max(result, 0)], result, is_going_on=bool(flags & MORE))
+                self._after_receive(result, flags)
+            finally:
+                engine.take_back()
+                pool.give_back(slot)
             return
         if result == 0:
             self._has_inner_ended = True
@@ -197,16 +209,6 @@ class TlsStream(TlsSending):
         elif result != -errno.ECANCELED or self._port.is_closing:
             self._note_error(-result, errno_name(-result))
         self._after_receive(result, flags)
-
-    def _on_slot(self, result: int, flags: int) -> None:
-        pool, engine = self._backend.pool, self._engine
-        slot = pool.slots[flags >> SLOT_SHIFT]
-        try:
-            self._take(slot.view[: max(result, 0)], result, is_going_on=bool(flags & MORE))
-            self._after_receive(result, flags)
-        finally:
-            engine.take_back()
-            pool.give_back(slot)
 
     def _after_receive(self, result: int, flags: int) -> None:
         if self._is_over or self._is_lingering:
@@ -356,7 +358,6 @@ class TlsStream(TlsSending):
         assert self._writer is None, "an operation is in flight"
         self.is_released = True
         self.on_established = None
-        self._timer = self._port.call_after(TLS_CLOSE_S, self._give_up)
         if self.error == errno.EPROTO and not self._is_established and not self._has_inner_ended:
             self._is_lingering = True
         elif abortive or self.error:
@@ -368,6 +369,8 @@ class TlsStream(TlsSending):
             self._end_stream()
         if self._unsent is None:
             self._finish_release()
+        if not self._is_over:
+            self._timer = self._port.call_after(TLS_CLOSE_S, self._give_up)
 
     def _finish_release(self) -> None:
         """Go on with the close, now that everything is sent."""
@@ -411,10 +414,20 @@ class TlsStream(TlsSending):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for operation in (self._receive_op, self._send_op):
-            if operation.in_flight:
-                self._backend.cancel(operation)
-        self._finish()
+        if self._send_op.in_flight:
+            self._backend.cancel(self._send_op)
+        if not self._receive_op.in_flight:
+            self._finish()
+        elif self._has_ended and not self._is_abortive:
+            # Most peers end TCP's stream with their goodbye: that ends the receive, too.
+            self._port.post(self._cancel_receive)
+        else:
+            self._backend.cancel(self._receive_op)
+
+    def _cancel_receive(self) -> None:
+        """End what is received below, unless the peer has by now."""
+        if self.inner.fileno() >= 0 and self._receive_op.in_flight:
+            self._backend.cancel(self._receive_op)
 
     def _finish(self) -> None:
         """Close the socket below, once nothing is in flight on it."""
