@@ -85,7 +85,7 @@ class LeafCache(Generic[KeptT]):
 
     def find(self, key: LeafKey, now: float) -> KeptT | None:
         """Return a leaf that is of use for a while, and take that it is used."""
-        kept = self._often.get(key)
+        often = kept = self._often.get(key)
         if kept is None:
             kept = self._once.get(key)
             if kept is None:
@@ -94,7 +94,7 @@ class LeafCache(Generic[KeptT]):
             self._forget(key)
             return None
         self._families[key.family].move_to_end(key)
-        if key in self._often:
+        if often is not None:
             self._often.move_to_end(key)
             return kept
         del self._once[key]

@@ -85,6 +85,8 @@ class HelloReader:
         record, at = self._record, 0
         while at < len(data) and self.hello is None:
             if record.left:
+                if not self._message:
+                    self._foresee(data, at)
                 count = min(record.left, len(data) - at, self._needed - len(self._message))
                 self._message += data[at : at + count]
                 record.left -= count
@@ -96,6 +98,15 @@ class HelloReader:
                 self.length += at - before
                 if record.left:
                     self._check_record()
+
+    def _foresee(self, data: bytes | memoryview, at: int) -> None:
+        """Note how long a hello is that is there as a whole, and fills its record, as most do."""
+        left = self._record.left
+        if len(data) - at < left or left <= MESSAGE_HEAD_SIZE or data[at] != _CLIENT_HELLO:
+            return
+        length = data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
+        if MESSAGE_HEAD_SIZE + length == left <= self._bytes_max:
+            self._needed = left
 
     def _check_record(self) -> None:
         record = self._record
