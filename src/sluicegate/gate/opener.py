@@ -73,6 +73,7 @@ class Opener:
         "_hello",
         "_leaf",
         "_server",
+        "_service",
         "_since",
         "_state",
         "_stream",
@@ -83,6 +84,7 @@ class Opener:
         self.due = math.inf
         #: When it has to be further, on the port's clock.
         self._connection = connection
+        self._service = connection.firewall
         self._state = _State.HELLO
         self._hello = HelloReading(connection)
         self._handshake: ServerHandshake | None = None
@@ -96,14 +98,14 @@ class Opener:
     def begin(self) -> None:
         """Read the client's hello."""
         connection = self._connection
-        self.due = connection.port.now + connection.firewall.limits.hello_timeout_s
-        connection.firewall.wheel.add(connection, self.due)
+        self.due = connection.port.now + self._service.limits.hello_timeout_s
+        self._service.wheel.add(connection, self.due)
         self._hello.begin()
 
     def _wait_for(self, seconds: float) -> None:
         connection = self._connection
         self.due = connection.port.now + seconds
-        connection.firewall.wheel.hasten(connection, self.due)
+        self._service.wheel.hasten(connection, self.due)
 
     @property
     def opened(self) -> OpenedTls:
@@ -138,7 +140,7 @@ class Opener:
             self.pass_on()
             return
         self._state = _State.SERVER
-        self._wait_for(connection.firewall.limits.opening_timeout_s)
+        self._wait_for(self._service.limits.opening_timeout_s)
         proof = None
         if mode is TlsMode.INSPECT:
             proof = connection.find_proof(host, self._protocols())
@@ -153,13 +155,13 @@ class Opener:
 
     @property
     def _validation_key(self) -> ValidationKey:
-        connection, epoch = self._connection, self._connection.firewall.server_tls.epoch
+        connection, epoch = self._connection, self._service.server_tls.epoch
         return self.opened.host.text, connection.named_port, connection.server_address, epoch
 
     def _is_known(self) -> bool:
         """Tell whether its server, which was dialled, was verified a moment ago."""
         connection = self._connection
-        port, known = connection.port, connection.firewall.server_tls.validations
+        port, known = connection.port, self._service.server_tls.validations
         identity = known.find(self._validation_key, port.now, port.wall)
         if identity is None or not connection.has_server:
             return False
@@ -181,7 +183,7 @@ class Opener:
         host, mode = opened.host, opened.mode
         raw = connection.take_server()
         self._since = connection.port.now
-        handshake = connection.firewall.server_tls.begin(
+        handshake = self._service.server_tls.begin(
             raw,
             host,
             connection.named_port,
@@ -202,7 +204,7 @@ class Opener:
         """
         hello = self._hello.hello
         assert hello is not None, "it was judged"
-        return _protocols_for(hello.alpn, self._connection.firewall.web.protocols_inside)
+        return _protocols_for(hello.alpn, self._service.web.protocols_inside)
 
     def _goes_on(self) -> bool:
         """Tell whether it may: neither over, nor refused by another policy; False ends it."""
@@ -240,7 +242,7 @@ class Opener:
         if opened.mode is TlsMode.VALIDATE:
             proof = None if self._server is None else self._server.proof
             if proof is not None:
-                known = connection.firewall.server_tls.validations
+                known = self._service.server_tls.validations
                 known.keep(self._validation_key, proof, connection.port.now)
             self._dial_anew()
         elif outcome.wants_certificate and wish is not ClientCertificateWish.IGNORE:
@@ -251,7 +253,7 @@ class Opener:
         else:
             self._state = _State.LEAF
             self._since = connection.port.now
-            connection.firewall.leaves.leaf_for(outcome, self._on_leaf)
+            self._service.leaves.leaf_for(outcome, self._on_leaf)
 
     def _on_server_failed(self, failure: ServerFailure) -> None:
         opened = self.opened
@@ -305,11 +307,11 @@ class Opener:
             return
         alpn = stream.engine.alpn
         if connection.has_server:
-            self._wait_for(connection.firewall.limits.web_idle_timeout_s)
+            self._wait_for(self._service.limits.web_idle_timeout_s)
             InsideDetection(connection, self, alpn).begin()
         elif alpn in _OF_THE_WEB:
             self.on_open()
-            web = connection.firewall.web
+            web = self._service.web
             web.admit_opened(connection, self.opened, alpn, b"", is_server_usable=False)
         else:
             self.refuse_inside(OpeningReason.NOT_HTTP)
@@ -337,9 +339,11 @@ class Opener:
 
     def _note_step(self, step: StepName, reason: str) -> None:
         """Record what it spent time on, if its connection is traced."""
-        connection = self._connection
-        seconds = connection.port.now - self._since
-        connection.firewall.records.steps.write(connection.id, step, seconds, reason=reason)
+        steps = self._service.records.steps
+        if steps.ratio:
+            connection = self._connection
+            seconds = connection.port.now - self._since
+            steps.write(connection.id, step, seconds, reason=reason)
 
     # -- the end ---------------------------------------------------------------------------------
 

@@ -337,6 +337,8 @@ class OpeningConnection(EntryConnection):
 
     def take_ahead(self, given: GivenAway) -> bytes:
         """Take what the client sent ahead off its account."""
+        if not given.ahead:
+            return b""
         ahead, given.ahead = given.ahead, deque()
         early = bytearray()
         for buffer, start, length in ahead:
