@@ -424,6 +424,7 @@ def test_client_that_aborts_gets_426_and_then_the_reply_to_abor(open_gate):
         client.login()
         data = client.passive()
         assert client.ask("RETR clean.bin")[:3] in ("125", "150")
+        gate.wait_until_held()
         # As RFC 959 asks: interrupt process and data mark of Telnet in front, urgent.
         client.socket.send(b"\xff\xf4\xff", socket.MSG_OOB)
         client.socket.send(b"\xf2ABOR\r\n")
