@@ -64,9 +64,9 @@ QUERY_DEPTH_MAX: Final = 16
 QUERY_STARS_MAX: Final = 4
 """Stars in one value: a database tries every way to place them."""
 
-PARTITION_BYTES_MAX: Final = 4 << 30
-"""One file of the store, some five million records: what is let go at a time, and small enough to
-be copied away."""
+PARTITION_BYTES_MAX: Final = 2 << 30
+"""One file of the store, some two million records: what is let go at a time, and small enough to
+be copied away; in a larger one each record costs more to be put into the indexes."""
 
 LOG_ROTATION_LOOK_S: Final = 2.0
 """How often the gate looks whether the log's file is too large or too old, or stored: as often as
