@@ -262,7 +262,7 @@ class WebDesk:
             early: What the client has sent inside.
             is_server_usable: Whether its server has said nothing yet, where it has one.
         """
-        assert protocol in {"", *self.protocols_inside}, "nothing else was offered"
+        assert not protocol or protocol in self.protocols_inside, "nothing else was offered"
         client, server = before.give_all()
         kind = MultiplexedConnection if protocol == HTTP2 else WebConnection
         connection = kind(

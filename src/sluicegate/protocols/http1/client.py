@@ -47,7 +47,7 @@ from sluicegate.protocols.http1.messages import (
     Response,
     Upgraded,
 )
-from sluicegate.protocols.http1.response_head import read_response_head, response_block_bounds
+from sluicegate.protocols.http1.response_head import read_response_head
 from sluicegate.protocols.http1.writing import BodyWriter, Pieces, write_request
 
 __all__ = ["ClientEvent", "Http1Client"]
@@ -64,10 +64,10 @@ class Http1Client(ConnectionEnd[ClientEvent]):
         self, bounds: HttpBounds = DEFAULT_BOUNDS, known: KnownHeads | None = None
     ) -> None:
         """Make one; ``known`` is as for ``Http1Server``."""
-        if known is not None:
-            bounds = known.bounds
-        super().__init__(bounds, response_block_bounds(bounds), Side.SERVER)
-        self._known = known or KnownHeads(bounds)
+        if known is None:
+            known = KnownHeads(bounds)
+        super().__init__(known.bounds, known.response_block, Side.SERVER)
+        self._known = known
         self._request: Request | None = None
         self._informational = 0
         self.has_received = False

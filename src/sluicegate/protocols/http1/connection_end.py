@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import enum
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from sluicegate.errors import BadContext, Side
 from sluicegate.protocols.http1.body_readers import BodyReader
@@ -70,7 +70,7 @@ class ConnectionEnd(abc.ABC, Generic[EventT]):
         self._incoming = Incoming()
         self._reader: BodyReader | None = None
         self._reading = Reading.IDLE
-        self._writer = BodyWriter(NO_BODY)
+        self._writer = _NO_WRITER
         self._writing = Writing.IDLE
         self._has_ended = False
         self._end_told = False
@@ -255,3 +255,7 @@ class ConnectionEnd(abc.ABC, Generic[EventT]):
         self._closes = True
         self._reader = None
         self._incoming = Incoming()
+
+
+_NO_WRITER: Final = BodyWriter(NO_BODY)
+"""Of every end that sends nothing; it takes nothing, so nothing of it changes."""

@@ -204,12 +204,13 @@ class KnownResponse:
 class KnownHeads:
     """What was read under the same bounds; all ends of one gate may share it."""
 
-    __slots__ = ("_request_block", "_requests", "_response_block", "_responses", "bounds")
+    __slots__ = ("_requests", "_responses", "bounds", "request_block", "response_block")
 
     def __init__(self, bounds: HttpBounds) -> None:
         self.bounds = bounds
-        self._request_block = request_block_bounds(bounds)
-        self._response_block = response_block_bounds(bounds)
+        self.request_block = request_block_bounds(bounds)
+        self.response_block = response_block_bounds(bounds)
+        #: How long heads and their lines may be, by these bounds.
         self._requests: dict[bytes, KnownFields] = {}
         self._responses: dict[bytes, KnownResponse] = {}
 
@@ -219,7 +220,7 @@ class KnownHeads:
         Raises:
             HttpProtocolError: As ``read_request_head``.
         """
-        bounds, block = self.bounds, self._request_block
+        bounds, block = self.bounds, self.request_block
         line, _, fields = head.partition(b"\r\n")
         known = self._requests.get(fields)
         if known is not None and len(head) <= block.bytes_max:
@@ -251,7 +252,7 @@ class KnownHeads:
         known = self._responses.get(head)
         if known is not None:
             return known if request.method != b"HEAD" else None
-        response = read_response_head(head, self.bounds, self._response_block, request)
+        response = read_response_head(head, self.bounds, self.response_block, request)
         is_usual = (
             response.framing.kind is FramingKind.LENGTH
             and not has_no_body(response.status, request.method)

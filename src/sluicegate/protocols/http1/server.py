@@ -46,7 +46,6 @@ from sluicegate.protocols.http1.messages import (
     Upgraded,
 )
 from sluicegate.protocols.http1.reasons import reason_of
-from sluicegate.protocols.http1.request_head import request_block_bounds
 from sluicegate.protocols.http1.writing import (
     BodyWriter,
     Pieces,
@@ -73,10 +72,10 @@ class Http1Server(ConnectionEnd[ServerEvent]):
             bounds: What it takes; those of ``known``, if that is given.
             known: What others like it have read.
         """
-        if known is not None:
-            bounds = known.bounds
-        super().__init__(bounds, request_block_bounds(bounds), Side.CLIENT)
-        self._known = known or KnownHeads(bounds)
+        if known is None:
+            known = KnownHeads(bounds)
+        super().__init__(known.bounds, known.request_block, Side.CLIENT)
+        self._known = known
         self._reading = Reading.HEAD
         self._request: Request | None = None
         self._has_continued = False
