@@ -49,6 +49,8 @@ def failure(cause: str) -> Record:
         (f"PASS {SECRET}", f"PASS {REDACTED}"),
         (f"unexpected command: PASS {SECRET} with spaces", f"unexpected command: PASS {REDACTED}"),
         (f"pass {SECRET}", f"pass {REDACTED}"),
+        (f"PASS\t{SECRET}", f"PASS\t{REDACTED}"),
+        (f"AUTH\x1fPLAIN\x0b{BASIC}", f"AUTH\x1fPLAIN\x0b{REDACTED}"),
         (f"ACCT {SECRET}", f"ACCT {REDACTED}"),
         (f"AUTH PLAIN {BASIC}", f"AUTH PLAIN {REDACTED}"),
         # Values by their names.
@@ -60,6 +62,10 @@ def failure(cause: str) -> Record:
         (f'{{"password": "{SECRET}"}}', f'{{"password": "{REDACTED}"}}'),
         (f"password: {SECRET}", f"password: {REDACTED}"),
         (f"PassWord:{SECRET}", f"PassWord:{REDACTED}"),
+        (f"pwd:{SECRET}", f"pwd:{REDACTED}"),
+        (f"api_key:{SECRET}", f"api_key:{REDACTED}"),
+        (f"API-KEY:{SECRET}", f"API-KEY:{REDACTED}"),
+        (f"apikey:{SECRET}", f"apikey:{REDACTED}"),
         (f"bind failed: passwd={SECRET}", f"bind failed: passwd={REDACTED}"),
         # Keys.
         ("key -----BEGIN RSA PRIVATE KEY-----\nMIIEpAIB\n-----END RSA PRIVATE KEY----- is bad",

@@ -25,10 +25,13 @@ _Match: TypeAlias = re.Match[str]
 
 _SIGNS: Final = (
     b": ", b"earer ", b"asic ", b"egotiate ", b"ntlm ", b"pass ", b"acct ", b"auth ", b"assw",
-    b"assph", b"private key",
+    b"assph", b"pwd", b"pikey", b"pi_key", b"pi-key", b"private key",
 )  # fmt: skip
 """Each kind of secret brings one of these along, in small letters: searched for at the speed of
 memory. Others are marked by a sign that few lines have: ``@``, ``=``, a quote in a text."""
+
+_ESCAPED: Final = (b'\\"', b"\\t", b"\\n", b"\\r", b"\\f", b"\\u00")
+"""A quote in a text, and what stands between two words like a space, as JSON writes them."""
 
 _KEY_SIGNS: Final = (b'ookie"', b'uthorization"', b'oken"', b'_key"')
 """Ends of names of facts that are secrets, which stand in an object of their own."""
@@ -76,7 +79,7 @@ _KEY: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]{0,40})PRIVATE KEY-----[^-]*(?:-
 def may_hold_secrets(lines: bytes) -> bool:
     """Tell whether some of these lines of JSON have to be looked at closely; False is certain."""
     # A single byte is found fastest.
-    if b"@" in lines or (b"\\" in lines and b'\\"' in lines):
+    if b"@" in lines or (b"\\" in lines and any(sign in lines for sign in _ESCAPED)):
         return True
     small = lines.lower()
     for sign in _SIGNS:
