@@ -106,7 +106,7 @@ def records(count: int) -> Iterator[dict[str, object]]:
 def enqueue() -> float:
     """Hand records over as a worker does; return what the 99th of 100 takes, in microseconds.
 
-    Each time is that of one call: most put the record into a list, every twelfth makes text of it.
+    Each time is that of one call: most put the record into a list, every eighth makes text of them.
     """
     return asyncio.run(_enqueue())
 

@@ -179,8 +179,8 @@ RECORD_FLUSH_DELAY_S: Final = 0.05
 """How long a record waits for others to be written with it: a write per record would cost more than
 the record, and nobody reads the log within 50 ms."""
 
-RECORDS_ENCODED_LATER_MAX: Final = 12
-"""So many records wait to be made text of in one go, which costs half of one by one; more would
+RECORDS_ENCODED_LATER_MAX: Final = 8
+"""So many records wait to be made text of in one go, which costs half of one by one; a dozen would
 hold up the one that comes when there are enough, by more than 20 us. Not counted in
 ``record_queue_bytes_max``."""
 
