@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import pathlib
+import sys
+from collections.abc import Callable
 
 import pytest
 
 from sluicegate.app.config import Configuration, find_state, read_configuration
 from sluicegate.app.log_config import known_place, open_place
 from sluicegate.app.secret_files import SecretFiles
-from sluicegate.audit.store import PostgresPlace
+from sluicegate.audit.store import PostgresPlace, StorePlace, has_store
+from sluicegate.audit.store.log_store import open_partitions
+from sluicegate.audit.store.reader import open_readings
 from sluicegate.documents import ConfigRefused, Findings
+from sluicegate.errors import ConfigError
 
 LISTENER = '[[listener]]\nname = "echo"\naddress = "127.0.0.1:0"\n'
 
@@ -96,6 +101,20 @@ def test_library_that_is_missing_is_said_before_the_gate_starts(
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     _, errors = read(tmp_path, '[log.postgresql]\nserver = "postgresql://g@db/a"\n')
     assert any("pip install 'sluicegate[postgresql]'" in error for error in errors), errors
+
+
+@pytest.mark.parametrize(
+    "use", [has_store, open_readings, open_partitions], ids=lambda it: it.__name__
+)
+def test_library_that_is_missing_is_said_to_whoever_asks_the_store(
+    monkeypatch: pytest.MonkeyPatch, use: Callable[[StorePlace], object]
+) -> None:
+    for name in ("connection", "partition", "reading", "schema"):
+        monkeypatch.delitem(sys.modules, f"sluicegate.audit.store.postgres_{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    place = PostgresPlace(folder="/nowhere", host="db", user="g", database="a")
+    with pytest.raises(ConfigError, match=r"pip install 'sluicegate\[postgresql\]'"):
+        use(place)
 
 
 SERVER = '[log.postgresql]\nserver = "postgresql://g@db/a"\npassword = { file = "p" }\n'

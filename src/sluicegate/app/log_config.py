@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pathlib
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeAlias
@@ -15,8 +14,9 @@ import pydantic
 
 from sluicegate.audit.search import QueryRefused, parse_query
 from sluicegate.audit.sinks.settings import SCHEMES, SinkSettings, read_place
-from sluicegate.audit.store import PostgresPlace, SqlitePlace, StorePlace
+from sluicegate.audit.store import PostgresPlace, SqlitePlace, StorePlace, require_psycopg
 from sluicegate.documents import ConfigRefused, Document, Findings, Model, Wrong, parse_size
+from sluicegate.errors import ConfigError
 from sluicegate.names import HostRefused
 from sluicegate.policy.parse_values import Name
 
@@ -214,10 +214,11 @@ def check_store(
     """Find out whether the store can be used, without handing its password to workers."""
     if settings is None or secrets.is_given:
         return
-    is_postgres = isinstance(settings.place, PostgresPlace)
-    if is_postgres and importlib.util.find_spec("psycopg") is None:
-        where = document.where(("log", "store"))
-        findings.refuse(where, "psycopg is missing", "pip install 'sluicegate[postgresql]'")
+    if isinstance(settings.place, PostgresPlace):
+        try:
+            require_psycopg(document.where(("log", "store")))
+        except ConfigError as error:
+            findings.refuse(error.where, error.cause, error.cure)
     if settings.password is not None:
         own = SecretFiles(settings.config.parent)
         own.read_secret(settings.password, document, _PASSWORD_KEY, findings)

@@ -9,7 +9,7 @@ from .filler import Filler
 from .follower import Chunk, Follower
 from .log_store import LogStore, Retention
 from .partition import LogPosition
-from .place import PostgresPlace, SqlitePlace, StorePlace
+from .place import PostgresPlace, SqlitePlace, StorePlace, require_psycopg
 from .reader import Found, StoreReader, has_store
 from .reading import StoredRecord
 from .verification import Verification, verify_store
@@ -31,5 +31,6 @@ __all__ = [
     "StoredRecord",
     "Verification",
     "has_store",
+    "require_psycopg",
     "verify_store",
 ]

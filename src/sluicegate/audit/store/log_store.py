@@ -28,7 +28,7 @@ from sluicegate.log_limits import (
 
 from .chain import FIRST_LINK, ChainKey
 from .partition import LogPosition, PartitionName, Partitions
-from .place import PostgresPlace, StorePlace
+from .place import PostgresPlace, StorePlace, require_psycopg
 from .sqlite_partition import SqlitePartitions
 
 __all__ = ["LogStore", "Retention", "open_partitions"]
@@ -242,6 +242,7 @@ def open_partitions(place: StorePlace) -> Partitions:
         ConfigError: The server cannot be used, or somebody else writes there.
     """
     if isinstance(place, PostgresPlace):
+        require_psycopg(place.name)
         from .postgres_partition import PostgresPartitions  # noqa: PLC0415 - psycopg is optional
 
         return PostgresPartitions(place)

@@ -6,13 +6,16 @@ and read the store. The invariant: a password is never shown, by whatever prints
 
 from __future__ import annotations
 
+import importlib.util
 import pathlib
 from typing import Literal, TypeAlias
 
 import msgspec
 from typing_extensions import override
 
-__all__ = ["PostgresPlace", "SqlitePlace", "StorePlace", "TlsMode"]
+from sluicegate.errors import ConfigError
+
+__all__ = ["PostgresPlace", "SqlitePlace", "StorePlace", "TlsMode", "require_psycopg"]
 
 TlsMode: TypeAlias = Literal["off", "require", "verify-ca", "verify-full"]
 """``require`` encrypts and believes whoever answers; the other two check its certificate."""
@@ -80,3 +83,16 @@ class PostgresPlace(msgspec.Struct, frozen=True, tag="postgresql", kw_only=True)
 
 
 StorePlace: TypeAlias = SqlitePlace | PostgresPlace
+
+
+def require_psycopg(where: str) -> None:
+    """Find out whether PostgreSQL can be spoken to, before anything is imported that does.
+
+    Args:
+        where: What needs it.
+
+    Raises:
+        ConfigError: The extra is not installed.
+    """
+    if importlib.util.find_spec("psycopg") is None:
+        raise ConfigError(where, "psycopg is missing", "pip install 'sluicegate[postgresql]'")

@@ -7,10 +7,12 @@ psycopg raises leaves here as ``ConfigError`` with a cause and a cure, and no ca
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import ssl
 from collections.abc import Generator
 from typing import Any, Final, TypeAlias
+
+import psycopg
+from psycopg import errors, pq, sql
 
 from sluicegate.errors import ConfigError
 from sluicegate.log_limits import (
@@ -21,14 +23,6 @@ from sluicegate.log_limits import (
 )
 
 from .place import PostgresPlace
-
-if importlib.util.find_spec("psycopg") is None:
-    raise ConfigError(
-        "[log.postgresql]", "psycopg is missing", "pip install 'sluicegate[postgresql]'"
-    )
-
-import psycopg
-from psycopg import errors, pq, sql
 
 __all__ = ["Connection", "connect", "said_of", "telling"]
 

@@ -16,7 +16,7 @@ from sluicegate.clock import Clock
 from sluicegate.log_limits import SEARCH_SLICE_RECORDS
 
 from .partition import LogPosition
-from .place import PostgresPlace, StorePlace
+from .place import PostgresPlace, StorePlace, require_psycopg
 from .reading import Readings, SqlReading, StoredRecord
 from .sqlite_reading import SqliteReadings, has_files
 from .totals import HOUR_S, MINUTE_S, SUBJECTS
@@ -294,6 +294,7 @@ def has_store(place: StorePlace) -> bool:
         ConfigError: It cannot be looked at.
     """
     if isinstance(place, PostgresPlace):
+        require_psycopg(place.name)
         from .postgres_reading import has_tables  # noqa: PLC0415 - psycopg is optional
 
         return has_tables(place)
@@ -307,6 +308,7 @@ def open_readings(place: StorePlace) -> Readings:
         ConfigError: There is none, or it cannot be read.
     """
     if isinstance(place, PostgresPlace):
+        require_psycopg(place.name)
         from .postgres_reading import PostgresReadings  # noqa: PLC0415 - psycopg is optional
 
         return PostgresReadings(place)
