@@ -77,6 +77,24 @@ def test_connections_are_traces_with_their_own_times(
     assert gate.end() == 0
 
 
+def test_connections_from_before_there_were_traces_are_not_sent(
+    gate: MeasuredGate, collector: Collector
+) -> None:
+    with_traces = gate.config.read_text()
+    gate.write_main('[metrics]\nlisten = "127.0.0.1:0"\n')
+    gate.start()
+    visit(gate, 2)
+    assert gate.end() == 0
+    gate.close()
+    before = {record["time"] for record in gate.records("connection")}
+    gate.config.write_text(with_traces)
+    gate.start()
+    visit(gate, 1)
+    (span,) = connections(Spans(collector).wait_for(lambda all_: bool(connections(all_))))
+    assert span.end_time_unix_nano / 1e9 > max(before)
+    assert gate.end() == 0
+
+
 def test_collector_that_is_gone_holds_up_nobody_and_gets_all_later(
     gate: MeasuredGate, collector: Collector
 ) -> None:

@@ -23,6 +23,7 @@ from sluicegate.audit.query import LogLine
 from sluicegate.audit.sinks import Sink, SinkSettings
 from sluicegate.audit.sinks.otlp import encode_logs
 from sluicegate.audit.sinks.syslog import format_message
+from sluicegate.audit.store import LogPosition, end_of_log
 from sluicegate.documents import Findings
 from tests.pki import Authority
 from tests.unit.store.store_kit import line_of
@@ -201,9 +202,9 @@ class Scene:
         with self.log.open("ab") as file:
             file.writelines(record(number).raw + b"\n" for number in numbers)
 
-    def sink(self, to: str, **more: Any) -> Sink:
+    def sink(self, to: str, *, begin: LogPosition | None = None, **more: Any) -> Sink:
         settings = SinkSettings(name="siem", to=to, **more)
-        return Sink(settings, self.log, self.folder, self.said.append)
+        return Sink(settings, self.log, self.folder, self.said.append, begin or LogPosition())
 
 
 @pytest.fixture
@@ -414,6 +415,30 @@ def test_next_one_goes_on_where_the_last_one_ended(scene: Scene, collector: Coll
     run(second)
     second.close()
     assert collector.lines() == ["r-1", "r-2", "r-3"]
+
+
+def test_new_one_begins_where_the_log_ended_also_if_it_ends_before_it_sends(
+    scene: Scene, collector: Collector
+) -> None:
+    scene.write(1, 2)
+    scene.sink(collector.url, begin=end_of_log(scene.log)).close()
+    scene.write(3)
+    # The next gate finds a longer log; what was written meanwhile is sent all the same.
+    second = scene.sink(collector.url, begin=end_of_log(scene.log))
+    run(second)
+    second.close()
+    assert collector.lines() == ["r-3"]
+
+
+def test_new_one_beside_a_log_without_records_sends_all(scene: Scene, collector: Collector) -> None:
+    scene.write(1)
+    scene.log.rename(scene.log.with_name("records.jsonl-20261128183000"))
+    scene.log.touch()
+    one = scene.sink(collector.url, begin=end_of_log(scene.log))
+    scene.write(2)
+    run(one)
+    one.close()
+    assert collector.lines() == ["r-2"]
 
 
 def test_place_that_cannot_be_read_is_the_beginning(scene: Scene, collector: Collector) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from typing_extensions import override
 
 from sluicegate.app.config import Configuration
+from sluicegate.audit.store import LogPosition, end_of_log
 from sluicegate.log_limits import SINK_END_S
 from sluicegate.process_limits import WORKER_GRACE_S
 
@@ -45,6 +46,7 @@ class ForwardPost(ChildPost):
         self.begin = BeginForward(
             log=str(configuration.log_path),
             folder=str(configuration.state_dir / _FOLDER),
+            begin=end_of_log(configuration.log_path) if configuration.sinks else LogPosition(),
             sinks=list(configuration.sinks),
         )
 

@@ -76,7 +76,7 @@ class _Forwarder:
 
     def _make(self, settings: SinkSettings) -> Sink:
         log, folder = pathlib.Path(self._begin.log), pathlib.Path(self._begin.folder)
-        return Sink(settings, log, folder, self._say)
+        return Sink(settings, log, folder, self._say, self._begin.begin)
 
     async def _turn(self, sink: Sink) -> None:
         """Keep one sink going; at the end, until it has nothing left or takes nothing."""

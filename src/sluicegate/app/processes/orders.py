@@ -16,7 +16,7 @@ from sluicegate.audit.alerts import AlertRule
 from sluicegate.audit.alerts.action import ActionSettings
 from sluicegate.audit.records import AlertRecord, OperatorRecord
 from sluicegate.audit.sinks.settings import SinkSettings
-from sluicegate.audit.store import StorePlace
+from sluicegate.audit.store import LogPosition, StorePlace
 from sluicegate.console.link import ConsoleSettings, Explained
 from sluicegate.gate.control_messages import AnyReply, AnyRequest
 
@@ -66,7 +66,7 @@ __all__ = [
     "TakeWorker",
 ]
 
-PROTOCOL: Final = 8
+PROTOCOL: Final = 9
 """Raised with every change of a message here, of a batch of records, of the journal, or of the
 memory that workers share."""
 
@@ -331,6 +331,8 @@ class BeginForward(Message, tag="begin-forward"):
     """Path of the log that it follows."""
     folder: str
     """Path of where it keeps how far each sink is."""
+    begin: LogPosition
+    """Where in the log a sink begins that is new."""
     sinks: list[SinkSettings]
 
 

@@ -27,6 +27,8 @@ from .syslog import SyslogSender
 
 __all__ = ["Sender", "Sink"]
 
+_BEGINNING: Final = LogPosition()
+
 _decoder: msgspec.json.Decoder[dict[str, object]] = msgspec.json.Decoder(dict[str, object])
 
 
@@ -55,14 +57,16 @@ class Sink:
         log: pathlib.Path,
         folder: pathlib.Path,
         say: Callable[[str], None],
+        begin: LogPosition = _BEGINNING,
     ) -> None:
-        """Begin where it ended, or with all that the log has.
+        """Begin where it ended, or where a new one begins.
 
         Args:
             settings: Where it sends which records.
             log: Path of the log.
             folder: Where its place is kept.
             say: Shows a line to whoever started the gate.
+            begin: Where in the log a sink begins that never was there.
         """
         self.settings = settings
         self.sent = 0
@@ -73,7 +77,7 @@ class Sink:
         self._say = say
         self._place = folder / f"{settings.name}.json"
         self._passes = _predicate_of(settings)
-        self._follower = Follower(log, self._read_place(), self._on_gap)
+        self._follower = Follower(log, self._read_place(begin), self._on_gap)
         self._sender = _sender_of(settings)
         self._chunk: Chunk | None = None
         #: What is being sent.
@@ -142,17 +146,23 @@ class Sink:
 
     # -- its place -----------------------------------------------------------------------------
 
-    def _read_place(self) -> LogPosition:
+    def _read_place(self, begin: LogPosition) -> LogPosition:
         try:
             inode, offset, mark = json.loads(self._place.read_bytes())
             return LogPosition(int(inode), int(offset), str(mark))
+        except FileNotFoundError:
+            # Kept at once: if it ends before it has sent anything, the next one begins there, too.
+            self._keep_place(begin)
+            return begin
         except (OSError, ValueError, TypeError):
-            return LogPosition()
+            return _BEGINNING  # what was sent already is sent again, so nothing is missing
 
     def _move(self, chunk: Chunk) -> None:
         """Keep that everything up to the end of a chunk is done with."""
         self._chunk = None
-        at = chunk.position
+        self._keep_place(chunk.position)
+
+    def _keep_place(self, at: LogPosition) -> None:
         partial = self._place.with_suffix(_PARTIAL)
         try:
             partial.write_text(json.dumps([at.inode, at.offset, at.mark]), encoding="ascii")

@@ -6,7 +6,7 @@ questions are put to. The invariant: every line is in it exactly once, whatever 
 
 from .chain import ChainKey, Checkpoint
 from .filler import Filler
-from .follower import Chunk, Follower
+from .follower import Chunk, Follower, end_of_log
 from .log_store import LogStore, Retention
 from .partition import LogPosition
 from .place import PostgresPlace, SqlitePlace, StorePlace, require_psycopg
@@ -30,6 +30,7 @@ __all__ = [
     "StoreReader",
     "StoredRecord",
     "Verification",
+    "end_of_log",
     "has_store",
     "require_psycopg",
     "verify_store",

@@ -19,7 +19,7 @@ from sluicegate.log_limits import STORE_BATCH_RECORDS_MAX, STORE_READ_BYTES_MAX
 
 from .partition import LogPosition
 
-__all__ = ["Chunk", "Follower"]
+__all__ = ["Chunk", "Follower", "end_of_log"]
 
 _COMPRESSED: Final = ".gz"
 _MARK_BYTES: Final = 256
@@ -192,6 +192,23 @@ class Follower:
         assert file is not None, "it reads one"
         mark = known.mark or _mark_of(file)
         self._position = LogPosition(known.inode, known.offset + length, mark)
+
+
+def end_of_log(path: pathlib.Path) -> LogPosition:
+    """Return where the log at a path ends now; where there is none yet, its beginning.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return LogPosition()
+    with file:
+        status = os.fstat(file.fileno())
+        # An empty file has no first line yet to be known by.
+        mark = _mark_of(file) if status.st_size else ""
+        return LogPosition(status.st_ino, status.st_size, mark)
 
 
 def _is_file(path: pathlib.Path, inode: int) -> bool:
