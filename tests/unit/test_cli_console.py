@@ -39,7 +39,9 @@ def test_user_who_was_added_may_log_in(config: pathlib.Path) -> None:
     assert (done.exit_code, done.output) == (0, "added ann, operator\n")
     assert stat.S_IMODE(folder(config).stat().st_mode) == 0o700
     assert PASSWORD not in (folder(config) / "users.toml").read_text()
-    assert Accounts(str(folder(config))).role("ann") is Role.OPERATOR
+    ann = Accounts(str(folder(config))).find("ann")
+    assert ann is not None
+    assert ann.role is Role.OPERATOR
 
 
 def test_users_are_listed_changed_and_removed(config: pathlib.Path) -> None:

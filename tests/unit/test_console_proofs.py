@@ -170,6 +170,19 @@ async def test_ticket_is_good_for_minutes_and_while_its_holder_is_an_administrat
 
 
 @on_a_loop
+async def test_ticket_is_worth_nothing_once_its_holder_has_another_password(
+    folder: pathlib.Path,
+) -> None:
+    console = Console(folder)
+    ticket = await console.prove("administrator")
+    hashed = hash_password(b"another horse battery", HashCost(7168, 1, 1))
+    changed = User("administrator", hashed, ("administrator",))
+    UserFile(users_file(folder)).add(changed, may_replace=True)
+    assert await console.order(CHANGE, "", ticket) != ""
+    assert console.target.done == []
+
+
+@on_a_loop
 async def test_passwords_are_slow_to_try_for_a_console_too(folder: pathlib.Path) -> None:
     proofs = ConsoleProofs(str(folder), clock := ManualClock())
     for _ in range(LOGIN_BURST):

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sluicegate.documents import Findings, Wrong
 from sluicegate.identity import (
+    PasswordHash,
     User,
     UserFile,
     Users,
@@ -42,6 +43,8 @@ class Account:
 
     name: str
     role: Role
+    password: PasswordHash | None = field(default=None, repr=False)
+    """What the users file had for the one that was given; None: it has no such user."""
 
 
 class Accounts:
@@ -72,10 +75,15 @@ class Accounts:
             self._version = version
         return self._users
 
-    def role(self, name: str) -> Role | None:
-        """Return the role that a user has now; None: there is no such user, or without one."""
+    def find(self, name: str) -> Account | None:
+        """Return the account that a user has now; None: there is no such user, or no role."""
         user = self.users.find(name.encode())
-        return role_of(user.groups) if user is not None else None
+        role = role_of(user.groups) if user is not None else None
+        return Account(user.name, role, user.password) if user and role is not None else None
+
+    def stands(self, account: Account) -> bool:
+        """Tell whether a user is there still, with the same role and the same password."""
+        return self.find(account.name) == account
 
     async def verify(self, name: str, password: str) -> Account | None:
         """Return the account of a user who gave the right password.
@@ -83,15 +91,12 @@ class Accounts:
         Raises:
             TransportError: There is not enough memory to find out.
         """
-        users = self.users
-        user = users.find(name.encode())
-        role = role_of(user.groups) if user is not None else None
-        known = user.password if user is not None and role is not None else users.dummy
+        account = self.find(name)
+        known = account.password if account is not None else None
+        known = known or self._users.dummy
         async with self._turn:
             is_right = await asyncio.to_thread(verify_password, known, password.encode())
-        if user is None or role is None or not is_right:
-            return None
-        return Account(user.name, role)
+        return account if is_right else None
 
     async def add_first(self, name: str, password: str) -> None:
         """Add an administrator, where there is no user yet.

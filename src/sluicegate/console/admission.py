@@ -131,13 +131,8 @@ def _find_session(console: Console, request: Request, entry: Entry) -> Session |
         return None if account is None else console.sessions.of_token(account, client)
     token = request.cookies.get(COOKIE, "")
     session = console.sessions.find(token, is_person=not entry.is_live) if token else None
-    if session is None or session.is_external:
-        return session
-    is_as_before = console.accounts.role(session.account.name) is session.role
-    if session.is_first:
-        is_as_before = not len(console.accounts.users)
-    if not is_as_before:
-        # The user is gone or has another role: whoever it is logs in again.
+    if session is not None and not console.stands(session):
+        # The user is gone, or has another role or password: whoever it is logs in again.
         console.sessions.end(session)
         return None
     return session

@@ -29,7 +29,7 @@ from .past import Past
 from .present import Present
 from .sampler import Sampler
 from .saved_queries import SavedQueries
-from .sessions import Sessions
+from .sessions import Session, Sessions
 from .tokens import Tokens
 
 if TYPE_CHECKING:
@@ -70,6 +70,16 @@ class Console:
         self.environment: Environment = make_environment(clock)
         self.requests = Buckets(clock, REQUESTS_PER_SECOND, REQUEST_BURST)
         self.logins = Buckets(clock, LOGINS_PER_MINUTE / _MINUTE_S, LOGIN_BURST)
+
+    def stands(self, session: Session) -> bool:
+        """Tell whether who began a session is known still, with the same role and password."""
+        if session.is_external:
+            return True  # the provider says it at each log-in
+        if session.is_token:
+            return self.tokens.stands(session.account)
+        if session.is_first:
+            return not len(self.accounts.users)
+        return self.accounts.stands(session.account)
 
     def close(self) -> None:
         """Let go of the store."""

@@ -1,7 +1,8 @@
 """Live: an answer that goes on, with a part of a page each time that something is new.
 
 Pages give it to what htmx's extension for server-sent events asks (WHATWG HTML, section 9.2). The
-invariant: it ends with its session, and a session has a bounded number of them.
+invariant: it ends with its session, and as soon as who began that is none any more; a session has a
+bounded number of them.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class Live(StreamingResponse):
             return
         yield f"retry: {_RETRY_MS}\n\n"
         async for part in self._parts:
-            if not self._asked.console.sessions.goes_on(self._asked.who):
+            console, who = self._asked.console, self._asked.who
+            if not console.sessions.goes_on(who) or not console.stands(who):
                 return
             yield as_event(self._name, part)
 

@@ -69,8 +69,12 @@ class Tokens:
         found = None
         for token in self.read():
             if hmac.compare_digest(token.digest, digest):
-                found = Account(f"token {token.name}", Role[token.role.upper()])
+                found = _account_of(token)
         return found
+
+    def stands(self, account: Account) -> bool:
+        """Tell whether a token that was found is there still, with the same role."""
+        return any(_account_of(token) == account for token in self.read())
 
     def add(self, name: str, role: Role) -> str:
         """Make one, and return what is shown: it is known only now.
@@ -124,6 +128,10 @@ class Tokens:
                 folder = self._path.parent.stat()
                 os.fchown(descriptor, folder.st_uid, folder.st_gid)
         fresh.replace(self._path)
+
+
+def _account_of(token: Token) -> Account:
+    return Account(f"token {token.name}", Role[token.role.upper()])
 
 
 def _digest(shown: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import threading
 from typing import Any
 
@@ -195,6 +196,18 @@ def test_token_that_was_removed_is_worth_nothing(gate: ConsoleGate) -> None:
     assert shown not in (gate.folder / "state" / "console" / "tokens.json").read_text()
     tokens.remove("short-lived")
     assert gate.program().get(f"{API}/status", headers=header).status_code == 401
+
+
+def test_removed_token_hears_no_more(gate: ConsoleGate) -> None:
+    known = Tokens(gate.folder / "state" / "console")
+    program = gate.program()
+    program.headers["authorization"] = f"Bearer {known.add('listener', Role.VIEWER)}"
+    with program.stream("GET", f"{API}/events") as answer:
+        lines = answer.iter_lines()
+        assert any(line.startswith("event:") for line in lines), "it hears while it is one"
+        assert known.remove("listener")
+        left = list(itertools.islice(lines, 20))
+    assert len(left) < 20, "what was on its way, and no more"
 
 
 def test_token_may_what_its_role_may(gate: ConsoleGate, tokens: dict[Role, str]) -> None:

@@ -17,10 +17,18 @@ from sluicegate.console.entries import ENTRIES
 from sluicegate.console.guard import SECURITY_HEADERS
 from sluicegate.console.roles import Role
 from sluicegate.console_limits import LOGIN_BURST, REQUEST_BURST
+from sluicegate.identity import hash_password
 from tests.kernel.test_gate_process import EchoServer, echoed
 from tests.pki import authority
 from tests.real.console.conftest import run_gate
-from tests.real.console.console_kit import PASSWORD, ConsoleGate, csrf_of, log_in, open_page
+from tests.real.console.console_kit import (
+    CHEAP,
+    PASSWORD,
+    ConsoleGate,
+    csrf_of,
+    log_in,
+    open_page,
+)
 
 pytestmark = [pytest.mark.real, pytest.mark.either_driver]
 
@@ -218,6 +226,14 @@ def test_user_who_is_removed_or_loses_the_role_is_out_at_once(own_gate: ConsoleG
     assert program.get("/status").status_code == 200
     own_gate.add_user("operator", Role.VIEWER)
     assert program.get("/status").status_code == 303
+
+
+def test_another_password_ends_the_sessions_of_the_one_before(own_gate: ConsoleGate) -> None:
+    stolen, others = own_gate.logged_in("operator"), own_gate.logged_in("viewer")
+    own_gate.hashed = hash_password(b"another horse battery", CHEAP)
+    own_gate.add_user("operator", Role.OPERATOR)
+    assert stolen.get("/status").status_code == 303
+    assert others.get("/status").status_code == 200
 
 
 # -- through the gate --------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 ``console_post`` asks it before it carries out what changes the policy. The console's process meets
 browsers, and may be taken over; here, passwords are checked once more. The invariant: a ticket is
-made of a right password of an administrator alone, is of one name, and is good for minutes.
+made of a right password of an administrator alone, is of one name, and is good for minutes, while
+that password and role stand.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import hashlib
 import secrets
 from typing import Final, NamedTuple
 
+from sluicegate.access_limits import PASSWORD_BYTES_MAX
 from sluicegate.clock import Clock
-from sluicegate.console.accounts import Accounts
+from sluicegate.console.accounts import Account, Accounts
 from sluicegate.console.buckets import Buckets
 from sluicegate.console.roles import Role
 from sluicegate.console_limits import (
@@ -31,7 +33,7 @@ _TICKET_BYTES: Final = 32
 
 
 class _Ticket(NamedTuple):
-    name: str
+    account: Account
     ends: float
     """On the clock that never goes back."""
 
@@ -56,6 +58,8 @@ class ConsoleProofs:
 
         Wrong ones are as slow to try as in the console itself.
         """
+        if len(password.encode()) > PASSWORD_BYTES_MAX:
+            return ""  # nobody has it, so nobody waits for its turn
         if not self._attempts.take(name.lower()):
             return ""
         try:
@@ -68,15 +72,15 @@ class ConsoleProofs:
         self._forget()
         ticket = secrets.token_urlsafe(_TICKET_BYTES)
         ends = self._clock.monotonic() + STEP_UP_S + TICKET_GRACE_S
-        self._tickets[_digest(ticket)] = _Ticket(account.name, ends)
+        self._tickets[_digest(ticket)] = _Ticket(account, ends)
         return ticket
 
     def holder(self, ticket: str) -> str:
-        """Return whose ticket it is; empty: nobody's who is an administrator still."""
+        """Return whose ticket it is; empty: nobody's who is as before an administrator."""
         found = self._tickets.get(_digest(ticket))
         if found is None or found.ends < self._clock.monotonic():
             return ""
-        return found.name if self.accounts.role(found.name) is Role.ADMINISTRATOR else ""
+        return found.account.name if self.accounts.stands(found.account) else ""
 
     def _forget(self) -> None:
         """Make room for one more."""

@@ -58,7 +58,10 @@ async def _make_user(asked: Asked) -> Response:
     if fault:
         return asked.page("first_user.html", _CONFLICT, fault=fault, name=name)
     asked.record("user-add", name)
-    response = let_in(asked, Account(name, Role.ADMINISTRATOR), "/")
+    account = asked.console.accounts.find(name)
+    if account is None:
+        return asked.go("/login")  # somebody has removed it already
+    response = let_in(asked, account, "/")
     await take_ticket(asked, name, password)
     return response
 
