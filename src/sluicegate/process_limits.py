@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "ATTENDANT_QUESTIONS_MAX",
     "CELL_CALLS_MAX",
     "CELL_DESCRIPTORS_MAX",
     "CELL_GIVEN_MAX",
@@ -41,6 +42,14 @@ __all__ = [
     "WORKER_GRACE_S",
     "WORKER_START_TIMEOUT_S",
 ]
+
+# Processes that look after the gate.
+
+ATTENDANT_QUESTIONS_MAX: Final = 256
+"""Questions of one of them that the supervisor answers at a time: more than the console has clients
+(``CONSOLE_CLIENTS_MAX``), each of whom waits for an answer. One that asks more is ended: what is
+not answered yet is kept in the process that must go on."""
+
 
 # Filters in processes of their own.
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import pathlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from sluicegate.access_limits import PASSWORD_BYTES_MAX
 from sluicegate.app.processes.child_post import Upkeep
 from sluicegate.app.processes.console_post import ConsolePost
 from sluicegate.app.processes.console_proofs import ConsoleProofs
@@ -26,11 +27,17 @@ from sluicegate.app.processes.orders import (
     Prove,
     Proved,
 )
+from sluicegate.audit.records import OperatorRecord
 from sluicegate.console.accounts import users_file
 from sluicegate.console.link import ConsoleSettings, OidcSettings
 from sluicegate.console.roles import Role
 from sluicegate.console_limits import LOGIN_BURST, STEP_UP_S, TICKET_GRACE_S
-from sluicegate.gate.control_messages import PolicyRequest, RefusedReply
+from sluicegate.gate.control_messages import (
+    KillRequest,
+    PolicyRequest,
+    RefusedReply,
+    ReloadRequest,
+)
 from sluicegate.gate.policy_orders import (
     AnyPolicyAnswer,
     AnyPolicyOrder,
@@ -41,6 +48,7 @@ from sluicegate.gate.policy_orders import (
     RollBack,
 )
 from sluicegate.identity import HashCost, User, UserFile, hash_password
+from sluicegate.process_limits import ATTENDANT_QUESTIONS_MAX
 from sluicegate.testing import ManualClock
 
 PASSWORD = "correct horse battery"
@@ -68,6 +76,14 @@ class Target:
         self.done.append((type(order).__name__, by))
         return PolicyVersions(rows=[], total=0, texts="")
 
+    async def kill(self, identifiers: Sequence[str], by: str) -> list[str]:
+        self.done.append((f"kill {' '.join(identifiers)}", by))
+        return list(identifiers)
+
+    async def reload(self, by: str) -> list[str]:
+        self.done.append(("reload", by))
+        return []
+
 
 class Console:
     """A process that says on its channel what the test wants it to say."""
@@ -77,13 +93,25 @@ class Console:
         self.target = Target()
         settings = ConsoleSettings(folder=str(folder), listen="127.0.0.1:0", oidc=oidc)
         configuration = SimpleNamespace(console=settings, store=None, has_sandbox=False)
-        upkeep = Upkeep(lambda _record: None, self.clock, lambda _line: None)
+        self.records: list[OperatorRecord] = []
+        self.lines: list[str] = []
+        upkeep = Upkeep(cast("Any", self.records.append), self.clock, self.lines.append)
         self.post = ConsolePost(cast("Any", configuration), cast("Any", self.target), upkeep)
         self.said: asyncio.Queue[AnyMessage] = asyncio.Queue()
+        self.ended: list[str] = []
+        self.child = SimpleNamespace(
+            pid=1,
+            has_ended=False,
+            send=self.said.put_nowait,
+            let_go=lambda: self.ended.append("let go"),
+            kill=lambda: self.ended.append("killed"),
+        )
+
+    def hear(self, message: AnyMessage) -> None:
+        self.post._on_said(cast("Any", self.child), message)
 
     async def say(self, message: AnyMessage) -> AnyMessage:
-        child = SimpleNamespace(has_ended=False, send=self.said.put_nowait)
-        self.post._on_said(cast("Any", child), message)
+        self.hear(message)
         return await asyncio.wait_for(self.said.get(), 10)
 
     async def order(self, order: AnyPolicyOrder, by: str, ticket: str = "") -> str:
@@ -120,6 +148,8 @@ async def test_forged_order_changes_no_policy(
     await console.prove("administrator")  # somebody's is good now, and is not known to it
     assert "nobody's password was given" in await console.order(order, by, ticket)
     assert console.target.done == []
+    (record,) = console.records
+    assert (record.action, record.result) == ("policy-change", "refused")
 
 
 @on_a_loop
@@ -150,7 +180,11 @@ async def test_what_changes_nothing_needs_no_password(folder: pathlib.Path) -> N
 async def test_ticket_is_for_administrators_with_the_right_password(
     folder: pathlib.Path, name: str, password: str
 ) -> None:
-    assert await Console(folder).prove(name, password) == ""
+    console = Console(folder)
+    assert await console.prove(name, password) == ""
+    assert [(one.action, one.by, one.result) for one in console.records] == [
+        ("confirm", name, "refused")
+    ], "one that was taken over says nothing of it"
 
 
 @on_a_loop
@@ -191,6 +225,44 @@ async def test_passwords_are_slow_to_try_for_a_console_too(folder: pathlib.Path)
     assert await proofs.prove("administrator", PASSWORD) == ""
     clock.advance(3600)
     assert await proofs.prove("administrator", PASSWORD) != ""
+
+
+@on_a_loop
+async def test_console_that_asks_without_end_is_ended_and_the_gate_keeps_little(
+    folder: pathlib.Path,
+) -> None:
+    console = Console(folder)
+    for number in range(ATTENDANT_QUESTIONS_MAX):
+        console.hear(Prove(number=number, name=f"user{number}", password="wrong"))
+    assert console.ended == []
+    console.hear(Prove(number=0, name="administrator", password=PASSWORD))
+    assert console.ended == ["let go", "killed"]
+    assert len(console.post._tasks) == ATTENDANT_QUESTIONS_MAX
+    assert "at a time" in console.lines[0]
+    for task in list(console.post._tasks):
+        task.cancel()
+
+
+@on_a_loop
+async def test_password_that_nobody_can_have_waits_for_no_turn(folder: pathlib.Path) -> None:
+    proofs = ConsoleProofs(str(folder), ManualClock())
+    for _ in range(LOGIN_BURST):
+        assert await proofs.prove("administrator", "x" * (PASSWORD_BYTES_MAX + 1)) == ""
+    assert await proofs.prove("administrator", PASSWORD) != "", "none of them was a try"
+
+
+@pytest.mark.parametrize(
+    ("by", "recorded"),
+    [("console user ann", "console user ann"), ("root", "console: root"), ("", "console: ")],
+)
+@on_a_loop
+async def test_console_orders_in_nobody_else_s_name(
+    folder: pathlib.Path, by: str, recorded: str
+) -> None:
+    console = Console(folder)
+    for request in (KillRequest(identifiers=["c-1"], by="root"), ReloadRequest()):
+        await console.say(AskFor(number=1, request=request, by=by))
+    assert console.target.done == [("kill c-1", recorded), ("reload", recorded)]
 
 
 @on_a_loop

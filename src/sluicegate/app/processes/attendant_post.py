@@ -1,8 +1,8 @@
 """AttendantPost: the place of a process that looks after the gate and meets no traffic of clients.
 
 Base of the places of the console and of the process that is asked for metrics. The invariant: such
-a process may ask what its ``may`` lists, and nothing else; its address is opened here, and read
-from by the process alone.
+a process may ask what its ``may`` lists, so many things at a time, and nothing else; its address is
+opened here, and read from by the process alone.
 """
 
 from __future__ import annotations
@@ -12,13 +12,21 @@ import socket
 from collections.abc import Coroutine
 from typing import TypeAlias
 
+import msgspec
 from typing_extensions import override
 
 from sluicegate.address import SocketAddress
 from sluicegate.documents import ConfigRefused
 from sluicegate.errors import ConfigError
 from sluicegate.gate.control import ControlTarget, answer
-from sluicegate.gate.control_messages import AnyReply, RefusedReply, Request
+from sluicegate.gate.control_messages import (
+    AcknowledgeRequest,
+    AnyReply,
+    KillRequest,
+    RefusedReply,
+    Request,
+)
+from sluicegate.process_limits import ATTENDANT_QUESTIONS_MAX
 
 from .child import Child, Role
 from .child_post import ChildPost, Upkeep
@@ -53,7 +61,8 @@ class AttendantPost(ChildPost):
         self._may = may
         self._answerer = target
         self._listening: _Socket | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Child] = {}
+        #: By whom it was asked.
 
     @property
     def address(self) -> SocketAddress | None:
@@ -97,28 +106,41 @@ class AttendantPost(ChildPost):
     @override
     def _on_said(self, child: Child, message: AnyMessage) -> None:
         if isinstance(message, AskFor):
-            self._run(self._answer(child, message))
+            self._run(child, self._answer(child, message))
         else:
             super()._on_said(child, message)
 
-    def _run(self, answering: Coroutine[None, None, None]) -> None:
+    def _run(self, child: Child, answering: Coroutine[None, None, None]) -> None:
+        """Answer something, beside what else is asked."""
+        if sum(one is child for one in self._tasks.values()) >= ATTENDANT_QUESTIONS_MAX:
+            answering.close()
+            self._say(
+                f"the {self.name} (pid {child.pid}) asks more than {ATTENDANT_QUESTIONS_MAX} "
+                "things at a time: killed"
+            )
+            child.let_go()  # what it has asked beyond that is not even read
+            child.kill()
+            return
         task = asyncio.get_running_loop().create_task(answering)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = child
+        task.add_done_callback(self._tasks.pop)
 
     def _who(self, asked: AskFor) -> str:
-        """Return who wants it, for the records.
+        """Return who wants it, for the records: what asks cannot pass for somebody else.
 
         Raises:
             ConfigRefused: It is not to be done for them.
         """
-        return asked.by
+        return asked.by if asked.by.startswith(self.name) else f"{self.name}: {asked.by}"
 
     async def _answer(self, child: Child, asked: AskFor) -> None:
         reply: AnyReply
-        if isinstance(asked.request, self._may):
+        request = asked.request
+        if isinstance(request, KillRequest | AcknowledgeRequest):
+            request = msgspec.structs.replace(request, by="")  # who wants it is known here
+        if isinstance(request, self._may):
             try:
-                reply = await answer(self._answerer, asked.request, self._who(asked))
+                reply = await answer(self._answerer, request, self._who(asked))
             except ConfigRefused as error:
                 reply = RefusedReply(causes=[str(one) for one in error.errors])
         else:

@@ -19,6 +19,7 @@ from sluicegate.app.inquiry.past import Unanswerable
 from sluicegate.app.inquiry.record_explanation import explain_record
 from sluicegate.app.load import Loaded
 from sluicegate.app.log_config import known_place
+from sluicegate.audit.records import OperatorRecord
 from sluicegate.console.link import Explained
 from sluicegate.console.sessions import EXTERNAL
 from sluicegate.documents import ConfigRefused, Wrong
@@ -65,6 +66,7 @@ _OIDC_LIBRARIES: Final = ("httpx", "joserfc")
 _USER: Final = "console user "
 """Before the name of who wants it."""
 _NOT_PROVED: Final = "nobody's password was given for this"
+_NOT_TAKEN: Final = "the gate does not take the password that the console has sent"
 
 _MAY: Final = (
     AcknowledgeRequest,
@@ -146,11 +148,11 @@ class ConsolePost(AttendantPost):
             case Acted(record=record):
                 self._record(record)
             case Explain():
-                self._run(self._explain(child, message))
+                self._run(child, self._explain(child, message))
             case Prove():
-                self._run(self._prove(child, message))
+                self._run(child, self._prove(child, message))
             case AddFirst():
-                self._run(self._add_first(child, message))
+                self._run(child, self._add_first(child, message))
             case _:
                 super()._on_said(child, message)
 
@@ -158,19 +160,37 @@ class ConsolePost(AttendantPost):
     def _who(self, asked: AskFor) -> str:
         request = asked.request
         if not isinstance(request, PolicyRequest) or not is_change(request.order):
-            return asked.by
+            return super()._who(asked)
         holder = self._proofs.holder(asked.ticket)
         if holder:
             return f"{_USER}{holder}"
         has_provider = self.settings is not None and self.settings.oidc is not None
         if has_provider and asked.by.startswith(f"{_USER}{EXTERNAL}"):
             return asked.by  # no password of theirs is known here
+        self._note_doubt("policy-change", asked.by.removeprefix(_USER), _NOT_PROVED)
         raise ConfigRefused((ConfigError("the policy", _NOT_PROVED, "give the password again"),))
 
     async def _prove(self, child: Child, asked: Prove) -> None:
         ticket = await self._proofs.prove(asked.name, asked.password)
+        if not ticket:
+            self._note_doubt("confirm", asked.name, _NOT_TAKEN)
         if not child.has_ended:
             child.send(Proved(number=asked.number, ticket=ticket))
+
+    def _note_doubt(self, action: str, by: str, cause: str) -> None:
+        """Record what an honest console does not send: it asks for passwords, and tries them first.
+
+        It may have been taken over, and then it records nothing of this by itself.
+        """
+        record = OperatorRecord(
+            time=self._clock.wall(),
+            action=action,
+            by=by,
+            origin="console",
+            result="refused",
+            causes=(cause,),
+        )
+        self._record(record)
 
     async def _add_first(self, child: Child, asked: AddFirst) -> None:
         fault = ""

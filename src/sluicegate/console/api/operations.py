@@ -206,7 +206,7 @@ async def _sessions(called: Called) -> Sessions:
 async def _kill(called: Called) -> Killed:
     wanted: Kill = called.body
     asked = called.asked
-    reply = await asked.ask_gate(KillRequest(identifiers=wanted.identifiers, by=asked.by))
+    reply = await asked.ask_gate(KillRequest(identifiers=wanted.identifiers))
     asked.console.present.forget()
     killed = reply.killed if isinstance(reply, KilledReply) else []
     asked.record("kill", *wanted.identifiers, result="done" if killed else "failed")

@@ -114,7 +114,7 @@ async def _show_end(asked: Asked) -> Response:
 
 async def _end(asked: Asked) -> Response:
     identifier = asked.form.get("id", "")
-    reply = await asked.ask_gate(KillRequest(identifiers=[identifier], by=asked.by))
+    reply = await asked.ask_gate(KillRequest(identifiers=[identifier]))
     asked.console.present.forget()
     if isinstance(reply, KilledReply) and reply.killed:
         asked.record("kill", identifier)
