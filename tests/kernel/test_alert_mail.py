@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pathlib
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 
@@ -14,7 +16,7 @@ from sluicegate.app.alerts import Notice
 from sluicegate.app.alerts.fault import ActionFailed
 from sluicegate.app.alerts.mail import send_mail
 from sluicegate.audit.alerts.action import MailSettings, MailTls
-from tests.kernel.alert_kit import HOST, PASSWORD, Mailbox
+from tests.kernel.alert_kit import HOST, PASSWORD, Mailbox, server_context
 
 NOTICE = Notice(
     event="raised", gate="gate1", alert="visit", raising="a-1-1", severity="warning", category="",
@@ -120,6 +122,56 @@ def test_server_that_never_ends_its_greeting_is_left_in_time(
     port = slow_server.getsockname()[1]
     with pytest.raises(ActionFailed, match="not sent within 1 s"):
         send(settings_of(tmp_path, port, "none", timeout_s=1.0))
+
+
+def lingering_server(folder: pathlib.Path, over: threading.Event) -> tuple[int, threading.Thread]:
+    """Return the port of a server that takes long for its TLS, and never ends its next answer."""
+    context = server_context(folder)
+    listening = socket.create_server((HOST, 0))
+
+    def serve() -> None:
+        with listening:
+            client, _ = listening.accept()
+        with client:
+            over.wait(0.6)
+            client.sendall(b"220 slow\r\n")
+            client.recv(4096)
+            client.sendall(b"250-slow\r\n250 STARTTLS\r\n")
+            client.recv(4096)
+            client.sendall(b"220 go on\r\n")
+            client.recv(1, socket.MSG_PEEK)
+            over.wait(0.7)
+            with contextlib.suppress(OSError), context.wrap_socket(client, True) as secured:
+                while not over.wait(0.1):
+                    secured.sendall(b"2")
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    return listening.getsockname()[1], serving
+
+
+def test_server_that_is_left_during_its_handshake_cannot_go_on_afterwards(
+    tmp_path: pathlib.Path,
+) -> None:
+    over = threading.Event()
+    port, serving = lingering_server(tmp_path, over)
+    a_while = threading.Timer(10.0, over.set)
+    a_while.start()
+    with pytest.raises(ActionFailed, match="not sent within 1 s"):
+        send(settings_of(tmp_path, port, "starttls", timeout_s=1.0))
+    serving.join()
+    a_while.cancel()
+    assert not over.is_set()
+
+
+def test_dialogue_that_is_ended_from_outside_keeps_its_tls(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the thread that is in the middle of it could send its password without."""
+    dropped: list[object] = []
+    monkeypatch.setattr(ssl.SSLSocket, "shutdown", lambda one, _how: dropped.append(one))
+    test_server_that_is_left_during_its_handshake_cannot_go_on_afterwards(tmp_path)
+    assert not dropped
 
 
 def test_server_that_is_not_there_is_said(tmp_path: pathlib.Path) -> None:

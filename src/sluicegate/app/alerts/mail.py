@@ -16,7 +16,7 @@ import email.utils
 import smtplib
 import socket
 import ssl
-from typing import Final
+from typing import Final, TypeAlias
 
 from sluicegate.audit.alerts.action import MailSettings
 
@@ -25,6 +25,8 @@ from .notice import Notice
 from .secret import read_secret_line
 
 __all__ = ["make_message", "send_mail"]
+
+_Socket: TypeAlias = socket.socket  # noqa: TID251 - it carries mail, not traffic
 
 _PERMANENT: Final = 500
 _SUBJECT_CHARACTERS_MAX: Final = 200
@@ -73,7 +75,7 @@ class _Dialogue:
 
     def __init__(self, settings: MailSettings) -> None:
         self._settings = settings
-        self._socket: socket.socket | None = None  # noqa: TID251 - it carries mail, not traffic
+        self._socket: _Socket | None = None
         self._is_over = False
 
     def send(self, message: email.message.EmailMessage, password: str) -> None:
@@ -109,7 +111,8 @@ class _Dialogue:
         self._is_over = True
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+                # Not that of ``ssl``: it drops TLS first, and the thread might go on without it.
+                _Socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def _send(self, message: email.message.EmailMessage, password: str) -> None:
         settings = self._settings
@@ -135,20 +138,26 @@ class _Dialogue:
     def _connect(self, smtp: smtplib.SMTP) -> None:
         settings = self._settings
         place = settings.host, settings.port
-        self._socket = smtp.sock = socket.create_connection(place, settings.timeout_s)
-        if self._is_over:
-            raise TimeoutError
+        self._hold(smtp, socket.create_connection(place, settings.timeout_s))
         if settings.tls == "tls":
             self._secure(smtp)
         _expect(smtp.getreply(), _READY)
+
+    def _hold(self, smtp: smtplib.SMTP, connected: _Socket) -> None:
+        """Go on with a socket, which ``end`` ends from now on, unless it was there already."""
+        self._socket = smtp.sock = connected
+        if self._is_over:
+            raise TimeoutError
 
     def _secure(self, smtp: smtplib.SMTP) -> None:
         """Go on in TLS; what came before it counts for nothing (RFC 3207 section 4.2)."""
         assert smtp.sock is not None, "it is connected"
         context = ssl.create_default_context(cafile=self._settings.ca or None)
-        self._socket = smtp.sock = context.wrap_socket(
-            smtp.sock, server_hostname=self._settings.host
+        secured = context.wrap_socket(
+            smtp.sock, server_hostname=self._settings.host, do_handshake_on_connect=False
         )
+        self._hold(smtp, secured)
+        secured.do_handshake()
         smtp.file = None
         smtp.helo_resp = smtp.ehlo_resp = None
         smtp.esmtp_features = {}
