@@ -35,6 +35,7 @@ from sluicegate.policy.delivery import DeliveryMethod
 from sluicegate.policy.tls_opening import TlsMode
 from sluicegate.protocols.detect import EntryProtocol
 
+from .alert_files import check_alert_files
 from .certificate_views import certificate_views
 from .config import Configuration, read_configuration, read_text
 from .datagram_rules import check_transport, place_of_filter
@@ -108,8 +109,7 @@ def load(
     if main is None or configuration is None:
         return None
     filters = install_filters(configuration, before.filters if before else None, findings)
-    policy_path = policy_path or configuration.policy_path
-    policy_texts, policy = _read_policy(policy_path, texts, proposed, findings)
+    policy_texts, policy = _read_policy(configuration, policy_path, texts, proposed, findings)
     if policy_texts is None or policy is None:
         return None
     users_text, users = _load_users(configuration, texts, findings)
@@ -124,6 +124,7 @@ def load(
     resolver, own_addresses = _load_network(configuration, findings)
     directory = _load_directory(configuration, secrets, findings)
     check_system(configuration, policy, resolver, directory, findings)
+    check_alert_files(configuration, secrets, findings)
     pages = load_refusal_pages(configuration.web, secrets, configuration.document, findings)
     servers = to_server_tls(configuration, secrets, findings)
     if findings.errors or users is None:
@@ -156,12 +157,14 @@ def load(
 
 
 def _read_policy(
-    path: pathlib.Path,
+    configuration: Configuration,
+    path: pathlib.Path | None,
     known: Texts | None,
     proposed: Mapping[str, str] | None,
     findings: Findings,
 ) -> tuple[PolicyTexts | None, ParsedPolicy | None]:
     """Read the texts of a policy, unless somebody has, and what they say."""
+    path = path or configuration.policy_path
     texts = known.policy if known else read_policy_texts(path, findings, proposed)
     if texts is None:
         return None, None

@@ -22,7 +22,7 @@ from sluicegate.audit.alerts.action import MailSettings
 
 from .fault import ActionFailed
 from .notice import Notice
-from .secret import read_secret_line
+from .secret import PASSWORD, read_secret_line
 
 __all__ = ["make_message", "send_mail"]
 
@@ -56,7 +56,7 @@ async def send_mail(settings: MailSettings, notice: Notice, now: float) -> None:
     """
     password = ""
     if settings.password_file:
-        password = read_secret_line(settings.password_file, "a password")
+        password = read_secret_line(settings.password_file, PASSWORD)
     message = make_message(settings, notice, now)
     dialogue = _Dialogue(settings)
     sending = asyncio.get_running_loop().run_in_executor(None, dialogue.send, message, password)

@@ -32,7 +32,7 @@ from sluicegate.protocols.http1 import (
 
 from .fault import ActionFailed
 from .notice import Notice
-from .secret import read_secret_line
+from .secret import KEY, read_secret_line
 
 __all__ = ["call_webhook", "sign"]
 
@@ -95,7 +95,7 @@ def _request(settings: WebhookSettings, notice: Notice, body: bytes, now: float)
         (b"Sluicegate-Delivery", notice.identifier.encode()),
     ]
     if settings.key_file:
-        key = read_secret_line(settings.key_file, "the key of a webhook")
+        key = read_secret_line(settings.key_file, KEY)
         fields.append((b"Sluicegate-Signature", sign(key, int(now), body).encode()))
     return Request(
         b"POST",
