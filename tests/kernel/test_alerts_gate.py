@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -120,6 +121,20 @@ def test_mail_goes_to_a_real_server_over_tls_with_a_password_and_is_tried_again(
     assert gate.end() == 0
     assert [one["event"] for one in raised(gate)] == ["raised"]
     mailbox.close()
+
+
+def test_mail_server_that_says_nothing_does_not_keep_a_gate_from_its_end(gate: Gate) -> None:
+    with socket.create_server((HOST, 0)) as silent:
+        write_action(
+            gate,
+            f'mail = {{ server = "{HOST}:{silent.getsockname()[1]}", from = "gate@example.org", '
+            'to = ["ops@example.org"], tls = "none", timeout_s = 600 }',
+        )
+        gate.start()
+        visit(gate)
+        with silent.accept()[0]:
+            assert gate.end() == 0
+    assert not [line for line in gate.lines if "does not end" in line]
 
 
 def test_webhook_is_called_over_tls_with_a_signature(gate: Gate, tmp_path: pathlib.Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import pathlib
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -70,7 +69,7 @@ from .orders import (
     RecordAlert,
     Said,
 )
-from .start import arrive
+from .start import arrive, live_and_end
 
 __all__ = ["main"]
 
@@ -97,8 +96,7 @@ def main(channel: int) -> None:
     # Programs that it starts inherit that.
     writable = [folder, *map(pathlib.Path, begin.writable)]
     confine_process(writable, has_sandbox=begin.has_sandbox, may_fork=True)
-    asyncio.run(_Alerter(begin).live(connected, reader))
-    os._exit(0)  # a thread may wait for a mail server still: nobody waits for that
+    live_and_end(_Alerter(begin).live(connected, reader))  # a thread may wait for a mail server
 
 
 class _Alerter:

@@ -8,7 +8,6 @@ side, the gate goes on.
 from __future__ import annotations
 
 import asyncio
-import os
 import pathlib
 import socket
 from typing import TypeAlias
@@ -20,7 +19,7 @@ from sluicegate.log_limits import SINK_END_S, STORE_REPORT_S
 
 from .channel import Channel, FrameReader
 from .orders import PROTOCOL, AnyMessage, BeginForward, Forwarded, Ready, Said, SinkState
-from .start import arrive
+from .start import arrive, live_and_end
 
 __all__ = ["main"]
 
@@ -41,8 +40,7 @@ def main(channel: int) -> None:
     folder = pathlib.Path(begin.folder)
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     confine_process([folder])
-    asyncio.run(_Forwarder(begin).live(connected, reader))
-    os._exit(0)  # a thread may wait for the other side still: nobody waits for that
+    live_and_end(_Forwarder(begin).live(connected, reader))  # threads may wait for the other side
 
 
 class _Forwarder:

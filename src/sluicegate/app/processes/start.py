@@ -6,20 +6,23 @@ loop blocked; signals of a terminal are the supervisor's to answer.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import signal
 import socket
 import sys
+import traceback
+from collections.abc import Coroutine
 from types import FrameType
-from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Final, Generic, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 from sluicegate.process_limits import WORKER_GRACE_S
 
 from .channel import ChannelBroken, FrameReader, receive_first
 from .orders import Message
 
-__all__ = ["Arrived", "arrive", "name_process"]
+__all__ = ["Arrived", "arrive", "live_and_end", "name_process"]
 
 BeginT = TypeVar("BeginT", bound=Message)
 _Socket: TypeAlias = socket.socket  # noqa: TID251 - it carries orders, not traffic
@@ -69,6 +72,31 @@ def arrive(
         return None
     assert isinstance(begin, kind), "it is the first that the supervisor says"
     return Arrived(supervisor, connected, begin, descriptors, reader)
+
+
+def live_and_end(life: Coroutine[object, object, None]) -> NoReturn:
+    """Live a life, cancel what it has left, and end the process, whatever its threads wait for.
+
+    ``asyncio.run`` alone waits for them, also after a fault: the other side of a socket would say
+    when the process ends.
+    """
+    asyncio.run(_live(life))
+    raise AssertionError("it has ended")
+
+
+async def _live(life: Coroutine[object, object, None]) -> None:
+    status = 1
+    try:
+        await life
+        status = 0
+    except Exception:  # noqa: BLE001 - shown as the interpreter would; the process ends by it
+        traceback.print_exc()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=WORKER_GRACE_S)
+    os._exit(status)
 
 
 def _follow_supervisor(supervisor: int) -> None:
