@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluicegate.audit import FilterFailureRecord, NoteRecord, Record, RequestRecord, TransferRecord
 from sluicegate.audit.lines import encode_record, encode_records
-from sluicegate.audit.redaction import REDACTED, may_hold_secrets, redacted
+from sluicegate.audit.redaction import REDACTED, changed_texts, may_hold_secrets, redacted
 from tests.unit.record_kit import KINDS, full_record, tag_of
 
 SECRET = "hunter2Sec"
@@ -39,6 +40,9 @@ def failure(cause: str) -> Record:
         (f"Cookie: sid={SECRET}; theme=dark", f"Cookie: {REDACTED}"),
         (f"Set-Cookie: sid={SECRET}; HttpOnly", f"Set-Cookie: {REDACTED}"),
         (f"X-Api-Key: {SECRET}", f"X-Api-Key: {REDACTED}"),
+        (f"cookie:{SECRET}", f"cookie:{REDACTED}"),
+        (f"AUTHORIZATION :Digest {SECRET}", f"AUTHORIZATION :{REDACTED}"),
+        (f"x-auth-token:{SECRET}", f"x-auth-token:{REDACTED}"),
         # Schemes without their header.
         (f"refused: Bearer {JWT}", f"refused: Bearer {REDACTED}"),
         (f"sent basic {BASIC} twice", f"sent basic {REDACTED} twice"),
@@ -110,9 +114,11 @@ def test_what_is_no_secret_stays(text: str) -> None:
 def test_facts_whose_names_say_that_they_are_secret_are_not_written() -> None:
     facts: dict[str, str | int] = {
         "password": SECRET, "access_token": SECRET, "Cookie": SECRET, "api_key": 7, "size": 7,
+        "access-key": SECRET, "my_privatekey": SECRET,
     }  # fmt: skip
-    line = encode_record(NoteRecord(time=1.0, filter="f", message="m", facts=facts))
-    assert json.loads(line)["facts"] == {**dict.fromkeys(facts, REDACTED), "size": 7}
+    for name, value in facts.items():
+        line = encode_record(NoteRecord(time=1.0, filter="f", message="m", facts={name: value}))
+        assert json.loads(line)["facts"] == {name: 7 if name == "size" else REDACTED}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=tag_of)
@@ -154,6 +160,46 @@ def test_the_first_look_has_no_false_negative(text: str) -> None:
 def test_no_name_before_an_equals_sign_is_missed(text: str) -> None:
     if redacted(text) != text:
         assert may_hold_secrets(json.dumps(text).encode())
+
+
+def closely(record: Record) -> object:
+    """Return the fields of a record as they are when all of them are looked at closely."""
+    return changed_texts(msgspec.to_builtins(record), redacted)
+
+
+NAMES = st.sampled_from(
+    [
+        *("authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"),
+        *("x-auth-token", "basic", "bearer", "negotiate", "ntlm", "pass", "acct", "auth"),
+        *("password", "passwd", "passphrase", "pwd", "secret", "token", "api-key", "access-key"),
+        *("private_key", "privatekey", "apikey", "credential", "signature", "session-id", "sig"),
+    ]
+).flatmap(lambda name: st.sampled_from([name, name, name.upper(), name.swapcase()]))
+SPACES = st.sampled_from(["", "", "", " ", "\t", "\x1c", "\xa0", "\u2003", "n", " PLAIN "])
+QUOTES = st.sampled_from(["", "", "", "'", '"', "\\"])
+SIGNS = st.sampled_from(["=", ":", ":", "", "://"])
+VALUES = st.sampled_from([SECRET, BASIC, "x y", "n" * 40, "\u017fa\u212a", "@"])
+TEXTS = st.tuples(
+    st.sampled_from(["", "", "x ", "my_", "-----BEGIN PRIVATE KEY-----", "author "]),
+    *(NAMES, QUOTES, SPACES, SIGNS, SPACES, QUOTES, VALUES),
+).map("".join)
+FACTS = st.tuples(st.sampled_from(["", "", "x", "my_", "a-"]), NAMES).map("".join)
+NOTES = st.tuples(st.just("m") | TEXTS, FACTS | TEXTS, VALUES)
+
+
+@settings(max_examples=1000)
+@given(st.lists(NOTES, max_size=2), st.just("c") | TEXTS)
+def test_batch_that_is_looked_at_once_is_as_if_each_text_were_looked_at_closely(
+    notes: list[tuple[str, str, str]], cause: str
+) -> None:
+    records: list[Record] = [
+        NoteRecord(time=1.0, filter="f", message=message, facts={name: value})
+        for message, name, value in notes
+    ]
+    records.append(failure(cause))
+    batch = [json.loads(line) for line in encode_records(records).splitlines()]
+    assert batch == [closely(record) for record in records]
+    assert [json.loads(encode_record(record)) for record in records] == batch
 
 
 @pytest.mark.parametrize(

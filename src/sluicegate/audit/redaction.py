@@ -24,8 +24,8 @@ REDACTED: Final = "[redacted]"
 _Match: TypeAlias = re.Match[str]
 
 _SIGNS: Final = (
-    b": ", b"earer ", b"asic ", b"egotiate ", b"ntlm ", b"pass ", b"acct ", b"auth ", b"assw",
-    b"assph", b"pwd", b"pikey", b"pi_key", b"pi-key", b"private key",
+    b"ookie", b"uthorization", b"uth-token", b"earer ", b"asic ", b"egotiate ", b"ntlm ", b"pass ",
+    b"acct ", b"auth ", b"assw", b"assph", b"pwd", b"pikey", b"pi_key", b"pi-key", b"private key",
 )  # fmt: skip
 """Each kind of secret brings one of these along, in small letters: searched for at the speed of
 memory. Others are marked by a sign that few lines have: ``@``, ``=``, a quote in a text."""
@@ -33,8 +33,8 @@ memory. Others are marked by a sign that few lines have: ``@``, ``=``, a quote i
 _ESCAPED: Final = (b'\\"', b"\\t", b"\\n", b"\\r", b"\\f", b"\\u00")
 """A quote in a text, and what stands between two words like a space, as JSON writes them."""
 
-_KEY_SIGNS: Final = (b'ookie"', b'uthorization"', b'oken"', b'_key"')
-"""Ends of names of facts that are secrets, which stand in an object of their own."""
+_KEY_SIGNS: Final = (b'oken"', b'key"')
+"""Ends of the other names of facts that are secrets, which stand in an object of their own."""
 
 _NAMES: Final = re.compile(
     rb"pass|pwd|secret|token|key|credential|signature|session|cookie|authorization"
@@ -77,7 +77,12 @@ _KEY: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]{0,40})PRIVATE KEY-----[^-]*(?:-
 
 
 def may_hold_secrets(lines: bytes) -> bool:
-    """Tell whether some of these lines of JSON have to be looked at closely; False is certain."""
+    """Tell whether some of these lines have to be looked at closely; False is certain.
+
+    Args:
+        lines: JSON in ASCII: beyond it, there are more spaces, and letters that are others in
+            small.
+    """
     # A single byte is found fastest.
     if b"@" in lines or (b"\\" in lines and any(sign in lines for sign in _ESCAPED)):
         return True
