@@ -6,13 +6,17 @@ words, totals, link and where in the log they end are written in one transaction
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import abc
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from .chain import Checkpoint
+from .chain import Checkpoint, link_of
+from .row import Keys, time_of
+from .totals import Totals
 
-__all__ = ["LogPosition", "Partition", "PartitionName", "Partitions"]
+__all__ = ["Batch", "LogPosition", "Partition", "PartitionName", "Partitions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,16 @@ class LogPosition:
     mark: str = ""
     """What its first line is known by."""
 
+    @classmethod
+    def from_text(cls, text: str) -> LogPosition:
+        """Return the position that ``text`` was made of."""
+        return cls(*json.loads(text))
+
+    @property
+    def text(self) -> str:
+        """What databases keep of it."""
+        return json.dumps([self.inode, self.offset, self.mark])
+
 
 class PartitionName(NamedTuple):
     """What a partition is known by; they come in this order."""
@@ -36,35 +50,49 @@ class PartitionName(NamedTuple):
     """A day has them from 1 on."""
 
 
-class Partition(Protocol):
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records that are stored together, and the link that they make."""
+
+    lines: Sequence[bytes]
+    """As they stand in the log, without line ends; one at least."""
+    records: list[dict[str, object]]
+    """The same, decoded."""
+    position: LogPosition
+    """Where the last one ends."""
+    first: int
+    """The number of its first record."""
+    last: int
+    link: bytes
+
+    @property
+    def numbered(self) -> Iterator[tuple[int, bytes, dict[str, object]]]:
+        """Its records with their numbers."""
+        numbers = range(self.first, self.last + 1)
+        return zip(numbers, self.lines, self.records, strict=True)
+
+    @property
+    def link_row(self) -> tuple[int, int, bytes, float, float]:
+        """What is kept of its link: numbers, the link, and the times that its records are from."""
+        times = [time_of(fields) for fields in self.records]
+        return (self.first, self.last, self.link, min(times), max(times))
+
+
+class Partition(abc.ABC):
     """One partition, for its one writer."""
 
-    first: int
-    """The number of its first record, there or to come."""
-    last: int
-    """The number of its last record."""
-    link: bytes
-    """The link that ends with it."""
+    is_outdated: bool
+    """Whether an earlier version made it: it is read, and another is begun."""
 
-    @property
-    def position(self) -> LogPosition:
-        """Where in the log what it holds ends."""
-        ...
-
-    @property
-    def signed_last(self) -> int:
-        """The number of the last record that a checkpoint in it covers; 0: none is in it."""
-        ...
-
-    @property
-    def bytes_used(self) -> int:
-        """Bytes on disk."""
-        ...
-
-    @property
-    def is_outdated(self) -> bool:
-        """Whether an earlier version made it: it is read, and another is begun."""
-        ...
+    def __init__(self, first: int, last: int, link: bytes) -> None:
+        self.first = first
+        #: The number of its first record, there or to come.
+        self.last = last
+        #: The number of its last record.
+        self.link = link
+        #: The link that ends with it.
+        self._keys = Keys()
+        self._totals = Totals(self._values_of)
 
     def append(
         self, lines: Sequence[bytes], records: list[dict[str, object]], position: LogPosition
@@ -76,19 +104,51 @@ class Partition(Protocol):
             records: The same, decoded.
             position: Where the last one ends.
         """
-        ...
+        first, last = self.last + 1, self.last + len(lines)
+        link = link_of(self.link, first, lines)
+        try:
+            self._store(Batch(lines, records, position, first, last, link))
+        except BaseException:
+            self._totals.forget()
+            raise
+        self.last, self.link = last, link
 
+    # -- what differs --------------------------------------------------------------------------
+
+    @property
+    @abc.abstractmethod
+    def position(self) -> LogPosition:
+        """Where in the log what it holds ends."""
+
+    @property
+    @abc.abstractmethod
+    def signed_last(self) -> int:
+        """The number of the last record that a checkpoint in it covers; 0: none is in it."""
+
+    @property
+    @abc.abstractmethod
+    def bytes_used(self) -> int:
+        """Bytes on disk."""
+
+    @abc.abstractmethod
     def move(self, position: LogPosition) -> None:
         """Note where in the log it is, when nothing there was a record."""
-        ...
 
+    @abc.abstractmethod
     def add_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint."""
-        ...
 
+    @abc.abstractmethod
     def close(self) -> None:
         """Let go of it."""
-        ...
+
+    @abc.abstractmethod
+    def _store(self, batch: Batch) -> None:
+        """Write a batch in one transaction, or nothing of it."""
+
+    @abc.abstractmethod
+    def _values_of(self, hour: int, subject: str) -> Iterable[str]:
+        """Tell which values of a subject it has counted for an hour."""
 
 
 class Partitions(Protocol):

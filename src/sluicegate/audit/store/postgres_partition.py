@@ -7,12 +7,13 @@ store exactly once, whoever is killed, also while the server says that it was do
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from typing import Any, Final
 
 from psycopg import sql
+from typing_extensions import override
 
 from sluicegate.audit.search.query import in_lower_case
 from sluicegate.audit.search.sql import COLUMNS
@@ -25,13 +26,13 @@ from sluicegate.log_limits import (
     POSTGRES_WORDS_MAX,
 )
 
-from .chain import Checkpoint, link_of
-from .partition import LogPosition, PartitionName
+from .chain import Checkpoint
+from .partition import Batch, LogPosition, Partition, PartitionName
 from .place import PostgresPlace
 from .postgres_connection import Connection, connect, telling
 from .postgres_schema import TABLES, migrate, suffix_of
-from .row import KEYS, Keys, parent_of, request_of, texts_of, time_of
-from .totals import Counted, Totals
+from .row import KEYS, parent_of, request_of, texts_of, time_of
+from .totals import Counted
 
 __all__ = ["PostgresPartition", "PostgresPartitions", "word_index"]
 
@@ -91,7 +92,7 @@ class PostgresPartitions:
             execute("INSERT INTO partitions VALUES (%s, %s, %s, %s)", (*name, first, before))
             execute(
                 "INSERT INTO state (last, link, at) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-                (first - 1, before, written_position(position)),
+                (first - 1, before, position.text),
             )
         return self.open(name)
 
@@ -137,8 +138,8 @@ class PostgresPartitions:
             return self._connection.execute(text.encode(), values).fetchall()
 
 
-class PostgresPartition:
-    """One partition, open for its writer; satisfies ``Partition``."""
+class PostgresPartition(Partition):
+    """One partition, open for its writer."""
 
     is_outdated = False
     """Its tables were brought up to date with all others."""
@@ -153,34 +154,31 @@ class PostgresPartition:
         self._place = place
         self._name = name
         self._suffix = suffix_of(name)
-        self._keys = Keys()
-        self._totals = Totals(self._values_of)
         ((first,),) = self._ask("SELECT first FROM partitions WHERE day = %s AND piece = %s", name)
         ((last, link),) = self._ask("SELECT last, link FROM state")
-        self.first = int(first)
-        self.last, self.link = int(last), bytes(link)
+        super().__init__(int(first), int(last), bytes(link))
         self._analyze_at = POSTGRES_ANALYZE_RECORDS
         records = sql.Identifier(f"records{self._suffix}")
         columns = sql.SQL(", ").join(map(sql.Identifier, _COLUMNS))
         self._copy = sql.SQL("COPY {} ({}) FROM STDIN").format(records, columns)
 
     @property
+    @override
     def position(self) -> LogPosition:
-        """As in ``Partition``."""
         ((text,),) = self._ask("SELECT at FROM state")
-        return LogPosition(*json.loads(text))
+        return LogPosition.from_text(text)
 
     @property
+    @override
     def signed_last(self) -> int:
-        """As in ``Partition``."""
         ((last,),) = self._ask(
             "SELECT max(last) FROM checkpoints WHERE day = %s AND piece = %s", self._name
         )
         return int(last or 0)
 
     @property
+    @override
     def bytes_used(self) -> int:
-        """As in ``Partition``."""
         ((size,),) = self._ask(
             "SELECT sum(pg_total_relation_size(to_regclass(name)))::bigint"
             " FROM unnest(%s::text[]) AS name",
@@ -188,58 +186,45 @@ class PostgresPartition:
         )
         return int(size or 0)
 
+    @override
     def append(
         self, lines: Sequence[bytes], records: list[dict[str, object]], position: LogPosition
     ) -> None:
-        """As in ``Partition``."""
-        first = self.last + 1
-        last = first + len(lines) - 1
-        link = link_of(self.link, first, lines)
-        times = [time_of(fields) for fields in records]
-        try:
-            with telling(self._place), self._connection.transaction():
-                with self._connection.cursor() as cursor:
-                    with cursor.copy(self._copy) as copy:
-                        for seq, (line, fields) in enumerate(
-                            zip(lines, records, strict=True), first
-                        ):
-                            copy.write_row(self._row(seq, line, fields))
-                    cursor.execute(
-                        "INSERT INTO links VALUES (%s, %s, %s, %s, %s, %s, %s)",
-                        (*self._name, first, last, link, min(times), max(times)),
-                    )
-                    self._add_totals(self._totals.count(records))
-                self._move(last, link, position)
-        except BaseException:
-            self._totals.forget()
-            raise
-        self.last, self.link = last, link
-        if last - self.first >= self._analyze_at:
+        super().append(lines, records, position)
+        if self.last - self.first >= self._analyze_at:
             self._analyze()
 
+    @override
     def move(self, position: LogPosition) -> None:
-        """As in ``Partition``."""
         with telling(self._place), self._connection.transaction():
             self._move(self.last, self.link, position)
 
+    @override
     def add_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """As in ``Partition``."""
         with telling(self._place):
             self._connection.execute(
                 "INSERT INTO checkpoints (day, piece, last, link, time, first, signature)"
                 " VALUES (%s, %s, %s, %s, %s, %s, %s)",
-                (
-                    *self._name,
-                    checkpoint.last,
-                    checkpoint.link,
-                    checkpoint.time,
-                    checkpoint.first,
-                    checkpoint.signature,
-                ),
+                (*self._name, *astuple(checkpoint)),
             )
 
+    @override
     def close(self) -> None:
-        """As in ``Partition``: the connection is that of all of them."""
+        """Do nothing: the connection is that of all of them."""
+
+    @override
+    def _store(self, batch: Batch) -> None:
+        with telling(self._place), self._connection.transaction():
+            with self._connection.cursor() as cursor:
+                with cursor.copy(self._copy) as copy:
+                    for one in batch.numbered:
+                        copy.write_row(self._row(*one))
+                cursor.execute(
+                    "INSERT INTO links VALUES (%s, %s, %s, %s, %s, %s, %s)",
+                    (*self._name, *batch.link_row),
+                )
+                self._add_totals(self._totals.count(batch.records))
+            self._move(batch.last, batch.link, batch.position)
 
     def _move(self, last: int, link: bytes, position: LogPosition) -> None:
         """Say where the store ends, if it still ends where we left it.
@@ -249,7 +234,7 @@ class PostgresPartition:
         """
         moved = self._connection.execute(
             "UPDATE state SET last = %s, link = %s, at = %s WHERE last = %s AND link = %s",
-            (last, link, written_position(position), self.last, self.link),
+            (last, link, position.text, self.last, self.link),
         )
         if moved.rowcount != 1:
             cause = "the store does not end where we left it: somebody else writes there"
@@ -260,6 +245,7 @@ class PostgresPartition:
         _upsert(self._connection, "hours", _HOURS, self._name, _bounded(counted))
         _upsert(self._connection, "latencies", _LATENCIES, self._name, counted.latencies)
 
+    @override
     def _values_of(self, hour: int, subject: str) -> list[str]:
         rows = self._ask(
             "SELECT DISTINCT value FROM hours"
@@ -372,8 +358,3 @@ def _bounded(counted: Counted) -> list[tuple[object, ...]]:
         known[0] += records
         known[1] += size
     return [(*key, *numbers) for key, numbers in sums.items()]
-
-
-def written_position(position: LogPosition) -> str:
-    """Return a position as text."""
-    return json.dumps([position.inode, position.offset, position.mark])

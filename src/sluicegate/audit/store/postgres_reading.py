@@ -6,7 +6,6 @@ be changed, and a server that was started anew is asked again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final
 
@@ -129,7 +128,7 @@ class PostgresReadings:
         rows = self.ask("SELECT last, at FROM state")
         if not rows:
             raise ConfigError(self._place.name, "there is no store of records", _CURE)
-        return int(rows[0][0]), LogPosition(*json.loads(rows[0][1]))
+        return int(rows[0][0]), LogPosition.from_text(rows[0][1])
 
     def ask(
         self, text: str, values: Sequence[object] = (), partition: PartitionName | None = None

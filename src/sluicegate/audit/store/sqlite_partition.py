@@ -10,21 +10,21 @@ changed but at its end, and goes as a whole, so nothing is ever deleted within a
 from __future__ import annotations
 
 import contextlib
-import json
 import pathlib
 import re
 import sqlite3
-from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Final
+
+from typing_extensions import override
 
 from sluicegate.audit.search.sql import COLUMNS
 from sluicegate.audit.search.words import indexed_text
 from sluicegate.log_limits import STORE_CACHE_BYTES, STORE_WAIT_MS
 
-from .chain import Checkpoint, link_of
-from .partition import LogPosition, PartitionName
-from .row import KEYS, Keys, parent_of, request_of, texts_of, time_of
-from .totals import Totals
+from .chain import Checkpoint
+from .partition import Batch, LogPosition, Partition, PartitionName
+from .row import KEYS, parent_of, request_of, texts_of, time_of
 
 __all__ = [
     "SqlitePartition",
@@ -122,7 +122,7 @@ def partition_files(folder: pathlib.Path) -> list[tuple[str, int, pathlib.Path]]
     return sorted(found)
 
 
-class SqlitePartition:
+class SqlitePartition(Partition):
     """One file, open for its writer; there is one writer."""
 
     def __init__(self, path: pathlib.Path) -> None:
@@ -134,33 +134,28 @@ class SqlitePartition:
         self.path = path
         self._database = sqlite3.connect(path, isolation_level=None, timeout=STORE_WAIT_MS / 1000)
         try:
-            self._open()
+            super().__init__(*self._open())
         except sqlite3.Error:
             self._database.close()
             raise
 
-    def _open(self) -> None:
+    def _open(self) -> tuple[int, int, bytes]:
+        """Return its first and its last record, and its link."""
         execute = self._database.execute
         (version,) = execute("PRAGMA user_version").fetchone()
         if version not in _READABLE:
             raise sqlite3.DatabaseError(f"is of version {version}, this one writes {_VERSION}")
         self.is_outdated = version != _VERSION
-        #: Whether an earlier version made it: nothing more is written there.
         # A power failure may take the last transactions, never the file; a killed process takes
         # none. What is taken is read from the log again.
         for pragma in ("journal_mode = WAL", "synchronous = NORMAL"):
             execute(f"PRAGMA {pragma}")
         execute(f"PRAGMA cache_size = -{STORE_CACHE_BYTES >> 10}")
         (first,) = execute("SELECT value FROM facts WHERE name = 'first'").fetchone()
-        self.first = int(first)
-        #: The number of its first record, there or to come.
         (before,) = execute("SELECT value FROM facts WHERE name = 'before'").fetchone()
         row = execute("SELECT last, link FROM links ORDER BY first DESC LIMIT 1").fetchone()
-        last, link = row if row is not None else (self.first - 1, before)
-        self.last, self.link = int(last), bytes(link)
-        #: The number of its last record, and the link that ends with it.
-        self._totals = Totals(self._values_of)
-        self._keys = Keys()
+        last, link = row if row is not None else (int(first) - 1, before)
+        return int(first), int(last), bytes(link)
 
     @classmethod
     def make(
@@ -187,7 +182,7 @@ class SqlitePartition:
             execute("BEGIN")
             for statement in _SCHEMA:
                 execute(statement)
-            facts = {"first": first, "before": before, "position": _written(position)}
+            facts = {"first": first, "before": before, "position": position.text}
             database.executemany(_SET, facts.items())
             execute(f"PRAGMA user_version = {_VERSION}")
             execute("COMMIT")
@@ -195,96 +190,63 @@ class SqlitePartition:
         return cls(path)
 
     @property
+    @override
     def position(self) -> LogPosition:
-        """Where in the log what it holds ends."""
         (text,) = self._database.execute(
             "SELECT value FROM facts WHERE name = 'position'"
         ).fetchone()
-        return LogPosition(*json.loads(text))
+        return LogPosition.from_text(text)
 
     @property
+    @override
     def signed_last(self) -> int:
-        """The number of the last record that a checkpoint in it covers; 0: none is in it."""
         (last,) = self._database.execute("SELECT max(last) FROM checkpoints").fetchone()
         return int(last or 0)
 
     @property
+    @override
     def bytes_used(self) -> int:
-        """Bytes of its file."""
         (pages,) = self._database.execute("PRAGMA page_count").fetchone()
         (size,) = self._database.execute("PRAGMA page_size").fetchone()
         return int(pages) * int(size)
 
-    def append(
-        self, lines: Sequence[bytes], records: list[dict[str, object]], position: LogPosition
-    ) -> None:
-        """Store a batch, with everything that goes with it.
+    @override
+    def move(self, position: LogPosition) -> None:
+        self._database.execute(_SET, ("position", position.text))
 
-        Args:
-            lines: The records as they stand in the log, without line ends; one at least.
-            records: The same, decoded.
-            position: Where the last one ends.
+    @override
+    def add_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self._database.execute(
+            "INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?)", astuple(checkpoint)
+        )
 
-        Raises:
-            sqlite3.Error: They cannot be stored; nothing of them is.
-        """
-        first = self.last + 1
-        rows = [
-            self._row(seq, line, fields)
-            for seq, (line, fields) in enumerate(zip(lines, records, strict=True), first)
-        ]
-        times = [time_of(fields) for fields in records]
-        words = [(seq, indexed_text(fields)) for seq, fields in enumerate(records, first)]
-        link = link_of(self.link, first, lines)
-        last = first + len(lines) - 1
+    @override
+    def close(self) -> None:
+        """Close the file; what the journal holds goes into it."""
+        self._database.close()
+
+    @override
+    def _store(self, batch: Batch) -> None:
+        rows = [self._row(*one) for one in batch.numbered]
+        words = [(seq, indexed_text(fields)) for seq, _, fields in batch.numbered]
         database = self._database
         database.execute("BEGIN IMMEDIATE")
         try:
             database.executemany(_ADD, rows)
             database.executemany(_ADD_WORDS, words)
-            database.execute(_ADD_LINK, (first, last, link, min(times), max(times)))
-            database.execute(_SET, ("position", _written(position)))
-            counted = self._totals.count(records)
+            database.execute(_ADD_LINK, batch.link_row)
+            database.execute(_SET, ("position", batch.position.text))
+            counted = self._totals.count(batch.records)
             database.executemany(_ADD_MINUTE, counted.minutes)
             database.executemany(_ADD_HOUR, counted.hours)
             database.executemany(_ADD_LATENCY, counted.latencies)
             database.execute("COMMIT")
         except BaseException:
-            self._totals.forget()
             if database.in_transaction:
                 database.execute("ROLLBACK")
             raise
-        self.last, self.link = last, link
 
-    def move(self, position: LogPosition) -> None:
-        """Note where in the log it is, when nothing there was a record.
-
-        Raises:
-            sqlite3.Error: It cannot be stored.
-        """
-        self._database.execute(_SET, ("position", _written(position)))
-
-    def add_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Keep a checkpoint.
-
-        Raises:
-            sqlite3.Error: It cannot be stored.
-        """
-        self._database.execute(
-            "INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?)",
-            (
-                checkpoint.last,
-                checkpoint.link,
-                checkpoint.time,
-                checkpoint.first,
-                checkpoint.signature,
-            ),
-        )
-
-    def close(self) -> None:
-        """Close the file; what the journal holds goes into it."""
-        self._database.close()
-
+    @override
     def _values_of(self, hour: int, subject: str) -> list[str]:
         rows = self._database.execute(
             "SELECT DISTINCT value FROM hours WHERE hour = ? AND subject = ?", (hour, subject)
@@ -359,7 +321,3 @@ def open_to_read(path: pathlib.Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
-
-
-def _written(position: LogPosition) -> str:
-    return json.dumps([position.inode, position.offset, position.mark])

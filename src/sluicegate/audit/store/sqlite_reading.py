@@ -6,7 +6,6 @@ walked in that order, or found by an index that leaves little to sort.
 
 from __future__ import annotations
 
-import json
 import pathlib
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -90,7 +89,7 @@ class SqliteReading(SqlReading):
             " FROM facts AS first, facts AS position"
             " WHERE first.name = 'first' AND position.name = 'position'"
         )
-        return int(last), LogPosition(*json.loads(text))
+        return int(last), LogPosition.from_text(text)
 
     @override
     def holding(
