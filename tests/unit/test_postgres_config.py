@@ -77,6 +77,15 @@ WRONG = [
         '[log.postgresql]\nserver = "postgresql://g@db/a"\npassword = { file = "none" }\n',
         "none: cannot be read",
     ),
+    ('[log.postgresql]\nserver = "postgresql://g@db/a"\nca = "none.pem"\n', "cannot be read"),
+    (
+        """[log.postgresql]
+server = "postgresql://g@db/a"
+certificate = "no.pem"
+key = "no.key"
+""",
+        "no.key: cannot be read",
+    ),
 ]
 
 
@@ -85,6 +94,17 @@ def test_what_is_wrong_is_said(tmp_path: pathlib.Path, text: str, words: str) ->
     _, errors = read(tmp_path, text)
     assert any(words in error for error in errors), errors
     assert not any("secret" in error for error in errors)
+
+
+def test_key_that_others_may_read_is_refused(tmp_path: pathlib.Path) -> None:
+    for name, mode in (("c.pem", 0o644), ("c.key", 0o644)):
+        (tmp_path / name).write_text("text\n")
+        (tmp_path / name).chmod(mode)
+    table = '[log.postgresql]\nserver = "postgresql://g@db/a"\ncertificate = "c.pem"\n'
+    _, errors = read(tmp_path, f'{table}key = "c.key"\n')
+    assert len(errors) == 1
+    assert "c.key" in errors[0]
+    assert "chmod" in errors[0]
 
 
 def test_server_for_another_store_is_refused(tmp_path: pathlib.Path) -> None:

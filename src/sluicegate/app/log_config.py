@@ -214,13 +214,18 @@ def check_store(
     """Find out whether the store can be used, without handing its password to workers."""
     if settings is None or secrets.is_given:
         return
+    own = SecretFiles(settings.config.parent)
     if isinstance(settings.place, PostgresPlace):
         try:
             require_psycopg(document.where(("log", "store")))
         except ConfigError as error:
             findings.refuse(error.where, error.cause, error.cure)
+        # A certificate that is not there is left out by libpq, which says nothing.
+        for key, holds in (("ca", ""), ("certificate", ""), ("key", "the certificate's key")):
+            path: str = getattr(settings.place, key)
+            if path:
+                own.read_file(path, document, ("log", "postgresql", key), findings, holds=holds)
     if settings.password is not None:
-        own = SecretFiles(settings.config.parent)
         own.read_secret(settings.password, document, _PASSWORD_KEY, findings)
 
 

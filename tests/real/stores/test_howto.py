@@ -38,6 +38,7 @@ def test_statements_of_the_page_work(postgres: Cluster, tmp_path: pathlib.Path) 
 def test_configuration_of_the_page_is_taken(tmp_path: pathlib.Path) -> None:
     (tmp_path / "audit.password").write_text("word\n")
     (tmp_path / "audit.password").chmod(0o600)
+    (tmp_path / "db-ca.pem").write_text("an authority\n")
     (text,) = blocks("toml")
     listener = '[[listener]]\nname = "echo"\naddress = "127.0.0.1:0"\n'
     findings = Findings()

@@ -21,6 +21,7 @@ from sluicegate.audit.store import (
     verify_store,
 )
 from sluicegate.audit.store.postgres_connection import connect
+from sluicegate.clock import SystemClock
 from sluicegate.errors import ConfigError
 from sluicegate.testing.clock import ManualClock
 from tests.pki import authority
@@ -77,21 +78,24 @@ REFUSED = [
     ({"user": "nobody"}, "password authentication failed", "password in"),
     ({"database": "none"}, 'database "none" does not exist', "CREATE DATABASE"),
     ({"port": 1}, "refused", "is it running"),
-    ({"ca": "other"}, "certificate verify failed", "ca = "),
-    ({"host": "localhost.example", "tls": "verify-full"}, "", ""),
+    ({"ca": "other.pem"}, "certificate verify failed", "ca = "),
+    ({"ca": "none.pem"}, "does not exist", "ca = "),
+    ({"ca": "bad.pem"}, "could not read root certificate file", "ca = "),
+    ({"certificate": "bad.pem", "key": "bad.pem"}, "could not read certificate", "certificate = "),
+    ({"certificate": "other.pem", "key": "none.pem"}, "not private key file", "key = "),
     ({"fault": "the password cannot be read"}, "the password cannot be read", ""),
 ]
+FILES = {"ca", "certificate", "key"}
 
 
 @pytest.mark.parametrize(("changes", "cause", "cure"), REFUSED)
 def test_server_that_cannot_be_used_is_an_error_with_cause_and_cure(
     postgres: Cluster, tmp_path: pathlib.Path, changes: dict[str, object], cause: str, cure: str
 ) -> None:
-    if changes.get("ca") == "other":
-        other = tmp_path / "other.pem"
-        other.write_text(authority("somebody else").pem)
-        changes = {"ca": str(other)}
-    place = postgres.by_network(tmp_path, **changes)
+    (tmp_path / "other.pem").write_text(authority("somebody else").pem)
+    (tmp_path / "bad.pem").write_text("nonsense")
+    files = {key: str(tmp_path / str(changes[key])) for key in FILES & changes.keys()}
+    place = postgres.by_network(tmp_path, **{**changes, **files})
     with pytest.raises(ConfigError) as raised:
         connect(place, is_writer=True)
     assert cause in raised.value.cause
@@ -161,6 +165,64 @@ def test_user_who_may_make_nothing_is_told_what_is_needed(
     with pytest.raises(ConfigError, match=r"permission denied.*GRANT CREATE"):
         LogStore(place, clock, KEPT)
     assert not has_store(place)
+
+
+SCHEMAS = [
+    ("postgres", "", "no schema has been selected to create in", "also owns the schema"),
+    ("keeper", "CREATE TABLE {}.about (other text)", '"version" does not exist', "schema_name = "),
+    ("keeper", "CREATE TABLE {}.records (other text)", "already exists", "schema_name = "),
+    (
+        "keeper",
+        "CREATE TABLE {0}.about (version integer); INSERT INTO {0}.about VALUES (1)",
+        'relation "partitions" does not exist',
+        "schema_name = ",
+    ),
+]
+
+
+@pytest.mark.parametrize(("owner", "table", "cause", "cure"), SCHEMAS)
+def test_schema_that_is_not_ours_is_left_as_it_is_and_told_of(
+    postgres: Cluster, tmp_path: pathlib.Path, owner: str, table: str, cause: str, cure: str
+) -> None:
+    place = postgres.place(tmp_path / "records")
+    text = f"CREATE SCHEMA {place.schema} AUTHORIZATION {owner};"
+    postgres.execute(f"{text} SET ROLE {owner}; {table.format(place.schema)}")
+    with pytest.raises(ConfigError) as raised:
+        LogStore(place, SystemClock(), KEPT)
+    assert cause in raised.value.cause
+    assert cure in raised.value.cure
+    tables = postgres.execute(
+        f"SELECT relname FROM pg_class WHERE relnamespace = '{place.schema}'::regnamespace"
+    )
+    assert len(tables) == table.count("CREATE TABLE")
+
+
+def test_server_without_room_is_told_of_and_waited_for(
+    postgres: Cluster, tmp_path: pathlib.Path, clock: ManualClock
+) -> None:
+    place = postgres.place(tmp_path / "records")
+    log, said = tmp_path / "records.jsonl", list[str]()
+    log.write_bytes(line_of(1, clock.wall()) + b"\n")
+    filler = Filler(log, place, KEPT, clock, said.append)
+    filler.turn()
+    postgres.execute(
+        f"CREATE FUNCTION {place.schema}.is_full() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN RAISE 'could not extend file: No space left' USING ERRCODE = '53100'; END$$",
+        f"CREATE TRIGGER is_full BEFORE INSERT ON {place.schema}.links"
+        f" FOR EACH ROW EXECUTE FUNCTION {place.schema}.is_full()",
+    )
+    with log.open("ab") as file:
+        file.write(line_of(2, clock.wall()) + b"\n")
+    assert filler.turn() > 0.0
+    assert "No space left" in filler.failure
+    assert "keep_bytes in [log]" in filler.failure
+    assert said == [f"{place.name}: {filler.failure}; records wait in {log}"]
+    assert place.name not in filler.failure
+    postgres.execute(f"DROP TRIGGER is_full ON {place.schema}.links")
+    filler.turn()
+    filler.close()
+    assert said[1:] == [f"{place.name}: records are stored again"]
+    assert lines_in(place, clock) == log.read_bytes().splitlines()
 
 
 def test_tables_of_an_earlier_version_are_brought_up_to_date_whole_or_not_at_all(

@@ -126,7 +126,7 @@ class Filler:
         self._say(f"{self._place.name}: {cause}")
 
     def _fail(self, error: Exception) -> float:
-        cause = str(error)
+        cause = str(error).removeprefix(f"{self._place.name}: ")
         if self.failure != cause:
             self._say(f"{self._place.name}: {cause}; records wait in {self._log}")
         self.failure = cause

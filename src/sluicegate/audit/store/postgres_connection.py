@@ -152,9 +152,18 @@ def said_of(error: psycopg.Error) -> tuple[str, str]:
     return text, ""
 
 
+_NOT_OURS: Final = 'schema_name = "…" in [log.postgresql]: what is in this schema is not ours'
+_OWNER: Final = (
+    "GRANT CREATE ON DATABASE … TO … for its user, who also owns the schema if it is there"
+)
+
 _CURES_BY_KIND: Final[tuple[tuple[type[psycopg.Error], str], ...]] = (
-    (errors.InsufficientPrivilege, "GRANT CREATE, CONNECT ON DATABASE … TO … for its user"),
-    (errors.DiskFull, "the server has no room left"),
+    (errors.InsufficientPrivilege, _OWNER),
+    (errors.InvalidSchemaName, _OWNER),
+    (errors.UndefinedTable, _NOT_OURS),
+    (errors.UndefinedColumn, _NOT_OURS),
+    (errors.DuplicateTable, _NOT_OURS),
+    (errors.DiskFull, "make room on the server, or keep less: keep_days, keep_bytes in [log]"),
     (errors.ReadOnlySqlTransaction, "name the server that takes writes, not a standby"),
     (errors.QueryCanceled, "the server is too slow for it, or somebody there cancelled it"),
     (errors.LockNotAvailable, "somebody there holds a lock on our tables for long"),
@@ -163,11 +172,18 @@ _CURES_BY_WORDS: Final = (
     ("password authentication failed", "password in [log.postgresql], as in ALTER ROLE"),
     ("no password supplied", 'password = { file = "…" } in [log.postgresql]'),
     ("no pg_hba.conf entry", "a line for us in the server's pg_hba.conf"),
-    ("does not exist", "make it: CREATE ROLE, CREATE DATABASE … OWNER …"),
     ("certificate verify failed", 'ca = "…" in [log.postgresql], the server\'s authority'),
-    ("root certificate file", 'ca = "…" in [log.postgresql]'),
+    ("root certificate file", 'ca = "…" in [log.postgresql], a file of certificates in PEM'),
+    ("private key file", 'key = "…" in [log.postgresql], a file of the gate\'s user alone'),
+    ("certificate file", 'certificate = "…" in [log.postgresql], a certificate in PEM'),
+    ("valid client certificate", 'certificate = "…" and key = "…" in [log.postgresql]'),
     ("does not match host name", "the name in server must be one of its certificate"),
     ("server does not support SSL", 'set the server up for TLS, or tls = "off" on a safe network'),
+    ("too many connections", "ALTER ROLE … or ALTER DATABASE … CONNECTION LIMIT"),
+    ("too many clients", "the server's max_connections"),
+    ("connection slots", "the server's max_connections"),
+    ("does not exist", "make it: CREATE ROLE, CREATE DATABASE … OWNER …"),
+    ("resolve host", "the name in server, and the DNS of this machine"),
     ("refused", "is it running, and does it listen there?"),
     ("timeout", "is it running, and does a firewall let us through?"),
     ("No such file", "is it running, and is its socket in that folder?"),

@@ -141,7 +141,7 @@ class PostgresReadings:
         is_old = self._connection is not None
         try:
             return self._ask(text, values, partition)
-        except psycopg.OperationalError:
+        except (psycopg.OperationalError, errors.InsufficientPrivilege):
             if not is_old or not self._is_lost:
                 with telling(self._place):
                     raise
