@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.server
 import json
@@ -18,6 +19,9 @@ from google.protobuf import json_format
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from sluicegate.app.config import read_configuration
+from sluicegate.app.processes.channel import FrameReader
+from sluicegate.app.processes.forwarder import _Forwarder
+from sluicegate.app.processes.orders import BeginForward
 from sluicegate.app.secret_files import SecretFiles
 from sluicegate.audit.query import LogLine
 from sluicegate.audit.sinks import Sink, SinkSettings
@@ -63,6 +67,7 @@ def test_where_a_sink_sends_is_read(to: str, place: str) -> None:
         ('to = "tcp://h:99999"', "port"),
         ('to = "tls://a b:1"', "tls://a b:1"),
         ('to = "https://user:pass@h/"', "https://"),
+        ('to = "https://h/lögs"', "the path has 'ö' in it"),
         ('to = "unix:/dev/log"\nquery = "verdict:"', "value"),
     ],
 )
@@ -307,7 +312,9 @@ def test_otlp_gets_what_the_query_chooses(scene: Scene, collector: Collector) ->
 def test_headers_come_from_a_file_that_may_change(scene: Scene, collector: Collector) -> None:
     headers = scene.folder / "headers"
     one = scene.sink(collector.url, headers=str(headers))
-    for number, text in enumerate(("Authorization: Bearer one\n\n", "authorization: Bearer two")):
+    for number, text in enumerate(
+        ("Authorization: Bearer one\n\nX-No:\n", "authorization:Bearer two ")
+    ):
         headers.write_text(text)
         scene.write(number)
         run(one)
@@ -317,7 +324,9 @@ def test_headers_come_from_a_file_that_may_change(scene: Scene, collector: Colle
     one.close()
 
 
-@pytest.mark.parametrize("text", ["secret-without-a-name", ": secret"])
+@pytest.mark.parametrize(
+    "text", ["secret-without-a-name", ": secret", "key: sécret", "a key: secret", "key: sec\x00ret"]
+)
 def test_file_without_headers_is_said_without_quoting_it(
     scene: Scene, collector: Collector, text: str
 ) -> None:
@@ -457,3 +466,19 @@ def test_lines_that_are_no_records_are_passed_by(scene: Scene, collector: Collec
     run(one)
     one.close()
     assert collector.lines() == ["r-1"]
+
+
+def test_fault_of_ours_ends_the_process_so_that_it_is_recorded_and_another_is_started(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Sink) -> float:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Sink, "turn", fail)
+    sinks = [SinkSettings(name="siem", to="unix:/nowhere")]
+    begin = BeginForward(
+        log=str(scene.log), folder=str(scene.folder), begin=LogPosition(), sinks=sinks
+    )
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(ZeroDivisionError):
+        asyncio.run(asyncio.wait_for(_Forwarder(begin).live(ours, FrameReader()), 10))

@@ -58,17 +58,18 @@ class _Forwarder:
         self._channel.deliver()
         sinks = [self._make(settings) for settings in self._begin.sinks]
         turning = [loop.create_task(self._turn(sink)) for sink in sinks]
+        over = loop.create_task(self._over.wait())
         said: Forwarded | None = None
         while not self._over.is_set():
             state = Forwarded(sinks=[_state_of(sink) for sink in sinks])
             if state != said:
                 said = state
                 self._channel.send(state)
-            try:
-                async with asyncio.timeout(STORE_REPORT_S):
-                    await self._over.wait()
-            except TimeoutError:
-                continue
+            done, _ = await asyncio.wait(
+                [over, *turning], timeout=STORE_REPORT_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                task.result()  # a fault of ours: another process is started, and it is recorded
         await asyncio.wait(turning, timeout=SINK_END_S)
         self._channel.close()
 

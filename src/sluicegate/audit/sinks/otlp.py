@@ -10,6 +10,7 @@ import http.client
 import importlib.metadata
 import json
 import pathlib
+import re
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,10 @@ __all__ = ["LOGS", "TRACES", "OtlpSender", "Signal", "encode_logs", "encode_span
 _RETRIED: Final = frozenset({429, 502, 503, 504})
 """Answers after which the same is to be sent again (OTLP, "Retryable Response Codes")."""
 _OK: Final = 200
+_HEADER: Final = re.compile(
+    rb"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:\s*([!-~](?:[ \t!-~]*[!-~])?)?\s*"
+)
+"""Name and value, of ASCII (RFC 9110, section 5)."""
 _VERSION: Final = importlib.metadata.version("sluicegate")
 _SEVERITIES: Final = {"INFO": 9, "INFO2": 10, "WARN": 13, "ERROR": 17}
 """Numbers of the data model ("Field: SeverityNumber")."""
@@ -195,16 +200,15 @@ class OtlpSender:
         """
         headers = {"Content-Type": "application/json", "User-Agent": f"sluicegate/{_VERSION}"}
         if self._settings.headers:
-            text = pathlib.Path(self._settings.headers).read_text(
-                encoding="ascii", errors="replace"
-            )
+            text = pathlib.Path(self._settings.headers).read_bytes()
             for number, line in enumerate(text.splitlines(), 1):
-                name, colon, value = line.partition(":")
-                if line.strip() and not (colon and name.strip()):
+                if not line.strip():
+                    continue
+                found = _HEADER.fullmatch(line)
+                if found is None:
                     # What stands there may be a secret, so it is not quoted.
                     raise OSError(0, f"line {number} of {self._settings.headers} is no header")
-                if colon:
-                    headers[name.strip()] = value.strip()
+                headers[found[1].decode("ascii")] = (found[2] or b"").decode("ascii")
         return headers
 
     def _make(self) -> http.client.HTTPConnection:

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from sluicegate.names import Authority, parse_authority
+from sluicegate.names import Authority, HostReason, HostRefused, parse_authority
 
 __all__ = ["SCHEMES", "SinkSettings", "read_place"]
 
@@ -50,8 +50,10 @@ def read_place(to: str) -> tuple[Authority, str]:
     """Read host and port of where a sink sends to, and what stands behind them.
 
     Raises:
-        HostRefused: There is no host, or none that can be.
+        HostRefused: There is no host, or none that can be; or what is behind it is no path.
     """
     scheme, _, rest = to.partition("://")
     authority, slash, path = rest.partition("/")
+    if wrong := next((one for one in path if not "!" <= one <= "~"), ""):
+        raise HostRefused(HostReason.FORBIDDEN_CHARACTER, f"the path has {wrong!r} in it")
     return parse_authority(authority, default_port=_PORTS.get(scheme)), slash + path
