@@ -4,7 +4,7 @@ export PYTHON ?=
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-policy bench-web bench-secrets bench-scan bench-log soak docs clean
+.PHONY: help setup demo test check bench bench-policy bench-web bench-secrets bench-scan bench-log bench-tls soak docs clean
 .NOTPARALLEL:
 
 help:   ## list these targets
