@@ -363,24 +363,29 @@ def test_what_is_not_taken_now_is_sent_again(
     one.close()
 
 
+PARTIAL = "the collector takes a part only"
+
+
 @pytest.mark.parametrize(
-    ("status", "body", "lost"),
+    ("status", "body", "lost", "cause"),
     [
-        (400, b"", 3),
-        (200, b'{"partialSuccess":{"rejectedLogRecords":"2"}}', 2),
-        (200, b'{"partialSuccess":{"rejectedLogRecords":99}}', 3),
-        (200, b"no JSON", 0),
-        (200, b'{"partialSuccess":[]}', 0),
+        (400, b"", 3, "the collector answers 400; are address and headers right?"),
+        (200, b'{"partialSuccess":{"rejectedLogRecords":"2"}}', 2, PARTIAL),
+        (200, b'{"partialSuccess":{"rejectedLogRecords":99}}', 3, PARTIAL),
+        (200, b"no JSON", 0, ""),
+        (200, b'{"partialSuccess":[]}', 0, ""),
     ],
 )
-def test_what_the_collector_refuses_is_counted(
-    scene: Scene, collector: Collector, status: int, body: bytes, lost: int
+def test_what_the_collector_refuses_is_counted_and_its_cause_said_once(
+    scene: Scene, collector: Collector, status: int, body: bytes, lost: int, cause: str
 ) -> None:
-    collector.answers = [(status, body)]
-    scene.write(1, 2, 3)
     one = scene.sink(collector.url)
-    run(one)
-    assert (one.sent, one.lost) == (3 - lost, lost)
+    for _ in range(2):
+        collector.answers = [(status, body)]
+        scene.write(1, 2, 3)
+        run(one)
+    assert (one.sent, one.lost) == (6 - 2 * lost, 2 * lost)
+    assert scene.said == ([f"the sink siem loses records: {cause}"] if cause else [])
     one.close()
 
 

@@ -155,6 +155,8 @@ class OtlpSender:
         self._authority, self._path = authority, path or signal.path
         self._host = socket.gethostname()
         self._connection: http.client.HTTPConnection | None = None
+        self.refusal = ""
+        #: Why the collector will not have what ``send`` counted last.
 
     def send(self, lines: Sequence[LogLine]) -> int:
         """Send records; return how many the collector has refused.
@@ -183,7 +185,9 @@ class OtlpSender:
         if answer.will_close or len(body) == SINK_ANSWER_BYTES_MAX:
             self.close()
         if answer.status != _OK:
+            self.refusal = f"the collector answers {answer.status}; are address and headers right?"
             return len(lines)
+        self.refusal = "the collector takes a part only"
         return _rejected(body, self._signal.rejected, len(lines))
 
     def close(self) -> None:

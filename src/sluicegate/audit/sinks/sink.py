@@ -35,6 +35,9 @@ _decoder: msgspec.json.Decoder[dict[str, object]] = msgspec.json.Decoder(dict[st
 class Sender(Protocol):
     """The way to the other side."""
 
+    refusal: str
+    """Why the other side will not have what ``send`` counted last."""
+
     def send(self, lines: Sequence[LogLine]) -> int:
         """Send records; return how many the other side will not have.
 
@@ -79,6 +82,8 @@ class Sink:
         self._passes = _predicate_of(settings)
         self._follower = Follower(log, self._read_place(begin), self._on_gap)
         self._sender = _sender_of(settings)
+        self._refusal = ""
+        #: Why records were refused, as it was said last.
         self._chunk: Chunk | None = None
         #: What is being sent.
         self._retry_s = STORE_RETRY_S
@@ -99,6 +104,9 @@ class Sink:
             return self._fail(error.strerror or str(error), len(chosen))
         self.sent += len(chosen) - lost
         self.lost += lost
+        if lost and self._sender.refusal != self._refusal:
+            self._refusal = self._sender.refusal
+            self._say(f"the sink {self.settings.name} loses records: {self._refusal}")
         if self.failure:
             self.failure = ""
             self._say(f"the sink {self.settings.name} takes records again")

@@ -58,6 +58,8 @@ class SyslogSender:
         self._settings = settings
         self._host = socket.gethostname().encode("ascii", "replace").decode()[:255] or "-"
         self._socket: _Socket | None = None
+        self.refusal = "a message is longer than this socket takes; tcp:// and tls:// take all"
+        #: Why the other side does not have what it will not have.
 
     def send(self, lines: Sequence[LogLine]) -> int:
         """Send records; return how many the other side will not have.
