@@ -180,3 +180,18 @@ def test_line_that_is_no_record_is_skipped_and_counted(log: pathlib.Path) -> Non
     assert numbers(opened) == [1, 2]
     assert opened.skipped == 2
     opened.close()
+
+
+def test_log_whose_next_file_cannot_be_opened_yet_is_gone_on_with(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text('{"n":1}\n')
+    log = LogFile(path)
+    assert [line.fields["n"] for line in log.new_lines()] == [1]
+    path.rename(tmp_path / "records.jsonl.1")
+    path.mkdir()
+    with pytest.raises(IsADirectoryError):
+        list(log.new_lines())
+    path.rmdir()
+    path.write_text('{"n":2}\n')
+    assert [line.fields["n"] for line in log.new_lines()] == [2]
+    log.close()

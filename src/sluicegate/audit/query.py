@@ -59,8 +59,9 @@ class LogFile:
         if self._was_moved():
             # What was appended between the last read and the move belongs first.
             yield from self._read()
+            following = _open(self._path)  # if it cannot be opened now, it is tried again
             self._file.close()
-            self._file = _open(self._path)
+            self._file = following
             self._rest = b""
             yield from self._read()
 
