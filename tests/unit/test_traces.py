@@ -214,6 +214,14 @@ def test_object_of_a_request_is_its_child() -> None:
     assert held.parent_span_id == request.span_id
 
 
+def test_word_that_a_client_made_up_as_a_method_names_no_span() -> None:
+    (span,) = spans_of(line(REQUEST, method="ZZ-4711"))
+    assert span.name == "HTTP"
+    found = attributes(span)
+    assert found["http.request.method"] == "_OTHER"
+    assert found["http.request.method_original"] == "ZZ-4711"
+
+
 def test_streams_belong_to_the_trace_of_what_carries_them() -> None:
     carrier, stream, step = spans_of(
         line(CONNECTION),

@@ -21,7 +21,7 @@ from sluicegate.audit.query import LogLine, host_of
 from sluicegate.log_limits import SINK_ANSWER_BYTES_MAX, SINK_TIMEOUT_S
 
 from .settings import SinkSettings
-from .spans import span_of
+from .spans import METHODS, span_of
 
 __all__ = ["LOGS", "TRACES", "OtlpSender", "Signal", "encode_logs", "encode_spans"]
 
@@ -79,6 +79,9 @@ def _span_attributes(line: LogLine) -> list[dict[str, Any]]:
     known = {
         other: fields[name] for name, other in _CONVENTIONS.items() if fields.get(name) is not None
     }
+    method = str(fields.get("method", ""))
+    if method and method not in METHODS:
+        known |= {"http.request.method": "_OTHER", "http.request.method_original": method}
     for name in ("client", "server"):
         if host := host_of(line.text(name)):
             known[f"{name}.address"] = host

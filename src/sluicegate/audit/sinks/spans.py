@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from sluicegate.audit.query import LogLine
 from sluicegate.audit.sampling import carrier_of, is_sampled, span_id, trace_id
 
-__all__ = ["is_traced", "span_of"]
+__all__ = ["METHODS", "is_traced", "span_of"]
 
 _Fields = Mapping[str, object]
 
@@ -21,6 +21,10 @@ _INTERNAL: Final = 1
 _SERVER: Final = 2
 _CLIENT: Final = 3
 # ``SpanKind`` of the data model.
+METHODS: Final = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
+)
+"""Those that the conventions for HTTP know; clients may send any other word."""
 _ERROR: Final = 2
 """``StatusCode``."""
 
@@ -79,8 +83,10 @@ def _connection(fields: _Fields) -> _Made:
 
 def _request(fields: _Fields) -> _Made:
     connection, request = _text(fields, "connection"), _text(fields, "request")
-    # The convention for spans of HTTP: the method alone, for a URL has no end of values.
-    name = _text(fields, "method") or "HTTP"
+    # The convention for spans of HTTP: a method that is known, for names must not be the clients'
+    # to choose, and a URL has no end of values.
+    method = _text(fields, "method")
+    name = method if method in METHODS else "HTTP"
     parent = _of_connection(connection)
     return name, _SERVER, _of_request(request), parent, _number(fields, "duration_ms") / 1000
 
