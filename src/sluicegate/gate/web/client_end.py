@@ -38,6 +38,7 @@ from sluicegate.web_limits import (
 
 from .gate_exchange import GateExchange
 from .origin_end import OriginEnd
+from .promised_head import PromisedHead
 from .switched import Switched
 from .wire import Wire
 
@@ -54,7 +55,6 @@ class ClientEnd:
     """One client; a ``ResponseSink``, and the ``BodySource`` of requests."""
 
     __slots__ = (
-        "_ahead",
         "_connection",
         "_http",
         "_is_finishing",
@@ -96,9 +96,8 @@ class ClientEnd:
         #: Where the request's body goes; None until it may come.
         self._out: list[bytes | memoryview] = []
         self._is_reading = self._is_stopped = False
-        self._ahead = 0
-        #: Bytes of a head that the client was sent before its time.
-        self._promised = b""
+        self._promised: PromisedHead | None = None
+        #: A head that the client was sent some of before its time.
         self.committed: Framing | None = None
         #: How that head tells the end of its body, once it was promised.
         self._is_finishing = False
@@ -268,7 +267,7 @@ class ClientEnd:
 
     def take_splice(self, origin: OriginEnd, left: int | None) -> bool:
         """Have the rest of a response moved from its server's socket; False: it is to be fed."""
-        if self._out or self._ahead or self.wire.is_blocked:
+        if self._out or self._promised is not None or self.wire.is_blocked:
             return False
         is_chunked = self._http.sends_chunks
         return origin.wire.begin_splice(self.wire, origin, left=left, is_chunked=is_chunked)
@@ -328,7 +327,7 @@ class ClientEnd:
     def inform(self, response: Response) -> bool:
         """Send an informational response; False: an answer has begun, or this client takes none."""
         exchange = self.exchange
-        if exchange is None or exchange.is_answered or self._ahead:
+        if exchange is None or exchange.is_answered or self._promised is not None:
             return False
         pieces = self._http.send(response)
         self._out += pieces
@@ -347,10 +346,11 @@ class ClientEnd:
         assert exchange is not None, "an answer is to a request"
         exchange.is_answered = True
         exchange.status = head.status
-        if self._ahead:
-            self._out.append(self._rest_of(head))
-        else:
+        promised, self._promised = self._promised, None
+        if promised is None:
             self._out += self._http.send(head)
+        else:
+            self._out.append(promised.rest(lambda: b"".join(self._http.send(head))))
         if not self.is_corked:
             self.flush()
 
@@ -359,26 +359,20 @@ class ClientEnd:
         exchange = self.exchange
         if exchange is None:
             return False
-        if self.committed is None and self._ahead == len(_VERSION):
+        promised = self._promised
+        if promised is None:
+            promised = self._promised = PromisedHead()
+        if promised.wants_promise:
             if head is None:
                 return False
             exchange.is_answered = True
             exchange.status = head.status
-            self._promised = b"".join(self._http.send(head))
+            promised.promise(b"".join(self._http.send(head)))
             self.committed = head.framing
-        known = _VERSION if self.committed is None else self._promised
-        if self._ahead == len(known):
-            return False
-        self._ahead += 1
-        self.wire.send(known[self._ahead - 1 : self._ahead])
-        return True
-
-    def _rest_of(self, head: Response) -> bytes:
-        """Return what is left of a head that was begun for the client's comfort."""
-        whole = self._promised if self.committed is not None else b"".join(self._http.send(head))
-        assert whole.startswith(_VERSION), "every head begins with the version"
-        rest, self._ahead = whole[self._ahead :], 0
-        return rest
+        byte = promised.next_byte()
+        if byte:
+            self.wire.send(byte)
+        return bool(byte)
 
     def feed(self, data: bytes | memoryview) -> bool:
         """Send bytes of the body; False while the client does not take them."""
@@ -416,7 +410,7 @@ class ClientEnd:
     @property
     def takes_whole(self) -> bool:
         """Whether an answer that is there as a whole may be sent at once, as one piece."""
-        return self._http.takes_whole and not self._out and not self._ahead
+        return self._http.takes_whole and not self._out and self._promised is None
 
     def send_whole(
         self, known: KnownResponse, changed: Fields | None, body: bytes | memoryview, status: int
@@ -595,6 +589,5 @@ class ClientEnd:
 
 _NO_TRAILERS: Final = Fields()
 _CLOSES: Final = b"Connection: close\r\n\r\n"
-_VERSION: Final = b"HTTP/1.1 "
 _UNREAD: Final = Request(b"", Target.origin(b"/"))
 """Stands for a request whose head could not be read."""
