@@ -45,7 +45,7 @@ from .chain import FilterChain
 from .deadline import find_deadline, find_expiry
 from .dispatch import dispatch, tell
 from .emulation import begin_emulation
-from .filtered import Dependent, FilteredConnection
+from .filtered import FilteredConnection
 from .hello_check import HelloCheck, hold_hello, with_hello
 from .last_words import Farewell
 from .network_source import dial_from_source
@@ -91,7 +91,6 @@ class GateConnection(FilteredConnection):
         "client_address",
         "client_given",
         "connect_s",
-        "dependents",
         "entry_mode",
         "error",
         "error_side",
@@ -171,8 +170,7 @@ class GateConnection(FilteredConnection):
         self.error_side: Side | None = None
         self.from_client: Direction | None = None
         self.from_server: Direction | None = None
-        self.dependents: set[Dependent] | None = None
-        #: What ends with it: secondary connections that it announced, transfers in its dialogue.
+        self.dependents = None
         self.expected: ExpectedConnection | None = None
         #: The expectation it fulfils; None for a primary connection.
         self.hello: HelloCheck | None = None
@@ -399,21 +397,6 @@ class GateConnection(FilteredConnection):
         """As ``filterapi.Connection.fail``."""
         self._say(to_client, to_server)
         self._end(Outcome.FAILED, reason, error, side)
-
-    def add_dependent(self, dependent: Dependent) -> None:
-        """Tie something to this connection's life."""
-        if self.dependents is None:
-            self.dependents = set()
-        self.dependents.add(dependent)
-
-    def drop_dependent(self, dependent: Dependent) -> None:
-        """Forget what is over."""
-        if self.dependents is not None:
-            self.dependents.discard(dependent)
-
-    def _cancel_dependents(self) -> None:
-        for dependent in list(self.dependents or ()):
-            dependent.cancel()
 
     # -- what ends it --------------------------------------------------------------------------
 

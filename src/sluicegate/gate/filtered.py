@@ -42,13 +42,12 @@ class Dependent(Protocol):
 class FilteredConnection(AskedConnection):
     """The middle of a connection; its attributes are the connection's own."""
 
-    __slots__ = ("_attached", "_client_side_address")
+    __slots__ = ("_attached", "_client_side_address", "dependents")
 
     if TYPE_CHECKING:
         is_asking: bool
         is_closing: bool
         is_emulated: bool
-        dependents: set[Dependent] | None
         from_client: Direction | None
         from_server: Direction | None
         _chain: FilterChain | None
@@ -61,6 +60,9 @@ class FilteredConnection(AskedConnection):
 
         def on_detach_error(self, name: str, error: BaseException) -> None:
             """Record a filter that failed while it was being detached."""
+
+    dependents: set[Dependent] | None
+    """What ends with it: secondary connections that it announced, transfers in its dialogue."""
 
     # -- filters -------------------------------------------------------------------------------
 
@@ -138,6 +140,23 @@ class FilteredConnection(AskedConnection):
         if count >= bound:
             raise LimitExceeded("open_transfers_per_connection_max", bound)
         return self._service.transfers.open(cast("GateConnection", self), offer)
+
+    # -- what ends with it ---------------------------------------------------------------------
+
+    def add_dependent(self, dependent: Dependent) -> None:
+        """Tie something to this connection's life."""
+        if self.dependents is None:
+            self.dependents = set()
+        self.dependents.add(dependent)
+
+    def drop_dependent(self, dependent: Dependent) -> None:
+        """Forget what is over."""
+        if self.dependents is not None:
+            self.dependents.discard(dependent)
+
+    def _cancel_dependents(self) -> None:
+        for dependent in list(self.dependents or ()):
+            dependent.cancel()
 
     # -- asking --------------------------------------------------------------------------------
 

@@ -20,7 +20,6 @@ from sluicegate.errors import LimitExceeded, Side
 from sluicegate.filterapi import EntryMode, Outcome, TransferOffer
 from sluicegate.gate.asker import Asker
 from sluicegate.gate.connection import GateConnection
-from sluicegate.gate.network_source import is_unrelated
 from sluicegate.gate.objections import objection_of
 from sluicegate.gate.readmission import Readmission, readmit_client
 from sluicegate.gate.registry import RulePlan
@@ -28,7 +27,6 @@ from sluicegate.gate.state import State
 from sluicegate.policy import Publication, Rule, RuleAction
 from sluicegate.policy.decide import PUBLISHED
 from sluicegate.policy.learn import LEARNING
-from sluicegate.policy.network_rules import NO_NETWORK_RULE
 from sluicegate.port.account import Kept
 from sluicegate.port.layer import driver_of
 from sluicegate.verdict import Deny
@@ -37,6 +35,7 @@ from .client_end import ClientEnd
 from .client_side import ClientSide
 from .close_codes import GOING_AWAY, POLICY
 from .deadlines import WebDeadlines
+from .judged_anew import judge_found, judge_request
 from .offer import offers_of
 from .switching import MAY_NOT_SWITCH
 from .websocket_relay import WebSocketRelay
@@ -258,8 +257,8 @@ class WebConnection(GateConnection):
         )
 
     @property
-    def _judged_exchange(self) -> GateExchange | None:
-        """The one that goes on, if only as a tunnel."""
+    def judged_exchange(self) -> GateExchange | None:
+        """The one that goes on, if only as a tunnel: policy is asked about it."""
         return self._tunnelled or self.client.exchange
 
     # -- who asks ------------------------------------------------------------------------------
@@ -338,65 +337,31 @@ class WebConnection(GateConnection):
     @override
     def judge_anew(self) -> Readmission:
         """Say by which rule the present request would be let in now."""
-        exchange, service = self._judged_exchange, self._service
+        exchange, service = self.judged_exchange, self._service
         if self.entry is None:
             name, client = self.listener_name, self.client_address
             readmitted = readmit_client(service, name, client, self.plan)
             if readmitted.plan is not None and exchange is None:
                 # Nothing is open by the rule before; what comes next comes by this one.
                 self.take_plan(readmitted.plan)
-            may_not = readmitted.plan is not None and not self._may_go_on_switched(readmitted.plan)
+            may_not = readmitted.plan is not None and not self.may_go_on_switched(readmitted.plan)
             return Readmission(None, MAY_NOT_SWITCH) if may_not else readmitted
         if self.inside is not None:
             refused = self.inside.judge_anew(service, self.asker)
             if refused is not None:
                 return refused
-        target = exchange.target if exchange is not None else None
-        if exchange is None or target is None:
-            return Readmission(self.plan)
-        request = exchange.request
-        found = self.desk.targets.decide(
-            self.asker, request, target.host, target.port, is_secure=target.is_secure
-        )
-        if found.plan is None:
-            return Readmission(None, found.decision.reason, found.decision.rule)
-        denial = self._judge_found(found.decision)
-        if denial is not None:
-            return Readmission(None, denial.reason)
-        relations = service.policy.network_relations
-        if self.server_address is not NOWHERE and is_unrelated(
-            relations, self.client_address, self.server_address
-        ):
-            return Readmission(None, NO_NETWORK_RULE)
-        found.destination, found.addresses = target.destination, target.addresses
-        if not self._may_go_on_switched(found.plan):
-            return Readmission(None, MAY_NOT_SWITCH)
-        exchange.target = found
-        return Readmission(found.plan)
+        return judge_request(self, exchange)
 
-    def _may_go_on_switched(self, plan: RulePlan) -> bool:
-        exchange = self._tunnelled or self.client.exchange
+    def may_go_on_switched(self, plan: RulePlan) -> bool:
+        """Tell whether another rule lets go on what has switched protocols, if anything has."""
+        exchange = self.judged_exchange
         if exchange is None or (self._tunnelled is None and exchange.relay is None):
             return True
         allowed, response = self.desk.upgrades_of(plan), exchange.response
         return response is not None and all(one.lower() in allowed for one in response.upgrade)
 
     def _judge_found(self, decision: DestinationDecision) -> Deny | None:
-        """Judge what was found for the host by another decision on it."""
-        exchange = self._judged_exchange
-        target = exchange.target if exchange is not None else None
-        if target is None or target.destination is None or self.server_address is NOWHERE:
-            return None
-        address = self.server_address.ip
-        if target.parent is not None:
-            # It is the parent that was dialled; what was found for the host is what is judged.
-            address = target.destination.dialable[0].judgement.address
-        judgement = self._service.entries.resolver.classifier.classify(address)
-        for alias in target.destination.aliases:
-            denial = decision.judge_alias(target.host, alias, target.port)
-            if denial is not None:
-                return denial
-        return decision.judge_address(target.host, judgement, target.port)
+        return judge_found(self, self.judged_exchange, decision)
 
     @override
     def objection_to(self, offer: TransferOffer) -> str:
