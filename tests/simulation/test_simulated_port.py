@@ -188,7 +188,7 @@ def test_every_slot_and_descriptor_comes_back_after_hostile_faults(seed: int) ->
 
 
 def test_a_turn_that_nothing_can_end_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sluicegate.testing.simulated_port._STALL_S", 0.0)
+    monkeypatch.setattr("sluicegate.testing.flight_backend._STALL_S", 0.0)
     backend = SimulatedBackend()
 
     with pytest.raises(SimulationStalled, match="seed 0"):

@@ -13,6 +13,7 @@ from .corpus import AddressCase, HostCase, address_corpus, host_corpus
 from .exchange import Exchange
 from .faults import Dice, FaultPlan
 from .filter_checks import check_data_filter, check_filter, check_stream_filter
+from .flight_backend import SimulationStalled
 from .inspecting import InspectedObject, inspect_object
 from .network import SimulatedNetwork, SimulatedSocket
 from .peers import PeerListener, PeerStream, PeerTask, SimulatedPeers
@@ -22,7 +23,7 @@ from .replay import ConversationDiffers, Replayed, check_conversation, replay
 from .scripted_datagrams import Association, DatagramExchange, ScriptedDatagrams
 from .scripted_peer import PlaybookError, ScriptedPeer
 from .simulated_names import SimulatedNames
-from .simulated_port import SimulatedBackend, SimulationStalled
+from .simulated_port import SimulatedBackend
 from .sizes import BulkBytes, CeilingExceeded, memory_ceiling
 from .splits import SplitMatters, check_split, fuzz_splits
 from .virtual_pool import VirtualPool, simulated_completion_port

@@ -18,7 +18,8 @@ from sluicegate.limits import Limits
 from sluicegate.port import CompletionPort
 from sluicegate.port.workers import BlockingPool
 
-from .simulated_port import SimulatedBackend, SimulationStalled
+from .flight_backend import SimulationStalled
+from .simulated_port import SimulatedBackend
 
 __all__ = ["VirtualPool", "simulated_completion_port"]
 
