@@ -57,6 +57,7 @@ from .settings import ListenerSettings, ServiceSettings
 from .showing import view_of_connection
 from .slow import SlowFilters
 from .system_traffic import PermittedExchange
+from .tasks import Tasks
 from .traced_scanner import traced_scanner
 from .transfer import TransferService
 from .udp_connection import UdpConnection
@@ -70,9 +71,6 @@ ResultT = TypeVar("ResultT")
 
 _ASK_AGAIN_S: Final = 0.05
 """How often slow filters are asked whether they have finished."""
-
-_CANCELLED_WITHIN_S: Final = 1.0
-"""What a filter's coroutine may take to end after it was cancelled."""
 
 
 class FirewallService:
@@ -141,7 +139,7 @@ class FirewallService:
         self._sessions: dict[str, GateSession] = {}
         self._connections: dict[str, GateConnection] = {}
         self._plans: dict[str, RulePlan] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(port)
         self._policy = PolicySnapshot(Policy())
         #: Before settings are applied nothing is allowed.
         self.scanners = Scanners(port, lambda name, cause: self.note(name, cause, {}))
@@ -246,7 +244,7 @@ class FirewallService:
         await self.web.close()
         await self.entries.close_layers()
         self.server_tls.close()
-        await self._end_tasks()
+        await self._tasks.end()
         self.private.close()
         for session in list(self._sessions.values()):
             self.forget_session(session)
@@ -263,16 +261,6 @@ class FirewallService:
         """Ask slow filters until they have finished, or the time is over."""
         while self.slow.ask() and self.port.clock.monotonic() < self._drained_until:  # noqa: ASYNC110 - filters answer, they do not tell
             await asyncio.sleep(_ASK_AGAIN_S)
-
-    async def _end_tasks(self) -> None:
-        """Cancel what filters still run, once; one that goes on all the same is left behind."""
-        # Those that were told of the end go first: most coroutines return by themselves.
-        await asyncio.sleep(0)
-        tasks = set(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=_CANCELLED_WITHIN_S)
 
     def _stop_listening(self, *, takes_late: bool = False) -> None:
         self.phase = Phase.DRAINING
@@ -293,17 +281,7 @@ class FirewallService:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine as the service's own; a failure of it is the port's to report."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._on_task_done)
-        return task
-
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            error = task.exception()
-            if error is not None:
-                self.port.on_error(error)
+        return self._tasks.spawn(work)
 
     # -- admitting -----------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from sluicegate.spool import SpoolStore
 
 from .open_transfer import GateOpenTransfer
 from .steps import StepRecords
+from .tasks import Tasks
 from .transfer_filter import TransferFilter
 from .verdict_cache import VerdictCache
 from .views import TransferView
@@ -92,7 +93,7 @@ class TransferService(Generic[ConnectionT]):
         self.steps = steps or StepRecords(recorder, clock)
         #: What filters are recorded to have taken, of connections that are traced.
         self._recorder = recorder
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(port)
 
     def hold(
         self, connection: ConnectionT, offer: TransferOffer, *, deliver_later: bool = False
@@ -116,10 +117,7 @@ class TransferService(Generic[ConnectionT]):
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a judgement; a failure of it is the port's to report."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._on_task_done)
-        return task
+        return self._tasks.spawn(work)
 
     def record_filter_failure(
         self, step: ContentStep | WebStep, cause: str, connection: Connection
@@ -168,13 +166,6 @@ class TransferService(Generic[ConnectionT]):
                 facts=offer.facts,
             )
         )
-
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            error = task.exception()
-            if error is not None:
-                self.port.on_error(error)
 
 
 class GateTransfer:
