@@ -52,4 +52,4 @@ def test_it_does_not_matter_where_the_network_cuts() -> None:
 
 
 def test_recorded_conversation_goes_as_it_went(golden: GoldenCheck) -> None:
-    golden(OnlySsh, "ssh.conversation")
+    assert golden(OnlySsh, "ssh.conversation").outcome == ("released", "")

@@ -69,12 +69,14 @@ def test_filters_stand_in_the_order_given() -> None:
     with Playbook(Shouting, OnlySsh) as play:
         play.client.sends(b"ssh-2.0\r\n")
         play.server.receives(b"SSH-2.0\r\n")
+        assert play.server.received_count == 9
 
 
 def test_what_is_held_reaches_nobody() -> None:
     with Playbook(OnlySsh) as play:
         play.client.sends(b"SS")
         play.server.receives_nothing()
+        assert play.server.received_count == 0
         play.client.sends(b"H-")
         play.server.receives(b"SSH-")
 
@@ -293,6 +295,7 @@ def test_an_hour_takes_no_time() -> None:
         play.client.sends(b"late")
         play.wait(3590)
         play.server.receives_nothing()
+        assert play.server.received_count == 0
         play.wait(20)
         play.server.receives(b"late")
 
@@ -481,6 +484,7 @@ def test_slow_and_small_network_changes_nothing(seed: int) -> None:
         play.server.receives(bulk)
         play.client.ends()
         play.server.receives_end()
+        assert play.server.received_count == 300 << 10
 
 
 def test_conversation_holds_what_happened() -> None:

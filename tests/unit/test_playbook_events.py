@@ -236,6 +236,7 @@ def test_stranger_does_not_answer_in_the_servers_place() -> None:
         talk.client.sends(b"x")
         play.datagram_server("10.9.9.8:53").sends(b"forged", to=talk.server.heard_from)
         talk.client.receives_nothing()
+        assert play.records_of(ConnectionRecord) == [], "it is open still, for who was asked"
 
 
 def test_silent_udp_connection_ends_and_is_recorded() -> None:
@@ -301,6 +302,7 @@ def test_filter_for_one_peer_is_attached_by_its_event() -> None:
         client = play.associate()
         client.sends(b"r", to=server.address)
         server.receives(b"rewritten")
+        assert server.heard_from is not None
 
 
 class Passing(DataFilter):
@@ -378,3 +380,5 @@ def test_coroutine_that_judges_datagrams_runs_in_a_playbook() -> None:
         talk = play.connect_udp()
         talk.client.sends(b"x")
         talk.server.receives(b"<x>")
+    (record,) = play.records_of(ConnectionRecord)
+    assert record.datagrams_to_server == 1
