@@ -159,6 +159,24 @@ def test_what_is_too_much_goes_but_never_the_newest(place: StorePlace, clock: Ma
     assert numbers_in(place, clock) == list(range(9, 13))
 
 
+def test_partition_larger_than_one_may_become_is_read_and_another_one_is_begun(
+    place: StorePlace, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Versions before filled a partition up to twice as much."""
+    store = open_at(place, clock)
+    fill(store, clock, 30)
+    store.close()
+    monkeypatch.setattr("sluicegate.audit.store.log_store.PARTITION_BYTES_MAX", 50_000)
+    store = open_at(place, clock)
+    assert store._newest.bytes_used > 50_000
+    fill(store, clock, 5)
+    names = [number for _, number in store._partitions.names()]
+    store.close()
+    assert names == [1, 2]
+    assert numbers_in(place, clock) == list(range(1, 36))
+    assert verify_store(place, public_of(place)).faults == []
+
+
 def test_one_process_writes(place: StorePlace, clock: ManualClock) -> None:
     store = open_at(place, clock)
     with pytest.raises(ConfigError, match="another process"):
