@@ -7,6 +7,7 @@ no record is skipped and counted.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -127,8 +128,12 @@ def rotated_files(path: pathlib.Path) -> list[pathlib.Path]:
     Rotations leave ``records.jsonl.1``, ``records.jsonl-20270131``, and the same with ``.gz``.
     """
     name = re.compile(re.escape(path.name) + r"[.-]\d+(?:\.gz)?")
-    found = [one for one in path.parent.iterdir() if name.fullmatch(one.name)]
-    found.sort(key=lambda one: one.stat().st_mtime)
+    times: dict[pathlib.Path, float] = {}
+    for one in path.parent.iterdir():
+        if name.fullmatch(one.name):
+            with contextlib.suppress(FileNotFoundError):  # the gate has just let it go
+                times[one] = one.stat().st_mtime
+    found = sorted(times, key=lambda one: times[one])
     return [*found, *([path] if path.exists() else [])]
 
 

@@ -75,15 +75,23 @@ class StoredLog:
         while True:
             last, position = self.store.end
             gaps: list[str] = []
-            rest = self._unstored(query, position, gaps.append)
+            try:
+                rest = self._unstored(query, position, gaps.append)
+            except FileNotFoundError:
+                continue  # a rotation moved it at this moment: it has another name now
             if not gaps or self.store.end[1].inode == position.inode:
                 return last, rest
 
     def _unstored(
         self, query: Query, position: LogPosition, on_gap: Callable[[str], None]
     ) -> list[LogLine]:
-        """Return what a query chooses of the lines that are in the log alone."""
+        """Return what a query chooses of the lines that are in the log alone.
+
+        Raises:
+            FileNotFoundError: A file was moved before it could be opened.
+        """
         passes, chosen = predicate_of(query), list[LogLine]()
+        skipped = 0
         follower = Follower(self._log, position, on_gap)
         try:
             while (chunk := follower.read()) is not None:
@@ -91,14 +99,13 @@ class StoredLog:
                     try:
                         fields = _decoder.decode(raw)
                     except msgspec.DecodeError:
-                        self.skipped += 1
+                        skipped += 1
                         continue
                     if passes(fields):
                         chosen.append(LogLine(raw, fields))
-        except FileNotFoundError:
-            pass  # moved away by a rotation at this moment
         finally:
             follower.close()
+        self.skipped = skipped
         return chosen
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from sluicegate.audit.log_source import FileLogs, LogSource
-from sluicegate.audit.query import LogLine
+from sluicegate.audit.query import LogLine, rotated_files
 from sluicegate.audit.search import EVERYTHING
 from sluicegate.audit.store import Filler, Retention, StorePlace, reader
 from sluicegate.audit.stored_log import StoredLog
@@ -94,6 +94,24 @@ def test_file_that_goes_between_two_looks_is_read_from_the_store(
     found = [line.raw for line in stored.read(EVERYTHING)]
     stored.close()
     assert found == [*whole, line_of(99, 200.0)]
+
+
+def test_file_that_is_moved_before_it_is_opened_is_read_under_its_new_name(
+    log: pathlib.Path, place: StorePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = log.read_bytes().splitlines()
+
+    def moves_once(path: pathlib.Path) -> list[pathlib.Path]:
+        found = rotated_files(path)
+        if path.exists():
+            path.rename(path.with_name("records.jsonl-20261128183000"))
+        return found
+
+    monkeypatch.setattr("sluicegate.audit.store.follower.rotated_files", moves_once)
+    stored = StoredLog(log, place, SystemClock())
+    found = [line.raw for line in stored.read(EVERYTHING)]
+    stored.close()
+    assert found == whole
 
 
 def test_what_is_about_a_connection_is_found_by_indexes(

@@ -254,6 +254,17 @@ def test_store_that_cannot_be_written_is_said_once_and_tried_again(
     filler.close()
 
 
+def test_file_that_goes_while_files_are_listed_hides_no_other(
+    log: Log, tmp_path: pathlib.Path, clock: ManualClock
+) -> None:
+    log.write(5)
+    log.path.with_name("records.jsonl-20250101000000").symlink_to("gone")
+    filler = Filler(log.path, sqlite(tmp_path / "store"), KEPT, clock, no_gap)
+    assert filler.bytes_behind == log.path.stat().st_size
+    filler.close()
+    assert stored(tmp_path / "store", clock) == log.written
+
+
 def test_closing_stores_what_is_left_in_every_file(
     log: Log, tmp_path: pathlib.Path, clock: ManualClock
 ) -> None:
