@@ -72,6 +72,9 @@ AGAIN = [
     ("immediately", 0, [0, 10, 20], ["raised", "raised-again", "raised-again"]),
     ("immediately", 0, [0, 0.5, 0.9, 1.1], ["raised", "raised-again"]),
     ("after-minutes", 1, [0, 10, 59, 60, 70, 121], ["raised", "raised-again", "raised-again"]),
+    # Records of two processes out of their order, and a clock that is put back.
+    ("after-minutes", 1, [0, -1, 1], ["raised"]),
+    ("after-minutes", 1, [0, -3600, -3599], ["raised", "raised-again"]),
 ]
 
 

@@ -265,7 +265,10 @@ class AlertEngine:
 
 
 def _may_raise(rule: AlertRule, raising: Raising | None, counter: Counter, time: float) -> bool:
-    """Tell whether the rule of raising again lets an alert be raised now."""
+    """Tell whether the rule of raising again lets an alert be raised now.
+
+    A clock that was put back far is as good as time that has passed: else nobody would be told.
+    """
     since = time - counter.raised
     match rule.again:
         case "immediately":
@@ -273,7 +276,7 @@ def _may_raise(rule: AlertRule, raising: Raising | None, counter: Counter, time:
         case "after-acknowledged":
             return raising is None
         case "after-minutes":
-            return not counter.raised or since >= rule.minutes * 60
+            return not counter.raised or abs(since) >= rule.minutes * 60
 
 
 def _message(rule: AlertRule, found: str) -> str:
