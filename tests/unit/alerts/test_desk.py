@@ -66,6 +66,31 @@ def test_records_of_before_there_were_alerts_raise_none(tmp_path: pathlib.Path) 
     assert len(desk.take(transfer(100.0))) == 1
 
 
+def test_clock_that_is_put_back_hides_no_record_of_a_log_that_was_read(
+    tmp_path: pathlib.Path,
+) -> None:
+    desk = desk_of(tmp_path, since=100.0)
+    desk.catch_up()
+    assert len(desk.take(transfer(1.0))) == 1
+
+
+def test_nothing_is_written_again_while_nothing_happens(tmp_path: pathlib.Path) -> None:
+    desk = desk_of(tmp_path)
+    assert desk.is_behind, "since when records count is not kept yet"
+    desk.save()
+    assert not desk.is_behind
+    desk.look([], 1.0)
+    assert not desk.is_behind
+    desk.move(LogPosition(7, 100, "m"))
+    assert desk.is_behind
+    desk.save()
+    desk.look([Condition(name="scanner-down")], 2.0)
+    assert desk.is_behind, "it is known what was so"
+    desk.save()
+    desk.look([], 3.0)
+    assert desk.is_behind, "it is known what is not so any more"
+
+
 def test_action_that_fails_for_good_is_recorded_with_its_alert(tmp_path: pathlib.Path) -> None:
     desk = desk_of(tmp_path)
     (step,) = desk.take(transfer(1.0))

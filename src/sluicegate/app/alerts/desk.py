@@ -94,6 +94,8 @@ class AlertDesk:
         #: Since the start: raisings, and actions that failed.
         self.is_changed = False
         #: Whether something is to be kept before anybody is told of it.
+        self._saved: tuple[int, int, str] | None = None
+        #: The position that the file has; None: it was not written yet.
         for delivery in list(self._kept.deliveries):
             if delivery.action not in self._actions:
                 self._kept.deliveries.remove(delivery)
@@ -125,6 +127,11 @@ class AlertDesk:
         """Return what is still to be done."""
         return list(self._kept.deliveries)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the file has not all: a gate without traffic writes nothing."""
+        return self.is_changed or self._saved != self._kept.position
+
     # -- what happens --------------------------------------------------------------------------
 
     def take(self, fields: Mapping[str, object]) -> list[Step]:
@@ -141,8 +148,16 @@ class AlertDesk:
         """Take that all up to there was taken."""
         self._kept.position = (position.inode, position.offset, position.mark)
 
-    def look(self, conditions: Iterable[Condition], now: float) -> list[Step]:
+    def catch_up(self) -> None:
+        """Take that the log was read to its end: from now on all counts, whatever its time is.
+
+        A clock may be put back behind the moment from which on records counted.
+        """
+        self._kept.since = 0.0
+
+    def look(self, conditions: Sequence[Condition], now: float) -> list[Step]:
         """Take which conditions of the gate are so."""
+        self.is_changed |= bool(conditions or self._kept.alerts.standing)
         return self._keep(self._engine.look(conditions, now))
 
     def happen(self, condition: Condition, now: float) -> list[Step]:
@@ -184,7 +199,7 @@ class AlertDesk:
         partial.write_bytes(msgspec.json.encode(self._kept))
         partial.chmod(0o600)
         partial.replace(self._path)
-        self.is_changed = False
+        self.is_changed, self._saved = False, self._kept.position
 
     def _read(self, now: float) -> _Kept:
         try:

@@ -133,11 +133,12 @@ class _Alerter:
         loop.set_default_executor(ThreadPoolExecutor(ALERT_ACTIONS_MAX))
         self._gate = Asking(connected, reader, "alerts", self._on_message)
         self._gate.say(Ready(protocol=PROTOCOL, version=VERSION))
-        if self._desk.trouble:
-            self._say(self._desk.trouble)
+        self._say_trouble()
         self._gate.deliver()
         looking = loop.create_task(self._look_at_the_gate())
         while not self._gate.over.is_set():
+            if looking.done():
+                looking.result()  # a fault: the process ends by it, and that is recorded
             pause_s = self._turn()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
@@ -161,6 +162,8 @@ class _Alerter:
             if not self._has_caught_up:
                 is_end = chunk is None or not (chunk.has_more or self._follower.bytes_behind)
                 self._has_caught_up = is_end
+                if is_end:
+                    self._desk.catch_up()
         except OSError as error:
             self._log_trouble = f"the log cannot be read: {error.strerror}"
             return ALERT_LOOK_S
@@ -211,7 +214,8 @@ class _Alerter:
         while self._gaps:
             condition = Condition(name="records-missed", message=self._gaps.pop(0))
             self._show(self._desk.happen(condition, self._clock.wall()))
-        if self._desk.is_changed or self._clock.monotonic() - self._saved >= ALERT_SAVE_S:
+        is_time = self._clock.monotonic() - self._saved >= ALERT_SAVE_S
+        if self._desk.is_changed or (is_time and (self._desk.is_behind or self._file_trouble)):
             self._save()
         if self._has_caught_up:
             unseen = {key_of(record): record for record in self._desk.unseen()}
@@ -248,12 +252,12 @@ class _Alerter:
         now = self._clock.wall()
         for delivery in self._desk.deliveries():
             if delivery.action not in self._doing and delivery.due <= now:
-                doing = asyncio.get_running_loop().create_task(self._do(delivery))
-                self._doing[delivery.action] = doing
+                # By today's settings: a reload may come before it begins.
+                doing = self._do(self._actions[delivery.action], delivery)
+                self._doing[delivery.action] = asyncio.get_running_loop().create_task(doing)
 
-    async def _do(self, delivery: Delivery) -> None:
+    async def _do(self, action: ActionSettings, delivery: Delivery) -> None:
         """Try an action once."""
-        action = self._actions[delivery.action]
         delivery.attempts += 1
         try:
             await _perform(action, delivery, self._clock.wall())
@@ -279,6 +283,11 @@ class _Alerter:
         delivery.due = now + pause_s
 
     # -- the supervisor ------------------------------------------------------------------------
+
+    def _say_trouble(self) -> None:
+        """Say why the file could not be read, if so."""
+        if self._desk.trouble:
+            self._say(self._desk.trouble)
 
     def _say(self, line: str) -> None:
         self._gate.say(Said(line=line))
@@ -313,6 +322,7 @@ class _Alerter:
         self._save()
         self._follower.close()
         self._take(begin)
+        self._say_trouble()
 
 
 async def _perform(action: ActionSettings, delivery: Delivery, now: float) -> None:
