@@ -7,6 +7,8 @@ import json
 import os
 import pathlib
 import signal
+import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +21,7 @@ from sluicegate.audit.store import PostgresPlace, StoreReader, verify_store
 from sluicegate.cli.main import cli
 from sluicegate.clock import SystemClock
 from sluicegate.errors import ConfigError
-from tests.kernel.test_gate_process import EchoServer, echoed
+from tests.kernel.test_gate_process import SLUICEGATE, EchoServer, echoed
 from tests.kernel.test_processes import Gate
 from tests.real.postgres_parts import PASSWORD, Cluster
 
@@ -125,6 +127,59 @@ def test_every_command_reads_the_store_of_the_server(gate: StoredGate) -> None:
     assert "Traceback" not in "".join(gate.lines)
 
 
+def test_rules_are_proposed_from_the_store_of_the_server(gate: StoredGate) -> None:
+    with gate.config.open("a") as file:
+        file.write('[[listener]]\nname = "proxy"\naddress = "127.0.0.1:0"\nentry = "proxy"\n')
+    with (gate.folder / "policy.toml").open("a") as file:
+        file.write('[[rule]]\nname = "other"\naction = "allow"\nclients = ["127.0.0.0/8"]\n')
+        file.write('to = ["c.example.org"]\nprotocols = ["tcp:443"]\n')
+    gate.start()
+    _, proxy = gate.status()["listeners"]
+    host, _, port = proxy["address"].rpartition(":")
+    for name in ("a", "b"):
+        with socket.create_connection((host, int(port)), timeout=30) as client:
+            target = f"{name}.example.org:443"
+            client.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+            assert client.recv(4096)
+    assert gate.end() == 0
+    assert gate.stored() == gate.recorded()
+    log = gate.folder / "state" / "records.jsonl"
+    by_file = gate.tell("learn", "propose", "--denied", "--log", str(log))
+    log.unlink()  # what is told now is told by the server
+    by_store = gate.tell("learn", "propose", "--denied")
+    assert "1 rules from 2 decisions" in by_store.stderr
+    assert 'to = ["a.example.org", "b.example.org"]' in by_store.stdout
+    assert by_store.stdout.splitlines()[1:] == by_file.stdout.splitlines()[1:]
+
+
+def test_log_is_followed_while_the_server_keeps_it_and_while_it_is_gone(
+    gate: StoredGate, postgres: Cluster
+) -> None:
+    gate.start()
+    command = [*SLUICEGATE, "log", "-f", "-n", "1", "--json", "-c", str(gate.config)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as following:
+        guard = threading.Timer(60, following.kill)
+        guard.start()
+        assert following.stdout is not None
+        kinds: list[str] = [json.loads(following.stdout.readline())["kind"]]
+        gate.visit(1)
+        kinds += iter(lambda: json.loads(following.stdout.readline())["kind"], "connection")  # type: ignore[union-attr]
+        postgres.kill()
+        try:
+            gate.visit(1)
+            more = list(
+                iter(lambda: json.loads(following.stdout.readline())["kind"], "connection")  # type: ignore[union-attr]
+            )
+        finally:
+            postgres.start()
+        following.send_signal(signal.SIGINT)
+        rest = following.stdout.read()
+        guard.cancel()
+    assert kinds.count("decision") == more.count("decision") == 1
+    assert (rest, following.returncode) == (b"", 130)
+    assert gate.end() == 0
+
+
 def test_keeper_and_server_are_killed_and_every_record_is_stored_once(
     gate: StoredGate, postgres: Cluster
 ) -> None:
@@ -138,8 +193,11 @@ def test_keeper_and_server_are_killed_and_every_record_is_stored_once(
         postgres.kill()
         gate.visit(2)
         gate.wait_until(
-            lambda: any("records are not stored" in one for one in gate.status()["warnings"]),
-            "it is said that the server is gone",
+            lambda: any(
+                "records are not stored" in one and "is it running" in one
+                for one in gate.status()["warnings"]
+            ),
+            "it is said that the server is gone, and what helps",
         )
         refused = gate.tell("log")
         assert refused.exit_code == 2
