@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import pathlib
 import signal
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from rich.text import Text
@@ -21,22 +22,21 @@ from typing_extensions import override
 
 from sluicegate.audit.search import QueryRefused
 from sluicegate.cli.display import format_bytes, format_duration, printable
-from sluicegate.cli.replies import unexpected
 from sluicegate.clock import Clock
 from sluicegate.console_limits import TOP_ROWS_MAX
 from sluicegate.errors import SluicegateError
-from sluicegate.gate.control_client import ask_gate
 from sluicegate.gate.control_messages import (
     AcknowledgedReply,
     AcknowledgeRequest,
     KilledReply,
     KillRequest,
+    Request,
 )
 from sluicegate.gate.views import Phase
 
 from .gauges import Gauges
 from .listings import ALERTS, LISTINGS, REFUSALS, Listing
-from .look import Look, Rates, look_at, rates_between
+from .look import Look, Rates, ReplyT, ask, look_at, rates_between
 from .refusals import Refusals
 from .row import Cell, Row
 from .screens import AskScreen, DetailsScreen, HelpScreen
@@ -398,18 +398,10 @@ class Dashboard(App[None]):
         self.push_screen(AskScreen(question, about, _END_WARNING), answered)
 
     async def _end(self, identifier: str) -> None:
-        try:
-            reply = await ask_gate(self._control, KillRequest(identifiers=[identifier]))
-            if not isinstance(reply, KilledReply):
-                raise unexpected(reply)
-        except SluicegateError as error:
-            self._tell(str(error), is_bad=True)
-            return
-        if identifier in reply.killed:
-            self._tell(f"ended {identifier}")
-        else:
-            self._tell(f"{identifier} is not there any more", is_bad=True)
-        await self.look()
+        reply = await self._order(KillRequest(identifiers=[identifier]), KilledReply)
+        if reply is not None:
+            self._tell_done(identifier, reply.killed, "ended", "there")
+            await self.look()
 
     def action_acknowledge(self) -> None:
         """Ask whether somebody has seen an alert."""
@@ -427,18 +419,24 @@ class Dashboard(App[None]):
         self.push_screen(AskScreen(question, about, _ACKNOWLEDGE_WARNING), answered)
 
     async def _acknowledge(self, identifier: str) -> None:
+        reply = await self._order(AcknowledgeRequest(alerts=[identifier]), AcknowledgedReply)
+        if reply is not None:
+            self._tell_done(identifier, reply.acknowledged, "acknowledged", "open")
+            await self.look()
+
+    async def _order(self, order: Request, kind: type[ReplyT]) -> ReplyT | None:
+        """Give the gate an order; None: it was not done, and that was told."""
         try:
-            reply = await ask_gate(self._control, AcknowledgeRequest(alerts=[identifier]))
-            if not isinstance(reply, AcknowledgedReply):
-                raise unexpected(reply)
+            return await ask(self._control, order, kind)
         except SluicegateError as error:
             self._tell(str(error), is_bad=True)
-            return
-        if identifier in reply.acknowledged:
-            self._tell(f"acknowledged {identifier}")
+            return None
+
+    def _tell_done(self, identifier: str, done: Sequence[str], verb: str, state: str) -> None:
+        if identifier in done:
+            self._tell(f"{verb} {identifier}")
         else:
-            self._tell(f"{identifier} is not open any more", is_bad=True)
-        await self.look()
+            self._tell(f"{identifier} is not {state} any more", is_bad=True)
 
     def _tell(self, words: str, *, is_bad: bool = False) -> None:
         self.notify(printable(words), severity="error" if is_bad else "information", markup=False)

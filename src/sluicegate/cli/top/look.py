@@ -41,7 +41,7 @@ from sluicegate.gate.views import (
     TransferView,
 )
 
-__all__ = ["Look", "Rates", "look_at", "rates_between"]
+__all__ = ["Look", "Rates", "ReplyT", "ask", "look_at", "rates_between"]
 
 ReplyT = TypeVar("ReplyT", bound=AnyReply)
 
@@ -90,13 +90,13 @@ async def look_at(path: pathlib.Path, clock: Clock) -> Look:
         GateUnreachable: No gate answered.
         SluicegateError: It did not say what it was asked.
     """
-    status = await _ask(path, StatusRequest(), StatusReply)
-    connections = await _ask(path, ConnectionsRequest(), ConnectionsReply)
-    sessions = await _ask(path, SessionsRequest(), SessionsReply)
-    transfers = await _ask(path, TransfersRequest(), TransfersReply)
-    filters = await _ask(path, FiltersRequest(), FiltersReply)
+    status = await ask(path, StatusRequest(), StatusReply)
+    connections = await ask(path, ConnectionsRequest(), ConnectionsReply)
+    sessions = await ask(path, SessionsRequest(), SessionsReply)
+    transfers = await ask(path, TransfersRequest(), TransfersReply)
+    filters = await ask(path, FiltersRequest(), FiltersReply)
     alerts = await ask_gate(path, AlertsRequest())
-    measures = await _ask(path, MeasuresRequest(), MeasuresReply)
+    measures = await ask(path, MeasuresRequest(), MeasuresReply)
     return Look(
         time=clock.wall(),
         monotonic=clock.monotonic(),
@@ -119,7 +119,13 @@ async def look_at(path: pathlib.Path, clock: Clock) -> Look:
     )
 
 
-async def _ask(path: pathlib.Path, request: Request, kind: type[ReplyT]) -> ReplyT:
+async def ask(path: pathlib.Path, request: Request, kind: type[ReplyT]) -> ReplyT:
+    """Ask the gate one thing, or order it.
+
+    Raises:
+        GateUnreachable: No gate answered.
+        SluicegateError: It refused, or did not say what it was asked.
+    """
     reply = await ask_gate(path, request)
     if not isinstance(reply, kind):
         raise unexpected(reply)
