@@ -28,11 +28,13 @@ from sluicegate.cli.top.screens import AskScreen, DetailsScreen, HelpScreen
 from sluicegate.clock import SystemClock
 from sluicegate.gate.views import FilterView, Phase, ScannerView, WorkerView
 from sluicegate.testing.clock import ManualClock
-from tests.kernel.test_gate_process import EchoServer, echoed
-from tests.kernel.test_processes import Gate, is_over
+from tests.kernel.test_gate_process import echoed
+from tests.kernel.test_processes import Gate, gate, is_over
 from tests.kernel.top_kit import FakeGate, connection_view, session_view, transfer_view
 
 pytestmark = pytest.mark.either_driver
+
+__all__ = ["gate"]
 
 SCREENSHOTS = pathlib.Path("build/screenshots")
 NEVER_S = 3600.0
@@ -500,15 +502,6 @@ def test_pause_stops_the_questions_and_theme_changes(fake: FakeGate) -> None:
 
 
 # -- against a real gate -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def gate(tmp_path: pathlib.Path) -> Iterator[Gate]:
-    server = EchoServer()
-    made = Gate(tmp_path, server.port)
-    yield made
-    made.close()
-    server.close()
 
 
 def test_real_gate_is_watched_and_ends_what_is_chosen(gate: Gate) -> None:

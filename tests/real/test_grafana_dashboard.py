@@ -18,11 +18,12 @@ import pytest
 
 from sluicegate.metrics import CATALOGUE, Metric, Series
 from sluicegate.metrics.exposition import write_metrics
-from tests.kernel.test_gate_process import EchoServer
-from tests.kernel.test_metrics_gate import MeasuredGate, visit
+from tests.kernel.test_metrics_gate import MeasuredGate, gate, visit
 from tests.real.prometheus_parts import Prometheus, metric_names
 
 pytestmark = [pytest.mark.real, pytest.mark.either_driver]
+
+__all__ = ["gate"]
 
 FOLDER = pathlib.Path(__file__).parents[2] / "packaging" / "grafana"
 DASHBOARD: dict[str, Any] = json.loads((FOLDER / "sluicegate.json").read_text())
@@ -174,16 +175,6 @@ def everything() -> Iterator[Everything]:
         yield page
         page.shutdown()
         thread.join()
-
-
-@pytest.fixture
-def gate(tmp_path: pathlib.Path) -> Iterator[MeasuredGate]:
-    server = EchoServer()
-    made = MeasuredGate(tmp_path, server.port)
-    made.write_main('[metrics]\nlisten = "127.0.0.1:0"\n')
-    yield made
-    made.close()
-    server.close()
 
 
 def test_prometheus_answers_every_query_with_numbers(

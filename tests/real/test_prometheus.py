@@ -6,28 +6,18 @@ import pathlib
 import shutil
 import subprocess
 import urllib.request
-from collections.abc import Iterator
 
 import pytest
 
 from sluicegate.metrics import CATALOGUE
-from tests.kernel.test_gate_process import EchoServer
-from tests.kernel.test_metrics_gate import MeasuredGate, visit
+from tests.kernel.test_metrics_gate import MeasuredGate, gate, visit
 from tests.real.prometheus_parts import Prometheus, metric_names
 
 pytestmark = [pytest.mark.real, pytest.mark.either_driver]
 
+__all__ = ["gate"]
+
 RULES = pathlib.Path(__file__).parents[2] / "packaging" / "prometheus" / "sluicegate.rules.yml"
-
-
-@pytest.fixture
-def gate(tmp_path: pathlib.Path) -> Iterator[MeasuredGate]:
-    server = EchoServer()
-    made = MeasuredGate(tmp_path, server.port)
-    made.write_main('[metrics]\nlisten = "127.0.0.1:0"\n')
-    yield made
-    made.close()
-    server.close()
 
 
 def test_prometheus_takes_numbers_with_their_types_and_evaluates_the_rules(
