@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -34,11 +33,9 @@ class Spans:
         return [span for body in self._collector.bodies for span in read_spans(body)]
 
     def wait_for(self, is_enough: Callable[[list[Span]], bool]) -> list[Span]:
-        waiting = threading.Event()
-        for _ in range(600):
-            if is_enough(self.all):
+        with self._collector.came:
+            if self._collector.came.wait_for(lambda: is_enough(self.all), 30):
                 return self.all
-            waiting.wait(0.05)
         raise AssertionError([span.name for span in self.all])
 
 

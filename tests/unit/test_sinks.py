@@ -153,6 +153,8 @@ class Collector:
         self.bodies: list[bytes] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
+        self.came = threading.Condition()
+        #: Notified of each body.
         self.answers: list[tuple[int, bytes]] = []
         outer = self
 
@@ -162,7 +164,10 @@ class Collector:
             def do_POST(self) -> None:
                 outer.headers.append(dict(self.headers))
                 outer.paths.append(self.path)
-                outer.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+                sent = self.rfile.read(int(self.headers["Content-Length"]))
+                with outer.came:
+                    outer.bodies.append(sent)
+                    outer.came.notify_all()
                 status, body = outer.answers.pop(0) if outer.answers else (200, b"{}")
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
