@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -12,11 +12,23 @@ from tests.kernel.test_gate_process import EchoServer
 from tests.real.console.console_kit import (
     CHROMIUM,
     FLAGS,
+    SHOWN,
     ConsoleGate,
     Faults,
     log_in,
     open_page,
 )
+
+
+@pytest.fixture(autouse=True)
+def shown(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Hold a test to what it says that its pictures show."""
+    SHOWN.begin()
+    failed = request.session.testsfailed
+    yield
+    claimed = {entry for mark in request.node.iter_markers("shows") for entry in mark.args}
+    if request.session.testsfailed == failed:
+        assert claimed <= SHOWN.entries, "there is no picture of it"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +43,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleGate]:
     """A gate with a console and a user of each role, for a file of tests."""
-    yield from run_gate(tmp_path_factory.mktemp("console"), has_users=True)
+    yield from run_gate(tmp_path_factory.mktemp("console"))
 
 
 @pytest.fixture
@@ -43,14 +55,43 @@ def bare_gate(tmp_path: pathlib.Path) -> Iterator[ConsoleGate]:
 @pytest.fixture
 def own_gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleGate]:
     """A gate of the test's own, for what would hold up other tests."""
-    yield from run_gate(tmp_path_factory.mktemp("console"), has_users=True)
+    yield from run_gate(tmp_path_factory.mktemp("console"))
+
+
+@pytest.fixture
+def restored(gate: ConsoleGate) -> Iterator[str]:
+    """Give the gate back the policy that it had."""
+    policy = gate.folder / "policy.toml"
+    before = policy.read_text()
+    yield before
+    if policy.read_text() != before:
+        policy.write_text(before)
+        assert gate.ask("reload").returncode == 0
 
 
 def run_gate(
-    folder: pathlib.Path, *, has_users: bool, has_proxy: bool = False
+    folder: pathlib.Path,
+    *,
+    has_users: bool = True,
+    has_proxy: bool = False,
+    more: str = "",
+    prepare: Callable[[ConsoleGate], None] | None = None,
 ) -> Iterator[ConsoleGate]:
+    """Run a gate with a console, and see that nothing in it fails.
+
+    Args:
+        folder: Its own.
+        has_users: Whether the console has a user of each role.
+        has_proxy: Whether the gate has a proxy that leads everywhere on this machine.
+        more: Of its configuration.
+        prepare: What is to be done before it starts.
+    """
     server = EchoServer()
     made = ConsoleGate(folder, server.port)
+    if more:
+        made.write_main(more)
+    if prepare is not None:
+        prepare(made)
     if has_proxy:
         made.add_proxy()
     if has_users:

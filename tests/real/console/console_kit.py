@@ -6,11 +6,12 @@ import pathlib
 import re
 import socket
 import threading
+import urllib.parse
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import httpx
-from playwright.sync_api import Browser, BrowserContext, Page, Response
+from playwright.sync_api import Browser, BrowserContext, Page, Request, Response
 
 from sluicegate.console.accounts import users_file
 from sluicegate.console.roles import Role
@@ -113,9 +114,59 @@ def csrf_of(text: str) -> str:
     return re.findall(r'name="csrf" value="([^"]+)"', text)[0]
 
 
+class Shown:
+    """What is on the pictures of one test: pages, and actions by what became of them.
+
+    They are named as ``console.entries`` has them: ``POST /connections/end``.
+    """
+
+    def __init__(self) -> None:
+        self.entries: set[str] = set()
+        self._pages: dict[BrowserContext, str] = {}
+        self._asked: dict[BrowserContext, list[Request]] = {}
+
+    def begin(self) -> None:
+        """Begin another test; windows of the one before may go on."""
+        self.entries.clear()
+        for asked in self._asked.values():
+            asked.clear()
+
+    def watch(self, context: BrowserContext) -> None:
+        """Follow what a window asks."""
+        self._asked[context] = []
+        context.on("request", lambda request: self._take(context, request))
+
+    def _take(self, context: BrowserContext, request: Request) -> None:
+        self._asked[context].append(request)
+        if request.resource_type == "document":
+            self._pages[context] = _entry_of(request)
+
+    def keep(self, context: BrowserContext) -> None:
+        """Take that there is a picture now: of the page, and of what led to it since the last."""
+        asked = self._asked[context]
+        leading = [one for one in asked if one.method != "GET" or _leads_elsewhere(one)]
+        self.entries |= {self._pages[context], *map(_entry_of, leading)}
+        asked.clear()
+
+
+SHOWN: Final = Shown()
+
+
+def _entry_of(request: Request) -> str:
+    return f"{request.method} {urllib.parse.urlsplit(request.url).path}"
+
+
+def _leads_elsewhere(request: Request) -> bool:
+    """Tell whether a question is answered by leading to another site."""
+    to = request.redirected_to
+    places = [urllib.parse.urlsplit(one.url).netloc for one in (request, to) if one is not None]
+    return len(set(places)) > 1
+
+
 def open_page(browser: Browser, gate: ConsoleGate, **options: Any) -> Page:
     """Open a window of its own, which fails the test by what its console says."""
     context = browser.new_context(base_url=gate.origin, **options)
+    SHOWN.watch(context)
     page = context.new_page()
     page.set_default_timeout(15_000)
     return page
@@ -133,6 +184,7 @@ def keep_screenshot(page: Page, name: str) -> None:
     """Keep a picture of a whole page among what CI puts out."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+    SHOWN.keep(page.context)
 
 
 class Faults:

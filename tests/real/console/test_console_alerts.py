@@ -12,7 +12,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from sluicegate.console.roles import Role
 from sluicegate.console.tokens import Tokens
-from tests.kernel.test_gate_process import EchoServer, echoed
+from tests.kernel.test_gate_process import echoed
+from tests.real.console.conftest import run_gate
 from tests.real.console.console_kit import (
     ConsoleGate,
     csrf_of,
@@ -21,26 +22,19 @@ from tests.real.console.console_kit import (
     open_page,
 )
 
+pytestmark = [pytest.mark.real, pytest.mark.either_driver]
+
 MESSAGE = "somebody was here: <b>not bold</b>"
 
 
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleGate]:
     """A gate that raises an alert for each connection."""
-    server = EchoServer()
-    made = ConsoleGate(tmp_path_factory.mktemp("console"), server.port)
-    made.write_main(
+    alert = (
         '[[alert]]\nname = "visit"\nquery = "kind:connection"\nby = "connection"\n'
         f'severity = "error"\nmessage = "{MESSAGE}"\n'
     )
-    made.add_users()
-    made.start()
-    try:
-        yield made
-    finally:
-        made.close()
-        server.close()
-    assert "Traceback" not in "".join(made.lines)
+    yield from run_gate(tmp_path_factory.mktemp("console"), more=alert)
 
 
 def raise_alert(gate: ConsoleGate) -> dict[str, str]:
@@ -68,6 +62,7 @@ def until_stored(page: Page, path: str) -> None:
     raise AssertionError("its records are not shown")
 
 
+@pytest.mark.shows("GET /alerts/one", "POST /alerts/acknowledge")
 def test_alert_is_shown_with_its_records_and_acknowledged(
     browser: Browser, gate: ConsoleGate
 ) -> None:
@@ -87,6 +82,7 @@ def test_alert_is_shown_with_its_records_and_acknowledged(
     page.wait_for_url("**/alerts?acknowledged=1")
     expect(page.get_by_text("Acknowledged: 1.")).to_be_visible()
     expect(page.get_by_text("console user operator").first).to_be_visible()
+    keep_screenshot(page, "alert-acknowledged")
     page.context.close()
     act = gate.operated("alert-acknowledge", "operator")
     assert (act["result"], act["subjects"]) == ("done", [record["raising"]])

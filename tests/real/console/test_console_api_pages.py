@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -50,17 +49,6 @@ def programs(gate: ConsoleGate) -> dict[Role, httpx.Client]:
 def program(programs: dict[Role, httpx.Client]) -> httpx.Client:
     """An administrator's."""
     return programs[Role.ADMINISTRATOR]
-
-
-@pytest.fixture
-def restored(gate: ConsoleGate) -> Iterator[str]:
-    """Give the gate back the policy that it had."""
-    policy = gate.folder / "policy.toml"
-    before = policy.read_text()
-    yield before
-    if policy.read_text() != before:
-        policy.write_text(before)
-        assert gate.ask("reload").returncode == 0
 
 
 def answered(answer: httpx.Response, status: int = 200) -> Any:

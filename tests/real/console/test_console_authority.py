@@ -12,7 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from playwright.sync_api import Browser, Page, expect
 
-from tests.kernel.test_gate_process import SLUICEGATE, EchoServer
+from tests.kernel.test_gate_process import SLUICEGATE
+from tests.real.console.conftest import run_gate
 from tests.real.console.console_kit import PASSWORD, ConsoleGate, keep_screenshot, log_in, open_page
 
 pytestmark = [pytest.mark.real, pytest.mark.either_driver]
@@ -21,16 +22,12 @@ pytestmark = [pytest.mark.real, pytest.mark.either_driver]
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleGate]:
     """A gate with an authority, which may certify one domain only."""
-    server = EchoServer()
-    made = ConsoleGate(tmp_path_factory.mktemp("authority"), server.port)
-    made.write_main("[ca]\n")
-    made.add_users()
-    init = [*SLUICEGATE, "ca", "init", "-c", str(made.config), "--permit", "example.org"]
-    subprocess.run(init, check=True, capture_output=True)
-    made.start()
-    yield made
-    made.close()
-    server.close()
+
+    def make_authority(made: ConsoleGate) -> None:
+        init = [*SLUICEGATE, "ca", "init", "-c", str(made.config), "--permit", "example.org"]
+        subprocess.run(init, check=True, capture_output=True)
+
+    yield from run_gate(tmp_path_factory.mktemp("authority"), more="[ca]\n", prepare=make_authority)
 
 
 def certificate_of(gate: ConsoleGate) -> x509.Certificate:
@@ -60,6 +57,7 @@ def test_certificate_is_shown_with_what_people_compare(browser: Browser, gate: C
     page.context.close()
 
 
+@pytest.mark.shows("POST /authority/export")
 @pytest.mark.parametrize("form", ["PEM", "DER"])
 def test_certificate_is_exported_once_the_password_was_given_and_that_is_recorded(
     browser: Browser, gate: ConsoleGate, tmp_path: pathlib.Path, form: str
@@ -69,6 +67,7 @@ def test_certificate_is_exported_once_the_password_was_given_and_that_is_recorde
         page.get_by_role("button", name=form).click()
     path = tmp_path / download.value.suggested_filename
     download.value.save_as(path)
+    keep_screenshot(page, f"authority-exported-{form.lower()}")
     load = x509.load_pem_x509_certificate if form == "PEM" else x509.load_der_x509_certificate
     assert load(path.read_bytes()) == certificate_of(gate)
     assert b"PRIVATE" not in path.read_bytes()

@@ -16,6 +16,7 @@ from tests.real.console.console_kit import (
 pytestmark = [pytest.mark.real, pytest.mark.either_driver]
 
 
+@pytest.mark.shows("GET /first", "POST /first", "GET /first/user", "POST /first/user")
 def test_first_link_lets_in_once_and_leads_to_a_user_who_logs_in(
     browser: Browser, bare_gate: ConsoleGate
 ) -> None:
@@ -33,6 +34,7 @@ def test_first_link_lets_in_once_and_leads_to_a_user_who_logs_in(
     keep_screenshot(page, "first-user")
     page.get_by_role("button", name="Make this user").click()
     expect(page.locator("header .who summary")).to_contain_text("ann")
+    keep_screenshot(page, "first-user-made")
     page.context.close()
     other = open_page(browser, bare_gate)
     other.goto(link)
@@ -42,6 +44,7 @@ def test_first_link_lets_in_once_and_leads_to_a_user_who_logs_in(
     other.context.close()
 
 
+@pytest.mark.shows("GET /login", "POST /logout")
 def test_user_logs_in_is_led_on_and_logs_out(page: Page, gate: ConsoleGate) -> None:
     page.goto("/confirm?next=/")
     keep_screenshot(page, "login")
@@ -52,6 +55,7 @@ def test_user_logs_in_is_led_on_and_logs_out(page: Page, gate: ConsoleGate) -> N
     page.locator("header .who summary").click()
     page.get_by_role("button", name="Log out").click()
     expect(page).to_have_url(f"{gate.origin}/login")
+    keep_screenshot(page, "logged-out")
     page.goto("/")
     expect(page).to_have_url(f"{gate.origin}/login?next=/")
 
@@ -65,6 +69,7 @@ def test_session_is_a_secure_cookie_that_scripts_cannot_read(viewer: Page) -> No
     assert viewer.evaluate("document.cookie") == ""
 
 
+@pytest.mark.shows("POST /login", "GET /confirm", "POST /confirm")
 def test_pages_that_keep_people_out_say_why(browser: Browser, gate: ConsoleGate) -> None:
     page = open_page(browser, gate)
     page.goto("/login")
@@ -76,6 +81,10 @@ def test_pages_that_keep_people_out_say_why(browser: Browser, gate: ConsoleGate)
     log_in(page, "viewer")
     page.goto("/confirm?next=/about")
     keep_screenshot(page, "confirm")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_label("Password").press("Enter")
+    expect(page).to_have_url(f"{gate.origin}/about")
+    keep_screenshot(page, "confirmed")
     page.goto("/policy/edit")
     expect(page.get_by_text("this needs the role administrator")).to_be_visible()
     keep_screenshot(page, "refused")

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.kernel.test_gate_process import EchoServer
+from tests.real.console.conftest import run_gate
 from tests.real.console.console_kit import ConsoleGate, keep_screenshot, open_page
 
 pytestmark = [pytest.mark.real, pytest.mark.either_driver]
@@ -56,22 +56,18 @@ def provider() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory, provider: str) -> Iterator[ConsoleGate]:
-    server = EchoServer()
-    made = ConsoleGate(tmp_path_factory.mktemp("console"), server.port)
-    made.write_main(
+    table = (
         f'[console.oidc]\nissuer = "{provider}"\nclient_id = "gate"\n'
         'client_secret_file = "secret"\n'
         'administrators = ["gate-admins"]\noperators = ["helpdesk"]\n'
     )
-    secret = made.folder / "secret"
-    secret.write_text("a secret of ours\n")
-    secret.chmod(0o600)
-    made.add_users()
-    made.start()
-    yield made
-    made.close()
-    server.close()
-    assert "Traceback" not in "".join(made.lines)
+
+    def keep_secret(made: ConsoleGate) -> None:
+        secret = made.folder / "secret"
+        secret.write_text("a secret of ours\n")
+        secret.chmod(0o600)
+
+    yield from run_gate(tmp_path_factory.mktemp("console"), more=table, prepare=keep_secret)
 
 
 def go_to_provider(page: Page) -> None:
@@ -100,6 +96,7 @@ def test_groups_of_the_provider_give_a_role(
     assert (record["by"], record["result"]) == (f"oidc:{name}", "done")
 
 
+@pytest.mark.shows("GET /login/oidc", "GET /login/oidc/return")
 @pytest.mark.parametrize("name", ["eve", "zoe"])
 def test_who_has_no_role_is_not_let_in(browser: Browser, gate: ConsoleGate, name: str) -> None:
     page = open_page(browser, gate)

@@ -32,6 +32,8 @@ OTHERS = [
 
 BYTES_MAX = 150_000
 
+SHOWN_PAGES = [pytest.param(path, marks=pytest.mark.shows(f"GET {path}")) for path in PAGES]
+
 
 @pytest.fixture(scope="module")
 def clients(gate: ConsoleGate) -> Iterator[list[socket.socket]]:
@@ -68,7 +70,7 @@ def everyone(browser: Browser, gate: ConsoleGate, clients: list[socket.socket]) 
     page.context.close()
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("path", SHOWN_PAGES)
 def test_page_is_accessible_light_and_dark_and_is_kept_as_a_picture(
     browser: Browser, gate: ConsoleGate, everyone: Page, path: str
 ) -> None:
@@ -195,6 +197,7 @@ def test_overview_is_updated_live(everyone: Page, gate: ConsoleGate) -> None:
     expect(tile).to_have_text("3", timeout=10_000)
 
 
+@pytest.mark.shows("GET /connections/end", "POST /connections/end")
 def test_connection_is_ended_after_a_second_press(everyone: Page, gate: ConsoleGate) -> None:
     with gate.connect() as client:
         assert echoed(client, b"hello") == b"hello"
@@ -207,6 +210,7 @@ def test_connection_is_ended_after_a_second_press(everyone: Page, gate: ConsoleG
         keep_screenshot(everyone, "end-connection")
         everyone.get_by_role("button", name="End the connection").click()
         everyone.wait_for_url("**/connections?ended=*")
+        keep_screenshot(everyone, "connection-ended")
         with pytest.raises(ConnectionError):
             client.recv(1)
     record = gate.operated("kill")
@@ -217,6 +221,7 @@ def test_connection_is_ended_after_a_second_press(everyone: Page, gate: ConsoleG
     )
 
 
+@pytest.mark.shows("GET /log/record", "POST /log/queries", "POST /log/queries/remove")
 def test_log_is_searched_saved_and_a_record_explained(everyone: Page, gate: ConsoleGate) -> None:
     everyone.goto("/log")
     everyone.get_by_role("textbox", name="Query").fill("kind:decision verdict:allowed")
@@ -236,6 +241,7 @@ def test_log_is_searched_saved_and_a_record_explained(everyone: Page, gate: Cons
     everyone.goto("/log")
     everyone.get_by_role("button", name="Remove the saved query Allowed").click()
     expect(everyone.get_by_role("link", name="Allowed")).to_have_count(0)
+    keep_screenshot(everyone, "log-query-removed")
 
 
 def test_wrong_query_is_shown_with_its_place(everyone: Page) -> None:

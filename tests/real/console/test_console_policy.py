@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
@@ -20,7 +19,11 @@ from tests.real.console.console_kit import (
     open_page,
 )
 
-pytestmark = [pytest.mark.real, pytest.mark.either_driver]
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.either_driver,
+    pytest.mark.usefixtures("restored"),
+]
 
 SECOND = """
 [[publish]]
@@ -38,17 +41,6 @@ def clients(gate: ConsoleGate) -> None:
     for _ in range(4):
         with gate.connect() as client:
             assert echoed(client, b"hello") == b"hello"
-
-
-@pytest.fixture(autouse=True)
-def restored(gate: ConsoleGate) -> Iterator[str]:
-    """Give the gate back the policy that it had."""
-    policy = gate.folder / "policy.toml"
-    before = policy.read_text()
-    yield before
-    if policy.read_text() != before:
-        policy.write_text(before)
-        assert gate.ask("reload").returncode == 0
 
 
 def edit(page: Page, text: str) -> None:
@@ -90,6 +82,14 @@ def test_rules_stand_in_order_with_their_hits(viewer: Page) -> None:
     expect(viewer.get_by_role("link", name="Edit")).to_have_count(0)
 
 
+@pytest.mark.shows(
+    "POST /policy/review",
+    "POST /policy/try",
+    "POST /policy/save",
+    "GET /policy/history",
+    "GET /policy/version",
+    "POST /policy/rollback",
+)
 def test_policy_is_changed_after_check_comparison_and_trial_and_rolled_back(
     browser: Browser, gate: ConsoleGate, restored: str
 ) -> None:
@@ -114,11 +114,25 @@ def test_policy_is_changed_after_check_comparison_and_trial_and_rolled_back(
     keep_screenshot(page, "policy-version")
     page.get_by_role("button", name="in force again").click()
     expect(page.get_by_role("status")).to_contain_text("is in force")
+    keep_screenshot(page, "policy-rolled-back")
     assert (gate.folder / "policy.toml").read_text() == restored
     page.context.close()
     acts = [(one["action"], one["by"], one["origin"]) for one in gate.records("operator")]
     assert ("policy-change", "administrator", "console") in acts
     assert ("policy-roll-back", "administrator", "console") in acts
+
+
+@pytest.mark.shows("POST /policy/edit")
+def test_text_is_edited_further_after_its_comparison(
+    browser: Browser, gate: ConsoleGate, restored: str
+) -> None:
+    page = unconfirmed(browser, gate, "administrator")
+    edit(page, "# mine\n" + restored)
+    page.get_by_role("button", name="Go on editing").click()
+    expect(page.locator("textarea.code")).to_have_value("# mine\n" + restored)
+    keep_screenshot(page, "policy-edited-further")
+    page.context.close()
+    assert (gate.folder / "policy.toml").read_text() == restored
 
 
 def test_wrong_policy_comes_back_into_the_editor_with_its_errors(
@@ -189,6 +203,7 @@ def test_change_that_was_made_from_something_else_is_refused(
     assert (gate.folder / "policy.toml").read_text() == restored
 
 
+@pytest.mark.shows("GET /policy/edit")
 @pytest.mark.parametrize("width", [360, 1280])
 def test_policy_pages_fit_and_look_right(
     browser: Browser, gate: ConsoleGate, restored: str, width: int
