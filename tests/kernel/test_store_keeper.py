@@ -99,6 +99,25 @@ def test_killed_keeper_is_replaced_and_every_record_is_stored_once(gate: Gate) -
     assert stored(gate) == recorded(gate)
 
 
+def test_folder_that_cannot_be_made_is_said_and_waited_for(gate: Gate) -> None:
+    folder = gate.folder / "state" / "records"
+    folder.parent.mkdir()
+    folder.write_text("a file in its place")
+    gate.start()
+    gate.wait_for(f"{folder}: cannot be made: File exists (store_dir in [log]")
+    visit(gate, 1)
+    assert any(
+        f"records are not stored, and wait in the log: {folder}: cannot be made" in one
+        for one in gate.status()["warnings"]
+    )
+    folder.unlink()
+    wait_until_stored(gate)
+    assert keeper(gate)["restarts"] == 0
+    assert gate.end() == 0
+    assert stored(gate) == recorded(gate)
+    assert "Traceback" not in "".join(gate.lines)
+
+
 def test_store_that_cannot_be_written_holds_up_nobody_and_is_said(gate: Gate) -> None:
     folder = gate.folder / "state" / "records"
     folder.mkdir(parents=True)

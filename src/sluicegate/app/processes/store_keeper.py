@@ -8,15 +8,16 @@ it ends when the supervisor lets go of it, after it has stored what is in the lo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pathlib
 import socket
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from sluicegate.app.confinement import confine_process
 from sluicegate.app.version import VERSION
 from sluicegate.audit.store import Filler, PostgresPlace, Retention, StorePlace
 from sluicegate.clock import SystemClock
-from sluicegate.log_limits import STORE_REPORT_S
+from sluicegate.log_limits import STORE_REPORT_S, STORE_RETRY_S
 
 from .channel import Channel, FrameReader
 from .orders import PROTOCOL, AnyMessage, BeginStore, Ready, Said, Stored
@@ -38,9 +39,6 @@ def main(channel: int) -> None:
     if arrived is None:
         return
     _, connected, begin, _, reader = arrived
-    folder = begin.place.path
-    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-    confine_process([folder], ports=_ports_of(begin.place))
     asyncio.run(_Keeper(begin).live(connected, reader))
 
 
@@ -60,14 +58,29 @@ class _Keeper:
             SystemClock(),
             self._say,
         )
+        self._begin = begin
         self._over = asyncio.Event()
         self._said: Stored | None = None
+        self._fault = self._confine()
+        #: Why there is no folder to write to; nothing is stored before there is one.
 
     async def live(self, connected: _Socket, reader: FrameReader) -> None:
         """Store until nobody needs it any more, and then what is left."""
         self._channel = Channel(connected, self._on_message, self._on_left, reader)
         self._channel.send(Ready(protocol=PROTOCOL, version=VERSION))
         self._channel.deliver()
+        if self._fault:
+            self._report()
+            self._say(f"{self._fault}; records wait in {self._begin.log}")
+        while self._fault and not self._over.is_set():
+            self._report()
+            await self._wait(STORE_RETRY_S)
+            self._fault = self._confine()
+        if not self._fault:
+            await self._store()
+        self._channel.close()
+
+    async def _store(self) -> None:
         loop = asyncio.get_running_loop()
         report_at = loop.time()
         while not self._over.is_set():
@@ -75,20 +88,31 @@ class _Keeper:
             if loop.time() >= report_at:
                 report_at = loop.time() + STORE_REPORT_S
                 self._report()
-            try:
-                async with asyncio.timeout(pause_s):
-                    await self._over.wait()
-            except TimeoutError:
-                continue
+            await self._wait(pause_s)
         self._filler.close()
-        self._channel.close()
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait so long, or until nobody needs it any more."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._over.wait()
+
+    def _confine(self) -> str:
+        """Make the folder, and write nowhere else from then on; return why that cannot be done."""
+        folder = self._begin.place.path
+        try:
+            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        except OSError as error:
+            return f"{folder}: cannot be made: {error.strerror} ({_CURE})"
+        confine_process([folder], ports=_ports_of(self._begin.place))
+        return ""
 
     def _report(self) -> None:
         """Say how far it is, if that has changed."""
         stored = Stored(
             last=self._filler.last,
             bytes_behind=self._filler.bytes_behind,
-            failure=self._filler.failure,
+            failure=self._fault or self._filler.failure,
             inode=self._filler.inode,
         )
         if stored != self._said:
@@ -103,3 +127,6 @@ class _Keeper:
 
     def _on_left(self, _cause: str) -> None:
         self._over.set()
+
+
+_CURE: Final = "store_dir in [log] has to be a folder that the gate's user may make or write to"
