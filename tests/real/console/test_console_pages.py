@@ -210,6 +210,7 @@ def test_connection_is_ended_after_a_second_press(everyone: Page, gate: ConsoleG
         keep_screenshot(everyone, "end-connection")
         everyone.get_by_role("button", name="End the connection").click()
         everyone.wait_for_url("**/connections?ended=*")
+        expect(everyone.get_by_role("status")).to_contain_text("Ended: c-")
         keep_screenshot(everyone, "connection-ended")
         with pytest.raises(ConnectionError):
             client.recv(1)

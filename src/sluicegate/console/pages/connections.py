@@ -67,6 +67,7 @@ def _part(asked: Asked, found: list[Any], words: str, total: int, known: int) ->
     return {
         "part": part,
         "filter": words,
+        "ended": asked.query("ended"),
         "total": total,
         "beyond": total - known,
         "search": urllib.parse.urlencode({"filter": words}) if words else "",
