@@ -11,6 +11,7 @@ import pytest
 from sluicegate.audit.search import EVERYTHING, parse_query
 from sluicegate.audit.store import ChainKey, StoreReader, verify_store
 from sluicegate.audit.store.sqlite_partition import SqlitePartition, partition_files
+from sluicegate.audit.store.sqlite_reading import SqliteReading
 from sluicegate.errors import ConfigError
 from sluicegate.testing.clock import ManualClock
 
@@ -69,6 +70,23 @@ def test_partition_of_another_version_is_refused(
     reader = StoreReader(sqlite(tmp_path), clock)
     with pytest.raises(ConfigError, match="is of version 99"):
         reader.search(parse_query("", 0), 1, seconds_max=1)
+
+
+def test_store_that_is_removed_while_somebody_reads_is_an_error_with_a_cure(
+    tmp_path: pathlib.Path, clock: ManualClock
+) -> None:
+    store = open_store(tmp_path, clock)
+    fill(store, clock, 3)
+    store.close()
+    reader = StoreReader(sqlite(tmp_path), clock)
+    ((_, _, path),) = partition_files(tmp_path)
+    (unread,) = reader._readings.newest_first()
+    path.unlink()
+    assert isinstance(unread, SqliteReading)
+    for end in (unread.end, lambda: reader.end):
+        with pytest.raises(ConfigError, match="there is no store of records"):
+            end()
+    reader.close()
 
 
 def test_half_made_partition_of_a_killed_writer_is_made_anew(

@@ -84,11 +84,14 @@ class SqliteReading(SqlReading):
     def end(self) -> tuple[int, LogPosition]:
         """Return the number of its newest record, and where in the log that record ends."""
         # One statement: both are of one moment.
-        ((last, text),) = self.ask(
+        rows = self.ask(
             "SELECT coalesce((SELECT max(seq) FROM records), first.value - 1), position.value"
             " FROM facts AS first, facts AS position"
             " WHERE first.name = 'first' AND position.name = 'position'"
         )
+        if not rows:
+            raise _no_store(self._path.parent)
+        ((last, text),) = rows
         return int(last), LogPosition.from_text(text)
 
     @override
@@ -256,7 +259,7 @@ class SqliteReadings:
         self._folder = folder
         self._open: dict[pathlib.Path, SqliteReading] = {}
         if not self._files():
-            raise ConfigError(str(folder), "there is no store of records", _CURE)
+            raise _no_store(folder)
 
     def newest_first(self) -> Iterator[SqliteReading]:
         """As in ``Readings``."""
@@ -268,7 +271,9 @@ class SqliteReadings:
 
     def end(self) -> tuple[int, LogPosition]:
         """As in ``Readings``."""
-        return next(iter(self.newest_first())).end()
+        for reading in self.newest_first():
+            return reading.end()
+        raise _no_store(self._folder)
 
     def close(self) -> None:
         """As in ``Readings``."""
@@ -285,6 +290,10 @@ class SqliteReadings:
             raise ConfigError(
                 str(self._folder), f"cannot be read: {error.strerror}", _CURE
             ) from error
+
+
+def _no_store(folder: pathlib.Path) -> ConfigError:
+    return ConfigError(str(folder), "there is no store of records", _CURE)
 
 
 _DAMAGED: Final = "what is wrong with it is said by: sluicegate log verify"
