@@ -7,8 +7,6 @@ import os
 import pathlib
 import signal
 import socket
-import threading
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,36 +14,18 @@ import pytest
 from sluicegate.app.alerts.webhook import sign
 from sluicegate.gate.control_messages import AcknowledgeRequest, AlertsRequest, MeasuresRequest
 from tests.kernel.alert_kit import HOST, PASSWORD, Mailbox, Webhook
-from tests.kernel.test_gate_process import EchoServer, echoed
+from tests.kernel.test_gate_process import echoed
 from tests.kernel.test_processes import Gate, wait_until_gone
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.either_driver
 
 VISITS = '[[alert]]\nname = "visit"\nquery = "kind:connection"\nagain = "immediately"\n'
 
 
-@pytest.fixture
-def gate(tmp_path: pathlib.Path) -> Iterator[Gate]:
-    server = EchoServer()
-    made = Gate(tmp_path, server.port)
-    yield made
-    made.close()
-    server.close()
-
-
 def visit(gate: Gate) -> None:
     with gate.connect() as client:
         assert echoed(client, b"hello") == b"hello"
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    waiting = threading.Event()
-    for _ in range(1200):
-        found = condition()
-        if found:
-            return found
-        waiting.wait(0.05)
-    raise AssertionError("it does not come")
 
 
 def alerter(gate: Gate) -> dict[str, Any]:
@@ -81,14 +61,14 @@ def test_alert_is_raised_listed_acknowledged_and_recorded_once_each(gate: Gate) 
     gate.wait_for("alert visit")
     visit(gate)
     # Both visits have to be counted: what is read after the acknowledgement raises it anew.
-    until(lambda: [row for row in gate.reply(AlertsRequest())["rows"] if row["count"] == 2])
+    wait_until(lambda: [row for row in gate.reply(AlertsRequest())["rows"] if row["count"] == 2])
     (row,) = gate.reply(AlertsRequest())["rows"]
     assert (row["alert"], row["state"]) == ("visit", "open")
-    assert until(lambda: gate.status()["alerts_open"]) == 1
+    assert wait_until(lambda: gate.status()["alerts_open"]) == 1
     reply = gate.reply(AcknowledgeRequest(alerts=[row["raising"]]))
     assert reply["acknowledged"] == [row["raising"]]
     assert gate.reply(AcknowledgeRequest(alerts=[row["raising"]]))["acknowledged"] == []
-    until(lambda: len(raised(gate)) == 2)
+    wait_until(lambda: len(raised(gate)) == 2)
     measured = measures(gate)
     assert measured["sluicegate_alerts_open"] == ([], 0.0)
     assert measured["sluicegate_alerts_raised"] == (["visit", "warning"], 1.0)
@@ -178,7 +158,7 @@ def test_action_that_fails_for_good_is_recorded_and_counted(
     write_action(gate, f'webhook = {{ url = "https://{HOST}:{webhook.port}/", ca = "ca.pem" }}')
     gate.start()
     visit(gate)
-    failed = until(lambda: [one for one in raised(gate) if one["event"] == "action-failed"])
+    failed = wait_until(lambda: [one for one in raised(gate) if one["event"] == "action-failed"])
     assert failed[0]["facts"] == {"action": "told", "cause": "it answers 404", "attempts": 1}
     (row,) = gate.reply(AlertsRequest())["rows"]
     assert row["failures"] == {"told": "it answers 404"}
@@ -203,7 +183,7 @@ def test_command_gets_facts_and_no_shell_and_no_rights(gate: Gate, tmp_path: pat
     )
     gate.start()
     visit(gate)
-    until((told / "done").exists)
+    wait_until((told / "done").exists)
     assert (told / "arguments").read_text() == "$(id) a b\n"
     assert json.loads((told / "input").read_text())["alert"] == "visit"
     environment = dict(
@@ -237,25 +217,25 @@ def test_acknowledging_is_refused_while_it_cannot_be_kept(gate: Gate) -> None:
     gate.write_main(VISITS.replace("immediately", "after-acknowledged"))
     gate.start()
     visit(gate)
-    until(lambda: gate.reply(AlertsRequest())["rows"])
+    wait_until(lambda: gate.reply(AlertsRequest())["rows"])
     file = gate.folder / "state" / "alerts" / "alerts.json"
     file.unlink()
     file.mkdir()
     refused = gate.reply(AcknowledgeRequest(alerts=["visit"]))
     assert "nothing can be kept" in refused["causes"][0]
     assert gate.reply(AlertsRequest())["rows"][0]["state"] == "open"
-    until(lambda: any("nothing can be kept" in one for one in gate.status()["warnings"]))
+    wait_until(lambda: any("nothing can be kept" in one for one in gate.status()["warnings"]))
     file.rmdir()
     assert gate.reply(AcknowledgeRequest(alerts=["visit"]))["acknowledged"]
     assert gate.end() == 0
 
 
 def wait_until_replaced(gate: Gate, pid: int) -> None:
-    until(lambda: alerter(gate)["pid"] not in {0, pid})
+    wait_until(lambda: alerter(gate)["pid"] not in {0, pid})
 
 
 def wait_until_raised(gate: Gate, count: int) -> None:
-    until(lambda: len(raised(gate)) >= count)
+    wait_until(lambda: len(raised(gate)) >= count)
 
 
 def test_killed_alerter_loses_no_alert_and_doubles_no_record(
@@ -269,7 +249,7 @@ def test_killed_alerter_loses_no_alert_and_doubles_no_record(
     gate.start()
     for _ in range(4):
         visit(gate)
-        pid = until(lambda: alerter(gate)["pid"])
+        pid = wait_until(lambda: alerter(gate)["pid"])
         os.kill(pid, signal.SIGKILL)
         visit(gate)
         wait_until_replaced(gate, pid)
@@ -295,9 +275,9 @@ def test_alert_of_before_is_known_after_a_restart_of_the_gate(gate: Gate) -> Non
     assert gate.end() == 0
     gate.close()
     gate.start()
-    (row,) = until(lambda: gate.reply(AlertsRequest())["rows"])
+    (row,) = wait_until(lambda: gate.reply(AlertsRequest())["rows"])
     visit(gate)
-    until(lambda: gate.reply(AlertsRequest())["rows"][0]["count"] == 2)
+    wait_until(lambda: gate.reply(AlertsRequest())["rows"][0]["count"] == 2)
     assert gate.reply(AcknowledgeRequest(alerts=["visit"]))["acknowledged"] == [row["raising"]]
     wait_until_raised(gate, 2)
     assert gate.end() == 0
@@ -325,10 +305,10 @@ def test_end_of_every_process_is_recorded(gate: Gate, name: str, tmp_path: pathl
     gate.start()
     (row,) = [row for row in gate.status()["workers"] if row["name"] == name]
     os.kill(row["pid"], signal.SIGKILL)
-    (record,) = until(lambda: gate.records("process"))
+    (record,) = wait_until(lambda: gate.records("process"))
     assert (record["process"], record["pid"]) == (name, row["pid"])
     assert (record["cause"], record["restarts"]) == ("signal SIGKILL", 1)
-    until(lambda: raised(gate, "process-died"))
+    wait_until(lambda: raised(gate, "process-died"))
     assert gate.end() == 0
 
 
@@ -337,6 +317,6 @@ def test_killed_worker_is_an_alert_of_its_own(gate: Gate) -> None:
     worker = gate.workers()[0]
     os.kill(worker["pid"], signal.SIGKILL)
     gate.wait_for(f"alert process-died ({worker['name']})")
-    (record,) = until(lambda: raised(gate, "process-died"))
+    (record,) = wait_until(lambda: raised(gate, "process-died"))
     assert record["facts"]["cause"] == "signal SIGKILL"
     assert gate.end() == 0

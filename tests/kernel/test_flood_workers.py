@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import signal
 import socket
-import threading
-from collections.abc import Iterator
 
 import pytest
 
 from sluicegate.address import SocketAddress
 from sluicegate.protocols.proxy_protocol import encode_proxy_v1
-from tests.kernel.test_gate_process import EchoServer, echoed
+from tests.kernel.test_gate_process import echoed
 from tests.kernel.test_processes import Gate
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.either_driver
 
@@ -24,19 +22,15 @@ FLOOD = f"\n[flood]\nconnections_max = {BOUND}\nhalf_open_max = {BOUND}\n"
 
 
 @pytest.fixture
-def gate(tmp_path: pathlib.Path) -> Iterator[Gate]:
-    server = EchoServer()
-    made = Gate(tmp_path, server.port)
-    made.config.write_text(
+def gate(gate: Gate) -> Gate:
+    gate.config.write_text(
         '[[listener]]\nname = "echo"\naddress = "127.0.0.1:0"\n'
         'proxy_protocol = { from = ["127.0.0.0/8"] }\n'
     )
-    made.write_policy("10.1.1.0/24")
-    policy = made.folder / "policy.toml"
+    gate.write_policy("10.1.1.0/24")
+    policy = gate.folder / "policy.toml"
     policy.write_text(policy.read_text() + FLOOD)
-    yield made
-    made.close()
-    server.close()
+    return gate
 
 
 class Peers:
@@ -87,15 +81,11 @@ class Peers:
 
 
 def wait_for_both(gate: Gate, killed: int) -> None:
-    waiting = threading.Event()
-    for _ in range(1000):
+    def are_both_ready() -> bool:
         rows = gate.workers()
-        if killed not in {row["pid"] for row in rows} and {row["state"] for row in rows} == {
-            "ready"
-        }:
-            return
-        waiting.wait(0.02)
-    raise AssertionError("the killed worker was not replaced")
+        return all(row["pid"] != killed and row["state"] == "ready" for row in rows)
+
+    wait_until(are_both_ready, "the killed worker was not replaced")
 
 
 def test_client_of_all_workers_meets_its_bound_and_a_killed_worker_counts_no_more(
@@ -121,9 +111,7 @@ def test_client_of_all_workers_meets_its_bound_and_a_killed_worker_counts_no_mor
         assert BOUND <= left + again <= BOUND + SLACK, "what the killed worker counted is gone"
 
         peers.close()
-        waiting = threading.Event()
-        while gate.status()["connections"]:
-            waiting.wait(0.02)
+        wait_until(lambda: not gate.status()["connections"], "connections are left")
         assert BOUND <= peers.come(BOUND) <= BOUND + SLACK, "what has ended does not count"
         status = gate.status()["flood"]
         assert status["reached"]["connections_max"] > BOUND
@@ -157,9 +145,7 @@ def test_rule_has_exactly_its_connections_over_all_workers_and_a_killed_one_has_
         assert 0 < left < RULE_BOUND
         assert peers.come(3 * RULE_BOUND) == RULE_BOUND - left
         peers.close()
-        waiting = threading.Event()
-        while gate.status()["connections"]:
-            waiting.wait(0.02)
+        wait_until(lambda: not gate.status()["connections"], "connections are left")
         assert peers.come(2 * RULE_BOUND) == RULE_BOUND, "what has ended does not count"
     finally:
         peers.close()

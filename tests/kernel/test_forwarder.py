@@ -7,14 +7,13 @@ import os
 import pathlib
 import signal
 import socket
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.kernel.test_gate_process import EchoServer, echoed
+from tests.kernel.test_gate_process import echoed
 from tests.kernel.test_processes import Gate, wait_until_gone
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.either_driver
 
@@ -36,13 +35,9 @@ class Receiver:
 
 
 @pytest.fixture
-def gate(tmp_path: pathlib.Path) -> Iterator[Gate]:
-    server = EchoServer()
-    made = Gate(tmp_path, server.port)
-    made.write_main(f'[[log.sink]]\nname = "local"\nto = "unix:{tmp_path}/log"\n')
-    yield made
-    made.close()
-    server.close()
+def gate(gate: Gate, tmp_path: pathlib.Path) -> Gate:
+    gate.write_main(f'[[log.sink]]\nname = "local"\nto = "unix:{tmp_path}/log"\n')
+    return gate
 
 
 def forwarder(gate: Gate) -> dict[str, Any]:
@@ -81,9 +76,7 @@ def test_gate_whose_sink_is_not_there_serves_and_says_so(
     gate.start()
     visit(gate)
     gate.wait_for("the sink local takes no records")
-    waiting = threading.Event()
-    while not any("takes no records" in line for line in gate.status()["warnings"]):
-        waiting.wait(0.05)
+    wait_until(lambda: any("takes no records" in one for one in gate.status()["warnings"]))
     receiver = Receiver(tmp_path / "log")
     records = receiver.until('"connection", "time"')
     assert [one["event"] for one in records if one["kind"] == "service"] == ["started", "ready"]

@@ -11,10 +11,11 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from tests.waiting import wait_until
 
 SLUICEGATE = (sys.executable, "-m", "sluicegate")
 
@@ -130,12 +131,8 @@ class GateProcess:
 
 
 @pytest.fixture
-def gate(tmp_path: pathlib.Path) -> Iterator[GateProcess]:
-    server = EchoServer()
-    made = GateProcess(tmp_path, server.port)
-    yield made
-    made.close()
-    server.close()
+def kind() -> type[GateProcess]:
+    return GateProcess
 
 
 def echoed(client: socket.socket, data: bytes) -> bytes:
@@ -353,9 +350,7 @@ def test_gate_without_descriptors_answers_commands_and_goes_on_when_there_are_so
         # What has room is there; the others wait, in the gate or in the backlog.
         assert gate.status()["connections"] > 10
         assert gate.ask("connections").returncode == 0
-    waiting = threading.Event()
-    while gate.status()["connections"]:
-        waiting.wait(0.05)
+    wait_until(lambda: not gate.status()["connections"], "connections are left")
     with gate.connect() as client:
         assert echoed(client, b"again") == b"again"
     gate.end()

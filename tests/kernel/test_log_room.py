@@ -8,13 +8,12 @@ import pathlib
 import shutil
 import socket
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.kernel.test_gate_process import EchoServer, echoed
+from tests.kernel.test_gate_process import echoed
 from tests.kernel.test_processes import Gate
+from tests.waiting import wait_until
 
 ROOM = 1 << 20
 
@@ -63,14 +62,6 @@ class SmallGate(Gate):
     def written(self) -> bytes:
         return (self.small / "records.jsonl").read_bytes()
 
-    def until(self, condition: Callable[[], object]) -> None:
-        waiting = threading.Event()
-        for _ in range(600):
-            if condition():
-                return
-            waiting.wait(0.02)
-        raise AssertionError("it does not come true")
-
     def is_served(self) -> bool:
         address, _, port = self.status()["listeners"][0]["address"].rpartition(":")
         try:
@@ -81,12 +72,8 @@ class SmallGate(Gate):
 
 
 @pytest.fixture
-def gate(tmp_path: pathlib.Path) -> Iterator[SmallGate]:
-    server = EchoServer()
-    made = SmallGate(tmp_path, server.port)
-    yield made
-    made.close()
-    server.close()
+def kind() -> type[SmallGate]:
+    return SmallGate
 
 
 def test_log_without_room_refuses_traffic_until_there_is_some(gate: SmallGate) -> None:
@@ -98,9 +85,9 @@ def test_log_without_room_refuses_traffic_until_there_is_some(gate: SmallGate) -
     status = gate.status()
     assert (status["phase"], status["records_failure"]) == ("refusing", "ENOSPC")
     gate.make_room()
-    gate.until(lambda: gate.status()["phase"] == "ready")
+    wait_until(lambda: gate.status()["phase"] == "ready")
     assert gate.is_served()
-    gate.until(lambda: not gate.status()["records_queued_bytes"])
+    wait_until(lambda: not gate.status()["records_queued_bytes"])
     assert gate.status()["records_lost"] == 0
     decided = [line for line in gate.written().splitlines() if b'"kind":"decision"' in line]
     ended = [line for line in gate.written().splitlines() if b'"kind":"connection"' in line]
@@ -117,10 +104,10 @@ def test_log_without_room_is_an_alert_that_is_recorded_when_there_is_some(
     while gate.is_served():
         pass  # the last block of the file had room still
     assert "ENOSPC" in gate.wait_for("alert log-unwritable")
-    gate.until(lambda: gate.status()["alerts_open"] == 1)
+    wait_until(lambda: gate.status()["alerts_open"] == 1)
     assert b'"alert":"log-unwritable"' not in gate.written()
     gate.make_room()
-    gate.until(lambda: b'"alert":"log-unwritable"' in gate.written())
+    wait_until(lambda: b'"alert":"log-unwritable"' in gate.written())
     gate.end()
 
 
@@ -136,8 +123,8 @@ def test_log_without_room_lets_traffic_go_on_where_the_operator_wants_it(gate: S
     assert status["phase"] == "ready"
     assert any("and traffic goes on" in line for line in status["warnings"])
     gate.make_room()
-    gate.until(lambda: not gate.status()["records_failure"])
-    gate.until(lambda: b'"limit":"record_queue_bytes_max"' in gate.written())
+    wait_until(lambda: not gate.status()["records_failure"])
+    wait_until(lambda: b'"limit":"record_queue_bytes_max"' in gate.written())
     assert gate.is_served()
     gate.end()
 
@@ -152,8 +139,8 @@ def test_log_that_waits_too_long_to_be_stored_counts_as_full(gate: SmallGate) ->
     assert gate.is_served()
     with (gate.small / "records.jsonl-20261127").open("wb") as file:
         os.truncate(file.fileno(), ROOM + 1)
-    gate.until(lambda: not gate.is_served())
+    wait_until(lambda: not gate.is_served())
     assert gate.status()["records_failure"].startswith("unstored_bytes")
     (gate.small / "records.jsonl-20261127").unlink()
-    gate.until(gate.is_served)
+    wait_until(gate.is_served)
     gate.end()

@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -28,7 +27,8 @@ from sluicegate.gate.control_messages import (
     StatusRequest,
     UpgradeRequest,
 )
-from tests.kernel.test_gate_process import EchoServer, GateProcess, ask_and_wait, echoed
+from tests.kernel.test_gate_process import GateProcess, ask_and_wait, echoed
+from tests.waiting import wait_until
 
 
 class Gate(GateProcess):
@@ -80,22 +80,11 @@ class Gate(GateProcess):
         raise AssertionError("all clients came to one worker")
 
 
-@pytest.fixture
-def gate(tmp_path: pathlib.Path) -> Iterator[Gate]:
-    server = EchoServer()
-    made = Gate(tmp_path, server.port)
-    yield made
-    made.close()
-    server.close()
-
-
 def wait_until_gone(pids: set[int]) -> None:
-    waiting = threading.Event()
-    for _ in range(1000):
-        if not any(pathlib.Path(f"/proc/{pid}/stat").exists() for pid in pids):
-            return
-        waiting.wait(0.02)
-    raise AssertionError(f"still there: {pids}")
+    def are_gone() -> bool:
+        return not any(pathlib.Path(f"/proc/{pid}/stat").exists() for pid in pids)
+
+    wait_until(are_gone, f"still there: {pids}")
 
 
 def is_over(client: socket.socket) -> bool:
@@ -237,13 +226,7 @@ def test_wrong_rules_of_a_scanner_hold_up_no_policy_and_are_told(gate: Gate) -> 
     policies = {row["policy"] for row in gate.workers()}
     assert len(policies) == 1
     assert before not in policies
-    waiting = threading.Event()
-    for _ in range(1000):
-        told = [one for one in gate.status()["warnings"] if "those before stay in use" in one]
-        if told:
-            break
-        waiting.wait(0.02)
-    assert told
+    wait_until(lambda: any("those before stay in use" in one for one in gate.status()["warnings"]))
     gate.end()
     noted = [str(one) for one in gate.records("note")]
     assert any("those before stay in use" in one and "'yara'" in one for one in noted), noted
@@ -290,22 +273,15 @@ def start_and_hold_one(gate: Gate) -> int:
     before, supervisor = gate.pids(), gate.status()["pid"]
     os.kill(gate.workers()[0]["pid"], signal.SIGKILL)
     children = pathlib.Path(f"/proc/{supervisor}/task/{supervisor}/children")
-    waiting = threading.Event()
-    for _ in range(1000):
-        for pid in map(int, children.read_text().split()):
-            if pid not in before:
-                return pid
-        waiting.wait(0.02)
-    raise AssertionError("no other worker is started")
+    started = wait_until(
+        lambda: {int(pid) for pid in children.read_text().split()} - before,
+        "no other worker is started",
+    )
+    return min(started)
 
 
 def wait_ready(gate: Gate) -> None:
-    waiting = threading.Event()
-    for _ in range(1000):
-        if all(row["state"] == "ready" for row in gate.workers()):
-            return
-        waiting.wait(0.02)
-    raise AssertionError(f"not ready: {gate.workers()}")
+    wait_until(lambda: all(row["state"] == "ready" for row in gate.workers()), "not ready")
 
 
 @pytest.mark.either_driver
@@ -458,10 +434,8 @@ class Visitors:
             self.served += 1
 
     def wait_for(self, count: int) -> None:
-        waiting = threading.Event()
         wanted = self.served + count
-        while self.served < wanted:
-            waiting.wait(0.02)
+        wait_until(lambda: self.served >= wanted, "nobody is served")
 
     def stop(self) -> None:
         self._is_over.set()

@@ -5,30 +5,17 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import pathlib
 import pwd
 import signal
 import socket
 import threading
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 from sluicegate.gate.control_messages import ReloadRequest
-from tests.kernel.test_gate_process import EchoServer, GateProcess, echoed
+from tests.kernel.test_gate_process import GateProcess, echoed
 from tests.kernel.test_processes import Gate
 
 RELOADS = 30
-
-
-@pytest.fixture
-def gate(tmp_path: pathlib.Path) -> Iterator[Gate]:
-    server = EchoServer()
-    made = Gate(tmp_path, server.port)
-    yield made
-    made.close()
-    server.close()
 
 
 def publish(gate: GateProcess, *rules: tuple[str, str]) -> None:

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from typing import Any, Self
 
 import pytest
@@ -303,12 +302,8 @@ class InspectingGate(Gate):
 
 
 @pytest.fixture
-def gate(tmp_path: pathlib.Path) -> Iterator[InspectingGate]:
-    server = EchoServer()
-    made = InspectingGate(tmp_path, server.port)
-    yield made
-    made.close()
-    server.close()
+def kind() -> type[InspectingGate]:
+    return InspectingGate
 
 
 KEYS = ("ca.key", "untrusted.key", "next.key")

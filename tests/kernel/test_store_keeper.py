@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pathlib
 import random
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,20 +17,12 @@ from sluicegate.audit.search import EVERYTHING
 from sluicegate.audit.store import StoreReader, verify_store
 from sluicegate.clock import SystemClock
 from sluicegate.errors import ConfigError
-from tests.kernel.test_gate_process import EchoServer, echoed
+from tests.kernel.test_gate_process import echoed
 from tests.kernel.test_processes import Gate, wait_until_gone
 from tests.unit.store.store_kit import line_of, sqlite
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.either_driver
-
-
-@pytest.fixture
-def gate(tmp_path: pathlib.Path) -> Iterator[Gate]:
-    server = EchoServer()
-    made = Gate(tmp_path, server.port)
-    yield made
-    made.close()
-    server.close()
 
 
 def stored(gate: Gate) -> list[bytes]:
@@ -57,13 +47,12 @@ def visit(gate: Gate, count: int) -> None:
 
 
 def wait_until_stored(gate: Gate) -> None:
-    waiting = threading.Event()
-    for _ in range(1000):
+    def is_stored() -> bool:
         with contextlib.suppress(ConfigError):
-            if stored(gate) == recorded(gate):
-                return
-        waiting.wait(0.02)
-    raise AssertionError("records are not stored")
+            return stored(gate) == recorded(gate)
+        return False
+
+    wait_until(is_stored, "records are not stored")
 
 
 def test_all_that_is_recorded_is_stored_to_the_last_record(gate: Gate) -> None:
@@ -90,9 +79,7 @@ def test_killed_keeper_is_replaced_and_every_record_is_stored_once(gate: Gate) -
         os.kill(pid, signal.SIGKILL)
         visit(gate, 2)
         gate.wait_for("the store keeper")
-        waiting = threading.Event()
-        while keeper(gate)["pid"] in {0, pid}:
-            waiting.wait(0.02)
+        wait_until(lambda: keeper(gate)["pid"] not in {0, pid}, "it is not started again")  # noqa: B023
     assert keeper(gate)["restarts"] == 3
     wait_until_stored(gate)
     assert gate.end() == 0
@@ -126,9 +113,7 @@ def test_store_that_cannot_be_written_holds_up_nobody_and_is_said(gate: Gate) ->
     gate.start()
     gate.wait_for(f"{folder}: {folder}/chain.key: holds no private key")
     visit(gate, 1)
-    waiting = threading.Event()
-    while not any("records are not stored" in line for line in gate.status()["warnings"]):
-        waiting.wait(0.02)
+    wait_until(lambda: any("records are not stored" in one for one in gate.status()["warnings"]))
     (folder / "chain.key").unlink()
     wait_until_stored(gate)
     assert gate.end() == 0
@@ -165,8 +150,7 @@ def test_log_is_rotated_by_the_gate_and_nothing_is_lost_whoever_is_killed(gate: 
             os.kill(row["pid"], signal.SIGKILL)
         waiting.wait(chance.random() / 4)
     visit(gate, 1)
-    while any(path.name != "records.jsonl" for path in state.glob("records.jsonl*")):
-        waiting.wait(0.05)
+    wait_until(lambda: [one.name for one in state.glob("records.jsonl*")] == ["records.jsonl"])
     assert gate.end() == 0
     lines = stored(gate)
     assert lines[: len(before)] == before

@@ -29,12 +29,10 @@ from sluicegate.clock import SystemClock
 from sluicegate.gate.views import FilterView, Phase, ScannerView, WorkerView
 from sluicegate.testing.clock import ManualClock
 from tests.kernel.test_gate_process import echoed
-from tests.kernel.test_processes import Gate, gate, is_over
+from tests.kernel.test_processes import Gate, is_over
 from tests.kernel.top_kit import FakeGate, connection_view, session_view, transfer_view
 
 pytestmark = pytest.mark.either_driver
-
-__all__ = ["gate"]
 
 SCREENSHOTS = pathlib.Path("build/screenshots")
 NEVER_S = 3600.0
