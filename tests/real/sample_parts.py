@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.test_gate_process import GateProcess
+from tests.waiting import wait_until
 
 SAMPLES = pathlib.Path(__file__).parents[2] / "examples" / "filters"
 PATIENCE_S = 20.0
@@ -154,16 +155,6 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Wait for something that another process does."""
-    waiting = threading.Event()
-    for _ in range(int(PATIENCE_S / 0.05)):
-        if condition():
-            return
-        waiting.wait(0.05)
-    raise AssertionError(f"it does not come true: {what}")
 
 
 def is_listening(port: int) -> bool:

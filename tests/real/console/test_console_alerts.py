@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import httpx
@@ -21,6 +20,7 @@ from tests.real.console.console_kit import (
     log_in,
     open_page,
 )
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.either_driver]
 
@@ -42,14 +42,11 @@ def raise_alert(gate: ConsoleGate) -> dict[str, str]:
     before = {one["raising"] for one in gate.records("alert")}
     with gate.connect() as client:
         assert echoed(client, b"hello") == b"hello"
-    waiting = threading.Event()
-    for _ in range(400):
-        records = gate.records("alert")
-        found = [one for one in records if one["raising"] not in before]
-        if found:
-            return {name: str(value) for name, value in found[0].items()}
-        waiting.wait(0.05)
-    raise AssertionError("no alert is raised")
+    found = wait_until(
+        lambda: [one for one in gate.records("alert") if one["raising"] not in before],
+        "no alert is raised",
+    )
+    return {name: str(value) for name, value in found[0].items()}
 
 
 def until_stored(page: Page, path: str) -> None:

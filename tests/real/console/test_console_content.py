@@ -5,8 +5,7 @@ Order, settings, failures and times of filters; queues and times of scanners; wh
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -17,6 +16,7 @@ from sluicegate.console.roles import Role
 from sluicegate.console.tokens import Tokens
 from tests.real.console.console_kit import keep_screenshot, log_in, open_page
 from tests.real.console.web_kit import WebConsoleGate, web_console_gate
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.either_driver]
 
@@ -54,15 +54,6 @@ def window(browser: Browser, gate: WebConsoleGate) -> Iterator[Page]:
 def assert_accessible(page: Page) -> None:
     found = Axe().run(page, options={"resultTypes": ["violations"]})
     assert found.violations_count == 0, found.generate_report()
-
-
-def wait_until(is_so: Callable[[], bool], what: str) -> None:
-    waiting = threading.Event()
-    for _ in range(100):
-        if is_so():
-            return
-        waiting.wait(0.1)
-    raise AssertionError(what)
 
 
 # -- filters -----------------------------------------------------------------------------------
