@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 import h11
 import pytest
 
+from tests.ports import free_port
+
 INSTALL = "apt-get install --yes nginx-light libnginx-mod-http-lua apache2-bin nodejs"
 PATIENCE_S = 20.0
 #: Behind a message that a server reads as longer than it is; every other one is answered at once.
@@ -123,12 +125,6 @@ def tool(name: str) -> str:
     if path is None:
         pytest.fail(f"{name} is missing: {INSTALL}", pytrace=False)
     return path
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluicegate.protocols.tls_hello import HelloReader, TlsRefused
+from tests.ports import free_port
 from tests.unit.hello_kit import (
     PADDING,
     Extension,
@@ -84,8 +85,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     if not (NGINX.exists() and MODULE.exists()):
         pytest.fail(f"nginx with its stream module is missing: {INSTALL}", pytrace=False)
     folder = tmp_path_factory.mktemp("nginx")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     path = folder / "nginx.conf"
     path.write_text(CONFIGURATION.format(module=MODULE, folder=folder, port=port))
     command = [str(NGINX), "-c", str(path), "-p", str(folder), "-e", str(folder / "error.log")]

@@ -9,7 +9,6 @@ import contextlib
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import dns.query
 import pytest
 
 from tests.flows.ftp_kit import PATIENCE_S
+from tests.ports import free_port
 
 INSTALL = "apt-get install --yes dnsmasq-base unbound"
 
@@ -60,7 +60,7 @@ def dnsmasq_server(folder: pathlib.Path) -> Iterator[int]:
     burst = "".join(
         f"host-record=burst.names.test,93.{185 + (i >> 8)}.{i & 255}.1\n" for i in range(200)
     )
-    port = _free_port()
+    port = free_port()
     config = folder / "dnsmasq.conf"
     config.write_text(
         f"port={port}\nlisten-address=127.0.0.1\nbind-interfaces\nno-resolv\nno-hosts\nno-daemon\n"
@@ -74,7 +74,7 @@ def dnsmasq_server(folder: pathlib.Path) -> Iterator[int]:
 @contextlib.contextmanager
 def unbound_server(folder: pathlib.Path) -> Iterator[int]:
     """Ask the same zone of a dnsmasq, as a recursive server with a cache."""
-    port = _free_port()
+    port = free_port()
     config = folder / "unbound.conf"
     with dnsmasq_server(folder) as authority:
         config.write_text(f"""
@@ -104,20 +104,6 @@ remote-control:
 
 
 SERVERS = {"dnsmasq": dnsmasq_server, "unbound": unbound_server}
-
-
-def _free_port() -> int:
-    """Return a port that is free for TCP and UDP."""
-    for _ in range(100):
-        with (
-            socket.create_server(("127.0.0.1", 0)) as probe,
-            socket.socket(type=socket.SOCK_DGRAM) as other,
-        ):
-            port: int = probe.getsockname()[1]
-            with contextlib.suppress(OSError):
-                other.bind(("127.0.0.1", port))
-                return port
-    raise AssertionError("no port is free for both TCP and UDP")
 
 
 @contextlib.contextmanager

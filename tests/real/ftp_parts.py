@@ -20,6 +20,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.flows.ftp_kit import PATIENCE_S, pyftpdlib_server
+from tests.ports import free_port
 
 INSTALL = "apt-get install --yes vsftpd curl lftp"
 
@@ -45,7 +46,7 @@ def vsftpd_server(folder: pathlib.Path, host: str = "127.0.0.1") -> Iterator[int
     shutil.chown(folder / "up", "ftp")
     empty = folder.parent / "empty"
     empty.mkdir(exist_ok=True)
-    port = _free_port(host)
+    port = free_port(host)
     listening = (
         {"listen": "NO", "listen_ipv6": "YES", "listen_address6": host}
         if ":" in host
@@ -93,13 +94,6 @@ def ftp_server(kind: str, folder: pathlib.Path, host: str) -> Iterator[int]:
     make = {"vsftpd": vsftpd_server, "pyftpdlib": pyftpdlib_server}[kind]
     with make(folder, host) as port:
         yield port
-
-
-def _free_port(host: str) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait_for(host: str, port: int, process: subprocess.Popen[bytes]) -> None:

@@ -10,8 +10,9 @@ import subprocess
 from collections.abc import Iterator
 
 from tests.pki import authority
+from tests.ports import free_port
 
-from .dns_parts import _free_port, tool
+from .dns_parts import tool
 from .sample_parts import wait_until
 
 BASE = "dc=example,dc=org"
@@ -140,7 +141,7 @@ def slapd_server(folder: pathlib.Path) -> Iterator[Slapd]:
         f"access to attrs=userPassword by anonymous auth by * none\n"
         f'access to dn.subtree="{BASE}" by dn.exact="{SEARCHER}" read by anonymous auth by * none\n'
     )
-    server = Slapd(folder, _free_port(), _free_port())
+    server = Slapd(folder, free_port(), free_port())
     server.start()
     try:
         server.fill()

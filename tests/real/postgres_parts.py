@@ -21,8 +21,9 @@ import pytest
 
 from sluicegate.audit.store import PostgresPlace
 from tests.pki import authority
+from tests.ports import free_port
 
-from .dns_parts import INSTALL, _free_port
+from .dns_parts import INSTALL
 from .sample_parts import wait_until
 
 DATABASE = "audit"
@@ -195,7 +196,7 @@ def _is_alive(pid: str) -> bool:
 @contextlib.contextmanager
 def cluster(folder: pathlib.Path) -> Iterator[Cluster]:
     """Run a server with a database and a user of ours."""
-    made = Cluster(folder, _free_port())
+    made = Cluster(folder, free_port())
     made.make()
     made.start()
     try:

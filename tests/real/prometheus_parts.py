@@ -6,7 +6,6 @@ import contextlib
 import json
 import pathlib
 import re
-import socket
 import subprocess
 import threading
 import urllib.error
@@ -16,6 +15,7 @@ from collections.abc import Iterable
 from typing import Any, Self
 
 from sluicegate.metrics import CATALOGUE
+from tests.ports import free_port
 
 __all__ = ["Prometheus", "metric_names"]
 
@@ -27,8 +27,7 @@ class Prometheus:
         self, folder: pathlib.Path, targets: Iterable[int], rules: Iterable[pathlib.Path] = ()
     ) -> None:
         self._folder = folder
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._configuration = folder / "prometheus.yml"
         self._configuration.write_text(
             "global: {scrape_interval: 200ms, evaluation_interval: 200ms}\n"

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.test_gate_process import GateProcess
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 SAMPLES = pathlib.Path(__file__).parents[2] / "examples" / "filters"
@@ -149,12 +150,6 @@ def running_memcached() -> Iterator[int]:
 def curl(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     command = [tool("curl"), "--silent", "--show-error", "--noproxy", "*", "--max-time", "60"]
     return subprocess.run([*command, *arguments], capture_output=True, timeout=90)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def is_listening(port: int) -> bool:

@@ -16,10 +16,11 @@ import pytest
 
 from sluicegate.protocols.tls_hello import ClientHello, HelloReader
 from tests.pki import authority
+from tests.ports import free_port
 
 from .dns_parts import dnsmasq_server
 from .entry_parts import PATIENCE_S, curl
-from .sample_parts import free_port, is_listening, wait_until
+from .sample_parts import is_listening, wait_until
 from .test_entry_gate import BY_NAME, CURL, ProxyGate
 
 pytestmark = pytest.mark.either_driver

@@ -14,10 +14,11 @@ import pytest
 
 from tests.chains import root
 from tests.flows.tls_kit import NAME
+from tests.ports import free_port
 
 from .dns_parts import dnsmasq_server
 from .entry_parts import PATIENCE_S, tool
-from .sample_parts import WebServer, free_port, is_listening, wait_until
+from .sample_parts import WebServer, is_listening, wait_until
 from .test_entry_gate import PAGE
 from .test_tls_gate import TlsGate, running
 

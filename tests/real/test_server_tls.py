@@ -17,10 +17,11 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.chains import Certified, intermediate, make, resigned, root, rsa_key, rsa_root
+from tests.ports import free_port
 
 from .dns_parts import dnsmasq_server
 from .entry_parts import curl, tool
-from .sample_parts import free_port, is_listening, wait_until
+from .sample_parts import is_listening, wait_until
 from .test_entry_gate import ProxyGate
 
 HOST = "web.names.test"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.kernel.test_gate_process import SLUICEGATE, EchoServer, GateProcess, echoed
+from tests.ports import free_port
 from tests.repo.source_tree import ROOT
 
 from .entry_parts import PATIENCE_S, tool
@@ -131,59 +132,52 @@ def listen_on(gate: GateProcess, *addresses: str) -> None:
 
 
 @pytest.mark.parametrize("mode", [("--inline",), ("--workers", "2")])
-def test_gate_takes_over_the_sockets_that_systemd_has_opened(tmp_path, free_port, mode):
+def test_gate_takes_over_the_sockets_that_systemd_has_opened(tmp_path, mode):
+    port = free_port()
     with activated(tmp_path, *mode) as gate:
-        address = f"127.0.0.1:{free_port}"
+        address = f"127.0.0.1:{port}"
         listen_on(gate, address)
         gate.activate(address)
         # Nobody accepts yet: the first client is what the gate is started for.
-        with socket.create_connection(("127.0.0.1", free_port), PATIENCE_S) as first:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as first:
             gate.wait_for("ready")
             assert echoed(first, b"first") == b"first"
-        with socket.create_connection(("127.0.0.1", free_port), PATIENCE_S) as second:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as second:
             assert echoed(second, b"second") == b"second"
         assert [one["address"] for one in gate.status()["listeners"]] == [address]
         assert gate.ask("reload").returncode == 0
-        with socket.create_connection(("127.0.0.1", free_port), PATIENCE_S) as third:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as third:
             assert echoed(third, b"third") == b"third"
         assert gate.end() == 0
         assert len(gate.records("connection")) == 3
 
 
-def test_socket_that_no_listener_has_stops_the_start(tmp_path, free_port):
+def test_socket_that_no_listener_has_stops_the_start(tmp_path):
+    port = free_port()
     with activated(tmp_path, "--inline") as gate:
         listen_on(gate, "127.0.0.1:0")
-        gate.activate(f"127.0.0.1:{free_port}")
+        gate.activate(f"127.0.0.1:{port}")
         with (
-            socket.create_connection(("127.0.0.1", free_port), PATIENCE_S),
+            socket.create_connection(("127.0.0.1", port), PATIENCE_S),
             pytest.raises(AssertionError, match=r"no .*listener.* has this address"),
         ):
             gate.wait_for("ready")
 
 
-def test_datagram_socket_stops_the_start(tmp_path, free_port):
+def test_datagram_socket_stops_the_start(tmp_path):
+    port = free_port()
     with activated(tmp_path, "--inline") as gate:
         listen_on(gate, "127.0.0.1:0")
         command = [tool("systemd-socket-activate"), "-d", "-E", "PYTHONPATH", "-E", "PATH"]
         gate.process = subprocess.Popen(
             [
-                *command, "-l", f"127.0.0.1:{free_port}",
+                *command, "-l", f"127.0.0.1:{port}",
                 *SLUICEGATE, "run", "--inline", "-c", str(gate.config),
             ],
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         gate.wait_for("Listening on")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.sendto(b"x", ("127.0.0.1", free_port))
+            client.sendto(b"x", ("127.0.0.1", port))
         with pytest.raises(AssertionError, match="is not a TCP socket"):
             gate.wait_for("ready")
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A port below those that the kernel gives to clients."""
-    for port in range(20800, 20900):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no free port")

@@ -18,9 +18,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.kernel.test_gate_process import GateProcess
+from tests.ports import free_port
 from tests.real.dns_parts import tool
 from tests.real.entry_parts import curl
-from tests.real.sample_parts import WebServer, free_port, is_listening, wait_until
+from tests.real.sample_parts import WebServer, is_listening, wait_until
 
 LARGE = os.urandom(1 << 20) * 24
 #: 24 MiB: many times what sockets and slots hold.

@@ -15,10 +15,11 @@ import pytest
 
 from tests.chains import root
 from tests.pki import authority
+from tests.ports import free_port
 
 from .dns_parts import dnsmasq_server
 from .entry_parts import PATIENCE_S, tool
-from .sample_parts import free_port, is_listening, wait_until
+from .sample_parts import is_listening, wait_until
 from .test_http2_gate import VerifyingGate
 from .test_websockets import SOCKET
 from .web_parts import chromium

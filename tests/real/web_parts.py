@@ -16,10 +16,12 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.ports import free_port
+
 from .dns_parts import dnsmasq_server
 from .entry_parts import curl as run_curl
 from .entry_parts import tool
-from .sample_parts import free_port, is_listening, wait_until
+from .sample_parts import is_listening, wait_until
 from .test_entry_gate import ProxyGate
 
 HOST = "web.names.test"

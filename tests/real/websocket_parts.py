@@ -19,9 +19,10 @@ import websockets.asyncio.server
 import websockets.exceptions
 
 from tests.kernel.test_gate_process import GateProcess
+from tests.ports import free_port
 
 from .entry_parts import tool
-from .sample_parts import free_port, is_listening, wait_until
+from .sample_parts import is_listening, wait_until
 
 JUDGE = '''
 from sluicegate.filterapi import (

@@ -9,10 +9,10 @@ import pathlib
 import threading
 from collections.abc import Iterator
 
+from tests.ports import free_port
 from tests.real.clamd_parts import Clamd, eicar, running_clamd
 from tests.real.console.console_kit import ConsoleGate
 from tests.real.dns_parts import dnsmasq_server
-from tests.real.sample_parts import free_port
 from tests.real.web_parts import HOST, JUDGE, nginx
 
 MOODY = '''
