@@ -15,7 +15,6 @@ from typing import Final
 
 __all__ = ["free_port"]
 
-_KEPT: Final[list[socket.socket]] = []
 _TRIES: Final = 100
 
 
@@ -33,7 +32,7 @@ def free_port(host: str = "127.0.0.1") -> int:
         port: int = kept.getsockname()[1]
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((host, port))
-            _KEPT.append(kept)
+            kept.detach()  # so it is closed by the end of the process alone
             return port
         kept.close()
     raise AssertionError(f"no port of {host} is free for TCP and UDP")
