@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -117,6 +118,23 @@ class GateProcess:
         # Behind the last line end there may be half a line: it is being written.
         lines = (self.folder / "state" / name).read_text().split("\n")[:-1]
         return [record for line in lines if (record := json.loads(line))["kind"] == kind]
+
+    def recorded(
+        self, kind: str, is_wanted: Callable[[dict[str, Any]], bool] = bool, count: int = 1
+    ) -> list[dict[str, Any]]:
+        """Wait until so many records are as wanted, and return all that are.
+
+        The gate writes them by itself, behind the answers that its clients have: while it runs,
+        ``records`` alone shows what happens to be written.
+        """
+        found: list[dict[str, Any]] = []
+
+        def are_there() -> bool:
+            found[:] = filter(is_wanted, self.records(kind))
+            return len(found) >= count
+
+        wait_until(are_there, f"{count} {kind} records are not as wanted")
+        return found
 
     def events(self, name: str = "records.jsonl") -> list[str]:
         return [record["event"] for record in self.records("service", name)]

@@ -21,7 +21,7 @@ from tests.kernel.test_gate_process import GateProcess
 
 from .dns_parts import dnsmasq_server, tool, unbound_server
 from .entry_parts import curl, ncat, proxychains
-from .sample_parts import WebServer, wait_until
+from .sample_parts import WebServer
 
 PAGE = b"the page\n"
 
@@ -150,12 +150,7 @@ def test_curl_is_refused_with_a_record_that_says_why(
 
 def decision_about(gate: ProxyGate, name: str) -> dict[str, Any]:
     """Return the last decision about a name; it is written within a moment."""
-
-    def found() -> list[dict[str, Any]]:
-        return [one for one in gate.records("decision") if one["target"].startswith(name)]
-
-    wait_until(found, f"a decision about {name}")
-    return found()[-1]
+    return gate.recorded("decision", lambda one: one["target"].startswith(name))[-1]
 
 
 @pytest.mark.parametrize("how", ["socks5h", "connect"])

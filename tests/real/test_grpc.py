@@ -16,7 +16,6 @@ import pytest
 from tests.chains import root
 from tests.pki import authority
 
-from .sample_parts import wait_until
 from .test_published_tls import PublishedGate
 
 FILTERS = '''
@@ -259,16 +258,15 @@ def test_j8_what_is_refused_is_told_as_a_status_of_grpc(
     holding: Any, server: Server, said: bytes, code: Any, reason: str
 ) -> None:
     gate, channel = holding
-    asked, before = len(server.seen), len(gate.records("request"))
+    asked = len(server.seen)
     with pytest.raises(grpc.RpcError) as raised:
         method(channel, "unary_unary", "Echo")(said, timeout=60)
     assert raised.value.code() is code
     assert reason in raised.value.details()
     assert len(server.seen) == asked, "nothing of it has left"
-    wait_until(lambda: len(gate.records("request")) > before, "it is recorded")
-    record = gate.records("request")[-1]
+    details = raised.value.details()
+    (record,) = gate.recorded("request", lambda one: one["request"] in details)
     assert record["outcome"] == "refused"
-    assert record["request"] in raised.value.details()
 
 
 def test_j8_an_answer_over_the_limit_is_refused_as_a_status(holding: Any) -> None:

@@ -63,8 +63,7 @@ class HelloGate(ProxyGate):
         """Let clients come and go; return what came of it, with the records of their ends."""
         before = len(self.records("connection"))
         done = action()
-        wait_until(lambda: len(self.records("connection")) >= before + count, f"{count} ends")
-        return done, self.records("connection")[before:]
+        return done, self.recorded("connection", count=before + count)[before:]
 
 
 @contextlib.contextmanager

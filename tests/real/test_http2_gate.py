@@ -105,13 +105,11 @@ def test_node_has_requests_and_tunnels_on_one_connection(
     assert PAGE.decode("latin-1") in found["tunnel"]["text"]
     assert found["blocked"]["status"] == 403
 
-    wait_until(lambda: len(gate.records("request")) >= 14, "the records")
-    connections = {record["connection"] for record in gate.records("request")}
+    connections = {record["connection"] for record in gate.recorded("request", count=14)}
     assert len(connections) == 1
 
 
 def test_chromium_browses_by_http_2(gate: TlsGate, tmp_path: pathlib.Path) -> None:
-    before = len(gate.records("request"))
     log = tmp_path / "net.json"
     done = subprocess.run(
         [
@@ -133,7 +131,7 @@ def test_chromium_browses_by_http_2(gate: TlsGate, tmp_path: pathlib.Path) -> No
     )
     assert b"from behind the gate" in done.stdout, done.stderr.decode()[-2000:]
     assert b"HTTP2_SESSION" in log.read_bytes()
-    wait_until(lambda: len(gate.records("request")) > before, "a record")
+    gate.recorded("request", lambda one: one["url"].endswith("/page.html"))
 
 
 def test_openssl_agrees_on_what_it_offers(gate: TlsGate) -> None:

@@ -14,7 +14,7 @@ from tests.kernel.test_gate_process import SLUICEGATE
 from .dns_parts import dnsmasq_server
 from .entry_parts import curl
 from .ldap_parts import GROUPS, PEOPLE, SEARCH_PASSWORD, SEARCHER, Slapd, slapd_server
-from .sample_parts import WebServer, wait_until
+from .sample_parts import WebServer
 from .test_entry_gate import PAGE, ProxyGate
 
 pytestmark = pytest.mark.either_driver
@@ -84,8 +84,7 @@ def fetch(
     proxy = [part.format(gate.port) for part in HOW[how]]
     url = f"http://web.names.test:{gate.server_port}/page"
     done = curl("--noproxy", "", *proxy, "--proxy-user", user, url)
-    wait_until(lambda: len(gate.records("decision")) > before, "the decision is recorded")
-    return done, gate.records("decision")[-1]
+    return done, gate.recorded("decision", count=before + 1)[-1]
 
 
 @every_way

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import subprocess
@@ -17,6 +16,7 @@ from tests.kernel.test_gate_process import SLUICEGATE
 
 from .dns_parts import dnsmasq_server
 from .entry_parts import curl, tool
+from .sample_parts import wait_until
 from .test_entry_gate import ProxyGate
 from .test_server_tls import HOST, PAGE, TlsServers
 
@@ -58,10 +58,6 @@ class OpeningGate(ProxyGate):
             'filters = ["exe_block"]\n'
             f'tls = {{ mode = "inspect", ports = {opened}, ech = "outer" }}\n'
         )
-
-    def records(self, kind: str) -> list[dict[str, object]]:
-        lines = self.ask("log", "--json", "--kind", kind).stdout.splitlines()
-        return [json.loads(line) for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +118,9 @@ def test_curl_is_refused_an_executable_inside(gate: OpeningGate) -> None:
 
     assert done.stdout.endswith(b"403")
     assert EXE[:1000] not in done.stdout
-    refused = [one for one in gate.records("request") if one.get("outcome") == "refused"]
-    assert str(refused[-1]["url"]).endswith("/setup.exe")
-    assert str(refused[-1]["url"]).startswith("https://")
+    refused = gate.recorded("request", lambda one: one.get("outcome") == "refused")[-1]
+    assert refused["url"].endswith("/setup.exe")
+    assert refused["url"].startswith("https://")
 
 
 @pytest.mark.parametrize(
@@ -138,8 +134,7 @@ def test_curl_is_refused_a_server_that_is_not_verified(
 
     assert done.returncode == 35
     assert DENIED in done.stderr
-    end = gate.records("connection")[-1]
-    assert str(end["reason"]).startswith(reason)
+    end = gate.recorded("connection", lambda one: one["reason"].startswith(reason))[-1]
     assert end["tls_verification"] == reason
 
 
@@ -149,9 +144,10 @@ def test_curl_that_knows_only_the_servers_authority_leads_to_a_suggestion(
     done = fetch(gate, url(gate), ca=str(gate.folder / "servers.pem"))
 
     assert done.returncode == 60
-    end = gate.records("connection")[-1]
-    assert str(end["reason"]).startswith("client-refuses-certificate")
-    assert HOST in str(end["suggestion"])
+    ends = gate.recorded(
+        "connection", lambda one: one["reason"].startswith("client-refuses-certificate")
+    )
+    assert HOST in ends[-1]["suggestion"]
 
 
 def test_curl_speaks_to_the_server_itself_where_the_rule_splices(gate: OpeningGate) -> None:
@@ -209,8 +205,7 @@ def test_openssl_is_refused_another_name_in_its_hello(gate: OpeningGate) -> None
     )  # fmt: skip
 
     assert DENIED in done.stdout + done.stderr
-    end = gate.records("connection")[-1]
-    assert end["reason"] == "tls-sni-mismatch: fronted.names.test"
+    gate.recorded("connection", lambda one: one["reason"] == "tls-sni-mismatch: fronted.names.test")
 
 
 def test_python_gets_the_page(gate: OpeningGate) -> None:
@@ -245,9 +240,9 @@ def test_keys_of_the_clients_side_are_logged_too(
     with opener.open(url(gate), timeout=30) as answer:
         assert answer.read() == PAGE
     wanted = {line for line in mine.read_text().splitlines() if line[:1] != "#"}
-    known = (gate.folder / "state" / "keys.log").read_text().splitlines()
+    log = gate.folder / "state" / "keys.log"
     assert wanted
-    assert wanted <= set(known)
+    wait_until(lambda: wanted <= set(log.read_text().splitlines()), "the keys are there")
 
 
 NODE = """
@@ -304,6 +299,8 @@ def test_chromium_gets_the_page(gate: OpeningGate, tmp_path: pathlib.Path) -> No
 
 
 def test_status_counts_leaves(gate: OpeningGate) -> None:
+    assert fetch(gate, url(gate)).stdout == PAGE
+
     leaves = gate.status()["leaves"]
 
     assert leaves["minted"] >= 1

@@ -14,7 +14,6 @@ from tests.pki import authority
 
 from .dns_parts import dnsmasq_server
 from .entry_parts import curl
-from .sample_parts import wait_until
 from .test_entry_gate import ProxyGate
 from .test_server_tls import HOST, PAGE, TlsServers
 
@@ -57,14 +56,8 @@ class Child(Parent):
             "--write-out", "\n%{http_code}", f"http://{HOST}:{port}/page",
         )  # fmt: skip
         body, _, status = done.stdout.rpartition(b"\n")
-        found: list[dict[str, str]] = []
-
-        def is_recorded() -> bool:
-            found[:] = [one for one in self.records("request") if f":{port}/" in one["url"]]
-            return bool(found)
-
-        wait_until(is_recorded, "the request is recorded")
-        return int(status), body, found[-1].get("ended") or found[-1]["reason"]
+        found = self.recorded("request", lambda one: f":{port}/" in one["url"])[-1]
+        return int(status), body, found.get("ended") or found["reason"]
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +102,7 @@ def test_curl_gets_the_page_of_a_server_that_was_verified_behind_the_parent(
     with family(tmp_path, servers, is_tls=is_tls) as (parent, child):
         status, body, reason = child.fetch(servers.ports["good"])
         assert (status, body, reason) == (200, PAGE, "allowed-by-rule")
-        asked = [one["target"] for one in parent.records("decision")]
+        asked = [one["target"] for one in parent.recorded("decision")]
         assert asked == [f"{HOST}:{servers.ports['good']}"]
         status, _, reason = child.fetch(servers.ports["other"])
         assert status == 502

@@ -106,18 +106,11 @@ def gate(tmp_path_factory: pytest.TempPathFactory, web: WebServer) -> Iterator[P
 
 def expect_last(gate: PublishedGate, kind: str, **wanted: str) -> dict[str, object]:
     """Wait for a record that says this, and return it."""
-    found: list[dict[str, object]] = []
 
-    def is_there() -> bool:
-        found[:] = [
-            one
-            for one in gate.records(kind)
-            if all(str(one.get(key, "")).startswith(text) for key, text in wanted.items())
-        ]
-        return bool(found)
+    def says_this(record: dict[str, object]) -> bool:
+        return all(str(record.get(key, "")).startswith(text) for key, text in wanted.items())
 
-    wait_until(is_there, f"a {kind} says {wanted}")
-    return found[-1]
+    return gate.recorded(kind, says_this)[-1]
 
 
 # -- curl ------------------------------------------------------------------------------------------

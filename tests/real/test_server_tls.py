@@ -236,8 +236,12 @@ class TlsGate(ProxyGate):
 
     def fetch(self, port: int, path: str = "page", host: str = HOST) -> tuple[int, bytes, str]:
         """Return the status, the body, and the reason in the record."""
-        before = len(self.records("request"))
         where = f"{host}:{port}"
+
+        def is_of_it(record: dict[str, str]) -> bool:
+            return record["url"].startswith(f"https://{where}/")
+
+        before = sum(map(is_of_it, self.records("request")))
         done = curl(
             "--noproxy", "", "--proxy", f"http://127.0.0.1:{self.port}",
             "--request-target", f"https://{where}/{path}",
@@ -245,13 +249,7 @@ class TlsGate(ProxyGate):
             f"http://{where}/{path}",
         )  # fmt: skip
         body, _, status = done.stdout.rpartition(b"\n")
-
-        def recorded() -> list[dict[str, str]]:
-            found = self.records("request")[before:]
-            return [one for one in found if one["url"].startswith(f"https://{where}/")]
-
-        wait_until(recorded, "the request is recorded")
-        record = recorded()[-1]
+        record = self.recorded("request", is_of_it, before + 1)[-1]
         return int(status or 0), body, record.get("ended") or record["reason"]
 
 

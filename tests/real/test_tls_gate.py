@@ -19,7 +19,7 @@ from tests.pki import Issued, authority, principal
 
 from .dns_parts import dnsmasq_server
 from .entry_parts import PATIENCE_S, curl, tool
-from .sample_parts import WebServer, wait_until
+from .sample_parts import WebServer
 from .test_entry_gate import PAGE, ProxyGate
 
 CLIENTS = authority("clients")
@@ -106,20 +106,13 @@ def fetch(
 
 def expect_decision(gate: TlsGate, action: Callable[[], object], **wanted: str) -> dict[str, str]:
     """Wait for the record that says this, and return it; those of earlier clients may come late."""
-    before = len(gate.records("decision"))
+
+    def says_this(record: dict[str, str]) -> bool:
+        return all(text in record.get(key, "") for key, text in wanted.items())
+
+    before = sum(map(says_this, gate.records("decision")))
     action()
-    found: list[dict[str, str]] = []
-
-    def is_there() -> bool:
-        found[:] = [
-            record
-            for record in gate.records("decision")[before:]
-            if all(text in record.get(key, "") for key, text in wanted.items())
-        ]
-        return bool(found)
-
-    wait_until(is_there, f"a decision says {wanted}")
-    return found[-1]
+    return gate.recorded("decision", says_this, before + 1)[-1]
 
 
 # -- curl ------------------------------------------------------------------------------------------

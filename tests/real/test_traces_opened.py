@@ -83,7 +83,7 @@ def test_download_inside_tls_is_one_trace_of_nested_steps(traced: TracedGate) ->
     done = fetch(traced, url(traced), "--http1.1", "--header", f"traceparent: {STRANGER}")
     assert done.stdout == PAGE
     spans = wait_for_trace(traced)
-    (ended,) = traced.records("connection")
+    (ended,) = traced.recorded("connection")
     # Whatever the client sends, the trace is called after the gate's own identifier.
     assert {span.trace_id.hex() for span in spans} == {trace_id(str(ended["connection"]))}
     found = by_name(spans)

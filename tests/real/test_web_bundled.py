@@ -133,8 +133,8 @@ def test_a_refused_client_of_the_browser_kind_reads_why(
     assert "web" in seen["text"]
     assert seen["scripts"] == 0
     assert "secret" not in seen["html"]
-    records = [one for one in gate.records("request") if one["url"].endswith("/big.zip")]
-    assert any(one["request"] in seen["text"] for one in records)
+    (record,) = gate.recorded("request", lambda one: one["request"] in seen["text"])
+    assert record["url"].endswith("/big.zip")
 
 
 def test_a_page_that_passes_the_filters_is_shown(

@@ -23,14 +23,7 @@ __all__ = ["gate"]
 
 def transfers(gate: HoldingGate, name: str, count: int = 1) -> list[dict[str, Any]]:
     """Return the records of an object, when there are as many as expected."""
-    found: list[dict[str, Any]] = []
-
-    def are_there() -> bool:
-        found[:] = [record for record in gate.records("transfer") if record["name"] == name]
-        return len(found) >= count
-
-    wait_until(are_there, f"the records of {name}")
-    return found
+    return gate.recorded("transfer", lambda record: record["name"] == name, count)
 
 
 def test_what_is_released_arrives_as_nginx_sent_it(gate: HoldingGate) -> None:

@@ -165,8 +165,7 @@ def test_node_talks_on_streams_with_servers_of_http_1(
     with server() as port, publishing(tmp_path / "gate", port, '"judge"') as gate:
         where = "https", f"localhost:{gate.port}"
         found = node_talks(gate.port, gate.folder / "ca.pem", "localhost", *where)
-        wait_until(lambda: len(gate.records("request")) >= 6, "the records")
-        records = gate.records("request")
+        records = gate.recorded("request", count=6)
     assert found["announced"] is True
     heard = ALL | {"reason": "", "code": code}
     assert [one | {"reason": ""} for one in found["talks"][:3]] == [heard] * 3
@@ -206,10 +205,10 @@ def test_chromium_asks_for_its_websocket_on_the_connection_of_its_page(
 
     with node_server() as port, publishing(tmp_path / "gate", port, '"judge"') as gate:
         asyncio.run(run(gate))
-        wait_until(lambda: any(one["status"] == 101 for one in gate.records("request")), "it")
-        records = gate.records("request")
-        talk = next(one for one in records if one["status"] == 101)
-        page = next(one for one in records if one["url"].endswith("/") and one["status"] == 200)
+        (talk,) = gate.recorded("request", lambda one: one["status"] == 101)
+        page, *_ = gate.recorded(
+            "request", lambda one: one["url"].endswith("/") and one["status"] == 200
+        )
         assert talk["connection"] == page["connection"], "by RFC 8441"
         assert talk["facts"]["messages_to_server"] >= 4
 

@@ -213,9 +213,7 @@ async def chromium(folder: pathlib.Path, proxy_port: int) -> Any:
     try:
         wait_until(lambda: is_listening(port), "chromium listens")
         async with aiohttp.ClientSession(trust_env=False) as session:
-            async with session.get(f"http://127.0.0.1:{port}/json") as answer:
-                pages = [one for one in await answer.json() if one["type"] == "page"]
-            address = pages[0]["webSocketDebuggerUrl"]
+            address = await _address_of_page(session, port)
             async with session.ws_connect(address, max_msg_size=0) as socket:
                 browser = Browser(socket)
                 downloads = str(folder / "downloads")
@@ -226,6 +224,17 @@ async def chromium(folder: pathlib.Path, proxy_port: int) -> Any:
     finally:
         process.kill()
         process.wait()
+
+
+async def _address_of_page(session: aiohttp.ClientSession, port: int) -> str:
+    """Wait for the browser's page: it listens before it has one."""
+    async with asyncio.timeout(60):
+        while True:
+            async with session.get(f"http://127.0.0.1:{port}/json") as answer:
+                for one in await answer.json():
+                    if one["type"] == "page":
+                        return str(one["webSocketDebuggerUrl"])
+            await asyncio.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
