@@ -85,6 +85,9 @@ def names_bound_by(tree: ast.Module) -> Iterator[str]:
                 yield from (n.id for n in ast.walk(node) if isinstance(n, ast.Name))
             case ast.AnnAssign(target=ast.Name(id=name)):
                 yield name
+            case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=[_, *_]):
+                # A front: ``test_fronts`` holds what is loaded to what is told here.
+                yield from names_bound_by(ast.Module(node.body, []))
             case _:
                 yield from (
                     n.id

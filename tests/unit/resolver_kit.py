@@ -15,7 +15,7 @@ from sluicegate.address import SocketAddress
 from sluicegate.clock import Clock
 from sluicegate.limits import Limits
 from sluicegate.names import CanonicalHost, HostPattern
-from sluicegate.names.classify import AddressClassifier, AddressJudgement
+from sluicegate.names.address_class import AddressClassifier, AddressJudgement
 from sluicegate.names.destination import deny_unless_public
 from sluicegate.names.packets import Match, Query
 from sluicegate.names.resolver import Resolver, ResolverSettings

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sluicegate.cli import options
+from sluicegate.cli.contents import CONTENTS
 from sluicegate.cli.display import format_bytes, format_duration, printable
 from sluicegate.cli.main import cli
 from sluicegate.cli.status import _show
@@ -64,6 +65,21 @@ def invoke(*arguments: object) -> Result:
 
 def all_commands() -> list[str]:
     return cli.list_commands(click.Context(cli))
+
+
+@pytest.mark.parametrize("name", all_commands())
+def test_list_of_commands_says_of_each_what_its_own_help_begins_with(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    listed = click.Command(name, help=CONTENTS[name].line)
+    assert listed.get_short_help_str(1000) == command.get_short_help_str(1000)
+    assert not command.hidden
+
+
+def test_shell_completes_the_names_of_commands() -> None:
+    found = cli.shell_complete(click.Context(cli), "st")
+    assert [item.value for item in found] == ["status", "stop"]
+    assert "--version" in [item.value for item in cli.shell_complete(click.Context(cli), "--")]
 
 
 @pytest.mark.parametrize("name", all_commands())

@@ -9,10 +9,10 @@ import textwrap
 import pytest
 
 from sluicegate.address import SocketAddress
-from sluicegate.app.config import find_state
 from sluicegate.app.filter_source import FilterUnusable, find_filter_class
 from sluicegate.app.load import Loaded, load
 from sluicegate.app.reload import settings_for_restart
+from sluicegate.app.service_config import find_state
 from sluicegate.documents import Findings
 from sluicegate.filterapi import ContentFilter, StreamFilter
 from sluicegate.gate.rule_settings import maker_of

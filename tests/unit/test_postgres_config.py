@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from sluicegate.app.config import Configuration, find_state, read_configuration
+from sluicegate.app.config import Configuration, read_configuration
 from sluicegate.app.log_config import known_place, open_place
 from sluicegate.app.secret_files import SecretFiles
+from sluicegate.app.service_config import find_state
 from sluicegate.audit.store import PostgresPlace, StorePlace, has_store
 from sluicegate.audit.store.log_store import open_partitions
 from sluicegate.audit.store.reader import open_readings

@@ -14,7 +14,7 @@ from sluicegate.errors import ConfigError
 from sluicegate.policy import parse_policy
 from sluicegate.policy.network_rules import NetworkRelations
 
-from .config import Configuration, read_configuration, read_text
+from .config import Configuration, read_configuration
 from .policy_files import read_policy_texts
 from .privileges import (
     NET_ADMIN,
@@ -26,6 +26,7 @@ from .privileges import (
 )
 from .public_suffixes import is_public_suffix
 from .secret_files import SecretFiles
+from .service_config import read_text
 from .time_zones import find_time_zone
 
 __all__ = ["capabilities_to_dial", "kept_capabilities", "take_account"]

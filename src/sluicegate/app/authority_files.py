@@ -23,8 +23,9 @@ from sluicegate.errors import ConfigError
 from sluicegate.identity import read_private_file
 
 from .authority_config import AuthoritySettings
-from .config import Configuration, read_configuration, read_text
+from .config import Configuration, read_configuration
 from .secret_files import SecretFiles
+from .service_config import read_text
 
 __all__ = [
     "OpenAuthority",

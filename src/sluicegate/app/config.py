@@ -10,7 +10,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal, cast
+from typing import Annotated, Literal, cast
 
 import pydantic
 
@@ -23,7 +23,6 @@ from sluicegate.gate.entry_dialogue import Authenticate
 from sluicegate.gate.settings import ListenerSettings, OnFailure, Recorded
 from sluicegate.limits import Limits
 from sluicegate.policy.parse_values import Name, parse_address, parse_network
-from sluicegate.process_limits import WORKERS_MAX
 
 from .alerts_config import AlertSettings, AlertsTable, AlertTable, to_alerts
 from .authority_config import AuthoritySettings, AuthorityTable, to_authority
@@ -51,34 +50,16 @@ from .refusal_pages import WebTable
 from .scanners import ScannerTable, check_scanners
 from .secret_files import SecretFiles
 from .server_tls_config import ServerTlsTable
+from .service_config import CONTROL_NAME, BackendChoice, ServiceTable
 from .tls_config import TlsTable
 from .traces_config import TracesTable, to_trace_sink
 
 __all__ = [
     "Configuration",
     "FilterTable",
-    "StatePaths",
     "configuration_schema",
-    "find_state",
     "read_configuration",
-    "read_text",
 ]
-
-BackendChoice = Literal["auto", "io_uring", "epoll"]
-
-
-class _ServiceTable(Model):
-    """``[service]``."""
-
-    state_dir: str = pydantic.Field(default="state", min_length=1)
-    backend: BackendChoice = "auto"
-    policy: str = pydantic.Field(default="policy.toml", min_length=1)
-    users: str = pydantic.Field(default="users.toml", min_length=1)
-    user: str = ""
-    group: str = ""
-    sandbox: bool = True
-    writable: tuple[str, ...] = ()
-    workers: Literal["auto"] | Annotated[int, pydantic.Field(ge=1, le=WORKERS_MAX)] = "auto"
 
 
 def _parse_addresses(value: object) -> tuple[SocketAddress, ...]:
@@ -133,7 +114,7 @@ class FilterTable(Model):
 class _Tables(Model):
     """The whole of ``sluicegate.toml``."""
 
-    service: _ServiceTable = _ServiceTable()
+    service: ServiceTable = ServiceTable()
     listener: tuple[_ListenerTable, ...] = pydantic.Field(
         min_length=1, examples=[[{"name": "ftp", "address": "0.0.0.0:21"}]]
     )
@@ -152,22 +133,6 @@ class _Tables(Model):
     traces: TracesTable | None = None
     alerts: AlertsTable = AlertsTable()
     alert: tuple[AlertTable, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StatePaths:
-    """Where a gate keeps what others ask for; known even if the rest of its file is wrong."""
-
-    control_path: pathlib.Path
-    log_path: pathlib.Path
-    store: StoreSettings | None
-    """The store of records; None: there is none."""
-    users_path: pathlib.Path
-    authority: AuthoritySettings
-    """Who signs leaves, also where ``[ca]`` is not there yet."""
-    has_authority: bool
-    has_user: bool
-    """Whether the gate changes its user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +185,7 @@ class Configuration:
     @property
     def control_path(self) -> pathlib.Path:
         """Where the control socket is."""
-        return self.state_dir / _CONTROL_NAME
+        return self.state_dir / CONTROL_NAME
 
     @property
     def own_services(self) -> tuple[SocketAddress, ...]:
@@ -241,36 +206,6 @@ class Configuration:
     def lock_path(self) -> pathlib.Path:
         """What the running gate holds, so that there is one per ``state_dir``."""
         return self.state_dir / "lock"
-
-
-_CONTROL_NAME: Final = "control.sock"
-
-
-def find_state(path: pathlib.Path, findings: Findings) -> StatePaths | None:
-    """Read only where a gate keeps its state, for commands that ask a running one."""
-    text = read_text(path, findings, "choose the file with --config")
-    document = read_document(text, path.name, findings) if text is not None else None
-    if document is None:
-        return None
-    service = typed(document, _ServiceTable, findings, ("service",))
-    log = typed(document, LogTable, findings, ("log",))
-    ca = typed(document, AuthorityTable, findings, ("ca",))
-    if service is None or log is None or ca is None:
-        return None
-    folder = path.absolute().parent
-    state_dir = folder / service.state_dir
-    authority = to_authority(ca, folder, state_dir, document, findings)
-    if authority is None:
-        return None
-    return StatePaths(
-        control_path=state_dir / _CONTROL_NAME,
-        log_path=log_path(log, folder, state_dir),
-        store=to_store(log, path, state_dir, document, findings),
-        users_path=folder / service.users,
-        authority=authority,
-        has_authority="ca" in document.tree,
-        has_user=bool(service.user),
-    )
 
 
 def read_configuration(
@@ -350,23 +285,6 @@ def _to_listeners(
 def configuration_schema() -> dict[str, object]:
     """Return the JSON Schema of ``sluicegate.toml``."""
     return json_schema(_Tables, "sluicegate.toml", "What a Sluicegate gate runs.")
-
-
-def read_text(path: pathlib.Path, findings: Findings, cure: str) -> str | None:
-    """Return a file's text; None, with a finding, when it cannot be read."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        if not text.startswith("\ufeff"):
-            return text
-        findings.refuse(
-            f"{path.name}:1", "begins with a byte order mark", "save the file as UTF-8 without it"
-        )
-    except OSError as error:
-        findings.refuse(str(path), f"cannot be read: {error.strerror}", cure)
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        findings.refuse(f"{path.name}:{line}", "not UTF-8", "save the file as UTF-8")
-    return None
 
 
 def _check_listeners(tables: _Tables, document: Document, findings: Findings) -> None:

@@ -37,7 +37,7 @@ from sluicegate.protocols.detect import EntryProtocol
 
 from .alert_files import check_alert_files
 from .certificate_views import certificate_views
-from .config import Configuration, read_configuration, read_text
+from .config import Configuration, read_configuration
 from .datagram_rules import check_transport, place_of_filter
 from .entry_config import check_entry_rules, find_servers, to_resolver
 from .filters import InstalledFilters, install_filters
@@ -53,6 +53,7 @@ from .refusal_pages import load_refusal_pages
 from .scanners import ScannerPaths, check_asked, make_scanners
 from .secret_files import SecretFiles
 from .server_tls_config import to_server_tls
+from .service_config import read_text
 from .system_findings import check_system
 from .texts import Texts
 from .time_zones import find_time_zone

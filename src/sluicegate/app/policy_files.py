@@ -18,7 +18,7 @@ from sluicegate.policy_limits import (
     POLICY_LIST_BYTES_MAX,
 )
 
-from .config import read_text
+from .service_config import read_text
 
 __all__ = ["read_policy_texts"]
 

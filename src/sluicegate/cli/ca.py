@@ -26,8 +26,8 @@ from sluicegate.app.authority_store import (
     load_key,
     owner_of,
 )
-from sluicegate.app.config import StatePaths, find_state
 from sluicegate.app.secret_files import read_secret_of
+from sluicegate.app.service_config import StatePaths, find_state
 from sluicegate.clock import SystemClock
 from sluicegate.documents import Findings
 from sluicegate.errors import ConfigError

@@ -14,8 +14,8 @@ from typing import Final
 
 import click
 
-from sluicegate.app.config import find_state
 from sluicegate.app.console_config import console_folder
+from sluicegate.app.service_config import find_state
 from sluicegate.console.accounts import users_file
 from sluicegate.console.roles import Role, role_of
 from sluicegate.console.tokens import Tokens

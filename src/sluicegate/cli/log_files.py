@@ -8,8 +8,8 @@ from typing import Final
 
 import click
 
-from sluicegate.app.config import find_state
 from sluicegate.app.log_config import open_place
+from sluicegate.app.service_config import find_state
 from sluicegate.audit.log_source import FileLogs, LogSource
 from sluicegate.audit.query import rotated_files
 from sluicegate.audit.store import has_store

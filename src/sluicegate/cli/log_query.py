@@ -7,7 +7,7 @@ import pathlib
 
 import click
 
-from sluicegate.app.config import StatePaths, find_state
+from sluicegate.app.service_config import StatePaths, find_state
 from sluicegate.audit.search import Query, QueryRefused, parse_query
 from sluicegate.clock import SystemClock
 from sluicegate.documents import Findings

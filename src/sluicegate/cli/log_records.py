@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-from sluicegate.app.config import StatePaths
 from sluicegate.app.log_config import open_place
+from sluicegate.app.service_config import StatePaths
 from sluicegate.audit.query import LogFile, LogLine
 from sluicegate.audit.search.matching import predicate_of
 from sluicegate.audit.search.query import Query

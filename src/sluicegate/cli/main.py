@@ -1,54 +1,26 @@
 """The command ``sluicegate`` and the table of its subcommands.
 
-Each subcommand is a module of this package, imported when it is asked for: ``sluicegate status``
-loads nothing of the demo. The invariant: exit codes are 0 for success, 1 for a failure of the
-world, 2 for what the operator must correct; errors say cause and cure.
+Each subcommand is in a module of this package, imported when it is asked for (``contents``):
+``sluicegate status`` loads nothing of the demo, and ``--help`` nothing of either. The invariant:
+exit codes are 0 for success, 1 for a failure of the world, 2 for what the operator must correct;
+errors say cause and cure.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 from typing_extensions import override
 
 from sluicegate.documents import ConfigRefused
 from sluicegate.errors import ConfigError, SluicegateError
-from sluicegate.gate.control_client import GateUnreachable
+
+from .contents import CONTENTS
 
 __all__ = ["cli", "main"]
-
-_COMMANDS: Final = {
-    "run": "sluicegate.cli.run:run",
-    "check": "sluicegate.cli.check:check",
-    "schema": "sluicegate.cli.schema:schema",
-    "demo": "sluicegate.cli.demo:demo",
-    "status": "sluicegate.cli.status:status",
-    "top": "sluicegate.cli.top.command:top",
-    "sessions": "sluicegate.cli.tables:sessions",
-    "connections": "sluicegate.cli.tables:connections",
-    "filters": "sluicegate.cli.tables:filters",
-    "alerts": "sluicegate.cli.alerts:alerts",
-    "reload": "sluicegate.cli.orders:reload",
-    "kill": "sluicegate.cli.kill:kill",
-    "upgrade": "sluicegate.cli.upgrade:upgrade",
-    "drain": "sluicegate.cli.drain:drain",
-    "stop": "sluicegate.cli.orders:stop",
-    "log": "sluicegate.cli.log:log",
-    "report": "sluicegate.cli.report:report",
-    "explain": "sluicegate.cli.explain:explain",
-    "why": "sluicegate.cli.why:why",
-    "simulate": "sluicegate.cli.simulate:simulate",
-    "policy": "sluicegate.cli.policy:policy",
-    "learn": "sluicegate.cli.learn:learn",
-    "user": "sluicegate.cli.user:user",
-    "console": "sluicegate.cli.console:console",
-    "ca": "sluicegate.cli.ca:ca",
-    "new-filter": "sluicegate.cli.new_filter:new_filter",
-    "test-filter": "sluicegate.cli.replay_filter:test_filter",
-}
 
 _ERROR: Final = 1
 _WRONG: Final = 2
@@ -59,16 +31,26 @@ class _Commands(click.Group):
 
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(CONTENTS)
 
     @override
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        place = _COMMANDS.get(cmd_name)
+        place = CONTENTS.get(cmd_name)
         if place is None:
             return None
-        module, _, name = place.partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
+        module = importlib.import_module(f"sluicegate.cli.{place.module}")
+        command: click.Command = getattr(module, place.name)
         return command
+
+    @override
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        _Listed().format_commands(ctx, formatter)
+
+    @override
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        listed = _Listed()
+        commands = listed.shell_complete(click.Context(listed), incomplete)
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     @override
     def invoke(self, ctx: click.Context) -> Any:
@@ -81,19 +63,29 @@ class _Commands(click.Group):
         except ConfigError as error:
             _show_error(str(error))
             ctx.exit(_WRONG)
-        except GateUnreachable as error:
-            _show_error(str(error))
-            ctx.exit(_ERROR)
         except SluicegateError as error:
             _show_error(str(error))
             ctx.exit(_ERROR)
+
+
+class _Listed(click.Group):
+    """The same commands as lines alone: nothing is imported to list them."""
+
+    def __init__(self) -> None:
+        super().__init__(add_help_option=False)
+        for name, place in CONTENTS.items():
+            self.add_command(click.Command(name, help=place.line))
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
 
 
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(importlib.metadata.version("sluicegate"), prog_name="sluicegate")
+@click.version_option(package_name="sluicegate", prog_name="sluicegate")
 def cli() -> None:
     """An application-layer firewall that holds every byte until your Python says yes.
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import click
 
-from sluicegate.app.config import find_state
+from sluicegate.app.service_config import find_state
 from sluicegate.documents import Findings
 from sluicegate.errors import ConfigError
 from sluicegate.gate.control_client import ask_gate

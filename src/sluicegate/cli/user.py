@@ -13,7 +13,7 @@ import pathlib
 
 import click
 
-from sluicegate.app.config import find_state
+from sluicegate.app.service_config import find_state
 from sluicegate.documents import Findings, Wrong
 from sluicegate.errors import ConfigError
 from sluicegate.gate.control_client import GateUnreachable

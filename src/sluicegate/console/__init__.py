@@ -5,6 +5,18 @@ the words of ``gate.control_messages``, and reads the store of records. The inva
 package extra (``sluicegate[console]``), so nothing outside imports its pages before it is wanted.
 """
 
-from .link import ConsoleSettings, GateLink, GateLost
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sluicegate.front import front
+
+if TYPE_CHECKING:
+    from .link import ConsoleSettings, GateLink, GateLost
+else:
+    __getattr__ = front(
+        __name__,
+        link=("ConsoleSettings", "GateLink", "GateLost"),
+    )
 
 __all__ = ["ConsoleSettings", "GateLink", "GateLost"]

@@ -1,11 +1,30 @@
 """Operators' documents: TOML with places, checked against models. This file only re-exports."""
 
-from .document import Document, read_document
-from .findings import ConfigRefused, Findings
-from .merging import merged
-from .model import Model, Wrong, suggest, typed
-from .schema import either, json_schema
-from .sizes import parse_size
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sluicegate.front import front
+
+if TYPE_CHECKING:
+    from .document import Document, read_document
+    from .findings import ConfigRefused, Findings
+    from .merging import merged
+    from .model import Model, Wrong, typed
+    from .schema import either, json_schema
+    from .sizes import parse_size
+    from .suggestion import suggest
+else:
+    __getattr__ = front(
+        __name__,
+        document=("Document", "read_document"),
+        findings=("ConfigRefused", "Findings"),
+        merging=("merged",),
+        model=("Model", "Wrong", "typed"),
+        schema=("either", "json_schema"),
+        sizes=("parse_size",),
+        suggestion=("suggest",),
+    )
 
 __all__ = [
     "ConfigRefused",

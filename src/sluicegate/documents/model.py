@@ -7,7 +7,6 @@ The invariant: no key is ignored: what the model does not know is refused, with 
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator
 from typing import Final, NamedTuple, TypeVar, cast
@@ -20,8 +19,9 @@ from .document import Document, format_key
 from .findings import Findings
 from .places import KeyPath
 from .shape import element_of, keys_of, value_of
+from .suggestion import suggest
 
-__all__ = ["Model", "Wrong", "suggest", "typed"]
+__all__ = ["Model", "Wrong", "typed"]
 
 ModelT = TypeVar("ModelT")
 
@@ -73,14 +73,6 @@ def typed(
         findings.refuse(document.where(fault.path), fault.cause, fault.cure)
     assert found or model is not None, "what is refused has a reason"
     return None if found else model
-
-
-def suggest(written: str, known: list[str]) -> str:
-    """Make the cure for a name that does not exist."""
-    close = difflib.get_close_matches(written, known, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"one of: {', '.join(known)}" if known else "there is nothing to set here"
 
 
 class _Fault(NamedTuple):

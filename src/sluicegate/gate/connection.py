@@ -35,7 +35,7 @@ from sluicegate.filterapi import (
     Outcome,
     StreamFilter,
 )
-from sluicegate.policy.decide import PUBLISHED
+from sluicegate.policy.decision import PUBLISHED
 from sluicegate.policy.tls_check import HELLO_LATE
 from sluicegate.port.backend import Operation, RawSocket
 from sluicegate.port.layer import driver_of

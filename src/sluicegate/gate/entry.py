@@ -35,7 +35,7 @@ from sluicegate.policy import (
     decide_association,
     decide_destination,
 )
-from sluicegate.policy.decide import CLIENT_NOT_LISTED
+from sluicegate.policy.decision import CLIENT_NOT_LISTED
 from sluicegate.policy.destinations import DENIED_BY_RULE, NO_RULE, USER_NEEDED, find_refuser
 from sluicegate.port.backend import RawSocket
 from sluicegate.protocols.entry import Destination, HostKind

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sluicegate.address import SocketAddress
 from sluicegate.errors import BadContext
 from sluicegate.filterapi import AnyDataFilter, OpenTransfer, TransferOffer
-from sluicegate.policy.decide import PUBLISHED
+from sluicegate.policy.decision import PUBLISHED
 
 from .readmission import Readmission, readmit_client
 from .registry import RulePlan

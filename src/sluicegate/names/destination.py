@@ -14,7 +14,7 @@ from typing import Protocol
 from sluicegate.address import SocketAddress
 from sluicegate.verdict import Deny
 
-from .classify import AddressJudgement
+from .address_class import AddressJudgement
 from .host import CanonicalHost
 from .literals import address_text
 

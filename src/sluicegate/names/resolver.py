@@ -20,8 +20,8 @@ from sluicegate.clock import Clock
 from sluicegate.limits import Limits
 from sluicegate.verdict import Deny
 
+from .address_class import AddressClassifier
 from .cache import AnswerCache
-from .classify import AddressClassifier
 from .destination import (
     Destination,
     DestinationJudge,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sluicegate.address import SocketAddress
 
 from .compiled_rule import CompiledRule
-from .decide import Decision, choose_publication
+from .decision import Decision, choose_publication
 from .destinations import Choice, DestinationDecision, IsOwnListener
 from .request import DestinationRequest, Question
 from .rule_index import RuleIndex

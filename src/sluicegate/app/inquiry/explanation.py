@@ -22,7 +22,7 @@ from sluicegate.policy import (
     RuleLimits,
     RuleTrace,
 )
-from sluicegate.policy.decide import CLIENT_NOT_LISTED, NOT_NOW, NOT_PUBLISHED, PUBLISHED
+from sluicegate.policy.decision import CLIENT_NOT_LISTED, NOT_NOW, NOT_PUBLISHED, PUBLISHED
 from sluicegate.policy.destinations import (
     ALLOWED_BY_RULE,
     CANNOT_BE_JUDGED,

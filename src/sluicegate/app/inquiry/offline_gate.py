@@ -30,7 +30,7 @@ from sluicegate.policy import (
     explain_destination,
     explain_publication,
 )
-from sluicegate.policy.decide import CLIENT_NOT_LISTED
+from sluicegate.policy.decision import CLIENT_NOT_LISTED
 from sluicegate.policy.destinations import NO_RULE
 from sluicegate.policy.network_rules import NO_NETWORK_RULE
 

@@ -17,7 +17,7 @@ from sluicegate.audit.query import LogLine, host_of
 from sluicegate.filterapi import User
 from sluicegate.names import Authority, HostRefused, LookupReason, parse_authority
 from sluicegate.policy import AnyRule, HttpPart, PathRefused, canonical_path
-from sluicegate.policy.decide import CLIENT_NOT_LISTED, NOT_NOW, NOT_PUBLISHED, PUBLISHED
+from sluicegate.policy.decision import CLIENT_NOT_LISTED, NOT_NOW, NOT_PUBLISHED, PUBLISHED
 from sluicegate.policy.destinations import (
     ALLOWED_BY_RULE,
     CANNOT_BE_JUDGED,

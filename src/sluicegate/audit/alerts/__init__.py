@@ -3,10 +3,25 @@
 ``rule`` says when, ``engine`` finds out, ``actions`` tell somebody.
 """
 
-from .condition import CONDITIONS, Condition
-from .engine import AlertEngine, AlertState, Step
-from .raising import Raising, RaisingState
-from .rule import LOG_ACTION, AlertRule, RaiseAgain, Severity
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sluicegate.front import front
+
+if TYPE_CHECKING:
+    from .condition import CONDITIONS, Condition
+    from .engine import AlertEngine, AlertState, Step
+    from .raising import Raising, RaisingState
+    from .rule import LOG_ACTION, AlertRule, RaiseAgain, Severity
+else:
+    __getattr__ = front(
+        __name__,
+        condition=("CONDITIONS", "Condition"),
+        engine=("AlertEngine", "AlertState", "Step"),
+        raising=("Raising", "RaisingState"),
+        rule=("LOG_ACTION", "AlertRule", "RaiseAgain", "Severity"),
+    )
 
 __all__ = [
     "CONDITIONS",

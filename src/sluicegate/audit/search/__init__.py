@@ -4,9 +4,23 @@ A query is text (``parse``), then a value (``query``), and then either a test of
 (``matching``) or a condition of a database (``sql``). The invariant: both choose the same records.
 """
 
-from .fields import FIELDS, Field, FieldType
-from .parse import QueryRefused, parse_query
-from .query import EVERYTHING, Query
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sluicegate.front import front
+
+if TYPE_CHECKING:
+    from .fields import FIELDS, Field, FieldType
+    from .parse import QueryRefused, parse_query
+    from .query import EVERYTHING, Query
+else:
+    __getattr__ = front(
+        __name__,
+        fields=("FIELDS", "Field", "FieldType"),
+        parse=("QueryRefused", "parse_query"),
+        query=("EVERYTHING", "Query"),
+    )
 
 __all__ = [
     "EVERYTHING",

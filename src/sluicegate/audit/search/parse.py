@@ -15,7 +15,7 @@ from typing import Final
 
 from typing_extensions import override
 
-from sluicegate.documents.model import suggest
+from sluicegate.documents.suggestion import suggest
 from sluicegate.errors import SluicegateError
 from sluicegate.log_limits import (
     QUERY_BYTES_MAX,

@@ -15,7 +15,7 @@ from sluicegate.gate.entry_dialogue import CREDENTIALS_NEEDED, Authenticate
 from sluicegate.gate.entry_handshake import HandshakeEnd
 from sluicegate.names import HostRefused
 from sluicegate.policy import RuleAction
-from sluicegate.policy.decide import PUBLISHED
+from sluicegate.policy.decision import PUBLISHED
 from sluicegate.policy.destinations import USER_NEEDED
 from sluicegate.policy.learn import LEARNING
 from sluicegate.protocols.basic_credentials import read_basic

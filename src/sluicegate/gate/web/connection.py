@@ -25,7 +25,7 @@ from sluicegate.gate.readmission import Readmission, readmit_client
 from sluicegate.gate.registry import RulePlan
 from sluicegate.gate.state import State
 from sluicegate.policy import Publication, Rule, RuleAction
-from sluicegate.policy.decide import PUBLISHED
+from sluicegate.policy.decision import PUBLISHED
 from sluicegate.policy.learn import LEARNING
 from sluicegate.port.account import Kept
 from sluicegate.port.layer import driver_of

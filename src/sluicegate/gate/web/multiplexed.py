@@ -20,7 +20,7 @@ from sluicegate.gate.asker import Asker
 from sluicegate.gate.connection import GateConnection
 from sluicegate.gate.readmission import Readmission, readmit_client
 from sluicegate.gate.state import State
-from sluicegate.policy.decide import PUBLISHED
+from sluicegate.policy.decision import PUBLISHED
 from sluicegate.protocols.http1 import Fields
 from sluicegate.protocols.http2 import (
     BodyPiece,

@@ -6,12 +6,27 @@ here knows a gate; bytes go in, finds come out, and no find depends on how the b
 
 from __future__ import annotations
 
-from .catalogue import KINDS
-from .kind import Kind
-from .masking import mask
-from .own_pattern import own_kind
-from .pattern_set import PatternError
-from .search import Search, SecretPatterns, Sighting
+from typing import TYPE_CHECKING
+
+from sluicegate.front import front
+
+if TYPE_CHECKING:
+    from .catalogue import KINDS
+    from .kind import Kind
+    from .masking import mask
+    from .own_pattern import own_kind
+    from .pattern_set import PatternError
+    from .search import Search, SecretPatterns, Sighting
+else:
+    __getattr__ = front(
+        __name__,
+        catalogue=("KINDS",),
+        kind=("Kind",),
+        masking=("mask",),
+        own_pattern=("own_kind",),
+        pattern_set=("PatternError",),
+        search=("Search", "SecretPatterns", "Sighting"),
+    )
 
 __all__ = [
     "KINDS",
