@@ -468,8 +468,9 @@ class Limits(WebLimits):
     people who type are not on this line, and a password waits up to five seconds for its turn."""
 
     hello_timeout_s: float = 10.0
-    """A client whose rule wants its ClientHello judged has this long for it: clients of TLS send it
-    at once, and a few round trips bring the longest."""
+    """A client whose rule wants its ClientHello judged has this long for it, and one whose tunnel
+    is for HTTP in the clear for its first words: clients send them at once, and a few round trips
+    bring the longest."""
 
     opening_timeout_s: float = 20.0
     """From a ClientHello to both handshakes of a connection whose TLS is opened: a dozen round

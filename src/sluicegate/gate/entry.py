@@ -44,6 +44,7 @@ from sluicegate.protocols.tls_hello import KnownHellos
 from sluicegate.tls import ClientCertificates, TlsLayer
 
 from .asker import Asker
+from .clear_connection import ClearConnection
 from .directory_service import DirectoryService
 from .entry_answers import EntryAnswer
 from .entry_connection import EntryConnection
@@ -58,6 +59,7 @@ from .own_contexts import OwnContexts
 from .own_listeners import OwnListeners
 from .password_throttle import PasswordThrottle
 from .published_tls import PublishedTls
+from .read_connection import may_read_clear
 from .session import session_key
 from .settings import ListenerSettings, ServiceSettings
 from .socks_bind import BindConnection
@@ -335,7 +337,11 @@ class EntryDesk:
             reason, name = f"limit {bound.limit}", plan.rule.name
             self._refuse(handshake, EntryAnswer.GATE_BUSY, reason, request, rule=name)
             return
-        made = OpeningConnection if may_open(plan, wanted.port) else EntryConnection
+        made = EntryConnection
+        if may_open(plan, wanted.port):
+            made = OpeningConnection
+        elif plan.bytes_blocked and may_read_clear(plan, wanted.port):
+            made = ClearConnection
         connection = made(service, session, plan, handshake, host, wanted.port, asked=asked)
         handshake.connection = connection
         if known is not None and plan.is_plain_for_bytes and session.is_plain:

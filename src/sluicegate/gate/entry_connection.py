@@ -555,6 +555,11 @@ class EntryConnection(GateConnection):
         if self._late_op is None or not self._late_op.in_flight:
             super().join()
 
+    @override
+    def _finish(self) -> None:
+        self._late_op = None  # whose completion has this connection: both were a circle
+        super()._finish()
+
     # -- asking --------------------------------------------------------------------------------
 
     @property

@@ -38,6 +38,7 @@ from sluicegate.tls.leaf_fault import LeafFailure
 from .hello_reading import HelloReading
 from .inside_detection import InsideDetection
 from .opened_tls import OpenedTls
+from .read_connection import ACCESS_DENIED
 from .server_tls import NO_AUTHORITIES
 
 if TYPE_CHECKING:
@@ -216,6 +217,12 @@ class Opener:
         self.due = math.inf
         self._connection.pass_on(self._hello.held)
 
+    def on_not_tls(self) -> None:
+        """Take that the client speaks no TLS, and may by its rule."""
+        self._state = _State.OVER
+        self.due = math.inf
+        self._connection.go_on_without_tls(self._hello.held)
+
     # -- the server ------------------------------------------------------------------------------
 
     def _on_server(
@@ -358,7 +365,7 @@ class Opener:
 
     def _refuse(self, reason: str) -> None:
         self._state = _State.OVER
-        self._connection.end_by_alert(Outcome.REFUSED, reason, _ACCESS_DENIED)
+        self._connection.end_by_alert(Outcome.REFUSED, reason, ACCESS_DENIED)
 
     def _fail(self, reason: str) -> None:
         self._state = _State.OVER
@@ -390,9 +397,8 @@ def _protocols_for(alpn: tuple[bytes, ...], served: tuple[str, ...]) -> tuple[st
     return known or tuple(one for one in offered if one.isascii() and one != "h2")
 
 
-_ACCESS_DENIED: Final = 49
 _INTERNAL_ERROR: Final = 80
-# Descriptions of alerts (RFC 8446 section 6.2).
+"""Of TLS's alerts (RFC 8446 section 6.2)."""
 _OF_THE_WEB: Final = frozenset({"http/1.1", HTTP2})
 _ABOUT_CERTIFICATES: Final = frozenset(
     {

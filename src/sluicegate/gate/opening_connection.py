@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
 from sluicegate.errors import LimitExceeded, Side
-from sluicegate.filterapi import Outcome
 from sluicegate.names import JudgedAddress, LookupReason
 from sluicegate.names.eyeballs import interleave
 from sluicegate.policy.tls_opening import OpeningReason, TlsMode
@@ -25,10 +24,9 @@ from sluicegate.port.layer import driver_of
 
 from .dial_queue import NO_DESCRIPTOR
 from .dial_race import DialRace
-from .entry_connection import EntryConnection
-from .last_words import LastWords
 from .opener import Opener
 from .parent_dial import ParentDial
+from .read_connection import ReadConnection, may_read_clear
 from .readmission import Readmission
 from .stages import INSPECT_NEEDS_FILTER
 from .state import State
@@ -50,7 +48,6 @@ if TYPE_CHECKING:
     from .registry import RulePlan
     from .service import FirewallService
     from .session import GateSession
-    from .settings import EntrySettings
     from .web.parent_proxy import ParentProxy
 
 __all__ = ["OpeningConnection", "may_open"]
@@ -62,7 +59,7 @@ def may_open(plan: RulePlan, port: int) -> bool:
     return check is not None and check.covers(port) and check.opening.mode is not TlsMode.SPLICE
 
 
-class OpeningConnection(EntryConnection):
+class OpeningConnection(ReadConnection):
     """One connection that is to be opened."""
 
     __slots__ = (
@@ -71,8 +68,6 @@ class OpeningConnection(EntryConnection):
         "_late_server_op",
         "_opener",
         "_parent_address",
-        "_words",
-        "entry",
         "opened",
         "server_given",
     )
@@ -89,7 +84,6 @@ class OpeningConnection(EntryConnection):
         asked: str = "",
     ) -> None:
         super().__init__(service, session, plan, handshake, host, target_port, asked=asked)
-        self.entry: EntrySettings = handshake.entry
         self.opened: OpenedTls | None = None
         self.server_given: GivenAway | None = None
         #: The server's socket as it was left when both sides were opened.
@@ -101,7 +95,6 @@ class OpeningConnection(EntryConnection):
         #: By which its mode was found to be what it was.
         self._parent_address: SocketAddress | None = None
         #: The parent that leads to its server.
-        self._words: LastWords | None = None
         self._late_server_op: Operation | None = None
 
     @property
@@ -155,17 +148,6 @@ class OpeningConnection(EntryConnection):
     def is_opened(self) -> bool:
         """Whether what passes is what was inside TLS."""
         return self.opened is not None and self.opened.leaf is not None
-
-    @property
-    @override
-    def _bytes_objection(self) -> str:
-        # What filters of messages are for is inside; of a tunnel, that is asked again.
-        return self.plan.blocked
-
-    @property
-    @override
-    def _must_be_seen(self) -> bool:
-        return False
 
     @property
     def _is_excepted(self) -> bool:
@@ -335,18 +317,6 @@ class OpeningConnection(EntryConnection):
         self._opener = opener = Opener(self)
         opener.begin()
 
-    def take_ahead(self, given: GivenAway) -> bytes:
-        """Take what the client sent ahead off its account."""
-        if not given.ahead:
-            return b""
-        ahead, given.ahead = given.ahead, deque()
-        early = bytearray()
-        for buffer, start, length in ahead:
-            early += buffer.view[start : start + length]
-            self.blockage.give_up(self.session, buffer)
-            buffer.release()
-        return bytes(early)
-
     def keep_ahead(self, data: bytes) -> deque[Kept]:
         """Put what was read on the account of whoever reads on.
 
@@ -474,6 +444,17 @@ class OpeningConnection(EntryConnection):
             return
         self._open_both()
 
+    def go_on_without_tls(self, held: bytes) -> None:
+        """Go on with a client that speaks no TLS, which the rule allows: as HTTP, or as it is."""
+        if not (self._tunnel_objection() and may_read_clear(self.plan, self.target_port)):
+            self.pass_on(held)
+            return
+        self._opener = None
+        raw, self._server_raw = self._server_raw, None
+        if raw is not None:
+            driver_of(raw, self.port.backend).abort(raw)  # each request finds its own
+        self.read_in_clear(held)
+
     def open_tunnel(self, client: bytes) -> None:
         """Go on as a tunnel of what is inside, which begins with what the client has sent."""
         self._opener = None
@@ -492,43 +473,12 @@ class OpeningConnection(EntryConnection):
 
     def give_all(self) -> tuple[GivenAway, GivenAway | None]:
         """Give its sockets to another connection of the same name, which this one is no longer."""
-        client, server = self.client_given, self.server_given
-        assert client is not None, "the client was met"
-        self.client_given = self.server_given = None
-        self._client_raw = self._server_raw = None
+        server, self.server_given = self.server_given, None
+        self._server_raw = None
         self._opener = None
-        self.is_closing = True
-        self.state = State.CLOSED
-        self._service.wheel.remove(self)
-        if self._connect_op is not None:
-            self.port.operations.give(self._connect_op)
-            self._connect_op = None
-        return client, server
+        return self.give_client(), server
 
     # -- the end ---------------------------------------------------------------------------------
-
-    def end_by_alert(self, outcome: Outcome, reason: str, description: int) -> None:
-        """End it, and tell the client in TLS's own words, if it waits for an answer to its hello.
-
-        Args:
-            outcome: Refused, or failed.
-            reason: For the record.
-            description: Of the alert (RFC 8446 section 6).
-        """
-        given = self.client_given
-        if given is not None and given.raw is self._client_raw and not self.is_closing:
-            self.client_given = self._client_raw = None
-            alert = bytes((_ALERT, 3, 3, 0, 2, _FATAL, description))
-            self._words = LastWords(
-                self.port,
-                given.raw,
-                alert,
-                self.join,
-                given.receive_op,
-                has_heard_end=given.ended,
-            )
-            self._words.start()
-        self._end(outcome, reason)
 
     @override
     def close(self, *, abortive: bool) -> None:
@@ -566,9 +516,14 @@ class OpeningConnection(EntryConnection):
 
     @override
     def join(self) -> None:
-        late, words = self._late_server_op, self._words
-        if (late is None or not late.in_flight) and (words is None or not words.is_busy):
+        late = self._late_server_op
+        if late is None or not late.in_flight:
             super().join()
+
+    @override
+    def _finish(self) -> None:
+        self._late_server_op = None
+        super()._finish()
 
     # -- deadlines -------------------------------------------------------------------------------
 
@@ -592,7 +547,3 @@ class OpeningConnection(EntryConnection):
             opener.on_expired()
         if not self.is_closing and self.wheel_slot < 0:
             self._service.wheel.add(self, self.due())
-
-
-_ALERT: Final = 21
-_FATAL: Final = 2

@@ -130,7 +130,8 @@ OPENING_MEANINGS: Final = {
     OpeningReason.UNJUDGED: "rules want to know of requests, and what is inside TLS shows none",
     OpeningReason.CONNECT: "a tunnel is asked for inside a tunnel",
     OpeningReason.OTHER_HOST: "a request inside asks for another host than the connection is for",
-    OpeningReason.OTHER_SCHEME: "a request inside asks for another scheme than https",
+    OpeningReason.OTHER_SCHEME: "a request inside asks for another scheme than https; in the "
+    "clear, than http",
     OpeningReason.OTHER_SERVER: "the server shows another certificate than before, which nobody "
     "has verified either",
 }

@@ -141,8 +141,8 @@ class AdmittedExchange(AnsweredExchange):
         return scheme == b"http" or (self.is_secure and connection.entry is not None)
 
     def _fits_inside(self, inside: Inside) -> bool:
-        """Hold a request inside opened TLS to what its connection is for; False: refused."""
-        self.is_secure = True
+        """Hold a request inside a tunnel to what its connection is for; False: refused."""
+        self.is_secure = inside.is_secure
         objection = inside.objection_to(self.request, self.connection.service.entries.host_of)
         if objection is not None:
             self.refuse(*objection)

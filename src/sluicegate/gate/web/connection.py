@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from sluicegate.filterapi import User
     from sluicegate.gate.flood_count import FloodClient
     from sluicegate.gate.opened_tls import OpenedTls
-    from sluicegate.gate.opening_connection import OpeningConnection
     from sluicegate.gate.own_tls import OwnTls
+    from sluicegate.gate.read_connection import ReadConnection
     from sluicegate.gate.service import FirewallService
     from sluicegate.gate.session import GateSession
     from sluicegate.gate.settings import EntrySettings
@@ -125,7 +125,7 @@ class WebConnection(GateConnection):
         #: Of a proxy listener; None: what it is asked for is published.
         self.found: tuple[str, ...] = ()
         self.inside: Inside | None = None
-        #: What it is for, if its TLS was opened.
+        #: What it is for, if it is a tunnel that is read.
         self.opened: OpenedTls | None = None
         self.own_tls: OwnTls | None = None
         self.refusal = ""
@@ -196,9 +196,9 @@ class WebConnection(GateConnection):
             self.http1.on_wire_ended()
 
     def begin_inside(
-        self, before: OpeningConnection, inside: Inside, client: GivenAway, early: bytes
+        self, before: ReadConnection, inside: Inside, client: GivenAway, early: bytes
     ) -> None:
-        """Go on inside TLS, in the place of another object and in its name."""
+        """Go on inside a tunnel, in the place of another object and in its name."""
         self.inside, self.opened = inside, inside.opened
         self.announced, self.entry_mode, self.asked = (
             before.announced,

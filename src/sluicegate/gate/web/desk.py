@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
+from sluicegate.address import NOWHERE
 from sluicegate.audit import RequestRecord
 from sluicegate.filterapi import Outcome
 from sluicegate.gate.entry_dialogue import Authenticate
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from sluicegate.gate.opening_connection import OpeningConnection
     from sluicegate.gate.own_tls import OwnTls
     from sluicegate.gate.proxy_header import Announced
+    from sluicegate.gate.read_connection import ReadConnection
     from sluicegate.gate.registry import RulePlan
     from sluicegate.gate.service import FirewallService
     from sluicegate.gate.session import GateSession
@@ -283,6 +285,30 @@ class WebDesk:
             self._keep_server(connection, inside, server, is_usable=is_server_usable)
         connection.begin_inside(before, inside, client, early)
 
+    def admit_clear(self, before: ReadConnection, early: bytes) -> None:
+        """Take over a tunnel in which requests come in the clear.
+
+        Args:
+            before: What it was so far.
+            early: What the client has sent inside.
+        """
+        client = before.give_client()
+        connection = WebConnection(
+            self,
+            before.session,
+            client.raw,
+            before.client_address,
+            before.listener_name,
+            flood=before.flood,
+            identifier=before.id,
+            plan=before.plan,
+            entry=before.entry,
+        )
+        before.server_address = NOWHERE  # nobody was dialled
+        # What its requests need is what others need, so whoever serves them may serve both.
+        inside = Inside(before.host, before.host, before.named_port, None, None, is_shared=True)
+        connection.begin_inside(before, inside, client, early)
+
     def _keep_server(
         self,
         connection: WebConnection | MultiplexedConnection,
@@ -293,6 +319,7 @@ class WebDesk:
     ) -> None:
         """Let the server that was met wait for the first request; or close it."""
         address, key = connection.server_address, inside.pool_key
+        assert key is not None, "its TLS was opened"
         owner = None if inside.is_shared else connection
         is_wanted = not (connection.is_closing or inside.refusal or server.ended)
         if _chose_http2(server.raw):

@@ -211,9 +211,9 @@ class ExchangeFacts(abc.ABC):
     @property
     def pool_key(self) -> PoolKey:
         """What connections to servers have to be for that may serve it."""
-        connection, target = self.connection, self.target
-        if connection.inside is not None:
-            return connection.inside.pool_key
+        connection, target, inside = self.connection, self.target, self.connection.inside
+        if inside is not None and inside.pool_key is not None:
+            return inside.pool_key
         return connection.published_key if target is None else target.pool_key
 
     @property

@@ -1,8 +1,9 @@
-"""Inside: what a client's connection is for whose TLS was opened, and which requests fit it.
+"""Inside: what a client's tunnel is for that is read, and which requests fit it.
 
 ``desk`` makes one with the web connection. The invariant: a request inside goes to the host that
-the connection was opened for, on its port, by ``https``, or nowhere: whoever was judged once is the
-only one that can be asked (RFC 9110 section 7.4).
+the connection was opened for, on its port, by ``https`` where its TLS was opened and by ``http``
+where it is in the clear, or nowhere: whoever was judged once is the only one that can be asked (RFC
+9110 section 7.4).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from sluicegate.gate.readmission import Readmission
 from sluicegate.names import CanonicalHost, HostRefused
+from sluicegate.policy.tls_check import judge_not_tls
 from sluicegate.policy.tls_opening import OpeningReason, TlsMode
 from sluicegate.protocols.entry import Destination
 from sluicegate.protocols.http1 import Authority, Request, TargetForm
@@ -38,18 +40,24 @@ class Inside:
     host: CanonicalHost
     """Who the server is: that name, or the one in the client's hello, which leads there."""
     port: int
-    opened: OpenedTls
-    pool_key: PoolKey
-    """Of connections to the server."""
+    opened: OpenedTls | None
+    """What is known of its TLS; None: it is in the clear."""
+    pool_key: PoolKey | None
+    """Of connections to the server; None: whatever requests without a tunnel would use."""
     is_shared: bool = False
     """Whether other connections of the same client may use those."""
     refusal: str = ""
     """Why every request is refused, by a page: the server is not who it should be."""
 
     @property
+    def is_secure(self) -> bool:
+        """Whether it is what was inside TLS."""
+        return self.opened is not None
+
+    @property
     def is_unverified(self) -> bool:
         """Whether its server is not who it should be, and is shown all the same."""
-        identity = self.opened.identity
+        identity = None if self.opened is None else self.opened.identity
         return identity is not None and not identity.is_verified
 
     def takes(self, identity: ServerIdentity) -> bool:
@@ -58,7 +66,7 @@ class Inside:
         Args:
             identity: Who is there; not verified only where the first one was not, either.
         """
-        before = self.opened.identity
+        before = None if self.opened is None else self.opened.identity
         return identity.is_verified or (
             before is not None and identity.fingerprint == before.fingerprint
         )
@@ -72,7 +80,7 @@ class Inside:
         form = request.target.form
         if form is TargetForm.AUTHORITY:
             return 405, OpeningReason.CONNECT
-        if form is TargetForm.ABSOLUTE and request.target.scheme != b"https":
+        if form is TargetForm.ABSOLUTE and request.target.scheme != _SCHEMES[self.is_secure]:
             return 421, OpeningReason.OTHER_SCHEME
         authority = request.authority
         if authority is None:
@@ -84,26 +92,33 @@ class Inside:
         return None if is_meant else (421, f"{OpeningReason.OTHER_HOST}: {authority}")
 
     def judge_anew(self, service: FirewallService, asker: Asker) -> Readmission | None:
-        """Say why its TLS would not be opened now; None if it would."""
+        """Say why its tunnel would not be read now as it is; None if it would."""
         decision = service.entries.decide_again(asker, self.named, self.port, "tcp")
         rule = decision.rule
         if not decision.is_allowed or rule is None:
             return Readmission(None, decision.reason, rule)
+        check, opened = rule.tls, self.opened
+        if opened is None:
+            is_refused = check is not None and check.covers(self.port)
+            objection = judge_not_tls(check).reason if is_refused and check is not None else ""
+            return Readmission(None, objection, rule) if objection else None
         mode = TlsMode.SPLICE
-        if rule.tls is not None:
-            mode = rule.tls.mode_for(self.host, self.port)
-        if mode is self.opened.mode:
+        if check is not None:
+            mode = check.mode_for(self.host, self.port)
+        if mode is opened.mode:
             return None
         return Readmission(None, OpeningReason.MODE_CHANGED, rule)
 
     def _is_meant(
         self, authority: Authority, host_of: Callable[[Destination], CanonicalHost]
     ) -> bool:
-        port = authority.port or _HTTPS_PORT
+        port = authority.port or _PORTS[self.is_secure]
         if authority.host == self.host.text.encode() and not self.host.is_address:
             return port == self.port  # the canonical form of a canonical name is itself
         host = host_of(Destination(authority.kind, authority.host, port))
         return port == self.port and host.text == self.host.text
 
 
-_HTTPS_PORT: Final = 443
+_SCHEMES: Final = (b"http", b"https")
+_PORTS: Final = (80, 443)
+"""In the clear, and inside TLS."""
