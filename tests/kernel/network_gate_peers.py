@@ -15,7 +15,7 @@ import sys
 from typing import Any
 
 PORT = 9000
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 def serve(*hosts: str) -> None:
@@ -44,10 +44,17 @@ def serve(*hosts: str) -> None:
                 one.sendto(peer[0].encode(), peer)
 
 
-def ask(kind: str, gate: tuple[str, int], server: str) -> str:
-    """Reach a server in one way; return whom it saw, or "" where it was not reached."""
+def ask(kind: str, gate: tuple[str, int], server: str, silence_s: float) -> str:
+    """Reach a server in one way; return whom it saw, or "" where it was not reached.
+
+    Args:
+        kind: The way.
+        gate: Where to come to.
+        server: Whom to reach.
+        silence_s: After how long a datagram counts as not answered.
+    """
     try:
-        return _WAYS[kind](gate, ipaddress.ip_address(server))
+        return _WAYS[kind](gate, ipaddress.ip_address(server), silence_s)
     except (OSError, EOFError):
         return ""
 
@@ -69,13 +76,13 @@ def _read(stream: socket.socket, count: int = 0) -> bytes:
     return found
 
 
-def _published(gate: tuple[str, int], server: Any) -> str:
+def _published(gate: tuple[str, int], server: Any, _silence_s: float) -> str:
     del server
     with _stream(gate) as stream:
         return _read(stream).decode()
 
 
-def _socks4(gate: tuple[str, int], server: Any) -> str:
+def _socks4(gate: tuple[str, int], server: Any, _silence_s: float) -> str:
     with _stream(gate) as stream:
         stream.sendall(b"\4\1" + PORT.to_bytes(2, "big") + server.packed + b"\0")
         return _read(stream).decode() if _read(stream, 8)[1] == 90 else ""
@@ -95,13 +102,13 @@ def _socks5_answer(stream: socket.socket, command: int, destination: bytes) -> b
     return None if head[1] else where
 
 
-def _socks5(gate: tuple[str, int], server: Any) -> str:
+def _socks5(gate: tuple[str, int], server: Any, _silence_s: float) -> str:
     with _stream(gate) as stream:
         granted = _socks5_answer(stream, 1, _destination(server))
         return "" if granted is None else _read(stream).decode()
 
 
-def _associate(gate: tuple[str, int], server: Any) -> str:
+def _associate(gate: tuple[str, int], server: Any, silence_s: float) -> str:
     with _stream(gate) as stream:
         family = stream.family
         empty = b"\1" + bytes(6) if family == socket.AF_INET else b"\4" + bytes(18)
@@ -110,13 +117,13 @@ def _associate(gate: tuple[str, int], server: Any) -> str:
             return ""
         relay = (str(ipaddress.ip_address(where[:-2])), int.from_bytes(where[-2:], "big"))
         with socket.socket(family, socket.SOCK_DGRAM) as datagrams:
-            datagrams.settimeout(2.0)
+            datagrams.settimeout(silence_s)
             datagrams.sendto(b"\0\0\0" + _destination(server) + b"who", relay)
             data = datagrams.recv(200)
             return data[3 + len(_destination(server)) :].decode()
 
 
-def _connect(gate: tuple[str, int], server: Any) -> str:
+def _connect(gate: tuple[str, int], server: Any, _silence_s: float) -> str:
     host = f"[{server}]" if server.version == 6 else str(server)
     with _stream(gate) as stream:
         target = f"{host}:{PORT}"
@@ -127,11 +134,11 @@ def _connect(gate: tuple[str, int], server: Any) -> str:
         return _read(stream).decode() if head.split(b" ")[1] == b"200" else ""
 
 
-def _published_udp(gate: tuple[str, int], server: Any) -> str:
+def _published_udp(gate: tuple[str, int], server: Any, silence_s: float) -> str:
     del server
     family = socket.AF_INET6 if ":" in gate[0] else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as datagrams:
-        datagrams.settimeout(2.0)
+        datagrams.settimeout(silence_s)
         datagrams.sendto(b"who", gate)
         return datagrams.recv(100).decode()
 
@@ -150,5 +157,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(*sys.argv[2:])
     else:
-        kind, host, port, server = sys.argv[2:]
-        print(json.dumps(ask(kind, (host, int(port)), server)))
+        kind, host, port, server, silence = sys.argv[2:]
+        print(json.dumps(ask(kind, (host, int(port)), server, float(silence))))

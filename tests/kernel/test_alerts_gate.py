@@ -69,9 +69,8 @@ def test_alert_is_raised_listed_acknowledged_and_recorded_once_each(gate: Gate) 
     assert reply["acknowledged"] == [row["raising"]]
     assert gate.reply(AcknowledgeRequest(alerts=[row["raising"]]))["acknowledged"] == []
     wait_until(lambda: len(raised(gate)) == 2)
-    measured = measures(gate)
-    assert measured["sluicegate_alerts_open"] == ([], 0.0)
-    assert measured["sluicegate_alerts_raised"] == (["visit", "warning"], 1.0)
+    wait_until(lambda: measures(gate)["sluicegate_alerts_open"] == ([], 0.0))
+    assert measures(gate)["sluicegate_alerts_raised"] == (["visit", "warning"], 1.0)
     assert gate.end() == 0
     assert [one["event"] for one in raised(gate)] == ["raised", "acknowledged"]
     acts = [one for one in gate.records("operator") if one["action"] == "alert-acknowledge"]
@@ -96,7 +95,7 @@ def test_mail_goes_to_a_real_server_over_tls_with_a_password_and_is_tried_again(
     mail = mailbox.mails.get(timeout=30)
     assert mailbox.envelopes[0].rcpt_tos == ["ops@example.org", "night@example.org"]
     assert "warning: visit" in mail["Subject"]
-    raising = raised(gate)[0]["raising"]
+    raising = wait_until(lambda: raised(gate))[0]["raising"]
     assert f"sluicegate alerts ack {raising}" in mail.get_content()
     assert gate.end() == 0
     assert [one["event"] for one in raised(gate)] == ["raised"]
@@ -162,7 +161,8 @@ def test_action_that_fails_for_good_is_recorded_and_counted(
     assert failed[0]["facts"] == {"action": "told", "cause": "it answers 404", "attempts": 1}
     (row,) = gate.reply(AlertsRequest())["rows"]
     assert row["failures"] == {"told": "it answers 404"}
-    assert measures(gate)["sluicegate_alert_actions_failed"] == (["told"], 1.0)
+    counted = (["told"], 1.0)
+    wait_until(lambda: measures(gate).get("sluicegate_alert_actions_failed") == counted)
     assert gate.end() == 0
     webhook.close()
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import pathlib
 import socket
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.kernel.test_gate_process import EchoServer, GateProcess, echoed
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.either_driver
 
@@ -84,11 +84,8 @@ def by_connect(gate: ProxyProcess, authority: str) -> bytes:
 
 
 def wait_for_records(gate: ProxyProcess, kind: str, count: int) -> None:
-    for _ in range(500):
-        if len(gate.records(kind)) >= count:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"fewer than {count} records of the kind {kind}")
+    what = f"fewer than {count} records of the kind {kind}"
+    wait_until(lambda: len(gate.records(kind)) >= count, what)
 
 
 def test_what_a_gate_did_is_explained_and_tried_by_another_policy(gate: ProxyProcess) -> None:

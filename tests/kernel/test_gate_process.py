@@ -110,9 +110,14 @@ class GateProcess:
         status: dict[str, Any] = json.loads(self.ask("status", "--json").stdout)
         return status
 
+    def address(self) -> tuple[str, int]:
+        """Where it listens first; a gate whose only worker is being started cannot say."""
+        first = wait_until(lambda: self.status()["listeners"], "it listens nowhere")[0]
+        host, _, port = first["address"].rpartition(":")
+        return host, int(port)
+
     def connect(self) -> socket.socket:
-        host, _, port = self.status()["listeners"][0]["address"].rpartition(":")
-        return socket.create_connection((host, int(port)))
+        return socket.create_connection(self.address())
 
     def records(self, kind: str, name: str = "records.jsonl") -> list[dict[str, Any]]:
         # Behind the last line end there may be half a line: it is being written.
@@ -366,7 +371,7 @@ def test_gate_without_descriptors_answers_commands_and_goes_on_when_there_are_so
         for _ in range(80):
             clients.enter_context(socket.create_connection((host, int(port))))
         # What has room is there; the others wait, in the gate or in the backlog.
-        assert gate.status()["connections"] > 10
+        wait_until(lambda: gate.status()["connections"] > 10, "few are let in")
         assert gate.ask("connections").returncode == 0
     wait_until(lambda: not gate.status()["connections"], "connections are left")
     with gate.connect() as client:

@@ -88,12 +88,15 @@ def test_filter_that_blocks_the_loop_is_named_with_its_line(hostile, filter_clas
 
     place = f"{gate.folder / 'hostile.py'}:{line} in {filter_class}.on_data"
     assert f"filter 'bad' ({place})" in said
-    [record] = gate.records("loop-blocked")
+    records = gate.records("loop-blocked")
+    # A machine that is busy enough stops the loop too, which is nobody's line.
+    [record] = [one for one in records if one["filter"]]
     [end] = gate.records("connection")
     assert (record["filter"], record["where"]) == ("bad", place)
     assert record["blocked_s"] >= 0.5
     assert end["outcome"] == "released"
-    assert any("blocked 1 times" in line and "'bad'" in line for line in warnings)
+    times = [f"blocked {count} times" for count in range(1, len(records) + 1)]
+    assert any(one in line and "'bad'" in line for line in warnings for one in times)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import pytest
 
 from tests.kernel.cell_kit import FILTERS
 from tests.kernel.test_gate_process import EchoServer, GateProcess, echoed
+from tests.waiting import wait_until
 
 
 class ObjectServer:
@@ -72,8 +73,9 @@ def wait_for_end(pid: int) -> None:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return
-    select.select([descriptor], [], [], 20)
+    ended, _, _ = select.select([descriptor], [], [], 60)
     os.close(descriptor)
+    assert ended, f"{pid} does not end"
 
 
 @pytest.fixture
@@ -109,6 +111,7 @@ def test_objects_are_judged_in_the_cell_and_a_killed_cell_is_replaced(
     )
     assert before["memory_bytes"] > 0
     os.kill(before["pid"], signal.SIGKILL)
+    wait_for_end(before["pid"])
     assert fetch(gate, server, b"plain again") == b"plain again"
     after = filter_row(gate, "judge")
     assert after["pid"] not in {0, before["pid"]}
@@ -285,6 +288,7 @@ def test_filter_that_handles_events_works_from_its_cell(tmp_path: pathlib.Path) 
         row = filter_row(gate, "d")
         assert (row["tier"], row["state"], row["sessions"]) == ("filter", "working", 1)
         os.kill(row["pid"], signal.SIGKILL)
+        wait_for_end(row["pid"])
         with gate.connect() as client:
             assert echoed(client, b"again") == b"AGAIN"
         good = policy.read_text()
@@ -341,9 +345,7 @@ def test_datagrams_are_judged_in_a_cell_and_its_death_ends_their_connection_alon
             server.sendto(b"answer", gates_own)
             assert client.recv(1000) == b"answer"
             client.send(b"die")
-            for _ in range(100):
-                if filter_row(gate, "marks")["restarts"]:
-                    break
+            wait_until(lambda: filter_row(gate, "marks")["restarts"], "it is not started again")
             other.send(b"again")
             assert server.recv(1000) == b"again!"
             assert gate.end() == 0

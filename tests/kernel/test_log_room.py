@@ -63,9 +63,9 @@ class SmallGate(Gate):
         return (self.small / "records.jsonl").read_bytes()
 
     def is_served(self) -> bool:
-        address, _, port = self.status()["listeners"][0]["address"].rpartition(":")
+        address = self.address()
         try:
-            with socket.create_connection((address, int(port)), timeout=20) as client:
+            with socket.create_connection(address, timeout=20) as client:
                 return echoed(client, b"hello") == b"hello"
         except ConnectionError:
             return False
@@ -87,6 +87,7 @@ def test_log_without_room_refuses_traffic_until_there_is_some(gate: SmallGate) -
     gate.make_room()
     wait_until(lambda: gate.status()["phase"] == "ready")
     assert gate.is_served()
+    gate.wait_for_connections(0)
     wait_until(lambda: not gate.status()["records_queued_bytes"])
     assert gate.status()["records_lost"] == 0
     decided = [line for line in gate.written().splitlines() if b'"kind":"decision"' in line]

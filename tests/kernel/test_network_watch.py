@@ -28,7 +28,7 @@ def say(change):
     })
 
 async def until(condition):
-    for _ in range(500):
+    for _ in range(6000):
         if condition():
             return
         await asyncio.sleep(0.01)
@@ -78,7 +78,7 @@ def in_namespace(backend: str) -> dict[str, Any]:
         ["unshare", "--net", sys.executable, "-c", PROGRAM, backend],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

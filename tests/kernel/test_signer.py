@@ -34,7 +34,7 @@ from sluicegate.tls.signer_link import SignerLink
 from tests.kernel.cell_kit import in_loop
 from tests.kernel.test_gate_process import EchoServer
 from tests.kernel.test_privileges import reachable
-from tests.kernel.test_processes import Gate, wait_until_gone
+from tests.kernel.test_processes import Gate, descriptors, wait_until_gone
 from tests.unit.leaf_kit import identity
 
 CLOCK = SystemClock()
@@ -153,12 +153,12 @@ def test_signer_that_is_killed_at_work_is_a_refusal_with_its_reason_and_is_repla
 def test_signer_that_hangs_is_not_waited_for(
     tmp_path: pathlib.Path, backend_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(signer_link, "SIGNER_TIMEOUT_S", 0.2)
-
     async def work() -> None:
         async with Office(opened(make_store(tmp_path))) as office:
             stop(office.post.pid)
-            failure = await office.ask()
+            with monkeypatch.context() as soon:
+                soon.setattr(signer_link, "SIGNER_TIMEOUT_S", 0.2)
+                failure = await office.ask()
             assert failure.fault is LeafFault.SIGNER_LATE
             os.kill(office.post.pid, signal.SIGCONT)
             assert (await office.ask()).leaf.host == "www.example.org"
@@ -258,7 +258,7 @@ def test_signer_is_confined_and_nobody_of_its_user_reads_its_memory(
             assert (int(fields["CapEff"], 16), fields["NoNewPrivs"], fields["Seccomp"]) == (
                 0, "1", "2",
             )  # fmt: skip
-            open_files = [os.readlink(one.path) for one in os.scandir(f"/proc/{pid}/fd")]
+            open_files = descriptors(pid)
             assert not [one for one in open_files if "ca" in pathlib.PurePath(one).parts]
             done = subprocess.run(
                 [sys.executable, "-c", LOOK, str(pid)], capture_output=True, text=True, check=True

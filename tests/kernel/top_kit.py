@@ -87,7 +87,7 @@ class FakeGate:
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,))
         self._thread.start()
-        assert ready.wait(10)
+        assert ready.wait(60)
 
     def stop(self) -> None:
         if self._loop is not None and self._thread is not None:
