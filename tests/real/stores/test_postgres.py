@@ -157,6 +157,21 @@ def test_two_gates_in_one_database_have_two_schemas(
     assert (len(lines_in(place, clock)), len(lines_in(other, clock))) == (3, 5)
 
 
+def test_next_writer_need_not_wait_for_the_server_to_end_the_session(
+    postgres: Cluster, tmp_path: pathlib.Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = postgres.place(tmp_path / "records")
+    store = LogStore(place, clock, KEPT)
+    open_still: list[psycopg.Connection] = []
+    with monkeypatch.context() as patched:
+        patched.setattr("psycopg.Connection.close", lambda one: open_still.append(one))  # noqa: PLW0108 - it takes no built-in
+        store.close()
+    LogStore(place, clock, KEPT).close()
+    assert open_still
+    for one in open_still:
+        one.close()
+
+
 def test_user_who_may_make_nothing_is_told_what_is_needed(
     postgres: Cluster, tmp_path: pathlib.Path, clock: ManualClock
 ) -> None:

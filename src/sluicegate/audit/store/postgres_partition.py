@@ -7,11 +7,13 @@ store exactly once, whoever is killed, also while the server says that it was do
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from typing import Any, Final
 
+import psycopg
 from psycopg import sql
 from typing_extensions import override
 
@@ -116,7 +118,9 @@ class PostgresPartitions:
         return f"{self._place.schema}.records{suffix}"
 
     def close(self) -> None:
-        """As in ``Partitions``."""
+        """As in ``Partitions``; who writes next need not wait for the server to end the session."""
+        with contextlib.suppress(psycopg.Error):  # it has ended, and its lock with it
+            self._connection.execute("SELECT pg_advisory_unlock_all()")
         self._connection.close()
 
     def _lock(self) -> None:
