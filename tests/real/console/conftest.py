@@ -6,12 +6,13 @@ import pathlib
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.kernel.test_gate_process import EchoServer
 from tests.real.console.console_kit import (
     CHROMIUM,
     FLAGS,
+    PATIENCE_MS,
     SHOWN,
     ConsoleGate,
     Faults,
@@ -34,6 +35,7 @@ def shown(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A real browser: the system's, for none is downloaded."""
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         yield browser

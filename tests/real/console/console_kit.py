@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pathlib
 import re
-import socket
-import threading
 import urllib.parse
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,12 +11,20 @@ from typing import Any, Final
 import httpx
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Response
 
+from sluicegate.audit.search import parse_query
+from sluicegate.audit.store import SqlitePlace, StoreReader
+from sluicegate.clock import SystemClock
 from sluicegate.console.accounts import users_file
 from sluicegate.console.roles import Role
+from sluicegate.errors import ConfigError
 from sluicegate.identity import HashCost, User, UserFile, hash_password
 from tests.kernel.test_gate_process import EchoServer, GateProcess
+from tests.ports import free_port
+from tests.waiting import wait_until
 
 PASSWORD = "correct horse battery"
+PATIENCE_MS: Final = 60_000
+"""For what a page is to come to show: a machine may be slow, and a page is fast by other tests."""
 CHEAP = HashCost(19456, 1, 1)
 SCREENSHOTS = pathlib.Path("build/screenshots")
 CHROMIUM = "/usr/bin/chromium"
@@ -44,10 +50,8 @@ class ConsoleGate(GateProcess):
 
     def add_proxy(self) -> None:
         """Let everybody go everywhere on this machine, by a proxy; the console has its own port."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
         text = self.config.read_text().replace(
-            'listen = "127.0.0.1:0"', f'listen = "127.0.0.1:{port}"'
+            'listen = "127.0.0.1:0"', f'listen = "127.0.0.1:{free_port()}"'
         )
         self.config.write_text(
             f'{text}[[listener]]\nname = "proxy"\naddress = "127.0.0.1:0"\nentry = "proxy"\n'
@@ -72,16 +76,39 @@ class ConsoleGate(GateProcess):
         super().start(*before, **environment)
         self.origin = self.wait_for("console on ").removeprefix("console on ").strip()
 
-    def operated(self, action: str, by: str = "") -> dict[str, Any]:
-        """Wait until an action, of somebody's, is recorded, and return the newest record of it."""
-        waiting = threading.Event()
-        for _ in range(200):
-            acts = [one for one in self.records("operator") if one["action"] == action]
-            found = [one for one in acts if by in {"", one["by"]}]
-            if found:
-                return found[-1]
-            waiting.wait(0.05)
-        raise AssertionError(f"{action} is not recorded")
+    def operated(self, action: str, by: str = "", subject: str = "") -> dict[str, Any]:
+        """Wait until an action, of somebody's, is recorded, and return the newest record of it.
+
+        Args:
+            action: Its name.
+            by: Who did it, when others may have done it before.
+            subject: One of what it was done to, when the same was done to others before.
+        """
+
+        def is_it(record: dict[str, Any]) -> bool:
+            return (
+                record["action"] == action
+                and by in {"", record["by"]}
+                and (not subject or subject in record["subjects"])
+            )
+
+        return self.recorded("operator", is_it)[-1]
+
+    def wait_until_stored(self, query: str, count: int) -> None:
+        """Wait until the store has so many records, which is a moment after they are written."""
+        clock = SystemClock()
+        place = SqlitePlace(folder=str(self.folder / "state" / "records"))
+
+        def are_stored() -> bool:
+            reader = StoreReader(place, clock)
+            try:
+                return len(list(reader.read(parse_query(query, clock.wall())))) >= count
+            except ConfigError:  # there is no store yet
+                return False
+            finally:
+                reader.close()
+
+        wait_until(are_stored, f"{count} records are not stored: {query}")
 
     def first_link(self) -> str:
         return re.findall(r"http\S+", self.wait_for("the console has no users"))[0]
@@ -89,7 +116,7 @@ class ConsoleGate(GateProcess):
     def program(self, **more: Any) -> httpx.Client:
         """Return a program that asks without a browser; closed with the gate."""
         headers = {"origin": self.origin}
-        made = httpx.Client(base_url=self.origin, headers=headers, timeout=20, **more)
+        made = httpx.Client(base_url=self.origin, headers=headers, timeout=60, **more)
         self.programs.append(made)
         return made
 
@@ -168,7 +195,7 @@ def open_page(browser: Browser, gate: ConsoleGate, **options: Any) -> Page:
     context = browser.new_context(base_url=gate.origin, **options)
     SHOWN.watch(context)
     page = context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(PATIENCE_MS)
     return page
 
 

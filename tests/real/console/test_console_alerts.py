@@ -42,21 +42,18 @@ def raise_alert(gate: ConsoleGate) -> dict[str, str]:
     before = {one["raising"] for one in gate.records("alert")}
     with gate.connect() as client:
         assert echoed(client, b"hello") == b"hello"
-    found = wait_until(
-        lambda: [one for one in gate.records("alert") if one["raising"] not in before],
-        "no alert is raised",
-    )
+    found = gate.recorded("alert", lambda one: one["raising"] not in before)
     return {name: str(value) for name, value in found[0].items()}
 
 
 def until_stored(page: Page, path: str) -> None:
     """Wait until the records that raised an alert are in the store."""
-    for _ in range(100):
+
+    def is_shown() -> bool:
         page.goto(path)
-        if page.locator("table.records tbody td a").count():
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError("its records are not shown")
+        return page.locator("table.records tbody td a").count() > 0
+
+    wait_until(is_shown, "its records are not shown")
 
 
 @pytest.mark.shows("GET /alerts/one", "POST /alerts/acknowledge")
@@ -81,7 +78,7 @@ def test_alert_is_shown_with_its_records_and_acknowledged(
     expect(page.get_by_text("console user operator").first).to_be_visible()
     keep_screenshot(page, "alert-acknowledged")
     page.context.close()
-    act = gate.operated("alert-acknowledge", "operator")
+    act = gate.operated("alert-acknowledge", "operator", record["raising"])
     assert (act["result"], act["subjects"]) == ("done", [record["raising"]])
 
 

@@ -22,6 +22,7 @@ from sluicegate.console.roles import Role
 from sluicegate.console.tokens import Tokens
 from tests.kernel.test_gate_process import echoed
 from tests.real.console.console_kit import ConsoleGate, csrf_of
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.either_driver]
 
@@ -135,19 +136,19 @@ def test_program_finds_a_connection_and_ends_it(gate: ConsoleGate, program: http
 
 def find_connection(program: httpx.Client, client: str) -> dict[str, Any]:
     """Wait until a connection is shown: what is open is asked every two seconds for everybody."""
-    waiting = threading.Event()
-    for _ in range(40):
-        rows = program.get(f"{API}/connections", params={"filter": client}).json()["rows"]
-        if rows:
-            found: dict[str, Any] = rows[0]
-            return found
-        waiting.wait(0.1)
-    raise AssertionError(f"{client} is not shown")
+
+    def rows() -> list[dict[str, Any]]:
+        answer = program.get(f"{API}/connections", params={"filter": client})
+        # Requests come too fast sometimes.
+        return list(answer.json()["rows"]) if answer.status_code == 200 else []
+
+    return wait_until(rows, f"{client} is not shown")[0]
 
 
 def test_records_come_in_parts_that_follow_on_one_another(
     gate: ConsoleGate, program: httpx.Client
 ) -> None:
+    gate.wait_until_stored("kind:service", 2)
     whole = program.get(f"{API}/records", params={"limit": 500}).json()["rows"]
     numbers: list[int] = []
     cursor: dict[str, int] = {}
@@ -164,6 +165,7 @@ def test_records_come_in_parts_that_follow_on_one_another(
 def test_decision_is_explained(gate: ConsoleGate, program: httpx.Client) -> None:
     with gate.connect() as client:
         assert echoed(client, b"hello") == b"hello"
+    gate.wait_until_stored("kind:decision", 1)
     found = {"query": "kind:decision", "limit": 1}
     (row,) = program.get(f"{API}/records", params=found).json()["rows"]
     told = program.get(f"{API}/records/{row['number']}/explanation").json()

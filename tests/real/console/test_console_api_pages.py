@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import httpx
@@ -33,6 +32,7 @@ def clients(gate: ConsoleGate) -> None:
     for _ in range(4):
         with gate.connect() as client:
             assert echoed(client, b"hello") == b"hello"
+    gate.wait_until_stored("kind:decision", 4)
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +66,7 @@ def change_of(program: httpx.Client, text: str, **more: Any) -> dict[str, Any]:
 
 
 def test_rules_come_with_what_they_decided(program: httpx.Client) -> None:
-    waiting = threading.Event()
-    for _ in range(100):  # records are stored a moment later
-        found = answered(program.get(f"{API}/policy", params={"days": 1}))
-        if found["rows"][0]["allowed"] == 4:
-            break
-        waiting.wait(0.1)
+    found = answered(program.get(f"{API}/policy", params={"days": 1}))
     (row,) = found["rows"]
     assert (row["rule"]["name"], row["allowed"], row["refused"]) == ("echo", 4, 0)
     assert row["last"] > 0

@@ -72,9 +72,8 @@ def test_certificate_is_exported_once_the_password_was_given_and_that_is_recorde
     assert load(path.read_bytes()) == certificate_of(gate)
     assert b"PRIVATE" not in path.read_bytes()
     page.context.close()
-    exports = [one for one in gate.records("operator") if one["action"] == "ca-export"]
-    assert exports[-1]["by"] == "administrator"
-    assert exports[-1]["subjects"] == [path.name]
+    export = gate.operated("ca-export", "administrator", path.name)
+    assert export["subjects"] == [path.name]
 
 
 @pytest.mark.parametrize("name", ["viewer", "operator"])

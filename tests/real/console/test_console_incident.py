@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import pathlib
 import re
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.real.clamd_parts import eicar
 from tests.real.console.console_kit import (
@@ -24,6 +23,7 @@ from tests.real.console.console_kit import (
     open_page,
 )
 from tests.real.console.web_kit import WebConsoleGate, web_console_gate
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.either_driver]
 
@@ -70,15 +70,25 @@ def keep(page: Page, name: str) -> None:
 
 def search(page: Page, query: str) -> None:
     """Ask the log, until it has an answer: records are stored a moment later."""
-    waiting = threading.Event()
-    for _ in range(100):
+
+    def is_found() -> bool:
         page.goto("/log")
         page.get_by_role("textbox", name="Query").fill(query)
         page.get_by_role("button", name="Search").click()
-        if page.locator("table.records tbody tr td a").count():
-            return
-        waiting.wait(0.1)
-    raise AssertionError(f"nothing is found by {query}")
+        page.wait_for_url("**/log?q=*")
+        return page.locator("table.records tbody tr td a").count() > 0
+
+    wait_until(is_found, f"nothing is found by {query}")
+
+
+def reload_until(page: Page, shown: Locator, what: str) -> None:
+    """Load a page until it shows something: the log is stored a moment after it is written."""
+
+    def is_shown() -> bool:
+        page.reload()
+        return shown.count() > 0
+
+    wait_until(is_shown, what)
 
 
 def open_first(page: Page) -> None:
@@ -103,21 +113,13 @@ def test_guide_names_each_picture_and_says_what_is_on_it() -> None:
 
 
 def alert_names_what_was_found_and_where(_gate: WebConsoleGate, window: Page) -> None:
-    waiting = threading.Event()
     row = window.get_by_role("region", name="Open alerts").locator("tr", has_text="malware-found")
-    for _ in range(100):
-        window.goto("/alerts")
-        if row.count():
-            break
-        waiting.wait(0.1)
+    window.goto("/alerts")
+    reload_until(window, row, "there is no alert")
     row.get_by_role("link").click()
     expect(window.get_by_role("heading", name="malware-found")).to_be_visible()
     raised = window.get_by_role("region", name="Records that raised it")
-    for _ in range(100):  # the log is stored a moment after alerts are raised from it
-        if raised.locator("tbody tr td a").count():
-            break
-        waiting.wait(0.1)
-        window.reload()
+    reload_until(window, raised.locator("tbody tr td a"), "its records are not shown")
     expect(raised).to_contain_text("invoice-4711.txt")
     keep(window, "incident-alert")
 
@@ -127,7 +129,10 @@ def object_is_one_of_the_records_that_raised_it(_gate: WebConsoleGate, window: P
     raised.locator("tbody tr").first.get_by_role("link").first.click()
     main = window.locator("main")
     expect(main).to_contain_text("Eicar-Test")
-    expect(main.get_by_role("region", name="Records of this connection")).to_contain_text(HOST)
+    records = main.get_by_role("region", name="Records of this connection")
+    requests = records.locator("tbody tr", has_text="request").get_by_role("link")
+    reload_until(window, requests, "the request is not shown")
+    expect(records).to_contain_text(HOST)
     keep(window, "incident-object")
 
 
@@ -168,6 +173,7 @@ def rule_is_tried_on_what_the_log_has(_gate: WebConsoleGate, window: Page) -> No
 
 def rule_is_put_in_force_with_its_reason(_gate: WebConsoleGate, window: Page) -> None:
     window.get_by_label("Why, for the history").fill("INC-4711: malware in downloads")
+    window.wait_for_load_state()
     if window.get_by_label("Your password").count():
         window.get_by_label("Your password").fill(PASSWORD)
     window.get_by_role("button", name="Put in force").click()

@@ -101,6 +101,7 @@ def test_who_came_by_the_first_link_changes_no_policy_before_there_is_a_user(
     page = open_page(browser, bare_gate)
     page.goto(bare_gate.first_link())
     page.get_by_role("button", name="Open the console").click()
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
     page.goto("/policy/edit")
     page.locator("textarea.code").fill("# mine\n" + before)
     page.get_by_role("button", name="Check and compare").click()

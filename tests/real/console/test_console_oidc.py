@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
-import threading
 import urllib.request
 from collections.abc import Iterator
 
@@ -14,8 +12,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.ports import free_port
 from tests.real.console.conftest import run_gate
 from tests.real.console.console_kit import ConsoleGate, keep_screenshot, open_page
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.either_driver]
 
@@ -28,8 +28,7 @@ USERS = {
 @pytest.fixture(scope="module")
 def provider() -> Iterator[str]:
     """A provider in a process of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     users = [
         json.dumps({"sub": name, "preferred_username": name, "groups": groups})
         for name, groups in USERS.items()
@@ -39,19 +38,21 @@ def provider() -> Iterator[str]:
         [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "--port", str(port), *claims],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    issuer, waiting = f"http://127.0.0.1:{port}", threading.Event()
-    for _ in range(200):
+
+    def issuer() -> str:
+        assert process.poll() is None, "the provider has ended"
+        about = f"http://127.0.0.1:{port}/.well-known/openid-configuration"
         try:
-            with urllib.request.urlopen(f"{issuer}/.well-known/openid-configuration") as answer:
-                issuer = json.load(answer)["issuer"].rstrip("/")
-                break
+            with urllib.request.urlopen(about) as answer:
+                return str(json.load(answer)["issuer"]).rstrip("/")
         except OSError:
-            waiting.wait(0.1)
-    else:
-        raise AssertionError("the provider does not begin")
-    yield issuer
-    process.kill()
-    process.wait()
+            return ""
+
+    try:
+        yield wait_until(issuer, "the provider does not begin")
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +93,7 @@ def test_groups_of_the_provider_give_a_role(
     expect(who).to_contain_text(f"oidc:{name}")
     expect(who).to_contain_text(role)
     page.context.close()
-    record = gate.operated("login")
-    assert (record["by"], record["result"]) == (f"oidc:{name}", "done")
+    assert gate.operated("login", f"oidc:{name}")["result"] == "done"
 
 
 @pytest.mark.shows("GET /login/oidc", "GET /login/oidc/return")
@@ -123,7 +123,7 @@ def test_answer_for_another_browser_lets_nobody_in(browser: Browser, gate: Conso
     sent = attacker.get("/login/oidc")
     cookie = sent.headers["set-cookie"].partition(";")[0]
     place = httpx.URL(sent.headers["location"])
-    back = httpx.post(str(place), data={"sub": "ann"}).headers["location"]
+    back = httpx.post(str(place), data={"sub": "ann"}, timeout=60).headers["location"]
     victim = gate.program()
     assert victim.get(back).status_code == 403
     other = gate.program().get("/login/oidc").headers["set-cookie"].partition(";")[0]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-import threading
 from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import TimeoutError as TakesTooLong
 
 from sluicegate.console.navigation import NAVIGATION, Link
 from tests.kernel.test_gate_process import echoed
@@ -20,6 +21,7 @@ from tests.real.console.console_kit import (
     open_page,
     page_bytes,
 )
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.either_driver]
 
@@ -51,13 +53,12 @@ def clients(gate: ConsoleGate) -> Iterator[list[socket.socket]]:
 
 def wait_for_records(page: Page, count: int) -> None:
     """Wait until the log's page has records: they are stored a moment later."""
-    waiting = threading.Event()
-    for _ in range(100):
+
+    def are_shown() -> bool:
         page.goto("/log?range=15m")
-        if page.locator("table.records tbody tr td a").count() >= count:
-            return
-        waiting.wait(0.1)
-    raise AssertionError("records are not shown")
+        return page.locator("table.records tbody tr td a").count() >= count
+
+    wait_until(are_shown, "records are not shown")
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +136,23 @@ def tab_to(page: Page, words: str) -> None:
     raise AssertionError(f"{words} never has the focus")
 
 
+def go_by_keys(page: Page, key: str, url: str) -> None:
+    """Press g and the key of a page, until it is there.
+
+    The second is to come within a second and a half, which a busy machine may be late for.
+    """
+
+    def leads() -> bool:
+        page.keyboard.press("g")
+        page.keyboard.press(key)
+        with contextlib.suppress(TakesTooLong):
+            page.wait_for_url(url, timeout=10_000)
+            return True
+        return False
+
+    wait_until(leads, f"g {key} leads nowhere")
+
+
 def test_policy_is_written_and_checked_without_a_mouse(browser: Browser, gate: ConsoleGate) -> None:
     page = open_page(browser, gate)
     page.goto("/login")
@@ -147,9 +165,7 @@ def test_policy_is_written_and_checked_without_a_mouse(browser: Browser, gate: C
     assert focused(page) == "Skip to the page"
     page.keyboard.press("Enter")
     expect(page.locator("#main")).to_be_focused()
-    page.keyboard.press("g")
-    page.keyboard.press("p")
-    page.wait_for_url("**/policy")
+    go_by_keys(page, "p", "**/policy")
     tab_to(page, "Edit")
     page.keyboard.press("Enter")
     page.wait_for_url("**/policy/edit")
@@ -165,17 +181,13 @@ def test_policy_is_written_and_checked_without_a_mouse(browser: Browser, gate: C
 @pytest.mark.parametrize("link", [link for group in NAVIGATION for link in group.links])
 def test_every_page_has_its_key(everyone: Page, gate: ConsoleGate, link: Link) -> None:
     everyone.goto("/about" if link.path != "/about" else "/")
-    everyone.keyboard.press("g")
-    everyone.keyboard.press(link.key)
-    everyone.wait_for_url(f"{gate.origin}{link.path}")
+    go_by_keys(everyone, link.key, f"{gate.origin}{link.path}")
     expect(everyone.locator("h1")).to_have_text(link.title)
 
 
 def test_keys_lead_to_pages_and_to_the_search(everyone: Page, gate: ConsoleGate) -> None:
     everyone.goto("/")
-    everyone.keyboard.press("g")
-    everyone.keyboard.press("c")
-    everyone.wait_for_url(f"{gate.origin}/connections")
+    go_by_keys(everyone, "c", f"{gate.origin}/connections")
     everyone.keyboard.press("/")
     expect(everyone.locator("#filter")).to_be_focused()
     everyone.keyboard.type("no such thing")
@@ -188,13 +200,13 @@ def test_overview_is_updated_live(everyone: Page, gate: ConsoleGate) -> None:
     tile = everyone.locator(".tile", has_text="Open connections").locator(".value")
     expect(tile).to_have_text("3")
     line = everyone.locator(".tile", has_text="Open connections").locator("svg path.line")
-    before = line.get_attribute("d", timeout=15_000)  # there is one once there are two samples
+    before = line.get_attribute("d") or ""  # there is one once there are two samples
     with gate.connect() as client:
         assert echoed(client, b"hello") == b"hello"
-        expect(tile).to_have_text("4", timeout=10_000)
+        expect(tile).to_have_text("4")
         expect(everyone.locator("[data-live=yes]")).to_be_visible()
-        assert line.get_attribute("d") != before, "the plot has another sample"
-    expect(tile).to_have_text("3", timeout=10_000)
+        expect(line).not_to_have_attribute("d", before)
+    expect(tile).to_have_text("3")
 
 
 @pytest.mark.shows("GET /connections/end", "POST /connections/end")
@@ -253,7 +265,8 @@ def test_wrong_query_is_shown_with_its_place(everyone: Page) -> None:
 
 def test_log_is_followed_live(everyone: Page, gate: ConsoleGate) -> None:
     everyone.goto("/log?q=kind:decision&range=15m&follow=yes")
-    before = everyone.locator("table.records tbody tr").count()
     with gate.connect() as client:
+        host, port = client.getsockname()[:2]
         assert echoed(client, b"hello") == b"hello"
-    expect(everyone.locator("table.records tbody tr")).to_have_count(before + 1, timeout=15_000)
+    rows = everyone.locator("table.records tbody tr")
+    expect(rows.filter(has_text=f"{host}:{port}")).to_have_count(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import closing
 
 import pytest
@@ -18,6 +17,7 @@ from tests.real.console.console_kit import (
     log_in,
     open_page,
 )
+from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.real,
@@ -41,6 +41,7 @@ def clients(gate: ConsoleGate) -> None:
     for _ in range(4):
         with gate.connect() as client:
             assert echoed(client, b"hello") == b"hello"
+    gate.wait_until_stored("kind:decision", 4)
 
 
 def edit(page: Page, text: str) -> None:
@@ -51,6 +52,7 @@ def edit(page: Page, text: str) -> None:
 
 def save(page: Page, note: str = "") -> None:
     page.get_by_label("Why, for the history").fill(note)
+    page.wait_for_load_state()
     if page.get_by_label("Your password").count():
         page.get_by_label("Your password").fill(PASSWORD)
     page.get_by_role("button", name="Put in force").click()
@@ -69,14 +71,13 @@ def assert_accessible(page: Page) -> None:
 
 
 def test_rules_stand_in_order_with_their_hits(viewer: Page) -> None:
-    waiting = threading.Event()
-    for _ in range(100):  # records are stored a moment later
+    row = viewer.locator("#rule-echo")
+
+    def has_hits() -> bool:
         viewer.goto("/policy?days=1")
-        row = viewer.locator("#rule-echo")
-        if row.locator("td.number").nth(1).inner_text().strip() not in {"0", "\u2013"}:
-            break
-        waiting.wait(0.1)
-    expect(row.locator("td.number").nth(1)).not_to_have_text("0")
+        return row.locator("td.number").nth(1).inner_text().strip() not in {"0", "\u2013"}
+
+    wait_until(has_hits, "its hits are not shown")
     row.locator("summary").click()
     expect(row.locator("pre")).to_contain_text('name = "echo"')
     expect(viewer.get_by_role("link", name="Edit")).to_have_count(0)
@@ -117,9 +118,8 @@ def test_policy_is_changed_after_check_comparison_and_trial_and_rolled_back(
     keep_screenshot(page, "policy-rolled-back")
     assert (gate.folder / "policy.toml").read_text() == restored
     page.context.close()
-    acts = [(one["action"], one["by"], one["origin"]) for one in gate.records("operator")]
-    assert ("policy-change", "administrator", "console") in acts
-    assert ("policy-roll-back", "administrator", "console") in acts
+    for action in ("policy-change", "policy-roll-back"):
+        assert gate.operated(action, "administrator")["origin"] == "console"
 
 
 @pytest.mark.shows("POST /policy/edit")
@@ -155,6 +155,7 @@ def test_rule_that_never_decides_is_warned_of_before_and_shown_afterwards(
     edit(page, restored + SECOND)
     expect(page.locator("ul.findings.warn")).to_contain_text("never matches")
     save(page)
+    expect(page.get_by_role("status")).to_contain_text("is in force")
     page.goto("/policy")
     expect(page.locator("#rule-late")).to_contain_text("never decides")
     assert_accessible(page)

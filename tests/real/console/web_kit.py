@@ -6,7 +6,6 @@ import contextlib
 import functools
 import http.client
 import pathlib
-import threading
 from collections.abc import Iterator
 
 from tests.ports import free_port
@@ -134,13 +133,11 @@ class WebConsoleGate(ConsoleGate):
 
     @contextlib.contextmanager
     def downloading(self, name: str) -> Iterator[None]:
-        """Ask for something, and go on before it comes; it has come at the end."""
-        thread = threading.Thread(target=self.download, args=(name,))
-        thread.start()
-        try:
+        """Ask for something that takes its time; at the end the client goes, whatever has come."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request("GET", f"http://{HOST}:{self.server_port}/{name}")
             yield
-        finally:
-            thread.join()
 
 
 @contextlib.contextmanager

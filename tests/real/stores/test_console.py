@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +13,7 @@ from tests.kernel.test_gate_process import EchoServer, GateProcess, echoed
 from tests.real.console.console_kit import ConsoleGate
 from tests.real.postgres_parts import PASSWORD, Cluster
 from tests.real.stores.test_gate import TABLE
+from tests.waiting import wait_until
 
 
 class PostgresConsole(ConsoleGate):
@@ -52,12 +52,7 @@ def test_pages_show_what_the_server_keeps_and_say_when_it_is_gone(
         answer = program.get("/api/v1/records", params={"query": "kind:connection"})
         return answer.json()["rows"] if answer.status_code == 200 else []
 
-    waiting = threading.Event()
-    for _ in range(200):
-        if len(found()) == 3:
-            break
-        waiting.wait(0.05)
-    assert len(found()) == 3
+    wait_until(lambda: len(found()) == 3, "they are not stored")
     operator = gate.logged_in("operator")
     for page in ("/", "/log?q=kind:connection", "/policy"):
         answer = operator.get(page)

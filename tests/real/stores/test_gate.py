@@ -24,6 +24,7 @@ from sluicegate.errors import ConfigError
 from tests.kernel.test_gate_process import SLUICEGATE, EchoServer, echoed
 from tests.kernel.test_processes import Gate
 from tests.real.postgres_parts import PASSWORD, Cluster
+from tests.waiting import wait_until
 
 TABLE = """
 [log]
@@ -48,7 +49,7 @@ class StoredGate(Gate):
         finally:
             reader.close()
 
-    def recorded(self) -> list[bytes]:
+    def logged(self) -> list[bytes]:
         return (self.folder / "state" / "records.jsonl").read_bytes().splitlines()
 
     def keeper(self) -> dict[str, Any]:
@@ -60,22 +61,14 @@ class StoredGate(Gate):
             with self.connect() as client:
                 assert echoed(client, b"hello") == b"hello"
 
-    def wait_until(self, condition: Any, what: str) -> None:
-        waiting = threading.Event()
-        for _ in range(1000):
-            if condition():
-                return
-            waiting.wait(0.03)
-        raise AssertionError(f"{what}:\n{''.join(self.lines)}")
-
     def wait_until_stored(self) -> None:
         def is_stored() -> bool:
             try:
-                return self.stored() == self.recorded()
+                return self.stored() == self.logged()
             except ConfigError:
                 return False
 
-        self.wait_until(is_stored, "records are not stored")
+        wait_until(is_stored, "records are not stored")
 
     def tell(self, *arguments: str) -> Result:
         return CliRunner().invoke(cli, [*arguments, "-c", str(self.config)])
@@ -123,7 +116,7 @@ def test_every_command_reads_the_store_of_the_server(gate: StoredGate) -> None:
     assert report["asked"] == 3
     assert gate.tell("simulate", "--policy", str(gate.folder / "policy.toml")).exit_code == 0
     assert gate.end() == 0
-    assert gate.stored() == gate.recorded()
+    assert gate.stored() == gate.logged()
     assert "Traceback" not in "".join(gate.lines)
 
 
@@ -137,12 +130,12 @@ def test_rules_are_proposed_from_the_store_of_the_server(gate: StoredGate) -> No
     _, proxy = gate.status()["listeners"]
     host, _, port = proxy["address"].rpartition(":")
     for name in ("a", "b"):
-        with socket.create_connection((host, int(port)), timeout=30) as client:
+        with socket.create_connection((host, int(port)), timeout=60) as client:
             target = f"{name}.example.org:443"
             client.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
             assert client.recv(4096)
     assert gate.end() == 0
-    assert gate.stored() == gate.recorded()
+    assert gate.stored() == gate.logged()
     log = gate.folder / "state" / "records.jsonl"
     by_file = gate.tell("learn", "propose", "--denied", "--log", str(log))
     log.unlink()  # what is told now is told by the server
@@ -158,7 +151,7 @@ def test_log_is_followed_while_the_server_keeps_it_and_while_it_is_gone(
     gate.start()
     command = [*SLUICEGATE, "log", "-f", "-n", "1", "--json", "-c", str(gate.config)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as following:
-        guard = threading.Timer(60, following.kill)
+        guard = threading.Timer(240, following.kill)
         guard.start()
         assert following.stdout is not None
         kinds: list[str] = [json.loads(following.stdout.readline())["kind"]]
@@ -189,10 +182,10 @@ def test_keeper_and_server_are_killed_and_every_record_is_stored_once(
         gate.visit(2)
         os.kill(pid, signal.SIGKILL)
         gate.visit(2)
-        gate.wait_until(lambda: gate.keeper()["pid"] not in {0, pid}, "the keeper is replaced")  # noqa: B023
+        wait_until(lambda: gate.keeper()["pid"] not in {0, pid}, "the keeper is replaced")  # noqa: B023
         postgres.kill()
         gate.visit(2)
-        gate.wait_until(
+        wait_until(
             lambda: any(
                 "records are not stored" in one and "is it running" in one
                 for one in gate.status()["warnings"]
@@ -205,7 +198,7 @@ def test_keeper_and_server_are_killed_and_every_record_is_stored_once(
         postgres.start()
         gate.wait_until_stored()
     assert gate.end() == 0
-    assert gate.stored() == gate.recorded()
+    assert gate.stored() == gate.logged()
     public = bytes.fromhex((gate.place.path / "chain.pub").read_text())
     assert verify_store(gate.place, public).faults == []
 
