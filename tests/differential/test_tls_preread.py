@@ -10,7 +10,6 @@ import contextlib
 import pathlib
 import socket
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -35,11 +34,12 @@ from tests.unit.hello_kit import (
     sni,
     versions,
 )
+from tests.waiting import wait_until
 
 INSTALL = "apt-get install --yes nginx-light libnginx-mod-stream"
 NGINX = pathlib.Path("/usr/sbin/nginx")
 MODULE = pathlib.Path("/usr/lib/nginx/modules/ngx_stream_module.so")
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 CONFIGURATION = """\
 load_module {module};
@@ -53,7 +53,7 @@ stream {{
     listen 127.0.0.1:{port};
     ssl_preread on;
     preread_buffer_size 64k;
-    preread_timeout 5s;
+    preread_timeout 60s;
     return "name=$ssl_preread_server_name\\nalpn=$ssl_preread_alpn_protocols\\n";
   }}
 }}
@@ -65,6 +65,13 @@ class Nginx:
 
     def __init__(self, port: int) -> None:
         self.port = port
+
+    def listens(self) -> bool:
+        """Tell whether it takes connections."""
+        with contextlib.suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", self.port), PATIENCE_S).close()
+            return True
+        return False
 
     def read(self, *pieces: bytes) -> tuple[str, str]:
         """Return the name and the protocols in a hello; both empty where it finds none."""
@@ -91,11 +98,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     command = [str(NGINX), "-c", str(path), "-p", str(folder), "-e", str(folder / "error.log")]
     with subprocess.Popen(command) as process:
         try:
-            for _ in range(200):
-                with contextlib.suppress(ConnectionRefusedError):
-                    socket.create_connection(("127.0.0.1", port), PATIENCE_S).close()
-                    break
-                time.sleep(0.05)
+            wait_until(Nginx(port).listens, "nginx does not listen")
             yield Nginx(port)
         finally:
             process.terminate()

@@ -24,7 +24,7 @@ def test_tests_on_the_page_pass(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert "8 passed" in done.stdout, done.stdout + done.stderr

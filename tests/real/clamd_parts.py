@@ -7,7 +7,6 @@ import pathlib
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +15,8 @@ import pytest
 from sluicegate.address import SocketAddress
 from sluicegate.clock import SystemClock
 from sluicegate.scan import ClamdScanner, ClamdSettings
+from tests.ports import free_port
+from tests.waiting import wait_until
 
 TEST_FILES = pathlib.Path("/usr/share/clamav-testfiles")
 PATIENCE_S = 60.0
@@ -43,8 +44,7 @@ class Clamd:
         (self.signatures / "local.ndb").write_text(
             f"Eicar-Test:0:0:{eicar().hex()}\nClam-Test:0:*:{program_code().hex()}\n"
         )
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.address = SocketAddress("127.0.0.1", free.getsockname()[1])
+        self.address = SocketAddress("127.0.0.1", free_port())
         settings = {
             "LocalSocket": self.socket,
             "TCPAddr": self.address.host,
@@ -65,11 +65,13 @@ class Clamd:
         with self._log.open("ab") as log:
             command = ["clamd", "--config-file", str(self._configuration)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        ends = time.monotonic() + PATIENCE_S
-        while self.ask(b"PING") != b"PONG":
-            assert self._process.poll() is None, self._log.read_text()
-            assert time.monotonic() < ends, self._log.read_text()
-            time.sleep(0.02)
+        process = self._process
+
+        def answers() -> bool:
+            assert process.poll() is None, self._log.read_text()
+            return self.ask(b"PING") == b"PONG"
+
+        wait_until(answers, f"clamd does not answer: see {self._log}")
 
     def kill(self) -> None:
         """End it at once, if it runs."""

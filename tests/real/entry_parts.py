@@ -28,8 +28,10 @@ from sluicegate.protocols.proxy_protocol import ProxyHeader, ProxyHeaderParser
 from sluicegate.protocols.socks import SocksReply, SocksRequest
 from sluicegate.protocols.socks4 import Socks4Parser
 from sluicegate.protocols.socks5 import Socks5Parser, SocksGreeting, SocksMethod
+from tests.ports import free_port
+from tests.waiting import wait_until
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 INSTALL = "apt-get install --yes curl ncat haproxy openssl proxychains4"
 BODY = b"through the tunnel\n"
 GOOD = Credentials(b"ann", b"open sesame")
@@ -230,7 +232,7 @@ def ncat(*arguments: str) -> subprocess.CompletedProcess[bytes]:
 def proxychains(folder: pathlib.Path, kind: str, port: int, *command: str) -> Any:
     config = folder / f"proxychains-{kind}.conf"
     config.write_text(
-        "strict_chain\nproxy_dns\ntcp_read_time_out 15000\ntcp_connect_time_out 15000\n"
+        "strict_chain\nproxy_dns\ntcp_read_time_out 60000\ntcp_connect_time_out 60000\n"
         f"[ProxyList]\n{kind} 127.0.0.1 {port} ann secret\n"
     )
     return subprocess.run(
@@ -244,11 +246,10 @@ def haproxy(
     folder: pathlib.Path, target_port: int, server_options: str, bind: str = "", checks: str = ""
 ) -> Any:
     """Relay TCP to ``target_port``; yield the port it listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
+    port = free_port()
     config = folder / "haproxy.cfg"
     config.write_text(
-        "defaults\n  mode tcp\n  timeout connect 10s\n  timeout client 10s\n  timeout server 10s\n"
+        "defaults\n  mode tcp\n  timeout connect 60s\n  timeout client 60s\n  timeout server 60s\n"
         f"listen relay\n  bind 127.0.0.1:{port} {bind}\n"
         f"  unique-id-format req-%[rand(1000)]\n{checks}"
         f"  server target 127.0.0.1:{target_port} {server_options}\n"
@@ -279,12 +280,10 @@ def self_signed(folder: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    waiting = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)):
-        for _ in range(int(PATIENCE_S / 0.05)):
-            assert process.poll() is None, "haproxy ended"
-            listening = pathlib.Path("/proc/net/tcp").read_text(encoding="ascii")
-            if f"0100007F:{port:04X} 00000000:0000 0A" in listening:
-                return
-            waiting.wait(0.05)
-    raise AssertionError("haproxy does not listen")
+    def is_there() -> bool:
+        assert process.poll() is None, "haproxy ended"
+        # To connect would be an event of the test's own.
+        listening = pathlib.Path("/proc/net/tcp").read_text(encoding="ascii")
+        return f"0100007F:{port:04X} 00000000:0000 0A" in listening
+
+    wait_until(is_there, "haproxy does not listen")

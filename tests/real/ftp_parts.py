@@ -161,7 +161,7 @@ class Curl(Client):
         return f"ftp://{self._authority}/{path}"
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        options = ["--disable", "--verbose", "--no-progress-meter", "--max-time", "20"]
+        options = ["--disable", "--verbose", "--no-progress-meter", "--max-time", "60"]
         if self.is_text:
             options.append("--use-ascii")
         if not self.is_passive:
@@ -189,7 +189,7 @@ class Lftp(Client):
 
     def run(self, command: str, *settings: str) -> subprocess.CompletedProcess[str]:
         script = [
-            "set net:timeout 10",
+            "set net:timeout 30",
             "set net:max-retries 1",
             "set cmd:fail-exit yes",
             f"set ftp:passive-mode {self.is_passive}",
@@ -204,7 +204,7 @@ class Lftp(Client):
             text=True,
             errors="replace",
             check=False,
-            timeout=60,
+            timeout=120,
             env={**os.environ, "HOME": str(self.work), "LC_ALL": "C"},
         )
 

@@ -7,9 +7,7 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +18,10 @@ from sluicegate.clock import SystemClock
 from sluicegate.protocols.icap import IcapTarget
 from sluicegate.scan import IcapScanner, IcapSettings, ScannerTls
 from tests.pki import authority
+from tests.ports import free_port
 from tests.real.clamd_parts import PATIENCE_S, Clamd
+from tests.real.sample_parts import is_listening
+from tests.waiting import wait_until
 
 AUTHORITY = authority("of ICAP servers")
 MODULES = pathlib.Path("/usr/lib/x86_64-linux-gnu/c_icap")
@@ -33,7 +34,7 @@ class CIcap:
         if shutil.which("c-icap") is None or not (_modules() / "virus_scan.so").exists():
             pytest.skip("cure: apt-get install -y c-icap libc-icap-mod-virus-scan")
         folder.mkdir(parents=True)
-        self.address, self.tls_address = _free_address(), _free_address()
+        self.address, self.tls_address = (SocketAddress("127.0.0.1", free_port()) for _ in range(2))
         certificate, key = AUTHORITY.server("127.0.0.1").write(folder, "server")
         settings = {
             "PidFile": folder / "c-icap.pid",
@@ -77,18 +78,17 @@ class CIcap:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; returns when it takes connections."""
+        """Start it; returns when it takes connections, with and without TLS."""
         with self._log.open("ab") as log:
             command = ["c-icap", "-N", "-D", "-d", "1", "-f", str(self._configuration)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, process_group=0)
-        ends = time.monotonic() + PATIENCE_S
-        while True:
-            with contextlib.suppress(OSError), socket.socket() as probe:
-                probe.connect((self.address.host, self.address.port))
-                return
-            assert self._process.poll() is None, self._log.read_text()
-            assert time.monotonic() < ends, self._log.read_text()
-            time.sleep(0.02)
+        process = self._process
+
+        def listens() -> bool:
+            assert process.poll() is None, self._log.read_text()
+            return is_listening(self.address.port) and is_listening(self.tls_address.port)
+
+        wait_until(listens, f"c-icap does not listen: see {self._log}")
 
     def kill(self) -> None:
         """End it and its children at once, if it runs."""
@@ -120,11 +120,6 @@ class CIcap:
             "encryption": ScannerTls(self.tls_address.host, AUTHORITY.pem),
         }
         return self.scanner(service, **(chosen | changed))
-
-
-def _free_address() -> SocketAddress:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return SocketAddress("127.0.0.1", free.getsockname()[1])
 
 
 def _modules() -> pathlib.Path:

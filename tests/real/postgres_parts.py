@@ -132,11 +132,12 @@ class Cluster:
         assert self.running is not None
         pid = self.running.pid
         self.running.send_signal(signal.SIGSTOP)  # nobody is started meanwhile
+        wait_until(lambda: _state(str(pid)) == "T", "it does not stop")
         children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for child in children:
             os.kill(int(child), signal.SIGKILL)
         self.running.send_signal(signal.SIGKILL)
-        self.running.wait(10)
+        self.running.wait(60)
         wait_until(lambda: not any(map(_is_alive, children)), "its processes are gone")
         self.running = None
 
@@ -144,7 +145,7 @@ class Cluster:
         """End it, whoever is connected."""
         if self.running is not None:
             self.running.send_signal(signal.SIGINT)
-            self.running.wait(30)
+            self.running.wait(60)
             self.running = None
 
     def execute(self, *statements: str, database: str = DATABASE) -> list[tuple[object, ...]]:
@@ -187,10 +188,15 @@ class Cluster:
 
 
 def _is_alive(pid: str) -> bool:
+    return _state(pid) not in {"", "Z"}
+
+
+def _state(pid: str) -> str:
+    """Return the letter that the kernel has for what a process does; empty when it is gone."""
     try:
-        return ") Z " not in pathlib.Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 @contextlib.contextmanager

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import pathlib
 import re
 import subprocess
-import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -16,6 +14,7 @@ from typing import Any, Self
 
 from sluicegate.metrics import CATALOGUE
 from tests.ports import free_port
+from tests.waiting import wait_until
 
 __all__ = ["Prometheus", "metric_names"]
 
@@ -30,7 +29,7 @@ class Prometheus:
         self.port = free_port()
         self._configuration = folder / "prometheus.yml"
         self._configuration.write_text(
-            "global: {scrape_interval: 200ms, evaluation_interval: 200ms}\n"
+            "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n"
             f"rule_files: {json.dumps([str(one) for one in rules])}\n"
             "scrape_configs:\n- job_name: sluicegate\n  static_configs:\n"
             f"  - targets: {json.dumps([f'127.0.0.1:{port}' for port in targets])}\n"
@@ -49,10 +48,10 @@ class Prometheus:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(60)
 
     def fetch(self, path: str) -> dict[str, Any]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
 
@@ -66,15 +65,27 @@ class Prometheus:
         return found
 
     def wait_for(self, query: str) -> list[dict[str, Any]]:
-        """Ask until there is something."""
-        waiting = threading.Event()
-        for _ in range(300):
-            with contextlib.suppress(OSError, AssertionError):  # it is starting
-                found = self.ask(query)
-                if found:
-                    return found
-            waiting.wait(0.1)
-        raise AssertionError((self._folder / "prometheus.log").read_text()[-2000:])
+        """Ask until there is something: a page that comes too slowly is missing for a second."""
+
+        def found() -> list[dict[str, Any]]:
+            try:
+                return self.ask(query)
+            except OSError:
+                return []
+            except AssertionError:
+                # While it starts, it takes no query.
+                if self._is_ready():
+                    raise
+                return []
+
+        return wait_until(found, f"{query} finds nothing: see {self._folder}/prometheus.log")
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=60):
+                return True
+        except OSError:
+            return False
 
 
 def metric_names(text: str) -> set[str]:

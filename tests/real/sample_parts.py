@@ -21,7 +21,7 @@ from tests.ports import free_port
 from tests.waiting import wait_until
 
 SAMPLES = pathlib.Path(__file__).parents[2] / "examples" / "filters"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 INSTALL = "apt-get install --yes curl swaks opensmtpd memcached"
 
 

@@ -178,14 +178,14 @@ def test_curl_without_credentials_is_refused_where_they_are_required(
 def test_proxychains_carries_programs_through_the_gate(
     gate: ProxyGate, tmp_path: pathlib.Path, kind: str
 ) -> None:
-    command = [tool("curl"), "-sS", "--noproxy", "*", "--max-time", "20"]
+    command = [tool("curl"), "-sS", "--noproxy", "*", "--max-time", "60"]
     url = f"http://web.names.test:{gate.server_port}/page"
     done = proxychains(tmp_path, kind, gate.port, *command, url)
     assert done.stdout == PAGE, done.stderr
 
 
 def test_dig_asks_over_socks(gate: ProxyGate, tmp_path: pathlib.Path) -> None:
-    command = [tool("dig"), "+tcp", "+short", "+time=5", "-p", str(gate.dns_port)]
+    command = [tool("dig"), "+tcp", "+short", "+time=60", "-p", str(gate.dns_port)]
     done = proxychains(tmp_path, "socks5", gate.port, *command, "@127.0.0.1", "v4.names.test")
     assert b"93.184.216.35" in done.stdout, done.stdout + done.stderr
 
@@ -202,28 +202,28 @@ def test_python_socks_reaches_a_name_and_is_told_what_is_refused(
     gate: ProxyGate, kind: ProxyType
 ) -> None:
     proxy = Proxy(kind, "127.0.0.1", gate.port, rdns=True)
-    with proxy.connect("web.names.test", gate.server_port, timeout=20) as stream:
+    with proxy.connect("web.names.test", gate.server_port, timeout=60) as stream:
         stream.sendall(b"GET /page HTTP/1.0\r\n\r\n")
         answer = b""
         while data := stream.recv(4096):
             answer += data
     assert answer.endswith(PAGE)
     with pytest.raises(ProxyError):
-        proxy.connect("other.test", gate.server_port, timeout=20)
+        proxy.connect("other.test", gate.server_port, timeout=60)
 
 
 def test_python_socks_proves_who_it_is(closed_gate: ProxyGate) -> None:
     port = closed_gate.port
     good = Proxy(ProxyType.SOCKS5, "127.0.0.1", port, "ann", "open sesame", rdns=True)
-    good.connect("127.0.0.1", closed_gate.server_port, timeout=20).close()
+    good.connect("127.0.0.1", closed_gate.server_port, timeout=60).close()
     bad = Proxy(ProxyType.SOCKS5, "127.0.0.1", port, "ann", "open says me", rdns=True)
     with pytest.raises(ProxyError):
-        bad.connect("127.0.0.1", closed_gate.server_port, timeout=20)
+        bad.connect("127.0.0.1", closed_gate.server_port, timeout=60)
 
 
 def test_http_client_makes_a_tunnel(closed_gate: ProxyGate) -> None:
     token = base64.b64encode(b"ann:open sesame").decode()
-    connection = http.client.HTTPConnection("127.0.0.1", closed_gate.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", closed_gate.port, timeout=60)
     connection.set_tunnel(
         "127.0.0.1", closed_gate.server_port, {"Proxy-Authorization": f"Basic {token}"}
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.flows.ftp_kit import PATIENCE_S, GateThread, clean, pe, pyftpdlib_server
+from tests.flows.ftp_kit import GateThread, clean, pe, pyftpdlib_server
 from tests.real.ftp_parts import tool
 
 
@@ -66,13 +66,13 @@ def curl(
 ) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         [
-            *(tool("curl"), "--silent", "--show-error", "--max-time", "15"),
+            *(tool("curl"), "--silent", "--show-error", "--max-time", "60"),
             *(one.format(port=gate.port) for one in WAYS[way]),
             *more,
             f"ftp://user:secret@127.0.0.1:{origin_port}/{name}",
         ],
         capture_output=True,
-        timeout=PATIENCE_S,
+        timeout=90,
         check=False,
     )
 

@@ -107,7 +107,7 @@ class Server:
         del request
         context.add_callback(self.cancelled.set)
         yield b"one"
-        self.cancelled.wait(30)
+        self.cancelled.wait(60)
 
 
 class Gate(PublishedGate):
@@ -174,7 +174,7 @@ def test_a_call_has_its_answer_and_metadata_of_both_ends(streaming: Any, server:
     _, channel = streaming
     call = method(channel, "unary_unary", "Echo")
     answer, done = call.with_call(
-        b"hello", metadata=(("asked", "yes"), ("x-bin", b"\0\1")), timeout=30
+        b"hello", metadata=(("asked", "yes"), ("x-bin", b"\0\1")), timeout=60
     )
     assert answer == b"hello"
     assert dict(done.initial_metadata())["first"] == "head"
@@ -213,7 +213,7 @@ def test_each_message_of_a_talk_is_answered_before_the_next_is_said(streaming: A
 
 
 def test_a_failure_behind_messages_is_the_servers_own(streaming: Any) -> None:
-    answers = method(streaming[1], "unary_stream", "Fail")(b"that", timeout=30)
+    answers = method(streaming[1], "unary_stream", "Fail")(b"that", timeout=60)
     assert next(answers) == b"one"
     with pytest.raises(grpc.RpcError):
         next(answers)
@@ -229,12 +229,12 @@ def test_a_call_that_is_cancelled_is_cancelled_at_the_server(
     answers = method(streaming[1], "unary_stream", "Wait")(b"", timeout=60)
     assert next(answers) == b"one"
     answers.cancel()
-    assert server.cancelled.wait(30)
+    assert server.cancelled.wait(60)
 
 
 def test_methods_that_are_not_there_are_the_servers_answer(streaming: Any) -> None:
     with pytest.raises(grpc.RpcError) as raised:
-        method(streaming[1], "unary_unary", "Nothing")(b"", timeout=30)
+        method(streaming[1], "unary_unary", "Nothing")(b"", timeout=60)
     assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -242,7 +242,7 @@ def test_methods_that_are_not_there_are_the_servers_answer(streaming: Any) -> No
 
 
 def test_calls_pass_a_content_filter_whole_with_their_trailers(holding: Any) -> None:
-    answer, done = method(holding[1], "unary_unary", "Echo").with_call(b"hello", timeout=30)
+    answer, done = method(holding[1], "unary_unary", "Echo").with_call(b"hello", timeout=60)
     assert answer == b"hello"
     assert dict(done.trailing_metadata())["last"] == "trailer"
 

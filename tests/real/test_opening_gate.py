@@ -217,7 +217,7 @@ def test_python_gets_the_page(gate: OpeningGate) -> None:
         urllib.request.ProxyHandler({"https": f"http://127.0.0.1:{gate.port}"}),
         urllib.request.HTTPSHandler(context=context),
     )
-    with opener.open(url(gate), timeout=30) as answer:
+    with opener.open(url(gate), timeout=60) as answer:
         assert answer.read() == PAGE
 
 
@@ -237,7 +237,7 @@ def test_keys_of_the_clients_side_are_logged_too(
         urllib.request.ProxyHandler({"https": f"http://127.0.0.1:{gate.port}"}),
         urllib.request.HTTPSHandler(context=context),
     )
-    with opener.open(url(gate), timeout=30) as answer:
+    with opener.open(url(gate), timeout=60) as answer:
         assert answer.read() == PAGE
     wanted = {line for line in mine.read_text().splitlines() if line[:1] != "#"}
     log = gate.folder / "state" / "keys.log"

@@ -31,7 +31,7 @@ def test_prometheus_takes_numbers_with_their_types_and_evaluates_the_rules(
     with Prometheus(tmp_path, [gate.port], [RULES]) as prometheus:
         found = prometheus.wait_for("sluicegate_connections_ended_total")
         assert [one["value"][1] for one in found] == ["3"]
-        assert [one["value"][1] for one in prometheus.ask("up")] == ["1"]
+        assert [one["value"][1] for one in prometheus.wait_for("up == 1")] == ["1"]
         metadata = prometheus.fetch("/api/v1/metadata?metric=sluicegate_dial_seconds")
         (known,) = metadata["data"]["sluicegate_dial_seconds"]
         assert (known["type"], known["unit"]) == ("histogram", "seconds")
@@ -45,7 +45,7 @@ def test_promtool_finds_nothing_wrong_with_the_page(gate: MeasuredGate) -> None:
     gate.start()
     visit(gate, 1)
     url = f"http://127.0.0.1:{gate.port}/metrics"
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         text = answer.read()
     checked = subprocess.run(
         ["promtool", "check", "metrics"], input=text, capture_output=True, check=False

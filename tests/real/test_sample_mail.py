@@ -51,7 +51,7 @@ def subjects(mails: list[bytes]) -> list[str]:
 
 
 def test_smtplib_sends_two_mails_and_the_guilty_one_is_marked(gate, server):
-    with smtplib.SMTP("127.0.0.1", gate.port, timeout=30) as client:
+    with smtplib.SMTP("127.0.0.1", gate.port, timeout=60) as client:
         client.ehlo()
         assert not client.has_extn("starttls")
         assert int(client.esmtp_features.get("size", "100000")) == 100_000
@@ -67,7 +67,7 @@ def test_smtplib_sends_two_mails_and_the_guilty_one_is_marked(gate, server):
 
 
 def test_smtplib_that_wants_tls_or_sends_too_much_is_refused_and_goes_on(gate, server):
-    with smtplib.SMTP("127.0.0.1", gate.port, timeout=30) as client:
+    with smtplib.SMTP("127.0.0.1", gate.port, timeout=60) as client:
         client.ehlo()
         with pytest.raises(smtplib.SMTPNotSupportedError):
             client.starttls()
@@ -112,7 +112,7 @@ def test_smuggled_mail_reaches_no_server(gate, server, end):
     assert client.reply() == "554 5.5.0 Closing: a lone CR, a lone LF or a NUL"
     assert client.line() == ""
     client.socket.close()
-    with smtplib.SMTP("127.0.0.1", gate.port, timeout=30) as after:
+    with smtplib.SMTP("127.0.0.1", gate.port, timeout=60) as after:
         after.send_message(mail_of("the only one", "x"))
     assert subjects(server.mails(1)) == ["the only one"]
     connections, _ = gate.ended()

@@ -200,7 +200,7 @@ def test_python_s_own_client_goes_through_it(gate: Through) -> None:
     _, port, site = gate
     proxies = urllib.request.ProxyHandler({"http": f"http://127.0.0.1:{port}"})
     opener = urllib.request.build_opener(proxies)
-    with opener.open(f"{site}/page", timeout=20) as answer:
+    with opener.open(f"{site}/page", timeout=60) as answer:
         assert answer.read() == b"the page\n"
 
 
@@ -209,7 +209,7 @@ def test_many_requests_at_once_on_kept_connections(gate: Through) -> None:
     failures: list[object] = []
 
     def ask() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         for _ in range(40):
             connection.request("GET", f"{site}/page")
             answer = connection.getresponse()
@@ -229,7 +229,7 @@ def test_many_requests_at_once_on_kept_connections(gate: Through) -> None:
 def test_a_client_that_half_closes_gets_its_answer(gate: Through) -> None:
     _, port, site = gate
     host = site.partition("://")[2]
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
         sock.sendall(f"GET {site}/page HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         sock.shutdown(socket.SHUT_WR)
         received = b""

@@ -114,7 +114,7 @@ def test_secrets_do_not_leave_in_one_message_nor_in_two(
 
 
 def events(gate: JudgingGate, path: str, until: bytes) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", gate.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", gate.port, timeout=60)
     connection.request("GET", path, headers={"Accept-Encoding": "gzip, br"})
     response = connection.getresponse()
     assert response.headers["Content-Encoding"] is None

@@ -163,7 +163,7 @@ class Browser:
         message = {"id": self._number, "method": method, "params": parameters}
         await self._socket.send_json(message)
         while True:
-            answer = json.loads((await self._socket.receive(timeout=30)).data)
+            answer = json.loads((await self._socket.receive(timeout=60)).data)
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer
                 result: dict[str, Any] = answer["result"]
@@ -174,7 +174,7 @@ class Browser:
         found = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         return found["result"].get("value")
 
-    async def until(self, expression: str, within_s: float = 30.0) -> Any:
+    async def until(self, expression: str, within_s: float = 60.0) -> Any:
         """Wait until an expression is true in the page, and return it."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within_s

@@ -260,13 +260,13 @@ def python_client(url: str, script: Script) -> dict[str, Any]:
         try:
             for one in script:
                 if "ping" in one:
-                    await asyncio.wait_for(await socket.ping(one["ping"]), 30)
+                    await asyncio.wait_for(await socket.ping(one["ping"]), 60)
                     got.append(["pong", one["ping"]])
                     continue
                 await socket.send(_said(one))
                 if one.get("silent"):
                     continue
-                message = await asyncio.wait_for(socket.recv(), 30)
+                message = await asyncio.wait_for(socket.recv(), 60)
                 if isinstance(message, str):
                     got.append(["text", message[:40], len(message.encode())])
                 else:
