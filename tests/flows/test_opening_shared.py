@@ -245,7 +245,7 @@ class Leaving(TlsOrigin):
 
 
 @pytest.mark.parametrize("is_gone", [False, True], ids=["comes back", "stays away"])
-def test_a_server_that_goes_before_the_hello_is_dialled_after_all(is_gone: bool) -> None:
+def test_a_server_that_goes_before_the_hello_is_dialled_for_the_request(is_gone: bool) -> None:
     origin, met, waiting = Leaving(), Met(), list[int]()
 
     async def come_again(gate: Gate) -> None:
@@ -265,12 +265,34 @@ def test_a_server_that_goes_before_the_hello_is_dialled_after_all(is_gone: bool)
 
     found = open_tls(get("/first"), origin=origin, during=come_again)
     assert waiting == [1, 0]
-    assert len(origin.streams) == 2, "it was dialled for the second client only at its hello"
+    assert len(origin.streams) == 2, "it was dialled for the second client only when it asked"
+    assert met.statuses == [502 if is_gone else 200]
+    assert found.gate.ends[-1].outcome == "released"
     if is_gone:
-        assert "ALERT_INTERNAL_ERROR" in met.error
-        assert found.gate.ends[-1].reason.startswith("server-tls-cut-off")
-    else:
-        assert met.statuses == [200]
+        (page,) = met.answers
+        assert b"server-tls-cut-off" in page.body
+        assert found.gate.requests[-1].ended.startswith("server-tls-cut-off")
+
+
+def test_a_server_that_is_somebody_else_when_it_comes_back_is_sent_nothing() -> None:
+    origin, met = Leaving(), Met()
+
+    async def come_again(gate: Gate) -> None:
+        class LateHello(Inside):
+            @override
+            async def shake_hands(self) -> None:
+                origin.streams[0].reset()
+                origin.context = server_context(root("nobody").issue(names=[NAME]))
+                await gate.peers.sleep(0.5)
+                await super().shake_hands()
+
+        await gate.until(lambda: bool(gate.ends))
+        await gate.ended(gate.call(meets(requests(get("/next")), made=LateHello, met=met)))
+
+    found = open_tls(get("/first"), origin=origin, during=come_again)
+    assert met.statuses == [502]
+    assert found.gate.requests[-1].ended.startswith("server-certificate-untrusted")
+    assert origin.lines == ["GET /first HTTP/1.1"]
 
 
 def test_a_request_whose_server_was_taken_by_another_gets_one_of_its_own() -> None:

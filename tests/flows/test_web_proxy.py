@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from sluicegate.testing import FaultPlan
 from sluicegate.testing.peers import PeerStream
+from sluicegate.testing.peers import _Signal as Flag
 from tests.flows.entry_kit import Names
 from tests.flows.gate_kit import Gate, play
 from tests.flows.web_kit import (
@@ -286,6 +288,49 @@ def test_a_post_is_never_sent_twice() -> None:
     assert found.statuses == [200, 502]
     assert connections == [2]
     assert found.reasons[1].startswith("server-truncated")
+
+
+@pytest.mark.parametrize("ends", ["close", "reset"])
+@pytest.mark.parametrize(
+    ("method", "body"), [("POST", "x"), ("POST", ""), ("PUT", "x"), ("GET", "")]
+)
+def test_a_request_is_sent_on_no_connection_that_has_just_ended(
+    ends: str, method: str, body: str
+) -> None:
+    """The server's end comes right behind the request: the gate hears of the request first."""
+    heard: list[int] = []
+    leaves = Flag()
+
+    async def serve(stream: PeerStream) -> None:
+        number = len(heard)
+        heard.append(0)
+        while number or not heard[0]:
+            if await read_message(stream) is None:
+                return
+            heard[number] += 1
+            await stream.send_all(reply())
+        await leaves
+        getattr(stream, ends)()
+
+    fields = ("Content-Length: 1",) if body else ()
+    request = get("/", "site.example", *fields, method=method) + body.encode()
+    statuses: list[int] = []
+
+    async def peer(stream: PeerStream) -> None:
+        for number in range(2):
+            await stream.send_all(request)
+            if number:
+                leaves.set()
+            answer = await read_message(stream, is_response=True)
+            assert answer is not None
+            statuses.append(answer.status)
+        stream.close()
+
+    origin = Origin()
+    origin.serve = serve  # type: ignore[method-assign]
+    browse(origin=origin, peer=peer, faults=FaultPlan(latency_s=(0.001, 0.001)))
+    assert statuses == [200, 200]
+    assert heard == [1, 1]
 
 
 def test_clients_share_connections_to_servers() -> None:

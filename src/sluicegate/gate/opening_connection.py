@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .registry import RulePlan
     from .service import FirewallService
     from .session import GateSession
+    from .web.origin_pool import PoolKey
     from .web.parent_proxy import ParentProxy
 
 __all__ = ["OpeningConnection", "may_open"]
@@ -68,6 +69,7 @@ class OpeningConnection(ReadConnection):
         "_late_server_op",
         "_opener",
         "_parent_address",
+        "_waited",
         "opened",
         "server_given",
     )
@@ -96,6 +98,8 @@ class OpeningConnection(ReadConnection):
         self._parent_address: SocketAddress | None = None
         #: The parent that leads to its server.
         self._late_server_op: Operation | None = None
+        self._waited: tuple[PoolKey | None, ServerProof] | None = None
+        #: By what its tunnel was granted, where a server waited: as what, and who that was.
 
     @property
     def opener(self) -> Opener:
@@ -198,7 +202,8 @@ class OpeningConnection(ReadConnection):
             return False
         if not self._is_still_admitted():
             return True
-        _, self.server_address = found
+        proof, self.server_address = found
+        self._waited = shared_key(self, self.host), proof
         self.state = State.DIALLING
         self._dialled_side = Side.SERVER
         self._dial_began = now = self.port.now
@@ -266,6 +271,8 @@ class OpeningConnection(ReadConnection):
     def find_proof(self, host: CanonicalHost, protocols: tuple[str, ...]) -> ServerProof | None:
         """Return who its server is, by a connection that waits there; None: it is to be dialled.
 
+        One that waited when the client was told that its tunnel is there has proved it, too.
+
         Args:
             host: Who it has to be.
             protocols: What it is to be offered by ALPN.
@@ -274,9 +281,22 @@ class OpeningConnection(ReadConnection):
             return None
         found = self._find_server(host, protocols)
         if found is None:
-            return None
+            return self._waited_proof(host, protocols)
         proof, self.server_address = found
         return proof
+
+    def _waited_proof(self, host: CanonicalHost, protocols: tuple[str, ...]) -> ServerProof | None:
+        """Return who the server was by which the tunnel was granted, if it may have gone since.
+
+        Its first request meets a new connection, verified as ever; where none comes about, it can
+        be told in a page.
+        """
+        waited = self._waited
+        if waited is None or self._epoch != self._service.entries.known.epoch:
+            return None
+        key, proof = waited
+        is_same = key is not None and key == shared_key(self, host) and proof.offered == protocols
+        return proof if is_same and self.port.wall < proof.good_until else None
 
     def _find_server(
         self, host: CanonicalHost, protocols: tuple[str, ...] | None

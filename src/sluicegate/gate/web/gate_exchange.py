@@ -385,9 +385,7 @@ class GateExchange(SwitchingExchange):
             and not origin.has_answered
             and not self.is_repeated
             and not self.is_answered
-            and self.request.method in _IDEMPOTENT
-            and self.client.is_request_whole
-            and not self._request_stages
+            and self.may_be_sent_twice
             and not self.bytes_to_server
         )
         self.origin, sink = None, origin.sink
@@ -442,7 +440,6 @@ _NO_TRAILERS: Final = Fields()
 _PROXY_AUTHENTICATION_REQUIRED: Final = 407
 _SWITCHING_PROTOCOLS: Final = 101
 _REDIRECTED: Final = 300
-_IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
 
 CLIENT_GONE: Final = "client-left"
 """The client has closed its connection before it had its answer."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Collection
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from sluicegate.errors import BadContext, LimitExceeded, errno_name
+from sluicegate.port.layer import LayeredSocket
 from sluicegate.protocols.http1 import (
     Body,
     ClientEvent,
@@ -138,6 +139,24 @@ class OriginEnd:
     def was_not_looked_at(self) -> bool:
         """Whether the server has said that it has not looked at the request: HTTP/1 cannot."""
         return False
+
+    def has_gone(self) -> bool:
+        """Look whether the server has ended its connection by now, though nobody was told so far.
+
+        What is received tells it, but perhaps only in this turn, behind whoever asks.
+        """
+        raw = self.wire.raw
+        is_layered = isinstance(raw, LayeredSocket)
+        while isinstance(raw, LayeredSocket):
+            raw = raw.inner
+        try:
+            seen = raw.recv(1, _LOOK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        # Of TLS these may be tickets; in the clear they answer nothing that was asked.
+        return not (seen and is_layered)
 
     def bind_to(self, client: object) -> None:
         """Let nobody but one client's connection use it from here on."""
@@ -428,3 +447,7 @@ class OriginEnd:
         """End the service of an exchange that has switched: its wire is somebody else's."""
         self._leave()
         self._pool.on_given_away(self)
+
+
+_LOOK: Final = 0x42
+"""MSG_PEEK | MSG_DONTWAIT."""

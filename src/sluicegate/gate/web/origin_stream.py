@@ -132,6 +132,10 @@ class OriginStream:
 
     # -- exchanges -----------------------------------------------------------------------------
 
+    def has_gone(self) -> bool:
+        """Tell whether its connection has ended: it says before what it will not look at."""
+        return False
+
     def begin_exchange(self, exchange: GateExchange) -> None:
         """Serve an exchange from now on."""
         self._exchange = exchange

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sluicegate.port.backend import RawSocket
     from sluicegate.tls import ServerIdentity, ServerStream
 
+    from .origin_pool import PoolKey
     from .parent_proxy import ParentProxy
     from .targets import Target
 
@@ -68,7 +69,7 @@ class RoutedExchange(AdmittedExchange):
 
     def route(self) -> None:
         """Find a connection: one that waits, or a new one."""
-        connection, target = self.connection, self.target
+        target = self.target
         if target is None:
             self._route_published()
             return
@@ -76,16 +77,35 @@ class RoutedExchange(AdmittedExchange):
             if self._must_ask_filters and not self._event_asked:
                 self._ask_filters(self._first_address(target.destination))
                 return
-            pool = connection.desk.pool
-            origin = pool.take(
-                self.pool_key, target.addresses, connection.owner, switches=self.may_switch
-            )
+            origin = self._take_waiting(self.pool_key, target.addresses)
             if origin is not None:
                 self.on_origin(origin)
             elif not self._waits_for_other():
                 self._dial_found()
             return
         self._resolve()
+
+    @property
+    def may_be_sent_twice(self) -> bool:
+        """Whether it could be sent again whole, and does no more than once (RFC 9110 9.2.2)."""
+        is_harmless = self.request.method in _IDEMPOTENT and not self._request_stages
+        return is_harmless and self.client.is_request_whole
+
+    def _take_waiting(
+        self, key: PoolKey, addresses: Collection[SocketAddress]
+    ) -> ServerSide | None:
+        """Return a connection that waits, or None.
+
+        Servers close what has waited too long. A request that could not be sent again is sent on
+        none that has gone by now, whatever was told of it so far (RFC 9112 section 9.3.1).
+        """
+        connection = self.connection
+        pool, owner, switches = connection.desk.pool, connection.owner, self.may_switch
+        while (origin := pool.take(key, addresses, owner, switches=switches)) is not None:
+            if self.may_be_sent_twice or not origin.has_gone():
+                break
+            origin.close()
+        return origin
 
     def _waits_for_other(self) -> bool:
         """Wait for the first dial to the same server, if there is one; it may serve both."""
@@ -121,9 +141,7 @@ class RoutedExchange(AdmittedExchange):
         if self._must_ask_filters and not self._event_asked:
             self._ask_filters(address)
             return
-        origin = connection.desk.pool.take(
-            connection.published_key, (address,), connection.owner, switches=self.may_switch
-        )
+        origin = self._take_waiting(connection.published_key, (address,))
         if origin is not None:
             self.on_origin(origin)
         elif not self._waits_for_other():
@@ -532,3 +550,4 @@ class RoutedExchange(AdmittedExchange):
 
 
 _SERVER: Final = Side.SERVER
+_IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})

@@ -68,6 +68,10 @@ class ServerSide(Protocol):
         """Whether the server has said that it has not looked at the request."""
         ...
 
+    def has_gone(self) -> bool:
+        """Tell whether its connection has ended by now, though nobody was told so far."""
+        ...
+
     def begin_exchange(self, exchange: GateExchange) -> None:
         """Serve an exchange from now on."""
         ...
