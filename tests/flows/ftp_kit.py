@@ -23,7 +23,7 @@ from sluicegate.documents import Findings
 from sluicegate.port.loop import current_port, run
 
 HERE = pathlib.Path(__file__).parent
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 # -- content ---------------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def test_timers_fire_in_order_on_the_ports_clock(on_port):
         begin = loop.time()
         assert abs(begin - current_port().clock.monotonic()) < 1
         for number in (3, 1, 2):
-            loop.call_later(number / 100, fired.append, number)
+            loop.call_at(begin + number / 100, fired.append, number)
         await asyncio.sleep(0.05)
         assert fired == [1, 2, 3]
         assert loop.time() - begin >= 0.05
@@ -339,11 +339,13 @@ def test_busy_native_traffic_does_not_hold_up_asyncio(on_port):
         traffic = PingPong(current_port())
         async with echo_server() as address:
             reader, writer = await asyncio.open_connection(*address)
-            for _ in range(10):
+            rounds = 0
+            while rounds < 10 or traffic.turns <= 100:
                 writer.write(b"ping")
                 assert await reader.readexactly(4) == b"ping"
                 await asyncio.sleep(0.001)
-            assert traffic.turns > 100
+                rounds += 1
+                assert rounds < 10_000, "nothing goes back and forth"
             await traffic.stop()
             writer.close()
             await writer.wait_closed()
@@ -381,7 +383,7 @@ def test_a_native_completion_may_set_an_asyncio_timer(on_port):
         loop = asyncio.get_running_loop()
         done: asyncio.Future[str] = loop.create_future()
         current_port().call_after(0.01, lambda: loop.call_later(0.01, done.set_result, "called"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert await done == "called"
 
     on_port(main())

@@ -32,7 +32,7 @@ def copy(example: str, source: Path, target: Path) -> subprocess.CompletedProces
         [sys.executable, str(EXAMPLES / example), str(source), str(target)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
 

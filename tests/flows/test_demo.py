@@ -25,7 +25,7 @@ def demo(*arguments: str, folder: pathlib.Path) -> subprocess.CompletedProcess[s
         [sys.executable, "-m", "sluicegate", "demo", *arguments],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=600,
         check=False,
         env={**os.environ, "TMPDIR": str(folder)},
     )
@@ -142,5 +142,5 @@ def test_demo_stays_with_a_link_to_its_console_until_it_is_interrupted(tmp_path)
             assert "Open the console" in program.get(link).text
         process.send_signal(signal.SIGINT)
         assert "Traceback" not in said.read()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=600) == 0
     assert list(tmp_path.iterdir()) == []

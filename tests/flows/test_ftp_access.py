@@ -26,6 +26,7 @@ from tests.flows.ftp_kit import (
     pyftpdlib_server,
     text,
 )
+from tests.ports import free_port
 
 Opener = Callable[..., GateThread]
 
@@ -624,9 +625,7 @@ def test_transfer_after_its_data_connection_has_ended_is_refused(scripted, comma
     gate, server = scripted
     client, side = log_in(gate, server)
     with client, side:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            nobody = listener.getsockname()[1]
-        client.write(f"EPRT |1|127.0.0.1|{nobody}|")
+        client.write(f"EPRT |1|127.0.0.1|{free_port()}|")
         port = int(side.line().split("|")[3])
         # The gate finds nobody there, and may say so before the connect has returned.
         with (

@@ -37,7 +37,7 @@ def run_pytest(folder: Path, test: str, *arguments: str) -> subprocess.Completed
         env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
 
@@ -126,6 +126,6 @@ def test_kit_and_command_line_need_neither_pytest_nor_hypothesis(module: str) ->
         "print([name for name in ('pytest', 'hypothesis') if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=True
     )
     assert done.stdout.strip() == "[]"

@@ -19,7 +19,7 @@ def serve(host: str, kind: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sort = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
     with socket.socket(family, sort) as server:
-        server.settimeout(20)
+        server.settimeout(60)
         server.bind((host, 0))
         if kind == "tcp":
             server.listen()
@@ -42,7 +42,7 @@ async def dial(kind: str, server: str, source: str, how: str) -> str:
         drop_capabilities(0)
     try:
         if kind == "tcp":
-            stream = await port.connect(address, timeout_s=5, source=wanted)
+            stream = await port.connect(address, timeout_s=60, source=wanted)
             await stream.send(b"hello")
             answer = bytes(await stream.receive())
             stream.close()

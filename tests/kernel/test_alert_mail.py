@@ -17,6 +17,7 @@ from sluicegate.app.alerts.fault import ActionFailed
 from sluicegate.app.alerts.mail import send_mail
 from sluicegate.audit.alerts.action import MailSettings, MailTls
 from tests.kernel.alert_kit import HOST, PASSWORD, Mailbox, server_context
+from tests.ports import free_port
 
 NOTICE = Notice(
     event="raised", gate="gate1", alert="visit", raising="a-1-1", severity="warning", category="",
@@ -175,7 +176,5 @@ def test_dialogue_that_is_ended_from_outside_keeps_its_tls(
 
 
 def test_server_that_is_not_there_is_said(tmp_path: pathlib.Path) -> None:
-    with socket.create_server((HOST, 0)) as free:
-        port = free.getsockname()[1]
     with pytest.raises(ActionFailed, match="ConnectionRefusedError"):
-        send(settings_of(tmp_path, port, "none"))
+        send(settings_of(tmp_path, free_port(HOST), "none"))

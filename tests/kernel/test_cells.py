@@ -158,7 +158,7 @@ def test_filter_that_cannot_be_loaded_fails_with_its_reason(backend_name: str) -
     async def work() -> None:
         async with RealCell("Nobody") as cell:
             with pytest.raises(CellFailed, match="has no 'Nobody'"):
-                await asyncio.wait_for(_until_failed(cell), 20)
+                await asyncio.wait_for(_until_failed(cell), 60)
             assert cell.phase is Phase.WAITING
 
     in_loop(work, backend_name)
@@ -203,4 +203,4 @@ def test_cell_never_outlives_its_gate() -> None:
 async def _wait_readable(descriptor: int) -> None:
     over = asyncio.Event()
     asyncio.get_running_loop().add_reader(descriptor, over.set)
-    await asyncio.wait_for(over.wait(), 20)
+    await asyncio.wait_for(over.wait(), 60)

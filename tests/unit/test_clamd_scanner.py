@@ -21,6 +21,7 @@ from sluicegate.filterapi import ScanOutcome, ScanResult, Transfer
 from sluicegate.gate.scanners import ManagedScanner
 from sluicegate.port import CompletionPort
 from sluicegate.scan import ClamdScanner, ClamdSettings, ScannerView
+from tests.ports import free_port
 
 LIMIT = b"stream: Heuristics.Limits.Exceeded.MaxRecursion FOUND\0"
 OBJECT = bytes(range(256)) * 300
@@ -119,6 +120,7 @@ async def listening(clamd: Clamd, place: str | SocketAddress) -> AsyncIterator[N
     """Let a scripted clamd listen."""
     family = socket.AF_UNIX if isinstance(place, str) else socket.AF_INET
     listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setblocking(False)
     listener.bind(place if isinstance(place, str) else (place.host, place.port))
     listener.listen()
@@ -180,8 +182,7 @@ def test_an_object_is_lent_read_only_and_whole(place: str) -> None:
 
 def test_an_object_is_streamed_to_a_clamd_elsewhere() -> None:
     clamd = Clamd({b"INSTREAM": b"stream: Eicar FOUND\0"})
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        place = SocketAddress("127.0.0.1", free.getsockname()[1])
+    place = SocketAddress("127.0.0.1", free_port())
 
     async def main() -> ScanResult:
         async with listening(clamd, place):
@@ -242,8 +243,7 @@ def test_what_it_says_of_its_limits_is_asked_once_for_many_objects(place: str) -
 
 
 def test_what_is_called_clean_before_all_of_it_was_sent_is_not_clean() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        place = SocketAddress("127.0.0.1", free.getsockname()[1])
+    place = SocketAddress("127.0.0.1", free_port())
 
     class Hasty(Clamd):
         async def serve(self, connected: socket.socket) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sluicegate.filterapi import ScanOutcome
+from sluicegate.port import PortEventLoop
 from sluicegate.sandbox.message import Message
 from sluicegate.sandbox.wire import WireBroken
 from sluicegate.scan.messages import (
@@ -30,6 +31,7 @@ from sluicegate.scan.messages import (
 from sluicegate.scan.pool import ScanPool
 from sluicegate.scan.process import Question, ScanProcessFailed, Stage
 from sluicegate.scan.rule_files import RuleSet
+from sluicegate.testing import SimulatedBackend, simulated_completion_port
 
 GREEN = RuleSet((("a.yar", b"green"),))
 BLUE = RuleSet((("a.yar", b"blue"),))
@@ -114,9 +116,9 @@ class Play:
             hand.gets_ready()
 
     async def until_launched(self, count: int) -> None:
-        """Wait until there is one more than so many: the delay is short here."""
+        """Wait until there is one more than so many."""
         while len(self.hands) == count:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
     def ask(self, timeout_s: float = 60.0, *, is_shown: bool = True) -> asyncio.Future[Examined]:
         async def examine() -> Examined:
@@ -140,7 +142,10 @@ def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def played(count: int = 1) -> Callable[[Callable[[Play], Coroutine[Any, Any, None]]], Any]:
-    """Make a test of what plays with a pool of so many processes; descriptors must not leak."""
+    """Make a test of what plays with a pool of so many processes; descriptors must not leak.
+
+    It plays in virtual time: no delay can end while a test lets things settle.
+    """
 
     def make(work: Callable[[Play], Coroutine[Any, Any, None]]) -> Callable[[], None]:
         async def main() -> None:
@@ -154,7 +159,9 @@ def played(count: int = 1) -> Callable[[Callable[[Play], Coroutine[Any, Any, Non
             assert len(os.listdir("/proc/self/fd")) == before
 
         def test() -> None:
-            asyncio.run(main())
+            port = simulated_completion_port(SimulatedBackend())
+            with asyncio.Runner(loop_factory=lambda: PortEventLoop(port)) as runner:
+                runner.run(main())
 
         test.__name__ = work.__name__
         return test
