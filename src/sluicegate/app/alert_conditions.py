@@ -7,39 +7,20 @@ none.
 
 from __future__ import annotations
 
-import os
-import pathlib
 from collections.abc import Iterator
 
-import msgspec
 from cryptography import x509
 
 from sluicegate.access_limits import AUTHORITY_EXPIRY_WARNING_DAYS, TLS_EXPIRY_WARNING_DAYS
+from sluicegate.app.spool_room import SpoolRoom
 from sluicegate.audit.alerts import Condition
 from sluicegate.gate.views import Phase, StatusView
 
-__all__ = ["ConditionWatch", "SpoolRoom", "conditions_in"]
+__all__ = ["ConditionWatch", "conditions_in"]
 
 _NEARLY = 0.9
 _MISSING = frozenset({"waiting", "silent"})
 _DAY_S = 86_400
-
-
-class SpoolRoom(msgspec.Struct, frozen=True, kw_only=True):
-    """What held objects may take."""
-
-    folder: str
-    bytes_max: int
-    free_bytes_min: int
-    """What they leave of their file system."""
-
-    def free_bytes(self) -> int:
-        """Return what the file system has left; the most there is where it cannot be asked."""
-        try:
-            found = os.statvfs(pathlib.Path(self.folder))
-        except OSError:
-            return 1 << 62
-        return found.f_bavail * found.f_frsize
 
 
 class ConditionWatch:

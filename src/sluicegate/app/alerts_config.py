@@ -33,10 +33,9 @@ from sluicegate.audit.alerts.predefined import PREDEFINED
 from sluicegate.audit.alerts.subject import records_query
 from sluicegate.audit.search import FieldType, QueryRefused, parse_query
 from sluicegate.audit.search.fields import find_field
-from sluicegate.documents import Document, Findings, Model, Wrong
+from sluicegate.documents import Document, Findings, Model, Name, Wrong
 from sluicegate.documents.suggestion import suggest
 from sluicegate.names import Authority, HostRefused, parse_authority
-from sluicegate.policy.parse_values import Name
 
 __all__ = ["AlertSettings", "AlertTable", "AlertsTable", "to_alerts"]
 

@@ -17,12 +17,21 @@ import pydantic
 from sluicegate.address import IpNetwork, SocketAddress
 from sluicegate.audit.sinks.settings import SinkSettings
 from sluicegate.console.link import ConsoleSettings
-from sluicegate.documents import Document, Findings, Model, Wrong, json_schema, read_document, typed
+from sluicegate.documents import (
+    Document,
+    Findings,
+    Model,
+    Name,
+    Wrong,
+    json_schema,
+    read_document,
+    typed,
+)
 from sluicegate.filterapi import Isolation
 from sluicegate.gate.entry_dialogue import Authenticate
 from sluicegate.gate.settings import ListenerSettings, OnFailure, Recorded
 from sluicegate.limits import Limits
-from sluicegate.policy.parse_values import Name, parse_address, parse_network
+from sluicegate.policy.parse_values import parse_address, parse_network
 
 from .alerts_config import AlertSettings, AlertsTable, AlertTable, to_alerts
 from .authority_config import AuthoritySettings, AuthorityTable, to_authority

@@ -15,10 +15,9 @@ import pydantic
 from sluicegate.audit.search import QueryRefused, parse_query
 from sluicegate.audit.sinks.settings import SCHEMES, SinkSettings, read_place
 from sluicegate.audit.store import PostgresPlace, SqlitePlace, StorePlace, require_psycopg
-from sluicegate.documents import ConfigRefused, Document, Findings, Model, Wrong, parse_size
+from sluicegate.documents import ConfigRefused, Document, Findings, Model, Name, Wrong, parse_size
 from sluicegate.errors import ConfigError
 from sluicegate.names import HostRefused
-from sluicegate.policy.parse_values import Name
 
 from .postgres_config import PostgresTable, to_postgres
 from .secret_files import SecretFiles, SecretTable, read_secret_of

@@ -7,7 +7,6 @@ or a warning with its cure before the first client comes, not a surprise afterwa
 from __future__ import annotations
 
 import fcntl
-import gc
 import os
 import pathlib
 import resource
@@ -22,16 +21,11 @@ __all__ = [
     "Usage",
     "make_directory",
     "notify_service_manager",
-    "quieten_collector",
     "raise_descriptor_limit",
 ]
 
 _DESCRIPTORS_BESIDE: Final = 512
 """Descriptors for what is not a connection: files of the spool, pipes, listeners, libraries."""
-
-_COLLECTOR_THRESHOLDS: Final = (50_000, 20, 100)
-"""Allocations before a collection: the data path makes no cycles, so looking often finds nothing
-(CPython's own first number is 700)."""
 
 
 class StateLock:
@@ -99,13 +93,6 @@ def raise_descriptor_limit(limits: Limits) -> tuple[int, str]:
             f"{limits.connections_max}: beyond, accepting waits (raise LimitNOFILE or ulimit -Hn)"
         )
     return hard, ""
-
-
-def quieten_collector() -> None:
-    """Take what the start has made out of the collector's sight, and let it look seldom."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECTOR_THRESHOLDS)
 
 
 class Usage:

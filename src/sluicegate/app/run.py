@@ -13,6 +13,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Final
 
+from sluicegate import collector
 from sluicegate.clock import SystemClock
 from sluicegate.documents import ConfigRefused, Findings
 from sluicegate.port.diagnosis import diagnose
@@ -31,7 +32,6 @@ from .machine import (
     StateLock,
     make_directory,
     notify_service_manager,
-    quieten_collector,
     raise_descriptor_limit,
 )
 from .passed_sockets import accept_passed
@@ -155,7 +155,7 @@ class _Life:
         gate.confinement = self._confinement
         await gate.start()
         watch_loop(gate, self._say, ManagerHeartbeat().on_beat)
-        quieten_collector()
+        collector.quieten()
         status = gate.view()
         for line in status.warnings:
             self._say(f"warning: {line}")

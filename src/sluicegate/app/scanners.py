@@ -16,13 +16,13 @@ import pydantic
 
 from sluicegate.address import SocketAddress
 from sluicegate.clock import SystemClock
-from sluicegate.documents import Document, Findings, Model, parse_size, suggest
+from sluicegate.documents import Document, Findings, Model, Name, parse_size, suggest
 from sluicegate.documents.places import KeyPath
 from sluicegate.filterapi import ContentFilter, Scanner
 from sluicegate.gate.settings import Installation
 from sluicegate.names import HostRefused, canonical_host
 from sluicegate.policy import SystemPolicy, SystemPurpose
-from sluicegate.policy.parse_values import Name, parse_address
+from sluicegate.policy.parse_values import parse_address
 from sluicegate.protocols.file_kinds import CLOSED_KINDS
 from sluicegate.protocols.icap import IcapTarget
 from sluicegate.scan import ClamdScanner, ClamdSettings, IcapScanner, IcapSettings, ScannerTls

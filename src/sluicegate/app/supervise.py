@@ -12,6 +12,7 @@ import os
 import pathlib
 from collections.abc import Callable
 
+from sluicegate import collector
 from sluicegate.documents import ConfigRefused, Findings
 from sluicegate.port.diagnosis import diagnose
 
@@ -24,7 +25,6 @@ from .machine import (
     StateLock,
     make_directory,
     notify_service_manager,
-    quieten_collector,
     raise_descriptor_limit,
 )
 from .passed_sockets import accept_passed
@@ -121,7 +121,7 @@ class _Life:
             with wishes.taken_from_signals():
                 take_signals()
                 await supervisor.start()
-                quieten_collector()
+                collector.quieten()
                 await self._say_ready(diagnosis)
                 async with asyncio.TaskGroup() as tasks:
                     beside = [

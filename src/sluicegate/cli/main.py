@@ -8,6 +8,7 @@ errors say cause and cure.
 
 from __future__ import annotations
 
+import gc
 import importlib
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 from typing_extensions import override
 
+from sluicegate import collector
 from sluicegate.documents import ConfigRefused
 from sluicegate.errors import ConfigError, SluicegateError
 
@@ -40,6 +42,8 @@ class _Commands(click.Group):
             return None
         module = importlib.import_module(f"sluicegate.cli.{place.module}")
         command: click.Command = getattr(module, place.name)
+        if not gc.isenabled():
+            collector.resume()
         return command
 
     @override
@@ -123,6 +127,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line (the entry point of the package)."""
+    gc.disable()  # until the command's module is loaded
     cli()
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .findings import ConfigRefused, Findings
     from .merging import merged
     from .model import Model, Wrong, typed
+    from .name import Name
     from .schema import either, json_schema
     from .sizes import parse_size
     from .suggestion import suggest
@@ -21,6 +22,7 @@ else:
         findings=("ConfigRefused", "Findings"),
         merging=("merged",),
         model=("Model", "Wrong", "typed"),
+        name=("Name",),
         schema=("either", "json_schema"),
         sizes=("parse_size",),
         suggestion=("suggest",),
@@ -31,6 +33,7 @@ __all__ = [
     "Document",
     "Findings",
     "Model",
+    "Name",
     "Wrong",
     "either",
     "json_schema",

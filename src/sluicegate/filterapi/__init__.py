@@ -20,6 +20,7 @@ from sluicegate.port import (
     heavy_blocking,
 )
 from sluicegate.protocols.server_sent_events import ServerSentEvent
+from sluicegate.scan_outcome import ScanOutcome
 from sluicegate.verdict import (
     Allow,
     ContentVerdict,
@@ -69,7 +70,7 @@ from .position import Position
 from .private_session import PrivateSession
 from .registration import Events
 from .relaying import Way, copy, relay
-from .scanner import Contents, ContentScanner, FoundPart, Scanner, ScanOutcome, ScanResult, Unpacked
+from .scanner import Contents, ContentScanner, FoundPart, Scanner, ScanResult, Unpacked
 from .session_filter import SessionFilter
 from .shown import Shown
 from .stream_filter import (

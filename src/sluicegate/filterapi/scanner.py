@@ -7,9 +7,10 @@ at to its end is never ``CLEAN``, and has a reason.
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from sluicegate.scan_outcome import ScanOutcome
 
 if TYPE_CHECKING:
     from .content_filter import Transfer
@@ -18,30 +19,10 @@ __all__ = [
     "ContentScanner",
     "Contents",
     "FoundPart",
-    "ScanOutcome",
     "ScanResult",
     "Scanner",
     "Unpacked",
 ]
-
-
-class ScanOutcome(enum.StrEnum):
-    """What a scanner can say."""
-
-    CLEAN = "clean"
-    """All of it was looked at, and nothing was found."""
-    FOUND = "found"
-    ENCRYPTED = "encrypted"
-    """A part of it is encrypted, so nobody can tell."""
-    CORRUPT = "corrupt"
-    """A part of it is damaged, or of a kind into which nobody can look."""
-    OVER_LIMIT = "over-limit"
-    """It is larger, deeper or more than may be looked at."""
-    MODIFIED = "modified"
-    """All of it was looked at, and the scanner has other bytes to stand in its place."""
-    NOT_SCANNED = "not-scanned"
-    """It was not looked at, or not to its end: an error, nobody there, too late, a limit of
-    somebody else's."""
 
 
 @dataclass(frozen=True, slots=True)

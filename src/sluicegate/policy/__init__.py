@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     )
     from .schema import policy_schema
     from .snapshot import PolicySnapshot
-    from .sources import PolicyText, PolicyTexts, find_includes, find_lists
+    from .sources import find_includes, find_lists
     from .system import SystemPolicy, SystemPurpose, SystemRule
+    from .texts import PolicyText, PolicyTexts
     from .transfers import TransferDecision, decide_transfer
 else:
     __getattr__ = front(
@@ -79,8 +80,9 @@ else:
         ),
         schema=("policy_schema",),
         snapshot=("PolicySnapshot",),
-        sources=("PolicyText", "PolicyTexts", "find_includes", "find_lists"),
+        sources=("find_includes", "find_lists"),
         system=("SystemPolicy", "SystemPurpose", "SystemRule"),
+        texts=("PolicyText", "PolicyTexts"),
         transfers=("TransferDecision", "decide_transfer"),
     )
 

@@ -21,7 +21,6 @@ from .parse_objects import Objects
 from .parse_rules import RuleReader
 from .parse_values import IsPublicSuffix, TimeZoneOf
 from .place import Place
-from .sources import PolicyTexts
 from .system import SystemPolicy, SystemPurpose, SystemRule
 from .tables import (
     IncludedTables,
@@ -31,6 +30,7 @@ from .tables import (
     PublishTable,
     RuleTable,
 )
+from .texts import PolicyTexts
 
 __all__ = ["ParsedPolicy", "parse_policy"]
 

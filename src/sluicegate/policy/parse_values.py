@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Final
 
-from pydantic import PlainValidator, StringConstraints
+from pydantic import PlainValidator
 
 from sluicegate.address import IpAddress, IpNetwork, SocketAddress
 from sluicegate.documents import Wrong
@@ -28,7 +28,6 @@ __all__ = [
     "PROTOCOL_CURE",
     "Instant",
     "IsPublicSuffix",
-    "Name",
     "NetworkEntry",
     "TimeZoneOf",
     "parse_address",
@@ -364,6 +363,3 @@ NetworkEntry = Annotated[
     IpNetwork | str, PlainValidator(_parse_network_entry, json_schema_input_type=str)
 ]
 """A network, an address, or ``@name``."""
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-"""A name that appears in records, tables and other files."""

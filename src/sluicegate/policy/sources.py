@@ -1,4 +1,4 @@
-"""The texts of a policy: the main file, those it includes, and the lists that objects name.
+"""What else a policy is made of: the files that its main file includes, and lists of objects.
 
 ``app`` asks ``find_includes`` and ``find_lists`` what to read, and hands all of it to ``parse``.
 The invariant: paths are only named here, never opened: a policy is a function of its texts.
@@ -7,33 +7,10 @@ The invariant: paths are only named here, never opened: a policy is a function o
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import cast
 
-__all__ = ["PolicyText", "PolicyTexts", "find_includes", "find_lists"]
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyText:
-    """One file."""
-
-    name: str
-    """How messages call it: its path, from the folder of the main file."""
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyTexts:
-    """One version of all files of a policy."""
-
-    main: str
-    before: tuple[PolicyText, ...] = ()
-    """Included, in order; their rules stand before those of the main file."""
-    after: tuple[PolicyText, ...] = ()
-    """Included, in order; their rules stand after those of the main file."""
-    lists: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Lists of entries, by the path that an object names."""
+__all__ = ["find_includes", "find_lists"]
 
 
 def find_includes(text: str) -> tuple[list[str], list[str]]:

@@ -22,19 +22,12 @@ from pydantic_core import CoreSchema
 from typing_extensions import override
 
 from sluicegate.address import IpNetwork, SocketAddress
-from sluicegate.documents import Model, Wrong, either, parse_size
+from sluicegate.documents import Model, Name, Wrong, either, parse_size
 
 from .delivery import DEFAULT_DELIVERY, DeliveryMethod
 from .flood import FloodTable
 from .network_rules import NetworkRelation
-from .parse_values import (
-    Instant,
-    Name,
-    NetworkEntry,
-    parse_ip,
-    parse_network,
-    parse_server,
-)
+from .parse_values import Instant, NetworkEntry, parse_ip, parse_network, parse_server
 from .protocols import Direction
 from .rules import RuleAction, SendProxyProtocol
 from .tls_tables import PublishTlsTable, RuleTlsTable, TlsTable

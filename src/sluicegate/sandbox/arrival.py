@@ -10,6 +10,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from sluicegate import collector
+
 from .confinement import CannotConfineError, confine
 from .message import Message, encode
 from .wire import WireSocket
@@ -24,6 +26,7 @@ def arrive(refusal: Callable[[CannotConfineError], Message]) -> WireSocket | Non
         refusal: Makes what the gate is told where this kernel cannot confine it; then there is no
             wire, and nothing to do.
     """
+    collector.resume()
     descriptor, parent, memory_bytes_max, readable = (int(one) for one in sys.argv[1:5])
     paths = sys.argv[5:]
     raw = WireSocket(fileno=descriptor)

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
+from sluicegate import collector
+
 from .wire import SocketWire, Wire, WireBroken, WireSocket, wire_sockets
 
 __all__ = [
@@ -112,8 +114,9 @@ def spawn(surroundings: Surroundings, theirs: WireSocket) -> subprocess.Popen[by
         *surroundings.secret,
     ]
     imports = f"import sys; sys.path[:] = {sys.path!r}; from {surroundings.entry} import main"
+    code = f"{collector.PAUSED}; {imports}; main()"
     return subprocess.Popen(  # noqa: S603 - our own interpreter
-        [sys.executable, "-I", "-B", "-c", f"{imports}; main()", *arguments],
+        [sys.executable, "-I", "-B", "-c", code, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

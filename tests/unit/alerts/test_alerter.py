@@ -9,11 +9,11 @@ from typing import NoReturn
 
 import pytest
 
-from sluicegate.app.alert_conditions import SpoolRoom
 from sluicegate.app.processes import alerter
 from sluicegate.app.processes.alerter import _Alerter
 from sluicegate.app.processes.channel import FrameReader
 from sluicegate.app.processes.orders import BeginAlerts, Message, Said
+from sluicegate.app.spool_room import SpoolRoom
 from sluicegate.audit.alerts import AlertRule
 from sluicegate.audit.alerts.action import ActionSettings, CommandSettings
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate import alert_limits
-from sluicegate.app.alert_conditions import ConditionWatch, SpoolRoom, conditions_in
+from sluicegate.app.alert_conditions import ConditionWatch, conditions_in
 from sluicegate.app.alerts.desk import AlertDesk, Delivery
+from sluicegate.app.spool_room import SpoolRoom
 from sluicegate.audit.alerts import AlertRule, Condition
 from sluicegate.audit.alerts.action import ActionSettings, CommandSettings
 from sluicegate.audit.store import LogPosition

@@ -16,9 +16,9 @@ from typing import Final
 from typing_extensions import override
 
 from sluicegate.alert_limits import ALERT_ANSWER_TIMEOUT_S, ALERT_END_S, ALERT_OPEN_MAX
-from sluicegate.app.alert_conditions import SpoolRoom
 from sluicegate.app.alerts.desk import key_of
 from sluicegate.app.config import Configuration
+from sluicegate.app.spool_room import SpoolRoom
 from sluicegate.audit.alerts import Raising
 from sluicegate.audit.records import AlertRecord
 from sluicegate.documents import ConfigRefused

@@ -20,11 +20,13 @@ import sys
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
+from sluicegate import collector
+
 from .channel import Channel, FrameReader
 from .handover import ChildLeft
 from .orders import AnyMessage, Message
 
-__all__ = ["Child", "Role"]
+__all__ = ["START", "Child", "Role"]
 
 _Socket: TypeAlias = socket.socket  # noqa: TID251 - it carries orders, not traffic
 
@@ -39,8 +41,8 @@ Role: TypeAlias = Literal[
     "alerter",
 ]
 
-_START: Final = (
-    "import sys; sys.path[:] = sys.argv[4:]; "
+START: Final = (
+    f"{collector.PAUSED}; import sys; sys.path[:] = sys.argv[4:]; "
     "from sluicegate.app.processes.{role} import main; main(int(sys.argv[2]))"
 )
 """What a child runs. It gets this process's path of modules as it is: ``-m`` would put the current
@@ -95,7 +97,7 @@ class Child:
             OSError: The system has no room for another process.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        command = [sys.executable, "-P", *_interpreter_options(), "-c", _START.format(role=role)]
+        command = [sys.executable, "-P", *_interpreter_options(), "-c", START.format(role=role)]
         arguments = [role, str(theirs.fileno()), label]
         try:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and module

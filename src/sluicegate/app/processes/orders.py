@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from sluicegate.app.alert_conditions import SpoolRoom
+from sluicegate.app.spool_room import SpoolRoom
 from sluicegate.app.texts import Texts
 from sluicegate.audit.alerts import AlertRule
 from sluicegate.audit.alerts.action import ActionSettings

@@ -17,6 +17,7 @@ from collections.abc import Coroutine
 from types import FrameType
 from typing import Final, Generic, NamedTuple, NoReturn, TypeAlias, TypeVar
 
+from sluicegate import collector
 from sluicegate.process_limits import WORKER_GRACE_S
 
 from .channel import ChannelBroken, FrameReader, receive_first
@@ -58,6 +59,7 @@ def arrive(
         name: What ``ps`` shows; empty: it is named later.
         ends_by_signal: Whether SIGTERM has a meaning for it; else it ends by its channel alone.
     """
+    collector.resume()
     if not ends_by_signal:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     supervisor = os.getppid()

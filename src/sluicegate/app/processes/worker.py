@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import TypeAlias
 
+from sluicegate import collector
 from sluicegate.address import SocketAddress
 from sluicegate.app.account import capabilities_to_dial
 from sluicegate.app.authority_files import lacks_distance
@@ -24,7 +25,7 @@ from sluicegate.app.confinement import Confinement, refuse_new_rings
 from sluicegate.app.draining import Draining
 from sluicegate.app.guard import bound_memory, watch_loop
 from sluicegate.app.load import Loaded, load
-from sluicegate.app.machine import quieten_collector, raise_descriptor_limit
+from sluicegate.app.machine import raise_descriptor_limit
 from sluicegate.app.version import VERSION
 from sluicegate.audit import RecordSender
 from sluicegate.clock import SystemClock
@@ -222,7 +223,7 @@ class _Worker:
             self._channel.send(Failed(causes=[str(error)]))
             return False
         watch_loop(gate, _say_aloud, lambda: None)
-        quieten_collector()
+        collector.quieten()
         self._channel.send(
             Ready(
                 protocol=PROTOCOL,

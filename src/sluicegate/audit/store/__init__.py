@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from .filler import Filler
     from .follower import Chunk, Follower, end_of_log
     from .log_store import LogStore, Retention
-    from .partition import LogPosition
     from .place import PostgresPlace, SqlitePlace, StorePlace, require_psycopg
+    from .position import LogPosition
     from .reader import Found, StoreReader, has_store
     from .reading import StoredRecord
     from .verification import Verification, verify_store
@@ -27,7 +27,7 @@ else:
         filler=("Filler",),
         follower=("Chunk", "Follower", "end_of_log"),
         log_store=("LogStore", "Retention"),
-        partition=("LogPosition",),
+        position=("LogPosition",),
         place=("PostgresPlace", "SqlitePlace", "StorePlace", "require_psycopg"),
         reader=("Found", "StoreReader", "has_store"),
         reading=("StoredRecord",),

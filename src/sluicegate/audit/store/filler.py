@@ -22,8 +22,8 @@ from sluicegate.log_limits import (
 
 from .follower import Follower
 from .log_store import LogStore, Retention
-from .partition import LogPosition
 from .place import StorePlace
+from .position import LogPosition
 
 __all__ = ["Filler"]
 

@@ -17,7 +17,7 @@ from typing import IO, Final
 from sluicegate.audit.query import rotated_files
 from sluicegate.log_limits import STORE_BATCH_RECORDS_MAX, STORE_READ_BYTES_MAX
 
-from .partition import LogPosition
+from .position import LogPosition
 
 __all__ = ["Chunk", "Follower", "end_of_log"]
 

@@ -27,8 +27,9 @@ from sluicegate.log_limits import (
 )
 
 from .chain import FIRST_LINK, ChainKey
-from .partition import LogPosition, PartitionName, Partitions
+from .partition import PartitionName, Partitions
 from .place import PostgresPlace, StorePlace, require_psycopg
+from .position import LogPosition
 from .sqlite_partition import SqlitePartitions
 
 __all__ = ["LogStore", "Retention", "open_partitions"]

@@ -7,38 +7,16 @@ words, totals, link and where in the log they end are written in one transaction
 from __future__ import annotations
 
 import abc
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from .chain import Checkpoint, link_of
+from .position import LogPosition
 from .row import Keys, time_of
 from .totals import Totals
 
-__all__ = ["Batch", "LogPosition", "Partition", "PartitionName", "Partitions"]
-
-
-@dataclass(frozen=True, slots=True)
-class LogPosition:
-    """Where in the log's files a store is."""
-
-    inode: int = 0
-    """Of the file; 0: nothing was read."""
-    offset: int = 0
-    """Bytes of it that are stored."""
-    mark: str = ""
-    """What its first line is known by."""
-
-    @classmethod
-    def from_text(cls, text: str) -> LogPosition:
-        """Return the position that ``text`` was made of."""
-        return cls(*json.loads(text))
-
-    @property
-    def text(self) -> str:
-        """What databases keep of it."""
-        return json.dumps([self.inode, self.offset, self.mark])
+__all__ = ["Batch", "Partition", "PartitionName", "Partitions"]
 
 
 class PartitionName(NamedTuple):

@@ -29,8 +29,9 @@ from sluicegate.log_limits import (
 )
 
 from .chain import Checkpoint
-from .partition import Batch, LogPosition, Partition, PartitionName
+from .partition import Batch, Partition, PartitionName
 from .place import PostgresPlace
+from .position import LogPosition
 from .postgres_connection import Connection, connect, telling
 from .postgres_schema import TABLES, migrate, suffix_of
 from .row import KEYS, parent_of, request_of, texts_of, time_of

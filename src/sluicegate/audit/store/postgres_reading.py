@@ -17,8 +17,9 @@ from sluicegate.audit.search.query import Query
 from sluicegate.audit.search.sql import INDEXED_CHARACTERS, Dialect, Parameter, PostgresDialect
 from sluicegate.errors import ConfigError
 
-from .partition import LogPosition, PartitionName
+from .partition import PartitionName
 from .place import PostgresPlace
+from .position import LogPosition
 from .postgres_connection import Connection, connect, said_of, telling
 from .postgres_schema import check_version, suffix_of
 from .reading import Rows, SqlReading, StoredRecord

@@ -15,8 +15,8 @@ from sluicegate.audit.search.query import Query
 from sluicegate.clock import Clock
 from sluicegate.log_limits import SEARCH_SLICE_RECORDS
 
-from .partition import LogPosition
 from .place import PostgresPlace, StorePlace, require_psycopg
+from .position import LogPosition
 from .reading import Readings, SqlReading, StoredRecord
 from .sqlite_reading import SqliteReadings, has_files
 from .totals import HOUR_S, MINUTE_S, SUBJECTS

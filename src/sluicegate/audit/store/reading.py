@@ -18,7 +18,7 @@ from sluicegate.audit.search.sql import Dialect, Parameter
 from sluicegate.log_limits import SEARCH_FIRST_RECORDS, SEARCH_SLICE_RECORDS
 
 from .chain import Checkpoint
-from .partition import LogPosition
+from .position import LogPosition
 from .totals import COUNTED, OTHERS
 
 __all__ = ["Link", "Readings", "Rows", "SqlReading", "StoredRecord"]

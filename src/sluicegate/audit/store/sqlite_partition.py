@@ -23,7 +23,8 @@ from sluicegate.audit.search.words import indexed_text
 from sluicegate.log_limits import STORE_CACHE_BYTES, STORE_WAIT_MS
 
 from .chain import Checkpoint
-from .partition import Batch, LogPosition, Partition, PartitionName
+from .partition import Batch, Partition, PartitionName
+from .position import LogPosition
 from .row import KEYS, parent_of, request_of, texts_of, time_of
 
 __all__ = [

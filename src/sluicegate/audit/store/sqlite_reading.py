@@ -37,7 +37,7 @@ from sluicegate.log_limits import (
     SEARCH_INDEXED_RECORDS,
 )
 
-from .partition import LogPosition
+from .position import LogPosition
 from .reading import Rows, SqlReading, StoredRecord
 from .sqlite_partition import open_to_read, partition_files
 

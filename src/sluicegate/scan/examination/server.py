@@ -10,7 +10,6 @@ import math
 import os
 import resource
 
-from sluicegate.filterapi import ScanOutcome
 from sluicegate.sandbox.blocking_wire import BlockingWire
 from sluicegate.sandbox.message import PART_BYTES_MAX
 from sluicegate.scan.messages import (
@@ -26,6 +25,7 @@ from sluicegate.scan.messages import (
     ToProcess,
 )
 from sluicegate.scan.rule_files import RuleSet
+from sluicegate.scan_outcome import ScanOutcome
 
 from .walk import Report, Walk
 from .yara_rules import RulesWrong, YaraRules

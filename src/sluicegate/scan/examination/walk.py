@@ -18,7 +18,6 @@ from typing import Final
 import yara_x
 
 from sluicegate.errors import LimitExceeded, ProtocolError
-from sluicegate.filterapi import ScanOutcome
 from sluicegate.protocols.compound_file import CompoundFile
 from sluicegate.protocols.data_urls import data_urls
 from sluicegate.protocols.file_kinds import (
@@ -49,6 +48,7 @@ from sluicegate.protocols.pdf_scripts import pdf_traits
 from sluicegate.protocols.pdf_text import pdf_texts
 from sluicegate.scan.messages import ArchiveBounds, PartFacts
 from sluicegate.scan_limits import SCAN_PARTS_MAX
+from sluicegate.scan_outcome import ScanOutcome
 
 from .budget import Budget
 from .faults import Encrypted, Found, Unopenable
