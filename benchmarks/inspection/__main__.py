@@ -6,7 +6,9 @@ time of the relay, in interleaved pairs with fresh processes every few pairs. Th
 when a target is missed.
 
 Sluicegate opens a connection by a connection to the server that the same client has left, and the
-peers meet the server anew each time: the rows that end with ``alone`` have it do as they do.
+peers meet the server anew each time: the rows that end with ``alone`` have it do as they do. The
+peers log nothing. Sluicegate writes its log; the store of records, a database that it makes of the
+log by default, is in the row that ends with ``stored``.
 """
 
 import argparse
@@ -58,6 +60,7 @@ ALONE_SQUID = Target(
     "tls-squid-alone", "handshake and request, no server shared / squid-openssl", 1 / 0.7
 )
 ALONE_MITMPROXY = Target("tls-mitmproxy-alone", "the same / mitmproxy", math.inf)
+STORED_MITMPROXY = Target("tls-mitmproxy-stored", "handshake, request, store / mitmproxy", math.inf)
 COLD_SQUID = Target(
     "tls-cold", "the same for names that are new, leaf signed / squid-openssl", math.inf
 )
@@ -166,6 +169,7 @@ def run(arguments: argparse.Namespace, bench: Bench, origin: Origin, names: int)
     load = TlsLoad(bench)
     ours = functools.partial(peers.sluicegate, bench, origin, names, backend=arguments.backend)
     alone = functools.partial(ours, shares_servers=False)
+    stored = functools.partial(ours, has_store=True)
     spliced, plain = functools.partial(ours, mode="splice"), functools.partial(ours, mode="off")
     programs: dict[str, Path] = {}
 
@@ -189,6 +193,7 @@ def run(arguments: argparse.Namespace, bench: Bench, origin: Origin, names: int)
         (BULK_SQUID, BULK, ours, squid),
         (SPLICED, BULK, spliced, plain),
         (MITMPROXY, HANDSHAKES, ours, mitmproxy),
+        (STORED_MITMPROXY, HANDSHAKES, stored, mitmproxy),
         (ALONE_MITMPROXY, HANDSHAKES, alone, mitmproxy),
         (BULK_MITMPROXY, BULK, ours, mitmproxy),
         (HTTP2_MITMPROXY, HTTP2, functools.partial(ours, has_filter=True), marked),

@@ -49,10 +49,12 @@ def sluicegate(
     backend: str = "io_uring",
     has_filter: bool = False,
     shares_servers: bool = True,
+    has_store: bool = False,
 ) -> Generator[Inspector]:
     """Runs sluicegate as a proxy with one rule.
 
     By default its clients, which are one client with many connections, share those to the server.
+    It writes its log; the store that it makes of it is to be asked for.
     """
     directory = bench.make_directory("sluicegate")
     folder = make_authority(directory)
@@ -61,6 +63,7 @@ def sluicegate(
     (directory / "sluicegate.toml").write_text(
         f'[service]\nstate_dir = "{directory}"\nbackend = "{backend}"\n'
         f'[log]\npath = "{directory}/records.jsonl"\n'
+        f'store = "{"sqlite" if has_store else "none"}"\n'
         f'[spool]\ndir = "{bench.disk_directory("spool")}"\n[ca]\ndir = "{folder}"\n'
         f'[tls]\nauthorities = ["{origin.authority}"]\n'
         f"share_servers = {str(shares_servers).lower()}\n"

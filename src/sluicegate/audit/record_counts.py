@@ -34,16 +34,18 @@ __all__ = ["RecordCounts"]
 class RecordCounts:
     """What the records of one process say in numbers."""
 
-    __slots__ = ("_counts", "_ended")
+    __slots__ = ("_answered", "_counts", "_ended")
 
     def __init__(self) -> None:
         self._counts = Counts(CATALOGUE)
+        self._answered: dict[tuple[str, str, int], _Answered] = {}
+        #: By listener, verdict, and the first digit of the status: few, and counted fast.
         self._ended: dict[tuple[str, str, bool], _Ended] = {}
-        #: By listener, outcome, and whether a filter saw its bytes: few, and counted fast.
+        #: By listener, outcome, and whether a filter saw its bytes: few, too.
 
     def add(self, records: Sequence[Record]) -> None:
         """Count records, each once."""
-        counts, ended = self._counts, self._ended
+        counts, ended, answered = self._counts, self._ended, self._answered
         for record in records:
             kind = type(record)
             if isinstance(record, ConnectionRecord):
@@ -51,6 +53,11 @@ class RecordCounts:
                 if key not in ended:
                     ended[key] = _Ended()
                 ended[key].add(record)
+            elif isinstance(record, RequestRecord):
+                place = record.listener, record.verdict, record.status // 100
+                if place not in answered:
+                    answered[place] = _Answered()
+                answered[place].add(record)
             counts.add("sluicegate_records", _TAGS[kind])
             count = _COUNTED.get(kind)
             if count is not None:
@@ -61,6 +68,8 @@ class RecordCounts:
         counts = Counts(CATALOGUE)
         for (listener, outcome, is_inspected), one in self._ended.items():
             one.tell(counts, listener, outcome, "inspected" if is_inspected else "relayed")
+        for (listener, verdict, digit), answered in self._answered.items():
+            answered.tell(counts, listener, verdict, f"{digit}xx" if digit else "none")
         return add_up(CATALOGUE, [self._counts.series(), counts.series()])
 
 
@@ -95,6 +104,28 @@ class _Ended:
         counts.join("sluicegate_dial_seconds", histogram=self.connected)
 
 
+class _Answered:
+    """Requests that were answered alike."""
+
+    __slots__ = ("count", "durations", "to_client", "to_server")
+
+    def __init__(self) -> None:
+        self.count = self.to_server = self.to_client = 0
+        self.durations = Histogram(CATALOGUE["sluicegate_http_request_duration_seconds"].bounds)
+
+    def add(self, record: RequestRecord) -> None:
+        self.count += 1
+        self.to_server += record.bytes_to_server
+        self.to_client += record.bytes_to_client
+        self.durations.observe(record.duration_ms / 1000)
+
+    def tell(self, counts: Counts, listener: str, verdict: str, code: str) -> None:
+        counts.add("sluicegate_http_requests", listener, verdict, code, value=self.count)
+        counts.join("sluicegate_http_request_duration_seconds", histogram=self.durations)
+        counts.add("sluicegate_http_body_bytes", "to_server", value=self.to_server)
+        counts.add("sluicegate_http_body_bytes", "to_client", value=self.to_client)
+
+
 def _count_decision(counts: Counts, record: DecisionRecord) -> None:
     transport = record.transport or "tcp"
     counts.add("sluicegate_decisions", record.listener, transport, record.verdict)
@@ -115,13 +146,7 @@ def _count_connection(counts: Counts, record: ConnectionRecord) -> None:
 
 
 def _count_request(counts: Counts, record: RequestRecord) -> None:
-    code = f"{record.status // 100}xx" if record.status else "none"
-    counts.add("sluicegate_http_requests", record.listener, record.verdict, code)
     counts.add("sluicegate_rule_decisions", record.rule, record.verdict)
-    took_s = record.duration_ms / 1000
-    counts.observe("sluicegate_http_request_duration_seconds", value=took_s)
-    counts.add("sluicegate_http_body_bytes", "to_server", value=record.bytes_to_server)
-    counts.add("sluicegate_http_body_bytes", "to_client", value=record.bytes_to_client)
 
 
 def _count_transfer(counts: Counts, record: TransferRecord) -> None:

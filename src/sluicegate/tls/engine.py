@@ -165,10 +165,10 @@ class TlsEngine:
             self.has_input = False
 
     def _why_stopped(self) -> TlsEnded | TlsBroken:
+        if self._connection.has_peer_ended:
+            return TlsEnded()
         try:
             self._connection.raise_why()
-        except SSL.ZeroReturnError:
-            return TlsEnded()
         except SSL.Error as error:
             return self._broken_by(error)
         return TlsBroken("no plaintext")

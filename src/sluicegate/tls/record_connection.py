@@ -63,9 +63,8 @@ class RecordConnection(SSL.Connection):
 
     def take_into(self, memory: memoryview) -> int:
         """Fill memory with bytes for the peer; return how many, 0 when there are none."""
-        with _buffer(memory) as target:
-            count = _take(self._from_ssl, target, len(memory))
-        return max(int(count), 0)
+        count: int = _take(self._from_ssl, _buffer(memory), len(memory))
+        return max(0, count)
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take bytes from the peer; there are some.
@@ -73,9 +72,8 @@ class RecordConnection(SSL.Connection):
         Raises:
             MemoryError: There is no room for them.
         """
-        with _buffer(data) as source:
-            if _feed(self._into_ssl, source, len(data)) != len(data):
-                raise MemoryError
+        if _feed(self._into_ssl, _buffer(data), len(data)) != len(data):
+            raise MemoryError
 
     @override
     def bio_shutdown(self) -> None:
@@ -108,17 +106,17 @@ class RecordConnection(SSL.Connection):
         ``raise_why`` raises.
         """
         tls, source, filled, size = self._ssl, self._into_ssl, 0, len(memory)
-        with _buffer(memory) as target:
-            while filled < size:
-                count = _decrypt(tls, target + filled, size - filled)
-                if count <= 0:
-                    self.stopped_by = count
-                    return int(filled)
-                filled += count
-                if filled < size and not (self._has_input_ended or _pending(source, _NULL)):
-                    # It was a whole record, and there is neither another nor an end.
-                    self.stopped_by = _STARVED
-                    return int(filled)
+        target = _buffer(memory)
+        while filled < size:
+            count: int = _decrypt(tls, target + filled, size - filled)
+            if count <= 0:
+                self.stopped_by = count
+                return filled
+            filled += count
+            if filled < size and not (self._has_input_ended or _pending(source, _NULL)):
+                # It was a whole record, and there is neither another nor an end.
+                self.stopped_by = _STARVED
+                return filled
         self.stopped_by = _FULL
         return filled
 
@@ -129,6 +127,12 @@ class RecordConnection(SSL.Connection):
         if why > 0:
             return bool(why == _STARVED)
         return bool(_why(self._ssl, why) == _WANTS_INPUT)
+
+    @property
+    def has_peer_ended(self) -> bool:
+        """Whether it was the peer's ``close_notify`` that ended the last ``decrypt_into``."""
+        why = self.stopped_by
+        return why <= 0 and bool(_why(self._ssl, why) == _ENDED)
 
     def raise_why(self) -> None:
         """Raise what ended the last ``decrypt_into``.
@@ -145,11 +149,10 @@ class RecordConnection(SSL.Connection):
         Raises:
             SSL.Error: It failed.
         """
-        with _buffer(data) as source:
-            count = _encrypt(self._ssl, source, len(data))
+        count: int = _encrypt(self._ssl, _buffer(data), len(data))
         if count <= 0:
             self._raise_ssl_error(self._ssl, count)
-        return int(count)
+        return count
 
     @property
     def version_name(self) -> str:
@@ -205,6 +208,7 @@ _CHOSEN: Final[int] = _lib.SSL_TLSEXT_ERR_OK
 _NONE_CHOSEN: Final[int] = _lib.SSL_TLSEXT_ERR_NOACK
 _FATAL: Final[int] = _lib.SSL_TLSEXT_ERR_ALERT_FATAL
 _WANTS_INPUT: Final[int] = _lib.SSL_ERROR_WANT_READ
+_ENDED: Final[int] = _lib.SSL_ERROR_ZERO_RETURN
 _FULL: Final = 1
 _STARVED: Final = 2
 """No result that stops is more than 0."""
