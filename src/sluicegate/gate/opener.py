@@ -132,7 +132,7 @@ class Opener:
     def on_hello(self, host: CanonicalHost) -> None:
         """Take that the hello has passed, by the policy in force, and which host it is about."""
         connection = self._connection
-        mode = connection.mode_for(host)
+        mode = connection.find_mode(host)
         connection.opened = OpenedTls(host, mode, sni=self._hello.server_name)
         if mode is TlsMode.SPLICE and connection.has_server:
             self.pass_on()

@@ -115,6 +115,11 @@ class OpeningConnection(ReadConnection):
         check = self.plan.tls
         return TlsMode.SPLICE if check is None else check.mode_for(host, self.target_port)
 
+    def find_mode(self, host: CanonicalHost) -> TlsMode:
+        """As ``mode_for``, when it begins: as long as the rule wants the same, the mode is that."""
+        self._known_check = self.plan.tls
+        return self.mode_for(host)
+
     def is_still_opened(self) -> bool:
         """Tell whether it is to go on as it began; False: another policy has ended it."""
         if not self._is_still_admitted():
@@ -302,7 +307,7 @@ class OpeningConnection(ReadConnection):
         self, host: CanonicalHost, protocols: tuple[str, ...] | None
     ) -> tuple[ServerProof, SocketAddress] | None:
         found, epoch = self._destination, self._service.entries.known.epoch
-        if host.is_address or found is None or self._epoch != epoch:
+        if host.address is not None or found is None or self._epoch != epoch:
             return None  # what was judged is to be judged again
         key = shared_key(self, host)
         if key is None:
@@ -311,7 +316,8 @@ class OpeningConnection(ReadConnection):
 
     def _is_let(self, address: SocketAddress) -> bool:
         """Whether the decision on it allows an address."""
-        if address == self.server_address:
+        known = self.server_address
+        if address is known or address == known:
             return True  # the usual case: what was found for the last client, and for this one
         destination = self._destination
         assert destination is not None, "it was judged"

@@ -85,7 +85,8 @@ class TlsCheck:
 
     def mode_for(self, host: CanonicalHost, port: int) -> TlsMode:
         """Return what becomes of TLS with a host on a port."""
-        return self.opening.mode_for(host) if self.covers(port) else TlsMode.SPLICE
+        is_covered = not self.ports or port in self.ports  # asked for each connection
+        return self.opening.mode_for(host) if is_covered else TlsMode.SPLICE
 
     def canonical(self) -> list[object]:
         """Return it for the hash of a policy."""
@@ -158,7 +159,7 @@ def judge_hello(check: TlsCheck, facts: HelloFacts, host: CanonicalHost | None) 
         name = canonical_host(facts.server_name, allow_underscore=True)
     except HostRefused as refused:
         return HelloVerdict(f"{TlsFault.SNI_FORM.code}: {refused.reason}")
-    if name.is_address:
+    if name.address is not None:
         return _judge_address(check, name, host)
     if facts.server_name.endswith("."):
         return HelloVerdict(f"{TlsFault.SNI_FORM.code}: final dot")
@@ -184,7 +185,7 @@ def _judge_address(
 def _judge_name(check: TlsCheck, name: CanonicalHost, host: CanonicalHost | None) -> HelloVerdict:
     if host is None:
         is_meant = any(pattern.matches(name) for pattern in check.names)
-    elif host.is_address:
+    elif host.address is not None:
         return HelloVerdict("", name)
     else:
         is_meant = name.text == host.text

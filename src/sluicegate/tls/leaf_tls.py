@@ -20,7 +20,7 @@ from .engine import TlsEngine, prepare
 from .key_log import KeyLog
 from .leaf_keys import LeafPrivateKey
 from .leaf_source import Leaf
-from .record_connection import ChoosingContext, RecordConnection
+from .record_connection import ChoosingContext, RecordConnection, UncalledConnection
 
 __all__ = ["KeptLeaf", "LeafTls"]
 
@@ -61,7 +61,8 @@ class LeafTls:
 
     def engine(self) -> TlsEngine:
         """As ``EngineSource.engine``."""
-        connection = RecordConnection(self._context)
+        kind = UncalledConnection if self.key_log is None else RecordConnection
+        connection = kind(self._context)
         connection.set_accept_state()
         return TlsEngine(connection)
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.bindings.openssl.binding import Binding
 from OpenSSL import SSL
 from typing_extensions import override
 
-__all__ = ["ChoosingContext", "RecordConnection"]
+__all__ = ["ChoosingContext", "RecordConnection", "UncalledConnection"]
 
 
 class ChoosingContext(SSL.Context):
@@ -26,6 +26,11 @@ class ChoosingContext(SSL.Context):
     What OpenSSL calls is ours, and looks for the one name: pyOpenSSL's makes a list of all, and
     looks for the connection.
     """
+
+    @property
+    def handle(self) -> Any:
+        """What OpenSSL knows it by."""
+        return self._context
 
     def choose(self, protocol: str) -> None:
         """Choose a protocol; a client that does not offer it gets none."""
@@ -178,6 +183,31 @@ class RecordConnection(SSL.Connection):
         return bytes(_ffi.buffer(_found[0], size)) if size else b""
 
 
+class UncalledConnection(RecordConnection):
+    """One of a context that has no callbacks of pyOpenSSL's, so nobody has to find it by OpenSSL's.
+
+    That is what half of making one is for.
+    """
+
+    def __init__(self, context: ChoosingContext) -> None:
+        """Begin.
+
+        Raises:
+            MemoryError: OpenSSL has none.
+        """
+        into, out = _new_bio(_memory()), _new_bio(_memory())
+        tls = _new(context.handle)
+        if not (into and out and tls):
+            raise MemoryError
+        _join(tls, into, out)
+        self._ssl = _ffi.gc(tls, _free)
+        self._context = context
+        self._into_ssl, self._from_ssl = into, out
+        self._socket = self._app_data = None
+        self.stopped_by = 0
+        self._has_input_ended = False
+
+
 Binding()
 _lib: Final[Any] = Binding.lib
 _ffi: Final[Any] = Binding.ffi
@@ -193,6 +223,11 @@ _pending: Final[Any] = _lib.BIO_get_mem_data
 _take: Final[Any] = _lib.BIO_read
 _feed: Final[Any] = _lib.BIO_write
 _shake_hands: Final[Any] = _lib.SSL_do_handshake
+_new: Final[Any] = _lib.SSL_new
+_free: Final[Any] = _lib.SSL_free
+_join: Final[Any] = _lib.SSL_set_bio
+_new_bio: Final[Any] = _lib.BIO_new
+_memory: Final[Any] = _lib.BIO_s_mem
 _version: Final[Any] = _lib.SSL_version
 _TLS_1_3: Final = 0x0304
 _decrypt: Final[Any] = _lib.SSL_read

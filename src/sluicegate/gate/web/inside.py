@@ -113,7 +113,7 @@ class Inside:
         self, authority: Authority, host_of: Callable[[Destination], CanonicalHost]
     ) -> bool:
         port = authority.port or _PORTS[self.is_secure]
-        if authority.host == self.host.text.encode() and not self.host.is_address:
+        if authority.host == self.host.text.encode() and self.host.address is None:
             return port == self.port  # the canonical form of a canonical name is itself
         host = host_of(Destination(authority.kind, authority.host, port))
         return port == self.port and host.text == self.host.text
