@@ -26,7 +26,7 @@ from tests.ports import free_port
 INSTALL = "apt-get install --yes nginx-light libnginx-mod-http-lua apache2-bin nodejs"
 PATIENCE_S = 60.0
 #: Behind a message that a server reads as longer than it is; every other one is answered at once.
-SILENCE_S = 3.0
+SILENCE_S = 15.0
 SENTINEL = b"GET /sentinel HTTP/1.1\r\nHost: sentinel.example\r\nConnection: close\r\n\r\n"
 RECORDER = pathlib.Path(__file__).parent / "servers" / "recorder.mjs"
 

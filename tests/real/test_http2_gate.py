@@ -257,6 +257,11 @@ def test_nginx_is_asked_on_streams_of_few_connections_and_may_leave(
     found = json.loads(done.stdout)
     assert len(found) == 101
     assert {(one["status"], one["size"], one["reset"]) for one in found} == {(200, 200_000, 0)}
-    lines = nginx.log.read_text().splitlines()
-    assert len(lines) == 101
-    assert all("HTTP/2.0" in line for line in lines)
+
+    def lines() -> list[str]:
+        return nginx.log.read_text().splitlines()
+
+    # It writes down what it was asked behind its answer.
+    wait_until(lambda: len(lines()) >= 101, "requests are missing in its log")
+    assert len(lines()) == 101
+    assert all("HTTP/2.0" in line for line in lines())

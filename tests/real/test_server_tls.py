@@ -328,7 +328,7 @@ def test_the_log_of_keys_is_there_for_its_owner_and_status_warns_of_it(gate: Tls
     (log,) = gate.folder.rglob("keys.log")
     assert log.stat().st_mode & 0o777 == 0o600
     line = re.compile(r"^SERVER_TRAFFIC_SECRET_0 [0-9a-f]{64} [0-9a-f]+$", re.MULTILINE)
-    assert line.search(log.read_text())
+    wait_until(lambda: line.search(log.read_text()), "the keys are not there")
     assert any("logs the keys" in one for one in gate.status()["warnings"])
 
 

@@ -13,7 +13,7 @@ from tests.unit.test_sinks import Collector, collector
 from tests.unit.test_traces import attributes
 
 from .dns_parts import dnsmasq_server
-from .test_traces_opened import check_inside
+from .test_traces_opened import SKEW_NS, check_inside
 from .test_yara_web import ScanningGate
 from .web_parts import RANDOM, nginx
 
@@ -67,4 +67,4 @@ def test_download_shows_its_hold_its_filters_and_its_scans(
     waited = held.end_time_unix_nano - held.start_time_unix_nano
     for asked, scan in zip((antivirus, kinds), scans, strict=True):
         took = asked.end_time_unix_nano - asked.start_time_unix_nano
-        assert scan.end_time_unix_nano - scan.start_time_unix_nano <= took <= waited + 20_000_000
+        assert scan.end_time_unix_nano - scan.start_time_unix_nano <= took <= waited + SKEW_NS

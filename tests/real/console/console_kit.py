@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import re
+import socket
+import threading
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import httpx
@@ -25,6 +28,8 @@ from tests.waiting import wait_until
 PASSWORD = "correct horse battery"
 PATIENCE_MS: Final = 60_000
 """For what a page is to come to show: a machine may be slow, and a page is fast by other tests."""
+_FLOOD: Final = 50
+"""Requests on one connection, none of which waits for the answer to the one before."""
 CHEAP = HashCost(19456, 1, 1)
 SCREENSHOTS = pathlib.Path("build/screenshots")
 CHROMIUM = "/usr/bin/chromium"
@@ -109,6 +114,32 @@ class ConsoleGate(GateProcess):
                 reader.close()
 
         wait_until(are_stored, f"{count} records are not stored: {query}")
+
+    @contextlib.contextmanager
+    def flooded(self) -> Iterator[None]:
+        """Have somebody ask for nothing, and much faster than programs do, until the end of it."""
+        host, port = self.origin.removeprefix("http://").split(":")
+        asked = f"GET /static/x HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode() * _FLOOD
+        is_over = threading.Event()
+
+        def flood() -> None:
+            while not is_over.is_set():
+                with (
+                    contextlib.suppress(ConnectionError),
+                    socket.create_connection((host, int(port))) as client,
+                ):
+                    client.sendall(asked)
+                    client.shutdown(socket.SHUT_WR)
+                    while client.recv(65536):
+                        pass
+
+        thread = threading.Thread(target=flood)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
 
     def first_link(self) -> str:
         return re.findall(r"http\S+", self.wait_for("the console has no users"))[0]
