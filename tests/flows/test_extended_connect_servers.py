@@ -17,7 +17,7 @@ from sluicegate.protocols.http2 import ErrorCode
 from sluicegate.protocols.websocket import Close, Message, accept_of
 from sluicegate.testing.peers import PeerStream
 from tests.chains import root
-from tests.flows.gate_kit import installation
+from tests.flows.gate_kit import Gate, installation
 from tests.flows.http2_kit import Http2Peer, StreamPeer, hears_its_end, speaks_http2
 from tests.flows.opening_kit import Inside, Met, client_context, open_tls, rule
 from tests.flows.test_extended_connect import Switching, echoes
@@ -186,14 +186,16 @@ def switches(
     policy: str = UPGRADES,
     filters: Any = (),
     in_http2: bool = False,
+    asks_page: bool = True,
     **options: Any,
 ) -> tuple[Visit, list[Any]]:
     """Ask for a page first, so that there is a connection, then for a WebSocket on it."""
     got: list[Any] = []
 
     async def in_http_1(stream: PeerStream) -> None:
-        await stream.send_all(get())
-        assert await read_message(stream, is_response=True) is not None
+        if asks_page:
+            await stream.send_all(get())
+            assert await read_message(stream, is_response=True) is not None
         await stream.send_all(ASK)
         got.append(await stream.receive_until(b"\r\n\r\n"))
         if b" 101 " in got[0]:
@@ -203,7 +205,8 @@ def switches(
     async def on_a_stream(client: Http2Peer) -> None:
         page = [(b":method", b"GET"), (b":scheme", b"https")]
         page += [(b":authority", b"site.example"), (b":path", b"/")]
-        assert (await client.ask(page)).body == b"page"
+        if asks_page:
+            assert (await client.ask(page)).body == b"page"
         stream = StreamPeer(client)
         await stream.send_all(ASK)
         got.append(await stream.receive_until(b"\r\n\r\n"))
@@ -341,6 +344,93 @@ def test_messages_are_judged_whatever_carries_them(*, in_http2: bool) -> None:
     record = found.gate.requests[-1]
     assert (record.status, record.outcome, record.ended) == (101, "refused", "a secret")
     assert record.url == "https://site.example/chat"
+
+
+class Alone(Both):
+    """A server that speaks nothing but HTTP/2, and says so by an alert."""
+
+    refused = 0
+
+    @override
+    async def serve(self, stream: PeerStream) -> None:
+        hello = await stream.receive()
+        if b"\x02h2" not in hello:
+            self.refused += 1
+            await stream.send_all(NO_APPLICATION_PROTOCOL)
+            stream.end_stream()
+            await stream.receive_all()
+            stream.close()
+            return
+        stream._pending = hello
+        await super().serve(stream)
+
+
+NO_APPLICATION_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"
+
+
+@pytest.mark.parametrize("in_http2", [False, True])
+def test_a_server_of_http_2_alone_is_asked_on_a_stream_from_the_first_request(
+    *, in_http2: bool
+) -> None:
+    origin = Alone(back)
+    found, got = switches(origin, says_hello, in_http2=in_http2, asks_page=False)
+    assert got[1] == b"hello"
+    assert (origin.refused, origin.spoken) == (1, ["h2"])
+    assert origin.asked[0][":protocol"] == "websocket"
+    assert [one.status for one in found.gate.requests] == [101]
+
+
+@pytest.mark.parametrize("in_http2", [False, True])
+def test_a_server_of_http_2_alone_that_switches_nothing_is_told_of(*, in_http2: bool) -> None:
+    origin = Alone(announces=False)
+    found, got = switches(origin, says_hello, in_http2=in_http2, asks_page=False)
+    assert got[0].startswith(b"HTTP/1.1 502 ")
+    (record,) = found.gate.requests
+    assert (record.status, record.ended) == (502, "server-has-no-extended-connect")
+    assert origin.asked == [], "it was sent nothing"
+    assert (origin.refused, origin.spoken) == (1, ["h2"])
+
+
+def test_the_next_websocket_of_a_server_of_http_2_alone_uses_what_is_there() -> None:
+    origin = Alone(back)
+    got: list[bytes] = []
+
+    async def peer(stream: PeerStream) -> None:
+        await stream.send_all(ASK)
+        await stream.receive_until(b"\r\n\r\n")
+        got.append(await says_hello(stream))
+        stream.close()
+
+    async def again(gate: Gate) -> None:
+        await gate.until(lambda: bool(gate.ends))
+        await gate.ended(gate.call(peer))
+
+    browse(origin=origin, plan=plan_of(UPGRADES), address=SITE, peer=peer, meanwhile=again)
+    assert got == [b"hello"] * 2
+    assert (origin.refused, origin.spoken) == (1, ["h2"])
+
+
+def test_a_server_of_http_2_alone_that_leaves_before_it_has_said_anything_is_told_of() -> None:
+    class Silent(Alone):
+        @override
+        async def _serve(self, tls: TlsPeer) -> None:
+            tls.close()
+
+    found, got = switches(Silent(), says_hello, asks_page=False)
+    assert got[0].startswith(b"HTTP/1.1 502 ")
+    assert found.gate.requests[-1].ended == "server closed"
+
+
+def test_a_request_that_switches_nothing_is_told_that_no_protocol_is_shared() -> None:
+    class Neither(Alone):
+        @override
+        async def serve(self, stream: PeerStream) -> None:
+            stream._pending = (await stream.receive()).replace(b"\x02h2", b"")
+            await super().serve(stream)
+
+    found = browse(get(), origin=Neither(), plan=plan_of(UPGRADES), address=SITE)
+    assert found.statuses == [502]
+    assert found.gate.requests[-1].ended == "server-tls-protocol"
 
 
 @pytest.mark.parametrize("announces", [False, True])

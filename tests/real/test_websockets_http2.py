@@ -142,9 +142,11 @@ def publishing(folder: pathlib.Path, server_port: int, filters: str) -> Iterator
         gate.close()
 
 
-def node_talks(port: int, ca: pathlib.Path, host: str, *where: str) -> dict[str, Any]:
+def node_talks(
+    port: int, ca: pathlib.Path, host: str, *where: str, script: str = TALK
+) -> dict[str, Any]:
     done = subprocess.run(
-        [tool("node"), "-e", TALK, str(port), str(ca), host, *where],
+        [tool("node"), "-e", script, str(port), str(ca), host, *where],
         capture_output=True,
         timeout=PATIENCE_S * 2,
         check=False,
@@ -256,5 +258,23 @@ def test_a_server_of_http_2_is_asked_on_streams(switching: Any, tmp_path: pathli
             gate.close()
     assert found["announced"] is True
     assert "a page" in found["page"]
+    assert [one | {"reason": ""} for one in found["talks"][:3]] == [ALL | {"reason": ""}] * 3
+    assert found["talks"][3] == REFUSED
+
+
+def test_the_first_thing_that_a_server_of_http_2_is_asked_for_may_be_a_websocket(
+    switching: Any, tmp_path: pathlib.Path
+) -> None:
+    asks_no_page = TALK.replace("  found.page = await page();\n", "")
+    with dnsmasq_server(tmp_path) as dns_port:
+        gate = Verifying(tmp_path / "gate", switching.port, dns_port, "off")
+        try:
+            gate.start()
+            ca = gate.folder / "proxy-ca.pem"
+            where = "https", f"web.names.test:{switching.port}"
+            found = node_talks(gate.port, ca, "gate.example", *where, script=asks_no_page)
+        finally:
+            gate.close()
+    assert "page" not in found
     assert [one | {"reason": ""} for one in found["talks"][:3]] == [ALL | {"reason": ""}] * 3
     assert found["talks"][3] == REFUSED

@@ -77,6 +77,8 @@ class ServerEngine(TlsEngine):
                 return ServerFailure(ServerFault.WANTS_CERTIFICATE, broken.alert)
             if broken.alert == "protocol version":
                 return ServerFailure(ServerFault.TLS_VERSION, broken.words)
+            if broken.alert == "no application protocol":
+                return ServerFailure(ServerFault.NO_PROTOCOL)
             return ServerFailure(ServerFault.TLS_ALERT, broken.alert)
         if broken.is_cut_off:
             return ServerFailure(ServerFault.TLS_CUT_OFF)

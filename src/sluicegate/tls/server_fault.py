@@ -53,6 +53,7 @@ class ServerFault(enum.Enum):
     # The handshake.
     WANTS_CERTIFICATE = "server-wants-certificate", "it wants a client's certificate, there is none"
     TLS_VERSION = "server-tls-version", "it speaks no version of TLS that is new enough"
+    NO_PROTOCOL = "server-tls-protocol", "it speaks no protocol that it was offered (ALPN)"
     TLS_ALERT = "server-tls-alert", "it refused the handshake"
     TLS_FAILED = "server-tls-failed", "the handshake failed"
     TLS_CUT_OFF = "server-tls-cut-off", "it ended the connection in the handshake"
@@ -77,6 +78,7 @@ def fault_of(code: int) -> ServerFault:
 _FAILED: Final = frozenset(
     {
         ServerFault.WANTS_CERTIFICATE,
+        ServerFault.NO_PROTOCOL,
         ServerFault.TLS_ALERT,
         ServerFault.TLS_FAILED,
         ServerFault.TLS_CUT_OFF,

@@ -86,6 +86,7 @@ class ExchangeFacts(abc.ABC):
         "is_response_whole",
         "is_secure",
         "last_active",
+        "needs_stream",
         "origin",
         "reason",
         "refuser",
@@ -143,8 +144,8 @@ class ExchangeFacts(abc.ABC):
         #: What ``held_body`` knows of it between its request and its response.
         self.is_secure = False
         #: Whether what it asks for is ``https``: its server is spoken to inside TLS, and verified.
-        self.is_repeated = False
-        #: Whether it was sent a second time.
+        self.is_repeated = self.needs_stream = False
+        #: Whether it was sent a second time; whether its server speaks nothing but HTTP/2.
         self._event_asked = False
         self._handshake: Handshake | None = None
         #: Of a WebSocket whose messages are to be read.

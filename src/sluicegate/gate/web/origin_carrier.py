@@ -53,6 +53,7 @@ class OriginCarrier:
         "_streams",
         "_taken",
         "_touched",
+        "_unsettled",
         "address",
         "allowed_by",
         "bound_to",
@@ -94,6 +95,8 @@ class OriginCarrier:
         self._blocked: dict[RoomTaker, None] = {}
         self._touched: dict[OriginStream, None] = {}
         #: Streams whose client is to be sent what came in this turn.
+        self._unsettled: dict[OriginStream, None] = {}
+        #: Streams that ask for another protocol before the server has said whether it has any.
         self._is_posted = self._is_reading = False
         self.wire = Wire(service, raw, self)
         self.wire.session = session
@@ -141,6 +144,20 @@ class OriginCarrier:
         self.uses += 1
         return OriginStream(self)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the server has said what it understands."""
+        return self.http.is_settled
+
+    def await_settings(self, stream: OriginStream) -> None:
+        """Tell a stream when the server has said what it understands."""
+        self._unsettled[stream] = None
+
+    def _tell_settled(self) -> None:
+        unsettled, self._unsettled = self._unsettled, {}
+        for stream in unsettled:
+            stream.on_settled()
+
     def on_stream_began(self, stream: OriginStream) -> None:
         """Take that a stream has its number."""
         self._taken -= 1
@@ -151,6 +168,7 @@ class OriginCarrier:
         if not stream.stream:
             self._taken -= 1
         self._streams.pop(stream.stream, None)
+        self._unsettled.pop(stream, None)
         self._blocked.pop(stream, None)
         self._touched.pop(stream, None)
         self.last_active = self._service.port.now
@@ -186,6 +204,8 @@ class OriginCarrier:
             touched, self._touched = self._touched, {}
             for stream in touched:
                 stream.uncork()
+        if self._unsettled and http.is_settled:
+            self._tell_settled()
         self.flush()
 
     def _take(self, event: Http2Event) -> None:
@@ -279,7 +299,7 @@ class OriginCarrier:
 
     def _fail_all(self, reason: str, error: int) -> None:
         """End everything on it; what may be asked again elsewhere will be."""
-        streams = list(self._streams.values())
+        streams = [*self._streams.values(), *self._unsettled]
         self._shut()
         for stream in streams:
             # An answer that has come as a whole is handed on at its client's pace.
@@ -298,7 +318,7 @@ class OriginCarrier:
 
     def close(self) -> None:
         """Close it; exchanges that are on it fail."""
-        if self._streams:
+        if self._streams or self._unsettled:
             self._fail_all("server closed", 0)
         else:
             self.http.leave()

@@ -184,9 +184,13 @@ class OriginStream:
             self.flush()
 
     def _send_head(self, *, is_last: bool = False) -> None:
-        head, self._head = self._head, None
+        head = self._head
         if head is None:
             return
+        if head.upgrade and not self._carrier.takes_protocols:
+            self._wait_to_switch(self._carrier)
+            return
+        self._head = None
         protocol = b""
         if head.upgrade:
             self._offer, is_last = head, False
@@ -197,6 +201,20 @@ class OriginStream:
             self._fail(f"request: {error}")
             return
         self._carrier.on_stream_began(self)
+
+    def _wait_to_switch(self, carrier: OriginCarrier) -> None:
+        """Wait until the server says whether it has other protocols; or fail: it has none."""
+        if not carrier.is_settled:
+            carrier.await_settings(self)
+            return
+        self._fail(NO_EXTENDED_CONNECT)
+        if carrier.uses == 1:
+            carrier.close_when_answered()  # it was dialled for this alone
+
+    def on_settled(self) -> None:
+        """Ask for the other protocol now that the server has said whether it has any."""
+        self._send_head()
+        self._carrier.flush_soon()
 
     def send_whole(self, request: Request, head: bytes) -> None:
         """Send a request without a body, as one piece."""
@@ -221,7 +239,9 @@ class OriginStream:
                 return True
             self._left -= size
         self._send_head()
-        return self._send(data)
+        if self._head is not None and self._exchange is not None:
+            self._fail("request-body: it comes before the server has said that it switches")
+        return self._exchange is None or self._send(data)
 
     def _send(self, data: bytes | memoryview) -> bool:
         carrier, size = self._carrier, len(data)
@@ -462,6 +482,9 @@ class OriginStream:
 
 
 _NO_TRAILERS: Final = Fields()
+
+NO_EXTENDED_CONNECT: Final = "server-has-no-extended-connect"
+"""Of a request to switch protocols, to a server that speaks HTTP/2 and does not say that it can."""
 
 
 def _nothing() -> None:

@@ -31,7 +31,7 @@ from sluicegate.names import CanonicalHost, Destination, JudgedAddress, LookupRe
 from sluicegate.names.eyeballs import interleave
 from sluicegate.policy.tls_opening import OpeningReason
 from sluicegate.port.layer import driver_of
-from sluicegate.tls import HTTP2, ServerFailure
+from sluicegate.tls import HTTP2, ServerFailure, ServerFault
 from sluicegate.verdict import Deny
 
 from .admission import AdmittedExchange, WebReason
@@ -457,7 +457,9 @@ class RoutedExchange(AdmittedExchange):
 
     @property
     def _protocols(self) -> tuple[str, ...]:
-        """What the server is offered by ALPN: what switches protocols is HTTP/1's."""
+        """What the server is offered by ALPN: what switches protocols is HTTP/1's, if it has it."""
+        if self.needs_stream:
+            return (HTTP2,)
         is_single = self.may_switch or self.rule.send_proxy_protocol is not None
         return ("http/1.1",) if is_single else (HTTP2, "http/1.1")
 
@@ -471,7 +473,13 @@ class RoutedExchange(AdmittedExchange):
     ) -> None:
         connection = self.connection
         if isinstance(outcome, ServerFailure):
-            if outcome.fault.is_verdict:
+            if outcome.fault is ServerFault.NO_PROTOCOL and self._may_need_stream(
+                is_parent=is_parent
+            ):
+                # A server of HTTP/2 alone, whose streams may switch as well (RFC 8441).
+                self.needs_stream = True
+                self.route()
+            elif outcome.fault.is_verdict:
                 self.refuse(502, outcome.fault.code, detail=outcome.detail)
             else:
                 self.fail(502, outcome.reason)
@@ -489,6 +497,11 @@ class RoutedExchange(AdmittedExchange):
             self.refuse(502, OpeningReason.OTHER_SERVER)
             return
         self._take_new(stream.socket, address)
+
+    def _may_need_stream(self, *, is_parent: bool) -> bool:
+        """Tell whether a server that was offered HTTP/1 alone may be offered HTTP/2."""
+        is_offered = is_parent or self.needs_stream or self.rule.send_proxy_protocol is not None
+        return self.may_switch and not is_offered and not self.is_over
 
     def _on_no_server(self, race: DialRace | None, error: int) -> None:
         service, refusal = self.connection.service, race.refusal if race is not None else None

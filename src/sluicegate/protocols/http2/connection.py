@@ -85,6 +85,11 @@ class Http2Connection(Http2Sending):
         """Whether the end of a frame or of a head is still to come."""
         return self._at < len(self._data) or self._block is not None or not self._has_settings
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the peer has said its first SETTINGS, which say what it understands."""
+        return self._has_settings
+
     def next_event(self) -> Http2Event | None:
         """Read on; None where the end of the next frame has not come.
 
