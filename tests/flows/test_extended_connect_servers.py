@@ -25,6 +25,7 @@ from tests.flows.test_web_server_tls import RULES, SITE, TlsOrigin, get
 from tests.flows.tls_kit import TlsPeer, server_context, serving_tls, verifying, with_tls
 from tests.flows.web_kit import Visit, browse, read_message, web_settings
 from tests.flows.websocket_kit import KEY, End, Judge, echo, handshake, says
+from tests.unit.hello_kit import openssl_hello
 
 UPGRADES = RULES + 'upgrades = ["websocket"]\n'
 JUDGED = UPGRADES + 'filters = ["judge"]\n'
@@ -470,3 +471,74 @@ def test_inside_tls_that_was_opened_the_verified_server_is_asked(*, announces: b
     assert b" 101 " in got[0]
     assert got[1][-1] == Close(1008, "a secret")
     assert origin.spoken == (["h2"] if announces else ["h2", "http/1.1"])
+
+
+def opened_for_http_1(origin: Both, *, filters: Any = (), offers: str = "http/1.1") -> Any:
+    """Ask for a WebSocket, as browsers do for ``wss://``: in HTTP/1 alone, inside opened TLS."""
+    got: list[Any] = []
+
+    async def talk(inside: Inside, met: Met) -> None:
+        assert met.alpn == "http/1.1"
+        await inside.send_all(INSIDE)
+        got.append(await inside.receive_until(b"\r\n\r\n"))
+        if b" 101 " in got[0]:
+            end = End(inside, is_client=True, deflate=None)
+            got.append(await says(Message("hi"), Message("secret"))(end))
+
+    names = '["judge"]' if filters else "[]"
+    found = open_tls(
+        talk=talk,
+        policy=rule(more=f'upgrades = ["websocket"]\nfilters = {names}'),
+        origin=origin,
+        context=client_context(offers),
+        filters=filters,
+    )
+    return found, got
+
+
+def test_a_client_of_http_1_has_the_websocket_of_a_server_of_http_2_alone() -> None:
+    async def listens(stream: PeerStream) -> None:
+        await echo(End(stream, is_client=False, deflate=None))
+        stream.close()
+
+    judge = Judge(lambda one: Refuse("a secret") if one.text == "secret" else FORWARD)
+    origin = Alone(listens)
+    found, got = opened_for_http_1(origin, filters=[installation(judge, "judge")])
+    assert found.met.error == ""
+    assert got[1][-1] == Close(1008, "a secret")
+    assert origin.spoken == ["h2"]
+    assert [one[":protocol"] for one in origin.asked] == ["websocket"]
+    (record,) = found.gate.requests
+    assert (record.status, record.ended) == (101, "a secret")
+    assert found.end.tls_verification == "verified"
+
+
+def test_a_client_of_http_1_is_told_by_a_page_that_there_is_no_websocket() -> None:
+    origin = Alone(announces=False)
+    found, got = opened_for_http_1(origin)
+    assert got[0].startswith(b"HTTP/1.1 502 ")
+    (record,) = found.gate.requests
+    assert (record.status, record.ended) == (502, "server-has-no-extended-connect")
+
+
+def test_a_client_of_http_1_has_the_pages_of_a_server_of_http_2_alone() -> None:
+    origin = Alone()
+    wanted = [get().replace(b"https://site.example", b"")] * 3
+    found = open_tls(*wanted, origin=origin, context=client_context("http/1.1"))
+    assert found.met.statuses == [200, 200, 200]
+    assert origin.spoken == ["h2"]
+
+
+def test_a_client_whose_protocols_its_server_has_not_is_told_so_in_tls() -> None:
+    heard: list[bytes] = []
+
+    class Raw(Inside):
+        @override
+        async def shake_hands(self) -> None:
+            await self.stream.send_all(openssl_hello("site.example", protocols=["imap"]))
+            heard.append(await self.stream.receive_all())
+            raise ConnectionAbortedError
+
+    found = open_tls(get(), origin=Alone(), made=Raw)
+    assert heard == [NO_APPLICATION_PROTOCOL]
+    assert (found.end.outcome, found.end.reason) == ("failed", "server-tls-protocol")

@@ -16,6 +16,7 @@ Wherever it ends, the client is told by an alert, if its own TLS has not begun y
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import errno
 import functools
@@ -53,6 +54,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Opener"]
 
+_INTERNAL_ERROR: Final = 80
+_NO_APPLICATION_PROTOCOL: Final = 120
+"""Of TLS's alerts (RFC 8446 section 6.2)."""
+
+_HTTP1: Final = "http/1.1"
+
 _OFFERS_KNOWN_MAX: Final = 64
 """What clients offer, that is remembered: programs have a list each, of two or three."""
 
@@ -72,6 +79,7 @@ class Opener:
         "_connection",
         "_handshake",
         "_hello",
+        "_is_translated",
         "_leaf",
         "_server",
         "_service",
@@ -89,6 +97,8 @@ class Opener:
         self._state = _State.HELLO
         self._hello = HelloReading(connection)
         self._handshake: ServerHandshake | None = None
+        self._is_translated = False
+        #: Whether the server speaks nothing but HTTP/2, and the client nothing but HTTP/1.
         self._server: ServerStream | None = None
         self._leaf: LeafContext | None = None
         self._stream: TlsStream | None = None
@@ -201,11 +211,14 @@ class Opener:
     def _protocols(self) -> tuple[str, ...]:
         """Return what the server is offered: what the client offers, as far as it is served here.
 
-        A client that speaks something else than HTTP has its own protocols mirrored.
+        A client that speaks something else than HTTP has its own protocols mirrored. A server that
+        speaks no HTTP/1 is asked for HTTP/2 when it has said so.
         """
+        if self._is_translated:
+            return (HTTP2,)
         hello = self._hello.hello
         assert hello is not None, "it was judged"
-        return _protocols_for(hello.alpn, self._service.web.protocols_inside)
+        return _protocols_for(hello.alpn, self._served)
 
     def _goes_on(self) -> bool:
         """Tell whether it may: neither over, nor refused by another policy; False ends it."""
@@ -260,6 +273,8 @@ class Opener:
         else:
             self._state = _State.LEAF
             self._since = connection.port.now
+            if self._is_translated and outcome.alpn == HTTP2:
+                outcome = dataclasses.replace(outcome, alpn=_HTTP1)
             self._service.leaves.leaf_for(outcome, self._on_leaf)
 
     def _on_server_failed(self, failure: ServerFailure) -> None:
@@ -267,10 +282,28 @@ class Opener:
         opened.verification, opened.identity = failure.fault.code, failure.identity
         if failure.fault is ServerFault.WANTS_CERTIFICATE and opened.mode is TlsMode.INSPECT:
             self._on_certificate_wanted(failure.detail)
+        elif failure.fault is ServerFault.NO_PROTOCOL:
+            self._on_no_protocol(failure.reason)
         elif failure.fault.is_verdict:
             self._refuse(failure.reason)
         else:
             self._fail(failure.reason)
+
+    def _on_no_protocol(self, reason: str) -> None:
+        """Take that the server has none of the client's protocols: HTTP/1 can be said in HTTP/2.
+
+        Clients ask for a WebSocket in HTTP/1 alone, also of servers that have it in HTTP/2 only.
+        """
+        is_inspected = self.opened.mode is TlsMode.INSPECT
+        if is_inspected and self._protocols() == (_HTTP1,) and HTTP2 in self._served:
+            self._is_translated = True
+            self._connection.dial_anew(self._on_dialled)
+        else:
+            self._fail(reason, _NO_APPLICATION_PROTOCOL)
+
+    @property
+    def _served(self) -> tuple[str, ...]:
+        return self._service.web.protocols_inside
 
     def _on_certificate_wanted(self, detail: str) -> None:
         """Take that the server asks for a certificate that only the client has."""
@@ -367,9 +400,9 @@ class Opener:
         self._state = _State.OVER
         self._connection.end_by_alert(Outcome.REFUSED, reason, ACCESS_DENIED)
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, description: int = _INTERNAL_ERROR) -> None:
         self._state = _State.OVER
-        self._connection.end_by_alert(Outcome.FAILED, reason, _INTERNAL_ERROR)
+        self._connection.end_by_alert(Outcome.FAILED, reason, description)
 
     def on_expired(self) -> None:
         """Take that a step has taken too long."""
@@ -397,9 +430,7 @@ def _protocols_for(alpn: tuple[bytes, ...], served: tuple[str, ...]) -> tuple[st
     return known or tuple(one for one in offered if one.isascii() and one != "h2")
 
 
-_INTERNAL_ERROR: Final = 80
-"""Of TLS's alerts (RFC 8446 section 6.2)."""
-_OF_THE_WEB: Final = frozenset({"http/1.1", HTTP2})
+_OF_THE_WEB: Final = frozenset({_HTTP1, HTTP2})
 _ABOUT_CERTIFICATES: Final = frozenset(
     {
         "bad certificate",
