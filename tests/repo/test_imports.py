@@ -59,6 +59,7 @@ COMMANDS: dict[str, str] = {
     "": f"{DECIDING} {FILES} {KEYS} {WEB} {PAGES} asyncio msgspec importlib.metadata",
     "status": ASKING,
     "reload": ASKING,
+    "run": f"{PAGES} sluicegate.app.build sluicegate.gate.service sluicegate.testing",
     "log": f"{ASKING}".replace("cryptography ", ""),
     "new-filter": f"{DECIDING} {FILES} {KEYS} {WEB} {PAGES} asyncio",
 }

@@ -47,7 +47,7 @@ from .load import Loaded, load
 from .machine import Usage
 from .measuring import measure_gate
 from .network_findings import NO_RIGHT_TO_ROUTE, lacks_right_to_route
-from .passed_sockets import listen
+from .passed_sockets import cannot_listen, listen
 from .policies.desk import PolicyDesk
 from .reload import ReloadHistory, settings_for_restart
 from .shown_settings import show_filter_settings, show_scanner_settings
@@ -56,7 +56,7 @@ from .version import VERSION
 if TYPE_CHECKING:
     from .processes.alert_post import AlertPost
 
-__all__ = ["Gate", "Share", "cannot_listen"]
+__all__ = ["Gate", "Share"]
 
 _LISTENING: Final = frozenset({Phase.READY, Phase.REFUSING})
 
@@ -436,12 +436,3 @@ def _open_log(
 ) -> RecordWriter:
     goes_on = configuration.when_log_full == "count"
     return RecordWriter(port, configuration.log_path, say, goes_on=goes_on)
-
-
-def cannot_listen(loaded: Loaded, error: TransportError) -> ConfigError:
-    """Say to an operator that an address of a configuration cannot be had."""
-    return ConfigError(
-        loaded.configuration.document.where(("listener",)),
-        str(error),
-        "is the port taken (ss -ltnp), or below 1024 and the gate not permitted to bind it?",
-    )

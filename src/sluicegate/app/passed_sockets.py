@@ -12,13 +12,16 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sluicegate.address import SocketAddress
-from sluicegate.errors import ConfigError
+from sluicegate.errors import ConfigError, TransportError
 from sluicegate.port import CompletionPort, Listener
 
-__all__ = ["accept_passed", "listen", "take_passed"]
+if TYPE_CHECKING:
+    from .load import Loaded
+
+__all__ = ["accept_passed", "cannot_listen", "listen", "take_passed"]
 
 _Socket: TypeAlias = socket.socket  # noqa: TID251 - it is only looked at, then given to the port
 
@@ -102,3 +105,12 @@ def _check(descriptor: int) -> SocketAddress:
                 where, "also takes IPv4, which its address does not say", "BindIPv6Only=ipv6-only"
             )
         return SocketAddress.from_kernel(looked_at.getsockname())
+
+
+def cannot_listen(loaded: Loaded, error: TransportError) -> ConfigError:
+    """Say to an operator that an address of a configuration cannot be had."""
+    return ConfigError(
+        loaded.configuration.document.where(("listener",)),
+        str(error),
+        "is the port taken (ss -ltnp), or below 1024 and the gate not permitted to bind it?",
+    )

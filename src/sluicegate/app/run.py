@@ -26,7 +26,8 @@ from .authority_files import OpenAuthority, open_authority_of
 from .build import Gate
 from .confinement import Confinement, confine_process, refuse_new_rings
 from .draining import Draining
-from .guard import ManagerHeartbeat, bound_memory, watch_loop
+from .guard import bound_memory, watch_loop
+from .heartbeat import ManagerHeartbeat
 from .load import Loaded, load
 from .machine import (
     StateLock,

@@ -19,7 +19,7 @@ from sluicegate.port.diagnosis import diagnose
 from .account import take_account
 from .authority_files import open_authority_of
 from .config import Configuration
-from .guard import beat_for_manager
+from .heartbeat import beat_for_manager
 from .load import Loaded, load
 from .machine import (
     StateLock,

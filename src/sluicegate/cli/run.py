@@ -6,7 +6,6 @@ import pathlib
 
 import click
 
-from sluicegate.app.run import run_gate
 from sluicegate.app.supervise import check_takeover, supervise
 from sluicegate.process_limits import WORKERS_MAX
 
@@ -55,6 +54,8 @@ def run(config: pathlib.Path | None, workers: int | None, *, inline: bool, prefl
     if preflight:
         check_takeover(path)
     elif inline:
+        from sluicegate.app.run import run_gate  # noqa: PLC0415 - a supervisor loads no gate
+
         run_gate(path, _say)
     else:
         supervise(path, _say, workers)

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from sluicegate.app.authority_files import OpenAuthority
-from sluicegate.app.build import cannot_listen
 from sluicegate.app.config import Configuration
 from sluicegate.app.learning import LearnLog, learn_views
 from sluicegate.app.load import Loaded, load
 from sluicegate.app.machine import Usage
+from sluicegate.app.passed_sockets import cannot_listen
 from sluicegate.app.policies.desk import PolicyDesk
 from sluicegate.app.reload import ReloadHistory, settings_for_restart
 from sluicegate.app.version import VERSION

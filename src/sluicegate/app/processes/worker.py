@@ -20,12 +20,13 @@ from sluicegate import collector
 from sluicegate.address import SocketAddress
 from sluicegate.app.account import capabilities_to_dial
 from sluicegate.app.authority_files import lacks_distance
-from sluicegate.app.build import Gate, Share, cannot_listen
+from sluicegate.app.build import Gate, Share
 from sluicegate.app.confinement import Confinement, refuse_new_rings
 from sluicegate.app.draining import Draining
 from sluicegate.app.guard import bound_memory, watch_loop
 from sluicegate.app.load import Loaded, load
 from sluicegate.app.machine import raise_descriptor_limit
+from sluicegate.app.passed_sockets import cannot_listen
 from sluicegate.app.version import VERSION
 from sluicegate.audit import RecordSender
 from sluicegate.clock import SystemClock
