@@ -22,10 +22,12 @@ from tests.unit.resolver_kit import Rules, answer
 
 GOOD = "www.example. 60 A 93.184.216.34"
 FORGED = "www.example. 60 A 93.184.216.66"
+PATIENT = Limits(dns_attempt_timeout_s=60.0, dns_rounds_max=1)
 QUICK = Limits(dns_attempt_timeout_s=0.3, dns_rounds_max=1)
+"""Where nobody answers."""
 
 Outcome = Destination | Unresolved
-Look = Callable[[HostileServer], Outcome]
+Look = Callable[..., Outcome]
 
 
 def wrong_identifier(wire: bytes) -> bytes:
@@ -52,7 +54,7 @@ def on_port(backend_name: str) -> Callable[[Coroutine[Any, Any, Any]], Any]:
 
 
 def resolver_of(*servers: SocketAddress, **options: Any) -> Resolver:
-    limits = options.pop("limits", QUICK)
+    limits = options.pop("limits", PATIENT)
     settings = ResolverSettings(servers, record_types=(RecordType.A,), **options)
     return Resolver(settings, current_port().clock, limits)
 
@@ -61,10 +63,10 @@ def resolver_of(*servers: SocketAddress, **options: Any) -> Resolver:
 def look(on_port: Callable[[Coroutine[Any, Any, Any]], Any]) -> Look:
     """Ask one server for one name's address."""
 
-    def look(server: HostileServer) -> Outcome:
+    def look(server: HostileServer, limits: Limits = PATIENT) -> Outcome:
         async def main() -> Outcome:
             async with server.listening():
-                resolver = resolver_of(server.address)
+                resolver = resolver_of(server.address, limits=limits)
                 try:
                     return await resolver.resolve(canonical_host("www.example"), 443, Rules())
                 finally:
@@ -174,7 +176,7 @@ def test_loop_of_aliases_is_refused(look: Look) -> None:
 
 def test_silent_server_is_given_up(look: Look) -> None:
     server = HostileServer()
-    assert reason_of(look(server)) is LookupReason.SERVERS_SILENT
+    assert reason_of(look(server, QUICK)) is LookupReason.SERVERS_SILENT
     assert server.asked == ["udp"]
 
 
@@ -192,7 +194,7 @@ def test_server_that_accepts_and_says_nothing_over_tcp_is_given_up(
 
         server._serve = hold
         async with server.listening():
-            resolver = resolver_of(server.address)
+            resolver = resolver_of(server.address, limits=QUICK)
             outcome = await resolver.resolve(canonical_host("www.example"), 443, Rules())
             await resolver.close()
             await held.wait()
@@ -208,7 +210,7 @@ def test_port_where_nobody_listens_is_told_at_once(
     async def main() -> Outcome:
         async with HostileServer().listening() as gone:
             pass
-        resolver = resolver_of(gone.address, limits=Limits(dns_attempt_timeout_s=60.0))
+        resolver = resolver_of(gone.address, limits=PATIENT)
         try:
             return await resolver.resolve(canonical_host("www.example"), 443, Rules())
         finally:
@@ -297,7 +299,7 @@ def test_many_lookups_at_once_leave_nothing_open(
             lambda q: [framed(answer(q))],
         )
         async with server.listening():
-            resolver = resolver_of(server.address, mix_case=False)
+            resolver = resolver_of(server.address, mix_case=False, limits=QUICK)
             hosts = [canonical_host(f"{chr(97 + i % 26)}{i}.example") for i in range(100)]
             asking = [asyncio.ensure_future(resolver.resolve(h, 443, Rules())) for h in hosts]
             for task in asking[::5]:

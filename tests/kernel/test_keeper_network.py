@@ -46,7 +46,7 @@ def test_keeper_connects_to_its_servers_port_alone(is_allowed: bool) -> None:
             [sys.executable, "-c", SCRIPT, json.dumps(allowed), json.dumps(ports)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
     assert done.returncode == 0, done.stderr
     first, second, listening, told = json.loads(done.stdout)

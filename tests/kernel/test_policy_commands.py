@@ -77,6 +77,7 @@ def test_policy_is_applied_listed_compared_and_rolled_back(gate: PolicyGate) -> 
     assert gate.run("rollback", "1").returncode == 0
     assert gate.policy.read_text() == before
     assert gate.status()["policy"] == rows[1]["policy"]
+    assert gate.end() == 0
     acts = [(one["action"], one["result"]) for one in gate.records("operator")]
     assert acts[-2:] == [("policy-change", "done"), ("policy-roll-back", "done")]
 
@@ -88,6 +89,7 @@ def test_wrong_policy_is_refused_with_its_causes_and_recorded(gate: PolicyGate) 
     assert "policy.toml:" in done.stderr
     assert gate.policy.read_text() == before
     assert [row["number"] for row in gate.told("history")["rows"]] == [1]
+    assert gate.end() == 0
     act = gate.records("operator")[-1]
     assert (act["action"], act["result"]) == ("policy-change", "refused")
 

@@ -14,6 +14,7 @@ from typing import Any
 from sluicegate.gate.control_messages import ReloadRequest
 from tests.kernel.test_gate_process import GateProcess, echoed
 from tests.kernel.test_processes import Gate
+from tests.waiting import wait_until
 
 RELOADS = 30
 
@@ -88,6 +89,7 @@ def test_reloads_with_traffic_let_nothing_pass_that_is_refused_and_refuse_nothin
             for client in staying:
                 assert echoed(client, b"still here") == b"still here"
         assert {row["policy"] for row in gate.workers()} == {gate.status()["policy"]}
+    wait_until(lambda: not gate.status()["revoking"], "what is revoked is not ended")
     status = gate.status()
     gate.end()
     assert len(by_hash) == 2
@@ -124,6 +126,7 @@ def test_reload_ends_what_it_refuses_on_every_worker_and_says_who_asked_for_what
         assert gate.ask("reload").returncode == 0
         assert ends(first)
         assert ends(second)
+        wait_until(lambda: gate.status()["revoked"] == 2, "they are not counted")
         shown = gate.ask("status").stdout
         status = gate.status()
     gate.end()
