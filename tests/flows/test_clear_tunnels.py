@@ -21,9 +21,11 @@ from sluicegate.testing.peers import _Signal as Flag
 from tests.flows.chain_filters import Passing
 from tests.flows.entry_kit import ANN, MODES, REFUSED, Ask, Names, asks, proxy_settings
 from tests.flows.gate_kit import Gate, installation, play
+from tests.flows.http2_kit import Http2Peer, speaks_http2
 from tests.flows.model_kit import PlayingEcho
 from tests.flows.test_emulation import emulating
 from tests.flows.test_no_garbage import collecting
+from tests.flows.tls_kit import with_tls
 from tests.flows.web_kit import SITE, Origin, read_message
 from tests.flows.websocket_kit import End, Judge, echo, handshake, says, switched
 from tests.unit.hello_kit import hello_to
@@ -446,3 +448,34 @@ def test_tunnels_that_are_read_leave_nothing_to_the_collector(said: bytes) -> No
 
     play(scenario, plan, exchange=Names(site_example=[SITE.host]))
     assert kinds == [{}]
+
+
+def test_a_tunnel_on_a_stream_of_http_2_is_read_as_any_other() -> None:
+    heads = installation(Heads(), "f0")
+    plan = proxy_settings(RULE.format(names='["f0"]', more=""), filters=[heads])
+    origin = Origin()
+    found: list[bytes] = []
+
+    async def then(client: Http2Peer) -> None:
+        asked = [(b":method", b"CONNECT"), (b":authority", b"site.example:80")]
+        number = await client.send(asked, ends=False)
+        answer = client.answers[number]
+        await client.until(lambda: bool(answer.status))
+        for path, end in (("/a", b"hello"), ("/no", b"}")):
+            await client.send_body(number, get(path), ends=False)
+            await client.until(lambda end=end: answer.body.endswith(end))
+        found.append(answer.body)
+        await client.send_body(number, b"")
+        await client.answered(number)
+
+    async def scenario(gate: Gate) -> None:
+        gate.serve(origin.serve, address=SITE)
+        await gate.ended(gate.call(speaks_http2(then)))
+        await gate.idle()
+
+    settings = with_tls(plan, protocols=("h2", "http/1.1"))
+    gate = play(scenario, settings, exchange=Names(site_example=[SITE.host]))
+    assert found[0].startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"HTTP/1.1 403 " in found[0]
+    assert origin.lines == ["GET /a HTTP/1.1"]
+    assert [one.status for one in gate.requests] == [200, 403]

@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import json
 import pathlib
+import ssl
 import subprocess
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import websockets.asyncio.client
+import websockets.exceptions
 
 from tests.chains import root
 from tests.pki import authority
@@ -21,6 +24,7 @@ from .dns_parts import dnsmasq_server
 from .entry_parts import PATIENCE_S, tool
 from .sample_parts import is_listening, wait_until
 from .test_http2_gate import VerifyingGate
+from .test_opening_gate import OpeningGate
 from .test_websockets import SOCKET
 from .web_parts import chromium
 from .websocket_parts import (
@@ -278,3 +282,52 @@ def test_the_first_thing_that_a_server_of_http_2_is_asked_for_may_be_a_websocket
     assert "page" not in found
     assert [one | {"reason": ""} for one in found["talks"][:3]] == [ALL | {"reason": ""}] * 3
     assert found["talks"][3] == REFUSED
+
+
+class Opening(OpeningGate):
+    """Opens TLS, and judges the messages inside."""
+
+    def write_main(self, more: str = "") -> None:
+        (self.folder / "judge.py").write_text(JUDGE)
+        super().write_main(f'[[filter]]\nname = "judge"\nuse = "judge.py:Judge"\n{more}')
+
+    def write_policy(self, clients: str = "127.0.0.0/8") -> None:
+        port = self.ports["alone"]
+        (self.folder / "policy.toml").write_text(
+            '[[rule]]\nname = "opened"\naction = "allow"\nlistener = "echo"\n'
+            f'clients = ["{clients}"]\n'
+            f'to = ["*.names.test", "127.0.0.1"]\nprotocols = ["tcp:{port}"]\nfilters = ["judge"]\n'
+            f'upgrades = ["websocket"]\ntls = {{ mode = "inspect", ports = [{port}] }}\n'
+        )
+
+
+def test_python_has_the_websocket_of_a_server_of_http_2_alone_inside_opened_tls(
+    switching: Any, tmp_path: pathlib.Path
+) -> None:
+    async def talk(gate: Opening) -> tuple[list[str | bytes], int | None]:
+        context = ssl.create_default_context(cafile=str(gate.ca))
+        context.set_alpn_protocols(["http/1.1"])
+        got: list[str | bytes] = []
+        async with websockets.asyncio.client.connect(
+            f"wss://web.names.test:{switching.port}/chat",
+            proxy=f"http://127.0.0.1:{gate.port}",
+            ssl=context,
+        ) as socket:
+            with contextlib.suppress(websockets.exceptions.ConnectionClosed):
+                for one in ("hello", "rewrite me", "refuse me"):
+                    await socket.send(one)
+                    got.append(await asyncio.wait_for(socket.recv(), PATIENCE_S))
+        return got, socket.close_code
+
+    with dnsmasq_server(tmp_path) as dns_port:
+        servers = SimpleNamespace(ports={"alone": switching.port})
+        gate = Opening(tmp_path / "gate", servers, dns_port)  # type: ignore[arg-type]
+        try:
+            gate.start()
+            assert asyncio.run(talk(gate)) == (["hello", "rewritten"], 4001)
+            wait_until(lambda: bool(gate.records("request")), "it is recorded")
+            (record,) = gate.records("request")
+        finally:
+            gate.close()
+    assert (record["status"], record["ended"]) == (101, "not allowed")
+    assert record["url"] == f"https://web.names.test:{switching.port}/chat"
