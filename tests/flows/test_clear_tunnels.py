@@ -14,6 +14,7 @@ import pytest
 from sluicegate.filterapi import DROP, FORWARD, GO_ON, EntryMode, Needs, Refuse, Rewrite, WebFilter
 from sluicegate.gate.entry_dialogue import Authenticate
 from sluicegate.gate.registry import BYTES_UNSEEN
+from sluicegate.gate.web.parent_proxy import ParentProxy
 from sluicegate.protocols.detect import EntryProtocol
 from sluicegate.protocols.websocket import Close, Message
 from sluicegate.testing.peers import PeerStream
@@ -479,3 +480,15 @@ def test_a_tunnel_on_a_stream_of_http_2_is_read_as_any_other() -> None:
     assert b"HTTP/1.1 403 " in found[0]
     assert origin.lines == ["GET /a HTTP/1.1"]
     assert [one.status for one in gate.requests] == [200, 403]
+
+
+def test_requests_in_a_tunnel_go_through_a_parent_as_all_others() -> None:
+    heads = installation(Heads(), "f0")
+    parent = SITE.with_port(3128)
+    plan = dataclasses.replace(
+        proxy_settings(RULE.format(names='["f0"]', more=""), filters=[heads]),
+        parent_proxies=(ParentProxy(parent),),
+    )
+    found = tunnel(get("/a"), get("/no"), plan=plan, address=parent)
+    assert found.statuses == [200, 403]
+    assert found.origin.lines == ["GET http://site.example/a HTTP/1.1"]
