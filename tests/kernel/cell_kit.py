@@ -106,7 +106,7 @@ def in_loop(work: Callable[[], Any], backend: str) -> Any:
     """Run a coroutine function on a port, to a bound."""
 
     async def bounded() -> Any:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             return await work()
 
     return run(bounded(), backend=backend)  # type: ignore[arg-type]

@@ -92,7 +92,7 @@ def test_mail_goes_to_a_real_server_over_tls_with_a_password_and_is_tried_again(
     gate.start()
     visit(gate)
     assert "it answers 451 try again later" in gate.wait_for("alert visit: the action told failed")
-    mail = mailbox.mails.get(timeout=30)
+    mail = mailbox.mails.get(timeout=60)
     assert mailbox.envelopes[0].rcpt_tos == ["ops@example.org", "night@example.org"]
     assert "warning: visit" in mail["Subject"]
     raising = wait_until(lambda: raised(gate))[0]["raising"]
@@ -126,7 +126,7 @@ def test_webhook_is_called_over_tls_with_a_signature(gate: Gate, tmp_path: pathl
     )
     gate.start()
     visit(gate)
-    headers, body = webhook.calls.get(timeout=30)
+    headers, body = webhook.calls.get(timeout=60)
     assert headers[":path"] == "/hooks/1?team=net"
     time = headers["Sluicegate-Signature"].partition(",")[0].removeprefix("t=")
     assert headers["Sluicegate-Signature"] == sign("shared", int(time), body)
@@ -257,7 +257,7 @@ def test_killed_alerter_loses_no_alert_and_doubles_no_record(
     raisings = {one["raising"] for one in raised(gate)}
     seen: set[str] = set()
     while len(seen) < 8:
-        headers, _ = webhook.calls.get(timeout=30)
+        headers, _ = webhook.calls.get(timeout=60)
         seen.add(headers["Sluicegate-Delivery"].removesuffix(".1"))
     assert gate.end() == 0
     assert [one["event"] for one in raised(gate)] == ["raised"] * 8

@@ -35,7 +35,7 @@ def open_at(doors: Doors, text: str) -> tuple[str, int]:
 def slot_of(doors: Doors, address: tuple[str, int], source: str) -> int:
     with socket.create_connection(address, source_address=(source, 0)):
         sockets = {one.fileno(): slot for slot, one in enumerate(doors.doors[0].sockets)}
-        (ready,) = select.select(list(sockets), [], [], 10)[0]
+        (ready,) = select.select(list(sockets), [], [], 60)[0]
         with socket.socket(fileno=os.dup(ready)) as listener:
             listener.accept()[0].close()
         return sockets[ready]

@@ -48,7 +48,7 @@ class Peers:
         for _ in range(count):
             self._next += 1
             source = f"127.0.{self._next % 200 + 1}.{self._next % 250 + 2}"
-            peer = socket.create_connection(self.address, 20, source_address=(source, 0))
+            peer = socket.create_connection(self.address, 60, source_address=(source, 0))
             try:
                 peer.sendall(encode_proxy_v1(client, SocketAddress("192.0.2.1", 80)))
                 if echoed(peer, b"x") == b"x":

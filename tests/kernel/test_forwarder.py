@@ -24,7 +24,7 @@ class Receiver:
     def __init__(self, path: pathlib.Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(path))
-        self.socket.settimeout(20)
+        self.socket.settimeout(60)
 
     def until(self, text: str) -> list[dict[str, Any]]:
         """Return the records that come, up to one with this text."""

@@ -352,7 +352,7 @@ def test_burst_beyond_the_descriptors_is_served_one_after_the_other(gate: GatePr
     host, _, port = gate.status()["listeners"][0]["address"].rpartition(":")
     with contextlib.ExitStack() as stack:
         clients = [
-            stack.enter_context(socket.create_connection((host, int(port)), timeout=30))
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=60))
             for _ in range(80)
         ]
         for number, client in enumerate(clients):

@@ -114,7 +114,7 @@ def test_loop_that_will_not_turn_again_ends_its_process_and_says_where(
     with gate.connect() as client:
         client.sendall(word)
         assert gate.process is not None
-        assert gate.process.wait(30) == status
+        assert gate.process.wait(60) == status
     assert gate.process.stderr is not None
     said = gate.process.stderr.read()
 
@@ -169,7 +169,7 @@ def test_service_manager_hears_of_a_loop_that_turns(tmp_path):
     gate = GateProcess(tmp_path, server.port)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
+        manager.settimeout(60)
         gate.start(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="2000000")
         heard = {manager.recv(100) for _ in range(3)}
         assert heard == {b"READY=1", b"WATCHDOG=1"}
@@ -184,7 +184,7 @@ def test_service_manager_that_does_not_ask_hears_nothing(tmp_path):
     gate = GateProcess(tmp_path, server.port)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
+        manager.settimeout(60)
         gate.start(
             NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="2000000", WATCHDOG_PID="1"
         )

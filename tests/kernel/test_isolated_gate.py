@@ -331,7 +331,7 @@ def test_datagrams_are_judged_in_a_cell_and_its_death_ends_their_connection_alon
     with server, client, other:
         server.bind(("127.0.0.1", 0))
         for one in (server, client, other):
-            one.settimeout(20)
+            one.settimeout(60)
         gate = UdpGate(tmp_path, server.getsockname()[1])
         try:
             gate.start()

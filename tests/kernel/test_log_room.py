@@ -65,7 +65,7 @@ class SmallGate(Gate):
     def is_served(self) -> bool:
         address = self.address()
         try:
-            with socket.create_connection(address, timeout=20) as client:
+            with socket.create_connection(address, timeout=60) as client:
                 return echoed(client, b"hello") == b"hello"
         except ConnectionError:
             return False

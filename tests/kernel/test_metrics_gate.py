@@ -38,7 +38,7 @@ class MeasuredGate(Gate):
     def fetch(
         self, path: str = "/metrics", method: str = "GET"
     ) -> tuple[http.client.HTTPResponse, str]:
-        asked = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        asked = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         asked.request(method, path, headers={"Accept": OPEN})
         answer = asked.getresponse()
         text = answer.read().decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import os
 import pathlib
@@ -86,7 +87,7 @@ def configure(gate: GateProcess, service: str = "", address: str = "127.0.0.1:0"
 def probe(gate: GateProcess, *paths: pathlib.Path, forks: bool = True) -> dict[str, Any]:
     """Let the filter try; paths are files that it tries to write."""
     with gate.connect() as client:
-        client.settimeout(30)
+        client.settimeout(60)
         asked = {"paths": [str(path) for path in paths], "forks": forks}
         client.sendall(json.dumps(asked).encode())
         answer = b""
@@ -99,6 +100,9 @@ def probe(gate: GateProcess, *paths: pathlib.Path, forks: bool = True) -> dict[s
 
 
 EPERM, EACCES, EAFNOSUPPORT = -1, -13, -97
+
+OWN_HOST = str(ipaddress.ip_address("127.128.0.1") + os.getpid())
+"""Where another run of these tests on this machine does not listen at the same low port."""
 
 
 @pytest.mark.parametrize("options", [("--inline",), ("--workers", "1")])
@@ -283,7 +287,7 @@ AS_THE_UNIT_DOES = (
 def test_gate_that_the_service_manager_starts_as_its_user_keeps_only_what_it_needs(gate, folder):
     (folder / "state").mkdir()
     os.chown(folder / "state", pwd.getpwnam("daemon").pw_uid, -1)
-    configure(gate, address="127.0.0.1:909")
+    configure(gate, address=f"{OWN_HOST}:909")
     gate.mode = ("--workers", "1")
     gate.start(*reachable(), *AS_THE_UNIT_DOES)
     assert gate.process is not None
@@ -303,7 +307,7 @@ def test_gate_that_the_service_manager_starts_as_its_user_keeps_only_what_it_nee
 
 
 def test_low_ports_are_opened_also_at_reload_and_by_a_new_version_and_never_by_workers(gate):
-    configure(gate, 'user = "daemon"', "127.0.0.1:907")
+    configure(gate, 'user = "daemon"', f"{OWN_HOST}:907")
     gate.mode = ("--workers", "1")
     gate.start(*reachable())
     assert gate.process is not None

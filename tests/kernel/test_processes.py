@@ -59,7 +59,7 @@ class Gate(GateProcess):
         return {row["pid"] for row in self.status()["workers"]}
 
     def connect_from(self, host: str) -> socket.socket:
-        return socket.create_connection(self.address(), source_address=(host, 0), timeout=20)
+        return socket.create_connection(self.address(), source_address=(host, 0), timeout=60)
 
     def clients_of_both(self) -> tuple[socket.socket, socket.socket]:
         """One client on each worker."""
@@ -164,7 +164,7 @@ def test_clients_that_come_while_there_is_no_worker_wait_for_the_next(gate: Gate
     pid = gate.workers()[0]["pid"]
     os.kill(pid, signal.SIGKILL)
     wait_until_gone({pid})
-    with socket.create_connection((address, int(port)), timeout=20) as client:
+    with socket.create_connection((address, int(port)), timeout=60) as client:
         assert echoed(client, b"patience") == b"patience"
     gate.end()
 
@@ -175,7 +175,7 @@ def test_killed_audit_writer_is_replaced_and_every_record_is_there_once(gate: Ga
     pid = gate.audit_writer()["pid"]
     address, _, port = gate.status()["listeners"][0]["address"].rpartition(":")
     for number in range(120):
-        with socket.create_connection((address, int(port)), timeout=20) as client:
+        with socket.create_connection((address, int(port)), timeout=60) as client:
             assert echoed(client, b"x") == b"x"
         if number == 40:
             os.kill(pid, signal.SIGKILL)
@@ -438,7 +438,7 @@ class Visitors:
             visit += 1
             source = (f"127.0.{number}.{visit % 250 + 1}", 0)
             try:
-                with socket.create_connection(self.address, 20, source_address=source) as client:
+                with socket.create_connection(self.address, 60, source_address=source) as client:
                     assert echoed(client, b"visit") == b"visit"
                     client.shutdown(socket.SHUT_WR)
                     assert client.recv(1) == b""

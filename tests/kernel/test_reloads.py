@@ -32,7 +32,7 @@ def publish(gate: GateProcess, *rules: tuple[str, str]) -> None:
 
 def ends(client: socket.socket) -> bool:
     """Wait for the end of a connection."""
-    client.settimeout(20)
+    client.settimeout(60)
     try:
         return client.recv(1) == b""
     except ConnectionError:
@@ -54,7 +54,7 @@ class Traffic:
         while not self.is_over.wait(0.005):
             try:
                 with socket.create_connection(
-                    self.target, source_address=(self.host, 0), timeout=20
+                    self.target, source_address=(self.host, 0), timeout=60
                 ) as client:
                     is_passed = echoed(client, b"hello") == b"hello"
             except ConnectionError:

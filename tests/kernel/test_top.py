@@ -589,7 +589,7 @@ class Terminal:
     def read_rest(self) -> int:
         while self._read():
             pass
-        return self.process.wait(20)
+        return self.process.wait(60)
 
     @property
     def plain(self) -> str:
@@ -605,7 +605,7 @@ class Terminal:
         os.close(self._ours)
 
     def _read(self) -> bool:
-        readable, _, _ = select.select([self._ours], [], [], 20)
+        readable, _, _ = select.select([self._ours], [], [], 60)
         try:
             more = os.read(self._ours, 65536) if readable else b""
         except OSError:  # the other end is closed

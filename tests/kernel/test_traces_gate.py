@@ -34,7 +34,7 @@ class Spans:
 
     def wait_for(self, is_enough: Callable[[list[Span]], bool]) -> list[Span]:
         with self._collector.came:
-            if self._collector.came.wait_for(lambda: is_enough(self.all), 30):
+            if self._collector.came.wait_for(lambda: is_enough(self.all), 60):
                 return self.all
         raise AssertionError([span.name for span in self.all])
 

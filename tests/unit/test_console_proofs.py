@@ -112,7 +112,7 @@ class Console:
 
     async def say(self, message: AnyMessage) -> AnyMessage:
         self.hear(message)
-        return await asyncio.wait_for(self.said.get(), 10)
+        return await asyncio.wait_for(self.said.get(), 60)
 
     async def order(self, order: AnyPolicyOrder, by: str, ticket: str = "") -> str:
         """Order something; return why not, or an empty text."""

@@ -631,7 +631,7 @@ def test_what_the_system_policy_keeps_the_gate_from_is_not_scanned_and_not_waite
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = SocketAddress("127.0.0.1", listener.getsockname()[1])
         scanner = scanner_at(address, refusal="[system] does not let the gate", wait_s=60.0)
-        result = asyncio.run(asyncio.wait_for(scan(scanner), timeout=10))
+        result = asyncio.run(asyncio.wait_for(scan(scanner), timeout=30))
     assert result.outcome is NOT_SCANNED
     assert "[system] does not let the gate" in result.reason
 
