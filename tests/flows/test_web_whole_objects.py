@@ -121,6 +121,7 @@ def visit(
     method: str = "trickle",
     request: bytes = b"",
     in_http2: bool = False,
+    kind: str = "",
     origin: Origin | None = None,
     gates: list[Gate] | None = None,
 ) -> Visit:
@@ -132,10 +133,11 @@ def visit(
     received = bytearray()
     for one in watchers:
         one.inbox = received
+    asked = ask("/a", "site.example", *([("content-type", kind)] if kind else []))
     in_http1 = reads(request or get("/a"), received)
     with tempfile.TemporaryDirectory() as folder:
         return browse(
-            peer=speaks_http2(asks(ask("/a"))) if in_http2 else in_http1,
+            peer=speaks_http2(asks(asked)) if in_http2 else in_http1,
             plan=with_tls(plan, protocols=("h2",)) if in_http2 else plan,
             within_s=800.0,
             prepare=[].append if gates is None else gates.append,
@@ -240,6 +242,19 @@ def test_a_client_of_http2_is_told_that_it_is_worked_on(
     assert (got.informational, got.status, got.is_whole) == ([102] * processing, status, True)
     if isinstance(answer, Release):
         assert got.body == TEXT
+
+
+@pytest.mark.parametrize("answer", [Release(), Refuse("bad")])
+def test_a_client_of_grpc_which_takes_102_for_the_end_of_its_call_waits_untold(
+    answer: object,
+) -> None:
+    found = visit(Downloads(135.0, answer), in_http2=True, kind="application/grpc")
+    (got,) = found.answers
+    assert (got.informational, got.status, got.is_whole) == ([], 200, True)
+    if isinstance(answer, Release):
+        assert got.body == TEXT
+    else:
+        assert "bad" in got.fields["grpc-message"]
 
 
 def test_an_upload_is_comforted_when_it_is_whole_and_promised_nothing() -> None:

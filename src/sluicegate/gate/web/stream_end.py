@@ -29,6 +29,7 @@ from sluicegate.protocols.websocket import as_stream_answer
 from sluicegate.web_limits import WEB_JOIN_BYTES_MAX
 
 from .gate_exchange import CLIENT_GONE, GateExchange
+from .grpc_refusal import is_grpc
 from .switched import Switched, switch_stream
 from .switching import NOT_SWITCHED
 
@@ -283,10 +284,12 @@ class StreamEnd:
     # -- the answer (ResponseSink) ---------------------------------------------------------------
 
     def inform(self, response: Response) -> bool:
-        """Send an informational response; False: an answer has begun."""
+        """Send an informational response; False: an answer has begun, or the client takes none."""
         exchange = self.exchange
         if exchange is None or exchange.is_answered or self._head is not None:
             return False
+        if is_grpc(exchange.request):
+            return False  # its libraries take any status but 200 for the end of the call
         self._carrier.http.send_head(self.stream, response)
         self._carrier.flush_soon()
         return True
