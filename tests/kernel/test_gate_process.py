@@ -138,7 +138,9 @@ class GateProcess:
             found[:] = filter(is_wanted, self.records(kind))
             return len(found) >= count
 
-        wait_until(are_there, f"{count} {kind} records are not as wanted")
+        wait_until(
+            are_there, lambda: f"{count} are not as wanted of {kind} in {self.records(kind)}"
+        )
         return found
 
     def events(self, name: str = "records.jsonl") -> list[str]:

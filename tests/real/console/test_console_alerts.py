@@ -53,7 +53,7 @@ def until_stored(page: Page, path: str) -> None:
         page.goto(path)
         return page.locator("table.records tbody td a").count() > 0
 
-    wait_until(is_shown, "its records are not shown")
+    wait_until(is_shown, "its records are not shown", 0.2)
 
 
 @pytest.mark.shows("GET /alerts/one", "POST /alerts/acknowledge")

@@ -30,6 +30,9 @@ API = "/api/v1"
 EXAMPLES = 8
 """For each operation: a document of a dozen operations is tried in half a minute."""
 
+ASK_S = 0.2
+"""Between questions whether something is there: others ask, too, and all of them are counted."""
+
 _PAUSE_S = 0.12
 """Between examples, which ask twice: programs are held to twenty requests a second."""
 
@@ -142,7 +145,7 @@ def find_connection(program: httpx.Client, client: str) -> dict[str, Any]:
         # Requests come too fast sometimes.
         return list(answer.json()["rows"]) if answer.status_code == 200 else []
 
-    return wait_until(rows, f"{client} is not shown")[0]
+    return wait_until(rows, f"{client} is not shown", ASK_S)[0]
 
 
 def test_records_come_in_parts_that_follow_on_one_another(

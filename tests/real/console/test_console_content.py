@@ -67,7 +67,7 @@ def test_filters_stand_in_order_with_failures_settings_and_the_time_they_took(
         window.goto("/filters")
         return window.get_by_text("no opinion about this one").count() > 0
 
-    wait_until(shows_the_failure, "the failure is not shown")
+    wait_until(shows_the_failure, "the failure is not shown", 0.2)
     order = window.get_by_role("region", name="Filters in order").locator("tbody tr strong")
     expect(order).to_have_text(["exe_block", "antivirus", "judge", "moody"])
     failed = window.get_by_role("region", name="Filters in order").locator("tr", has_text="moody")
@@ -88,7 +88,7 @@ def test_program_reads_the_time_that_filters_took(program: httpx.Client) -> None
         rows = {row["name"]: row for row in program.get(f"{API}/filters").json()["rows"]}
         return rows if rows["moody"]["failures"] else {}
 
-    rows = wait_until(seen, "the failure is not shown")
+    rows = wait_until(seen, "the failure is not shown", 0.2)
     assert list(rows) == ["exe_block", "antivirus", "judge", "moody"]
     assert rows["antivirus"]["answer_s"] > 0
     assert sum(rows["antivirus"]["answer_buckets"]) >= 3
@@ -108,7 +108,7 @@ def test_what_stands_out_on_the_overview_leads_to_its_records(
         window.goto("/")
         return window.locator("#overview td a", has_text="web").count() > 1  # a host, and a rule
 
-    wait_until(shows_the_refusals, "refusals are not shown")
+    wait_until(shows_the_refusals, "refusals are not shown", 0.2)
     found = window.locator("#overview tbody tr").evaluate_all(
         "(rows) => rows.map((row) => [row.querySelector('a').getAttribute('href'),"
         " row.querySelector('td.number').innerText])"

@@ -78,7 +78,7 @@ def search(page: Page, query: str) -> None:
         page.wait_for_url("**/log?q=*")
         return page.locator("table.records tbody tr td a").count() > 0
 
-    wait_until(is_found, f"nothing is found by {query}")
+    wait_until(is_found, f"nothing is found by {query}", 0.2)
 
 
 def reload_until(page: Page, shown: Locator, what: str) -> None:
@@ -88,7 +88,7 @@ def reload_until(page: Page, shown: Locator, what: str) -> None:
         page.reload()
         return shown.count() > 0
 
-    wait_until(is_shown, what)
+    wait_until(is_shown, what, 0.2)
 
 
 def open_first(page: Page) -> None:

@@ -58,7 +58,7 @@ def wait_for_records(page: Page, count: int) -> None:
         page.goto("/log?range=15m")
         return page.locator("table.records tbody tr td a").count() >= count
 
-    wait_until(are_shown, "records are not shown")
+    wait_until(are_shown, "records are not shown", 0.2)
 
 
 @pytest.fixture(scope="module")

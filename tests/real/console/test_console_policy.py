@@ -77,7 +77,7 @@ def test_rules_stand_in_order_with_their_hits(viewer: Page) -> None:
         viewer.goto("/policy?days=1")
         return row.locator("td.number").nth(1).inner_text().strip() not in {"0", "\u2013"}
 
-    wait_until(has_hits, "its hits are not shown")
+    wait_until(has_hits, "its hits are not shown", 0.2)
     row.locator("summary").click()
     expect(row.locator("pre")).to_contain_text('name = "echo"')
     expect(viewer.get_by_role("link", name="Edit")).to_have_count(0)

@@ -52,7 +52,7 @@ def test_pages_show_what_the_server_keeps_and_say_when_it_is_gone(
         answer = program.get("/api/v1/records", params={"query": "kind:connection"})
         return answer.json()["rows"] if answer.status_code == 200 else []
 
-    wait_until(lambda: len(found()) == 3, "they are not stored")
+    wait_until(lambda: len(found()) == 3, "they are not stored", 0.2)
     operator = gate.logged_in("operator")
     for page in ("/", "/log?q=kind:connection", "/policy"):
         answer = operator.get(page)

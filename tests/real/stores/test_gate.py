@@ -169,7 +169,9 @@ def test_log_is_followed_while_the_server_keeps_it_and_while_it_is_gone(
         rest = following.stdout.read()
         guard.cancel()
     assert kinds.count("decision") == more.count("decision") == 1
-    assert (rest, following.returncode) == (b"", 130)
+    # Nothing comes twice; a busy machine may have a word about itself.
+    again = {json.loads(line)["kind"] for line in rest.splitlines()}
+    assert (again & {"decision", "connection"}, following.returncode) == (set(), 130)
     assert gate.end() == 0
 
 
