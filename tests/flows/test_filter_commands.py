@@ -43,11 +43,14 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 # -- new-filter ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_filter_that_was_written_passes_its_own_tests(tier: str, here: Path) -> None:
-    assert invoke("new-filter", "my-own", "--tier", tier).exit_code == 0
-    done = run("pytest", "-q", "-W", "error", "test_my_own.py", folder=here)
+def test_filter_of_every_tier_passes_the_tests_that_are_written_with_it(here: Path) -> None:
+    for tier in TIERS:
+        assert invoke("new-filter", f"my-{tier}", "--tier", tier).exit_code == 0
+    files = [f"test_my_{tier}.py" for tier in TIERS]
+    done = run("pytest", "-q", "-rA", "-W", "error", *files, folder=here)
     assert done.returncode == 0, done.stdout + done.stderr
+    passed = {line.split("::")[0] for line in done.stdout.splitlines() if "PASSED " in line}
+    assert passed == {f"PASSED {name}" for name in files}
 
 
 def test_command_says_how_to_run_and_install_what_it_wrote(here: Path) -> None:
