@@ -47,7 +47,17 @@ PUBLIC = (
     ("Filters", ("filterapi",)),
     (
         "Values",
-        ("address", "buffer", "clock", "errors", "identifiers", "limits", "verdict", "web_limits"),
+        (
+            "address",
+            "buffer",
+            "clock",
+            "errors",
+            "identifiers",
+            "limits",
+            "scan_outcome",
+            "verdict",
+            "web_limits",
+        ),
     ),
     ("Names and addresses", ("names",)),
     ("The completion port", ("port",)),
