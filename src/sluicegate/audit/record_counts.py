@@ -34,10 +34,13 @@ __all__ = ["RecordCounts"]
 class RecordCounts:
     """What the records of one process say in numbers."""
 
-    __slots__ = ("_answered", "_counts", "_ended")
+    __slots__ = ("_answered", "_counts", "_decided", "_ended", "_kinds")
 
     def __init__(self) -> None:
         self._counts = Counts(CATALOGUE)
+        self._kinds: dict[type[Record], int] = {}
+        self._decided: dict[tuple[str, str, str], int] = {}
+        #: By listener, transport and verdict.
         self._answered: dict[tuple[str, str, int], _Answered] = {}
         #: By listener, verdict, and the first digit of the status: few, and counted fast.
         self._ended: dict[tuple[str, str, bool], _Ended] = {}
@@ -45,7 +48,8 @@ class RecordCounts:
 
     def add(self, records: Sequence[Record]) -> None:
         """Count records, each once."""
-        counts, ended, answered = self._counts, self._ended, self._answered
+        counts, kinds, decided = self._counts, self._kinds, self._decided
+        ended, answered = self._ended, self._answered
         for record in records:
             kind = type(record)
             if isinstance(record, ConnectionRecord):
@@ -58,7 +62,10 @@ class RecordCounts:
                 if place not in answered:
                     answered[place] = _Answered()
                 answered[place].add(record)
-            counts.add("sluicegate_records", _TAGS[kind])
+            elif isinstance(record, DecisionRecord):
+                way = record.listener, record.transport or "tcp", record.verdict
+                decided[way] = decided.get(way, 0) + 1
+            kinds[kind] = kinds.get(kind, 0) + 1
             count = _COUNTED.get(kind)
             if count is not None:
                 count(counts, record)
@@ -66,6 +73,10 @@ class RecordCounts:
     def series(self) -> list[Series]:
         """Return what was counted."""
         counts = Counts(CATALOGUE)
+        for kind, count in self._kinds.items():
+            counts.add("sluicegate_records", _TAGS[kind], value=count)
+        for labels, count in self._decided.items():
+            counts.add("sluicegate_decisions", *labels, value=count)
         for (listener, outcome, is_inspected), one in self._ended.items():
             one.tell(counts, listener, outcome, "inspected" if is_inspected else "relayed")
         for (listener, verdict, digit), answered in self._answered.items():
@@ -127,8 +138,6 @@ class _Answered:
 
 
 def _count_decision(counts: Counts, record: DecisionRecord) -> None:
-    transport = record.transport or "tcp"
-    counts.add("sluicegate_decisions", record.listener, transport, record.verdict)
     counts.add("sluicegate_rule_decisions", record.rule, record.verdict)
 
 

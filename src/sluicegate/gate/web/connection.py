@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from sluicegate.gate.opened_tls import OpenedTls
     from sluicegate.gate.own_tls import OwnTls
     from sluicegate.gate.read_connection import ReadConnection
-    from sluicegate.gate.service import FirewallService
     from sluicegate.gate.session import GateSession
     from sluicegate.gate.settings import EntrySettings
     from sluicegate.names import CanonicalHost
@@ -94,6 +93,7 @@ class WebConnection(GateConnection):
         "published_key",
         "published_name",
         "refusal",
+        "service",
     )
 
     def __init__(
@@ -121,6 +121,8 @@ class WebConnection(GateConnection):
             identifier=identifier,
         )
         self.desk = desk
+        self.service = service
+        #: The running service.
         self.entry = entry
         #: Of a proxy listener; None: what it is asked for is published.
         self.found: tuple[str, ...] = ()
@@ -225,11 +227,6 @@ class WebConnection(GateConnection):
         service.wheel.add(self, self.due())
 
     # -- facts ---------------------------------------------------------------------------------
-
-    @property
-    def service(self) -> FirewallService:
-        """The running service."""
-        return self._service
 
     @property
     def asker(self) -> Asker:
