@@ -16,7 +16,6 @@ from sluicegate.errors import Side
 
 from .read_connection import ReadConnection
 from .registry import BYTES_UNSEEN
-from .state import State
 
 if TYPE_CHECKING:
     from sluicegate.names import Destination
@@ -36,16 +35,8 @@ class ClearConnection(ReadConnection):
             # A filter would see or play a connection, and none of the others see it.
             self.refuse(BYTES_UNSEEN)
             return
-        if not self._is_still_admitted():
-            return
-        handshake = self._handshake
-        assert handshake is not None, "the client waits for its answer"
-        self.state = State.DIALLING
-        self._dialled_side = Side.CLIENT
-        self._dial_began = now = self.port.now
-        handshake.send(handshake.granted, self._on_granted)
-        if self._handshake is not None and not self.is_closing:  # the answer is on its way
-            self._service.wheel.add(self, now + self._service.limits.connect_timeout_s)
+        if self._is_still_admitted():
+            self._grant(Side.CLIENT, self._on_granted)
 
     @override
     def _dial_destination(self, destination: Destination) -> None:

@@ -43,6 +43,10 @@ class ClearReading(FirstReading):
         elif found is not None:
             self._owner.refuse_in_clear(is_tls=found is EntryProtocol.TLS)
 
+    def on_expired(self) -> None:
+        """Refuse who has said nothing: it waits for its server first, which none of HTTP does."""
+        self._owner.refuse_in_clear(is_tls=False)
+
     @override
     def _on_end(self) -> None:
         if self._held:

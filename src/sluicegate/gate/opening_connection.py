@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from sluicegate.tls import ServerProof, ServerStream, TlsStream
     from sluicegate.tls.engine import EngineSource
 
+    from .clear_reading import ClearReading
     from .entry_handshake import EntryHandshake
     from .opened_tls import OpenedTls
     from .registry import RulePlan
@@ -199,8 +200,7 @@ class OpeningConnection(ReadConnection):
 
     def _is_served_already(self) -> bool:
         """Go on without a dial, where a connection to the server waits that it may use."""
-        handshake = self._handshake
-        if handshake is None or self.mode_for(self.host) is not TlsMode.INSPECT:
+        if self._handshake is None or self.mode_for(self.host) is not TlsMode.INSPECT:
             return False
         found = self._find_server(self.host, None)
         if found is None:
@@ -209,12 +209,7 @@ class OpeningConnection(ReadConnection):
             return True
         proof, self.server_address = found
         self._waited = shared_key(self, self.host), proof
-        self.state = State.DIALLING
-        self._dialled_side = Side.SERVER
-        self._dial_began = now = self.port.now
-        handshake.send(handshake.granted, self._join_server)
-        if self._handshake is not None and not self.is_closing:  # the answer is on its way
-            self._service.wheel.add(self, now + self._service.limits.connect_timeout_s)
+        self._grant(Side.SERVER, self._join_server)
         return True
 
     # -- a parent ------------------------------------------------------------------------------
@@ -553,23 +548,7 @@ class OpeningConnection(ReadConnection):
 
     # -- deadlines -------------------------------------------------------------------------------
 
+    @property
     @override
-    def due(self) -> float:
-        opener, deadlines = self._opener, self.plan.deadlines
-        if opener is None:
-            return super().due()
-        return opener.due if deadlines is None else min(opener.due, deadlines.due_for(self))
-
-    @override
-    def on_expired(self) -> None:
-        opener, deadlines = self._opener, self.plan.deadlines
-        if opener is None:
-            super().on_expired()
-            return
-        now = self.port.clock.monotonic()
-        if deadlines is not None and (limit := deadlines.reached_by(self, now)) is not None:
-            self.on_limit(limit)
-        elif opener.due <= now:
-            opener.on_expired()
-        if not self.is_closing and self.wheel_slot < 0:
-            self._service.wheel.add(self, self.due())
+    def _step(self) -> Opener | ClearReading | None:
+        return self._reading if self._opener is None else self._opener

@@ -8,10 +8,12 @@ client's socket has one owner at any time, and what was read of it is given on w
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
 
 from typing_extensions import override
 
+from sluicegate.errors import Side
 from sluicegate.filterapi import Outcome
 from sluicegate.policy.tls_check import TLS_PORTS, OddAnswer
 
@@ -80,6 +82,24 @@ class ReadConnection(EntryConnection):
     @override
     def _must_be_seen(self) -> bool:
         return False
+
+    # -- coming up -------------------------------------------------------------------------------
+
+    def _grant(self, side: Side, then: Callable[[], None]) -> None:
+        """Tell the client that its tunnel is there, though nobody was dialled for it.
+
+        Args:
+            side: Who is at fault if the answer cannot be sent.
+            then: Goes on, when the answer has been sent.
+        """
+        handshake = self._handshake
+        assert handshake is not None, "the client waits for its answer"
+        self.state = State.DIALLING
+        self._dialled_side = side
+        self._dial_began = now = self.port.now
+        handshake.send(handshake.granted, then)
+        if self._handshake is not None and not self.is_closing:  # the answer is on its way
+            self._service.wheel.add(self, now + self._service.limits.connect_timeout_s)
 
     # -- what the client said --------------------------------------------------------------------
 
@@ -178,27 +198,42 @@ class ReadConnection(EntryConnection):
 
     # -- deadlines -------------------------------------------------------------------------------
 
+    @property
+    def _step(self) -> _Step | None:
+        """What it waits for before it is what it will be; None: nothing."""
+        return self._reading
+
     @override
     def due(self) -> float:
-        reading, deadlines = self._reading, self.plan.deadlines
-        if reading is None:
+        step, deadlines = self._step, self.plan.deadlines
+        if step is None:
             return super().due()
-        return reading.due if deadlines is None else min(reading.due, deadlines.due_for(self))
+        return step.due if deadlines is None else min(step.due, deadlines.due_for(self))
 
     @override
     def on_expired(self) -> None:
-        reading, deadlines = self._reading, self.plan.deadlines
-        if reading is None:
+        step, deadlines = self._step, self.plan.deadlines
+        if step is None:
             super().on_expired()
             return
         now = self.port.clock.monotonic()
         if deadlines is not None and (limit := deadlines.reached_by(self, now)) is not None:
             self.on_limit(limit)
-        elif reading.due <= now:
-            # Most likely it waits for its server to speak first, which none of HTTP does.
-            self.refuse_in_clear(is_tls=False)
-        elif self.wheel_slot < 0:
+        elif step.due <= now:
+            step.on_expired()
+        if not self.is_closing and self.wheel_slot < 0:
             self._service.wheel.add(self, self.due())
+
+
+class _Step(Protocol):
+    """What has a deadline of its own."""
+
+    @property
+    def due(self) -> float: ...
+
+    def on_expired(self) -> None:
+        """Take that the deadline is over, or has moved."""
+        ...
 
 
 ACCESS_DENIED: Final = 49

@@ -8,7 +8,7 @@ it would be made anew.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sluicegate.address import NOWHERE
 from sluicegate.audit import RequestRecord
@@ -68,6 +68,8 @@ if TYPE_CHECKING:
     from .server_side import ServerSide
 
 __all__ = ["WebDesk"]
+
+_InsideT = TypeVar("_InsideT", bound="WebConnection | MultiplexedConnection")
 
 
 class WebDesk:
@@ -267,17 +269,7 @@ class WebDesk:
         assert not protocol or protocol in self.protocols_inside, "nothing else was offered"
         client, server = before.give_all()
         kind = MultiplexedConnection if protocol == HTTP2 else WebConnection
-        connection = kind(
-            self,
-            before.session,
-            client.raw,
-            before.client_address,
-            before.listener_name,
-            flood=before.flood,
-            identifier=before.id,
-            plan=before.plan,
-            entry=before.entry,
-        )
+        connection = self._inside(before, client, kind)
         inside = _inside_of(before, opened)
         connection.server_address = before.dialled_address
         # First: a request that has come already goes to it.
@@ -293,7 +285,15 @@ class WebDesk:
             early: What the client has sent inside.
         """
         client = before.give_client()
-        connection = WebConnection(
+        connection = self._inside(before, client, WebConnection)
+        before.server_address = NOWHERE  # nobody was dialled
+        # What its requests need is what others need, so whoever serves them may serve both.
+        inside = Inside(before.host, before.host, before.named_port, None, None, is_shared=True)
+        connection.begin_inside(before, inside, client, early)
+
+    def _inside(self, before: ReadConnection, client: GivenAway, kind: type[_InsideT]) -> _InsideT:
+        """Make what goes on with a client, as the same connection."""
+        return kind(
             self,
             before.session,
             client.raw,
@@ -304,10 +304,6 @@ class WebDesk:
             plan=before.plan,
             entry=before.entry,
         )
-        before.server_address = NOWHERE  # nobody was dialled
-        # What its requests need is what others need, so whoever serves them may serve both.
-        inside = Inside(before.host, before.host, before.named_port, None, None, is_shared=True)
-        connection.begin_inside(before, inside, client, early)
 
     def _keep_server(
         self,
