@@ -226,14 +226,12 @@ class TlsOrigin(Origin):
 
 
 @dataclasses.dataclass
-class Opened:
-    """What came of one client at a gate that opens TLS."""
+class Came:
+    """What came of one client at a gate."""
 
     gate: Gate
-    met: Met
     reply: Any
     origin: Any
-    minter: LocalMinter
 
     @property
     def end(self) -> Any:
@@ -243,6 +241,14 @@ class Opened:
     @property
     def reasons(self) -> list[str]:
         return [one.ended or one.reason for one in self.gate.requests]
+
+
+@dataclasses.dataclass
+class Opened(Came):
+    """Where the gate opens TLS."""
+
+    met: Met
+    minter: LocalMinter
 
 
 def open_tls(
@@ -292,7 +298,7 @@ def open_tls(
     plan = plan or plan_of(policy or rule(), filters)
     plan = with_tls(plan) if in_tls else plan
     gate = play(scenario, plan, exchange=names, **(options or {}))
-    return Opened(gate, met, replies[0], server, signing)
+    return Opened(gate, replies[0], server, met, signing)
 
 
 EVERY_MODE = MODES

@@ -24,6 +24,7 @@ from tests.flows.entry_kit import ANN, MODES, REFUSED, Ask, Names, asks, proxy_s
 from tests.flows.gate_kit import Gate, installation, play
 from tests.flows.http2_kit import Http2Peer, speaks_http2
 from tests.flows.model_kit import PlayingEcho
+from tests.flows.opening_kit import Came
 from tests.flows.test_emulation import emulating
 from tests.flows.test_no_garbage import collecting
 from tests.flows.tls_kit import with_tls
@@ -58,23 +59,11 @@ def get(path: str = "/", host: str = "site.example", *fields: str, method: str =
 
 
 @dataclasses.dataclass
-class Found:
-    """What came of one client."""
+class Found(Came):
+    """Where it was asked in a tunnel."""
 
-    gate: Gate
-    origin: Any
-    reply: Any
     statuses: list[int]
     rest: bytes
-
-    @property
-    def end(self) -> Any:
-        (end,) = self.gate.ends
-        return end
-
-    @property
-    def reasons(self) -> list[str]:
-        return [one.ended or one.reason for one in self.gate.requests]
 
 
 def tunnel(
@@ -126,7 +115,7 @@ def tunnel(
 
     names_known = Names(site_example=[SITE.host], other_example=["93.184.216.35"])
     gate = play(scenario, wanted, exchange=names_known, **options)
-    return Found(gate, server, replies[0], statuses, rest[0] if rest else b"")
+    return Found(gate, replies[0], server, statuses, rest[0] if rest else b"")
 
 
 # -- what is judged --------------------------------------------------------------------------------

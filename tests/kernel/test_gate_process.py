@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -80,6 +80,15 @@ class GateProcess:
             env=os.environ | environment,
         )
         self.wait_for("ready")
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Start it, and end it whatever comes."""
+        try:
+            self.start()
+            yield
+        finally:
+            self.close()
 
     def wait_for(self, beginning: str) -> str:
         """Read what the gate says until a line begins so."""

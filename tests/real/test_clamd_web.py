@@ -63,11 +63,8 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClamdGate]:
             shutil.copy(path, folder / "www" / path.name)
         kind = type("Gate", (ClamdGate,), {"clamd": clamd})
         one = kind(folder / "gate", web_port, dns_port, "off")
-        try:
-            one.start()
+        with one.running():
             yield one
-        finally:
-            one.close()
 
 
 NAMES = sorted(path.name for path in TEST_FILES.iterdir()) if TEST_FILES.is_dir() else []

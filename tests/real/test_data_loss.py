@@ -154,22 +154,16 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[pathlib.Path
 def refusing(web: tuple[pathlib.Path, int, int]) -> Iterator[LosingGate]:
     folder, web_port, dns_port = web
     one = LosingGate(folder / "refusing", web_port, dns_port, "off")
-    try:
-        one.start()
+    with one.running():
         yield one
-    finally:
-        one.close()
 
 
 @pytest.fixture(scope="module")
 def masking(web: tuple[pathlib.Path, int, int]) -> Iterator[MaskingGate]:
     folder, web_port, dns_port = web
     one = MaskingGate(folder / "masking", web_port, dns_port, "off")
-    try:
-        one.start()
+    with one.running():
         yield one
-    finally:
-        one.close()
 
 
 def test_a_file_without_secrets_is_put_as_it_is(

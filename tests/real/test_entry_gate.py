@@ -75,11 +75,8 @@ def running(
     folder: pathlib.Path, web: WebServer, dns_port: int, authenticate: str = "off"
 ) -> Iterator[ProxyGate]:
     gate = ProxyGate(folder / "gate", web.port, dns_port, authenticate)
-    try:
-        gate.start()
+    with gate.running():
         yield gate
-    finally:
-        gate.close()
 
 
 @pytest.fixture(scope="module")

@@ -124,11 +124,8 @@ def running(where: pathlib.Path, server: int, tls: str = "", more: str = "") -> 
     kind = type("Gate", (HelloGate,), {"tls": tls, "more": more})
     with dnsmasq_server(where) as dns_port:
         gate = kind(where / "gate", server, dns_port, "off")
-        try:
-            gate.start()
+        with gate.running():
             yield gate
-        finally:
-            gate.close()
 
 
 @pytest.fixture(scope="module")

@@ -73,11 +73,8 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpeningGate]:
     servers.add("wronghost", root().issue("server", ["other.names.test"]))
     with servers.running(), dnsmasq_server(folder) as dns_port:
         made = OpeningGate(folder / "gate", servers, dns_port)
-        try:
-            made.start()
+        with made.running():
             yield made
-        finally:
-            made.close()
 
 
 def url(gate: OpeningGate, server: str = "good", path: str = "page") -> str:

@@ -33,11 +33,8 @@ def running_gate(
         f'server = "127.0.0.1:{server_port}"\nclients = [{clients}]\n'
         f'send_proxy_protocol = "{sends}"\n'
     )
-    try:
-        gate.start()
+    with gate.running():
         yield gate
-    finally:
-        gate.close()
 
 
 def port_of(gate: GateProcess) -> int:

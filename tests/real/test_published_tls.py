@@ -82,11 +82,8 @@ def running(
 ) -> Iterator[PublishedGate]:
     attributes = {"publication": publication, "tls_keys": tls_keys}
     gate = type("Gate", (PublishedGate,), attributes)(folder, server_port)
-    try:
-        gate.start()
+    with gate.running():
         yield gate
-    finally:
-        gate.close()
 
 
 @pytest.fixture(scope="module")

@@ -283,11 +283,8 @@ def gate(tmp_path_factory: pytest.TempPathFactory, servers: TlsServers) -> Itera
             {"published_port": servers.ports["plain"], "front_port": free_port()},
         )
         gate: TlsGate = kind(folder / "gate", servers.ports["plain"], dns_port, "off")
-        try:
-            gate.start()
+        with gate.running():
             yield gate
-        finally:
-            gate.close()
 
 
 @pytest.mark.parametrize("name", list(GOOD))

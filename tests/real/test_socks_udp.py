@@ -53,11 +53,8 @@ def gate(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[Dat
     with SERVERS[request.param](tmp_path) as port:
         gate = DatagramGate(tmp_path / "gate", port)
         gate.mode = MODES[request.param]
-        try:
-            gate.start()
+        with gate.running():
             yield gate
-        finally:
-            gate.close()
 
 
 def ask(client: socks.socksocket, server: tuple[str, int], name: str) -> dns.message.Message:

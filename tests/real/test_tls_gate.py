@@ -70,11 +70,8 @@ def running(
         if 'groups_from = "ou"' in tls_keys:
             kind.group = "builders"
         gate = kind(folder / "gate", web.port, dns_port, authenticate)
-        try:
-            gate.start()
+        with gate.running():
             yield gate
-        finally:
-            gate.close()
 
 
 @pytest.fixture(scope="module")

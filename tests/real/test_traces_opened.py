@@ -49,11 +49,8 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TracedGate]:
     TracedGate.collector = Collector()
     with servers.running(), dnsmasq_server(folder) as dns_port:
         made = TracedGate(folder / "gate", servers, dns_port)
-        try:
-            made.start()
+        with made.running():
             yield made
-        finally:
-            made.close()
             TracedGate.collector.server.shutdown()
             TracedGate.collector.server.server_close()
 

@@ -37,11 +37,8 @@ def traced(tmp_path: pathlib.Path, collector: Collector) -> Iterator[TracedGate]
     TracedGate.collector_url = collector.url
     with nginx(tmp_path) as web_port, dnsmasq_server(tmp_path) as dns_port:
         one = TracedGate(tmp_path / "gate", web_port, dns_port, "off")
-        try:
-            one.start()
+        with one.running():
             yield one
-        finally:
-            one.close()
 
 
 def test_download_shows_its_hold_its_filters_and_its_scans(

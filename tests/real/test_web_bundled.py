@@ -72,11 +72,8 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FilteringGate]:
     folder = tmp_path_factory.mktemp("filtered")
     with nginx(folder) as web_port, dnsmasq_server(folder) as dns_port:
         made = FilteringGate(folder / "gate", web_port, dns_port, "off")
-        try:
-            made.start()
+        with made.running():
             yield made
-        finally:
-            made.close()
 
 
 def test_what_the_filters_let_arrives_with_its_headers_put_right(gate: FilteringGate) -> None:

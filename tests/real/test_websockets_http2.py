@@ -34,6 +34,7 @@ from .websocket_parts import (
     aiohttp_server,
     node_server,
     python_server,
+    run_node,
 )
 
 TALK = """
@@ -139,26 +140,14 @@ class Published(JudgingGate):
 def publishing(folder: pathlib.Path, server_port: int, filters: str) -> Iterator[Published]:
     folder.mkdir()
     gate = type("Gate", (Published,), {"filters": filters})(folder, server_port)
-    try:
-        gate.start()
+    with gate.running():
         yield gate
-    finally:
-        gate.close()
 
 
 def node_talks(
     port: int, ca: pathlib.Path, host: str, *where: str, script: str = TALK
 ) -> dict[str, Any]:
-    done = subprocess.run(
-        [tool("node"), "-e", script, str(port), str(ca), host, *where],
-        capture_output=True,
-        timeout=PATIENCE_S * 2,
-        check=False,
-        env=NODE,
-    )
-    assert not done.returncode, done.stderr.decode()
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return run_node(script, str(port), str(ca), host, *where)
 
 
 @pytest.mark.parametrize(

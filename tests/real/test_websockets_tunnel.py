@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import pathlib
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,13 +14,13 @@ import websockets.asyncio.client
 import websockets.exceptions
 from typing_extensions import override
 
-from .dns_parts import dnsmasq_server, tool
+from .dns_parts import dnsmasq_server
 from .entry_parts import curl
 from .sample_parts import wait_until
 from .test_entry_gate import ProxyGate
 from .test_websockets import SOCKET
 from .web_parts import HOST, chromium
-from .websocket_parts import JUDGE, NODE, node_server
+from .websocket_parts import JUDGE, node_server, run_node
 
 SAID = ["hello", "drop me", "rewrite me", "refuse me"]
 
@@ -69,11 +68,8 @@ def judging(folder: pathlib.Path, filters: str) -> Iterator[JudgingProxy]:
     with node_server() as port, dnsmasq_server(folder) as dns_port:
         kind = type("Gate", (JudgingProxy,), {"filters": filters})
         gate = kind(folder / "gate", port, dns_port, "off")
-        try:
-            gate.start()
+        with gate.running():
             yield gate
-        finally:
-            gate.close()
 
 
 @pytest.fixture(scope="module")
@@ -83,15 +79,7 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JudgingProxy]:
 
 
 def node_talks(gate: JudgingProxy, script: str = NODE_TALK) -> dict[str, Any]:
-    done = subprocess.run(
-        [tool("node"), "-e", script, str(gate.port), gate.site, json.dumps(SAID)],
-        capture_output=True,
-        timeout=60,
-        check=True,
-        env=NODE,
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return run_node(script, str(gate.port), gate.site, json.dumps(SAID))
 
 
 def python_talks(gate: JudgingProxy) -> dict[str, Any]:

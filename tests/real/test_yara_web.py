@@ -79,11 +79,8 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScanningGate]:
         (www / "version.dll").write_bytes(TEXT)
         (www / "letter.bin").write_bytes(package(office))
         one = ScanningGate(folder / "gate", web_port, dns_port, "off")
-        try:
-            one.start()
+        with one.running():
             yield one
-        finally:
-            one.close()
 
 
 def test_what_is_harmless_arrives(gate: ScanningGate) -> None:

@@ -140,11 +140,8 @@ def holding(folder: pathlib.Path, held: str = "") -> Iterator[HoldingGate]:
     with nginx(folder) as web_port, dnsmasq_server(folder) as dns_port:
         kind = type("Gate", (HoldingGate,), {"held": held})
         gate = kind(folder / "gate", web_port, dns_port, "off")
-        try:
-            gate.start()
+        with gate.running():
             yield gate
-        finally:
-            gate.close()
 
 
 # -- a browser -------------------------------------------------------------------------------------

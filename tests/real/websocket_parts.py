@@ -21,7 +21,7 @@ import websockets.exceptions
 from tests.kernel.test_gate_process import GateProcess
 from tests.ports import free_port
 
-from .entry_parts import tool
+from .entry_parts import PATIENCE_S, tool
 from .sample_parts import is_listening, wait_until
 
 JUDGE = '''
@@ -147,11 +147,8 @@ def judging(
     folder.mkdir()
     kind = type("Gate", (JudgingGate,), {"filters": filters})
     gate = kind(folder, server_port)
-    try:
-        gate.start()
+    with gate.running():
         yield gate
-    finally:
-        gate.close()
 
 
 @contextlib.contextmanager
@@ -240,13 +237,14 @@ Script = list[dict[str, Any]]
 
 def node_client(url: str, script: Script) -> dict[str, Any]:
     """Play a script with Node's ``ws``."""
-    done = subprocess.run(
-        [tool("node"), "-e", NODE_CLIENT, url, json.dumps(script)],
-        capture_output=True,
-        timeout=60,
-        check=True,
-        env=NODE,
-    )
+    return run_node(NODE_CLIENT, url, json.dumps(script))
+
+
+def run_node(program: str, *arguments: str) -> dict[str, Any]:
+    """Run a program with Node; return what it prints."""
+    command = [tool("node"), "-e", program, *arguments]
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False, env=NODE)
+    assert not done.returncode, done.stderr.decode()
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

@@ -153,8 +153,5 @@ def web_console_gate(folder: pathlib.Path) -> Iterator[WebConsoleGate]:
         gate.offer("moody.txt", b"whatever\n" * 100)
         gate.offer("report.txt", b"figures of the week\n" * 2000)
         gate.add_users()
-        try:
-            gate.start()
+        with gate.running():
             yield gate
-        finally:
-            gate.close()
