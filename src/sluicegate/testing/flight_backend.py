@@ -13,13 +13,13 @@ import hashlib
 import itertools
 import os
 import select
-import threading
 from collections import deque
 from typing import Final
 
 from typing_extensions import override
 
 from sluicegate.port.backend import MORE, Backend, Completed, Operation, tell_nobody
+from sluicegate.port.backends.wake_event import WakeEvent
 from sluicegate.port.pool import Slot
 
 from .clock import ScheduledEvent, VirtualClock
@@ -69,8 +69,7 @@ class FlightBackend(Backend):
         #: Polls of real descriptors (asyncio's own set), by flight number.
         self._is_closed = False
         self._is_woken = False
-        self._wake_lock = threading.RLock()
-        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake = WakeEvent(os.EFD_NONBLOCK)
 
     @abc.abstractmethod
     def _give_back(self, slot: Slot) -> None:
@@ -99,10 +98,8 @@ class FlightBackend(Backend):
 
     @override
     def wake(self) -> None:
-        with self._wake_lock:
-            if not self._is_closed:
-                self._is_woken = True
-                os.eventfd_write(self._wake_fd, 1)
+        self._is_woken = True
+        self._wake.set()
 
     @override
     def close(self) -> None:
@@ -119,9 +116,8 @@ class FlightBackend(Backend):
                 self._complete(*self._told.popleft())
         else:
             raise RuntimeError("an operation is started anew whenever it is cancelled")
-        with self._wake_lock:
-            self._is_closed = True
-            os.close(self._wake_fd)
+        self._is_closed = True
+        self._wake.close()
 
     def _tell_untold(self) -> None:
         """Let what is decided be told now, without the rest of the world going on."""
@@ -248,12 +244,13 @@ class FlightBackend(Backend):
         if not self._polled and not timeout_s:
             return False
         poller = select.poll()
-        poller.register(self._wake_fd, select.POLLIN)
+        wake = self._wake.descriptor
+        poller.register(wake, select.POLLIN)
         for _, fd, events in self._polled.values():
             poller.register(fd, events)
         ready = dict(poller.poll(timeout_s * 1000))
-        if self._wake_fd in ready:
-            os.eventfd_read(self._wake_fd)
+        if wake in ready:
+            os.eventfd_read(wake)
         for flight, fd, _ in list(self._polled.values()):
             if fd in ready:
                 self._decide(flight, ready[fd])

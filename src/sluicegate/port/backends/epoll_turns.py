@@ -12,7 +12,6 @@ import os
 import select
 import socket
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import ClassVar, Final, cast
@@ -50,6 +49,7 @@ from .epoll_watch import (
 from .file_threads import FileThreads, Job, splice_some, start_write_back
 from .slots import SlotGroup
 from .sockets import PipePool
+from .wake_event import WakeEvent
 
 __all__ = ["EpollTurns"]
 
@@ -80,11 +80,10 @@ class EpollTurns(Backend):
         self._jobs: dict[Operation, Job] = {}
         self._closed = False
         self._epoll = select.epoll()
-        self._wake_lock = threading.RLock()  # a signal handler may interrupt its own thread
-        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake = WakeEvent(os.EFD_NONBLOCK)
         self._wake_pending = False
         # Edge-triggered, so it is never read: each write is a new edge.
-        self._epoll.register(self._wake_fd, EDGE | select.EPOLLIN)
+        self._epoll.register(self._wake.descriptor, EDGE | select.EPOLLIN)
         self._files = FileThreads(FILE_THREADS_MAX, self.wake)
         self._pipes = PipePool(limits.splice_pipes_max)
 
@@ -111,12 +110,9 @@ class EpollTurns(Backend):
 
     @override
     def wake(self) -> None:
-        if self._wake_pending:
-            return
-        with self._wake_lock:
-            if not self._closed:
-                self._wake_pending = True
-                os.eventfd_write(self._wake_fd, 1)
+        if not self._wake_pending:
+            self._wake_pending = True
+            self._wake.set()
 
     @override
     def close(self) -> None:
@@ -133,10 +129,9 @@ class EpollTurns(Backend):
             self._run_finished()
         else:
             raise RuntimeError("an operation is started anew whenever it is cancelled")
-        with self._wake_lock:
-            self._closed = True
-            self._epoll.close()
-            os.close(self._wake_fd)
+        self._closed = True
+        self._epoll.close()
+        self._wake.close()
         self._watches.clear()
         self._pipes.close()
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import abc
 import errno
 import os
-import threading
 from collections.abc import Callable
 from ctypes import c_size_t, c_void_p, get_errno
 from typing import ClassVar, Final
@@ -39,6 +38,7 @@ from .datagram_calls import KernelTray
 from .sockets import PipePool
 from .uring_entries import BULK, LENGTH_MAX, SMALL, AddressCache, Request, address_of
 from .uring_slots import SlotGroups
+from .wake_event import WakeEvent
 
 __all__ = ["Finisher", "UringTurns"]
 
@@ -87,9 +87,8 @@ class UringTurns(Backend):
         "_tail",
         "_timespec",
         "_tokens_free",
+        "_wake",
         "_wake_count",
-        "_wake_fd",
-        "_wake_lock",
         "_wake_operation",
         "completed",
         "features",
@@ -173,9 +172,7 @@ class UringTurns(Backend):
 
     def _bind_wake(self) -> None:
         self._is_closing = False
-        # Reentrant, because a signal handler may wake in the middle of ``close``.
-        self._wake_lock = threading.RLock()
-        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
+        self._wake = WakeEvent()
         self._wake_count = Buffer(8)
         self._wake_operation = Operation(self._on_wake)
         self._wait_for_wake()
@@ -305,9 +302,7 @@ class UringTurns(Backend):
 
     @override
     def wake(self) -> None:
-        with self._wake_lock:
-            if self._wake_fd >= 0:
-                os.eventfd_write(self._wake_fd, 1)
+        self._wake.set()
 
     def _on_wake(self, result: int, _flags: int) -> None:
         if result >= 0 and not self._is_closing:
@@ -315,7 +310,7 @@ class UringTurns(Backend):
 
     def _wait_for_wake(self) -> None:
         token = self._begin(self._wake_operation, None)
-        self._queue(token, kernel.READ, self._wake_fd, 0, self._wake_count.address, 8)
+        self._queue(token, kernel.READ, self._wake.descriptor, 0, self._wake_count.address, 8)
 
     @override
     def close(self) -> None:
@@ -331,9 +326,7 @@ class UringTurns(Backend):
         self._is_closing = True
         self._withdraw_all()
         self._pipes.close()
-        with self._wake_lock:
-            os.close(self._wake_fd)
-            self._wake_fd = -1
+        self._wake.close()
         self._ring.close()
 
     def _withdraw_all(self) -> None:
