@@ -44,6 +44,8 @@ class Prometheus:
         ]
         with (self._folder / "prometheus.log").open("w") as said:
             self._process = subprocess.Popen(command, stdout=said, stderr=said)
+        # Until then it answers every query with 503.
+        wait_until(self._is_ready, f"Prometheus does not begin: see {self._folder}/prometheus.log")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -71,11 +73,6 @@ class Prometheus:
             try:
                 return self.ask(query)
             except OSError:
-                return []
-            except AssertionError:
-                # While it starts, it takes no query.
-                if self._is_ready():
-                    raise
                 return []
 
         return wait_until(found, f"{query} finds nothing: see {self._folder}/prometheus.log")
