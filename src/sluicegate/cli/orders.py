@@ -35,7 +35,7 @@ def reload(config: pathlib.Path | None) -> None:
     """Make the gate read its files again, and put them in force, whole.
 
     When something is wrong with them, the old ones stay in force and the exit code is 2.
-    Connections that are open keep the rules that admitted them.
+    What is open is judged again, as if it came now: what the new rules refuse ends.
 
     \b
     Examples:
