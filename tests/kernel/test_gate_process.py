@@ -120,9 +120,8 @@ class GateProcess:
         return status
 
     def address(self) -> tuple[str, int]:
-        """Where it listens first; a gate whose only worker is being started cannot say."""
-        first = wait_until(lambda: self.status()["listeners"], "it listens nowhere")[0]
-        host, _, port = first["address"].rpartition(":")
+        """Where it listens first."""
+        host, _, port = self.status()["listeners"][0]["address"].rpartition(":")
         return host, int(port)
 
     def connect(self) -> socket.socket:

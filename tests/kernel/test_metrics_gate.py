@@ -147,6 +147,25 @@ def test_what_a_killed_worker_had_counted_stays(gate: MeasuredGate) -> None:
     assert found["sluicegate_processes_ended_total|worker 0"] == 1
 
 
+def test_numbers_are_told_while_a_worker_hangs(gate: MeasuredGate) -> None:
+    gate.start()
+    visit(gate, 2)
+    counted = "sluicegate_connections_allowed_total"
+    gate.wait_for_sample(lambda one: one.get(counted) == 2, "counted")
+    hanging = gate.workers()[0]["pid"]
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        # The answer takes as long as workers are waited for; a slow machine may need another one.
+        wait_until(lambda: gate.fetch()[0].status == 200, "nobody answers")
+        found = gate.wait_for_sample(
+            lambda one: one["sluicegate_process_up|worker 0"] == 0, "it is not seen to hang"
+        )
+    finally:
+        os.kill(hanging, signal.SIGCONT)
+    assert found["sluicegate_process_up|worker 1"] == 1
+    assert found[counted] == 2
+
+
 def test_exporter_that_is_killed_is_replaced_on_the_same_address(gate: MeasuredGate) -> None:
     gate.start()
     (row,) = [row for row in gate.status()["workers"] if row["name"] == "metrics exporter"]

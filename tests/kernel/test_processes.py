@@ -289,6 +289,24 @@ def wait_ready(gate: Gate) -> None:
 
 
 @pytest.mark.either_driver
+def test_status_says_that_the_only_worker_is_being_started_and_where_clients_wait(
+    gate: Gate, backend_name: str
+) -> None:
+    gate.mode = ("--workers", "1")
+    start_and_hold_one(gate)
+    status = gate.status()
+    (worker,) = gate.workers()
+    assert (status["phase"], worker["state"]) == ("starting", "starting")
+    assert status["backend"] == backend_name
+    with gate.connect() as client:
+        (gate.folder / "hold").unlink()
+        assert echoed(client, b"patience") == b"patience"
+    wait_ready(gate)
+    assert [one["accepted"] for one in gate.status()["listeners"]] == [1]
+    gate.end()
+
+
+@pytest.mark.either_driver
 def test_reload_waits_for_a_worker_that_is_starting(gate: Gate) -> None:
     starting = start_and_hold_one(gate)
     gate.write_policy("10.0.0.0/8")

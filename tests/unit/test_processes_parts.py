@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from sluicegate.app.processes.backoff import Backoff
 from sluicegate.app.processes.change import prepare_all
+from sluicegate.app.processes.child import Child
+from sluicegate.app.processes.crew import Crew, Lead, Worker
 from sluicegate.app.processes.gathering import (
     gather_filters,
     gather_listeners,
@@ -36,6 +38,7 @@ from sluicegate.audit.frames import (
     frame_note,
 )
 from sluicegate.audit.journal import JOURNAL_BYTES, Journal
+from sluicegate.clock import SystemClock
 from sluicegate.gate.views import FilterView, ListenerView, Phase, StatusView
 from sluicegate.limits import RECORD_BATCH_BYTES_MAX
 from sluicegate.process_limits import RESTART_CALM_S, RESTART_DELAY_MAX_S, RESTART_DELAY_MIN_S
@@ -287,9 +290,33 @@ def test_listener_is_one_row_with_what_all_workers_accepted() -> None:
         view(listeners=[ListenerView(name="a", address="x:1", accepted=2)]),
         view(listeners=[ListenerView(name="a", address="x:1", accepted=3, is_paused=True)]),
     ]
-    (row,) = gather_listeners(rows)
+    (row,) = gather_listeners(rows, [ListenerView(name="a", address="x:1")])
     assert (row.accepted, row.is_paused) == (5, True)
     assert rows[0].listeners[0].accepted == 2
+
+
+def test_listener_that_no_worker_serves_is_there_and_keeps_its_transport() -> None:
+    opened = [ListenerView(name="a", address="x:1", transport="udp")]
+    assert gather_listeners([], opened) == opened
+    rows = [view(listeners=[ListenerView(name="b", address="x:2", transport="udp", accepted=1)])]
+    assert gather_listeners(rows, []) == rows[0].listeners
+
+
+def test_worker_that_is_being_started_is_asked_nothing() -> None:
+    async def ask_crew() -> None:
+        crew = Crew(2, SystemClock(), cast("Lead", None))
+        loop = asyncio.get_running_loop()
+        for place in crew.places:
+            ready: asyncio.Future[None] = loop.create_future()
+            place.worker = Worker(place.slot, 1, 1, cast("Child", None), 0.0, ready)
+        serving = crew.places[1].worker
+        assert serving is not None
+        serving.ready.set_result(None)
+        assert crew.answering == [serving]
+        crew.leaving.add(crew.all[0])
+        assert crew.answering == [serving]
+
+    asyncio.run(ask_crew())
 
 
 def test_filter_that_failed_on_one_worker_is_shown_as_failed() -> None:

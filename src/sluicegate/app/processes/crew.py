@@ -144,6 +144,11 @@ class Crew:
         return [*there, *self.leaving]
 
     @property
+    def answering(self) -> list[Worker]:
+        """The workers that answer: who is asked at its start answers when it serves."""
+        return [one for one in self.all if one.is_ready]
+
+    @property
     def starting(self) -> list[Worker]:
         """The workers that have a place and do not serve yet."""
         there = (place.worker for place in self.places)

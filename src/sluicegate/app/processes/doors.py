@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from sluicegate.address import SocketAddress
 from sluicegate.app.passed_sockets import take_passed
 from sluicegate.errors import Side, TransportError
-from sluicegate.gate.settings import Place
+from sluicegate.gate.settings import ListenerSettings, Place
+from sluicegate.gate.views import ListenerView
 from sluicegate.port.backend import RawSocket
 from sluicegate.port.backends.sockets import (
     adopt_socket,
@@ -84,6 +85,19 @@ class Doors:
             # One that the service manager has opened is every slot's.
             made = {number: adopt_socket(number, family) for number in set(one.descriptors)}
             self.doors.append(Door(place, [made[number] for number in one.descriptors]))
+
+    def listeners(self, configured: Iterable[ListenerSettings]) -> list[ListenerView]:
+        """Return where clients may come to, whether a worker serves them or they wait for one."""
+        left = list(self.doors)
+        found: list[ListenerView] = []
+        for one in configured:
+            door = next((it for it in left if it.place == one.place), None)
+            if door is not None:
+                left.remove(door)
+                address = SocketAddress.from_kernel(door.sockets[0].getsockname())
+                transport = "udp" if one.is_udp else "tcp"
+                found.append(ListenerView(name=one.name, address=str(address), transport=transport))
+        return found
 
     def missing(self, wanted: Iterable[Place]) -> list[Place]:
         """Return the places that are not there yet."""

@@ -39,10 +39,16 @@ __all__ = [
 ]
 
 
-def gather_status(answers: Mapping[Worker, StatusView]) -> StatusView:
+def gather_status(
+    answers: Mapping[Worker, StatusView], listeners: Sequence[ListenerView]
+) -> StatusView:
     """Return what workers' answers say of the gate as a whole.
 
     What only the supervisor knows is left empty, and is its to fill in.
+
+    Args:
+        answers: What workers say.
+        listeners: The gate's, where clients wait also while no worker serves.
     """
     seen = list(answers.values())
     serving = [view for worker, view in answers.items() if not worker.is_draining]
@@ -56,7 +62,7 @@ def gather_status(answers: Mapping[Worker, StatusView]) -> StatusView:
         diagnosis="",
         started=0.0,
         policy="",
-        listeners=gather_listeners(serving),
+        listeners=gather_listeners(serving, listeners),
         connections=sum(view.connections for view in seen),
         sessions=sum(view.sessions for view in seen),
         connections_allowed=sum(view.connections_allowed for view in seen),
@@ -108,13 +114,16 @@ def gather_phase(views: Sequence[StatusView]) -> Phase:
     return Phase.READY
 
 
-def gather_listeners(views: Sequence[StatusView]) -> list[ListenerView]:
-    """Return each address once, as it is over all workers."""
-    found: dict[tuple[str, str], ListenerView] = {}
+def gather_listeners(
+    views: Sequence[StatusView], opened: Sequence[ListenerView]
+) -> list[ListenerView]:
+    """Return each address once, as it is over all workers; ``opened`` are there without any."""
+    found = {(one.name, one.address, one.transport): one for one in opened}
     for view in views:
         for one in view.listeners:
             known = found.setdefault(
-                (one.name, one.address), ListenerView(name=one.name, address=one.address)
+                (one.name, one.address, one.transport),
+                ListenerView(name=one.name, address=one.address, transport=one.transport),
             )
             known.accepted += one.accepted
             known.is_paused |= one.is_paused

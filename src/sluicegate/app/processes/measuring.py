@@ -6,6 +6,7 @@ worker had counted when it was asked last stays, whatever becomes of the worker.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import pathlib
@@ -73,21 +74,24 @@ class Measuring:
 
     async def measures(self) -> list[Series]:
         """Return what is measured."""
-        workers = self._crew.all
-        replies = await self._crew.ask(workers, MeasuresRequest())
+        workers = self._crew.answering
+        # At once: a worker that hangs is waited for by both, and whoever asks waits ten seconds.
+        replies, status = await asyncio.gather(
+            self._crew.ask(workers, MeasuresRequest()), self._status()
+        )
         fresh: list[list[Series]] = []
         for worker, reply in zip(workers, replies, strict=True):
+            if worker not in self._crew.all:
+                continue  # it has ended meanwhile: what it said before was kept
             if isinstance(reply, MeasuresReply):
                 known = [_named(one, worker) for one in reply.series if one.name in CATALOGUE]
                 fresh.append(known)
-                if worker in self._crew.all:
-                    self._said[worker] = known
+                self._said[worker] = known
             elif worker in self._said:
                 # It does not answer: its counters stay, what it holds now nobody knows.
                 said = self._said[worker]
                 fresh.append([one for one in said if CATALOGUE[one.name].kind != "gauge"])
         self._sender.flush()
-        status = await self._status()
         own = [
             *self._sender.counts.series(),
             *_measure_status(status),

@@ -31,7 +31,7 @@ from sluicegate.documents import ConfigRefused, Findings
 from sluicegate.errors import ConfigError, TransportError
 from sluicegate.gate.census import Census
 from sluicegate.gate.control import ControlServer
-from sluicegate.gate.control_messages import KilledReply, KillRequest, StatusReply, StatusRequest
+from sluicegate.gate.control_messages import KilledReply, KillRequest
 from sluicegate.gate.operator_log import OperatorLog
 from sluicegate.gate.policy_orders import AnyPolicyAnswer, AnyPolicyOrder
 from sluicegate.gate.settings import Place
@@ -56,7 +56,13 @@ from .handover import AuthorityLeft, Handover, PreflightFailed, preflight, start
 from .measuring import Measuring
 from .orders import AttachAudit, AttachSigner, BeginWorker
 from .process_views import process_warnings, worker_views
-from .questions import ask_connections, ask_filters, ask_sessions, ask_transfers
+from .questions import (
+    ask_connections,
+    ask_filters,
+    ask_sessions,
+    ask_status,
+    ask_transfers,
+)
 from .signer_post import SignerPost
 from .store_post import StorePost
 from .tallies import CONNECTIONS, RECORDS, Tallies
@@ -419,7 +425,7 @@ class Supervisor:
     async def kill(self, identifiers: Sequence[str], by: str) -> list[str]:
         """End connections, and all connections of sessions; return what was there."""
         request = KillRequest(identifiers=list(identifiers), by=by)
-        replies = await self._crew.ask(self._crew.all, request)
+        replies = await self._crew.ask(self._crew.answering, request)
         killed = {
             one for reply in replies if isinstance(reply, KilledReply) for one in reply.killed
         }
@@ -520,16 +526,11 @@ class Supervisor:
 
     async def status(self) -> StatusView:
         """Return the gate as a whole."""
-        workers = self._crew.all
-        replies = await self._crew.ask(workers, StatusRequest())
-        views = {
-            worker: reply.status
-            for worker, reply in zip(workers, replies, strict=True)
-            if isinstance(reply, StatusReply)
-        }
-        view = gather_status(views)
+        views = await ask_status(self._crew)
+        view = gather_status(views, self._doors.listeners(self.loaded.configuration.listeners))
         view.phase = view.phase if self._phase is Phase.READY else self._phase
         view.pid, view.boot, view.diagnosis = os.getpid(), self._boot_mark, self._diagnosis
+        view.backend = view.backend or self._diagnosis.partition(":")[0]
         view.started, view.policy = self._started, self.policy
         view.records_queued_bytes += self._sender.queued_bytes
         view.records_lost += self._sender.lost
@@ -572,8 +573,7 @@ class Supervisor:
         return ControlServer(self, self.loaded.configuration.control_path, acts, listening)
 
     async def _count_learned(self) -> Mapping[str, int]:
-        replies = await self._crew.ask(self._crew.all, StatusRequest())
-        return gather_learned([one.status for one in replies if isinstance(one, StatusReply)])
+        return gather_learned((await ask_status(self._crew)).values())
 
     def _record(
         self,
