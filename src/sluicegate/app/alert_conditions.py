@@ -19,6 +19,7 @@ from sluicegate.gate.views import Phase, StatusView
 __all__ = ["ConditionWatch", "conditions_in"]
 
 _NEARLY = 0.9
+_OF_PROCESSES = "process-missing"
 _MISSING = frozenset({"waiting", "silent"})
 _DAY_S = 86_400
 
@@ -28,20 +29,31 @@ class ConditionWatch:
 
     def __init__(self) -> None:
         """Begin without having looked."""
-        self._before: set[tuple[str, str]] | None = None
+        self._before: dict[tuple[str, str], Condition] | None = None
 
-    def steady(self, found: list[Condition]) -> list[Condition] | None:
-        """Return those that were so at the last look, too; None: there was none to compare with."""
-        before, self._before = self._before, {(one.name, one.about) for one in found}
+    def steady(self, found: list[Condition], *, is_whole: bool = True) -> list[Condition] | None:
+        """Return those that were so at the last look, too; None: there was none to compare with.
+
+        Args:
+            found: What is so.
+            is_whole: False: only processes were looked at, and the rest is as it was.
+        """
+        before, now = self._before, {(one.name, one.about): one for one in found}
+        if not is_whole and before is not None:
+            now |= {key: one for key, one in before.items() if one.name != _OF_PROCESSES}
+        self._before = now
         if before is None:
             return None
-        return [one for one in found if (one.name, one.about) in before]
+        return [one for key, one in now.items() if key in before]
 
 
 def conditions_in(
     status: StatusView, room: SpoolRoom, free_bytes: int, now: float
 ) -> list[Condition] | None:
-    """Return what is so; None: the gate begins or ends, and nothing can be said.
+    """Return what is so; None: the gate ends, and nothing can be said.
+
+    Of a gate that no worker serves only processes are known: else nobody would be told that the
+    last of them is gone.
 
     Args:
         status: Of the gate.
@@ -49,10 +61,13 @@ def conditions_in(
         free_bytes: What their file system has left.
         now: In seconds since the Unix epoch.
     """
-    if status.phase not in {Phase.READY, Phase.REFUSING}:
+    if status.phase in {Phase.DRAINING, Phase.STOPPED}:
         return None
+    processes = list(_of_processes(status))
+    if status.phase is Phase.STARTING:
+        return processes
     return [
-        *_of_processes(status),
+        *processes,
         *_of_scanners(status),
         *_of_the_log(status),
         *_of_the_spool(status, room, free_bytes),
@@ -64,7 +79,7 @@ def _of_processes(status: StatusView) -> Iterator[Condition]:
     for one in status.workers:
         if one.state in _MISSING:
             message = "it does not answer" if one.state == "silent" else "it is not there"
-            yield Condition(name="process-missing", about=one.name, message=message)
+            yield Condition(name=_OF_PROCESSES, about=one.name, message=message)
 
 
 def _of_scanners(status: StatusView) -> Iterator[Condition]:

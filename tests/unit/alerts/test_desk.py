@@ -240,8 +240,29 @@ def test_conditions_are_read_from_the_status(
     assert [(one.name, one.about) for one in found] == expected
 
 
-@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.DRAINING, Phase.STOPPED])
-def test_gate_that_begins_or_ends_says_nothing_of_conditions(phase: Phase) -> None:
+@pytest.mark.parametrize("state", ["waiting", "silent"])
+def test_last_worker_that_is_gone_is_told_and_ends_no_other_condition(state: str) -> None:
+    watch = ConditionWatch()
+    scanner = ScannerView(name="yara", kind="yara", state="failed", problem="ended")
+    with_scanner = msgspec.structs.replace(CALM, scanners=[scanner])
+    found = conditions_in(with_scanner, ROOM, 1000, 0.0)
+    assert found is not None
+    watch.steady(found)
+    worker = WorkerView(name="worker 0", pid=0, state=state)
+    alone = msgspec.structs.replace(CALM, phase=Phase.STARTING, workers=[worker])
+    for expected in (["scanner-down"], ["process-missing", "scanner-down"]):
+        found = conditions_in(alone, ROOM, 1000, 0.0)
+        assert found is not None
+        steady = watch.steady(found, is_whole=False)
+        assert steady is not None
+        assert [one.name for one in steady] == expected
+    found = conditions_in(CALM, ROOM, 1000, 0.0)
+    assert found == []
+    assert watch.steady(found) == []
+
+
+@pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.STOPPED])
+def test_gate_that_ends_says_nothing_of_conditions(phase: Phase) -> None:
     status = msgspec.structs.replace(CALM, phase=phase, records_failure="ENOSPC")
     assert conditions_in(status, ROOM, 1000, 0.0) is None
 

@@ -55,6 +55,7 @@ from sluicegate.gate.control_messages import (
     StatusReply,
     StatusRequest,
 )
+from sluicegate.gate.views import Phase
 
 from .asking import Asking, GateSilent
 from .channel import FrameReader
@@ -192,7 +193,10 @@ class _Alerter:
             assert isinstance(reply, StatusReply), "an alerter may ask that"
             room, now = self._begin.room, self._clock.wall()
             found = conditions_in(reply.status, room, room.free_bytes(), now)
-            steady = self._watch.steady(found) if found is not None else None
+            if found is None:
+                continue
+            is_whole = reply.status.phase is not Phase.STARTING
+            steady = self._watch.steady(found, is_whole=is_whole)
             if steady is not None:
                 self._show(self._desk.look(steady, now))
                 self._settle()
