@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib.resources
 import json
 import pathlib
 import xml.etree.ElementTree as ET
+from collections.abc import AsyncGenerator
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.address import SocketAddress
+from sluicegate.audit.search import EVERYTHING
 from sluicegate.audit.store.reader import StoredRecord
 from sluicegate.console.accounts import Account
 from sluicegate.console.asked import local_path
@@ -20,24 +25,32 @@ from sluicegate.console.buckets import Buckets
 from sluicegate.console.entries import ENTRIES
 from sluicegate.console.environment import clear, format_bytes, format_duration
 from sluicegate.console.first_link import FirstLink
-from sluicegate.console.live import as_event
+from sluicegate.console.link import GateLink, GateLost
+from sluicegate.console.live import Live, as_event
 from sluicegate.console.navigation import NAVIGATION
 from sluicegate.console.origins import Origins
 from sluicegate.console.paging import part_of
+from sluicegate.console.past import Past, PastUnknown
 from sluicegate.console.plots import bars, lines, spark
 from sluicegate.console.roles import Role, role_of
+from sluicegate.console.sampler import Sampler
 from sluicegate.console.saved_queries import SavedQueries, SavedQuery, queries_folder
 from sluicegate.console.sessions import Sessions
 from sluicegate.console.summary import summary_of
 from sluicegate.console_limits import (
     CONSOLE_BUCKETS_MAX,
+    CONSOLE_SAMPLE_S,
     CONSOLE_SESSIONS_MAX,
     FIRST_LINK_S,
     SESSION_ABSOLUTE_S,
     SESSION_IDLE_S,
     STEP_UP_S,
 )
-from sluicegate.documents import Wrong
+from sluicegate.documents import ConfigRefused, Wrong
+from sluicegate.gate.control_messages import AnyReply, AnyRequest, StatusReply
+from sluicegate.gate.views import Phase, StatusView
+from sluicegate.testing.clock import ManualClock
+from tests.unit.store.store_kit import fill, open_store, sqlite
 
 ANN = Account("ann", Role.OPERATOR)
 
@@ -340,3 +353,77 @@ def test_scripts_by_others_are_the_released_ones_with_their_licences(
     assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     licence = (folder / name.replace(".min.js", ".LICENSE")).read_text()
     assert "Permission to use, copy, modify, and/or distribute" in licence
+
+
+class Link:
+    """A gate that says how it is."""
+
+    def __init__(self) -> None:
+        self.allowed = 0
+
+    async def ask(self, request: AnyRequest, by: str, ticket: str = "") -> AnyReply:
+        del request, by, ticket
+        self.allowed += 1
+        return StatusReply(
+            status=StatusView(
+                phase=Phase.READY,
+                version="1",
+                pid=1,
+                boot="b",
+                backend="epoll",
+                diagnosis="",
+                started=0.0,
+                policy="00",
+                connections_allowed=self.allowed,
+            )
+        )
+
+
+def test_page_that_asks_between_two_samples_makes_no_rate_of_a_moment(clock: Clock) -> None:
+    sampler = Sampler(cast("GateLink", Link()), clock)
+    for pause_s in (CONSOLE_SAMPLE_S, 0.01, CONSOLE_SAMPLE_S - 0.01, CONSOLE_SAMPLE_S):
+        asyncio.run(sampler.look())
+        clock.now += pause_s
+    assert sampler.status is not None
+    assert sampler.status.connections_allowed == 4
+    assert [one.allowed_per_s for one in sampler.samples] == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    "fault", [GateLost("gone"), PastUnknown("gone"), ConfigRefused(())], ids=type
+)
+def test_live_page_ends_when_the_gate_or_the_store_cannot_be_asked(fault: Exception) -> None:
+    async def parts() -> AsyncGenerator[str]:
+        yield "<p>first</p>"
+        raise fault
+
+    yes: Any = SimpleNamespace(goes_on=lambda _: True)
+    asked: Any = SimpleNamespace(
+        console=SimpleNamespace(sessions=yes, stands=lambda _: True),
+        who=SimpleNamespace(streams=0),
+    )
+
+    async def read() -> list[str]:
+        return [str(one) async for one in Live(asked, "part", parts()).body_iterator]
+
+    assert asyncio.run(read()) == ["retry: 3000\n\n", as_event("part", "<p>first</p>")]
+
+
+def test_store_is_asked_where_it_is_from_now_on(tmp_path: pathlib.Path) -> None:
+    clock = ManualClock(1000.0, 1_750_000_000.0)
+    for name, count in (("first", 1), ("second", 2)):
+        store = open_store(tmp_path / name, clock)
+        fill(store, clock, count)
+        store.close()
+
+    async def ask() -> list[int]:
+        past = Past(sqlite(tmp_path / "first"), clock)
+        try:
+            found = [len(await past.ask(lambda reader: list(reader.read(EVERYTHING))))]
+            past.move(sqlite(tmp_path / "second"))
+            found.append(len(await past.ask(lambda reader: list(reader.read(EVERYTHING)))))
+        finally:
+            past.close()
+        return found
+
+    assert asyncio.run(ask()) == [1, 2]

@@ -1,12 +1,13 @@
 """Live: an answer that goes on, with a part of a page each time that something is new.
 
 Pages give it to what htmx's extension for server-sent events asks (WHATWG HTML, section 9.2). The
-invariant: it ends with its session, and as soon as who began that is none any more; a session has a
-bounded number of them.
+invariant: it ends with its session, as soon as who began that is none any more, and when the gate
+or the store cannot be asked; a session has a bounded number of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator
 from typing import Final
 
@@ -15,8 +16,11 @@ from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from sluicegate.console_limits import CONSOLE_STREAMS_PER_SESSION_MAX
+from sluicegate.documents import ConfigRefused
 
 from .asked import Asked
+from .link import GateLost
+from .past import PastUnknown
 
 __all__ = ["Live", "as_event"]
 
@@ -59,11 +63,13 @@ class Live(StreamingResponse):
         if self._is_one_too_many:
             return
         yield f"retry: {_RETRY_MS}\n\n"
-        async for part in self._parts:
-            console, who = self._asked.console, self._asked.who
-            if not console.sessions.goes_on(who) or not console.stands(who):
-                return
-            yield as_event(self._name, part)
+        # The page says that it is live no more, and its browser begins again.
+        with contextlib.suppress(GateLost, PastUnknown, ConfigRefused):
+            async for part in self._parts:
+                console, who = self._asked.console, self._asked.who
+                if not console.sessions.goes_on(who) or not console.stands(who):
+                    return
+                yield as_event(self._name, part)
 
 
 def as_event(name: str, text: str) -> str:

@@ -64,11 +64,22 @@ class Past:
         finally:
             self._waiting -= 1
 
+    def move(self, place: StorePlace) -> None:
+        """Reach the store so from now on; what is being asked is answered first."""
+        if place != self._place:
+            self._thread.submit(self._move, place)
+
     def close(self) -> None:
         """Answer what is being asked, and let go of the store."""
         self._thread.shutdown(wait=True, cancel_futures=True)
         if self._reader is not None:
             self._reader.close()
+
+    def _move(self, place: StorePlace) -> None:
+        self._place = place
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
 
     def _ask(self, question: Callable[[StoreReader], AnswerT]) -> AnswerT:
         if self._reader is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sluicegate.clock import Clock
 from sluicegate.console_limits import CONSOLE_SAMPLE_S, CONSOLE_SAMPLES_MAX
@@ -18,6 +18,10 @@ from sluicegate.gate.views import StatusView
 from .link import GateLink, GateLost
 
 __all__ = ["Sample", "Sampler"]
+
+
+_RATE_S_MIN: Final = CONSOLE_SAMPLE_S / 2
+"""A shorter time makes no rate: one connection would be a hundred a second."""
 
 
 class Sample(NamedTuple):
@@ -77,6 +81,8 @@ class Sampler:
     def _take(self, status: StatusView) -> None:
         now = self._clock.monotonic()
         self.status = status
+        if self._before is not None and now - self._before[0] < _RATE_S_MIN:
+            return  # a page has asked in between
         if self._before is not None and self._before[1].boot == status.boot:
             before, elapsed_s = self._before[1], now - self._before[0]
             self._samples.append(

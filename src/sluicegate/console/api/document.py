@@ -15,6 +15,9 @@ from .operation import Operation, Problem
 
 __all__ = ["make_document"]
 
+_VERSION: Final = importlib.metadata.version("sluicegate")
+"""Of what runs: the program on disk may be a newer one."""
+
 _FAILURES: Final = {
     400: "What was sent is wrong.",
     401: "Nobody is logged in, and there is no token.",
@@ -47,7 +50,7 @@ def make_document(operations: Iterable[Operation]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Sluicegate console",
-            "version": importlib.metadata.version("sluicegate"),
+            "version": _VERSION,
             "summary": "What the console shows and does, for programs.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },

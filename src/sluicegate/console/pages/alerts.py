@@ -90,6 +90,7 @@ async def _show(asked: Asked) -> Response:
         open=[row for row in rows if row.state == "open"],
         closed=[row for row in rows if row.state != "open"][: 5 * _ROWS],
         acknowledged=asked.query("acknowledged"),
+        chose_none=asked.query("chosen") == "none",
     )
 
 
@@ -123,6 +124,8 @@ _REACH: Final = (("24h", _DAY_S), ("7d", 7 * _DAY_S), ("30d", math.inf))
 
 async def _acknowledge(asked: Asked) -> Response:
     identifiers = asked.lists.get("id", [])
+    if not identifiers:
+        return asked.go("/alerts?chosen=none")
     done = await acknowledge_alerts(asked, identifiers)
     if not done:
         return asked.page("alert_gone.html", _NOT_FOUND, identifier=", ".join(identifiers))

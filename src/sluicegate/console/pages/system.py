@@ -13,6 +13,8 @@ from sluicegate.console.link import GateLost
 
 __all__ = ["ENTRIES"]
 
+_VERSION: Final = importlib.metadata.version("sluicegate")
+"""Of what runs: the program on disk may be a newer one."""
 _PARTS: Final = ("htmx.org 2.0.11", "htmx-ext-sse 2.2.4")
 """What browsers are sent that others have written; their licences are beside them."""
 
@@ -27,7 +29,7 @@ async def _show_status(asked: Asked) -> Response:
 async def _show_about(asked: Asked) -> Response:
     return asked.page(
         "about.html",
-        version=importlib.metadata.version("sluicegate"),
+        version=_VERSION,
         parts=_PARTS,
         settings=asked.console.settings,
         has_store=asked.console.past.is_kept,
