@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -30,7 +31,7 @@ TABLE = """
 [log]
 store = "postgresql"
 [log.postgresql]
-server = "postgresql://keeper@127.0.0.1:{place.port}/audit"
+server = "postgresql://{place.user}@127.0.0.1:{place.port}/audit"
 password = {{ file = "audit.password" }}
 ca = "{place.ca}"
 schema_name = "{place.schema}"
@@ -203,6 +204,37 @@ def test_keeper_and_server_are_killed_and_every_record_is_stored_once(
     assert gate.stored() == gate.logged()
     public = bytes.fromhex((gate.place.path / "chain.pub").read_text())
     assert verify_store(gate.place, public).faults == []
+
+
+def test_reload_takes_another_password_and_stores_what_waited(
+    gate: StoredGate, postgres: Cluster
+) -> None:
+    postgres.execute(
+        f"CREATE ROLE changer LOGIN PASSWORD $${PASSWORD}$$",
+        "GRANT CREATE ON DATABASE audit TO changer",
+    )
+    gate.place = msgspec.structs.replace(gate.place, user="changer")
+    gate.write_main(TABLE.format(place=gate.place))
+    gate.start()
+    gate.visit(1)
+    gate.wait_until_stored()
+    pid = gate.keeper()["pid"]
+    postgres.execute(
+        "ALTER ROLE changer PASSWORD 'another'",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'changer'",
+    )
+    gate.visit(1)
+    wait_until(
+        lambda: any("records are not stored" in one for one in gate.status()["warnings"]),
+        "it is said that the server does not take the password",
+    )
+    (gate.folder / "audit.password").write_text("another\n")
+    assert gate.ask("reload").returncode == 0
+    gate.place = msgspec.structs.replace(gate.place, password="another")
+    gate.wait_until_stored()
+    assert gate.keeper()["pid"] == pid
+    assert gate.end() == 0
+    assert gate.stored() == gate.logged()
 
 
 def test_password_is_in_no_process_that_meets_clients(gate: StoredGate) -> None:

@@ -33,9 +33,10 @@ class Attendants:
             upkeep: What every place needs.
         """
         self.alerts = AlertPost(configuration, target, upkeep)
+        self._console = ConsolePost(configuration, target, upkeep)
         self._all: tuple[AttendantPost, ...] = (
             self.alerts,
-            ConsolePost(configuration, target, upkeep),
+            self._console,
             MetricsPost(configuration, target, upkeep),
         )
 
@@ -57,6 +58,11 @@ class Attendants:
         """Start them."""
         for one in self._all:
             one.start()
+
+    def change(self, configuration: Configuration) -> None:
+        """Put in force what a reload changes for them."""
+        self.alerts.change(configuration)
+        self._console.renew_password()
 
     async def close(self) -> None:
         """End them, and close their addresses."""

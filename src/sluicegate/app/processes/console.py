@@ -42,6 +42,7 @@ from .orders import (
     Proved,
     Ready,
     Said,
+    StoreAt,
 )
 from .start import arrive
 
@@ -157,6 +158,9 @@ class _Life:
         self._channel.send(Acted(record=record))
 
     def _on_message(self, message: AnyMessage, _descriptors: list[int]) -> None:
+        if isinstance(message, StoreAt):
+            self._server.console.past.move(message.place)
+            return
         assert isinstance(message, Answer | ExplainedLine | Proved | AddedFirst), (
             f"{type(message).__name__} is for another process"
         )

@@ -55,6 +55,7 @@ from .orders import (
     ExplainedLine,
     Prove,
     Proved,
+    StoreAt,
 )
 
 __all__ = ["ConsolePost", "ConsoleTarget"]
@@ -130,6 +131,12 @@ class ConsolePost(AttendantPost):
         if self.settings.oidc is not None:
             _check_libraries("[console.oidc]", "oidc", _OIDC_LIBRARIES)
         self._open(SocketAddress.parse(self.settings.listen), "[console]", _BACKLOG)
+
+    def renew_password(self) -> None:
+        """Read again where the password of the store's server is, and tell the console."""
+        store = self._store
+        if store is not None and store.password is not None and self._child is not None:
+            self._child.send(StoreAt(place=known_place(store)))
 
     @override
     def _begin(self) -> Begin | None:

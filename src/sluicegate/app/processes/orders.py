@@ -60,13 +60,14 @@ __all__ = [
     "RecordAlert",
     "Said",
     "SinkState",
+    "StoreAt",
     "Stored",
     "StreamEnded",
     "TakeStream",
     "TakeWorker",
 ]
 
-PROTOCOL: Final = 9
+PROTOCOL: Final = 10
 """Raised with every change of a message here, of a batch of records, of the journal, or of the
 memory that workers share."""
 
@@ -246,6 +247,12 @@ class Stored(Message, tag="stored"):
     """Why nothing is stored."""
     inode: int = 0
     """The number of the log's file in which it ends; 0: in none yet."""
+
+
+class StoreAt(Message, tag="store-at"):
+    """To the keeper and the console: reach the store so from now on, with another password."""
+
+    place: StorePlace
 
 
 # To and from the console.
@@ -442,6 +449,7 @@ AnyMessage: TypeAlias = (
     | StreamEnded
     | BeginStore
     | Stored
+    | StoreAt
     | BeginForward
     | Forwarded
     | BeginSigner

@@ -20,7 +20,7 @@ from sluicegate.clock import SystemClock
 from sluicegate.log_limits import STORE_REPORT_S, STORE_RETRY_S
 
 from .channel import Channel, FrameReader
-from .orders import PROTOCOL, AnyMessage, BeginStore, Ready, Said, Stored
+from .orders import PROTOCOL, AnyMessage, BeginStore, Ready, Said, StoreAt, Stored
 from .start import arrive
 
 __all__ = ["main"]
@@ -60,6 +60,8 @@ class _Keeper:
         )
         self._begin = begin
         self._over = asyncio.Event()
+        self._news = asyncio.Event()
+        #: Something that ends a pause.
         self._said: Stored | None = None
         self._fault = self._confine()
         #: Why there is no folder to write to; nothing is stored before there is one.
@@ -92,10 +94,11 @@ class _Keeper:
         self._filler.close()
 
     async def _wait(self, seconds: float) -> None:
-        """Wait so long, or until nobody needs it any more."""
+        """Wait so long, or until the supervisor says something."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._over.wait()
+                await self._news.wait()
+        self._news.clear()
 
     def _confine(self) -> str:
         """Make the folder, and write nowhere else from then on; return why that cannot be done."""
@@ -123,10 +126,13 @@ class _Keeper:
         self._channel.send(Said(line=line))
 
     def _on_message(self, message: AnyMessage, _descriptors: list[int]) -> None:
-        raise AssertionError(f"{message} is for another process")
+        assert isinstance(message, StoreAt), f"{message} is for another process"
+        self._filler.move(message.place)
+        self._news.set()
 
     def _on_left(self, _cause: str) -> None:
         self._over.set()
+        self._news.set()
 
 
 _CURE: Final = "store_dir in [log] has to be a folder that the gate's user may make or write to"

@@ -20,7 +20,7 @@ from .child import Child
 from .child_post import Begin, ChildPost, Upkeep
 from .forward_post import ForwardPost
 from .log_rotation import LogRotation
-from .orders import AnyMessage, BeginStore, Stored
+from .orders import AnyMessage, BeginStore, StoreAt, Stored
 
 __all__ = ["LogKeeper", "StorePost"]
 
@@ -96,6 +96,12 @@ class StorePost(ChildPost):
         self.forward.start()
         super().start()
         self._turn()
+
+    def renew_password(self) -> None:
+        """Read again where the password of the store's server is, and tell the keeper."""
+        settings = self.settings
+        if settings is not None and settings.password is not None and self._child is not None:
+            self._child.send(StoreAt(place=known_place(settings)))
 
     def _turn(self) -> None:
         """Rotate the log when that is due, now and from now on."""

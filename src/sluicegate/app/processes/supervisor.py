@@ -298,7 +298,8 @@ class Supervisor:
             self.loaded = loaded
             self._doors.keep(opened, wanted)
             await commit_all(self._crew, loaded, self.say)
-            self._attendants.alerts.change(loaded.configuration)
+            self._attendants.change(loaded.configuration)
+            self._store.renew_password()
             self._history.note_done(before, loaded.settings.policy, by)
             await self._policies.note(old, by)
             await self._learning.follow(loaded.settings.policy)

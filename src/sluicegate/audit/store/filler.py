@@ -74,6 +74,13 @@ class Filler:
         self._retry_s = STORE_RETRY_S
         return 0.0 if has_more else STORE_LOOK_S
 
+    def move(self, place: StorePlace) -> None:
+        """Reach the store so from now on; ``turn`` may come at once."""
+        if place != self._place:
+            self._place = place
+            self._retry_s = STORE_RETRY_S
+            self._drop()
+
     @property
     def bytes_behind(self) -> int:
         """Bytes of the log that are not stored, as far as that can be seen."""
