@@ -30,6 +30,7 @@ __all__ = [
     "SEARCH_FIRST_RECORDS",
     "SEARCH_INDEXED_RECORDS",
     "SEARCH_SLICE_RECORDS",
+    "SEARCH_TERMS_MAX",
     "SINK_ANSWER_BYTES_MAX",
     "SINK_END_S",
     "SINK_LOOK_S",
@@ -44,6 +45,7 @@ __all__ = [
     "STORE_RETRY_MAX_S",
     "STORE_RETRY_S",
     "STORE_WAIT_MS",
+    "TERMS_KNOWN_MAX",
     "TOTALS_VALUES_MAX",
     "TRACE_STEPS_PER_S_MAX",
     "WORDS_KNOWN_MAX",
@@ -65,8 +67,8 @@ QUERY_STARS_MAX: Final = 4
 """Stars in one value: a database tries every way to place them."""
 
 PARTITION_BYTES_MAX: Final = 2 << 30
-"""One file of the store, some two million records: what is let go at a time, and small enough to
-be copied away; in a larger one each record costs more to be put into the indexes."""
+"""One file of the store, some four million records: what is let go at a time, and small enough to
+be copied away."""
 
 LOG_ROTATION_LOOK_S: Final = 2.0
 """How often the gate looks whether the log's file is too large or too old, or stored: as often as
@@ -140,6 +142,9 @@ TOTALS_VALUES_MAX: Final = 5_000
 """Clients, hosts and the like that one hour counts by their names; the others are counted together.
 Random names of one client must not fill the disk."""
 
+TERMS_KNOWN_MAX: Final = 4096
+"""Hosts and users of which the store remembers how its index finds them."""
+
 WORDS_KNOWN_MAX: Final = 1024
 """Texts of records of which the store remembers the words."""
 
@@ -154,6 +159,10 @@ records have is found among them in some milliseconds, and what is not is rare."
 SEARCH_INDEXED_RECORDS: Final = 10_000
 """Records that an index finds, at most, to be looked at one by one: a tenth of a second. Where it
 would be more, going through all in their order is cheaper."""
+
+SEARCH_TERMS_MAX: Final = 256
+"""Clients, networks or hosts that are looked for at once by the index of words: all addresses of a
+network of IPv4 with 24 bits. It looks at each of them for every record that it finds."""
 
 SINK_LOOK_S: Final = 0.5
 """How often a sink looks for new records."""

@@ -109,7 +109,7 @@ def test_lines_that_are_no_records_are_counted_and_left_out(
     place: StorePlace, clock: ManualClock
 ) -> None:
     store = open_at(place, clock)
-    wrong = [b"", b"{", b"[]", b'{"kind":"note"}', b'{"time":1,"x":"\xff"}', b"7"]
+    wrong = [b"", b"{", b"[]", b'{"kind":"note"}', b'{"time":1,"x":"\xff"}', b"7", b"[" * 100_000]
     store.append([*wrong, line_of(1, clock.wall())], LogPosition(7, 1))
     store.append(wrong, LogPosition(7, 2))
     assert (store.skipped, store.last) == (2 * len(wrong), 1)

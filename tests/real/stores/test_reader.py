@@ -49,6 +49,12 @@ QUERIES = [
     "file-1 or client:10.0.0.3",
     "(example file-2) not client:10.0.0.3",
     "connection:c-4",
+    "connection:C-4,c-12",
+    "session:s-3",
+    "user:user-2 session:S-1,s-4",
+    "client:10.0.0.2/31 kind:request",
+    "client:10.0.0.0/8",
+    "client:0.0.0.0/0",
     "since:20s",
     "time<30s time>=70s",
     "status:404",
@@ -194,6 +200,18 @@ def test_top_values_are_those_of_most_records(
     assert [(one.value, one.records, one.bytes_moved) for one in refused] == [("eicar", 7, 700)]
     assert reader.top("user", begin, until, 5, kinds=("connection",)) == []
     assert [one.value for one in reader.top("filter", begin, until, 5)] == ["antivirus"]
+
+
+def test_clients_of_ipv6_without_a_port_are_told_apart(
+    store: LogStore, reader: StoreReader, clock: ManualClock
+) -> None:
+    begin = clock.wall()
+    lines = [line_of(number, begin, client=f"2001:db8::{number}") for number in (1, 2, 2)]
+    store.append(lines, LogPosition(7, 1))
+    top = reader.top("client", begin, begin, 5)
+    assert [(one.value, one.records) for one in top] == [("2001:db8::2", 2), ("2001:db8::1", 1)]
+    found = reader.search(parse_query("client:2001:db8::2", begin), 5, seconds_max=60)
+    assert [one.seq for one in found.records] == [3, 2]
 
 
 def test_hour_counts_only_so_many_values_by_their_names(

@@ -12,7 +12,7 @@ from sluicegate.audit.search import EVERYTHING, FIELDS, FieldType, QueryRefused,
 from sluicegate.audit.search.fields import KINDS, find_field
 from sluicegate.audit.search.matching import predicate_of
 from sluicegate.audit.search.query import Compare, Pattern
-from sluicegate.audit.search.words import host_of_record, searched_text
+from sluicegate.audit.search.words import host_of_record, searched_text, texts_searched
 from sluicegate.log_limits import (
     QUERY_BYTES_MAX,
     QUERY_DEPTH_MAX,
@@ -210,7 +210,7 @@ def test_run_of_words_does_not_go_from_one_field_into_the_next() -> None:
     record = {"host": "a.example", "name": "tool.zip"}
     passes = predicate_of(parse_query('"example tool"', NOW))
     assert not passes(record)
-    assert "example" in searched_text(record)
+    assert "example" in searched_text(texts_searched(record))
 
 
 TEXTS = st.text(alphabet='ab_%*\\"-:.,()<>= \n', max_size=30)

@@ -16,7 +16,7 @@ from sluicegate.audit.search.fields import KINDS
 from sluicegate.audit.search.matching import address_key, predicate_of
 from sluicegate.audit.search.query import Query
 from sluicegate.audit.search.sql import COLUMNS, PostgresDialect, SqliteDialect, WalkingDialect
-from sluicegate.audit.search.words import host_of_record, indexed_text
+from sluicegate.audit.search.words import host_of_record, indexed_text, texts_searched
 
 NOW = 1_800_000_000.0
 
@@ -134,7 +134,8 @@ def fill(database: sqlite3.Connection, found: list[dict[str, Any]]) -> None:
         names = ", ".join(("seq", "time", *COLUMNS, "client_key", "server_key", "peer_key", "body"))
         database.execute(f"INSERT INTO records ({names}) VALUES ({marks})", row)
         database.execute(
-            "INSERT INTO words (rowid, text) VALUES (?, ?)", (number, indexed_text(record))
+            "INSERT INTO words (rowid, text) VALUES (?, ?)",
+            (number, indexed_text(texts_searched(record))),
         )
 
 

@@ -19,6 +19,8 @@ def line_of(number: int, time: float, **fields: object) -> bytes:
         "time": time,
         "request": f"r-{number}",
         "connection": f"c-{number // 2}",
+        "session": f"s-{number // 8}",
+        "user": f"User-{number % 7}",
         "client": f"10.0.0.{number % 4}:1",
         "verdict": "allowed",
         "outcome": "released",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import sqlite3
 import stat
@@ -9,6 +10,7 @@ import stat
 import pytest
 
 from sluicegate.audit.search import EVERYTHING, parse_query
+from sluicegate.audit.search.words import indexed_text, texts_searched
 from sluicegate.audit.store import ChainKey, StoreReader, verify_store
 from sluicegate.audit.store.sqlite_partition import SqlitePartition, partition_files
 from sluicegate.audit.store.sqlite_reading import SqliteReading
@@ -33,7 +35,7 @@ def numbers_in(folder: pathlib.Path, clock: ManualClock) -> list[int]:
 def test_day_with_more_than_one_file_holds_has_several(
     tmp_path: pathlib.Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sluicegate.audit.store.log_store.PARTITION_BYTES_MAX", 190_000)
+    monkeypatch.setattr("sluicegate.audit.store.log_store.PARTITION_BYTES_MAX", 140_000)
     store = open_store(tmp_path, clock)
     fill(store, clock, 600, batch=100)
     store.close()
@@ -99,25 +101,44 @@ def test_half_made_partition_of_a_killed_writer_is_made_anew(
     assert numbers_in(tmp_path, clock) == [1]
 
 
+EARLIER = {
+    1: "ALTER TABLE records DROP COLUMN request; ALTER TABLE records DROP COLUMN parent;",
+    2: "CREATE INDEX by_host ON records (host) WHERE host <> '';",
+}
+"""What makes a partition one of an earlier version, beside an index of words without terms."""
+
+
+@pytest.mark.parametrize("version", EARLIER)
 def test_partition_of_an_earlier_version_is_read_and_another_one_is_begun(
-    tmp_path: pathlib.Path, clock: ManualClock
+    tmp_path: pathlib.Path, clock: ManualClock, version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sluicegate.audit.store.reading.SEARCH_FIRST_RECORDS", 5)
     store = open_store(tmp_path, clock)
-    fill(store, clock, 20)
+    lines = fill(store, clock, 20)
     store.close()
     ((_, _, path),) = partition_files(tmp_path)
     database = sqlite3.connect(path)
+    ((words,),) = database.execute("SELECT sql FROM sqlite_master WHERE name = 'words'")
     database.executescript(
-        "DROP INDEX by_request; DROP INDEX by_parent; ALTER TABLE records DROP COLUMN request;"
-        "ALTER TABLE records DROP COLUMN parent; PRAGMA user_version = 1"
+        f"DROP TABLE words; {words}; {EARLIER[version]} PRAGMA user_version = {version}"
     )
+    for number, line in enumerate(lines, 1):
+        text = indexed_text(texts_searched(json.loads(line)))
+        database.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (number, text))
+    database.commit()
     database.close()
     store = open_store(tmp_path, clock)
     fill(store, clock, 20)
     store.close()
     assert [number for _, number, _ in partition_files(tmp_path)] == [1, 2]
     reader = StoreReader(sqlite(tmp_path), clock)
-    for text, expected in (("", 40), ("host:h1.example.com", 14), ('"example com file"', 40)):
+    for text, expected in (
+        ("", 40),
+        ("host:h1.example.com", 14),
+        ("client:10.0.0.1", 10),
+        ("connection:C-7", 2),
+        ('"example com file"', 40),
+    ):
         found = reader.search(parse_query(text, 0), 50, seconds_max=60)
         assert len(found.records) == expected, text
     assert [record.seq for record in reader.about("c-7", before=99)] == [14, 15]

@@ -71,12 +71,6 @@ class Dialect(abc.ABC):
         statement.text = self._say(query, statement.values)
         return statement
 
-    def test(self, query: Compare) -> Statement:
-        """Return what a comparison says of its field alone, whatever the kind: for an index."""
-        statement = Statement()
-        statement.text = self._test(query, statement.values)
-        return statement
-
     # -- what differs --------------------------------------------------------------------------
 
     @abc.abstractmethod
@@ -234,18 +228,23 @@ class SqliteDialect(Dialect):
     @override
     def words(self, words: tuple[str, ...], values: list[Parameter]) -> str:
         # The index says which records have the words at all, and not where.
-        values += (self.terms(words), " ".join(words))
+        values += (" AND ".join(self.terms(words)), " ".join(words))
         return "seq IN (SELECT rowid FROM words WHERE words MATCH ?) AND holds_words(body, ?)"
 
-    @staticmethod
-    def terms(words: tuple[str, ...]) -> str:
-        """Return words in the language of FTS5: quoted, so that nothing in them is part of it.
+    @classmethod
+    def terms(cls, words: tuple[str, ...]) -> list[str]:
+        """Return words in the language of FTS5.
 
         The last one may go on; what begins so is looked for only where it is alone, for FTS5 puts
         together all that begins so before it looks at the others.
         """
         *whole, last = words
-        return " AND ".join(f'"{word}"' for word in whole) or f'"{last}"*'
+        return [cls.quoted(word) for word in whole] or [f"{cls.quoted(last)}*"]
+
+    @staticmethod
+    def quoted(word: str) -> str:
+        """Return a word in the language of FTS5, so that nothing in it is part of that."""
+        return f'"{word}"'
 
     @override
     def body_text(self, name: str, values: list[Parameter]) -> str:

@@ -15,26 +15,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
 from sluicegate.clock import Clock
 from sluicegate.errors import ConfigError
 from sluicegate.log_limits import (
     CHECKPOINT_RECORDS_MAX,
     CHECKPOINT_S,
     PARTITION_BYTES_MAX,
-    RECORD_LINE_BYTES_MAX,
 )
 
 from .chain import FIRST_LINK, ChainKey
+from .entry import read_entry
 from .partition import PartitionName, Partitions
 from .place import PostgresPlace, StorePlace, require_psycopg
 from .position import LogPosition
 from .sqlite_partition import SqlitePartitions
 
 __all__ = ["LogStore", "Retention", "open_partitions"]
-
-_decoder: msgspec.json.Decoder[dict[str, object]] = msgspec.json.Decoder(dict[str, object])
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,20 +120,16 @@ class LogStore:
             sqlite3.Error: They cannot be stored; none of them is.
             OSError: A new partition cannot be made.
         """
-        taken: list[bytes] = []
-        records: list[dict[str, object]] = []
-        for line in lines:
-            fields = _decoded(line)
-            if fields is None:
-                self.skipped += 1
-                continue
-            taken.append(line)
-            records.append(fields)
-        if not taken:
+        read = [read_entry(line) for line in lines]
+        entries = [entry for entry in read if entry is not None]
+        if len(entries) < len(lines):
+            self.skipped += len(lines) - len(entries)
+            lines = [line for line, entry in zip(lines, read, strict=True) if entry is not None]
+        if not entries:
             self._newest.move(position)
             return
         self._begin_partition()
-        self._newest.append(taken, records, position)
+        self._newest.append(lines, entries, position)
         self.sign_when_due()
 
     def sign_when_due(self) -> None:
@@ -251,18 +243,3 @@ def open_partitions(place: StorePlace) -> Partitions:
 
 
 _DAY_S: Final = 86_400
-_TIME_MAX: Final = 1 << 36
-"""Some two thousand years: what lies beyond is no time that a clock gave."""
-
-
-def _decoded(line: bytes) -> dict[str, object] | None:
-    """Return the fields of a line, None if it is no record of any version."""
-    if len(line) > RECORD_LINE_BYTES_MAX:
-        return None
-    try:
-        fields = _decoder.decode(line)
-        line.decode("utf-8")
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    time = fields.get("time")
-    return fields if isinstance(time, int | float) and 0 <= time < _TIME_MAX else None

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from .chain import Checkpoint, link_of
+from .entry import Entry
 from .position import LogPosition
-from .row import Keys, time_of
+from .row import Addresses
 from .totals import Totals
 
 __all__ = ["Batch", "Partition", "PartitionName", "Partitions"]
@@ -32,10 +33,8 @@ class PartitionName(NamedTuple):
 class Batch:
     """Records that are stored together, and the link that they make."""
 
-    lines: Sequence[bytes]
-    """As they stand in the log, without line ends; one at least."""
-    records: list[dict[str, object]]
-    """The same, decoded."""
+    entries: Sequence[Entry]
+    """What is kept of them; one at least."""
     position: LogPosition
     """Where the last one ends."""
     first: int
@@ -44,15 +43,14 @@ class Batch:
     link: bytes
 
     @property
-    def numbered(self) -> Iterator[tuple[int, bytes, dict[str, object]]]:
+    def numbered(self) -> Iterator[tuple[int, Entry]]:
         """Its records with their numbers."""
-        numbers = range(self.first, self.last + 1)
-        return zip(numbers, self.lines, self.records, strict=True)
+        return enumerate(self.entries, self.first)
 
     @property
     def link_row(self) -> tuple[int, int, bytes, float, float]:
         """What is kept of its link: numbers, the link, and the times that its records are from."""
-        times = [time_of(fields) for fields in self.records]
+        times = [entry.time for entry in self.entries]
         return (self.first, self.last, self.link, min(times), max(times))
 
 
@@ -69,23 +67,23 @@ class Partition(abc.ABC):
         #: The number of its last record.
         self.link = link
         #: The link that ends with it.
-        self._keys = Keys()
-        self._totals = Totals(self._values_of)
+        self._addresses = Addresses()
+        self._totals = Totals(self._values_of, self._addresses)
 
     def append(
-        self, lines: Sequence[bytes], records: list[dict[str, object]], position: LogPosition
+        self, lines: Sequence[bytes], entries: Sequence[Entry], position: LogPosition
     ) -> None:
         """Store a batch, with everything that goes with it, or nothing of it.
 
         Args:
             lines: The records as they stand in the log, without line ends; one at least.
-            records: The same, decoded.
+            entries: What is kept of each.
             position: Where the last one ends.
         """
         first, last = self.last + 1, self.last + len(lines)
         link = link_of(self.link, first, lines)
         try:
-            self._store(Batch(lines, records, position, first, last, link))
+            self._store(Batch(entries, position, first, last, link))
         except BaseException:
             self._totals.forget()
             raise

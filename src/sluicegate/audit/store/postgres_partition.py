@@ -29,12 +29,13 @@ from sluicegate.log_limits import (
 )
 
 from .chain import Checkpoint
+from .entry import Entry
 from .partition import Batch, Partition, PartitionName
 from .place import PostgresPlace
 from .position import LogPosition
 from .postgres_connection import Connection, connect, telling
 from .postgres_schema import TABLES, migrate, suffix_of
-from .row import KEYS, parent_of, request_of, texts_of, time_of
+from .row import KEYS, texts_of
 from .totals import Counted
 
 __all__ = ["PostgresPartition", "PostgresPartitions", "word_index"]
@@ -193,9 +194,9 @@ class PostgresPartition(Partition):
 
     @override
     def append(
-        self, lines: Sequence[bytes], records: list[dict[str, object]], position: LogPosition
+        self, lines: Sequence[bytes], entries: Sequence[Entry], position: LogPosition
     ) -> None:
-        super().append(lines, records, position)
+        super().append(lines, entries, position)
         if self.last - self.first >= self._analyze_at:
             self._analyze()
 
@@ -228,7 +229,7 @@ class PostgresPartition(Partition):
                     "INSERT INTO links VALUES (%s, %s, %s, %s, %s, %s, %s)",
                     (*self._name, *batch.link_row),
                 )
-                self._add_totals(self._totals.count(batch.records))
+                self._add_totals(self._totals.count(batch.entries))
             self._move(batch.last, batch.link, batch.position)
 
     def _move(self, last: int, link: bytes, position: LogPosition) -> None:
@@ -266,21 +267,21 @@ class PostgresPartition(Partition):
             table = sql.Identifier(f"records{self._suffix}")
             self._connection.execute(sql.SQL("ANALYZE {}").format(table))
 
-    def _row(self, seq: int, line: bytes, fields: dict[str, object]) -> tuple[object, ...]:
-        texts = [_without_nul(in_lower_case(text)) for text in texts_of(fields)]
-        words, searched = word_index(searched_text(fields))
-        replaced = _NUL.sub(rb"\1\\ufffd", line).decode("utf-8") if b"\\u0000" in line else None
+    def _row(self, seq: int, entry: Entry) -> tuple[object, ...]:
+        texts = [_without_nul(in_lower_case(text)) for text in texts_of(entry)]
+        words, searched = word_index(searched_text(entry.searched))
+        line, address = entry.line, self._addresses.of
         return (
             *self._name,
             seq,
-            time_of(fields),
+            entry.time,
             *texts,
-            *self._keys.of(fields),
-            *(_known(one) for one in (request_of(fields), parent_of(fields))),
+            *(address(one).key for one in (entry.client, entry.server, entry.peer)),
+            *(_known(one) for one in (entry.request, entry.parent)),
             words,
             searched,
-            replaced,
-            line.decode("utf-8"),
+            _NUL.sub(r"\1\\ufffd", line) if "\\u0000" in line else None,
+            line,
         )
 
     def _ask(self, text: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -288,12 +289,12 @@ class PostgresPartition(Partition):
             return self._connection.execute(text.encode(), values).fetchall()
 
 
-_NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+_NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 """A character that no text of PostgreSQL has, as JSON writes it."""
 
 
-def _known(text: str | None) -> str | None:
-    return None if text is None else _without_nul(in_lower_case(text))
+def _known(text: str) -> str | None:
+    return _without_nul(in_lower_case(text)) if text else None
 
 
 def _without_nul(text: str) -> str:

@@ -6,69 +6,61 @@ Both kinds of partitions fill theirs from here. The invariant: a column says of 
 
 from __future__ import annotations
 
-from typing import Final, cast
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Final, NamedTuple
 
 from sluicegate.audit.search.matching import address_key
 from sluicegate.audit.search.sql import COLUMNS
-from sluicegate.audit.search.words import host_of_record
 from sluicegate.log_limits import STORE_KEYS_KNOWN_MAX
 
-__all__ = ["KEYS", "Keys", "parent_of", "request_of", "texts_of", "time_of"]
+from .entry import Entry
+from .terms import client_terms
+
+__all__ = ["KEYS", "Address", "Addresses", "texts_of"]
 
 KEYS: Final = ("client", "server", "peer")
 """Fields whose addresses have a column of their own, ``client_key`` and so on."""
 
+texts_of: Final[Callable[[Entry], tuple[str, ...]]] = attrgetter(*COLUMNS)
+"""Returns the texts of ``COLUMNS``; empty where a record has none."""
 
-class Keys:
-    """Addresses as keys that can be compared, each made once."""
+
+class Address(NamedTuple):
+    """What is made of one written address, with a port or without."""
+
+    key: bytes | None
+    """It can be compared; None: this is no address."""
+    host: str
+    """As it is written, without port and brackets."""
+    terms: str
+    """What finds it as a client in the index of words."""
+
+
+class Addresses:
+    """Addresses as they are written, each looked at once."""
 
     def __init__(self) -> None:
-        self._known: dict[str, bytes | None] = {}
+        self._known: dict[str, Address] = {"": _NONE}
 
-    def of(self, fields: dict[str, object]) -> list[bytes | None]:
-        """Return the keys of a record; None where it has no address."""
-        return [self._key(fields.get(name)) for name in KEYS]
+    def of(self, written: str) -> Address:
+        """Return what is made of an address."""
+        host = written.rpartition(":")[0]
+        return self._known.get(host or written) or self._look_at(host, written)
 
-    def _key(self, written: object) -> bytes | None:
-        if not isinstance(written, str) or not written:
-            return None
-        host = written.rpartition(":")[0] or written
-        if host not in self._known:
+    def _look_at(self, host: str, written: str) -> Address:
+        # One of IPv6 without a port has colons, too, and ends with another.
+        has_port = bool(host) and (":" not in host or host.endswith("]"))
+        name = host if has_port else written
+        known = None if name.endswith("]") else self._known.get(name)
+        if known is None:
             if len(self._known) >= STORE_KEYS_KNOWN_MAX:
-                self._known.clear()
-            self._known[host] = address_key(written)
-        return self._known[host]
+                self._known = {"": _NONE}
+            key = address_key(written)
+            known = Address(key, name.strip("[]"), client_terms(key) if key else "")
+            if has_port or not name.endswith("]"):
+                self._known[name] = known
+        return known
 
 
-def texts_of(fields: dict[str, object]) -> list[str]:
-    """Return the texts of ``COLUMNS``; empty where a record has none."""
-    found = fields.get
-    texts = [value if isinstance(value := found(name), str) else "" for name in COLUMNS]
-    texts[_HOST] = host_of_record(fields)
-    return texts
-
-
-def time_of(fields: dict[str, object]) -> float:
-    """Return when it was recorded, in seconds since the Unix epoch."""
-    time = fields.get("time")
-    return float(time) if isinstance(time, int | float) else 0.0
-
-
-def request_of(fields: dict[str, object]) -> str | None:
-    """Return the request that a record is about; None: it is about none."""
-    request = fields.get("request")
-    return request if isinstance(request, str) and request else None
-
-
-def parent_of(fields: dict[str, object]) -> str | None:
-    """Return the connection that a record of another one is about; None: it is about no other."""
-    parent = fields.get("primary")
-    if isinstance(parent, str) and parent:
-        return parent
-    facts = fields.get("facts")
-    if isinstance(facts, dict):
-        parent = cast("dict[str, object]", facts).get("connection")
-    return parent if isinstance(parent, str) and parent else None
-
-
-_HOST: Final = COLUMNS.index("host")
+_NONE: Final = Address(None, "", "")

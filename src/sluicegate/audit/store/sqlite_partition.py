@@ -13,6 +13,7 @@ import contextlib
 import pathlib
 import re
 import sqlite3
+from collections.abc import Callable
 from dataclasses import astuple
 from typing import Final
 
@@ -25,9 +26,11 @@ from sluicegate.log_limits import STORE_CACHE_BYTES, STORE_WAIT_MS
 from .chain import Checkpoint
 from .partition import Batch, Partition, PartitionName
 from .position import LogPosition
-from .row import KEYS, parent_of, request_of, texts_of, time_of
+from .row import KEYS, Address, texts_of
+from .terms import host_term, identifier_term, user_term
 
 __all__ = [
+    "VERSION",
     "SqlitePartition",
     "SqlitePartitions",
     "open_to_read",
@@ -35,9 +38,11 @@ __all__ = [
     "partition_path",
 ]
 
-_VERSION: Final = 2
-_READABLE: Final = frozenset({1, 2})
-"""Version 1 has no columns ``request`` and ``parent``, and the places of words in its index."""
+VERSION: Final = 3
+"""What is written."""
+_READABLE: Final = frozenset({1, 2, VERSION})
+"""Before version 3 the index of words has no ``terms``; version 1 has no columns ``request`` and
+``parent``, and the places of words in its index."""
 
 _TEXTS: Final = ", ".join(f"{name} TEXT NOT NULL COLLATE NOCASE" for name in COLUMNS)
 _TOTALS: Final = (
@@ -63,13 +68,8 @@ _SCHEMA: Final = (
         " client_key BLOB, server_key BLOB, peer_key BLOB, request TEXT, parent TEXT,"
         " body TEXT NOT NULL)"
     ),
-    "CREATE INDEX by_client ON records (client_key) WHERE client_key IS NOT NULL",
-    "CREATE INDEX by_host ON records (host) WHERE host <> ''",
-    "CREATE INDEX by_connection ON records (connection) WHERE connection <> ''",
-    "CREATE INDEX by_request ON records (request) WHERE request IS NOT NULL",
-    "CREATE INDEX by_parent ON records (parent) WHERE parent IS NOT NULL",
     # The records have the texts, and say where the words stand; what is kept here is which records
-    # have a word.
+    # have a word, or a term of a host, a client, a connection or a request.
     (
         "CREATE VIRTUAL TABLE words USING fts5 (text, content='', columnsize=0,"
         " detail=none, tokenize='unicode61 remove_diacritics 0')"
@@ -145,8 +145,8 @@ class SqlitePartition(Partition):
         execute = self._database.execute
         (version,) = execute("PRAGMA user_version").fetchone()
         if version not in _READABLE:
-            raise sqlite3.DatabaseError(f"is of version {version}, this one writes {_VERSION}")
-        self.is_outdated = version != _VERSION
+            raise sqlite3.DatabaseError(f"is of version {version}, this one writes {VERSION}")
+        self.is_outdated = version != VERSION
         # A power failure may take the last transactions, never the file; a killed process takes
         # none. What is taken is read from the log again.
         for pragma in ("journal_mode = WAL", "synchronous = NORMAL"):
@@ -185,7 +185,7 @@ class SqlitePartition(Partition):
                 execute(statement)
             facts = {"first": first, "before": before, "position": position.text}
             database.executemany(_SET, facts.items())
-            execute(f"PRAGMA user_version = {_VERSION}")
+            execute(f"PRAGMA user_version = {VERSION}")
             execute("COMMIT")
         partial.rename(path)
         return cls(path)
@@ -228,8 +228,7 @@ class SqlitePartition(Partition):
 
     @override
     def _store(self, batch: Batch) -> None:
-        rows = [self._row(*one) for one in batch.numbered]
-        words = [(seq, indexed_text(fields)) for seq, _, fields in batch.numbered]
+        rows, words = _rows(batch, self._addresses.of)
         database = self._database
         database.execute("BEGIN IMMEDIATE")
         try:
@@ -237,7 +236,7 @@ class SqlitePartition(Partition):
             database.executemany(_ADD_WORDS, words)
             database.execute(_ADD_LINK, batch.link_row)
             database.execute(_SET, ("position", batch.position.text))
-            counted = self._totals.count(batch.records)
+            counted = self._totals.count(batch.entries)
             database.executemany(_ADD_MINUTE, counted.minutes)
             database.executemany(_ADD_HOUR, counted.hours)
             database.executemany(_ADD_LATENCY, counted.latencies)
@@ -254,10 +253,41 @@ class SqlitePartition(Partition):
         )
         return [value for (value,) in rows]
 
-    def _row(self, seq: int, line: bytes, fields: dict[str, object]) -> tuple[object, ...]:
-        texts, keys = texts_of(fields), self._keys.of(fields)
-        about = (request_of(fields), parent_of(fields))
-        return (seq, time_of(fields), *texts, *keys, *about, line.decode("utf-8"))
+
+def _rows(
+    batch: Batch, address: Callable[[str], Address]
+) -> tuple[list[tuple[object, ...]], list[tuple[int, str]]]:
+    """Return the columns of each record, and what the index of words has of each."""
+    rows: list[tuple[object, ...]] = []
+    words: list[tuple[int, str]] = []
+    for seq, entry in batch.numbered:
+        client, host, connection = address(entry.client), entry.host, entry.connection
+        server = address(entry.server).key if entry.server else None
+        peer = address(entry.peer).key if entry.peer else None
+        request, parent = entry.request or None, entry.parent or None
+        rows.append(
+            (
+                seq,
+                entry.time,
+                *texts_of(entry),
+                client.key,
+                server,
+                peer,
+                request,
+                parent,
+                entry.line,
+            )
+        )
+        found = f"{indexed_text(entry.searched)} {client.terms}"
+        if host:
+            found += " " + host_term(host)
+        if entry.user:
+            found += " " + user_term(entry.user)
+        for identifier in (connection, entry.session, request, parent):
+            if identifier:
+                found += " " + identifier_term(identifier)
+        words.append((seq, found))
+    return rows, words
 
 
 class SqlitePartitions:
@@ -317,7 +347,7 @@ def open_to_read(path: pathlib.Path) -> sqlite3.Connection:
     try:
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version not in _READABLE:
-            raise sqlite3.DatabaseError(f"is of version {version}, this one reads {_VERSION}")
+            raise sqlite3.DatabaseError(f"is of version {version}, this one reads {VERSION}")
     except sqlite3.Error:
         database.close()
         raise

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import pathlib
 import sqlite3
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 from typing_extensions import override
@@ -21,25 +20,22 @@ from sluicegate.audit.search.query import (
     Operator,
     Pattern,
     Query,
-    Value,
     Words,
 )
 from sluicegate.audit.search.sql import (
     Dialect,
     Parameter,
     SqliteDialect,
-    Statement,
     WalkingDialect,
 )
 from sluicegate.audit.search.words import SEARCHED, words_of
 from sluicegate.errors import ConfigError
-from sluicegate.log_limits import (
-    SEARCH_INDEXED_RECORDS,
-)
+from sluicegate.log_limits import SEARCH_INDEXED_RECORDS, SEARCH_TERMS_MAX
 
 from .position import LogPosition
 from .reading import Rows, SqlReading, StoredRecord
 from .sqlite_partition import open_to_read, partition_files
+from .terms import host_term, identifier_term, network_terms, user_term
 
 __all__ = ["SqliteReading", "SqliteReadings", "has_files"]
 
@@ -109,15 +105,12 @@ class SqliteReading(SqlReading):
 
     @override
     def about(self, identifier: str) -> list[StoredRecord] | None:
-        ((version,),) = self.ask("PRAGMA user_version") or [(0,)]
-        if version < _INDEXED_SINCE:
+        if not self._has_terms:
             return None
         rows = self.ask(
-            "SELECT seq, body FROM records WHERE seq IN ("
-            "SELECT seq FROM records WHERE connection = ? AND connection <> ''"
-            " UNION SELECT seq FROM records WHERE request = ?"
-            " UNION SELECT seq FROM records WHERE parent = ?) ORDER BY seq",
-            [identifier] * 3,
+            f"SELECT seq, body FROM {_FOUND} WHERE words MATCH ?"  # noqa: S608 - our own words
+            " AND (connection = ? OR request = ? OR parent = ?) ORDER BY words.rowid",
+            [SqliteDialect.quoted(identifier_term(identifier)), *[identifier] * 3],
         )
         return [StoredRecord(*row) for row in rows]
 
@@ -125,87 +118,81 @@ class SqliteReading(SqlReading):
     def select(
         self, query: Query, numbers: tuple[int, int], limit: int, *, newest_first: bool
     ) -> list[StoredRecord]:
-        return self._find(_WALK, query, numbers, limit, newest_first=newest_first)
+        return self._find("", query, numbers, limit, newest_first=newest_first)
 
     @override
     def older(
         self, query: Query, numbers: tuple[int, int], limit: int
     ) -> Iterator[tuple[list[StoredRecord], int]]:
-        index = self._index_for(query, numbers)
-        if index is not None:
-            yield self._find(index, query, numbers, limit, newest_first=True), numbers[0]
+        match = self._match_for(query, numbers)
+        if match:
+            yield self._find(match, query, numbers, limit, newest_first=True), numbers[0]
         else:
             yield from super().older(query, numbers, limit)
 
     @override
     def oldest(self, query: Query, numbers: tuple[int, int]) -> Iterator[StoredRecord]:
-        index = self._index_for(query, numbers)
-        if index is not None:
-            yield from self._find(index, query, numbers, -1, newest_first=False)
+        match = self._match_for(query, numbers)
+        if match:
+            yield from self._find(match, query, numbers, -1, newest_first=False)
         else:
             yield from super().oldest(query, numbers)
 
     def _find(
         self,
-        index: _Index,
+        match: str,
         query: Query,
         numbers: tuple[int, int],
         limit: int,
         *,
         newest_first: bool,
     ) -> list[StoredRecord]:
+        """Return what a query chooses, among what the index of words finds or among all."""
         condition = WalkingDialect().condition(query)
+        source, number = (_FOUND, "words.rowid") if match else ("records", "seq")
+        found, matched = ("words MATCH ? AND", [match]) if match else ("", [])
         order = "DESC" if newest_first else "ASC"
         rows = self.ask(
-            f"SELECT seq, body FROM {index.source} WHERE {index.condition.text}"  # noqa: S608 - our own words
-            f" AND {index.number} BETWEEN ? AND ? AND ({condition.text})"
-            f" ORDER BY {index.number} {order} LIMIT ?",
-            [*index.condition.values, *numbers, *condition.values, limit],
+            f"SELECT seq, body FROM {source} WHERE {found} {number} BETWEEN ? AND ?"  # noqa: S608 - our own words
+            f" AND ({condition.text}) ORDER BY {number} {order} LIMIT ?",
+            [*matched, *numbers, *condition.values, limit],
         )
         return [StoredRecord(*row) for row in rows]
 
-    def _index_for(self, query: Query, numbers: tuple[int, int]) -> _Index | None:
-        """Return the index that finds the fewest records for a query; None: none finds a few."""
+    def _match_for(self, query: Query, numbers: tuple[int, int]) -> str:
+        """Return what the index of words finds the fewest records by; empty: never a few."""
         bound = SEARCH_INDEXED_RECORDS
         counted = [
-            (count, number, index)
-            for number, index in enumerate(_indexes(query))
-            if (count := self._count(index, numbers, bound)) < bound
+            (count, number, match)
+            for number, match in enumerate(_matches(query, has_terms=self._has_terms))
+            if (count := self._count(match, numbers, bound)) < bound
         ]
-        return min(counted)[2] if counted else None
+        return min(counted)[2] if counted else ""
 
-    def _count(self, index: _Index, numbers: tuple[int, int], bound: int) -> int:
-        """Return how many records an index finds, counted to a bound."""
+    def _count(self, match: str, numbers: tuple[int, int], bound: int) -> int:
+        """Return how many records the index of words finds, counted to a bound."""
         rows = self.ask(
-            f"SELECT count(*) FROM (SELECT 1 FROM {index.counted} WHERE {index.condition.text}"  # noqa: S608 - our own words
-            f" AND {index.counted_number} BETWEEN ? AND ? LIMIT {bound:d})",
-            [*index.condition.values, *numbers],
+            "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ?"  # noqa: S608 - our own words
+            f" AND rowid BETWEEN ? AND ? LIMIT {bound:d})",
+            [match, *numbers],
         )
         return int(rows[0][0]) if rows else 0
 
-
-@dataclass(frozen=True, slots=True)
-class _Index:
-    """A way to records: what a statement reads, and what the index can tell by itself."""
-
-    source: str
-    number: str
-    """The column with the records' numbers."""
-    condition: Statement
-    counted: str
-    """What is read to count them: the index alone."""
-    counted_number: str
+    @property
+    def _has_terms(self) -> bool:
+        """Whether the index of words has more than words."""
+        ((version,),) = self.ask("PRAGMA user_version") or [(0,)]
+        return int(version) >= _TERMS_SINCE
 
 
-_INDEXED_SINCE: Final = 2
-"""The version of partitions that have columns for requests and for connections beside."""
+_TERMS_SINCE: Final = 3
+"""The version of partitions whose index of words finds hosts, clients and identifiers."""
 
-_WALK: Final = _Index("records NOT INDEXED", "seq", Statement("1=1"), "records", "seq")
+_FOUND: Final = "words CROSS JOIN records ON seq = words.rowid"
 
 
-def _indexes(query: Query) -> Iterator[_Index]:
-    """Yield the ways to all records that a query chooses, and to others."""
-    dialect = SqliteDialect()
+def _matches(query: Query, *, has_terms: bool) -> Iterator[str]:
+    """Yield what the index of words can be asked for: all that a query chooses has it."""
     words: list[tuple[str, ...]] = []
     for part in query.parts if isinstance(query, All) else (query,):
         if isinstance(part, Words):
@@ -214,25 +201,36 @@ def _indexes(query: Query) -> Iterator[_Index]:
             found = _words_in(part)
             if found:
                 words.append(found)
-            name = _BY_FIELD.get(part.field.name)
-            if name is not None and all(map(_is_found, part.values)):
-                source = f"records INDEXED BY {name}"
-                yield _Index(source, "seq", dialect.test(part), source, "seq")
-    source, number = "words CROSS JOIN records ON seq = words.rowid", "words.rowid"
-    terms = [term for found in words for term in SqliteDialect.terms(found).split(" AND ")]
-    for match in dict.fromkeys([*terms, " AND ".join(terms)] if terms else ()):
-        condition = Statement("words MATCH ?", [match])
-        yield _Index(source, number, condition, "words", "rowid")
+            terms = _terms_in(part) if has_terms else []
+            if 0 < len(terms) <= SEARCH_TERMS_MAX:
+                yield " OR ".join(map(SqliteDialect.quoted, terms))
+    matches = [match for found in words for match in SqliteDialect.terms(found)]
+    yield from dict.fromkeys([*matches, " AND ".join(matches)] if matches else ())
 
 
-_BY_FIELD: Final = {"client": "by_client", "host": "by_host", "connection": "by_connection"}
+_TERM_OF: Final[dict[str, Callable[[str], str]]] = {
+    "host": host_term,
+    "user": user_term,
+    "connection": identifier_term,
+    "session": identifier_term,
+}
 
 
-def _is_found(value: Value) -> bool:
-    """Tell whether an index finds a value: addresses, and whole texts that are not empty."""
-    if isinstance(value, Pattern):
-        return value.is_exact and bool(value.pieces[0])
-    return isinstance(value, Network)
+def _terms_in(query: Compare) -> list[str]:
+    """Return terms of which each record has one that a comparison chooses; none: there are none."""
+    term_of = _TERM_OF.get(query.field.name)
+    terms: list[str] = []
+    for value in query.values:
+        if isinstance(value, Network) and query.field.name == "client":
+            found = list(network_terms(value))
+        elif isinstance(value, Pattern) and value.is_exact and value.pieces[0] and term_of:
+            found = [term_of(value.pieces[0])]
+        else:
+            found = []
+        if not found:
+            return []
+        terms += found
+    return terms
 
 
 def has_files(folder: pathlib.Path) -> bool:

@@ -6,13 +6,14 @@ they are as many as the records say, and their rows are bounded whatever clients
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
-from sluicegate.audit.search.words import host_of_record
 from sluicegate.log_limits import TOTALS_VALUES_MAX
+
+from .entry import Entry
+from .row import Addresses
 
 __all__ = [
     "COUNTED",
@@ -36,8 +37,6 @@ SUBJECTS: Final = ("client", "host", "user", "filter", "reason")
 
 COUNTED: Final = frozenset({"decision", "connection", "request", "transfer"})
 
-Fields: TypeAlias = Mapping[str, object]
-
 
 def latency_bucket(milliseconds: float) -> int:
     """Return how many bits whole microseconds need: each bucket is twice the one before."""
@@ -59,54 +58,76 @@ class Counted:
 class Totals:
     """What one partition counts; its own table of the values that each hour has."""
 
-    def __init__(self, values_of: Callable[[int, str], Iterable[str]]) -> None:
+    def __init__(
+        self, values_of: Callable[[int, str], Iterable[str]], addresses: Addresses
+    ) -> None:
         """Begin.
 
         Args:
             values_of: Tells which values of a subject an hour has already.
+            addresses: Of clients.
         """
         self._values_of = values_of
+        self._addresses = addresses
         self._known: dict[tuple[int, str], set[str]] = {}
 
     def forget(self) -> None:
         """Ask anew which values there are: a batch was not stored."""
         self._known.clear()
 
-    def count(self, records: list[dict[str, object]]) -> Counted:
+    def count(self, entries: Sequence[Entry]) -> Counted:
         """Count the records of a batch."""
-        minutes: defaultdict[tuple[int, str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
-        hours: defaultdict[tuple[int, str, str, str, str], list[int]] = defaultdict(lambda: [0, 0])
-        latencies: defaultdict[tuple[int, str, int], int] = defaultdict(int)
-        for fields in records:
-            kind = _text(fields, "kind")
+        minutes: dict[tuple[int, str, str, str], list[int]] = {}
+        hours: dict[tuple[int, str, str, str, str], list[int]] = {}
+        latencies: dict[tuple[int, str, int], int] = {}
+        address = self._addresses.of
+        for entry in entries:
+            kind, time = entry.kind, entry.time
             # Two of a kind: what was decided, and what became of it.
-            outcome, verdict = _text(fields, "outcome"), _text(fields, "verdict")
-            result = outcome or verdict
-            time = _number(fields, "time")
-            minute, hour = int(time // MINUTE_S), int(time // HOUR_S)
-            down = up = 0
-            if "bytes_to_client" in fields or "bytes_to_server" in fields:
-                down = int(_number(fields, "bytes_to_client"))
-                up = int(_number(fields, "bytes_to_server"))
-            row = minutes[minute, kind, result, _text(fields, "rule")]
+            result = entry.outcome or entry.verdict
+            down, up = entry.bytes_to_client, entry.bytes_to_server
+            key = int(time // MINUTE_S), kind, result, entry.rule
+            row = minutes.get(key)
+            if row is None:
+                row = minutes[key] = [0, 0, 0]
             row[0] += 1
             row[1] += down
             row[2] += up
             if kind not in COUNTED:
                 continue
-            is_refused = outcome == "refused" or verdict in _REFUSALS
-            for subject, value in _subjects(fields, is_refused=is_refused):
-                known = self._bounded(hour, subject, value)
-                counts = hours[hour, subject, known, kind, result]
-                counts[0] += 1
-                counts[1] += down + up
+            hour = int(time // HOUR_S)
+            subjects = [("client", address(entry.client).host), ("host", entry.host)]
+            if entry.user:
+                subjects.append(("user", entry.user))
+            if entry.filter:
+                subjects.append(("filter", entry.filter))
+            for subject, value in subjects:
+                if value:
+                    self._add(hours, (hour, subject, value, kind, result), down + up)
+            if entry.outcome == "refused" or entry.verdict in _REFUSALS:
+                self._add(hours, (hour, "reason", entry.ended, kind, result), down + up)
             if kind == "request":
-                latencies[hour, kind, latency_bucket(_number(fields, "duration_ms"))] += 1
+                bucket = hour, kind, latency_bucket(entry.duration_ms)
+                latencies[bucket] = latencies.get(bucket, 0) + 1
         return Counted(
             [(*key, row[0], row[1], row[2]) for key, row in minutes.items()],
             [(*key, row[0], row[1]) for key, row in hours.items()],
             [(*key, count) for key, count in latencies.items()],
         )
+
+    def _add(
+        self,
+        hours: dict[tuple[int, str, str, str, str], list[int]],
+        key: tuple[int, str, str, str, str],
+        size: int,
+    ) -> None:
+        counts = hours.get(key)
+        if counts is None:
+            hour, subject, value, kind, result = key
+            known = self._bounded(hour, subject, value)
+            counts = hours.setdefault((hour, subject, known, kind, result), [0, 0])
+        counts[0] += 1
+        counts[1] += size
 
     def _bounded(self, hour: int, subject: str, value: str) -> str:
         """Return the value, or what stands for all that came too late in an hour."""
@@ -127,36 +148,4 @@ _HOURS_KNOWN_MAX: Final = 64
 """Records come in the order of time but for seconds; a log that is read in has hours in a row."""
 
 
-def _subjects(fields: Fields, *, is_refused: bool) -> Iterator[tuple[str, str]]:
-    client = _text(fields, "client")
-    if client:
-        host, colon, port = client.rpartition(":")
-        yield "client", host.strip("[]") if colon and port.isdigit() else client
-    site = host_of_record(fields)
-    if site:
-        yield "host", site
-    user = _text(fields, "user")
-    if user:
-        yield "user", user
-    stopped = _text(fields, "filter")
-    if stopped:
-        yield "filter", stopped
-    if is_refused:
-        yield "reason", _text(fields, "ended") or _text(fields, "reason")
-
-
 _REFUSALS: Final = frozenset({"denied", "refused"})
-
-
-def _text(fields: Fields, name: str) -> str:
-    value = fields.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _number(fields: Fields, name: str) -> float:
-    value = fields.get(name)
-    # No database takes greater ones, and no record that we wrote has them.
-    return min(value, _NUMBER_MAX) if isinstance(value, int | float) else 0
-
-
-_NUMBER_MAX: Final = 1 << 53
