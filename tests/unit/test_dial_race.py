@@ -59,6 +59,7 @@ class Port:
         return Sock()
 
     def connect(self, operation: Operation, sock: Any, address: SocketAddress) -> None:
+        operation.in_flight = True
         self.dials[address.host] = operation, sock
 
     def cancel(self, operation: Operation) -> None:
@@ -77,7 +78,9 @@ class Port:
     # -- what the test does ----------------------------------------------------------------------
 
     def complete(self, host: str, result: int) -> None:
-        self.dials[host][0].complete(result, 0)
+        operation = self.dials[host][0]
+        operation.in_flight = False
+        operation.complete(result, 0)
 
     def wait(self) -> None:
         self.timers[-1].fire()

@@ -406,7 +406,7 @@ class Gate:
         return [f"records cannot be written ({recorder.failure}), and traffic goes on"]
 
     def _internal_errors(self) -> list[str]:
-        """Return a warning if something failed that belongs to no connection: a bug of ours."""
+        """Return a warning if something failed by a bug of ours, which has ended what it broke."""
         count = self.port.statistics().unhandled_errors
         return [f"{count} internal errors; the gate's own output has them"] if count else []
 

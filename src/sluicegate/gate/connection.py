@@ -47,6 +47,7 @@ from .dispatch import dispatch, tell
 from .emulation import begin_emulation
 from .filtered import FilteredConnection
 from .hello_check import HelloCheck, hold_hello, with_hello
+from .internal_error import internal_error
 from .last_words import Farewell
 from .network_source import dial_from_source
 from .opening import admitted_by, attach_rule_filters, open_directions, open_stages
@@ -195,6 +196,7 @@ class GateConnection(FilteredConnection):
         service.add_connection(self)
         if self.plan.is_plain_for_bytes and self.expected is None and self.session.is_plain:
             service.record_decision(self, "allowed", PUBLISHED)
+            self.state = _DIALLING
             self._dial(_SERVER)
             return
         if self.plan.bytes_blocked:
@@ -438,6 +440,21 @@ class GateConnection(FilteredConnection):
             self._service.on_connection_filter_error(self, name, error)
             self._end(Outcome.FAILED, f"filter failure: {name or type(error).__name__}")
 
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work."""
+        if not self.is_closing:
+            self._end(Outcome.FAILED, internal_error(error))
+        elif self.state is not _CLOSED:
+            self.join()  # the last completion may have been the one that failed
+        elif self._service.find_connection(self.id) is self:  # in the midst of its end
+            self.outcome, self.reason = Outcome.FAILED, internal_error(error)
+            self._abort(self._client_raw)
+            self._abort(self._server_raw)
+            self._leave_table()
+
+    def _leave_table(self) -> None:
+        self._service.end_connection(self)
+
     @override
     def on_detach_error(self, name: str, error: BaseException) -> None:
         """Record a filter that failed while it was being detached."""
@@ -549,7 +566,7 @@ class GateConnection(FilteredConnection):
                 item.end(service, self.session)
         if self.plan.events:
             tell(service, self, ConnectionTerminating(self, is_secondary=self.is_secondary))
-        service.end_connection(self)
+        self._leave_table()
         # Without these circles nothing is left to the cycle collector.
         if self._chain is not None:
             self._chain.let_go()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from sluicegate.address import SocketAddress
 from sluicegate.limits import DIAL_ATTEMPTS_MAX
 from sluicegate.names import JudgedAddress
+from sluicegate.port.answerable import end_both_ways
 from sluicegate.port.backend import Operation, RawSocket
 from sluicegate.verdict import Deny
 
@@ -78,7 +79,7 @@ class DialRace:
         self._waiting = deque(addresses)
         self._target_port = target_port
         self._judge = judge
-        self._done = done
+        self._done: RaceEnd | None = done
         self._prepare = prepare
         self.refusal: NoSource | None = None
         #: Why the last one that could not be prepared was not dialled.
@@ -97,8 +98,16 @@ class DialRace:
 
     def stop(self) -> None:
         """Give up: ``done`` is told nothing, and what connects is closed."""
-        self._is_over = True
+        self._is_over, self._done = True, None
         self._end_attempts()
+
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        del error
+        if self._done is not None:
+            self._is_over = True
+            self._end_attempts()
+            self._tell(None, self._last, errno.EIO)
 
     def _dial_next(self) -> bool:
         """Dial the next address that passes; False when none is left."""
@@ -150,8 +159,12 @@ class DialRace:
             return
         if result >= 0:
             self._is_over = True
-            self._end_attempts()
-            self._done(raw, address, 0)
+            try:
+                self._end_attempts()
+                self._tell(raw, address, 0)
+            except BaseException:
+                end_both_ways(raw)  # whoever has it by now closes it
+                raise
             return
         self._error, self._last = -result, address
         if self._timer is not None:
@@ -163,14 +176,22 @@ class DialRace:
     def _fail(self) -> None:
         if not self._is_over:
             self._is_over = True
-            self._done(None, self._last, self._error)
+            self._tell(None, self._last, self._error)
+
+    def _tell(self, raw: RawSocket | None, address: SocketAddress, error: int) -> None:
+        done, self._done = self._done, None
+        assert done is not None, "it is told once"
+        done(raw, address, error)
 
     def _end_attempts(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         for operation in list(self._attempts):
-            self._port.backend.cancel(operation)
+            if operation.in_flight:
+                self._port.backend.cancel(operation)
+            else:
+                self._attempts.pop(operation)[0].close()  # of a completion that failed
 
 
 class _Attempt:
@@ -181,6 +202,10 @@ class _Attempt:
     def __init__(self, race: DialRace, operation: Operation) -> None:
         self._race = race
         self._operation = operation
+
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        self._race.on_internal_error(error)
 
     def on_connected(self, result: int, _flags: int) -> None:
         self._race.on_connected(self._operation, result)

@@ -134,11 +134,11 @@ class EntryConnection(GateConnection):
         self.server_address, self.found = known.address, known.found
         service.add_connection(self)
         service.record_decision(self, "allowed", self.allowed_by)
+        self.state = State.DIALLING
         if known.is_only_address:
             # It was judged with the rest, and nothing has changed since.
             self._dial(_SERVER)
         else:
-            self.state = State.DIALLING
             self._dial_destination(known.destination)
 
     def open_with(self, decision: DestinationDecision, key: RequestKey | None) -> None:
@@ -246,6 +246,7 @@ class EntryConnection(GateConnection):
             self._dial_destination(found)
         elif self.plan.is_plain:
             self._service.record_decision(self, "allowed", self.allowed_by)
+            self.state = State.DIALLING
             self._come_up()
         else:
             self.is_asking = True

@@ -44,6 +44,7 @@ from sluicegate.protocols.entry import Credentials
 from .asker import Asker
 from .entry_answers import EntryAnswer
 from .entry_dialogue import EntryDialogue, EntryRequest, Rejected, Step, open_dialogue
+from .internal_error import internal_error
 from .known_openings import ENTRY_MODES, Opening, replay
 from .settings import EntrySettings
 
@@ -457,6 +458,19 @@ class EntryHandshake:
         self._desk.record_refusal(self, reason)
         self.end(reply)
 
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        if self._phase is _OVER:
+            self._finish_close()
+        elif self._phase is _Phase.LINGERING:
+            self.close(abortive=True)
+        elif self.connection is None:
+            self.turn_away(internal_error(error))
+        else:
+            self.connection.on_internal_error(error)
+            if self._phase is _BUSY:
+                self.close(abortive=True)  # it had let go of it, and not taken it over yet
+
     def refuse(self, answer: EntryAnswer) -> None:
         """Tell the client how its request ended, and end it; the record is somebody else's."""
         self.end(self.dialogue.encode_answer(answer) if self.is_understood else b"")
@@ -534,11 +548,6 @@ class EntryHandshake:
     def hand_over(self, *, stays_half_open: bool = False) -> GivenAway:
         """End the handshake: the tunnel, or the next protocol, begins with what is returned."""
         assert self._phase is _BUSY, "a handshake is handed over once, when it was answered"
-        self._phase = _OVER
-        self.is_handed_over, self.stays_half_open = True, stays_half_open
-        self._desk.service.wheel.remove(self)
-        if self._send_op is not None:
-            self._port.backend.forget(self._send_op)
         ahead: deque[Kept] = deque()
         early = self._ahead
         if self._dialogue is not None:
@@ -547,6 +556,11 @@ class EntryHandshake:
             buffer = ConstBuffer(early)
             buffer.lease()
             ahead.append((buffer, 0, len(early)))
+        self._phase = _OVER
+        self.is_handed_over, self.stays_half_open = True, stays_half_open
+        self._desk.service.wheel.remove(self)
+        if self._send_op is not None:
+            self._port.backend.forget(self._send_op)
         self._desk.forget(self)
         return GivenAway(self.raw, self._op, ahead, ended=self._ended, error=0, shut=False)
 

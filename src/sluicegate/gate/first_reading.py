@@ -39,6 +39,10 @@ class FirstReading(abc.ABC):
     def _on_end(self) -> None:
         """Take that the client has ended its direction."""
 
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        self._owner.on_internal_error(error)
+
     def begin(self, held: bytes = b"") -> None:
         """Read what was held before and what the handshake has left, and receive what follows."""
         connection = self._owner

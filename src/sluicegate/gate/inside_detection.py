@@ -59,6 +59,10 @@ class InsideDetection:
         elif self._alpn:
             self._go_on_as_tunnel(OpeningReason.NOT_HTTP)
 
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        self._connection.on_internal_error(error)
+
     # -- what comes ------------------------------------------------------------------------------
 
     def _given(self, side: Side) -> GivenAway | None:

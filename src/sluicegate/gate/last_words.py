@@ -185,6 +185,14 @@ class LastWords:
         if not (self._receive_op.in_flight or self._is_over or self._has_heard_end):
             driver.receive(self._receive_op, self._raw)
 
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        del error
+        if self._is_over:
+            self._join()
+        else:
+            self._end(-errno.EIO)
+
     def _on_sent(self, result: int, _flags: int) -> None:
         self._message.release()
         if self._is_over:

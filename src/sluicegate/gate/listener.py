@@ -13,10 +13,12 @@ from sluicegate.address import IpNetwork, SocketAddress
 from sluicegate.port import Listener
 from sluicegate.port.backend import RawSocket
 
+from .internal_error import internal_error
 from .settings import ListenerSettings
 from .views import ListenerView
 
 if TYPE_CHECKING:
+    from .flood_count import FloodClient
     from .proxy_header import Announced
     from .service import FirewallService
 
@@ -26,7 +28,7 @@ __all__ = ["EntryListener"]
 class EntryListener:
     """One address of the gate."""
 
-    __slots__ = ("_service", "accepted", "listener", "refused", "settings")
+    __slots__ = ("_arriving", "_service", "accepted", "listener", "refused", "settings")
 
     def __init__(
         self, service: FirewallService, settings: ListenerSettings, listener: Listener
@@ -36,6 +38,8 @@ class EntryListener:
         self.accepted = 0
         self.refused = 0
         self._service = service
+        self._arriving: tuple[SocketAddress, FloodClient, int] | None = None
+        #: Who is being let in, on whose account, and how many had been decided on before.
         listener.on_paused = self._on_paused
 
     def open(self) -> None:
@@ -94,12 +98,30 @@ class EntryListener:
             service.turn_away(raw)
             self.refused += 1
             return
+        self._arriving = client, flood, service.allowed + service.denied
         door = service.admission if settings.entry is None else service.entries
         if door.admit(settings, raw, client, flood, announced):
             self.accepted += 1
         else:
             service.flood.end_connection(flood, is_half_open=True)
             self.refused += 1
+        self._arriving = None
+
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised while it let somebody in (``port.Answerable``).
+
+        Its socket has been ended; whoever had it by then has recorded that.
+        """
+        arriving, self._arriving = self._arriving, None
+        service = self._service
+        if arriving is None or arriving[2] != service.allowed + service.denied:
+            return
+        client, flood, _ = arriving
+        service.flood.end_connection(flood, is_half_open=True)
+        service.denied += 1
+        self.refused += 1
+        reason, policy = internal_error(error), service.policy.hash
+        service.records.refusal(self.name, client, reason, rule="", policy=policy)
 
     def count_refused(self) -> None:
         """Count a client that was turned away."""

@@ -106,6 +106,10 @@ class Opener:
         self._since = 0.0
         #: When the step began that it is at.
 
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        self._connection.on_internal_error(error)
+
     def begin(self) -> None:
         """Read the client's hello."""
         connection = self._connection
@@ -192,6 +196,7 @@ class Opener:
         """Let the server, which was dialled, say who it is."""
         connection, opened = self._connection, self.opened
         host, mode = opened.host, opened.mode
+        unverified, protocols = self._opening.unverified, self._protocols()
         raw = connection.take_server()
         self._since = connection.port.now
         handshake = self._service.server_tls.begin(
@@ -199,9 +204,8 @@ class Opener:
             host,
             connection.named_port,
             self._on_server,
-            protocols=self._protocols(),
-            accepts_unverified=mode is TlsMode.INSPECT
-            and self._opening.unverified is not Unverified.REFUSE,
+            protocols=protocols,
+            accepts_unverified=mode is TlsMode.INSPECT and unverified is not Unverified.REFUSE,
         )
         if handshake is None:
             self._fail(NO_AUTHORITIES)
@@ -242,15 +246,15 @@ class Opener:
         self, stream: ServerStream | None, outcome: ServerIdentity | ServerFailure
     ) -> None:
         self._handshake = None
-        connection = self._connection
+        connection, self._server = self._connection, stream
+        if stream is not None:
+            connection.take_server_stream(stream)  # before anything that may fail: it is nobody's
         self._note_step("tls-server", outcome.reason if isinstance(outcome, ServerFailure) else "")
         if stream is None:
             assert isinstance(outcome, ServerFailure), "who the server is comes with its stream"
             self._on_server_failed(outcome)
             return
         assert isinstance(outcome, ServerIdentity), "a stream comes with who the server is"
-        self._server = stream
-        connection.take_server_stream(stream)
         self.opened.take_identity(outcome)
         if self._goes_on():
             self._on_identity(outcome)

@@ -16,6 +16,8 @@ from sluicegate.errors import ProtocolError, errno_name
 from sluicegate.port.layer import driver_of
 from sluicegate.protocols.http_connect_reply import ConnectReply
 
+from .internal_error import internal_error
+
 if TYPE_CHECKING:
     from sluicegate.names import CanonicalHost
     from sluicegate.port import CompletionPort
@@ -80,6 +82,17 @@ class ParentTunnel:
         if self._done is not None:
             self._done = None
             self._driver.cancel(self._operation)
+
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        done, self._done = self._done, None
+        if done is None:
+            return
+        if self._operation.in_flight:
+            self._driver.cancel(self._operation)
+        else:
+            self._drop()
+        done(None, internal_error(error))
 
     # -- moving bytes --------------------------------------------------------------------------
 

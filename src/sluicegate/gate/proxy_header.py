@@ -32,6 +32,8 @@ from sluicegate.protocols.proxy_protocol import (
     source_hazard,
 )
 
+from .internal_error import internal_error
+
 if TYPE_CHECKING:
     from .connection import GateConnection
     from .service import FirewallService
@@ -115,6 +117,10 @@ class ProxyHeaders:
         listener.count_refused()
         self.service.refuse_client(listener.name, raw, peer, reason)
 
+    def has(self, reading: _Reading) -> bool:
+        """Tell whether a header is still being read."""
+        return reading in self._reading
+
     def forget(self, reading: _Reading) -> None:
         """Take out one that is over."""
         del self._reading[reading]
@@ -180,6 +186,11 @@ class _Reading:
             return
         raw, peer = self._leave()
         self._headers.refuse(self._listener, raw, peer, reason)
+
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        if self._headers.has(self):
+            self.end(internal_error(error))
 
     def _leave(self) -> tuple[RawSocket, SocketAddress]:
         service = self._headers.service

@@ -17,6 +17,7 @@ from sluicegate.tls import CertificateRefused, NamedEngine, groups_of
 
 from .entry_handshake import HandshakeEnd
 from .entry_tls import CERTIFICATE_GROUPS_SCHEME
+from .internal_error import internal_error
 from .own_tls import OwnTls
 
 if TYPE_CHECKING:
@@ -154,6 +155,11 @@ class PublishedHandshake:
             )
         service.flood.end_connection(self.flood, is_half_open=True)
         self.stream.release(abortive=self.stream.is_established)
+
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        if self._desk.has(self):
+            self.turn_away(internal_error(error))
 
     # -- deadlines -----------------------------------------------------------------------------
 

@@ -89,6 +89,10 @@ class PublishedTls:
         self._handshakes[handshake] = None
         return True
 
+    def has(self, handshake: PublishedHandshake) -> bool:
+        """Tell whether a handshake is still going on."""
+        return handshake in self._handshakes
+
     def forget(self, handshake: PublishedHandshake) -> None:
         """Take a handshake off the table: it is over."""
         self._handshakes.pop(handshake, None)

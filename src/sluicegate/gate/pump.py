@@ -130,6 +130,10 @@ class Direction:
         self._recycle = source.pool.recycle
         self._end_slot = self._give_back if self._stages is None else self._recycle
 
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        self._connection.on_internal_error(error)
+
     # -- the hot path --------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -150,6 +154,9 @@ class Direction:
                 sent = self._sink_send(slot.view[:result], SEND_FLAGS)
             except OSError as error:
                 sent = self._note_send_error(error)
+            except BaseException:
+                self._end_slot(slot)
+                raise
             self.bytes += sent
             if sent == result:
                 self._end_slot(slot)

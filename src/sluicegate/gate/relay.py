@@ -116,6 +116,10 @@ class RelayHalf:
         """Whether the last byte and the end were passed on."""
         return self.is_done and not self.is_moving
 
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        self._connection.on_internal_error(error)
+
     def start(self) -> None:
         """Receive the next chunk; where a filter left, go on where it stopped."""
         if self.is_done or self._is_receiving or self._connection.is_closing:

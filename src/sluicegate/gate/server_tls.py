@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Final
 
 from sluicegate.names import CanonicalHost
 from sluicegate.port.layer import driver_of
-from sluicegate.tls import KeyLog, ServerContext, ServerFailure, ServerIdentity, ServerName
+from sluicegate.tls import (
+    KeyLog,
+    ServerContext,
+    ServerFailure,
+    ServerFault,
+    ServerIdentity,
+    ServerName,
+)
 
+from .internal_error import internal_error
 from .known_validations import KnownValidations
 
 if TYPE_CHECKING:
@@ -47,6 +55,13 @@ class ServerHandshake:
         if stream is not None:
             stream.on_outcome = None
             stream.abort(stream.socket)
+
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        stream = self._stream
+        if stream is not None:
+            self.stop()
+            self._done(None, ServerFailure(ServerFault.TLS_CUT_OFF, internal_error(error)))
 
     def _on_outcome(self, outcome: ServerIdentity | ServerFailure) -> None:
         stream, self._stream = self._stream, None

@@ -45,7 +45,7 @@ class Tasks:
         if not task.cancelled():
             error = task.exception()
             if error is not None:
-                self._port.on_error(error)
+                self._port.take_error(error)
 
     async def end(self) -> None:
         """Cancel what still runs, once; one that goes on all the same is left behind."""

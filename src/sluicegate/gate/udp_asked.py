@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sluicegate.address import SocketAddress
-from sluicegate.errors import BadContext
-from sluicegate.filterapi import AnyDataFilter, OpenTransfer, TransferOffer
+from sluicegate.errors import BadContext, Side
+from sluicegate.filterapi import AnyDataFilter, OpenTransfer, Outcome, TransferOffer
 from sluicegate.policy.decision import PUBLISHED
 
+from .internal_error import internal_error
 from .readmission import Readmission, readmit_client
 from .registry import RulePlan
 
@@ -47,6 +48,14 @@ class AskedUdpConnection:
         is_plain: bool
         _peers: PeerCache
         _service: FirewallService
+
+        def _end(
+            self, outcome: Outcome, reason: str, error: int = 0, side: Side | None = None
+        ) -> None: ...
+
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        self._end(Outcome.FAILED, internal_error(error))
 
     @property
     def listener_name(self) -> str:

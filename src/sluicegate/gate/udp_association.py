@@ -25,6 +25,7 @@ from sluicegate.protocols.socks_udp import SocksUdpClient, decode_socks_datagram
 
 from .asker import Asker
 from .entry_answers import EntryAnswer
+from .internal_error import internal_error
 from .readmission import Readmission, carried, reason_of
 from .state import State
 from .udp_destinations import UdpDestinations
@@ -320,6 +321,10 @@ class UdpAssociation:
     def refuse(self, reason: str) -> None:
         """End it by a verdict."""
         self._end(Outcome.REFUSED, reason)
+
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        self._end(Outcome.FAILED, internal_error(error))
 
     def end_replaced(self) -> None:
         """Make room for another connection of the same client."""

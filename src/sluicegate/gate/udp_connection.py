@@ -13,6 +13,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any, Final
 
+from typing_extensions import override
+
 from sluicegate.address import SocketAddress
 from sluicegate.errors import (
     FILTER_ERRORS,
@@ -546,6 +548,7 @@ class UdpConnection(AskedUdpConnection):
         """Make room for another connection of the same client."""
         self._end(Outcome.RELEASED, "udp_sessions_max reached")
 
+    @override
     def _end(self, outcome: Outcome, reason: str, error: int = 0, side: Side | None = None) -> None:
         if self.is_closing:
             return

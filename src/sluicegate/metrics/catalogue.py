@@ -234,7 +234,7 @@ _PORT: Final = (
     _counter("port_starved", "How often a receive found no shared buffer."),
     _gauge("port_blocking_threads", "Threads for calls that block."),
     _gauge("port_blocking_waiting", "Calls that wait for one."),
-    _counter("port_internal_errors", "Errors that belong to no connection: faults of ours."),
+    _counter("port_internal_errors", "Errors of ours; each has ended what it was raised in."),
 )
 
 CATALOGUE: Final = {

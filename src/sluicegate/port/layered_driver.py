@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from sluicegate.buffer import Buffer
 
+from .answerable import is_answerable
 from .backend import BUFFER, MORE, POLL_OUT, SLOT_SHIFT, Operation, RawSocket
 
 if TYPE_CHECKING:
@@ -120,6 +121,13 @@ class LayeredDriver(abc.ABC):
     @abc.abstractmethod
     def release(self, *, abortive: bool) -> None:
         """Close, as its user did: behind what was sent, or with a reset."""
+
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``Answerable``): tell its users."""
+        operations = [one for one in (self._reader, self._writer) if one is not None]
+        for user in [getattr(one.complete, "__self__", None) for one in operations]:
+            if is_answerable(user):
+                user.on_internal_error(error)
 
     # -- turns -----------------------------------------------------------------------------------
 

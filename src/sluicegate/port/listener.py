@@ -17,6 +17,7 @@ from sluicegate.address import SocketAddress
 from sluicegate.errors import FILTER_ERRORS, BadContext, OperationPending, Side, TransportError
 from sluicegate.limits import ACCEPT_AHEAD_MAX
 
+from .answerable import end_both_ways
 from .backend import MORE, Operation, RawSocket
 from .scope import FailureScope, entered
 from .stream import StreamSocket
@@ -196,6 +197,10 @@ class Listener:
                     raw.close()
                 else:
                     self._queue(raw, flags)
+            except BaseException:
+                # Whoever has it by now closes it; nobody else would, and its peer is not to wait.
+                end_both_ways(raw)
+                raise
             finally:
                 # Also when the handler raised: the next client is not its fault.
                 if not flags & MORE:

@@ -69,6 +69,15 @@ class PortEventLoop(asyncio.SelectorEventLoop):
         return super().call_at(when, callback, *args, context=context)
 
     @override
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """Take an exception of a step, or of a task that nobody waits for, as the port's own."""
+        error = context.get("exception")
+        if isinstance(error, BaseException):
+            self.port.take_error(error)
+        else:
+            super().default_exception_handler(context)
+
+    @override
     def stop(self) -> None:
         """As in asyncio, also out of a native completion."""
         self._waiting.is_due = True

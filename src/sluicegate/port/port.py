@@ -27,6 +27,7 @@ from sluicegate.clock import Clock, SystemClock
 from sluicegate.errors import Side, TransportError, WrongThread
 from sluicegate.limits import Limits
 
+from .answerable import in_hand
 from .backend import Backend, Operation, OperationPool, RawSocket, Source
 from .datagram import DatagramSocket
 from .handle import Handle
@@ -94,7 +95,7 @@ class CompletionPort:
         self.wall = self.clock.wall()
         #: The same moment for people, in seconds since the Unix epoch.
         self.on_error: Callable[[BaseException], None] = _print_error
-        #: Told of exceptions that belong to no connection; the gate records them.
+        #: Told of every error of ours, whoever is ended by it.
         self.is_closing = False
         #: From ``close`` on a cancellation is the end: nothing starts its operation again.
         self._thread = threading.get_ident()
@@ -128,7 +129,7 @@ class CompletionPort:
             timeout_s = remaining if timeout_s is None else min(timeout_s, remaining)
         self.backend.turn(timeout_s)
         if deadline is not None:
-            self.timers.run_due(self._on_timer_error)
+            self.timers.run_due(self.take_error)
 
     def take_over(self) -> None:
         """Make the calling thread the port's own, before anything was started."""
@@ -358,6 +359,27 @@ class CompletionPort:
         self.check_thread()
         self._pool.submit(function, done)
 
+    # -- errors of ours ------------------------------------------------------------------------
+
+    def take_error(self, error: BaseException, told: object = None) -> None:
+        """Take an exception that nobody has foreseen: count it, and end whatever it broke.
+
+        Completions, posted tasks, timers and coroutines bring theirs here. What was in hand when
+        it was raised is half done: it is ended at once, because nobody would go on with it.
+
+        Args:
+            error: The exception.
+            told: Whose method a completion was.
+        """
+        self._unhandled += 1
+        self.on_error(error)
+        for answerable in in_hand(error, told):
+            try:
+                answerable.on_internal_error(error)
+            except Exception as second:  # noqa: BLE001 - the others in hand have to be ended, too
+                self._unhandled += 1
+                self.on_error(second)
+
     # -- asking --------------------------------------------------------------------------------
 
     @property
@@ -398,18 +420,14 @@ class CompletionPort:
             try:
                 action()
             except Exception as error:  # noqa: BLE001 - one task's failure is not another's
-                self._on_unhandled(None, error)
+                self.take_error(error)
 
     def _on_woken(self) -> None:
         self.now = self.clock.monotonic()
         self.wall = self.clock.wall()
 
-    def _on_timer_error(self, error: BaseException) -> None:
-        self._on_unhandled(None, error)
-
-    def _on_unhandled(self, _operation: Operation | None, error: BaseException) -> None:
-        self._unhandled += 1
-        self.on_error(error)
+    def _on_unhandled(self, operation: Operation | None, error: BaseException) -> None:
+        self.take_error(error, getattr(operation and operation.complete, "__self__", None))
 
 
 class _ConnectAttempt:

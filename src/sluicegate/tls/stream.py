@@ -347,6 +347,21 @@ class TlsStream(TlsSending):
         else:
             self._arm()
 
+    @override
+    def on_internal_error(self, error: BaseException) -> None:
+        super().on_internal_error(error)
+        if self._is_over:
+            self._finish()
+        elif self.is_released or self.error:
+            # It cannot even fail, or close, in order.
+            self._is_abortive = True
+            self._end_reading(-errno.EIO)
+            self._end()
+        else:
+            self._is_established = False
+            self._note_error(errno.EIO, f"internal error: {type(error).__name__}")
+            self._post()
+
     # -- the end -------------------------------------------------------------------------------
 
     @override

@@ -104,6 +104,10 @@ class ClientEnd:
         #: Whether the answer's last bytes wait for the client to take them.
         self._lingered = 0
 
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        self._connection.on_internal_error(error)
+
     # -- receiving -----------------------------------------------------------------------------
 
     def on_received(self, data: memoryview | bytes) -> None:

@@ -20,6 +20,7 @@ from sluicegate.errors import LimitExceeded, Side
 from sluicegate.filterapi import EntryMode, Outcome, TransferOffer
 from sluicegate.gate.asker import Asker
 from sluicegate.gate.connection import GateConnection
+from sluicegate.gate.internal_error import internal_error
 from sluicegate.gate.objections import objection_of
 from sluicegate.gate.readmission import Readmission, readmit_client
 from sluicegate.gate.registry import RulePlan
@@ -458,6 +459,16 @@ class WebConnection(GateConnection):
             self.close(abortive=True)
         else:
             self.on_transport_error(Side.CLIENT, error)
+
+    @override
+    def on_internal_error(self, error: BaseException) -> None:
+        if self.is_closing:
+            super().on_internal_error(error)
+            return
+        reason, exchange = internal_error(error), self.client.exchange
+        if exchange is not None:
+            exchange.note_end(Outcome.FAILED, reason)
+        super()._end(Outcome.FAILED, reason)  # a WebSocket, too, without waiting for its goodbye
 
     def on_half_closed(self) -> None:
         """Take that the client has ended its direction while it waits for an answer."""

@@ -403,6 +403,10 @@ class GateExchange(SwitchingExchange):
 
     # -- the end -------------------------------------------------------------------------------
 
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        self.connection.on_internal_error(error)
+
     def on_answered(self) -> None:
         """Take that the client has the last byte of an answer."""
         self._end()

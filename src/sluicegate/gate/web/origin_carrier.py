@@ -12,6 +12,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from sluicegate.errors import LimitExceeded, errno_name
+from sluicegate.gate.internal_error import internal_error
 from sluicegate.protocols.http2 import (
     BodyPiece,
     Http2Client,
@@ -296,6 +297,10 @@ class OriginCarrier:
     def on_limit(self, error: LimitExceeded) -> None:
         """Take that what the server does not take passes a limit."""
         self._fail_all(f"limit {error.limit}", 0)
+
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        self._fail_all(internal_error(error), errno.EIO)
 
     def _fail_all(self, reason: str, error: int) -> None:
         """End everything on it; what may be asked again elsewhere will be."""

@@ -391,6 +391,13 @@ class OriginEnd:
         if exchange is not None:
             exchange.on_origin_failed(reason, self, errno.EPROTO)
 
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.connection.on_internal_error(error)
+        self.close()
+
     # -- bodies that nobody looks at (SplicingEnd) -------------------------------------------------
 
     def splice(self) -> bool:

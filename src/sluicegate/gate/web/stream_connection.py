@@ -152,18 +152,25 @@ class StreamConnection(WebConnection):
             super()._finish()
             self.carrier.on_place_closed(self)
             return
-        service = self._service
-        if self.is_counted:
-            service.drop_connection(self)
-            service.flood.end_connection(self.flood, is_half_open=False)
+        if self._service.find_connection(self.id) is self:
+            self._leave_table()
         if self._attached is not None:
             for item in self._attached:
-                item.end(service, self.session)
+                item.end(self._service, self.session)
             self._attached = None
         if self.plan.events:
-            tell(service, self, ConnectionTerminating(self, is_secondary=False))
+            tell(self._service, self, ConnectionTerminating(self, is_secondary=False))
         self.carrier.on_place_closed(self)
         self._let_go()
+
+    @override
+    def _leave_table(self) -> None:
+        if self._tunnelled is not None:
+            super()._leave_table()
+            return
+        self._service.drop_connection(self)
+        if self.is_counted:
+            self._service.flood.end_connection(self.flood, is_half_open=False)
 
     def end_unused(self) -> None:
         """End it with its carrier."""

@@ -498,8 +498,10 @@ class StreamEnd:
         self._carrier.flush_soon()
         exchange = self._leave_exchange()
         if exchange is not None:
-            exchange.on_answered()
-            self._carrier.on_stream_over(self._connection)
+            try:
+                exchange.on_answered()
+            finally:
+                self._carrier.on_stream_over(self._connection)
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -522,8 +524,10 @@ class StreamEnd:
         self._carrier.flush_soon()
         exchange = self._leave_exchange()
         if exchange is not None:
-            exchange.end()
-            self._carrier.on_stream_over(self._connection)
+            try:
+                exchange.end()
+            finally:
+                self._carrier.on_stream_over(self._connection)
 
     def let_go(self) -> None:
         """Take that its connection has ended; a connection that it has would be a circle."""

@@ -186,6 +186,10 @@ class WebSocketLeg:
         self.codec.receive_data(data)
         self._relay.on_received(self)
 
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        self._relay.on_internal_error(error)
+
     def on_wire_ended(self) -> None:
         """Take that it will send nothing more."""
         self.has_ended = True

@@ -121,6 +121,10 @@ class WebSocketRelay:
     def _leg_to(self, direction: Direction) -> WebSocketLeg:
         return self._server if direction is Direction.UPLOAD else self._client
 
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        self._connection.on_internal_error(error)
+
     # -- reading ---------------------------------------------------------------------------------
 
     def on_received(self, leg: WebSocketLeg) -> None:

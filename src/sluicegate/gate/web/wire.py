@@ -61,6 +61,10 @@ class WireOwner(Protocol):
         """Take that the descriptor is closed."""
         ...
 
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        ...
+
     def splice(self) -> bool:
         """Have what comes in bulk moved in the kernel (``Wire.begin_splice``); False: show it."""
         ...
@@ -163,11 +167,15 @@ class Wire:
         if self.is_watched:
             # A view of its own: the pool finds it out if a slice of it is kept.
             slot.exported = True
-            self._owner.on_received(memoryview(slot.memory)[:result].toreadonly())
-            slot.pool.recycle(slot)
+            try:
+                self._owner.on_received(memoryview(slot.memory)[:result].toreadonly())
+            finally:
+                slot.pool.recycle(slot)
         else:
-            self._owner.on_received(slot.view[:result])
-            slot.pool.give_back(slot)
+            try:
+                self._owner.on_received(slot.view[:result])
+            finally:
+                slot.pool.give_back(slot)
         if result == SMALL_SLOT_SIZE:
             self._note_full_slot(flags)
         elif self._bulk is not None and result < SMALL_SLOT_SIZE:
@@ -389,6 +397,10 @@ class Wire:
             return False
         return True
 
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        self._owner.on_internal_error(error)
+
     # -- the end -------------------------------------------------------------------------------
 
     def close(self, *, abortive: bool) -> None:
@@ -460,6 +472,9 @@ class _Nobody:
         """As ``WireOwner``."""
 
     def on_wire_closed(self) -> None:
+        """As ``WireOwner``."""
+
+    def on_internal_error(self, error: BaseException) -> None:
         """As ``WireOwner``."""
 
     def splice(self) -> bool:
