@@ -1,15 +1,20 @@
 """Collector: what finds circles of objects, off while a process is loaded, and seldom after that.
 
-Every interpreter of a gate begins with ``PAUSED``, and so does the command. The invariant: it looks
-again before the process works for anybody: whoever lets one begin paused calls ``resume``.
+Every interpreter of a gate begins with ``PAUSED``, and so does the command; they go by ``end``,
+which frees nothing one by one. The invariant: it looks again before the process works for anybody:
+whoever lets one begin paused calls ``resume``.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
+import os
+import sys
+import threading
 from typing import Final
 
-__all__ = ["PAUSED", "quieten", "resume"]
+__all__ = ["PAUSED", "end", "quieten", "resume"]
 
 PAUSED: Final = "import gc; gc.disable()"
 """What an interpreter runs first. Modules make many objects and keep them: a tenth of the time to
@@ -35,3 +40,26 @@ def quieten() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_THRESHOLDS)
+
+
+def end(status: int) -> None:
+    """End the process, and leave its memory to the kernel.
+
+    The interpreter would look through all of it and free each object by itself: of a worker that is
+    a tenth of a second, a fifth of what its start takes. It returns, and so leaves the end to the
+    interpreter, where that has more to do: a thread to wait for, or to say what could not be
+    written.
+
+    Args:
+        status: Of the process.
+    """
+    if any(one is not threading.main_thread() and not one.daemon for one in threading.enumerate()):
+        return
+    atexit._run_exitfuncs()  # noqa: SLF001 - what a filter or a library left there
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):
+        return
+    os._exit(status)

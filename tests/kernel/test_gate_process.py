@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -12,10 +13,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import pytest
 
+from sluicegate.gate.control_client import ask_gate
+from sluicegate.gate.control_messages import Request, StatusRequest
 from tests.waiting import wait_until
 
 SLUICEGATE = (sys.executable, "-m", "sluicegate")
@@ -115,8 +120,17 @@ class GateProcess:
         arguments = [*SLUICEGATE, command, "-c", str(self.config), *more]
         return subprocess.run(arguments, capture_output=True, text=True, check=False)
 
+    def reply(self, request: Request) -> dict[str, Any]:
+        """Ask without a process for it, which takes half a second."""
+        path = self.folder / "state" / "control.sock"
+        with ThreadPoolExecutor(1) as aside:  # a test may have a loop that runs
+            asked = ask_gate(path, request, timeout_s=60.0)
+            answer = aside.submit(asyncio.run, asked).result()
+        fields: dict[str, Any] = msgspec.to_builtins(answer)
+        return fields
+
     def status(self) -> dict[str, Any]:
-        status: dict[str, Any] = json.loads(self.ask("status", "--json").stdout)
+        status: dict[str, Any] = self.reply(StatusRequest())["status"]
         return status
 
     def address(self) -> tuple[str, int]:
@@ -188,7 +202,7 @@ def test_gate_relays_and_leaves_a_record_of_decision_and_end(
     gate.start()
     with gate.connect() as client:
         assert echoed(client, b"hello") == b"hello"
-        status = gate.status()
+        status = json.loads(gate.ask("status", "--json").stdout)
     assert (status["phase"], status["connections"]) == ("ready", 1)
     assert status["backend"] == backend_name
     assert gate.end() == 0

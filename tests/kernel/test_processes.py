@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import pathlib
@@ -15,16 +14,12 @@ import sys
 import threading
 from typing import Any
 
-import msgspec
 import pytest
 
-from sluicegate.gate.control_client import ask_gate
 from sluicegate.gate.control_messages import (
     ConnectionsRequest,
     FiltersRequest,
     ReloadRequest,
-    Request,
-    StatusRequest,
     UpgradeRequest,
 )
 from tests.kernel.test_gate_process import GateProcess, ask_and_wait, echoed
@@ -35,17 +30,6 @@ class Gate(GateProcess):
     """A supervisor with two workers, an audit writer, a store's keeper and an alert process."""
 
     mode = ("--workers", "2")
-
-    def reply(self, request: Request) -> dict[str, Any]:
-        """Ask without a process for it, which takes half a second."""
-        path = self.folder / "state" / "control.sock"
-        answer = asyncio.run(ask_gate(path, request, timeout_s=60.0))
-        fields: dict[str, Any] = msgspec.to_builtins(answer)
-        return fields
-
-    def status(self) -> dict[str, Any]:
-        status: dict[str, Any] = self.reply(StatusRequest())["status"]
-        return status
 
     def workers(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.status()["workers"]

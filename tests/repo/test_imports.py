@@ -96,7 +96,8 @@ def test_process_loads_what_it_uses_and_then_collects(role: Role) -> None:
     ours.close()  # it ends at once: its supervisor is gone
     with theirs:
         number = theirs.fileno()
-        code = f"{START.format(role=role)}; {SHOW}"
+        at_end = f"import atexit; atexit.register(lambda: exec({SHOW!r}))"
+        code = f"{at_end}; {START.format(role=role)}"
         shown = run_python(code, role, str(number), role, *sys.path, inherited=(number,))
     assert loaded_against(PROCESSES[role], shown.modules) == set()
     assert shown.is_collecting

@@ -128,7 +128,12 @@ def cli() -> None:
 def main() -> None:
     """Run the command line (the entry point of the package)."""
     gc.disable()  # until the command's module is loaded
-    cli()
+    try:
+        cli()
+    except SystemExit as ended:
+        if isinstance(ended.code, int | None):
+            collector.end(ended.code or 0)
+        raise
 
 
 def _show_error(message: str) -> None:

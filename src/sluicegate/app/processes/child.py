@@ -43,7 +43,8 @@ Role: TypeAlias = Literal[
 
 START: Final = (
     f"{collector.PAUSED}; import sys; sys.path[:] = sys.argv[4:]; "
-    "from sluicegate.app.processes.{role} import main; main(int(sys.argv[2]))"
+    "from sluicegate.app.processes.{role} import main; main(int(sys.argv[2])); "
+    "from sluicegate import collector; collector.end(0)"
 )
 """What a child runs. It gets this process's path of modules as it is: ``-m`` would put the current
 folder in front of it, and whatever lies there."""
