@@ -15,12 +15,17 @@ from sluicegate.app.alerts.webhook import sign
 from sluicegate.gate.control_messages import AcknowledgeRequest, AlertsRequest, MeasuresRequest
 from tests.kernel.alert_kit import HOST, PASSWORD, Mailbox, Webhook
 from tests.kernel.test_gate_process import echoed
-from tests.kernel.test_processes import Gate, wait_until_gone
+from tests.kernel.test_processes import Gate, LoneGate, wait_until_gone
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.either_driver
 
 VISITS = '[[alert]]\nname = "visit"\nquery = "kind:connection"\nagain = "immediately"\n'
+
+
+@pytest.fixture
+def kind() -> type[Gate]:
+    return LoneGate
 
 
 def visit(gate: Gate) -> None:

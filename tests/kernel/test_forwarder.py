@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.test_gate_process import echoed
-from tests.kernel.test_processes import Gate, wait_until_gone
+from tests.kernel.test_processes import Gate, LoneGate, wait_until_gone
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.either_driver
@@ -32,6 +32,11 @@ class Receiver:
         while not found or text not in json.dumps(found[-1]):
             found.append(json.loads(self.socket.recv(65536).partition(b" - ")[2]))
         return found
+
+
+@pytest.fixture
+def kind() -> type[Gate]:
+    return LoneGate
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.test_gate_process import GateProcess
-from tests.kernel.test_processes import Gate
+from tests.kernel.test_processes import LoneGate
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.either_driver
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.either_driver
 PORT = 9  # nobody is dialled
 
 
-@pytest.fixture(params=[GateProcess, Gate], ids=["inline", "processes"])
+@pytest.fixture(params=[GateProcess, LoneGate], ids=["inline", "processes"])
 def gate(tmp_path: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[GateProcess]:
     kind: type[GateProcess] = request.param
     made = kind(tmp_path, PORT)

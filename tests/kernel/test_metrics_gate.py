@@ -16,7 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from sluicegate.metrics import CATALOGUE
 from tests.kernel.test_gate_process import EchoServer, echoed
-from tests.kernel.test_processes import Gate, wait_until_gone
+from tests.kernel.test_processes import Gate, LoneGate, wait_until_gone
 from tests.ports import free_port
 from tests.waiting import wait_until
 
@@ -69,8 +69,21 @@ class MeasuredGate(Gate):
 
 @pytest.fixture
 def gate(tmp_path: pathlib.Path) -> Iterator[MeasuredGate]:
+    yield from measured(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeasuredGate]:
+    """A gate that runs, for all tests that only ask its exporter."""
+    for gate in measured(tmp_path_factory.mktemp("asked")):
+        gate.mode = LoneGate.mode
+        gate.start()
+        yield gate
+
+
+def measured(folder: pathlib.Path) -> Iterator[MeasuredGate]:
     server = EchoServer()
-    made = MeasuredGate(tmp_path, server.port)
+    made = MeasuredGate(folder, server.port)
     made.write_main('[metrics]\nlisten = "127.0.0.1:0"\n')
     yield made
     made.close()
@@ -167,6 +180,7 @@ def test_numbers_are_told_while_a_worker_hangs(gate: MeasuredGate) -> None:
 
 
 def test_exporter_that_is_killed_is_replaced_on_the_same_address(gate: MeasuredGate) -> None:
+    gate.mode = LoneGate.mode
     gate.start()
     (row,) = [row for row in gate.status()["workers"] if row["name"] == "metrics exporter"]
     os.kill(row["pid"], signal.SIGKILL)
@@ -178,9 +192,8 @@ def test_exporter_that_is_killed_is_replaced_on_the_same_address(gate: MeasuredG
     visit(gate, 1)
 
 
-def test_only_two_pages_can_be_read(gate: MeasuredGate) -> None:
-    gate.start()
-    asked = [
+def test_only_two_pages_can_be_read(asked: MeasuredGate) -> None:
+    questions = [
         ("/healthz", "GET"),
         ("/metrics?x=1", "GET"),
         ("/", "GET"),
@@ -188,7 +201,7 @@ def test_only_two_pages_can_be_read(gate: MeasuredGate) -> None:
         ("/metrics", "POST"),
         ("/metrics", "DELETE"),
     ]
-    answers = [gate.fetch(path, method)[0] for path, method in asked]
+    answers = [asked.fetch(path, method)[0] for path, method in questions]
     assert [answer.status for answer in answers] == [200, 200, 404, 404, 405, 405]
     assert {answer.getheader("Connection") for answer in answers} == {"close"}
 
@@ -211,6 +224,7 @@ protocols = ["tcp:1-65535"]
 
 
 def test_q1_no_client_is_led_to_the_numbers(gate: MeasuredGate) -> None:
+    gate.mode = LoneGate.mode
     port = free_port()
     gate.write_main(f'[metrics]\nlisten = "127.0.0.1:{port}"\n{PROXY}')
     gate.write_policy()
@@ -238,26 +252,24 @@ def test_q1_no_client_is_led_to_the_numbers(gate: MeasuredGate) -> None:
     ],
 )
 def test_q2_no_name_that_somebody_made_lead_here_reads_numbers(
-    gate: MeasuredGate, host: str, status: bytes
+    asked: MeasuredGate, host: str, status: bytes
 ) -> None:
-    gate.start()
     sent = f"GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
-    answer = exchanged(gate.port, sent)
+    answer = exchanged(asked.port, sent)
     assert answer.split(b" ", 2)[1] == status
     assert (b"sluicegate_" in answer) == (status == b"200")
 
 
-def test_what_is_no_request_is_refused_and_the_next_is_answered(gate: MeasuredGate) -> None:
-    gate.start()
+def test_what_is_no_request_is_refused_and_the_next_is_answered(asked: MeasuredGate) -> None:
     for name, sent, begins in (
         ("no host", b"GET /metrics HTTP/1.1\r\n\r\n", b"HTTP/1.1 400"),
         ("nonsense", b"nonsense\r\n\r\n", b"HTTP/1.1 400"),
         ("head without an end", b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 9000, b""),
         ("nothing", b"", b""),
     ):
-        answer = exchanged(gate.port, sent)
+        answer = exchanged(asked.port, sent)
         assert (name, answer[: len(begins) or None]) == (name, begins)
-        assert gate.fetch("/healthz")[1] == "ready\n"
+        assert asked.fetch("/healthz")[1] == "ready\n"
 
 
 def exchanged(port: int, sent: bytes) -> bytes:
@@ -275,6 +287,7 @@ def exchanged(port: int, sent: bytes) -> bytes:
 
 
 def test_address_that_is_taken_ends_the_start_with_its_cause(gate: MeasuredGate) -> None:
+    gate.mode = LoneGate.mode
     with socket.create_server(("127.0.0.1", 0)) as taken:
         gate.write_main(f'[metrics]\nlisten = "127.0.0.1:{taken.getsockname()[1]}"\n')
         with pytest.raises(AssertionError, match=r"cannot be listened on: Address already in use"):

@@ -68,6 +68,12 @@ class Gate(GateProcess):
         wait_until(lambda: self.status()["connections"] == count, "a connection is left")
 
 
+class LoneGate(Gate):
+    """The same with one worker, and sooner ready: for what is the same with one and with two."""
+
+    mode = ("--workers", "1")
+
+
 def wait_until_gone(pids: set[int]) -> None:
     def are_gone() -> bool:
         return not any(pathlib.Path(f"/proc/{pid}/stat").exists() for pid in pids)

@@ -18,11 +18,16 @@ from sluicegate.audit.store import StoreReader, verify_store
 from sluicegate.clock import SystemClock
 from sluicegate.errors import ConfigError
 from tests.kernel.test_gate_process import echoed
-from tests.kernel.test_processes import Gate, wait_until_gone
+from tests.kernel.test_processes import Gate, LoneGate, wait_until_gone
 from tests.unit.store.store_kit import line_of, sqlite
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.either_driver
+
+
+@pytest.fixture
+def kind() -> type[Gate]:
+    return LoneGate
 
 
 def stored(gate: Gate) -> list[bytes]:

@@ -14,6 +14,7 @@ from sluicegate.audit.sampling import trace_id
 from sluicegate.clock import SystemClock
 from tests.kernel.test_gate_process import EchoServer
 from tests.kernel.test_metrics_gate import MeasuredGate, visit
+from tests.kernel.test_processes import LoneGate
 from tests.unit.test_sinks import Collector, collector
 from tests.unit.test_traces import attributes, read_spans
 
@@ -47,6 +48,7 @@ def connections(spans: list[Span]) -> list[Span]:
 def gate(tmp_path: pathlib.Path, collector: Collector) -> Iterator[MeasuredGate]:
     server = EchoServer()
     made = MeasuredGate(tmp_path, server.port)
+    made.mode = LoneGate.mode
     made.write_main(
         f'[traces]\nto = "{collector.url}"\nratio = 1\n[metrics]\nlisten = "127.0.0.1:0"\n'
     )
