@@ -12,7 +12,8 @@ from __future__ import annotations
 import collections
 import gc
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import hypothesis
@@ -105,15 +106,23 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         raise AssertionError("it opened a real port without asking for backend_name")
 
 
-def pytest_collection() -> None:
-    """Let the collector wait: everything that is made while tests are collected is kept."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Let the collector wait, and keep the bytecode of tests, while tests are collected.
+
+    Everything that is made meanwhile is kept, and never gone through again: tests that call the
+    collector are many. Bytecode is kept also where the environment says that none is to be written:
+    ``tools/test`` collects most tests three times, and most of that is to compile them. What tests
+    import later is another matter: they may write it twice in a second.
+    """
     gc.disable()
-
-
-def pytest_collection_finish() -> None:
-    """Never go through the tests themselves again: those that call the collector are many."""
-    gc.freeze()
-    gc.enable()
+    writes_none, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    try:
+        return (yield)
+    finally:
+        sys.dont_write_bytecode = writes_none
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -14,6 +14,8 @@ import pytest
 
 from tests.kernel.test_gate_process import SLUICEGATE, EchoServer, GateProcess
 
+pytestmark = pytest.mark.either_driver
+
 SECOND = """
 [[publish]]
 name = "second"

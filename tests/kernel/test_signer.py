@@ -309,6 +309,7 @@ def kind() -> type[InspectingGate]:
 KEYS = ("ca.key", "untrusted.key", "next.key")
 
 
+@pytest.mark.either_driver
 @pytest.mark.parametrize("isolation", ["", 'isolation = "process"\n'], ids=["worker", "cell"])
 def test_keys_are_out_of_reach_of_workers_filters_and_cells(
     gate: InspectingGate, isolation: str
@@ -334,6 +335,7 @@ def test_keys_are_out_of_reach_of_workers_filters_and_cells(
     assert gate.end() == 0
 
 
+@pytest.mark.either_driver
 def test_gate_does_not_start_where_workers_could_read_the_keys(gate: InspectingGate) -> None:
     gate.write_main("[service]\nsandbox = false\n")
     done = gate.ask("run", "--workers", "1")
@@ -341,6 +343,7 @@ def test_gate_does_not_start_where_workers_could_read_the_keys(gate: InspectingG
     assert "within reach of workers" in done.stderr
 
 
+@pytest.mark.either_driver
 @pytest.mark.parametrize(
     ("name", "mode", "cause"),
     [
@@ -359,6 +362,7 @@ def test_files_that_others_can_change_or_keys_that_they_can_read_are_refused(
         assert cause in done.stderr
 
 
+@pytest.mark.either_driver
 def test_signer_of_a_gate_is_replaced_recorded_and_shown(gate: InspectingGate) -> None:
     gate.start()
     before = gate.signer()
@@ -375,6 +379,7 @@ def test_signer_of_a_gate_is_replaced_recorded_and_shown(gate: InspectingGate) -
     wait_until_gone({after["pid"]})
 
 
+@pytest.mark.either_driver
 def test_reload_takes_over_a_successor_and_refuses_keys_that_are_wrong(
     gate: InspectingGate,
 ) -> None:
@@ -398,6 +403,7 @@ def test_reload_takes_over_a_successor_and_refuses_keys_that_are_wrong(
         assert client.recv(1) == b"{"
 
 
+@pytest.mark.either_driver
 def test_upgrade_goes_on_with_the_same_keys_and_a_signer_of_its_own(gate: InspectingGate) -> None:
     gate.start()
     before = gate.signer()["pid"]
@@ -414,6 +420,7 @@ def test_upgrade_goes_on_with_the_same_keys_and_a_signer_of_its_own(gate: Inspec
     assert gate.end() == 0
 
 
+@pytest.mark.either_driver
 @pytest.mark.skipif(os.geteuid() != 0, reason="changing the user needs root")
 def test_keys_of_root_are_opened_before_the_gate_changes_its_user() -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
@@ -440,6 +447,7 @@ def test_keys_of_root_are_opened_before_the_gate_changes_its_user() -> None:
             server.close()
 
 
+@pytest.mark.either_driver
 def test_gate_in_one_process_has_a_signer_and_warns(tmp_path: pathlib.Path) -> None:
     server = EchoServer()
     made = InspectingGate(tmp_path, server.port)
