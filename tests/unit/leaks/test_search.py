@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sluicegate.errors import LimitExceeded
 from sluicegate.protocol_limits import SECRET_DEPTH_MAX, SECRET_SPAN_BYTES_MAX
-from sluicegate.protocols.secrets import KINDS, Search
+from sluicegate.protocols.secrets import KINDS, Search, SecretPatterns
 from sluicegate.protocols.secrets.escapes import ESCAPES, QUOTED_PRINTABLE
 from tests.unit.leaks.secret_kit import (
     CARD,
@@ -249,6 +249,14 @@ def test_too_many_matches_are_a_limit_and_not_a_loss(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("sluicegate.protocols.secrets.pattern_set.SECRET_MATCHES_MAX", 10)
     with pytest.raises(LimitExceeded, match="secret_matches_max"):
         found_in(b"%41" * 20, DEFAULT)
+
+
+def test_the_same_expressions_are_compiled_once() -> None:
+    kinds = [one for one in KINDS.values() if one.is_default]
+    first, again = SecretPatterns(kinds), SecretPatterns(kinds, {"email-list": 3})
+    fewer = SecretPatterns(kinds[:1])
+    assert again._patterns._database is first._patterns._database
+    assert fewer._patterns._database is not first._patterns._database
 
 
 def test_a_long_text_costs_no_memory() -> None:

@@ -7,13 +7,14 @@ and bytes of clients meet only here, in an engine that never backtracks.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Sequence
 from typing import TypeAlias
 
 import hyperscan
 
 from sluicegate.errors import LimitExceeded
-from sluicegate.protocol_limits import SECRET_MATCHES_MAX
+from sluicegate.protocol_limits import SECRET_MATCHES_MAX, SECRET_PATTERNS_KEPT_MAX
 
 __all__ = ["Match", "PatternError", "PatternSet", "Scanning"]
 
@@ -38,23 +39,31 @@ class PatternSet:
         Raises:
             PatternError: One of them is no expression, or too much for the engine.
         """
-        self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
         try:
-            self._database.compile(
-                expressions=list(patterns),
-                ids=list(range(len(patterns))),
-                elements=len(patterns),
-                flags=[
-                    hyperscan.HS_FLAG_DOTALL | (hyperscan.HS_FLAG_SINGLEMATCH if n in once else 0)
-                    for n in range(len(patterns))
-                ],
-            )
+            self._database = _compiled(tuple(patterns), frozenset(once))
         except hyperscan.HyperscanError as error:
             raise PatternError(str(error)) from error
 
     def scanning(self) -> Scanning:
         """Return what one thread scans with."""
         return Scanning(self._database)
+
+
+@functools.lru_cache(SECRET_PATTERNS_KEPT_MAX)
+def _compiled(patterns: tuple[bytes, ...], once: frozenset[int]) -> hyperscan.Database:
+    # Nothing changes it any more, so all sets of the same expressions have it together: a reload
+    # makes every filter again.
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(
+        expressions=list(patterns),
+        ids=list(range(len(patterns))),
+        elements=len(patterns),
+        flags=[
+            hyperscan.HS_FLAG_DOTALL | (hyperscan.HS_FLAG_SINGLEMATCH if n in once else 0)
+            for n in range(len(patterns))
+        ],
+    )
+    return database
 
 
 class Scanning:
