@@ -55,7 +55,8 @@ def end(status: int) -> None:
     """
     if any(one is not threading.main_thread() and not one.daemon for one in threading.enumerate()):
         return
-    atexit._run_exitfuncs()  # noqa: SLF001 - what a filter or a library left there
+    # What a filter or a library left for the end.
+    atexit._run_exitfuncs()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - see above
     try:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
