@@ -334,6 +334,7 @@ KINDS: list[tuple[str, dict[str, Any], bool]] = [
     ("where TLS is spoken", {"ask": Ask(CONNECT, "site.example", 443)}, False),
     ("where a rule holds clients to TLS", {"more": "tls = { ports = [80] }"}, False),
     ("where TLS may be left out", {"more": 'tls = { ports = [80], not_tls = "allow" }'}, True),
+    ("where a rule counts bytes", {"more": "limits = { bytes_max = 100_000 }"}, True),
     ("filters of bytes besides", {"filters": [Heads(), Passing]}, False),
     ("a filter that plays the server", {"filters": [Heads(), emulating(PlayingEcho)]}, False),
 ]

@@ -23,6 +23,7 @@ from sluicegate.tls.signed_leaves import SignedLeaves
 from tests.chains import Certified, root
 from tests.flows.chain_filters import Passing, Stream, Witness
 from tests.flows.gate_kit import Gate, installation
+from tests.flows.model_kit import Telling
 from tests.flows.opening_kit import (
     EVERY_MODE,
     NAME,
@@ -429,6 +430,33 @@ def test_byte_filters_cannot_see_one_request_of_many() -> None:
     assert found.reasons == ["rule-has-byte-filters"]
 
 
+COUNTED = "limits = { bytes_max = 100_000 }"
+
+
+@pytest.mark.parametrize("limits", ["", COUNTED], ids=["", "counted"])
+def test_bytes_that_no_filter_sees_do_not_pass_where_everything_has_to_be_seen(limits: str) -> None:
+    found = open_tls(
+        talk=echoed(WORD),
+        policy=rule(
+            'mode = "inspect", not_http = "allow"',
+            more=f'action = "inspect"\nfilters = ["told"]\n{limits}',
+        ),
+        origin=Greeter(),
+        filters=[installation(Telling(), "told")],
+        context=client_context(),
+    )
+
+    assert (found.end.outcome, found.end.reason) == ("refused", "inspect-needs-a-filter")
+    assert b"".join(found.origin.seen) == b""
+
+
+def test_a_rule_that_counts_bytes_lets_requests_pass_inside_and_counts_each() -> None:
+    origin = TlsOrigin(answers=[reply(b"x" * 60_000), reply(b"x" * 60_000), reply(b"x" * 110_000)])
+    found = open_tls(get("/a"), get("/b"), get("/c"), policy=rule(more=COUNTED), origin=origin)
+    assert [one.status for one in found.met.answers if one.whole] == [200, 200]
+    assert found.reasons[2] == "limit rule web bytes_max"
+
+
 def test_rule_that_matches_by_requests_alone_lets_nothing_else_through() -> None:
     found = open_tls(
         talk=echoed(WORD),
@@ -479,6 +507,7 @@ WITH_FILTERS: list[tuple[str, str, str]] = [
     ("every host is passed on", rule('mode = "splice"', more='filters = ["judge"]'), "rule-has-filters-of-messages"),
     ("every host is only verified", rule('mode = "validate"', more='filters = ["judge"]'), "rule-has-filters-of-messages"),
     ("everything has to be seen", rule(f'mode = "inspect", splice = ["{NAME}"]', more='action = "inspect"\nfilters = ["judge"]'), "inspect-needs-a-filter"),
+    ("everything has to be seen, and is counted", rule(f'mode = "inspect", splice = ["{NAME}"]', more='action = "inspect"\nfilters = ["judge"]\nlimits = { bytes_max = 1_000_000 }'), "inspect-needs-a-filter"),
 ]  # fmt: skip
 
 

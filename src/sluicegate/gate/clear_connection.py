@@ -31,7 +31,7 @@ class ClearConnection(ReadConnection):
     @override
     def _come_up(self) -> None:
         """Tell the client that its tunnel is there; whoever serves its first request is dialled."""
-        if self.is_emulated or self._attached:
+        if self.is_emulated or self.has_attached:
             # A filter would see or play a connection, and none of the others see it.
             self.refuse(BYTES_UNSEEN)
             return

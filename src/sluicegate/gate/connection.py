@@ -232,7 +232,7 @@ class GateConnection(FilteredConnection):
             return
         if isinstance(verdict, Emulate):
             begin_emulation(self, verdict)
-        if self._must_be_seen and self._attached is None:
+        if self._must_be_seen and not self.has_attached:
             self.refuse(INSPECT_NEEDS_FILTER)
             return
         if self.plan.bytes_max is not None:

@@ -16,6 +16,7 @@ from sluicegate.filterapi import AnyDataFilter, Position, TransferOffer
 from .asked import AskedConnection
 from .attached import Attached
 from .open_transfer import GateOpenTransfer
+from .own_stage import OwnStage
 
 if TYPE_CHECKING:
     from sluicegate.port.backend import RawSocket
@@ -115,6 +116,11 @@ class FilteredConnection(AskedConnection):
         if limit is not None:
             self.on_limit(limit)
         return limit is None
+
+    @property
+    def has_attached(self) -> bool:
+        """Whether a filter has attached a data filter; what the gate attaches sees nothing."""
+        return any(not isinstance(one.filter, OwnStage) for one in self._attached or ())
 
     @property
     def is_unseen(self) -> bool:

@@ -178,7 +178,7 @@ class OpeningConnection(ReadConnection):
                 return objection
         if decision is not None and decision.asks_again:
             return OpeningReason.UNJUDGED
-        if self.plan.must_inspect and self._attached is None:
+        if self.plan.must_inspect and not self.has_attached:
             return INSPECT_NEEDS_FILTER
         return ""
 

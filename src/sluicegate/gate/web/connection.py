@@ -239,11 +239,6 @@ class WebConnection(GateConnection):
         """The one that is going on."""
         return self.client.exchange
 
-    @property
-    def has_attached(self) -> bool:
-        """Whether a filter has attached a data filter, which sees no requests."""
-        return bool(self._attached)
-
     @override
     def byte_counts(self) -> tuple[int, int, int]:
         """Return what the server was sent, what the client was sent, and how much was spliced."""
