@@ -47,6 +47,8 @@ __all__ = [
     "TLS_CLOSE_S",
     "TLS_EXPIRY_WARNING_DAYS",
     "TLS_LINGER_BYTES_MAX",
+    "TLS_PROTOCOLS_KEPT_MAX",
+    "TLS_PROTOCOL_KEPT_S",
     "TLS_RECORD_BYTES_MAX",
     "TLS_SERVER_SESSIONS_MAX",
     "TLS_SERVER_SESSIONS_PER_SERVER_MAX",
@@ -141,6 +143,13 @@ connections then costs one handshake more and not ten."""
 
 TLS_VALIDATIONS_KEPT_MAX: Final = 4096
 """Such servers that one worker remembers, about 2 KiB each; the oldest is forgotten first."""
+
+TLS_PROTOCOL_KEPT_S: Final = 600.0
+"""How long a server that speaks nothing but HTTP/2 is offered nothing else; one that has learned
+HTTP/1 meanwhile loses nothing by it, and one that has unlearned HTTP/2 costs one dial more."""
+
+TLS_PROTOCOLS_KEPT_MAX: Final = 4096
+"""Such servers that one worker remembers, a quarter of a KiB each; the oldest goes first."""
 
 TLS_STAPLE_AGE_S_MAX: Final = 10 * 86400.0
 """How old an authority's stapled answer may be, whatever it says itself: authorities of the web

@@ -158,6 +158,10 @@ class Opener:
         self._wait_for(self._service.limits.opening_timeout_s)
         proof = None
         if mode is TlsMode.INSPECT:
+            now, known = connection.port.now, self._service.server_tls.protocols
+            self._is_translated = self._may_translate and known.is_http2_alone(
+                self._server_key, now
+            )
             proof = connection.find_proof(host, self._protocols())
         if proof is not None and proof.identity.alpn in _OF_THE_WEB:
             connection.opened.take_identity(proof.identity)
@@ -169,7 +173,7 @@ class Opener:
             connection.dial_at_last(self._on_dialled)
 
     @property
-    def _validation_key(self) -> ValidationKey:
+    def _server_key(self) -> ValidationKey:
         connection, epoch = self._connection, self._service.server_tls.epoch
         return self.opened.host.text, connection.named_port, connection.server_address, epoch
 
@@ -177,7 +181,7 @@ class Opener:
         """Tell whether its server, which was dialled, was verified a moment ago."""
         connection = self._connection
         port, known = connection.port, self._service.server_tls.validations
-        identity = known.find(self._validation_key, port.now, port.wall)
+        identity = known.find(self._server_key, port.now, port.wall)
         if identity is None or not connection.has_server:
             return False
         self.opened.take_identity(identity)
@@ -267,7 +271,7 @@ class Opener:
             proof = None if self._server is None else self._server.proof
             if proof is not None:
                 known = self._service.server_tls.validations
-                known.keep(self._validation_key, proof, connection.port.now)
+                known.keep(self._server_key, proof, connection.port.now)
             self._dial_anew()
         elif outcome.wants_certificate and wish is not ClientCertificateWish.IGNORE:
             self._on_certificate_wanted("")
@@ -278,6 +282,8 @@ class Opener:
             self._state = _State.LEAF
             self._since = connection.port.now
             if self._is_translated and outcome.alpn == HTTP2:
+                if outcome.is_verified:
+                    self._service.server_tls.protocols.keep(self._server_key, self._since)
                 outcome = dataclasses.replace(outcome, alpn=_HTTP1)
             self._service.leaves.leaf_for(outcome, self._on_leaf)
 
@@ -298,12 +304,20 @@ class Opener:
 
         Clients ask for a WebSocket in HTTP/1 alone, also of servers that have it in HTTP/2 only.
         """
-        is_inspected = self.opened.mode is TlsMode.INSPECT
-        if is_inspected and self._protocols() == (_HTTP1,) and HTTP2 in self._served:
-            self._is_translated = True
+        is_known = self._is_translated and self._service.server_tls.protocols.forget(
+            self._server_key
+        )
+        if is_known or self._may_translate:
+            self._is_translated = not is_known  # a server that had said so may have changed
             self._connection.dial_anew(self._on_dialled)
         else:
             self._fail(reason, _NO_APPLICATION_PROTOCOL)
+
+    @property
+    def _may_translate(self) -> bool:
+        """Whether a client that speaks nothing but HTTP/1 may be served by HTTP/2."""
+        is_inspected = self.opened.mode is TlsMode.INSPECT
+        return is_inspected and self._protocols() == (_HTTP1,) and HTTP2 in self._served
 
     @property
     def _served(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from sluicegate.tls import (
 )
 
 from .internal_error import internal_error
+from .known_protocols import KnownProtocols
 from .known_validations import KnownValidations
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class ServerTls:
         self.epoch = 0
         #: Counts changes of the settings by which servers are verified.
         self.validations = KnownValidations()
+        self.protocols = KnownProtocols()
         self._service = service
         self._settings: ServerTlsSettings | None = None
         self._own: tuple[OwnCertificate, ...] = ()

@@ -21,8 +21,10 @@ from sluicegate.protocols.http2 import (
     PeerLeaves,
     WindowOpened,
 )
+from sluicegate.tls import HTTP2
 
 from .origin_stream import OriginStream
+from .shared_servers import proof_of
 from .stream_tunnel import RoomTaker
 from .wire import Wire
 
@@ -128,6 +130,17 @@ class OriginCarrier:
     def takes_protocols(self) -> bool:
         """Whether the server has said that its streams may switch protocols (RFC 8441)."""
         return self.http.takes_protocols
+
+    @property
+    def may_take_protocols(self) -> bool:
+        """Whether its streams may switch protocols, or that is to be waited for.
+
+        Of a server that was asked for nothing but HTTP/2 there is no other connection to be had.
+        """
+        if self.http.is_settled:
+            return self.http.takes_protocols
+        proof = proof_of(self.wire.raw)
+        return proof is not None and proof.offered == (HTTP2,)
 
     @property
     def service(self) -> FirewallService:

@@ -99,7 +99,7 @@ class OriginPool:
         for carrier in carriers or ():
             is_free = carrier.bound_to is None or carrier.bound_to is client
             is_let = carrier.allowed_by is addresses or carrier.address in addresses
-            can_switch = not switches or carrier.takes_protocols
+            can_switch = not switches or carrier.may_take_protocols
             if is_free and is_let and can_switch and carrier.has_room:
                 carrier.allowed_by = addresses
                 return carrier.open()

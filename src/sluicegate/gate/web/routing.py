@@ -39,6 +39,7 @@ from .server_side import ServerSide
 
 if TYPE_CHECKING:
     from sluicegate.address import SocketAddress
+    from sluicegate.gate.known_validations import ValidationKey
     from sluicegate.port.backend import RawSocket
     from sluicegate.tls import ServerIdentity, ServerStream
 
@@ -439,6 +440,9 @@ class RoutedExchange(AdmittedExchange):
 
         inside = self.connection.inside
         is_unverified = inside is not None and inside.is_unverified
+        if self._may_need_stream(is_parent=is_parent):
+            now, known = self.connection.port.now, self.connection.service.server_tls.protocols
+            self.needs_stream = known.is_http2_alone(self._server_key(address), now)
         self._server_handshake = self.connection.service.server_tls.begin(
             raw,
             name,
@@ -473,11 +477,9 @@ class RoutedExchange(AdmittedExchange):
     ) -> None:
         connection = self.connection
         if isinstance(outcome, ServerFailure):
-            if outcome.fault is ServerFault.NO_PROTOCOL and self._may_need_stream(
-                is_parent=is_parent
+            if outcome.fault is ServerFault.NO_PROTOCOL and self._may_offer_another(
+                address, is_parent=is_parent
             ):
-                # A server of HTTP/2 alone, whose streams may switch as well (RFC 8441).
-                self.needs_stream = True
                 self.route()
             elif outcome.fault.is_verdict:
                 self.refuse(502, outcome.fault.code, detail=outcome.detail)
@@ -491,12 +493,32 @@ class RoutedExchange(AdmittedExchange):
         if is_parent:
             self._on_dialled(stream.socket, address)
             return
+        if self.needs_stream and outcome.is_verified:
+            connection.service.server_tls.protocols.keep(
+                self._server_key(address), connection.port.now
+            )
         inside = connection.inside
         if inside is not None and not inside.takes(outcome):
             stream.abort(stream.socket)
             self.refuse(502, OpeningReason.OTHER_SERVER)
             return
         self._take_new(stream.socket, address)
+
+    def _may_offer_another(self, address: SocketAddress, *, is_parent: bool) -> bool:
+        """Tell whether a server that has none of what it was offered may be offered another."""
+        may_need_stream = self._may_need_stream(is_parent=is_parent)
+        if not may_need_stream:
+            known = self.connection.service.server_tls.protocols
+            if is_parent or not self.needs_stream or not known.forget(self._server_key(address)):
+                return False
+        # A server of HTTP/2 alone, whose streams may switch as well (RFC 8441); or one that was.
+        self.needs_stream = may_need_stream
+        return True
+
+    def _server_key(self, address: SocketAddress) -> ValidationKey:
+        name = self._tls_name
+        assert name is not None, "it is met inside TLS"
+        return name[0].text, name[1], address, self.connection.service.server_tls.epoch
 
     def _may_need_stream(self, *, is_parent: bool) -> bool:
         """Tell whether a server that was offered HTTP/1 alone may be offered HTTP/2."""
