@@ -55,6 +55,27 @@ def test_everybody_in_hand_is_found_once_the_innermost_first() -> None:
     assert bystander.ended_by == []
 
 
+def test_whoever_was_to_be_told_is_in_hand() -> None:
+    waits = Work()
+
+    def tell(_then: Callable[[], None]) -> None:
+        raise LookupError("ours")
+
+    assert list(in_hand(error_of(lambda: tell(waits.fail)))) == [waits]
+
+
+def test_what_an_error_was_raised_over_is_in_hand_too() -> None:
+    first, second = Work(), Work()
+
+    def both() -> None:
+        try:
+            first.fail()
+        finally:
+            second.fail()
+
+    assert list(in_hand(error_of(both))) == [second, first]
+
+
 def run(begin: Callable[[CompletionPort], object]) -> tuple[CompletionPort, list[BaseException]]:
     """Let something begin on a port, and turn it for a while."""
     backend = SimulatedBackend(0)

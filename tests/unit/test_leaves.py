@@ -360,6 +360,33 @@ def test_failure_is_told_to_all_who_wait_and_not_remembered() -> None:
     assert len(world.minter.asked) == 2
 
 
+@pytest.mark.parametrize("host", ["www.example.org", "*.example.org"], ids=["leaf", "failure"])
+def test_one_that_fails_when_it_is_told_keeps_nobody_else_waiting(host: str) -> None:
+    world, server = World(is_slow=True), identity(host)
+
+    def fail(_answer: object) -> None:
+        raise LookupError("ours")
+
+    before = Answers()
+    world.leaves.leaf_for(server, before)
+    for _ in range(2):
+        world.leaves.leaf_for(server, fail)
+    behind = Answers()
+    world.leaves.leaf_for(server, behind)
+    with pytest.raises(LookupError):
+        world.minter.go_on()
+    assert len(before.all) == len(behind.all) == 1
+
+
+def test_leaf_that_could_not_even_be_asked_for_is_asked_for_anew() -> None:
+    world = World()
+    mint, world.minter.mint = world.minter.mint, None  # type: ignore[assignment,method-assign]
+    with pytest.raises(TypeError):
+        world.ask()
+    world.minter.mint = mint  # type: ignore[method-assign]
+    assert world.ask().context
+
+
 def test_flood_of_new_names_is_refused_beyond_what_may_be_waited_for() -> None:
     world = World(is_slow=True)
     waiting = [world.ask(f"n{number}.example.org") for number in range(256)]

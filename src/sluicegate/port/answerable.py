@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from types import FrameType
+from types import FrameType, MethodType
 from typing import TYPE_CHECKING, Final, Protocol, TypeGuard
 
 if TYPE_CHECKING:
@@ -38,17 +38,23 @@ def in_hand(error: BaseException, told: object = None) -> Iterator[Answerable]:
         error: The exception.
         told: Who was called to begin with, should it not even have come to a frame.
     """
-    frames: list[FrameType] = []
-    trace = error.__traceback__
-    while trace is not None:
-        frames.append(trace.tb_frame)
-        trace = trace.tb_next
-    held = [value for frame in reversed(frames) for value in frame.f_locals.values()]
+    held: list[object] = []
+    raised: BaseException | None = error
+    while raised is not None:
+        frames: list[FrameType] = []
+        trace = raised.__traceback__
+        while trace is not None:
+            frames.append(trace.tb_frame)
+            trace = trace.tb_next
+        held += [value for frame in reversed(frames) for value in frame.f_locals.values()]
+        raised = raised.__context__  # what it was raised over has broken something, too
     seen: set[int] = set()
     for value in (*held, told):
-        if is_answerable(value) and id(value) not in seen:
-            seen.add(id(value))
-            yield value
+        # Whoever is to be called by a method of its own was to be told, and will not be.
+        one = value.__self__ if isinstance(value, MethodType) else value
+        if is_answerable(one) and id(one) not in seen:
+            seen.add(id(one))
+            yield one
 
 
 def is_answerable(value: object) -> TypeGuard[Answerable]:

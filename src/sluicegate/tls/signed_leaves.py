@@ -7,9 +7,11 @@ remembered, so the next one to ask tries again.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from sluicegate.access_limits import LEAVES_KEPT_MAX, LEAVES_WAITING_MAX
 from sluicegate.clock import Clock
@@ -25,6 +27,9 @@ from .server_identity import ServerIdentity
 from .signer_link import Minter
 
 __all__ = ["LeafCounts", "SignedLeaves"]
+
+_Waiting: TypeAlias = tuple[str, Callable[[LeafAnswer], None]]
+"""The protocol that a server chose, and who asks."""
 
 
 @dataclass(slots=True)
@@ -66,7 +71,7 @@ class SignedLeaves:
         self._clock = clock
         self._minimum = minimum
         self._cache: LeafCache[KeptLeaf] = LeafCache(kept_max)
-        self._waiting: dict[LeafKey, list[tuple[str, Callable[[LeafAnswer], None]]]] = {}
+        self._waiting: dict[LeafKey, list[_Waiting]] = {}
         #: Who asks for what is being made, each with the protocol that its server chose.
 
     @property
@@ -96,7 +101,11 @@ class SignedLeaves:
             then(LeafFailure(LeafFault.TOO_MANY, bound))
         else:
             self._waiting[key] = [(identity.alpn, then)]
-            self._have_signed(key, identity, now)
+            try:
+                self._have_signed(key, identity, now)
+            except BaseException:
+                self._waiting.pop(key, None)  # else all who ask from now on would wait for it
+                raise
 
     def _have_signed(self, key: LeafKey, identity: ServerIdentity, now: float) -> None:
         private = self._keys.take(key_kind_of(identity))
@@ -108,11 +117,21 @@ class SignedLeaves:
         waiting = self._waiting.pop(key)
         if isinstance(answer, LeafFailure):
             self.counts.failed += len(waiting)
-            for _, then in waiting:
-                then(answer)
+            self._tell(waiting, lambda _alpn: answer)
             return
         self.counts.minted += 1
         kept = KeptLeaf(answer, private, self._minimum, {})
         self._cache.add(key, kept)
-        for alpn, then in waiting:
-            then(kept.context(alpn, self._key_log))
+        self._tell(waiting, lambda alpn: kept.context(alpn, self._key_log))
+
+    def _tell(self, waiting: list[_Waiting], answer_for: Callable[[str], LeafAnswer]) -> None:
+        """Tell everybody who waits, also behind one who fails when it is told."""
+        with contextlib.ExitStack() as last_first:
+            for alpn, then in reversed(waiting):
+                last_first.callback(_tell_one, then, alpn, answer_for)
+
+
+def _tell_one(
+    then: Callable[[LeafAnswer], None], alpn: str, answer_for: Callable[[str], LeafAnswer]
+) -> None:
+    then(answer_for(alpn))

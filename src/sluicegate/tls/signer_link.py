@@ -7,6 +7,7 @@ failure when the signer is gone or late; nobody waits for a signer that may neve
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Callable
@@ -103,8 +104,9 @@ class SignerLink:
         waiting, self._waiting = self._waiting, {}
         for _, _, timer in waiting.values():
             timer.cancel()
-        for _, then, _ in waiting.values():
-            then(LeafFailure(LeafFault.SIGNER_DOWN, cause))
+        with contextlib.ExitStack() as last_first:  # also behind one who fails when it is told
+            for _, then, _ in reversed(waiting.values()):
+                last_first.callback(then, LeafFailure(LeafFault.SIGNER_DOWN, cause))
 
 
 def _leaf_of(message: Minted, facts: LeafFacts) -> Leaf:
