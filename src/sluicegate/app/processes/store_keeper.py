@@ -13,6 +13,7 @@ import pathlib
 import socket
 from typing import Final, TypeAlias
 
+from sluicegate import collector
 from sluicegate.app.confinement import confine_process
 from sluicegate.app.version import VERSION
 from sluicegate.audit.store import Filler, PostgresPlace, Retention, StorePlace
@@ -84,6 +85,7 @@ class _Keeper:
 
     async def _store(self) -> None:
         loop = asyncio.get_running_loop()
+        collector.quieten()
         report_at = loop.time()
         while not self._over.is_set():
             pause_s = self._filler.turn()

@@ -63,7 +63,7 @@ def read_entry(line: bytes) -> Entry | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     time = fields.get("time")
-    if not isinstance(time, int | float) or not 0 <= time < _TIME_MAX:
+    if not isinstance(time, _NUMBERS) or not 0 <= time < _TIME_MAX:
         return None
     try:
         return _entry(text, time, fields)
@@ -104,10 +104,11 @@ def _entry(line: str, time: float, fields: Mapping[str, object]) -> Entry:
     down = up = 0
     if "bytes_to_client" in fields or "bytes_to_server" in fields:
         down, up = int(_number(fields, "bytes_to_client")), int(_number(fields, "bytes_to_server"))
+    milliseconds = _number(fields, "duration_ms") if "duration_ms" in fields else 0.0
     return Entry(
         line, time, kind, verdict, outcome, host_among(host, url, target, sni), rule, user,
         connection, session, client, server, peer, request, parent, stopped, ended or reason,
-        searched, down, up, _number(fields, "duration_ms") if "duration_ms" in fields else 0,
+        searched, down, up, milliseconds,
     )  # fmt: skip
 
 
@@ -119,12 +120,13 @@ def _connection_of(facts: object) -> str:
 def _number(fields: Mapping[str, object], name: str) -> float:
     value = fields.get(name, 0)
     # No database takes greater ones, and no record that we wrote has them.
-    return min(value, _NUMBER_MAX) if isinstance(value, int | float) else 0
+    return min(value, _NUMBER_MAX) if isinstance(value, _NUMBERS) else 0
 
 
 _TEXTS: Final = frozenset(
     {*SEARCHED, *COLUMNS, "client", "peer", "request", "filter", "ended", "primary"}
 )
+_NUMBERS: Final = (int, float)  # made once: a union is made anew each time
 _NUMBER_MAX: Final = 1 << 53
 _TIME_MAX: Final = 1 << 36
 """Some two thousand years: what lies beyond is no time that a clock gave."""

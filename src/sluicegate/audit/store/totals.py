@@ -6,7 +6,7 @@ they are as many as the records say, and their rows are bounded whatever clients
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,6 +55,65 @@ class Counted:
     """Hour, kind, bucket; records."""
 
 
+class _Total:
+    """What is counted of one value of a subject."""
+
+    __slots__ = ("records", "size")
+
+    def __init__(self) -> None:
+        self.records = self.size = 0
+
+    def add(self, size: int) -> None:
+        """Count one of so many bytes."""
+        self.records += 1
+        self.size += size
+
+
+class _Alike:
+    """Records of an hour that are alike in kind and result."""
+
+    __slots__ = ("clients", "hosts", "latencies", "of", "totals")
+
+    def __init__(self, of: tuple[int, str, str]) -> None:
+        self.of = of
+        self.totals: dict[str, dict[str, _Total]] = {subject: {} for subject in SUBJECTS}
+        self.clients, self.hosts = self.totals["client"], self.totals["host"]
+        self.latencies: dict[int, int] = {}
+
+
+class _Minute:
+    """Records of a minute that are alike, also in their rule."""
+
+    __slots__ = ("alike", "bytes_to_client", "bytes_to_server", "records")
+
+    def __init__(self, alike: _Alike) -> None:
+        self.alike = alike
+        self.records = self.bytes_to_client = self.bytes_to_server = 0
+
+
+def _counted(
+    minutes: Mapping[tuple[int, str, str, str], _Minute], alike: Iterable[_Alike]
+) -> Counted:
+    """Return the rows of what was counted."""
+    found = Counted(
+        [
+            (*key, one.records, one.bytes_to_client, one.bytes_to_server)
+            for key, one in minutes.items()
+        ],
+        [],
+        [],
+    )
+    for same in alike:
+        hour, kind, result = same.of
+        found.hours.extend(
+            (hour, subject, value, kind, result, total.records, total.size)
+            for subject, totals in same.totals.items()
+            for value, total in totals.items()
+        )
+        found.latencies.extend((hour, kind, *one) for one in same.latencies.items())
+    return found
+
+
 class Totals:
     """What one partition counts; its own table of the values that each hour has."""
 
@@ -77,57 +136,55 @@ class Totals:
 
     def count(self, entries: Sequence[Entry]) -> Counted:
         """Count the records of a batch."""
-        minutes: dict[tuple[int, str, str, str], list[int]] = {}
-        hours: dict[tuple[int, str, str, str, str], list[int]] = {}
-        latencies: dict[tuple[int, str, int], int] = {}
+        minutes: dict[tuple[int, str, str, str], _Minute] = {}
+        alike: dict[tuple[int, str, str], _Alike] = {}
         address = self._addresses.of
         for entry in entries:
             kind, time = entry.kind, entry.time
-            # Two of a kind: what was decided, and what became of it.
+            # Two of a kind: what was decided, and what became of it. What follows is written out,
+            # for a call for each record and subject takes as long as all the rest.
             result = entry.outcome or entry.verdict
-            down, up = entry.bytes_to_client, entry.bytes_to_server
             key = int(time // MINUTE_S), kind, result, entry.rule
-            row = minutes.get(key)
-            if row is None:
-                row = minutes[key] = [0, 0, 0]
-            row[0] += 1
-            row[1] += down
-            row[2] += up
+            minute = minutes.get(key)
+            if minute is None:
+                hour = int(time // HOUR_S), kind, result
+                minute = minutes[key] = _Minute(alike.setdefault(hour, _Alike(hour)))
+            down, up, same = entry.bytes_to_client, entry.bytes_to_server, minute.alike
+            minute.records += 1
+            minute.bytes_to_client += down
+            minute.bytes_to_server += up
             if kind not in COUNTED:
                 continue
-            hour = int(time // HOUR_S)
-            subjects = [("client", address(entry.client).host), ("host", entry.host)]
+            size = down + up
+            client, host = address(entry.client).host, entry.host
+            if client:
+                total = same.clients.get(client) or self._total(same, "client", client)
+                total.records += 1
+                total.size += size
+            if host:
+                total = same.hosts.get(host) or self._total(same, "host", host)
+                total.records += 1
+                total.size += size
             if entry.user:
-                subjects.append(("user", entry.user))
+                self._total(same, "user", entry.user).add(size)
             if entry.filter:
-                subjects.append(("filter", entry.filter))
-            for subject, value in subjects:
-                if value:
-                    self._add(hours, (hour, subject, value, kind, result), down + up)
+                self._total(same, "filter", entry.filter).add(size)
             if entry.outcome == "refused" or entry.verdict in _REFUSALS:
-                self._add(hours, (hour, "reason", entry.ended, kind, result), down + up)
+                self._total(same, "reason", entry.ended).add(size)
             if kind == "request":
-                bucket = hour, kind, latency_bucket(entry.duration_ms)
-                latencies[bucket] = latencies.get(bucket, 0) + 1
-        return Counted(
-            [(*key, row[0], row[1], row[2]) for key, row in minutes.items()],
-            [(*key, row[0], row[1]) for key, row in hours.items()],
-            [(*key, count) for key, count in latencies.items()],
-        )
+                bucket = latency_bucket(entry.duration_ms)
+                same.latencies[bucket] = same.latencies.get(bucket, 0) + 1
+        return _counted(minutes, alike.values())
 
-    def _add(
-        self,
-        hours: dict[tuple[int, str, str, str, str], list[int]],
-        key: tuple[int, str, str, str, str],
-        size: int,
-    ) -> None:
-        counts = hours.get(key)
-        if counts is None:
-            hour, subject, value, kind, result = key
-            known = self._bounded(hour, subject, value)
-            counts = hours.setdefault((hour, subject, known, kind, result), [0, 0])
-        counts[0] += 1
-        counts[1] += size
+    def _total(self, alike: _Alike, subject: str, value: str) -> _Total:
+        """Return what counts a value; all that came too late in an hour are counted together."""
+        hour, _, _ = alike.of
+        known = self._bounded(hour, subject, value)
+        totals = alike.totals[subject]
+        total = totals.get(known)
+        if total is None:
+            total = totals[known] = _Total()
+        return total
 
     def _bounded(self, hour: int, subject: str, value: str) -> str:
         """Return the value, or what stands for all that came too late in an hour."""
