@@ -43,9 +43,10 @@ Done = Callable[["ServerStream | None", "ServerIdentity | ServerFailure"], None]
 class ServerHandshake:
     """One handshake; it is told how it ends unless it is stopped before."""
 
-    __slots__ = ("_done", "_stream")
+    __slots__ = ("_done", "_epoch", "_server_tls", "_stream")
 
-    def __init__(self, stream: ServerStream, done: Done) -> None:
+    def __init__(self, server_tls: ServerTls, stream: ServerStream, done: Done) -> None:
+        self._server_tls, self._epoch = server_tls, server_tls.epoch
         self._stream: ServerStream | None = stream
         self._done = done
         stream.on_outcome = self._on_outcome
@@ -68,6 +69,11 @@ class ServerHandshake:
         stream, self._stream = self._stream, None
         if stream is None:
             return
+        if self._epoch != self._server_tls.epoch and isinstance(outcome, ServerIdentity):
+            # What it was verified by is in force no more.
+            outcome = ServerFailure(
+                ServerFault.TLS_CUT_OFF, "a reload has changed what is believed"
+            )
         if isinstance(outcome, ServerFailure):
             # It is closed once the alert, which says why, has been taken.
             stream.release(abortive=False)
@@ -170,4 +176,4 @@ class ServerTls:
         stream = self._service.entries.tls.connect(
             raw, context, server, protocols=protocols, accepts_unverified=accepts_unverified
         )
-        return ServerHandshake(stream, done)
+        return ServerHandshake(self, stream, done)

@@ -178,7 +178,10 @@ class FirewallService:
             for rule in settings.policy.policy.planned_rules
         }
         self.web.apply(self._plans, settings)
+        verified_by = self.server_tls.epoch
         self.server_tls.apply(settings)
+        if self.server_tls.epoch != verified_by:
+            self.web.pool.retire_verified()
         self.entries.apply(settings)
         self.flood.apply(settings.policy, (one.name for one in settings.listeners))
         for gone in self._listeners:

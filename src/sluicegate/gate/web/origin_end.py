@@ -52,6 +52,7 @@ class OriginEnd:
     __slots__ = (
         "_exchange",
         "_http",
+        "_is_last",
         "_is_reading",
         "_out",
         "_pool",
@@ -111,7 +112,7 @@ class OriginEnd:
         self._http = Http1Client(known=known)
         self._exchange: GateExchange | None = None
         self._out: list[bytes | memoryview] = []
-        self._is_reading = False
+        self._is_reading = self._is_last = False
         self.is_stopped = False
         #: Whether nothing is to be read before ``resume``.
         self.wire = Wire(service, raw, self)
@@ -172,9 +173,16 @@ class OriginEnd:
         exchange = self._leave()
         if exchange is None or self.wire.is_closing:
             return
-        if self._http.is_reusable and not self.wire.is_blocked and not self.is_stopped:
+        is_whole = self._http.is_reusable and not (self.wire.is_blocked or self.is_stopped)
+        if is_whole and not self._is_last:
             self._pool.give(self)
         else:
+            self.close()
+
+    def close_when_answered(self) -> None:
+        """Serve no further exchange."""
+        self._is_last = True
+        if self.is_idle:
             self.close()
 
     def close(self) -> None:

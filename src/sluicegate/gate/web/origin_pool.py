@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 from sluicegate.address import SocketAddress
+from sluicegate.tls import TlsSocket
 
 from .shared_servers import proof_of
 
@@ -208,6 +209,11 @@ class OriginPool:
         for one in [one for one in self._bound if one.bound_to is client]:
             if one.may_be_given_out:
                 one.close()
+
+    def retire_verified(self) -> None:
+        """Let what was verified serve no further exchanges: servers are verified otherwise now."""
+        for one in [one for one in self._everything if isinstance(one.wire.raw, TlsSocket)]:
+            one.close_when_answered()
 
     def close(self) -> None:
         """Close everything that waits."""
