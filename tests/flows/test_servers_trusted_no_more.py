@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from sluicegate.address import SocketAddress
 from sluicegate.gate.settings import ServiceSettings
+from sluicegate.gate.web.parent_proxy import ParentProxy
 from sluicegate.names import canonical_host
 from sluicegate.testing.peers import PeerStream
 from sluicegate.testing.peers import _Signal as Flag
@@ -22,7 +23,7 @@ from tests.flows.opening_kit import get as get_inside
 from tests.flows.test_http2_servers import Http2Origin
 from tests.flows.test_web_server_tls import RULES, SITE, TlsOrigin, get
 from tests.flows.tls_kit import verifying
-from tests.flows.web_kit import Message, browse, read_message, reply, web_settings
+from tests.flows.web_kit import Message, Origin, browse, read_message, reply, web_settings
 
 ORIGINS: dict[str, Any] = {"HTTP/1": TlsOrigin, "HTTP/2": Http2Origin}
 
@@ -181,3 +182,46 @@ def test_a_handshake_that_was_under_way_proves_nothing_any_more() -> None:
     assert found.statuses == [502]
     assert found.gate.requests[0].ended.startswith("server-tls-cut-off")
     assert origin.lines == []
+
+
+# -- TLS that is wanted from a reload on -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_http", [True, False], ids=["requests", "bytes"])
+@pytest.mark.parametrize("before", [None, "site.example"], ids=["in the clear", "inside TLS"])
+def test_a_published_server_is_spoken_to_as_the_reload_says(
+    before: str | None, *, is_http: bool
+) -> None:
+    def plan(name: str | None) -> ServiceSettings:
+        server_tls = None if name is None else canonical_host(name)
+        return verifying(
+            settings(dataclasses.replace(publication(), is_http=is_http, server_tls=server_tls))
+        )
+
+    origin = Origin() if before is None else TlsOrigin()
+    asked = [get("/a").replace(b"https://site.example", b"")] * 2
+    statuses, gate = visited(
+        origin,
+        plan(before),
+        plan("site.example" if before is None else None),
+        asked,
+        address=SERVER,
+        during=lambda _gate: bool(origin.seen),
+    )
+    assert len(origin.seen) == 1, "nothing more is sent in the old way"
+    assert statuses[1:] != [200]
+    said = {one.reason for one in gate.ends} | {one.ended for one in gate.requests}
+    assert "revoked: its server is spoken to in another way now (web)" in said
+
+
+def test_a_parent_is_spoken_to_as_the_reload_says() -> None:
+    def plan(name: str | None) -> ServiceSettings:
+        parent = ParentProxy(SITE, name=None if name is None else canonical_host(name))
+        policy = RULES.replace('"tcp:443"', '"tcp:80"')
+        return dataclasses.replace(verifying(web_settings(policy)), parent_proxies=(parent,))
+
+    origin = Origin()
+    asked = [get("/a", scheme="http"), get("/b", scheme="http")]
+    statuses, _ = visited(origin, plan(None), plan("parent.example"), asked)
+    assert statuses == [200, 504], "it waits for TLS that nobody speaks"
+    assert origin.lines == ["GET http://site.example/a HTTP/1.1"]

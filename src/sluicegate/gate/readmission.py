@@ -87,6 +87,8 @@ def readmit_client(
         return Readmission(None, f"it leads to {publication.server} now", publication)
     if isinstance(before, Publication) and before.is_http != publication.is_http:
         return Readmission(None, "its bytes are read in another way now", publication)
+    if isinstance(before, Publication) and before.server_tls != publication.server_tls:
+        return Readmission(None, "its server is spoken to in another way now", publication)
     return Readmission(service.plan_of(publication))
 
 

@@ -234,7 +234,8 @@ class Targets:
         way = asker.client.host if service.policy.network_relations.rules else ""
         parent = find_parent(service.web.parents, host)
         if parent is not None:
-            way = f"{way} by {parent.address}"
+            inside = "" if parent.name is None else f" inside TLS as {parent.name}"
+            way = f"{way} by {parent.address}{inside}"
         if is_secure:
             way = f"{way} inside TLS"
         return Target(
