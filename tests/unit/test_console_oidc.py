@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import urllib.parse
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
 
 from sluicegate.console.link import OidcSettings
-from sluicegate.console.oidc import Oidc, OidcRefused
+from sluicegate.console.oidc import Oidc
+from sluicegate.console.oidc_refused import OidcRefused
+from sluicegate.console.pages.oidc import ENTRIES
 from sluicegate.console.roles import Role
 from sluicegate.console_limits import OIDC_ATTEMPT_S, STEP_UP_S
 
@@ -172,3 +176,16 @@ def test_provider_that_is_none_lets_nobody_in(provider: Provider, told: dict[str
     provider.told |= told
     with pytest.raises(OidcRefused):
         provider.come_back()
+
+
+def test_who_asks_a_console_without_a_provider_needs_no_library_of_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "sluicegate.console.oidc", None)  # as without the extra
+    asked: Any = SimpleNamespace(
+        console=SimpleNamespace(oidc=None),
+        request=SimpleNamespace(cookies={}),
+        page=lambda _template, status_code, **_: status_code,
+        record=lambda *_, **__: None,
+    )
+    assert [asyncio.run(cast("Any", entry.page(asked))) for entry in ENTRIES] == [404, 403]

@@ -31,13 +31,13 @@ from sluicegate.console_limits import (
     OIDC_TIMEOUT_S,
     STEP_UP_S,
 )
-from sluicegate.errors import SluicegateError
 
 from .accounts import Account
 from .link import OidcSettings
+from .oidc_refused import OidcRefused
 from .roles import Role
 
-__all__ = ["Attempt", "Oidc", "OidcRefused"]
+__all__ = ["Attempt", "Oidc"]
 
 _ALGORITHMS: Final = ["RS256", "PS256", "ES256", "ES384", "EdDSA"]
 """Of signatures; none of them by a secret that we share."""
@@ -47,14 +47,6 @@ _LEEWAY_S: Final = 60.0
 
 _NAME: Final = re.compile(r"[^\s\x00-\x1f\x7f]{1,128}")
 _CALLBACK: Final = "/login/oidc/return"
-
-
-class OidcRefused(SluicegateError):
-    """Somebody is not let in by the provider's word: ``cause`` is for people and records."""
-
-    def __init__(self, cause: str) -> None:
-        super().__init__(cause)
-        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from sluicegate.console.asked import Asked, local_path
 from sluicegate.console.entry import Entry
+from sluicegate.console.oidc_refused import OidcRefused
 from sluicegate.console_limits import OIDC_ATTEMPT_S
 
 from .login import let_in
@@ -24,9 +25,6 @@ _SEE_OTHER: Final = 303
 
 
 async def _leave(asked: Asked) -> Response:
-    # An import that a console without a provider does without.
-    from sluicegate.console.oidc import OidcRefused  # noqa: PLC0415 - an extra
-
     oidc = asked.console.oidc
     if oidc is None:
         return asked.page("refused.html", _NOT_FOUND, cause="There is no provider.", cure="")
@@ -44,8 +42,6 @@ async def _leave(asked: Asked) -> Response:
 
 
 async def _return(asked: Asked) -> Response:
-    from sluicegate.console.oidc import OidcRefused  # noqa: PLC0415 - an extra
-
     oidc, kept = asked.console.oidc, asked.request.cookies.get(_COOKIE, "")
     if oidc is None or not kept:
         return _refuse(asked, "this way in was not begun here, or too long ago")
