@@ -38,6 +38,7 @@ from sluicegate.metrics import Series
 from sluicegate.port import CompletionPort, Listener
 from sluicegate.port.backend import RawSocket
 from sluicegate.spool import SpoolStore
+from sluicegate.version import VERSION
 
 from .config import Configuration
 from .confinement import Confinement
@@ -51,7 +52,6 @@ from .passed_sockets import cannot_listen, listen
 from .policies.desk import PolicyDesk
 from .reload import ReloadHistory, settings_for_restart
 from .shown_settings import show_filter_settings, show_scanner_settings
-from .version import VERSION
 
 if TYPE_CHECKING:
     from .processes.alert_post import AlertPost

@@ -16,10 +16,10 @@ from sluicegate.clock import Clock
 from sluicegate.gate.views import ReloadView
 from sluicegate.policy import PolicySnapshot
 from sluicegate.policy.changes import compare_policies
+from sluicegate.version import VERSION
 
 from .config import Configuration
 from .load import Loaded
-from .version import VERSION
 
 __all__ = ["ReloadHistory", "settings_for_restart"]
 

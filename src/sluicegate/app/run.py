@@ -26,6 +26,7 @@ from .authority_files import OpenAuthority, open_authority_of
 from .build import Gate
 from .confinement import Confinement, confine_process, refuse_new_rings
 from .draining import Draining
+from .early import load_early
 from .guard import bound_memory, watch_loop
 from .heartbeat import ManagerHeartbeat
 from .load import Loaded, load
@@ -63,6 +64,7 @@ def run_gate(path: pathlib.Path, say: Callable[[str], None]) -> None:
     loaded = load(path, findings)
     if loaded is None:
         raise ConfigRefused(tuple(findings.errors))
+    load_early()
     configuration = loaded.configuration
     accept_passed(one.address for one in configuration.listeners if not one.is_udp)
     make_directory(configuration.state_dir, '"state_dir" in [service]')

@@ -15,11 +15,14 @@ from sluicegate.scan.examination.server import serve
 from sluicegate.scan.messages import Unable, decode_to_process
 from sluicegate.scan_limits import SCAN_NICENESS
 
+from .early import load_early
+
 __all__ = ["main"]
 
 
 def main() -> None:
     """Confine this process, then serve the wire with which it was launched."""
+    load_early("email.parser")  # else with the first mail
     # Relaying comes first: what is scanned waits anyway.
     os.nice(SCAN_NICENESS)
     raw = arrive(lambda error: Unable(f"{error.cause} ({error.cure})"))

@@ -19,6 +19,7 @@ from sluicegate.port.diagnosis import diagnose
 from .account import take_account
 from .authority_files import open_authority_of
 from .config import Configuration
+from .early import load_early
 from .heartbeat import beat_for_manager
 from .load import Loaded, load
 from .machine import (
@@ -53,6 +54,7 @@ def supervise(path: pathlib.Path, say: Callable[[str], None], workers: int | Non
     authority = left.authority.open() if left and left.authority else open_authority_of(path)
     take_account(path)
     loaded = _load(path)
+    load_early()
     configuration = loaded.configuration
     accept_passed(one.address for one in configuration.listeners if not one.is_udp)
     make_directory(configuration.state_dir, '"state_dir" in [service]')

@@ -1,13 +1,14 @@
 """Templates: how values become pages.
 
 ``asked`` renders with them. The invariant: every value is escaped unless it was made of escaped
-ones (``Markup``), so no client's byte is ever markup; and a name that a
-template misses is an error.
+ones (``Markup``), so no client's byte is ever markup; a name that a template misses is an error;
+and all are read once, for those on disk may be a newer version's later.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import importlib.resources
 import unicodedata
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ _DAY_S: Final = 86_400
 def make_environment(clock: Clock) -> Environment:
     """Return the environment of all pages."""
     environment = Environment(
-        loader=jinja2.PackageLoader("sluicegate.console"),
+        loader=jinja2.DictLoader(_texts()),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -59,6 +60,12 @@ def make_environment(clock: Clock) -> Environment:
         "ago": ago,
     }
     return environment
+
+
+def _texts() -> dict[str, str]:
+    """Return all templates."""
+    folder = importlib.resources.files("sluicegate.console") / "templates"
+    return {one.name: one.read_text("utf-8") for one in folder.iterdir()}
 
 
 def format_bytes(count: float) -> str:

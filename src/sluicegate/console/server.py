@@ -11,6 +11,7 @@ import socket
 from collections.abc import Generator
 from typing import Final, TypeAlias
 
+import anyio
 import uvicorn
 from typing_extensions import override
 
@@ -89,6 +90,15 @@ class ConsoleServer:
         if len(self.console.accounts.users) or self.console.accounts.faults:
             return ""
         return self.console.first_link.make(self.origin)
+
+    async def load_all(self) -> None:
+        """Load what the libraries load when they are first used.
+
+        On disk may be another version of them by then.
+        """
+        self.console.environment.get_template("login.html")
+        async with anyio.create_task_group():
+            pass
 
     async def serve(self) -> None:
         """Serve until ``end``."""

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, TypeVar, cast
 
 import msgspec
 import pydantic
+from pydantic import TypeAdapter
 from pydantic_core import ErrorDetails
 
 from .document import Document, format_key
@@ -87,7 +88,7 @@ def _validate(kind: type[ModelT], table: object, at: KeyPath) -> tuple[ModelT | 
     # Through JSON, because pydantic is strict there in the way TOML means it: "21" is no number,
     # but an address or a list may become what the model says.
     try:
-        adapter = pydantic.TypeAdapter(kind)
+        adapter = TypeAdapter(kind)
         return adapter.validate_json(json.dumps(table, default=str), strict=True), []
     except pydantic.ValidationError as error:
         return None, [

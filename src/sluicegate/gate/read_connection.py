@@ -17,6 +17,7 @@ from sluicegate.errors import Side
 from sluicegate.filterapi import Outcome
 from sluicegate.policy.tls_check import TLS_PORTS, OddAnswer
 
+from .clear_reading import ClearReading
 from .entry_connection import EntryConnection
 from .last_words import LastWords
 from .registry import BYTES_UNSEEN
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from sluicegate.names import CanonicalHost
     from sluicegate.port.given_away import GivenAway
 
-    from .clear_reading import ClearReading
     from .entry_handshake import EntryHandshake
     from .registry import RulePlan
     from .service import FirewallService
@@ -121,8 +121,6 @@ class ReadConnection(EntryConnection):
         Args:
             held: What was read of it before.
         """
-        from .clear_reading import ClearReading  # noqa: PLC0415 - most connections need none
-
         self._reading = reading = ClearReading(self)
         self._service.wheel.add(self, self.due())
         self._service.wheel.hasten(self, reading.due)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import importlib.metadata
 import ssl
 from typing import Final
 
@@ -29,6 +28,7 @@ from sluicegate.protocols.http1 import (
     Response,
     Target,
 )
+from sluicegate.version import VERSION
 
 from .fault import ActionFailed
 from .notice import Notice
@@ -36,7 +36,6 @@ from .secret import KEY, read_secret_line
 
 __all__ = ["call_webhook", "sign"]
 
-_VERSION: Final = importlib.metadata.version("sluicegate")
 _PORTS: Final = {"http": 80, "https": 443}
 _TRIED_AGAIN: Final = frozenset({408, 425, 429})
 _READ_BYTES: Final = 16_384
@@ -88,7 +87,7 @@ def _request(settings: WebhookSettings, notice: Notice, body: bytes, now: float)
     path = rest.removeprefix(place)
     fields = [
         (b"Host", place.encode()),
-        (b"User-Agent", f"sluicegate/{_VERSION}".encode()),
+        (b"User-Agent", f"sluicegate/{VERSION}".encode()),
         (b"Accept", b"*/*"),
         (b"Content-Type", b"application/json"),
         (b"Sluicegate-Event", notice.event.encode()),

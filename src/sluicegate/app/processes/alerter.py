@@ -34,7 +34,6 @@ from sluicegate.app.alerts.fault import ActionFailed
 from sluicegate.app.alerts.mail import send_mail
 from sluicegate.app.alerts.webhook import call_webhook
 from sluicegate.app.confinement import confine_process
-from sluicegate.app.version import VERSION
 from sluicegate.audit.alerts import LOG_ACTION, Condition, Step
 from sluicegate.audit.alerts.action import (
     ActionSettings,
@@ -56,6 +55,7 @@ from sluicegate.gate.control_messages import (
     StatusRequest,
 )
 from sluicegate.gate.views import Phase
+from sluicegate.version import VERSION
 
 from .asking import Asking, GateSilent
 from .channel import FrameReader

@@ -11,9 +11,9 @@ import os
 import socket
 from typing import TypeAlias
 
-from sluicegate.app.version import VERSION
 from sluicegate.audit.collector import Collector
 from sluicegate.audit.journal import Journal
+from sluicegate.version import VERSION
 
 from .channel import Channel, FrameReader
 from .confine import confine

@@ -15,14 +15,15 @@ import ssl
 from typing import TypeAlias
 
 from sluicegate.app.confinement import confine_process
-from sluicegate.app.version import VERSION
 from sluicegate.audit.records import OperatorRecord
+from sluicegate.audit.store.place import load_driver
 from sluicegate.clock import SystemClock
 from sluicegate.console.link import Explained, GateLost
 from sluicegate.console.saved_queries import queries_folder
 from sluicegate.console.server import ConsoleServer
 from sluicegate.console_limits import CONSOLE_ANSWER_TIMEOUT_S, CONSOLE_ORDER_TIMEOUT_S
 from sluicegate.gate.control_messages import AnyReply, AnyRequest, PolicyRequest, ReloadRequest
+from sluicegate.version import VERSION
 
 from .channel import Channel, FrameReader, send_last
 from .orders import (
@@ -62,6 +63,8 @@ def main(channel: int) -> None:
     if arrived is None:
         return
     _, connected, begin, descriptors, reader = arrived
+    if begin.settings.store is not None:
+        load_driver(begin.settings.store)
     confine(pathlib.Path(begin.settings.folder), has_sandbox=begin.has_sandbox)
     listening = _Socket(fileno=descriptors[0])
     try:
@@ -95,6 +98,7 @@ class _Life:
     async def live(self, begin: BeginConsole, listening: _Socket) -> None:
         """Serve until the supervisor lets go."""
         self._server = server = ConsoleServer(begin.settings, listening, self, SystemClock())
+        await server.load_all()
         self._channel = Channel(self._connected, self._on_message, self._on_left, self._reader)
         self._channel.send(Ready(protocol=PROTOCOL, version=VERSION))
         link = server.make_first_link()

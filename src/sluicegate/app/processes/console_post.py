@@ -61,7 +61,7 @@ from .orders import (
 __all__ = ["ConsolePost", "ConsoleTarget"]
 
 _BACKLOG: Final = 128
-_LIBRARIES: Final = ("jinja2", "starlette", "uvicorn")
+_LIBRARIES: Final = ("anyio", "jinja2", "starlette", "uvicorn")
 _OIDC_LIBRARIES: Final = ("httpx", "joserfc")
 
 _USER: Final = "console user "

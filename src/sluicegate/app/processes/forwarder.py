@@ -13,9 +13,9 @@ import socket
 from typing import TypeAlias
 
 from sluicegate.app.confinement import confine_process
-from sluicegate.app.version import VERSION
 from sluicegate.audit.sinks import Sink, SinkSettings
 from sluicegate.log_limits import SINK_END_S, STORE_REPORT_S
+from sluicegate.version import VERSION
 
 from .channel import Channel, FrameReader
 from .orders import PROTOCOL, AnyMessage, BeginForward, Forwarded, Ready, Said, SinkState

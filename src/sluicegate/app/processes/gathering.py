@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from sluicegate.app.version import VERSION
 from sluicegate.gate.views import (
     FilterView,
     FloodView,
@@ -21,6 +20,7 @@ from sluicegate.gate.views import (
     StatusView,
     TransferView,
 )
+from sluicegate.version import VERSION
 
 from .crew import Worker
 

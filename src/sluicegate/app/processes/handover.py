@@ -20,8 +20,8 @@ import msgspec
 
 from sluicegate.app.authority_config import AuthoritySettings, TokenSettings
 from sluicegate.app.authority_files import OpenAuthority
-from sluicegate.app.version import VERSION
 from sluicegate.process_limits import PREFLIGHT_TIMEOUT_S
+from sluicegate.version import VERSION
 
 from .orders import PROTOCOL
 

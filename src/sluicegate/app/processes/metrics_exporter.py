@@ -14,7 +14,6 @@ import socket
 from typing import TypeAlias
 
 from sluicegate.app.confinement import confine_process
-from sluicegate.app.version import VERSION
 from sluicegate.gate.control_messages import (
     MeasuresReply,
     MeasuresRequest,
@@ -40,6 +39,7 @@ from sluicegate.protocols.http1 import (
     Request,
     Response,
 )
+from sluicegate.version import VERSION
 
 from .asking import Asking, GateSilent
 from .channel import FrameReader

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sluicegate.app.version import VERSION
 from sluicegate.gate.views import StatusView, WorkerView
+from sluicegate.version import VERSION
 
 from .attendant_post import AttendantPost
 from .audit_post import AuditPost

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from sluicegate.access_limits import SECRET_FILE_BYTES_MAX
 from sluicegate.app.confinement import confine_process
+from sluicegate.app.early import load_early
 from sluicegate.app.privileges import hide_memory
-from sluicegate.app.version import VERSION
 from sluicegate.clock import SystemClock
 from sluicegate.process_limits import SIGNER_MEMORY_BYTES_MAX
 from sluicegate.sandbox.confinement import CannotConfineError, confine
@@ -30,6 +30,7 @@ from sluicegate.tls.authority import Authority, AuthorityUnusable, SigningKey
 from sluicegate.tls.pkcs11_key import KeyUnusable, open_token_key
 from sluicegate.tls.pkcs11_uri import parse_pkcs11_uri
 from sluicegate.tls.signer_server import SignerServer
+from sluicegate.version import VERSION
 
 from .channel import Channel, FrameReader, send_last
 from .orders import PROTOCOL, AnyMessage, BeginSigner, Failed, Ready, Said, TakeWorker
@@ -47,6 +48,7 @@ def main(channel: int) -> None:
         channel: Descriptor of the socket to the supervisor.
     """
     hide_memory()
+    load_early("cryptography.hazmat.backends.openssl.backend")  # else with the first signature
     # It ends by its channel, after the workers.
     arrived = arrive(channel, BeginSigner, "sluice-signer")
     if arrived is None:

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Final, Generic, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 from sluicegate import collector
+from sluicegate.app.early import load_early
 from sluicegate.process_limits import WORKER_GRACE_S
 
 from .channel import ChannelBroken, FrameReader, receive_first
@@ -59,6 +60,7 @@ def arrive(
         name: What ``ps`` shows; empty: it is named later.
         ends_by_signal: Whether SIGTERM has a meaning for it; else it ends by its channel alone.
     """
+    load_early()
     collector.resume()
     if not ends_by_signal:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

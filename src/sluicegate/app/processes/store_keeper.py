@@ -15,10 +15,11 @@ from typing import Final, TypeAlias
 
 from sluicegate import collector
 from sluicegate.app.confinement import confine_process
-from sluicegate.app.version import VERSION
 from sluicegate.audit.store import Filler, PostgresPlace, Retention, StorePlace
+from sluicegate.audit.store.place import load_driver
 from sluicegate.clock import SystemClock
 from sluicegate.log_limits import STORE_REPORT_S, STORE_RETRY_S
+from sluicegate.version import VERSION
 
 from .channel import Channel, FrameReader
 from .orders import PROTOCOL, AnyMessage, BeginStore, Ready, Said, StoreAt, Stored
@@ -40,6 +41,7 @@ def main(channel: int) -> None:
     if arrived is None:
         return
     _, connected, begin, _, reader = arrived
+    load_driver(begin.place)
     asyncio.run(_Keeper(begin).live(connected, reader))
 
 

@@ -23,7 +23,6 @@ from sluicegate.app.machine import Usage
 from sluicegate.app.passed_sockets import cannot_listen
 from sluicegate.app.policies.desk import PolicyDesk
 from sluicegate.app.reload import ReloadHistory, settings_for_restart
-from sluicegate.app.version import VERSION
 from sluicegate.audit import ProcessRecord, RecordSender, ServiceRecord
 from sluicegate.audit.records import ServiceEvent
 from sluicegate.clock import SystemClock
@@ -44,6 +43,7 @@ from sluicegate.gate.views import (
     TransferView,
 )
 from sluicegate.process_limits import WORKER_GRACE_S, WORKER_START_TIMEOUT_S
+from sluicegate.version import VERSION
 
 from .attendants import Attendants
 from .audit_post import AuditPost

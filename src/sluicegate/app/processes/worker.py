@@ -27,7 +27,6 @@ from sluicegate.app.guard import bound_memory, watch_loop
 from sluicegate.app.load import Loaded, load
 from sluicegate.app.machine import raise_descriptor_limit
 from sluicegate.app.passed_sockets import cannot_listen
-from sluicegate.app.version import VERSION
 from sluicegate.audit import RecordSender
 from sluicegate.clock import SystemClock
 from sluicegate.documents import ConfigRefused, Findings
@@ -41,6 +40,7 @@ from sluicegate.port.backend import RawSocket
 from sluicegate.port.diagnosis import diagnose
 from sluicegate.port.loop import current_port, run
 from sluicegate.process_limits import WORKER_GRACE_S
+from sluicegate.version import VERSION
 
 from .channel import Channel, FrameReader, send_last
 from .confine import confine

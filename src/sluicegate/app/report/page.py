@@ -12,8 +12,8 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sluicegate.app.version import VERSION
 from sluicegate.console.plots import bars
+from sluicegate.version import VERSION
 
 from .figures import Report
 

@@ -7,7 +7,6 @@ or counted as lost.
 from __future__ import annotations
 
 import http.client
-import importlib.metadata
 import json
 import pathlib
 import re
@@ -19,6 +18,7 @@ from typing import Any, Final
 
 from sluicegate.audit.query import LogLine, host_of
 from sluicegate.log_limits import SINK_ANSWER_BYTES_MAX, SINK_TIMEOUT_S
+from sluicegate.version import VERSION
 
 from .settings import SinkSettings
 from .spans import METHODS, span_of
@@ -32,7 +32,6 @@ _HEADER: Final = re.compile(
     rb"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:\s*([!-~](?:[ \t!-~]*[!-~])?)?\s*"
 )
 """Name and value, of ASCII (RFC 9110, section 5)."""
-_VERSION: Final = importlib.metadata.version("sluicegate")
 _SEVERITIES: Final = {"INFO": 9, "INFO2": 10, "WARN": 13, "ERROR": 17}
 """Numbers of the data model ("Field: SeverityNumber")."""
 
@@ -52,7 +51,7 @@ def encode_spans(lines: Sequence[LogLine], host: str) -> bytes:
 def _encode(
     resources: str, scopes: str, name: str, items: list[dict[str, Any]], host: str
 ) -> bytes:
-    resource = {"service.name": "sluicegate", "service.version": _VERSION, "host.name": host}
+    resource = {"service.name": "sluicegate", "service.version": VERSION, "host.name": host}
     scope = {"scope": {"name": "sluicegate.audit"}, name: items}
     body = {resources: [{"resource": {"attributes": _attributes(resource)}, scopes: [scope]}]}
     return json.dumps(body, separators=(",", ":")).encode("ascii")
@@ -205,7 +204,7 @@ class OtlpSender:
         Raises:
             OSError: The file cannot be read, or has a line that is no header.
         """
-        headers = {"Content-Type": "application/json", "User-Agent": f"sluicegate/{_VERSION}"}
+        headers = {"Content-Type": "application/json", "User-Agent": f"sluicegate/{VERSION}"}
         if self._settings.headers:
             text = pathlib.Path(self._settings.headers).read_bytes()
             for number, line in enumerate(text.splitlines(), 1):

@@ -15,7 +15,14 @@ from typing_extensions import override
 
 from sluicegate.errors import ConfigError
 
-__all__ = ["PostgresPlace", "SqlitePlace", "StorePlace", "TlsMode", "require_psycopg"]
+__all__ = [
+    "PostgresPlace",
+    "SqlitePlace",
+    "StorePlace",
+    "TlsMode",
+    "load_driver",
+    "require_psycopg",
+]
 
 TlsMode: TypeAlias = Literal["off", "require", "verify-ca", "verify-full"]
 """``require`` encrypts and believes whoever answers; the other two check its certificate."""
@@ -83,6 +90,16 @@ class PostgresPlace(msgspec.Struct, frozen=True, tag="postgresql", kw_only=True)
 
 
 StorePlace: TypeAlias = SqlitePlace | PostgresPlace
+
+
+def load_driver(place: StorePlace) -> None:
+    """Load what speaks to the server of a store: a process that works loads nothing later.
+
+    What is missing is said when the store is opened.
+    """
+    if isinstance(place, PostgresPlace) and importlib.util.find_spec("psycopg") is not None:
+        for name in ("postgres_partition", "postgres_reading"):
+            importlib.import_module(f"sluicegate.audit.store.{name}")
 
 
 def require_psycopg(where: str) -> None:

@@ -5,18 +5,16 @@ The invariant: it is made of the operations themselves, so nothing is in it that
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 
+from sluicegate.version import VERSION
+
 from .operation import Operation, Problem
 
 __all__ = ["make_document"]
-
-_VERSION: Final = importlib.metadata.version("sluicegate")
-"""Of what runs: the program on disk may be a newer one."""
 
 _FAILURES: Final = {
     400: "What was sent is wrong.",
@@ -50,7 +48,7 @@ def make_document(operations: Iterable[Operation]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Sluicegate console",
-            "version": _VERSION,
+            "version": VERSION,
             "summary": "What the console shows and does, for programs.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },

@@ -5,7 +5,6 @@ The invariant: they ask and order by the same ways as the pages, with the same r
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Final
@@ -31,6 +30,7 @@ from sluicegate.gate.control_messages import (
 )
 from sluicegate.gate.views import ConnectionView, SessionView, StatusView
 from sluicegate.log_limits import QUERY_BYTES_MAX
+from sluicegate.version import VERSION
 
 from . import alerts, authority, content, policy, queries
 from .document import make_document
@@ -310,7 +310,7 @@ async def _events(called: Called) -> Response:
 async def _about(called: Called) -> About:
     console = called.asked.console
     return About(
-        importlib.metadata.version("sluicegate"),
+        VERSION,
         console.origins.own,
         console.past.is_kept,
         console.settings.keep_days,

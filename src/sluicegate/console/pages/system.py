@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import Final
 
 from starlette.responses import Response
@@ -10,11 +9,10 @@ from starlette.responses import Response
 from sluicegate.console.asked import Asked
 from sluicegate.console.entry import Entry
 from sluicegate.console.link import GateLost
+from sluicegate.version import VERSION
 
 __all__ = ["ENTRIES"]
 
-_VERSION: Final = importlib.metadata.version("sluicegate")
-"""Of what runs: the program on disk may be a newer one."""
 _PARTS: Final = ("htmx.org 2.0.11", "htmx-ext-sse 2.2.4")
 """What browsers are sent that others have written; their licences are beside them."""
 
@@ -29,7 +27,7 @@ async def _show_status(asked: Asked) -> Response:
 async def _show_about(asked: Asked) -> Response:
     return asked.page(
         "about.html",
-        version=_VERSION,
+        version=VERSION,
         parts=_PARTS,
         settings=asked.console.settings,
         has_store=asked.console.past.is_kept,
