@@ -305,6 +305,15 @@ def test_record_of_an_unknown_kind_has_a_row(tmp_path: pathlib.Path) -> None:
     assert (row.seq, row.kind, row.subject, row.reason) == (7, "later", "x", "y")
 
 
+def test_row_of_a_request_that_was_refused_later_says_what_refused_it() -> None:
+    fields = {"kind": "request", "verdict": "allowed", "reason": "allowed-by-rule"}
+    row = summary_of(StoredRecord(8, json.dumps(fields | {"outcome": "released"})))
+    assert (row.result, row.reason) == ("released", "allowed-by-rule")
+    fields |= {"outcome": "refused", "ended": "malware: Eicar"}
+    row = summary_of(StoredRecord(9, json.dumps(fields)))
+    assert (row.result, row.reason) == ("refused", "malware: Eicar")
+
+
 def test_saved_queries_outlive_the_console_and_are_bounded_texts(tmp_path: pathlib.Path) -> None:
     saved = SavedQueries(str(tmp_path))
     assert saved.read() == []

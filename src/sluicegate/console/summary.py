@@ -35,7 +35,7 @@ _SUBJECTS: Final = (
     "url", "name", "host", "target", "server", "process", "alert", "limit", "entry", "where",
     "message", "filter", "policy",
 )  # fmt: skip
-_REASONS: Final = ("reason", "cause", "causes", "message", "error", "by")
+_REASONS: Final = ("ended", "reason", "cause", "causes", "message", "error", "by")
 
 
 @dataclass(frozen=True, slots=True)
