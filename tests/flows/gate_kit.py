@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import ipaddress
+import math
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,10 @@ CLIENT = SocketAddress.parse("10.1.1.1:0")
 CLIENT6 = SocketAddress.parse("[fd00::c]:0")
 
 LIMITS = Limits(interactive_buffers_max=32, bulk_buffers_max=4, splice_pipes_max=4)
+
+_LOOK_S = 0.002
+_LOOKS_MAX = 25
+"""In virtual time, between looks at what a test waits for, and how many are left out at a time."""
 
 Peer = Callable[[PeerStream], Coroutine[Any, Any, Any]]
 
@@ -204,7 +209,23 @@ class Gate:
         deadline = self.clock.monotonic() + within_s
         while not condition():
             assert self.clock.monotonic() < deadline, "it does not come true"
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(self._pause_s())
+
+    def _pause_s(self) -> float:
+        """Return how long to wait before a condition is looked at again: until something happens.
+
+        When that will be is known in virtual time, but not of other threads and processes. Time
+        itself may be what is waited for, too, so it is never long.
+        """
+        loop: Any = asyncio.get_running_loop()
+        is_alone = loop._default_executor is None and len(loop._selector.get_map()) == 1
+        if not is_alone or self.backend._told or self.port._posted or self.port._posted_elsewhere:
+            return _LOOK_S
+        planned = [timer.when() for timer in loop._scheduled[:1]]
+        known = [self.port.timers.next_deadline(), self.clock.next_event(), *planned]
+        upcoming = min((one for one in known if one is not None), default=math.inf)
+        looks = (upcoming - self.clock.monotonic()) // _LOOK_S + 1
+        return _LOOK_S * max(1, min(looks, _LOOKS_MAX))
 
     async def idle(self) -> None:
         """Wait until every connection has ended."""
@@ -297,12 +318,8 @@ def play(
 
     def make_loop() -> PortEventLoop:
         backend = SimulatedBackend(seed, faults or FaultPlan(), limits=bounds)
-        if spool is None:
-            port = CompletionPort(backend, clock=backend.clock, limits=bounds)
-            store = None
-        else:
-            port = simulated_completion_port(backend, bounds)
-            store = SpoolStore(port, spool, bounds)
+        port = simulated_completion_port(backend, bounds)
+        store = None if spool is None else SpoolStore(port, spool, bounds)
         gates.append(Gate(port, backend, bounds, exchange=exchange, spool=store))
         return PortEventLoop(port)
 

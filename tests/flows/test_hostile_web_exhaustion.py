@@ -215,6 +215,7 @@ def test_n3_connections_of_one_client_at_once_are_bounded(parts: list[bytes]) ->
         await asyncio.sleep(0.5)
         assert not other.is_done, "others are not to suffer for it"
         await gate.ended(*first, other)
+        await gate.idle()
         again = gate.call(says(*parts))
         await asyncio.sleep(0.5)
         assert not again.is_done, "what has ended does not count"
