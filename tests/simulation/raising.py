@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import pathlib
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
 from typing import Any
@@ -77,6 +79,8 @@ class Flow:
     client: Callable[[], Peer]
     serve: Callable[[Gate], object]
     names: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    spools: bool = False
+    """Whether objects are held."""
 
 
 @dataclasses.dataclass
@@ -113,5 +117,8 @@ def meet(flow: Flow, breaker: Breaker) -> Met:
     names = Names()
     for name, rows in flow.names.items():
         names.put(name, *rows)
-    play(scenario, flow.plan, exchange=names)
+    with tempfile.TemporaryDirectory() as folder:
+        spool = pathlib.Path(folder) if flow.spools else None
+        limits = {"spool_free_bytes_min": 0, "spool_free_inodes_min": 0}
+        play(scenario, flow.plan, exchange=names, spool=spool, **limits)
     return met[0]

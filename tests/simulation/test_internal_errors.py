@@ -17,18 +17,26 @@ from sluicegate.filterapi import EntryMode
 from sluicegate.gate.hello_reading import HelloReading
 from sluicegate.gate.udp_connection import UdpConnection
 from sluicegate.gate.web.gate_exchange import GateExchange
+from sluicegate.protocols.websocket import Message
 from sluicegate.tls.leaf_keys import LeafKeys
 from sluicegate.tls.signed_leaves import SignedLeaves
 from tests.flows import http2_kit, opening_kit, web_kit
+from tests.flows.chain_filters import Callbacks, Passing
 from tests.flows.entry_kit import Ask, asks, proxy_settings, says_hello
 from tests.flows.gate_kit import SERVER, Gate, echoes, installation, publication, sends, settings
 from tests.flows.opening_kit import RealClock
 from tests.flows.published_tls_kit import WWW, published, trusting
 from tests.flows.test_clear_tunnels import RULE, Heads
 from tests.flows.test_clear_tunnels import get as get_inside
+from tests.flows.test_http2_servers import Http2Origin
 from tests.flows.test_udp import World, play_udp
-from tests.flows.tls_kit import inside_tls
-from tests.flows.web_kit import SITE, Origin, read_message
+from tests.flows.test_web_held import RULES as HELD
+from tests.flows.test_web_held import Judge as HoldingJudge
+from tests.flows.test_web_server_tls import RULES as SECURE
+from tests.flows.test_web_server_tls import get as get_secure
+from tests.flows.tls_kit import inside_tls, verifying
+from tests.flows.web_kit import SITE, Origin, read_message, reply
+from tests.flows.websocket_kit import End, Judge, echo, handshake, says, switched
 from tests.simulation.raising import Breaker, Flow, Met, meet
 
 CONNECT = EntryMode.HTTP_CONNECT
@@ -80,6 +88,52 @@ def tunnelled(mode: EntryMode) -> Flow:
     )
 
 
+def websocket() -> Flow:
+    async def talk(stream: Any) -> Any:
+        await stream.send_all(handshake())
+        head = await stream.receive_until(b"\r\n\r\n")
+        said = None
+        if b" 101 " in head:
+            said = await says(Message("hi"))(End(stream, is_client=True, deflate=None))
+        stream.close()
+        return said
+
+    async def server(stream: Any) -> None:
+        await stream.receive_until(b"\r\n\r\n")
+        await stream.send_all(switched())
+        await echo(End(stream, is_client=False, deflate=None))
+        stream.close()
+
+    policy = web_kit.RULES + 'upgrades = ["websocket"]\nfilters = ["judge"]\n'
+    plan = web_kit.web_settings(policy, filters=[installation(Judge(), "judge")])
+    return Flow(plan, lambda: talk, serving(server), NAMES)
+
+
+def held() -> Flow:
+    judge = installation(HoldingJudge(), "judge")
+    plan = web_kit.web_settings(HELD.format(more=""), filters=[judge])
+    origin = Origin(lambda _request: reply(b"text " * 4000))
+    asked = web_kit.get("/a.txt"), web_kit.get("/b.txt")
+    return Flow(plan, lambda: web_kit.asks(*asked), serving(origin.serve), NAMES, spools=True)
+
+
+def through_filters() -> Flow:
+    chain = [installation(Passing, "f0"), installation(Callbacks, "f1")]
+    plan = settings(publication("f0", "f1"), filters=chain)
+    return Flow(plan, lambda: sends(b"hello"), serving(echoes, SERVER))
+
+
+def server_of_http2() -> Flow:
+    plan = verifying(web_kit.web_settings(SECURE))
+    asked = get_secure("/a"), get_secure("/b")
+    return Flow(
+        plan,
+        lambda: web_kit.asks(*asked),
+        serving(Http2Origin().serve, SITE.with_port(443)),
+        NAMES,
+    )
+
+
 FLOWS: dict[str, Callable[[], Flow]] = {
     "a published server": lambda: Flow(
         settings(publication()), lambda: sends(b"hello"), serving(echoes, SERVER)
@@ -97,6 +151,10 @@ FLOWS: dict[str, Callable[[], Flow]] = {
         serving(Origin().serve),
         NAMES,
     ),
+    "a WebSocket that is read": websocket,
+    "downloads that are held": held,
+    "filters of bytes": through_filters,
+    "a server of HTTP/2": server_of_http2,
     "a web proxy over HTTP/2": lambda: Flow(
         http2_kit.http2_settings(),
         lambda: http2_kit.speaks_http2(http2_kit.asks(http2_kit.ask(), http2_kit.ask("/b"))),
@@ -114,11 +172,16 @@ EXEMPT = {
     "FirewallService.drop_connection",
     "WebDesk.record",
     "TlsEngine.take_back",
-    # what takes a socket over, or is the last to have it, in one line
-    "Opener._on_server",
-    "OpeningConnection.take_server_stream",
+    # what is the last to have a socket
+    "ClientEnd.on_wire_closed",
+    "GateConnection.join",
+    "OriginEnd.on_wire_closed",
+    "OriginPool.on_closed",
     "StreamConnection._finish",
     "WebConnection.on_wire_closed",
+    "Wire._join",
+    # what runs coroutines
+    "TransferService.spawn",
     # nothing is known of the client yet
     "EntryListener.take_client",
 }

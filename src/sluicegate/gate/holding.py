@@ -30,6 +30,7 @@ from sluicegate.filterapi import (
     TransferOffer,
     TransferOutcome,
 )
+from sluicegate.port.answerable import is_answerable
 from sluicegate.port.scope import current_scope, entered
 from sluicegate.spool import Delivery, Sink, SpooledBody
 
@@ -163,6 +164,11 @@ class Holding:
     def is_wanted(self) -> bool:
         """Whether somebody has a say about it: a content filter, or policy against it."""
         return bool(self.steps or self._objection)
+
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        if is_answerable(self._connection):
+            self._connection.on_internal_error(error)
 
     # -- filling -------------------------------------------------------------------------------
 

@@ -78,8 +78,12 @@ class ServerHandshake:
             # It is closed once the alert, which says why, has been taken.
             stream.release(abortive=False)
             self._done(None, outcome)
-        else:
+            return
+        try:
             self._done(stream, outcome)
+        except BaseException:
+            stream.release_unused()
+            raise
 
 
 class ServerTls:

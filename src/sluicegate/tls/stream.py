@@ -387,6 +387,11 @@ class TlsStream(TlsSending):
         if not self._is_over:
             self._timer = self._port.call_after(TLS_CLOSE_S, self._give_up)
 
+    def release_unused(self) -> None:
+        """Close, with a reset, what an error of ours has left in nobody's hands."""
+        if self._reader is None and self._writer is None:
+            self.release(abortive=True)
+
     def _finish_release(self) -> None:
         """Go on with the close, now that everything is sent."""
         if not self._is_lingering or self.error != errno.EPROTO or self._has_inner_ended:
@@ -419,9 +424,9 @@ class TlsStream(TlsSending):
         self._end()
 
     def end_now(self) -> None:
-        """Close with a reset what only waits for its peer: the port is to be closed."""
-        if self.is_released and not self._is_over:
-            self._is_abortive = True
+        """Close with a reset what waits for its peer, or was left behind: the port is to close."""
+        if not self._is_over:
+            self._is_abortive = self.is_released = True
             self._end()
 
     def _end(self) -> None:

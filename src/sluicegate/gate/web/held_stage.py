@@ -107,6 +107,10 @@ class HeldStage(Generic[HeadT]):
         if self._sent is not None:
             self._complete(is_sent=False)
 
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours was raised in its work (``port.Answerable``)."""
+        self.exchange.connection.on_internal_error(error)
+
     # -- the forms tell (FormsOwner) -------------------------------------------------------------
 
     def on_forms_ready(self) -> None:
