@@ -147,6 +147,10 @@ def test_curl_that_knows_only_the_servers_authority_leads_to_a_suggestion(
     assert HOST in ends[-1]["suggestion"]
 
 
+def test_gate_says_who_signs_what_it_shows(gate: OpeningGate) -> None:
+    assert gate.status()["authority"].startswith(gate.ca.read_text().strip())
+
+
 def test_curl_speaks_to_the_server_itself_where_the_rule_splices(gate: OpeningGate) -> None:
     own = fetch(gate, url(gate, "spliced"), ca=str(gate.folder / "servers.pem"))
     leaf = fetch(gate, url(gate, "spliced"))

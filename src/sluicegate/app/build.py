@@ -83,6 +83,8 @@ class Gate:
 
     alerting: AlertPost | None = None
     """Where alerts are raised; set by whoever starts processes beside this one (``run``)."""
+    authority: str = ""
+    """Certificates of the authority that signs leaves, PEM; set by whoever starts the signer."""
 
     def __init__(
         self,
@@ -343,6 +345,7 @@ class Gate:
             policy=service.policy.hash,
             listeners=service.listeners() if phase in _LISTENING else [],
             certificates=self.loaded.certificates,
+            authority=self.authority,
             connections=service.connection_count,
             sessions=service.session_count,
             connections_allowed=service.allowed,

@@ -133,6 +133,7 @@ class _Life:
             with self._wishes.taken_from_signals():
                 attendants.listen()
                 await signer.change(self._authority)
+                gate.authority = signer.chain
                 if self._authority is not None:
                     gate.warnings.append(_KEY_IS_NEAR)
                 await self._start(gate)

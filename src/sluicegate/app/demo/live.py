@@ -188,6 +188,7 @@ class _Demonstration:
         )
         try:
             await signer.change(authority)
+            gate.authority = signer.chain
             await gate.start()
             self._say(
                 f"FTP server on {ftp}, gate on {_listener(gate, 'ftp')}; web server on {web}, "
