@@ -79,6 +79,8 @@ def test_policy_is_applied_listed_compared_and_rolled_back(gate: PolicyGate) -> 
     assert gate.run("rollback", "1").returncode == 0
     assert gate.policy.read_text() == before
     assert gate.status()["policy"] == rows[1]["policy"]
+    marked = [line[:3] for line in gate.run("history").stdout.splitlines() if " * " in line]
+    assert marked == ["3 *"], "the first has the same files, and is not the one in force"
     assert gate.end() == 0
     acts = [(one["action"], one["result"]) for one in gate.records("operator")]
     assert acts[-2:] == [("policy-change", "done"), ("policy-roll-back", "done")]

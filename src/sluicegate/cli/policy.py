@@ -77,7 +77,7 @@ def history(config: pathlib.Path | None, *, as_json: bool, limit: int) -> None:
         ("VERSION", "POLICY", "SINCE", "BY", "", "CHANGES", "NOTE"),
         [
             (
-                f"{row.number}{' *' if row.texts == answer.texts else ''}",
+                f"{row.number}{' *' if row.number == answer.number else ''}",
                 row.policy[:12],
                 format_time(row.time),
                 row.by,

@@ -28,6 +28,7 @@ __all__ = ["Asked", "Result", "local_path"]
 Result: TypeAlias = Literal["done", "refused", "failed"]
 
 _SEE_OTHER: Final = 303
+_DIGITS_MAX: Final = 18
 
 
 @dataclass(slots=True)
@@ -62,6 +63,12 @@ class Asked:
     def query(self, name: str, default: str = "") -> str:
         """Return a value behind the question mark."""
         return self.request.query_params.get(name, default)
+
+    def number(self, name: str) -> int:
+        """Return a number behind the question mark; 0: there is none, or it is too long."""
+        text = self.query(name)
+        is_number = text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX
+        return int(text) if is_number else 0
 
     def may(self, role: Role) -> bool:
         """Tell whether who asks has a role."""

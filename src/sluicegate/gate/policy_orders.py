@@ -196,6 +196,8 @@ class PolicyVersions(PolicyAnswer, tag="history"):
     """How many are kept."""
     texts: str
     """SHA-256 of the files in force."""
+    number: int = 0
+    """Which version is in force, of several with the same files; 0: it is not kept."""
 
 
 class VersionTexts(PolicyAnswer, tag="read"):

@@ -115,11 +115,19 @@ def test_policy_is_changed_after_check_comparison_and_trial_and_rolled_back(
     keep_screenshot(page, "policy-version")
     page.get_by_role("button", name="in force again").click()
     expect(page.get_by_role("status")).to_contain_text("is in force")
+    expect(page.locator("tbody tr").filter(has_text="in force")).to_have_count(1)
     keep_screenshot(page, "policy-rolled-back")
     assert (gate.folder / "policy.toml").read_text() == restored
     page.context.close()
     for action in ("policy-change", "policy-roll-back"):
         assert gate.operated(action, "administrator")["origin"] == "console"
+
+
+@pytest.mark.parametrize("number", ["9" * 30, "²", "-1", "x"])
+def test_history_before_a_number_that_is_none_is_the_newest(gate: ConsoleGate, number: str) -> None:
+    page = gate.logged_in("viewer").get("/policy/history", params={"before": number})
+    assert page.status_code == 200
+    assert "in force" in page.text
 
 
 @pytest.mark.shows("POST /policy/edit")

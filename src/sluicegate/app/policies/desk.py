@@ -182,6 +182,7 @@ class PolicyDesk:
             rows=found[::-1][:limit],
             total=len(rows),
             texts=digest_of(self._loaded().texts.policy),
+            number=self._in_force().number,
         )
 
     async def _read(self, version: str) -> VersionTexts:

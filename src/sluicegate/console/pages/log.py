@@ -46,7 +46,6 @@ _GOOD: Final = frozenset({"allowed", "released"})
 _BAD: Final = frozenset({"denied", "refused", "failed"})
 _WRONG: Final = 400
 _NOT_FOUND: Final = 404
-_NUMBER_DIGITS_MAX: Final = 18
 _HISTORY_MAX: Final = 100
 
 
@@ -102,7 +101,7 @@ def _read_query(asked: Asked, text: str, chosen: str) -> Query:
 async def _search(asked: Asked, text: str, chosen: str) -> Answer:
     query = _read_query(asked, text, chosen)
     now = asked.console.clock.wall()
-    before = _number(asked.query("before"))
+    before = asked.number("before")
     _, length_s, step_s = RANGES[chosen]
 
     def ask(reader: StoreReader) -> Answer:
@@ -159,7 +158,7 @@ async def _live(asked: Asked) -> Response:
 
 
 async def _show_record(asked: Asked) -> Response:
-    number = _number(asked.query("seq"))
+    number = asked.number("seq")
     now = asked.console.clock.wall()
 
     def ask(reader: StoreReader) -> tuple[Summary | None, str, list[Summary]]:
@@ -187,11 +186,6 @@ async def _show_record(asked: Asked) -> Response:
     return asked.page(
         "record.html", record=summary, line=line, related=related, explained=explained
     )
-
-
-def _number(text: str) -> int:
-    is_number = text.isascii() and text.isdigit() and len(text) <= _NUMBER_DIGITS_MAX
-    return int(text) if is_number else 0
 
 
 # -- saved queries -----------------------------------------------------------------------------

@@ -168,8 +168,7 @@ async def _show(asked: Asked) -> Response:
 
 
 async def _history(asked: Asked) -> Response:
-    before = asked.query("before")
-    order = ListVersions(before=int(before) if before.isdecimal() else 0, limit=_VERSIONS)
+    order = ListVersions(before=asked.number("before"), limit=_VERSIONS)
     answer = await ask_policy(asked, order, PolicyVersions)
     oldest = answer.rows[-1].number if answer.rows else math.inf
     return asked.page(
