@@ -391,7 +391,8 @@ class FirewallService:
 
     def drop_connection(self, connection: GateConnection) -> None:
         """Take a connection out of the table, or one stream of a connection that goes on."""
-        del self._connections[connection.id]
+        if self._connections.pop(connection.id, None) is None:
+            return  # an error of ours has ended it before it was there
         if not self._connections and self._on_empty is not None:
             self._on_empty.set()
         if self.revocation.places.rule_of:

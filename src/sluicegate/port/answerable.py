@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from types import FrameType, MethodType
 from typing import TYPE_CHECKING, Final, Protocol, TypeGuard
 
+from .layer import LayeredSocket
+
 if TYPE_CHECKING:
     from .backend import RawSocket
 
@@ -68,6 +70,8 @@ def end_both_ways(raw: RawSocket) -> None:
     Whoever has taken it sees the end, too, and closes it; else it is closed as the last that
     refers to it goes.
     """
+    while isinstance(raw, LayeredSocket):
+        raw = raw.inner
     with contextlib.suppress(OSError):  # it has gone, or is closed
         raw.shutdown(_SHUT_RDWR)
 

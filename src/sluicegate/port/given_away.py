@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from .account import Kept
+from .answerable import end_both_ways
 from .backend import Operation, RawSocket
 
 __all__ = ["GivenAway"]
@@ -40,3 +41,11 @@ class GivenAway:
         #: An errno when receiving has failed.
         self.shut = shut
         #: Our stream to the peer was ended.
+
+    def on_internal_error(self, error: BaseException) -> None:
+        """Take that an error of ours came between two owners (``Answerable``).
+
+        Whoever has the socket by now, the new owner or the old one, sees its end and closes it.
+        """
+        del error
+        end_both_ways(self.raw)

@@ -185,7 +185,11 @@ class LayeredDriver(abc.ABC):
             if slot is None:
                 self.pool.park(self)
                 return
-            count = self._fill(slot.view)
+            try:
+                count = self._fill(slot.view)
+            except BaseException:
+                self.pool.give_back(slot)
+                raise
             if not count:
                 self.pool.give_back(slot)
                 self._tell_end()

@@ -191,8 +191,8 @@ class WebConnection(GateConnection):
 
     def begin_with(self, operation: Operation, early: bytes, *, ended: bool) -> None:
         """Go on where a handshake stopped to read."""
+        self.http1.wire.adopt(operation)  # first of all: it is in flight, and is nobody else's
         self._take_in()
-        self.http1.wire.adopt(operation)
         if early:
             self.http1.on_received(early)
         if ended and not self.is_closing:
@@ -202,6 +202,7 @@ class WebConnection(GateConnection):
         self, before: ReadConnection, inside: Inside, client: GivenAway, early: bytes
     ) -> None:
         """Go on inside a tunnel, in the place of another object and in its name."""
+        self.http1.wire.adopt(client.receive_op)  # first of all: it is nobody else's
         self.inside, self.opened = inside, inside.opened
         self.announced, self.entry_mode, self.asked = (
             before.announced,
@@ -216,7 +217,6 @@ class WebConnection(GateConnection):
         before.session.connections -= 1  # it is this one from here on
         service.add_connection(self)
         service.wheel.add(self, self.due())
-        self.http1.wire.adopt(client.receive_op)
         if early:
             self.http1.on_received(early)
         if client.ended and not self.is_closing:
@@ -458,6 +458,8 @@ class WebConnection(GateConnection):
     @override
     def on_internal_error(self, error: BaseException) -> None:
         if self.is_closing:
+            if isinstance(self.client, ClientEnd):
+                self.client.wire.close(abortive=True)  # should its end have failed half-way
             super().on_internal_error(error)
             return
         reason, exchange = internal_error(error), self.client.exchange

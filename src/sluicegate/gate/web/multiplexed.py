@@ -200,8 +200,8 @@ class MultiplexedConnection(GateConnection):
 
     def begin_with(self, operation: Operation, early: bytes, *, ended: bool) -> None:
         """Go on where a handshake stopped to read."""
+        self.wire.adopt(operation)  # first of all: it is in flight, and is nobody else's
         self._take_in()
-        self.wire.adopt(operation)
         self.flush()
         if early and not self.is_closing:
             self.on_received(early)
@@ -543,6 +543,12 @@ class MultiplexedConnection(GateConnection):
         """Take that the client's descriptor is closed."""
         self.state = State.CLOSED
         self._finish()
+
+    @override
+    def on_internal_error(self, error: BaseException) -> None:
+        if self.is_closing:
+            self.wire.close(abortive=True)  # should its end have failed half-way
+        super().on_internal_error(error)
 
     @override
     def join(self) -> None:
