@@ -117,8 +117,10 @@ def test_store_that_cannot_be_written_holds_up_nobody_and_is_said(gate: Gate) ->
     gate.wait_for(f"{folder}: {folder}/chain.key: holds no private key")
     visit(gate, 1)
     wait_until(lambda: any("records are not stored" in one for one in gate.status()["warnings"]))
+    assert "holds no private key" in gate.status()["store_failure"]
     (folder / "chain.key").unlink()
     wait_until_stored(gate)
+    wait_until(lambda: not gate.status()["store_failure"])
     assert gate.end() == 0
 
 

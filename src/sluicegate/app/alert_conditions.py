@@ -92,6 +92,8 @@ def _of_the_log(status: StatusView) -> Iterator[Condition]:
     if status.records_failure or status.phase is Phase.REFUSING:
         message = status.records_failure or "new traffic is refused"
         yield Condition(name="log-unwritable", message=message)
+    if status.store_failure:
+        yield Condition(name="store-failing", message=status.store_failure)
 
 
 def _of_the_spool(status: StatusView, room: SpoolRoom, free_bytes: int) -> Iterator[Condition]:

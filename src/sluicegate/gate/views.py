@@ -206,6 +206,8 @@ class StatusView(msgspec.Struct, kw_only=True):
     """Since the start."""
     records_failure: str = ""
     """Why records cannot be written now."""
+    store_failure: str = ""
+    """Why records are not put into the store, and wait in the log."""
     descriptors_max: int = 0
     """The limit of this process."""
     memory_bytes: int = 0

@@ -202,6 +202,7 @@ DAY_S = 86_400.0
 CONDITIONS = [
     ({}, 1000, []),
     ({"records_failure": "ENOSPC"}, 1000, [("log-unwritable", "")]),
+    ({"store_failure": "no server"}, 1000, [("store-failing", "")]),
     ({"spool_bytes": 901}, 1000, [("spool-nearly-full", "spool_bytes_max")]),
     ({"spool_bytes": 900}, 1000, []),
     ({}, 110, [("spool-nearly-full", "spool_free_bytes_min")]),

@@ -535,6 +535,7 @@ class Supervisor:
         view.started, view.policy = self._started, self.policy
         view.records_queued_bytes += self._sender.queued_bytes
         view.records_lost += self._sender.lost
+        view.store_failure = self._store.stored.failure
         view.memory_bytes += self._usage.resident_bytes()
         view.cpu_s += self._usage.cpu_s()
         view.reloads = self._history.view

@@ -19,6 +19,7 @@ CONDITIONS: Final = {
     "process-missing": "a process of the gate is not there, or does not answer",
     "records-missed": "lines of the log went before they were looked at for alerts",
     "scanner-down": "a scanner has no process that works",
+    "store-failing": "records are not put into the store, and wait in the log",
     "spool-nearly-full": "held objects take most of the room that they may take",
 }
 """By name: what is so."""

@@ -74,6 +74,13 @@ _ALL: Final = (
         message="the files of the gate are wrong: what was in force stays in force",
     ),
     AlertRule(
+        name="store-failing",
+        condition="store-failing",
+        severity="error",
+        category="service",
+        message="records are not put into the store, and wait in the log until there is no room",
+    ),
+    AlertRule(
         name="log-unwritable",
         condition="log-unwritable",
         severity="error",
