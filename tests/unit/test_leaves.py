@@ -12,9 +12,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
+from OpenSSL import SSL
 
 from sluicegate.access_limits import LEAF_LIFETIME_S_MAX, LEAVES_PER_CHAIN_DIVISOR
 from sluicegate.tls.authority import Authority, AuthorityUnusable
+from sluicegate.tls.engine import TlsEngine
 from sluicegate.tls.leaf import LeafFacts, name_of, validity_of
 from sluicegate.tls.leaf_cache import LeafCache, LeafKey
 from sluicegate.tls.leaf_fault import LeafFault, LeafRefused
@@ -566,3 +568,44 @@ def test_gate_without_an_authority_has_no_leaves() -> None:
     answers = Answers()
     NoLeaves().leaf_for(identity(), answers)
     assert answers.failure.fault is LeafFault.NO_AUTHORITY
+
+
+# -- renegotiation ---------------------------------------------------------------------------------
+
+
+def negotiate(client: SSL.Connection, server: TlsEngine) -> None:
+    for _ in range(4):
+        with contextlib.suppress(SSL.WantReadError):
+            client.do_handshake()
+        pass_on(client, server)
+
+
+def pass_on(client: SSL.Connection, server: TlsEngine) -> None:
+    """Let what the client has written reach the server, and its answers the client."""
+    while True:
+        try:
+            server.feed(client.bio_read(65536))
+        except SSL.WantReadError:
+            return
+        memory = memoryview(bytearray(65536))
+        if not server.shake_hands():
+            client.bio_write(memory[: server.take_into(memory)])
+            return
+        server.read_into(memoryview(bytearray(100)))
+        if count := server.take_into(memory):
+            client.bio_write(memory[:count])
+
+
+def test_who_wants_to_renegotiate_is_refused_and_what_was_agreed_on_stays() -> None:
+    server = World().ask().context.engine()
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_max_proto_version(SSL.TLS1_2_VERSION)
+    client = SSL.Connection(context, None)
+    client.set_connect_state()
+    negotiate(client, server)
+    before = client.get_cipher_name(), client.master_key()
+
+    client.renegotiate()
+    with pytest.raises(SSL.Error, match="no renegotiation"):
+        negotiate(client, server)
+    assert (client.get_cipher_name(), client.master_key()) == before
