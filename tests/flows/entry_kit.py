@@ -22,7 +22,7 @@ from sluicegate.gate.settings import (
 )
 from sluicegate.identity import HashCost, User, Users, hash_password
 from sluicegate.names.packets import Query
-from sluicegate.names.resolver import ResolverSettings
+from sluicegate.names.resolver_settings import ResolverSettings
 from sluicegate.policy import PolicySnapshot, parse_policy
 from sluicegate.protocols.detect import EntryProtocol
 from sluicegate.testing.peers import PeerStream

@@ -15,7 +15,8 @@ from sluicegate.limits import DNS_STRAY_DATAGRAMS_MAX, Limits
 from sluicegate.names import canonical_host
 from sluicegate.names.destination import Destination, LookupReason, Unresolved
 from sluicegate.names.packets import RecordType
-from sluicegate.names.resolver import Resolver, ResolverSettings
+from sluicegate.names.resolver import Resolver
+from sluicegate.names.resolver_settings import ResolverSettings
 from sluicegate.port import current_port, run
 from tests.flows.dns_kit import HostileServer, framed
 from tests.unit.resolver_kit import Rules, answer

@@ -13,7 +13,8 @@ from sluicegate.limits import Limits
 from sluicegate.names import canonical_host
 from sluicegate.names.destination import Destination, JudgedAddress, LookupReason, Unresolved
 from sluicegate.names.eyeballs import interleave
-from sluicegate.names.resolver import Resolver, ResolverSettings
+from sluicegate.names.resolver import Resolver
+from sluicegate.names.resolver_settings import ResolverSettings
 from sluicegate.port import StreamSocket, current_port, run
 from sluicegate.port.backend import RawSocket
 from sluicegate.verdict import Deny

@@ -59,6 +59,7 @@ COMMANDS: dict[str, str] = {
     "": f"{DECIDING} {FILES} {KEYS} {WEB} {PAGES} asyncio msgspec importlib.metadata",
     "status": ASKING,
     "reload": ASKING,
+    "check": f"{PAGES} dns sluicegate.gate.service sluicegate.names.resolver sluicegate.testing",
     "run": f"{PAGES} sluicegate.app.build sluicegate.gate.service sluicegate.testing",
     "log": f"{ASKING}".replace("cryptography ", ""),
     "new-filter": f"{DECIDING} {FILES} {KEYS} {WEB} {PAGES} asyncio",

@@ -18,7 +18,8 @@ from sluicegate.names import CanonicalHost, HostPattern
 from sluicegate.names.address_class import AddressClassifier, AddressJudgement
 from sluicegate.names.destination import deny_unless_public
 from sluicegate.names.packets import Match, Query
-from sluicegate.names.resolver import Resolver, ResolverSettings
+from sluicegate.names.resolver import Resolver
+from sluicegate.names.resolver_settings import ResolverSettings
 from sluicegate.port import PortEventLoop
 from sluicegate.testing import SimulatedBackend, simulated_completion_port
 from sluicegate.verdict import Deny

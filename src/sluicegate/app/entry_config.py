@@ -21,8 +21,8 @@ from sluicegate.errors import ConfigError
 from sluicegate.gate.entry_dialogue import Authenticate
 from sluicegate.gate.settings import EntrySettings
 from sluicegate.identity import Users
-from sluicegate.names.packets import RecordType
-from sluicegate.names.resolver import ResolverSettings
+from sluicegate.names.record_type import RecordType
+from sluicegate.names.resolver_settings import ResolverSettings
 from sluicegate.names.servers import parse_nameservers
 from sluicegate.policy import ANY_USER, GROUP_PREFIX, ParsedPolicy, Place, Rule
 from sluicegate.policy.parse_values import parse_address, parse_network

@@ -20,7 +20,7 @@ from sluicegate.gate.rule_settings import web_filter_of
 from sluicegate.gate.settings import PerRule, ServiceSettings
 from sluicegate.gate.views import CertificateView
 from sluicegate.identity import DirectorySettings, Users, parse_users, read_users_text
-from sluicegate.names.resolver import ResolverSettings
+from sluicegate.names.resolver_settings import ResolverSettings
 from sluicegate.policy import (
     AnyRule,
     ParsedPolicy,

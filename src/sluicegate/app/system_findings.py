@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from sluicegate.address import IpAddress
 from sluicegate.documents import Findings
 from sluicegate.identity import DirectorySettings
-from sluicegate.names.resolver import ResolverSettings
+from sluicegate.names.resolver_settings import ResolverSettings
 from sluicegate.policy import ParsedPolicy, SystemPurpose
 
 from .config import Configuration

@@ -15,7 +15,8 @@ from sluicegate.address import SocketAddress
 from sluicegate.identity import Addresses, Directory, DirectoryServer, DirectorySettings
 from sluicegate.names import AddressJudgement, CanonicalHost, Destination, canonical_host
 from sluicegate.names.exchange import Exchange
-from sluicegate.names.resolver import Resolver, ResolverSettings
+from sluicegate.names.resolver import Resolver
+from sluicegate.names.resolver_settings import ResolverSettings
 from sluicegate.names.special_names import NameClass
 from sluicegate.policy import SystemPurpose
 from sluicegate.port.workers import heavy_blocking

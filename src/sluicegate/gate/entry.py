@@ -26,7 +26,8 @@ from sluicegate.names import (
     canonical_host,
 )
 from sluicegate.names.exchange import Exchange
-from sluicegate.names.resolver import Resolver, ResolverSettings
+from sluicegate.names.resolver import Resolver
+from sluicegate.names.resolver_settings import ResolverSettings
 from sluicegate.policy import (
     DestinationDecision,
     DestinationRequest,

@@ -27,7 +27,7 @@ from sluicegate.filterapi import (
 )
 from sluicegate.identity import DirectorySettings, Users
 from sluicegate.limits import Limits
-from sluicegate.names.resolver import ResolverSettings
+from sluicegate.names.resolver_settings import ResolverSettings
 from sluicegate.policy import PolicySnapshot
 from sluicegate.protocols.detect import EntryProtocol
 from sluicegate.tls import ClientCertificates, ServerTlsSettings, TlsSettings

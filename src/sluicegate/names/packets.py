@@ -26,7 +26,8 @@ from sluicegate.limits import DNS_ALIASES_MAX, DNS_RECORDS_MAX, DNS_UDP_BYTES_MA
 
 from .destination import LookupReason
 from .host import CanonicalHost, HostRefused, canonical_host
-from .records import Record, RecordType, read_sections
+from .record_type import RecordType
+from .records import Record, read_sections
 
 __all__ = [
     "Answer",

@@ -8,7 +8,6 @@ the last byte or the message is malformed, and it costs a bounded time per annou
 
 from __future__ import annotations
 
-import enum
 import ipaddress
 import struct
 from dataclasses import dataclass
@@ -20,18 +19,9 @@ import dns.name
 from sluicegate.address import IpAddress
 from sluicegate.errors import ProtocolError, Side
 
-__all__ = ["Record", "RecordType", "Sections", "read_sections"]
+from .record_type import RecordType
 
-
-class RecordType(enum.IntEnum):
-    """The kinds of records that are read; the others are stepped over."""
-
-    A = 1
-    CNAME = 5
-    SOA = 6
-    PTR = 12
-    AAAA = 28
-    OPT = 41
+__all__ = ["Record", "Sections", "read_sections"]
 
 
 @dataclass(frozen=True, slots=True)

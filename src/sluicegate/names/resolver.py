@@ -42,29 +42,10 @@ from .packets import (
     encode_query,
     read_reply,
 )
+from .resolver_settings import ResolverSettings
 from .special_names import NameClass, classify_name
 
-__all__ = ["Asked", "Resolver", "ResolverSettings"]
-
-
-@dataclass(frozen=True, slots=True)
-class ResolverSettings:
-    """What an operator chooses about lookups."""
-
-    servers: tuple[SocketAddress, ...]
-    """Asked in this order; the next when one fails."""
-
-    use_mixed_answers: bool = False
-    """When some addresses of a name are refused: use the others, instead of refusing the name."""
-
-    mix_case: bool = True
-    """Ask with random letter case; a server that folds it is asked over TCP."""
-
-    permitted_names: frozenset[NameClass] = frozenset()
-    """Classes of special names that are looked up nevertheless (``.local`` on some networks)."""
-
-    record_types: tuple[RecordType, ...] = (RecordType.AAAA, RecordType.A)
-    """What is asked for; without AAAA where there is no IPv6."""
+__all__ = ["Asked", "Resolver"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from sluicegate.gate.settings import (
 )
 from sluicegate.gate.udp_connection import UdpConnection
 from sluicegate.limits import Limits
-from sluicegate.names.resolver import ResolverSettings
+from sluicegate.names.resolver_settings import ResolverSettings
 from sluicegate.policy import Policy, PolicySnapshot, Publication
 from sluicegate.policy.protocols import ProtocolPattern
 from sluicegate.policy.rules import Rule, RuleAction, Targets
