@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -71,37 +72,44 @@ def everyone(browser: Browser, gate: ConsoleGate, clients: list[socket.socket]) 
     page.context.close()
 
 
+@pytest.fixture(scope="module")
+def windows(browser: Browser, gate: ConsoleGate, everyone: Page) -> Iterator[dict[str, Page]]:
+    """The same user's other windows, opened once: light, dark and narrow."""
+    shared: dict[str, Any] = {"storage_state": everyone.context.storage_state()}
+    # The check is a script of its own, which the pages' policy rightly forbids.
+    wide = shared | {"bypass_csp": True, "viewport": {"width": 1280, "height": 800}}
+    narrow = shared | {"viewport": {"width": 360, "height": 740}}
+    opened = {
+        "light": open_page(browser, gate, color_scheme="light", **wide),
+        "dark": open_page(browser, gate, color_scheme="dark", **wide),
+        "narrow": open_page(browser, gate, **narrow),
+    }
+    yield opened
+    for page in opened.values():
+        page.context.close()
+
+
 @pytest.mark.parametrize("path", SHOWN_PAGES)
 def test_page_is_accessible_light_and_dark_and_is_kept_as_a_picture(
-    browser: Browser, gate: ConsoleGate, everyone: Page, path: str
+    windows: dict[str, Page], path: str
 ) -> None:
-    state = everyone.context.storage_state()
     name = path.strip("/").replace("/", "-") or "overview"
     for scheme in ("light", "dark"):
-        # The check is a script of its own, which the pages' policy rightly forbids.
-        page = open_page(
-            browser, gate, storage_state=state, color_scheme=scheme, bypass_csp=True,
-            viewport={"width": 1280, "height": 800},
-        )  # fmt: skip
+        page = windows[scheme]
         page.goto(path)
         expect(page.locator("h1")).to_be_visible()
         found = Axe().run(page, options={"resultTypes": ["violations"]})
         keep_screenshot(page, f"{name}-{scheme}")
-        page.context.close()
         assert found.violations_count == 0, found.generate_report()
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_page_fits_a_narrow_window(
-    browser: Browser, gate: ConsoleGate, everyone: Page, path: str
-) -> None:
-    state = everyone.context.storage_state()
-    page = open_page(browser, gate, storage_state=state, viewport={"width": 360, "height": 740})
+def test_page_fits_a_narrow_window(windows: dict[str, Page], path: str) -> None:
+    page = windows["narrow"]
     page.goto(path)
     name = path.strip("/").replace("/", "-") or "overview"
     keep_screenshot(page, f"{name}-narrow")
     width = page.evaluate("document.documentElement.scrollWidth")
-    page.context.close()
     assert width <= 360
 
 
