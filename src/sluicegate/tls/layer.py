@@ -119,9 +119,9 @@ class TlsLayer:
         return list(self._streams)
 
     async def close(self) -> None:
-        """End what is left, and return when it is closed.
+        """End what only waits for its peer, and return when it is closed.
 
-        Its users have closed their sockets before; most of these only wait for their peers.
+        Its users have closed the sockets before.
         """
         for stream in self.streams:
             stream.end_now()

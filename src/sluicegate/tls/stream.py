@@ -424,9 +424,9 @@ class TlsStream(TlsSending):
         self._end()
 
     def end_now(self) -> None:
-        """Close with a reset what waits for its peer, or was left behind: the port is to close."""
-        if not self._is_over:
-            self._is_abortive = self.is_released = True
+        """Close with a reset what only waits for its peer: the port is to be closed."""
+        if self.is_released and not self._is_over:
+            self._is_abortive = True
             self._end()
 
     def _end(self) -> None:
