@@ -45,8 +45,8 @@ def quieten() -> None:
 def end(status: int) -> None:
     """End the process, and leave its memory to the kernel.
 
-    The interpreter would look through all of it and free each object by itself: of a worker that is
-    a tenth of a second, a fifth of what its start takes. It returns, and so leaves the end to the
+    The interpreter would look through all of it and free each object by itself: 30 ms of a worker,
+    50 ms of a command that reads a configuration. It returns, and so leaves the end to the
     interpreter, where that has more to do: a thread to wait for, or to say what could not be
     written.
 
