@@ -19,6 +19,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from sluicegate.collector import THRESHOLDS
 from sluicegate.port.backend import Backend
 
 BACKENDS = ("io_uring", "epoll")
@@ -111,9 +112,10 @@ def pytest_collection() -> Generator[None, object, object]:
     """Let the collector wait, and keep the bytecode of tests, while tests are collected.
 
     Everything that is made meanwhile is kept, and never gone through again: tests that call the
-    collector are many. Bytecode is kept also where the environment says that none is to be written:
-    ``tools/test`` collects most tests three times, and most of that is to compile them. What tests
-    import later is another matter: they may write it twice in a second.
+    collector are many. Of itself it looks as seldom as in a gate. Bytecode is kept also where the
+    environment says that none is to be written: ``tools/test`` collects most tests three times, and
+    most of that is to compile them. What tests import later is another matter: they may write it
+    twice in a second.
     """
     gc.disable()
     writes_none, sys.dont_write_bytecode = sys.dont_write_bytecode, False
@@ -122,6 +124,7 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         sys.dont_write_bytecode = writes_none
         gc.freeze()
+        gc.set_threshold(*THRESHOLDS)
         gc.enable()
 
 

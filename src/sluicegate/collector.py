@@ -14,13 +14,13 @@ import sys
 import threading
 from typing import Final
 
-__all__ = ["PAUSED", "end", "quieten", "resume"]
+__all__ = ["PAUSED", "THRESHOLDS", "end", "quieten", "resume"]
 
 PAUSED: Final = "import gc; gc.disable()"
 """What an interpreter runs first. Modules make many objects and keep them: a tenth of the time to
 load them went into looking for those that nobody has."""
 
-_THRESHOLDS: Final = (50_000, 20, 100)
+THRESHOLDS: Final = (50_000, 20, 100)
 """Allocations before a collection: the data path makes no cycles, so looking often finds nothing
 (CPython's own first number is 700)."""
 
@@ -39,7 +39,7 @@ def quieten() -> None:
     """Take what the start has made out of its sight, and let it look seldom."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_THRESHOLDS)
+    gc.set_threshold(*THRESHOLDS)
 
 
 def end(status: int) -> None:
