@@ -54,6 +54,8 @@ class SoakGate:
         odd = self.reloads % 2
         main = [
             f'[service]\nstate_dir = "{self.state}"\n[spool]\ndir = "{self.folder}/spool"\n',
+            # One file, which the ledger reads whole.
+            '[log]\nrotate_bytes = "64GiB"\n',
             f"[limits]\nidle_timeout_s = {60 + odd}\nudp_idle_timeout_s = 5\n",
             "web_servers_idle_s = 3\n",
         ]
