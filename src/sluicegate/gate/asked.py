@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .registry import RulePlan
     from .secondary import ExpectedConnection
     from .service import FirewallService
+    from .session import GateSession
 
 __all__ = ["AskedConnection"]
 
@@ -42,6 +43,7 @@ class AskedConnection:
 
     if TYPE_CHECKING:
         id: str
+        session: GateSession
         server_address: SocketAddress
         plan: RulePlan
         expected: ExpectedConnection | None

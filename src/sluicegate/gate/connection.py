@@ -456,11 +456,6 @@ class GateConnection(FilteredConnection):
         self._service.end_connection(self)
 
     @override
-    def on_detach_error(self, name: str, error: BaseException) -> None:
-        """Record a filter that failed while it was being detached."""
-        self._service.on_connection_filter_error(self, name, error)
-
-    @override
     def on_limit(self, error: LimitExceeded) -> None:
         """Take a limit: both sides are reset, the record names it."""
         self._service.on_limit(error, self)

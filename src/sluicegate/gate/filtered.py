@@ -59,9 +59,6 @@ class FilteredConnection(AskedConnection):
         def on_limit(self, error: LimitExceeded) -> None:
             """Take a limit that ends it."""
 
-        def on_detach_error(self, name: str, error: BaseException) -> None:
-            """Record a filter that failed while it was being detached."""
-
     dependents: set[Dependent] | None
     """What ends with it: secondary connections that it announced, transfers in its dialogue."""
 
@@ -109,6 +106,10 @@ class FilteredConnection(AskedConnection):
         following = Attached.at(self, successor, place.position, context)
         self._attached.insert(self._attached.index(place) + 1, following)
         self._chain.hand_over(place, following)
+
+    def on_detach_error(self, name: str, error: BaseException) -> None:
+        """Record a filter that failed while it was being detached."""
+        self._service.on_connection_filter_error(self, name, error)
 
     def _has_place(self) -> bool:
         """Count it as its rule's, where that is bounded; False when that ended it."""

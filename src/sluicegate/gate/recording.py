@@ -33,9 +33,10 @@ from .settings import Recorded
 from .steps import StepRecords
 
 if TYPE_CHECKING:
+    from .asked import AskedConnection
     from .connection import GateConnection
     from .session import GateSession
-    from .udp_connection import UdpConnection
+    from .udp_asked import AskedUdpConnection
 
 __all__ = ["GateRecords"]
 
@@ -243,7 +244,7 @@ class GateRecords:
         )
 
     def connection_filter_failure(
-        self, connection: GateConnection | UdpConnection, name: str, error: BaseException
+        self, connection: AskedConnection | AskedUdpConnection, name: str, error: BaseException
     ) -> None:
         """Record a data filter's failure, which ends its connection."""
         self._recorder.write(

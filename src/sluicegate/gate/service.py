@@ -31,6 +31,7 @@ from sluicegate.spool import SpoolStore
 from sluicegate.tls.leaf_source import LeafSource, NoLeaves
 
 from .admission import Admission
+from .asked import AskedConnection
 from .blockage import Blockage
 from .census import Census
 from .connection import GateConnection
@@ -60,7 +61,7 @@ from .system_traffic import PermittedExchange
 from .tasks import Tasks
 from .traced_scanner import traced_scanner
 from .transfer import TransferService
-from .udp_connection import UdpConnection
+from .udp_asked import AskedUdpConnection
 from .udp_service import UdpService
 from .views import ConnectionView, FilterView, ListenerView, Phase, SessionView
 from .web.desk import WebDesk
@@ -476,7 +477,7 @@ class FirewallService:
         self.records.notice_failure(name, error)
 
     def on_connection_filter_error(
-        self, connection: GateConnection | UdpConnection, name: str, error: BaseException
+        self, connection: AskedConnection | AskedUdpConnection, name: str, error: BaseException
     ) -> None:
         """Record a data filter's failure; its connection ends."""
         for installed in self._registry.installed:

@@ -57,6 +57,10 @@ class AskedUdpConnection:
         """Take that an error of ours was raised in its work (``port.Answerable``)."""
         self._end(Outcome.FAILED, internal_error(error))
 
+    def on_detach_error(self, name: str, error: BaseException) -> None:
+        """Record a filter that failed while it was being detached."""
+        self._service.on_connection_filter_error(self, name, error)
+
     @property
     def listener_name(self) -> str:
         """The listener it came to."""

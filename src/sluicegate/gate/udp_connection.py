@@ -508,12 +508,8 @@ class UdpConnection(AskedUdpConnection):
         """End in the name of the filter that failed."""
         name = error.filter_name if isinstance(error, FilterFailed) else "?"
         if not self.is_closing:
-            self._service.udp.on_filter_failure(self, name, error)
+            self._service.on_connection_filter_error(self, name, error)
             self.refuse(f"filter failure: {name}")
-
-    def on_detach_error(self, name: str, error: BaseException) -> None:
-        """Record that a filter failed at its end."""
-        self._service.udp.on_filter_failure(self, name, error)
 
     def filter_names(self) -> tuple[str, ...]:
         """Return the names of the data filters that were attached."""

@@ -325,10 +325,6 @@ class UdpService:
         limit = LimitExceeded(name, bound)
         self._service.note_limit(limit, connection.client_address, connection.id)
 
-    def on_filter_failure(self, connection: UdpConnection, name: str, error: BaseException) -> None:
-        """Record a data filter's failure."""
-        self._service.on_connection_filter_error(connection, name, error)
-
     def record_decision(
         self,
         connection: UdpConnection | UdpAssociation,

@@ -20,7 +20,7 @@ from typing_extensions import override
 from sluicegate.address import SocketAddress
 from sluicegate.audit import ConnectionRecord, DecisionRecord
 from sluicegate.filterapi import Scanner
-from sluicegate.gate.connection import GateConnection
+from sluicegate.gate.asked import AskedConnection
 from sluicegate.gate.entry_dialogue import Authenticate
 from sluicegate.gate.registry import Installed
 from sluicegate.gate.service import FirewallService
@@ -30,7 +30,7 @@ from sluicegate.gate.settings import (
     ListenerSettings,
     ServiceSettings,
 )
-from sluicegate.gate.udp_connection import UdpConnection
+from sluicegate.gate.udp_asked import AskedUdpConnection
 from sluicegate.limits import Limits
 from sluicegate.names.resolver_settings import ResolverSettings
 from sluicegate.policy import Policy, PolicySnapshot, Publication
@@ -94,7 +94,7 @@ class _WatchedService(FirewallService):
 
     @override
     def on_connection_filter_error(
-        self, connection: GateConnection | UdpConnection, name: str, error: BaseException
+        self, connection: AskedConnection | AskedUdpConnection, name: str, error: BaseException
     ) -> None:
         self.errors.append(error.__cause__ or error)
         super().on_connection_filter_error(connection, name, error)
