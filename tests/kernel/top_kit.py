@@ -36,14 +36,13 @@ from sluicegate.gate.control_messages import (
 from sluicegate.gate.views import (
     ConnectionView,
     FilterView,
-    Phase,
     ScannerView,
     SessionView,
-    StatusView,
     TransferView,
     WorkerView,
 )
 from sluicegate.metrics import Series
+from tests.status_views import status_view
 
 __all__ = ["FakeGate", "connection_view", "session_view", "transfer_view"]
 
@@ -59,16 +58,10 @@ class FakeGate:
         self.control = folder / "state" / "control.sock"
         self.log = folder / "state" / "records.jsonl"
         self.log.touch()
-        self.status = StatusView(
-            phase=Phase.READY,
-            version="0.1.0",
-            pid=4711,
-            boot="b1",
-            backend="epoll",
-            diagnosis="a test's",
-            started=1_000.0,
+        self.status = status_view(
+            version="0.1.0", pid=4711, boot="b1", diagnosis="a test's", started=1_000.0,
             policy="0123456789abcdef",
-        )
+        )  # fmt: skip
         self.connections: list[ConnectionView] = []
         self.sessions: list[SessionView] = []
         self.transfers: list[TransferView] = []

@@ -33,6 +33,7 @@ from sluicegate.gate.views import (
     SessionView,
     StatusView,
 )
+from tests.status_views import status_view
 
 MAIN = '[[listener]]\nname = "ftp"\naddress = "127.0.0.1:2121"\n'
 POLICY = """\
@@ -184,17 +185,14 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> list[Reply]:
 
 
 def status_of(phase: Phase, **more: object) -> StatusView:
-    return StatusView(
+    return status_view(
         phase=phase,
         version="1.2",
         pid=77,
-        boot="b",
-        backend="epoll",
         diagnosis="epoll: the kernel refuses io_uring",
-        started=0.0,
         policy="00ff",
         listeners=[ListenerView(name="ftp", address="127.0.0.1:2121", accepted=3)],
-        **more,  # type: ignore[arg-type]
+        **more,
     )
 
 

@@ -48,8 +48,8 @@ from sluicegate.console_limits import (
 )
 from sluicegate.documents import ConfigRefused, Wrong
 from sluicegate.gate.control_messages import AnyReply, AnyRequest, StatusReply
-from sluicegate.gate.views import Phase, StatusView
 from sluicegate.testing.clock import ManualClock
+from tests.status_views import status_view
 from tests.unit.store.store_kit import fill, open_store, sqlite
 
 ANN = Account("ann", Role.OPERATOR)
@@ -373,19 +373,7 @@ class Link:
     async def ask(self, request: AnyRequest, by: str, ticket: str = "") -> AnyReply:
         del request, by, ticket
         self.allowed += 1
-        return StatusReply(
-            status=StatusView(
-                phase=Phase.READY,
-                version="1",
-                pid=1,
-                boot="b",
-                backend="epoll",
-                diagnosis="",
-                started=0.0,
-                policy="00",
-                connections_allowed=self.allowed,
-            )
-        )
+        return StatusReply(status=status_view(connections_allowed=self.allowed))
 
 
 def test_page_that_asks_between_two_samples_makes_no_rate_of_a_moment(clock: Clock) -> None:

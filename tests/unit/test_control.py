@@ -58,24 +58,15 @@ from sluicegate.gate.policy_orders import (
 from sluicegate.gate.views import (
     ConnectionView,
     FilterView,
-    Phase,
     SessionView,
     StatusView,
     TransferView,
 )
 from sluicegate.metrics import Series
 from sluicegate.process_limits import CONTROL_REPLY_BYTES_MAX, CONTROL_REQUEST_BYTES_MAX
+from tests.status_views import status_view
 
-STATUS = StatusView(
-    phase=Phase.READY,
-    version="1",
-    pid=1,
-    boot="b",
-    backend="simulated",
-    diagnosis="asked for",
-    started=0.0,
-    policy="00",
-)
+STATUS = status_view(backend="simulated", diagnosis="asked for")
 
 
 HELD = TransferView(

@@ -39,9 +39,10 @@ from sluicegate.audit.frames import (
 )
 from sluicegate.audit.journal import JOURNAL_BYTES, Journal
 from sluicegate.clock import SystemClock
-from sluicegate.gate.views import FilterView, ListenerView, Phase, StatusView
+from sluicegate.gate.views import FilterView, ListenerView, Phase
 from sluicegate.limits import RECORD_BATCH_BYTES_MAX
 from sluicegate.process_limits import RESTART_CALM_S, RESTART_DELAY_MAX_S, RESTART_DELAY_MIN_S
+from tests.status_views import status_view
 
 # -- journal -----------------------------------------------------------------------------------
 
@@ -265,30 +266,16 @@ def test_256_neighbours_are_spread_over_all_workers(slots: int, seed: int, first
 # -- gathering ---------------------------------------------------------------------------------
 
 
-def view(phase: Phase = Phase.READY, **more: object) -> StatusView:
-    return StatusView(
-        phase=phase,
-        version="1",
-        pid=1,
-        boot="b",
-        backend="epoll",
-        diagnosis="",
-        started=0.0,
-        policy="00",
-        **more,  # type: ignore[arg-type]
-    )
-
-
 def test_gate_refuses_when_one_worker_does() -> None:
-    assert gather_phase([view(), view()]) is Phase.READY
-    assert gather_phase([view(), view(Phase.REFUSING)]) is Phase.REFUSING
+    assert gather_phase([status_view(), status_view()]) is Phase.READY
+    assert gather_phase([status_view(), status_view(phase=Phase.REFUSING)]) is Phase.REFUSING
     assert gather_phase([]) is Phase.STARTING
 
 
 def test_listener_is_one_row_with_what_all_workers_accepted() -> None:
     rows = [
-        view(listeners=[ListenerView(name="a", address="x:1", accepted=2)]),
-        view(listeners=[ListenerView(name="a", address="x:1", accepted=3, is_paused=True)]),
+        status_view(listeners=[ListenerView(name="a", address="x:1", accepted=2)]),
+        status_view(listeners=[ListenerView(name="a", address="x:1", accepted=3, is_paused=True)]),
     ]
     (row,) = gather_listeners(rows, [ListenerView(name="a", address="x:1")])
     assert (row.accepted, row.is_paused) == (5, True)
@@ -298,7 +285,9 @@ def test_listener_is_one_row_with_what_all_workers_accepted() -> None:
 def test_listener_that_no_worker_serves_is_there_and_keeps_its_transport() -> None:
     opened = [ListenerView(name="a", address="x:1", transport="udp")]
     assert gather_listeners([], opened) == opened
-    rows = [view(listeners=[ListenerView(name="b", address="x:2", transport="udp", accepted=1)])]
+    rows = [
+        status_view(listeners=[ListenerView(name="b", address="x:2", transport="udp", accepted=1)])
+    ]
     assert gather_listeners(rows, []) == rows[0].listeners
 
 
@@ -327,7 +316,10 @@ def test_filter_that_failed_on_one_worker_is_shown_as_failed() -> None:
 
 
 def test_warning_of_some_workers_names_them() -> None:
-    views = [("worker 0", view(warnings=["all", "one"])), ("worker 1", view(warnings=["all"]))]
+    views = [
+        ("worker 0", status_view(warnings=["all", "one"])),
+        ("worker 1", status_view(warnings=["all"])),
+    ]
     assert gather_warnings(views) == ["all", "worker 0: one"]
 
 

@@ -8,23 +8,13 @@ from sluicegate.cli.top.gauges import drawn
 from sluicegate.cli.top.listings import LISTINGS
 from sluicegate.cli.top.look import Look, rates_between
 from sluicegate.cli.top.sieve import sieve_of
-from sluicegate.gate.views import ConnectionView, Phase, StatusView
+from sluicegate.gate.views import ConnectionView, StatusView
 from tests.kernel.top_kit import connection_view
+from tests.status_views import status_view
 
 
 def status(boot: str = "b", to_client: int = 0, allowed: int = 0) -> StatusView:
-    return StatusView(
-        phase=Phase.READY,
-        version="1",
-        pid=1,
-        boot=boot,
-        backend="epoll",
-        diagnosis="",
-        started=0.0,
-        policy="p",
-        bytes_to_client=to_client,
-        connections_allowed=allowed,
-    )
+    return status_view(boot=boot, bytes_to_client=to_client, connections_allowed=allowed)
 
 
 def look(at: float, view: StatusView, *rows: ConnectionView, spliced: float = 0.0) -> Look:

@@ -16,8 +16,9 @@ from sluicegate.app.spool_room import SpoolRoom
 from sluicegate.audit.alerts import AlertRule, Condition
 from sluicegate.audit.alerts.action import ActionSettings, CommandSettings
 from sluicegate.audit.store import LogPosition
-from sluicegate.gate.views import CertificateView, Phase, StatusView, WorkerView
+from sluicegate.gate.views import CertificateView, Phase, WorkerView
 from sluicegate.scan import ScannerView
+from tests.status_views import status_view
 
 RULES = [AlertRule(name="a", query="kind:transfer", by="client", actions=("log", "page"))]
 PAGE = [ActionSettings(name="page", what=CommandSettings(run=("/bin/true",)))]
@@ -187,16 +188,7 @@ def test_delivery_is_told_by_its_key_whatever_else_changed(tmp_path: pathlib.Pat
 # -- conditions --------------------------------------------------------------------------------
 
 ROOM = SpoolRoom(folder="/", bytes_max=1000, free_bytes_min=100)
-CALM = StatusView(
-    phase=Phase.READY,
-    version="1",
-    pid=1,
-    boot="b",
-    backend="epoll",
-    diagnosis="",
-    started=0.0,
-    policy="00",
-)
+CALM = status_view()
 DAY_S = 86_400.0
 
 CONDITIONS = [
